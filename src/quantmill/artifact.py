@@ -1,0 +1,29 @@
+"""What a step is handed: files of known digest, and how to work."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file whose content is known: `sha256` is 64 lower-case hex digits, `size` is in bytes."""
+
+    path: Path
+    sha256: str
+    size: int
+
+
+def silent(done: int, total: int) -> None:
+    """The progress callback that reports to nobody."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """How a step is to work. Nothing here may change a byte of its outputs, so nothing here reaches the step key.
+
+    `progress(done, total)` is called with bytes, from any thread.
+    """
+
+    threads: int = 1
+    progress: Callable[[int, int], None] = silent
