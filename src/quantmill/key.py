@@ -1,0 +1,69 @@
+"""The step key: everything that decides a step's bytes, and nothing else.
+
+Equal keys promise equal outputs, on every machine. What is not a field here (paths, threads, times, the name of the
+task) cannot reach the hash.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of `value`: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class StepKey:
+    """Identity of one run of a step.
+
+    `step`: its name; `version`: raised when the step's own code changes its outputs; `generation`: the span of
+    llama.cpp tags whose arithmetic the kernels follow (0 for a step that runs no kernel); `params`: plain JSON;
+    `inputs`: input name → sha256 of the input's bytes.
+    """
+
+    step: str
+    version: int
+    generation: int
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    def fields(self) -> dict[str, Any]:
+        """The key as plain JSON, as action records keep it."""
+        return {
+            "step": self.step,
+            "version": self.version,
+            "generation": self.generation,
+            "params": dict(self.params),
+            "inputs": dict(self.inputs),
+        }
+
+    def digest(self) -> str:
+        """sha256 of the canonical JSON: 64 lower-case hex digits."""
+        return hashlib.sha256(canonical(self.fields()).encode()).hexdigest()
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What moved between two keys' `fields()`, in words: `imatrix a41f09bc… → 9c02…`; empty when nothing did."""
+    changes = []
+    for field in ("step", "version", "generation"):
+        if old.get(field) != new.get(field):
+            changes.append(f"{field} {old.get(field)} → {new.get(field)}")
+    for field, show in (("inputs", _short), ("params", _text)):
+        before, after = old.get(field, {}), new.get(field, {})
+        for name in sorted({*before, *after}):
+            if before.get(name) != after.get(name):
+                changes.append(f"{name} {show(before.get(name))} → {show(after.get(name))}")
+    return ", ".join(changes)
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else f"{digest[:8]}…"
+
+
+def _text(value: Any) -> str:
+    text = "none" if value is None else canonical(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,314 @@
+"""Recipes: what a release is, as TOML, read into frozen dataclasses.
+
+Validated once, here. `KEYS` is the one table of what a recipe may say; recipes/README.md documents the same keys, and a
+test holds the two together. Paths in a recipe are relative to the recipe's folder.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from quantmill.compat import generation_of
+from quantmill.errors import UsageError, nearest
+from quantmill.quant.ftypes import FTYPES, STANDARD_MATRIX
+from quantmill.quant.types import TYPES
+
+BASE_TYPES = ("BF16", "F16", "F32")
+
+# key → (kind, required)
+KEYS: dict[str, str] = {
+    "llama_cpp": "string",
+    "prefix": "string",
+    "base.repo": "string",
+    "base.revision": "string",
+    "base.path": "string",
+    "base.gguf": "string",
+    "base.type": "string",
+    "base.name": "string",
+    "base.pre_tokenizer": "string",
+    "imatrix.file": "string",
+    "imatrix.sha256": "string",
+    "imatrix.name": "string",
+    "quants.matrix": "string or list",
+    "quants.override.ftypes": "list",
+    "quants.override.output": "string",
+    "quants.override.token_embedding": "string",
+    "quants.override.tensors": "table",
+    "split.max_size": "size",
+}
+
+
+class RecipeError(UsageError):
+    """The recipe `path` cannot be used; `place` is the key at fault."""
+
+    def __init__(self, path: Path, place: str, problem: str) -> None:
+        super().__init__(f"{path}: {place}: {problem}")
+        self.path, self.place = path, place
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where the weights come from. Exactly one of `repo` (with `revision`), `path` and `gguf` is set."""
+
+    repo: str | None
+    revision: str
+    path: Path | None
+    gguf: Path | None
+    type: str
+    name: str | None
+    pre_tokenizer: str | None
+
+
+@dataclass(frozen=True)
+class Imatrix:
+    """A ready importance matrix. `name` is the literal path that the quantized files' metadata records."""
+
+    file: Path
+    sha256: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Override:
+    """Types chosen by hand for the ftypes named (None: all). `tensors` are (regular expression, type) in order."""
+
+    ftypes: tuple[str, ...] | None
+    output: str | None
+    token_embedding: str | None
+    tensors: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A release. `ftypes` are in the order of the recipe, the base's own file not among them; `base_file` says whether
+    the release holds it. `max_size` is in bytes, 0 for files of any size."""
+
+    path: Path
+    name: str
+    llama_cpp: str
+    generation: int
+    prefix: str
+    base: Base
+    imatrix: Imatrix | None
+    ftypes: tuple[str, ...]
+    base_file: bool
+    overrides: tuple[Override, ...]
+    max_size: int
+
+    def overrides_of(self, ftype: str) -> tuple[Override, ...]:
+        """The overrides that concern one ftype, in order."""
+        return tuple(o for o in self.overrides if o.ftypes is None or ftype in o.ftypes)
+
+
+def find(name: str, folder: Path = Path()) -> Path:
+    """The recipe's file: `name` itself, or `recipes/<name>.toml` below `folder`."""
+    for path in (Path(name), folder / "recipes" / f"{name}.toml", folder / name):
+        if path.is_file():
+            return path
+    known = sorted(path.stem for path in (folder / "recipes").glob("*.toml"))
+    raise UsageError(f"{name}: there is no such recipe{nearest(name, known)}; name a .toml file or one of recipes/")
+
+
+def load(path: Path) -> Recipe:
+    """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong."""
+    try:
+        data = tomli.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such recipe") from None
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    _check_keys(path, data)
+    return _Reader(path, data).recipe()
+
+
+def size(text: str | int) -> int:
+    """Bytes of `"50GB"`, `"300 MB"`, `"4GiB"` or a plain number; ValueError otherwise. GB is 10^9, as for disks."""
+    if isinstance(text, int):
+        if text < 0:
+            raise ValueError("a size is not negative")
+        return text
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size; write it like 50GB or 300MB")
+    number, prefix, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))
+
+
+def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
+    parents = {key.rsplit(".", 1)[0] for key in KEYS if "." in key} | {"quants.override", "quants"}
+    for key, value in data.items():
+        place = f"{above}{key}"
+        if place in parents:
+            tables = value if isinstance(value, list) and place == "quants.override" else [value]
+            for table in tables:
+                if not isinstance(table, Mapping):
+                    shape = "[[quants.override]]" if place == "quants.override" else f"[{place}]"
+                    raise RecipeError(path, place, f"this must be a table; begin it with {shape}")
+                _check_keys(path, table, f"{place}.")
+        elif place not in KEYS:
+            raise RecipeError(path, place, f"there is no such key{nearest(place, KEYS)}")
+        else:
+            _check_kind(path, place, value, KEYS[place])
+
+
+def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
+    def strings(items: Any) -> bool:
+        return all(isinstance(item, str) for item in items)
+
+    right = {
+        "string": lambda: isinstance(value, str) and value != "",
+        "list": lambda: isinstance(value, list) and value != [] and strings(value),
+        "string or list": lambda: isinstance(value, str) or (isinstance(value, list) and value != [] and strings(value)),
+        "table": lambda: isinstance(value, Mapping) and strings(value.values()),
+        "size": lambda: isinstance(value, str | int) and not isinstance(value, bool),
+    }[kind]()
+    if not right:
+        wanted = {
+            "string": "a string that is not empty",
+            "list": "a list of strings",
+            "string or list": "a string or a list of strings",
+            "table": "a table of strings",
+            "size": 'a size like "50GB"',
+        }[kind]
+        raise RecipeError(path, place, f"{value!r} is not right here; give {wanted}")
+
+
+class _Reader:
+    """One recipe's data on its way into the dataclasses; the keys' names and kinds are known to be right."""
+
+    def __init__(self, path: Path, data: Mapping[str, Any]) -> None:
+        self.path, self.data = path, data
+
+    def recipe(self) -> Recipe:
+        name = self.path.stem
+        tag = self.need("llama_cpp")
+        matrix = self.ftypes()
+        base = self.base()
+        files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
+        return Recipe(
+            path=self.path,
+            name=name,
+            llama_cpp=tag,
+            generation=self._generation(tag),
+            prefix=self.prefix(name, base),
+            base=base,
+            imatrix=self.imatrix(),
+            ftypes=files,
+            base_file=len(files) < len(matrix),
+            overrides=tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", [])),
+            max_size=self.max_size(),
+        )
+
+    def fail(self, place: str, problem: str) -> RecipeError:
+        return RecipeError(self.path, place, problem)
+
+    def get(self, place: str) -> Any:
+        value: Any = self.data
+        for part in place.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    def need(self, place: str) -> Any:
+        value = self.get(place)
+        if value is None:
+            raise self.fail(place, "this key is missing; every recipe needs it")
+        return value
+
+    def _generation(self, tag: str) -> int:
+        try:
+            return generation_of(tag)
+        except UsageError as error:
+            raise self.fail("llama_cpp", str(error)) from None
+
+    def prefix(self, name: str, base: Base) -> str:
+        prefix = str(self.get("prefix") or (base.repo or name).replace("/", "_"))
+        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", prefix):
+            raise self.fail("prefix", f"{prefix!r} cannot begin file names; use letters, digits, '.', '_', '+' and '-'")
+        return prefix
+
+    def base(self) -> Base:
+        given = [key for key in ("repo", "path", "gguf") if self.get(f"base.{key}") is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise self.fail("base", f"found {found}; give exactly one of repo, path and gguf")
+        kind = self.get("base.type") or "BF16"
+        if kind not in BASE_TYPES:
+            raise self.fail("base.type", f"{kind!r} is not one of {', '.join(BASE_TYPES)}")
+        if given != ["repo"] and self.get("base.revision") is not None:
+            raise self.fail("base.revision", "only a Hub repository (base.repo) has revisions; remove it")
+        repo = self.get("base.repo")
+        if repo is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+            raise self.fail("base.repo", f"{repo!r} is not the name of a Hub repository like Qwen/Qwen3-8B")
+        if given == ["gguf"]:
+            for key in ("name", "pre_tokenizer"):
+                if self.get(f"base.{key}") is not None:
+                    raise self.fail(f"base.{key}", "a GGUF base already has its metadata; remove it")
+        folder = self.path.parent
+        return Base(
+            repo=repo,
+            revision=self.get("base.revision") or "main",
+            path=folder / self.get("base.path") if given == ["path"] else None,
+            gguf=folder / self.get("base.gguf") if given == ["gguf"] else None,
+            type=kind,
+            name=self.get("base.name"),
+            pre_tokenizer=self.get("base.pre_tokenizer"),
+        )
+
+    def imatrix(self) -> Imatrix | None:
+        if self.get("imatrix") is None:
+            return None
+        file, digest = self.need("imatrix.file"), self.need("imatrix.sha256")
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise self.fail("imatrix.sha256", f"{digest!r} is not a sha256; give its 64 lower-case hex digits")
+        return Imatrix(self.path.parent / file, digest, self.get("imatrix.name") or file)
+
+    def ftypes(self) -> tuple[str, ...]:
+        matrix = self.need("quants.matrix")
+        if matrix == "standard":
+            return (self.get("base.type") or "BF16", *STANDARD_MATRIX)
+        if isinstance(matrix, str):
+            raise self.fail("quants.matrix", f'{matrix!r} is not a matrix; write "standard" or a list of ftypes')
+        names = [self.ftype("quants.matrix", name) for name in matrix]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise self.fail("quants.matrix", f"{min(twice)} is listed twice; once is enough")
+        return tuple(names)
+
+    def ftype(self, place: str, name: str) -> str:
+        known = {ftype.upper(): ftype for ftype in FTYPES}
+        if name.upper() not in known:
+            raise self.fail(place, f"there is no ftype {name!r}{nearest(name, FTYPES)}")
+        return known[name.upper()]
+
+    def type(self, place: str, name: str) -> str:
+        if name.upper() not in TYPES:
+            raise self.fail(place, f"there is no tensor type {name!r}{nearest(name, TYPES)}")
+        return name.upper()
+
+    def override(self, table: Mapping[str, Any], matrix: tuple[str, ...]) -> Override:
+        place = "quants.override"
+        ftypes = table.get("ftypes")
+        if ftypes is not None:
+            ftypes = tuple(self.ftype(f"{place}.ftypes", name) for name in ftypes)
+            for name in ftypes:
+                if name not in matrix:
+                    raise self.fail(f"{place}.ftypes", f"{name} is not in this recipe's matrix; add it or remove it here")
+        tensors = []
+        for pattern, type_ in table.get("tensors", {}).items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise self.fail(f"{place}.tensors", f"{pattern!r} is not a regular expression: {error}") from None
+            tensors.append((pattern, self.type(f"{place}.tensors", type_)))
+        types = {key: table.get(key) for key in ("output", "token_embedding")}
+        types = {key: self.type(f"{place}.{key}", value) if value else None for key, value in types.items()}
+        return Override(ftypes, types["output"], types["token_embedding"], tuple(tensors))
+
+    def max_size(self) -> int:
+        try:
+            return size(self.get("split.max_size") if self.get("split.max_size") is not None else "50GB")
+        except ValueError as error:
+            raise self.fail("split.max_size", str(error)) from None

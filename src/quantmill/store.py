@@ -1,0 +1,257 @@
+"""The store: objects named by their sha256, and action records that map step keys to them.
+
+Layout below the root (specified in cache/README.md): `cas/<aa>/<sha256>`, `ac/<key>`, `work/<key>/` for the step in
+flight, `lock/<key>` held by the process that computes it, `memo/` for digests of files outside the store. An object or
+a record is written beside, synced and renamed, so a name that exists is whole. A process that dies leaves at most a
+`work/` folder, which the next run of the same key takes over.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from quantmill.artifact import Artifact
+from quantmill.errors import QuantmillError
+from quantmill.key import StepKey
+
+CHUNK = 4 << 20
+
+
+class StoreFull(QuantmillError):
+    """The file system of the store has no room left."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(f"{root}: no space left on the device; free some and run again, finished steps are kept")
+
+
+class WrongDigest(QuantmillError):
+    """A file is not the one that was asked for."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(
+            f"{path}: sha256 is {found[:16]}…, expected {expected[:16]}…; restore that file or lock the recipe again"
+        )
+        self.path, self.expected, self.found = path, expected, found
+
+
+@dataclass(frozen=True)
+class Hit:
+    """The step has been run before: output name → object."""
+
+    outputs: Mapping[str, Artifact]
+
+
+@dataclass(frozen=True)
+class Miss:
+    """The step must be run, by the holder of `slot` alone."""
+
+    slot: "Slot"
+
+
+class Slot(Protocol):
+    """The right to run one step: write outputs into `folder`, then commit them."""
+
+    folder: Path
+
+    def commit(self, references: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+        """Take every file below `folder`, and `references` to objects the store has, as the step's outputs."""
+
+
+def sha256_file(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """sha256 of a file's bytes in hex; `advance(n)` is called after each chunk of n bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        buffer = memoryview(bytearray(CHUNK))
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            if advance:
+                advance(count)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Give `path` the content `data`, or leave it as it was: written beside, synced, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def place(source: Path, target: Path) -> None:
+    """Make `target` a file with the bytes of `source`: a reflink where the file system can, else a hard link, else a
+    copy. Written beside and renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    beside.unlink(missing_ok=True)
+    try:
+        if not _reflink(source, beside):
+            try:
+                os.link(source, beside)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                    raise
+                shutil.copyfile(source, beside)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)  # rename of two links to one inode leaves both names
+
+
+def _reflink(source: Path, target: Path) -> bool:
+    ficlone = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), ficlone, reader.fileno())
+        except OSError:
+            done = False
+        else:
+            done = True
+    if not done:
+        target.unlink()
+    return done
+
+
+class Store:
+    """A store on a local file system. Safe for several processes and threads at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def object_path(self, sha256: str) -> Path:
+        """Where the object of that digest is, or would be."""
+        return self.root / "cas" / sha256[:2] / sha256
+
+    def has(self, artifact: Artifact) -> bool:
+        """Whether the object is here with its right size. Content is hashed when an object enters, not here."""
+        try:
+            return self.object_path(artifact.sha256).stat().st_size == artifact.size
+        except FileNotFoundError:
+            return False
+
+    def record(self, key: StepKey) -> Mapping[str, Artifact] | None:
+        """The recorded outputs of a step whose objects are all here, or None."""
+        try:
+            data = json.loads((self.root / "ac" / key.digest()).read_bytes())
+            outputs = {name: self._artifact(**entry) for name, entry in data["outputs"].items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None  # a record that cannot be read is no record: the step runs again and replaces it
+        return outputs if all(map(self.has, outputs.values())) else None
+
+    @contextmanager
+    def lookup(self, key: StepKey, resume: bool = False) -> Iterator[Hit | Miss]:
+        """A Hit at once; or, after waiting for anyone who is computing this key, a Hit or the Miss that lets the
+        caller compute it. `resume` keeps what a killed run left in the slot's folder."""
+        if outputs := self.record(key):
+            yield Hit(outputs)
+            return
+        lock_path = self.root / "lock" / key.digest()
+        folder = self.root / "work" / key.digest()
+        with _no_space(self.root), _locked(lock_path):
+            if outputs := self.record(key):  # whoever held the lock has just finished it
+                yield Hit(outputs)
+                return
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                yield Miss(_Slot(self, key, folder))
+            except BaseException:
+                if not resume:
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def digest_of(self, path: Path) -> str:
+        """sha256 of a file outside the store, remembered until its (device, inode, size, mtime_ns, ctime_ns) moves."""
+        import xxhash
+
+        stat = path.stat()
+        seen = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        memo = self.root / "memo" / xxhash.xxh3_128_hexdigest(str(path.absolute()))
+        try:
+            known = json.loads(memo.read_bytes())
+            if known["stat"] == seen:
+                return str(known["sha256"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass
+        digest = sha256_file(path)
+        with _no_space(self.root):
+            write_atomic(memo, json.dumps({"sha256": digest, "stat": seen}).encode())
+        return digest
+
+    def adopt(self, path: Path, remove: bool = True) -> Artifact:
+        """Move (or copy) a finished file into the store; returns the object."""
+        digest = sha256_file(path)
+        artifact = self._artifact(digest, path.stat().st_size)
+        if not self.has(artifact):
+            artifact.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+            os.chmod(path, 0o444)
+            os.replace(path, artifact.path)
+            _sync_folder(artifact.path.parent)
+        elif remove:
+            path.unlink()
+        return artifact
+
+    def _artifact(self, sha256: str, size: int) -> Artifact:
+        return Artifact(self.object_path(sha256), sha256, size)
+
+
+class _Slot:
+    def __init__(self, store: Store, key: StepKey, folder: Path) -> None:
+        self.folder = folder
+        self._store, self._key = store, key
+
+    def commit(self, references: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+        outputs = dict(references)
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            outputs[path.relative_to(self.folder).as_posix()] = self._store.adopt(path)
+        record: dict[str, Any] = {
+            "key": self._key.fields(),
+            "outputs": {name: {"sha256": a.sha256, "size": a.size} for name, a in sorted(outputs.items())},
+        }
+        write_atomic(self._store.root / "ac" / self._key.digest(), json.dumps(record, indent=1).encode())
+        _sync_folder(self._store.root / "ac")
+        return outputs
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # The file stays: removing it would let two processes lock two different inodes of one name.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _no_space(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreFull(root) from error
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
