@@ -1,0 +1,16 @@
+"""Steps: one file each, one `run(inputs, params, out, context)` each.
+
+A step reads the files of `inputs` (name → Artifact), writes its outputs below the folder `out`, and may return outputs
+that are one of its inputs, unchanged. It sees no store, no recipe and no task. A step's number here is part of its key:
+raise it when the step's own code changes what it writes.
+"""
+
+VERSIONS: dict[str, int] = {
+    "download": 1,
+    "convert": 1,
+    "quant": 1,
+    "split": 1,
+    "verify": 1,
+    "card": 1,
+    "release": 1,
+}

@@ -1,0 +1,221 @@
+"""The lock: what a recipe's base resolved to, as a small JSON file beside the recipe.
+
+It names every base file by sha256 and size, a Hub repository by its commit, and keeps the model's configuration, so
+that a release can be planned without the network and rebuilt from the same bytes. `quantmill lock` writes it; a build
+writes it when it is missing or when the recipe or a local base moved, unless the build is `--locked`.
+"""
+
+import fnmatch
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantmill.errors import UsageError
+from quantmill.recipe import Recipe
+
+FORMAT = 1
+# What of a model folder or repository a conversion reads.
+WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+class LockDrift(UsageError):
+    """The lock does not describe the recipe's base any more."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}; run 'quantmill lock {path.with_suffix('.toml')}' and commit the lock")
+
+
+class BaseMissing(UsageError):
+    """The base that the recipe names is not there, or holds no weights that quantmill reads."""
+
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """One file's content: sha256 (64 hex digits) and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Lock:
+    """`base` is what the recipe said, with a Hub repository's `commit`; `files` maps names below the base to their
+    content; `config` is the model's config.json (None for a GGUF base)."""
+
+    base: Mapping[str, str]
+    files: Mapping[str, FileFact]
+    config: Mapping[str, Any] | None
+    metadata_bytes: int | None = field(default=None)
+
+    def text(self) -> str:
+        """The lock file's text: deterministic, one line a file."""
+        data = {
+            "format": FORMAT,
+            "base": dict(self.base),
+            "files": {name: {"sha256": f.sha256, "size": f.size} for name, f in sorted(self.files.items())},
+            "config": self.config,
+            "metadata_bytes": self.metadata_bytes,
+        }
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def path_of(recipe: Recipe) -> Path:
+    """The lock's path: the recipe's, with the ending .lock."""
+    return recipe.path.with_suffix(".lock")
+
+
+def load(recipe: Recipe) -> Lock | None:
+    """The recipe's lock as written, or None when there is none; UsageError when it cannot be read."""
+    path = path_of(recipe)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise LockDrift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
+        files = {str(name): FileFact(str(f["sha256"]), int(f["size"])) for name, f in data["files"].items()}
+        return Lock(data["base"], files, data["config"], data["metadata_bytes"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LockDrift(path, f"it is not a lock ({error!r})") from None
+
+
+def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock:
+    """The lock that a build is to use. `locked`: raise LockDrift rather than write a new one.
+
+    `digest(path)` is the sha256 of a local file; nothing is asked of the network while the lock holds.
+    """
+    lock = load(recipe)
+    problem = "it is missing" if lock is None else drift(recipe, lock, digest)
+    if lock is not None and problem is None:
+        return lock
+    if locked:
+        raise LockDrift(path_of(recipe), f"the recipe is to be built as locked, but {problem}")
+    return write(recipe, digest)
+
+
+def write(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    """Resolve the recipe and write its lock (only when its text differs)."""
+    lock = resolve(recipe, digest)
+    path = path_of(recipe)
+    text = lock.text()
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        from quantmill.store import write_atomic
+
+        write_atomic(path, text.encode())
+    return lock
+
+
+def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | None:
+    """What of the base differs from the lock, or None."""
+    said = {key: value for key, value in lock.base.items() if key != "commit"}
+    if said != _said(recipe):
+        return f"the recipe's base is {_words(_said(recipe))} and the lock's is {_words(said)}"
+    local = local_files(recipe)
+    if local is None:
+        return None
+    if missing := sorted(set(lock.files) - set(local)):
+        return f"{missing[0]} of the base is missing"
+    if added := sorted(set(local) - set(lock.files)):
+        return f"{added[0]} of the base is new"
+    for name, path in sorted(local.items()):
+        if path.stat().st_size != lock.files[name].size or digest(path) != lock.files[name].sha256:
+            return f"{name} of the base changed"
+    return None
+
+
+def local_files(recipe: Recipe) -> dict[str, Path] | None:
+    """The files of a local base by name, None for a Hub repository; BaseMissing when they are not there."""
+    base = recipe.base
+    if base.gguf is not None:
+        if not base.gguf.is_file():
+            raise BaseMissing(f"{recipe.path}: base.gguf: there is no file {base.gguf}; give the path of a GGUF file")
+        return {"model.gguf": base.gguf}
+    if base.path is None:
+        return None
+    if not base.path.is_dir():
+        raise BaseMissing(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
+    names = [path.name for path in base.path.iterdir() if path.is_file()]
+    return {name: base.path / name for name in wanted(str(base.path), names)}
+
+
+def wanted(where: str, names: list[str]) -> list[str]:
+    """Those of a model's files that a conversion reads; BaseMissing when the weights are pickled or not there."""
+    found = sorted(name for name in names if _matches(name, WANTED))
+    if not any(name.endswith(".safetensors") for name in found):
+        if pickled := sorted(name for name in names if _matches(name, PICKLED)):
+            raise BaseMissing(
+                f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
+                "give a model whose weights are safetensors"
+            )
+        raise BaseMissing(f"{where}: there are no *.safetensors files; give a model in Hugging Face layout")
+    if "config.json" not in found:
+        raise BaseMissing(f"{where}: there is no config.json; give a model in Hugging Face layout")
+    return found
+
+
+def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
+    local = local_files(recipe)
+    if local is None:
+        return _resolve_hub(recipe, digest)
+    files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
+    config = _config(local["config.json"]) if "config.json" in local else None
+    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local))
+
+
+def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    from quantmill.hub import fetch_file, list_files
+
+    repo = recipe.base.repo or ""
+    commit, listed = list_files(repo, recipe.base.revision)
+    files: dict[str, FileFact] = {}
+    small: dict[str, Path] = {}
+    for name in wanted(repo, [name for name in listed if "/" not in name]):
+        sha256, size = listed[name]
+        if sha256 is None or name in ("tokenizer.json", "tokenizer.model"):
+            small[name] = fetch_file(repo, name, commit)
+            files[name] = FileFact(digest(small[name]), small[name].stat().st_size)
+        else:
+            files[name] = FileFact(sha256, size)
+    base = {**_said(recipe), "commit": commit}
+    return Lock(base, files, _config(small["config.json"]), _metadata_bytes(recipe, small))
+
+
+def _said(recipe: Recipe) -> dict[str, str]:
+    base = recipe.base
+    if base.repo is not None:
+        return {"repo": base.repo, "revision": base.revision}
+    if base.path is not None:
+        return {"path": base.path.relative_to(recipe.path.parent).as_posix()}
+    return {"gguf": base.gguf.relative_to(recipe.path.parent).as_posix() if base.gguf else ""}
+
+
+def _words(base: Mapping[str, str]) -> str:
+    return " ".join(f"{key} {value}" for key, value in base.items())
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BaseMissing(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise BaseMissing(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
+    return data
+
+
+def _metadata_bytes(recipe: Recipe, files: Mapping[str, Path]) -> int | None:
+    """Bytes of the converted file's metadata, which its tokenizer dominates; None for a GGUF base."""
+    if recipe.base.gguf is not None:
+        return None
+    from quantmill.plan import base_metadata
+
+    return sum(len(kv.encode()) for kv in base_metadata(recipe, files))
