@@ -1,0 +1,23 @@
+"""GGUF files: read (validate all, then map), describe (sizes without data), write (streamed, whole or not at all)."""
+
+from quantmill.gguf.errors import GGUFError
+from quantmill.gguf.layout import ALIGNMENT, TensorInfo, file_size, ggml_shape, header, header_size
+from quantmill.gguf.reading import GGUFFile, read
+from quantmill.gguf.values import KV, ValueType, kv
+from quantmill.gguf.writing import Writer
+
+__all__ = [
+    "ALIGNMENT",
+    "KV",
+    "GGUFError",
+    "GGUFFile",
+    "TensorInfo",
+    "ValueType",
+    "Writer",
+    "file_size",
+    "ggml_shape",
+    "header",
+    "header_size",
+    "kv",
+    "read",
+]
