@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from quantmill.gguf.errors import DiskFull, WriteFailed, WrongByteCount
 from quantmill.gguf.layout import Described, TensorInfo, data_size, header, padded
 from quantmill.gguf.values import KV
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _CHUNK = 8 << 20  # bytes copied at a time where the kernel cannot copy by itself
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,7 +65,7 @@ class Writer:
             raise
         return self
 
-    def append(self, data: bytes | bytearray | memoryview) -> None:
+    def append(self, data: "Buffer") -> None:
         """Writes the next bytes of the current tensor; any contiguous buffer will do, a numpy array too.
 
         Raises WrongByteCount when they are more than it lacks, DiskFull or WriteFailed when they cannot be written.

@@ -1,0 +1,253 @@
+"""Weights as Hugging Face publishes them: safetensors files, one or in shards, validated and then mapped.
+
+Pickles (.bin, .pt, .pth) can run code when they are opened; they are refused by name and never opened. Source of the
+format: the safetensors repository's README and its reader's checks.
+"""
+
+import contextlib
+import json
+import math
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from quantmill.errors import QuantmillError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_HEADER = 100_000_000  # bytes of JSON; the limit of the safetensors library
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+# Bits of an element of every dtype.
+BITS = {
+    **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16},
+    **{"BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64},
+    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+}
+
+
+@dataclass(eq=False)
+class BadSafetensors(QuantmillError):
+    """A safetensors file or index that breaks the format; `what` says how, and what would be right."""
+
+    place: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
+
+
+@dataclass(eq=False)
+class PickleWeights(QuantmillError):
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: weights as a pickle, which can run code when opened, are refused; "
+            "use a revision of the model that has safetensors, or convert them where you trust them"
+        )
+
+
+@dataclass(eq=False)
+class NoWeights(QuantmillError):
+    def __str__(self) -> str:
+        return f"the model has no weights: neither {SINGLE} nor {INDEX} is among its files"
+
+
+@dataclass(eq=False)
+class MissingShards(QuantmillError):
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{INDEX}: {', '.join(self.names)} named here but not among the model's files; fetch what is missing"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One tensor. `shape` is in PyTorch's order (rows first); `data` is its bytes, read-only and one-dimensional."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    data: "NDArray[np.uint8]"
+
+
+class Weights(Mapping[str, Weight]):
+    """The tensors of a model by name: file by file in the files' order, within a file in the data's order."""
+
+    def __init__(self, tensors: dict[str, Weight], mappings: list[mmap.mmap]) -> None:
+        self._tensors = tensors
+        self._mappings = mappings
+
+    def __getitem__(self, name: str) -> Weight:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def close(self) -> None:
+        """Lets go of the mappings; each lives on as long as views of it do."""
+        self._tensors = {}
+        for mapping in self._mappings:
+            with contextlib.suppress(BufferError):
+                mapping.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def open_weights(files: Mapping[str, Path]) -> Weights:
+    """The weights among a model's files (name → path): `model.safetensors`, or the shards that the index names.
+
+    Raises PickleWeights when there are only pickles, NoWeights when there is nothing, MissingShards, and BadSafetensors
+    for any file that breaks the format or disagrees with the index.
+    """
+    if SINGLE in files:
+        names, index = [SINGLE], None
+    elif INDEX in files:
+        index = _index(files[INDEX])
+        names = sorted(set(index.values()))
+        if missing := tuple(name for name in names if name not in files):
+            raise MissingShards(missing)
+    else:
+        pickles = sorted(name for name in files if name.lower().endswith(PICKLES))
+        raise PickleWeights(pickles[0]) if pickles else NoWeights()
+    tensors: dict[str, Weight] = {}
+    mappings = []
+    for name in names:
+        found, mapping = _read(files[name], name)
+        mappings.append(mapping)
+        for tensor in found:
+            if tensor.name in tensors:
+                raise BadSafetensors(name, f"the tensor {tensor.name!r} is in {tensors[tensor.name].file} already")
+            if index is not None and index.get(tensor.name) != name:
+                raise BadSafetensors(name, f"the tensor {tensor.name!r} is not what {INDEX} names for this file")
+            tensors[tensor.name] = tensor
+    if index is not None and (lost := sorted(index.keys() - tensors.keys())):
+        raise BadSafetensors(index[lost[0]], f"the tensor {lost[0]!r} that {INDEX} names is not there")
+    return Weights(tensors, mappings)
+
+
+def read(path: str | os.PathLike[str]) -> Weights:
+    """The tensors of one safetensors file; raises BadSafetensors with the first thing that is wrong with it."""
+    tensors, mapping = _read(Path(path), str(path))
+    return Weights({tensor.name: tensor for tensor in tensors}, [mapping])
+
+
+def _index(path: Path) -> dict[str, str]:
+    index = _json(INDEX, path.read_bytes(), "it")
+    table = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
+        raise BadSafetensors(INDEX, "it has no weight_map from tensors to file names; fetch it again")
+    if pickles := sorted(name for name in set(table.values()) if name.lower().endswith(PICKLES)):
+        raise PickleWeights(pickles[0])
+    return table
+
+
+def _json(place: str, data: bytes, what: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise BadSafetensors(place, f"the name {twice!r} is there twice; every name may be there once")
+        return found
+
+    try:
+        return json.loads(data.decode(), object_pairs_hook=unique)
+    except (ValueError, RecursionError):
+        raise BadSafetensors(place, f"{what} is not valid JSON; it is damaged or hostile, fetch it again") from None
+
+
+def _read(path: Path, place: str) -> tuple[list[Weight], mmap.mmap]:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < 8:
+                raise BadSafetensors(place, f"{size} bytes are too few for a safetensors file; fetch it again")
+            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadSafetensors(place, f"cannot be read ({reason}); name an existing file that you may read") from None
+    try:
+        return _tensors(mapping, place), mapping
+    except BaseException:
+        with contextlib.suppress(BufferError):
+            mapping.close()
+        raise
+
+
+def _tensors(mapping: mmap.mmap, place: str) -> list[Weight]:
+    import numpy as np
+
+    size = len(mapping)
+    (length,) = struct.unpack_from("<Q", mapping)
+    if mapping[:15] == b"version https:/":
+        raise BadSafetensors(place, "a git-lfs pointer, not the file; fetch it with `git lfs pull` or `hf download`")
+    if length > min(MAX_HEADER, size - 8):
+        raise BadSafetensors(
+            place, f"its header claims {length} bytes in a file of {size}; it is damaged or no safetensors file"
+        )
+    header = _json(place, mapping[8 : 8 + length], "the header")
+    if not isinstance(header, dict):
+        raise BadSafetensors(place, "the header is not a JSON object; fetch it again")
+    header.pop("__metadata__", None)
+    room = size - 8 - length
+    found = [_described(place, name, facts) for name, facts in header.items()]
+    found.sort(
+        key=lambda tensor: tensor[3:]
+    )  # by begin, then end: an empty tensor comes before what begins where it is
+    end, before = 0, ""
+    for name, _, _, begin, stop in found:
+        if begin < end:
+            raise BadSafetensors(place, f"the tensors {before!r} and {name!r} overlap; each needs bytes of its own")
+        if begin > end:
+            raise BadSafetensors(place, f"{begin - end} bytes before the tensor {name!r} belong to none; none may")
+        end, before = stop, name
+    if end > room:
+        raise BadSafetensors(place, f"{end - room} bytes are missing at the end; it was cut short, fetch it again")
+    if end < room:
+        raise BadSafetensors(place, f"{room - end} bytes at the end belong to no tensor; fetch it again")
+    base = 8 + length
+    return [
+        Weight(name, dtype, shape, place, np.frombuffer(mapping, np.uint8, stop - begin, base + begin))
+        for name, dtype, shape, begin, stop in found
+    ]
+
+
+def _natural(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _described(place: str, name: str, facts: Any) -> tuple[str, str, tuple[int, ...], int, int]:
+    """(name, dtype, shape, begin, end) of one entry of the header."""
+    if not isinstance(facts, dict):
+        raise BadSafetensors(place, f"the tensor {name!r} has no description; fetch the file again")
+    dtype, shape, offsets = facts.get("dtype"), facts.get("shape"), facts.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise BadSafetensors(place, f"the tensor {name!r} has the unknown dtype {dtype!r}; known are {', '.join(BITS)}")
+    if not isinstance(shape, list) or not all(map(_natural, shape)):
+        raise BadSafetensors(place, f"the tensor {name!r} has the shape {shape!r}; it must be a list of whole numbers")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_natural, offsets)):
+        raise BadSafetensors(place, f"the tensor {name!r} has the data_offsets {offsets!r}; it must be two numbers")
+    begin, end = offsets
+    bits = math.prod(shape) * BITS[dtype]
+    if bits % 8 or end - begin != bits // 8:
+        raise BadSafetensors(
+            place, f"the tensor {name!r} has {end - begin} bytes; {dtype} of shape {shape} takes {bits / 8:.15g}"
+        )
+    return name, dtype, tuple(shape), begin, end
