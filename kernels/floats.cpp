@@ -1,0 +1,104 @@
+// F32, F16 and BF16: a "block" is one weight. These run at the speed of memory, so they are plain loops over it.
+#include "simd.h"
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+namespace quantmill::QM_LEVEL {
+
+static void quantize_f32(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+    std::memcpy(dst, src, std::size_t(rows * cols) * 4);
+}
+
+static void dequantize_f32(const std::uint8_t *src, float *dst, std::int64_t count) {
+    std::memcpy(dst, src, std::size_t(count) * 4);
+}
+
+// W weights to fp16. The instruction keeps a NaN's payload where ggml's portable code drops it, hence the select.
+QM_INLINE void halves(const float *src, std::uint8_t *dst) {
+    V v;
+    std::memcpy(&v, src, sizeof v);
+#if defined(__F16C__)
+    const I nan = v != v;
+    v = from_bits(select(nan, (bits(v) & INT32_MIN) | 0x7fc00000, bits(v)));
+#if defined(__AVX512F__)
+    const __m256i h = _mm512_maskz_cvtps_ph(__mmask16(-1), (__m512)v, _MM_FROUND_TO_NEAREST_INT);
+    std::memcpy(dst, &h, sizeof h);
+#else
+    const __m128i h = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+    std::memcpy(dst, &h, sizeof h);
+#endif
+#else
+    typedef std::uint16_t H __attribute__((vector_size(2 * W)));
+    const H h = __builtin_convertvector(to_half(v), H);
+    std::memcpy(dst, &h, sizeof h);
+#endif
+}
+
+static void quantize_f16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+    const std::int64_t count = rows * cols;
+    std::int64_t i = 0;
+    for (; i + W <= count; i += W) halves(src + i, dst + 2 * i);
+    if (i < count) {
+        float rest[W] = {};
+        std::uint8_t out[2 * W];
+        std::memcpy(rest, src + i, std::size_t(count - i) * 4);
+        halves(rest, out);
+        std::memcpy(dst + 2 * i, out, std::size_t(count - i) * 2);
+    }
+}
+
+QM_INLINE void from_halves(const std::uint8_t *src, float *dst) {
+#if defined(__AVX512F__)
+    const V v = (V)_mm512_maskz_cvtph_ps(__mmask16(-1), _mm256_loadu_si256((const __m256i *)src));
+#elif defined(__F16C__)
+    const V v = (V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)src));
+#else
+    typedef std::uint16_t H __attribute__((vector_size(2 * W)));
+    H h;
+    std::memcpy(&h, src, sizeof h);
+    const V v = from_half(__builtin_convertvector(h, I));
+#endif
+    std::memcpy(dst, &v, sizeof v);
+}
+
+static void dequantize_f16(const std::uint8_t *src, float *dst, std::int64_t count) {
+    std::int64_t i = 0;
+    for (; i + W <= count; i += W) from_halves(src + 2 * i, dst + i);
+    if (i < count) {
+        std::uint8_t rest[2 * W] = {};
+        float out[W];
+        std::memcpy(rest, src + 2 * i, std::size_t(count - i) * 2);
+        from_halves(rest, out);
+        std::memcpy(dst + i, out, std::size_t(count - i) * 4);
+    }
+}
+
+// Rounded to nearest even; a NaN keeps its upper bits and is made quiet.
+static void quantize_bf16(const float *__restrict src, std::uint8_t *__restrict dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+    for (std::int64_t i = 0; i < rows * cols; ++i) {
+        std::uint32_t w;
+        std::memcpy(&w, src + i, 4);
+        const std::uint32_t rounded = (w + (0x7fff + ((w >> 16) & 1))) >> 16;
+        const std::uint16_t h = std::uint16_t((w & 0x7fffffff) > 0x7f800000 ? (w >> 16) | 64 : rounded);
+        std::memcpy(dst + 2 * i, &h, 2);
+    }
+}
+
+static void dequantize_bf16(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) {
+        std::uint16_t h;
+        std::memcpy(&h, src + 2 * i, 2);
+        const std::uint32_t w = std::uint32_t(h) << 16;
+        std::memcpy(dst + i, &w, 4);
+    }
+}
+
+// clang-format off
+QM_FAMILY(floats, {"F32", 1, 4, quantize_f32, dequantize_f32, false},
+                  {"F16", 1, 2, quantize_f16, dequantize_f16, false},
+                  {"BF16", 1, 2, quantize_bf16, dequantize_bf16, false})
+// clang-format on
+
+}  // namespace quantmill::QM_LEVEL

@@ -1,0 +1,94 @@
+#include "levels.h"
+
+namespace quantmill {
+
+// `extern const Family q8_0;` and a table of all of them, in each level's namespace.
+#define QM_ENTRY(family) extern const Family family;
+#if defined(__x86_64__)
+namespace v2 {
+#include "families.inc"
+}
+namespace v3 {
+#include "families.inc"
+}
+namespace v4 {
+#include "families.inc"
+}
+#else
+namespace aarch64 {
+#include "families.inc"
+}
+#endif
+#undef QM_ENTRY
+
+#if defined(__x86_64__)
+
+#define QM_ENTRY(family) &v2::family,
+static const Family *const families_v2[] = {
+#include "families.inc"
+};
+#undef QM_ENTRY
+#define QM_ENTRY(family) &v3::family,
+static const Family *const families_v3[] = {
+#include "families.inc"
+};
+#undef QM_ENTRY
+#define QM_ENTRY(family) &v4::family,
+static const Family *const families_v4[] = {
+#include "families.inc"
+};
+#undef QM_ENTRY
+
+// The features that GCC 11 and clang can ask for; each asks the system too whether it saves the wider registers.
+static bool runs_v2() {
+    return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+}
+static bool runs_v3() {
+    return runs_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("bmi2");
+}
+static bool runs_v4() {
+    return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+static const Level levels[] = {
+    {"x86-64-v2", runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2},
+    {"x86-64-v3", runs_v3, families_v3, sizeof families_v3 / sizeof *families_v3},
+    {"x86-64-v4", runs_v4, families_v4, sizeof families_v4 / sizeof *families_v4},
+};
+
+#else
+
+#define QM_ENTRY(family) &aarch64::family,
+static const Family *const families_aarch64[] = {
+#include "families.inc"
+};
+#undef QM_ENTRY
+
+static bool runs_aarch64() { return true; }
+
+static const Level levels[] = {
+    {"aarch64", runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64},
+};
+
+#endif
+
+std::vector<const Level *> runnable_levels() {
+    std::vector<const Level *> found;
+    for (const Level &level : levels) {
+        if (level.runs()) found.push_back(&level);
+    }
+    return found;
+}
+
+const Kernel *find_kernel(const Level &level, const std::string &type) {
+    for (int i = 0; i < level.count; ++i) {
+        for (int k = 0; k < level.families[i]->count; ++k) {
+            if (type == level.families[i]->kernels[k].type) return &level.families[i]->kernels[k];
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace quantmill
