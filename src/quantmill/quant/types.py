@@ -1,7 +1,7 @@
 """The tensor types of GGUF: one row a type.
 
-Source of the figures: ggml's type table (ggml.h, ggml-common.h). `block` is the number of weights in a block, `size` the
-block's bytes, `id` the number that a GGUF file stores.
+Source of the figures: ggml's type table (ggml.h, ggml-common.h). `block` is the number of weights in a block, `size`
+the block's bytes, `id` the number that a GGUF file stores.
 """
 
 from dataclasses import dataclass

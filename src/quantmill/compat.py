@@ -1,0 +1,69 @@
+"""The one table of llama.cpp tags: which generation a tag belongs to, and which rules its llama-quantize has.
+
+A generation is a span of tags whose quantizers write the same bytes. A tag is `b` and llama.cpp's build number. Only
+spans whose tensor mix, header and arithmetic are all reproduced are offered: generation 2's arithmetic is known (and
+tested against the libggml-python wheel of ggml 0.20.2), but which tags share its mix and header is not established, so
+no tag names it yet.
+"""
+
+import re
+from dataclasses import dataclass
+
+from quantmill.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Span:
+    """The tags `b<first>` to `b<last>`, both included, of one generation."""
+
+    first: int
+    last: int
+    generation: int
+
+    def __str__(self) -> str:
+        return f"b{self.first} to b{self.last}"
+
+
+# ggml-quants.c did not change its arithmetic from 2025-03-04 to 2025-06-24. Over this span llama-quantize also kept its
+# names, its mixes, the order of tensors and the metadata it writes; what did change is `FIRST_TENSOR_TYPE`.
+SPANS: tuple[Span, ...] = (Span(4867, 5490, generation=1),)
+
+# llama-quantize's --tensor-type came with llama.cpp pull request 12511. At first it took the names of a fixed list
+# only; pull request 13033 opened it to any regular expression. What it does to a matching tensor stayed the same.
+FIRST_TENSOR_TYPE = 5125
+
+# What stands for a generation where one is given without a tag: golden digests and live oracles.
+ORACLES: dict[int, str] = {1: "b4867-b5490", 2: "ggml-0.20.2"}
+
+_TAG = re.compile(r"b([1-9][0-9]{0,8})", re.ASCII)
+
+
+def supported() -> str:
+    """The supported spans in words, for messages."""
+    return ", ".join(str(span) for span in SPANS)
+
+
+def build(tag: str) -> int:
+    """The build number of a supported tag; UsageError naming the supported spans otherwise."""
+    match = _TAG.fullmatch(tag)
+    if match is None:
+        raise UsageError(f"{tag!r} is not a llama.cpp tag such as b5490; supported are {supported()}")
+    number = int(match[1])
+    if not any(span.first <= number <= span.last for span in SPANS):
+        raise UsageError(f"llama.cpp {tag} is not supported; supported are {supported()}")
+    return number
+
+
+def generation(tag: str) -> int:
+    """The generation of a supported tag; UsageError naming the supported spans otherwise."""
+    number = build(tag)
+    return next(span.generation for span in SPANS if span.first <= number <= span.last)
+
+
+def check_options(tag: str, *, tensor_types: bool) -> None:
+    """UsageError when llama-quantize of this tag does not have what the caller uses."""
+    if build(tag) < FIRST_TENSOR_TYPE and tensor_types:
+        raise UsageError(
+            f"llama-quantize of {tag} has no --tensor-type, which came with b{FIRST_TENSOR_TYPE}: "
+            "remove the per-tensor types or choose a later tag"
+        )

@@ -1,0 +1,80 @@
+"""The few facts of a model that decide which type a tensor gets, read from GGUF metadata.
+
+Source of the rules: llama-model.cpp and llama-hparams.cpp of llama.cpp b4867 to b5490.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quantmill.errors import QuantmillError
+
+
+class ModelFacts(QuantmillError):
+    """The metadata does not say what the choice of types needs."""
+
+
+@dataclass(frozen=True)
+class Hparams:
+    """Facts about the model.
+
+    `n_expert` is 0 for a dense model. `gqa` is query heads per key/value head in the first layer (0 without key/value
+    heads). `attention_layers` counts the layers that have key/value heads, as llama-quantize checks it against the
+    tensors; None when the metadata does not say. `is_70b` marks the shapes that llama.cpp calls 70B, by architecture
+    and depth alone.
+    """
+
+    arch: str
+    n_layer: int
+    n_expert: int = 0
+    gqa: int = 1
+    attention_layers: int | None = None
+    is_70b: bool = False
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> "Hparams":
+        """From decoded GGUF values by key; ModelFacts when a key is missing or of the wrong kind."""
+        arch = metadata.get("general.architecture")
+        if not isinstance(arch, str):
+            raise ModelFacts("the GGUF metadata has no general.architecture, which names the keys of the model's shape")
+        layers = _count(metadata, f"{arch}.block_count")
+        if layers is None:
+            raise ModelFacts(f"the GGUF metadata has no {arch}.block_count, which the choice of tensor types needs")
+        experts = _count(metadata, f"{arch}.expert_count") or 0
+        heads = _per_layer(metadata, f"{arch}.attention.head_count", layers)
+        kv_heads = _per_layer(metadata, f"{arch}.attention.head_count_kv", layers) or heads
+        attention_layers = None
+        if kv_heads is not None:
+            # An encoder-decoder has self-attention twice and cross-attention once a layer.
+            attention_layers = sum(map(bool, kv_heads)) * (3 if arch in ("t5", "t5encoder") else 1)
+        n_head, n_kv = (heads or [0])[0], (kv_heads or [0])[0]
+        return cls(
+            arch=arch,
+            n_layer=layers,
+            n_expert=experts,
+            gqa=n_head // n_kv if n_kv else 0,
+            attention_layers=attention_layers,
+            is_70b=layers == 80
+            and (arch in ("deci", "qwen2", "qwen2vl", "olmo") or (arch == "llama" and experts != 8 and n_head != n_kv)),
+        )
+
+
+def _count(metadata: Mapping[str, Any], key: str) -> int | None:
+    value = metadata.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ModelFacts(f"the GGUF key {key} is {value!r}; a count was expected")
+    return value
+
+
+def _per_layer(metadata: Mapping[str, Any], key: str, layers: int) -> list[int] | None:
+    """One count a layer, from a single value or an array of exactly `layers` values; None when the key is missing."""
+    value = metadata.get(key)
+    if value is None or isinstance(value, int):
+        count = _count(metadata, key)
+        return None if count is None else [count] * layers
+    values = [int(v) for v in value]
+    if len(values) != layers:
+        raise ModelFacts(f"the GGUF key {key} has {len(values)} values; the model has {layers} layers")
+    return values
