@@ -54,7 +54,7 @@ def build(tag: str) -> int:
     return number
 
 
-def generation(tag: str) -> int:
+def generation_of(tag: str) -> int:
     """The generation of a supported tag; UsageError naming the supported spans otherwise."""
     number = build(tag)
     return next(span.generation for span in SPANS if span.first <= number <= span.last)

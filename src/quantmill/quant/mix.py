@@ -112,7 +112,7 @@ NO_OVERRIDES = Overrides()
 
 
 def file_order(names: Iterable[str]) -> list[str]:
-    """The order of a quantized file's tensors: outside the layers first, then by layer, then by the bytes of the name."""
+    """The order of a quantized file: tensors outside the layers first, then by layer, then by the bytes of the name."""
 
     def key(name: str) -> tuple[int, bytes]:
         layer = _LAYER.match(name)
