@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from quantmill.errors import QuantmillError
+from quantmill.gguf.errors import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,12 +27,17 @@ if TYPE_CHECKING:
 MAX_HEADER = 100_000_000  # bytes of JSON; the limit of the safetensors library
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-# Bits of an element of every dtype.
-BITS = {
-    **{"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16},
-    **{"BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64},
-    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+MAX_DIMS = 64
+_BITS = {
+    4: "F4",
+    6: "F6_E2M3 F6_E3M2",
+    8: "BOOL U8 I8 F8_E4M3 F8_E5M2 F8_E8M0",
+    16: "U16 I16 F16 BF16",
+    32: "U32 I32 F32",
+    64: "U64 I64 F64 C64",
 }
+BITS = {dtype: bits for bits, dtypes in _BITS.items() for dtype in dtypes.split()}
+"""Bits of an element of every dtype."""
 
 
 @dataclass(eq=False)
@@ -133,12 +140,12 @@ def open_weights(files: Mapping[str, Path]) -> Weights:
         mappings.append(mapping)
         for tensor in found:
             if tensor.name in tensors:
-                raise BadSafetensors(name, f"the tensor {tensor.name!r} is in {tensors[tensor.name].file} already")
+                raise BadSafetensors(name, f"the tensor {shown(tensor.name)} is in {tensors[tensor.name].file} already")
             if index is not None and index.get(tensor.name) != name:
-                raise BadSafetensors(name, f"the tensor {tensor.name!r} is not what {INDEX} names for this file")
+                raise BadSafetensors(name, f"the tensor {shown(tensor.name)} is not what {INDEX} names for this file")
             tensors[tensor.name] = tensor
     if index is not None and (lost := sorted(index.keys() - tensors.keys())):
-        raise BadSafetensors(index[lost[0]], f"the tensor {lost[0]!r} that {INDEX} names is not there")
+        raise BadSafetensors(index[lost[0]], f"the tensor {shown(lost[0])} that {INDEX} names is not there")
     return Weights(tensors, mappings)
 
 
@@ -162,9 +169,8 @@ def _json(place: str, data: bytes, what: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise BadSafetensors(place, f"the name {twice!r} is there twice; every name may be there once")
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise BadSafetensors(place, f"the name {shown(twice)} is there twice; every name may be there once")
         return found
 
     try:
@@ -214,9 +220,11 @@ def _tensors(mapping: mmap.mmap, place: str) -> list[Weight]:
     end, before = 0, ""
     for name, _, _, begin, stop in found:
         if begin < end:
-            raise BadSafetensors(place, f"the tensors {before!r} and {name!r} overlap; each needs bytes of its own")
+            raise BadSafetensors(
+                place, f"the tensors {shown(before)} and {shown(name)} overlap; each needs bytes of its own"
+            )
         if begin > end:
-            raise BadSafetensors(place, f"{begin - end} bytes before the tensor {name!r} belong to none; none may")
+            raise BadSafetensors(place, f"{begin - end} bytes before the tensor {shown(name)} belong to none; none may")
         end, before = stop, name
     if end > room:
         raise BadSafetensors(place, f"{end - room} bytes are missing at the end; it was cut short, fetch it again")
@@ -236,18 +244,29 @@ def _natural(value: object) -> bool:
 def _described(place: str, name: str, facts: Any) -> tuple[str, str, tuple[int, ...], int, int]:
     """(name, dtype, shape, begin, end) of one entry of the header."""
     if not isinstance(facts, dict):
-        raise BadSafetensors(place, f"the tensor {name!r} has no description; fetch the file again")
+        raise BadSafetensors(place, f"the tensor {shown(name)} has no description; fetch the file again")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise BadSafetensors(place, f"the name {shown(name)} is not Unicode text; fetch the file again") from None
     dtype, shape, offsets = facts.get("dtype"), facts.get("shape"), facts.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise BadSafetensors(place, f"the tensor {name!r} has the unknown dtype {dtype!r}; known are {', '.join(BITS)}")
-    if not isinstance(shape, list) or not all(map(_natural, shape)):
-        raise BadSafetensors(place, f"the tensor {name!r} has the shape {shape!r}; it must be a list of whole numbers")
+        raise BadSafetensors(
+            place, f"the tensor {shown(name)} has the unknown dtype {shown(str(dtype))}; known are {', '.join(BITS)}"
+        )
+    if not isinstance(shape, list) or len(shape) > MAX_DIMS or not all(map(_natural, shape)):
+        claim = f"the tensor {shown(name)} has the shape {shown(str(shape))[1:-1]}"
+        raise BadSafetensors(place, f"{claim}; it must be a list of at most {MAX_DIMS} whole numbers")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_natural, offsets)):
-        raise BadSafetensors(place, f"the tensor {name!r} has the data_offsets {offsets!r}; it must be two numbers")
+        raise BadSafetensors(
+            place, f"the tensor {shown(name)} has the data_offsets {shown(str(offsets))[1:-1]}; it must be two numbers"
+        )
     begin, end = offsets
     bits = math.prod(shape) * BITS[dtype]
     if bits % 8 or end - begin != bits // 8:
         raise BadSafetensors(
-            place, f"the tensor {name!r} has {end - begin} bytes; {dtype} of shape {shape} takes {bits / 8:.15g}"
+            place,
+            f"the tensor {shown(name)} has {end - begin} bytes; "
+            f"{dtype} of shape {shown(str(shape))[1:-1]} takes {bits / 8:.15g}",
         )
     return name, dtype, tuple(shape), begin, end

@@ -3,6 +3,8 @@
 from quantmill.gguf.errors import GGUFError
 from quantmill.gguf.layout import ALIGNMENT, TensorInfo, file_size, ggml_shape, header, header_size
 from quantmill.gguf.reading import GGUFFile, read
+from quantmill.gguf.shards import find_shards, plan_shards, shard_sizes
+from quantmill.gguf.splitting import merge, split
 from quantmill.gguf.values import KV, ValueType, kv
 from quantmill.gguf.writing import Writer
 
@@ -15,9 +17,14 @@ __all__ = [
     "ValueType",
     "Writer",
     "file_size",
+    "find_shards",
     "ggml_shape",
     "header",
     "header_size",
     "kv",
+    "merge",
+    "plan_shards",
     "read",
+    "shard_sizes",
+    "split",
 ]

@@ -29,6 +29,14 @@ class Unreadable(GGUFError):
 
 
 @dataclass(eq=False)
+class Changed(GGUFError):
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: changed while it was read; run again when nothing writes to it"
+
+
+@dataclass(eq=False)
 class NotGGUF(GGUFError):
     place: str
     found: str  # what it is instead, with the cure, as the end of a sentence

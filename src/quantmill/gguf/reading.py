@@ -8,7 +8,7 @@ import contextlib
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
@@ -40,6 +40,7 @@ class GGUFFile:
         path: Path,
         place: str,
         mapping: mmap.mmap,
+        identity: tuple[int, ...],
         version: int,
         alignment: int,
         metadata: dict[str, KV],
@@ -60,12 +61,27 @@ class GGUFFile:
             self.data_end = data_offset + last.offset + last.nbytes
             self.padded_end = data_offset + last.offset + padded(last.nbytes, alignment)
         self._mapping = mapping
+        self._identity = identity
 
     def data(self, info: TensorInfo) -> "NDArray[np.uint8]":
         """A read-only view of the tensor's bytes, one-dimensional. It stays valid after `close`."""
         import numpy as np
 
         return np.frombuffer(self._mapping, np.uint8, info.nbytes, self.data_offset + info.offset)
+
+    @contextlib.contextmanager
+    def descriptor(self) -> Iterator[int]:
+        """The file opened once more, for `Writer.append_from`; raises Changed when it is not the file that was read."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise errors.Unreadable(self.place, error.strerror or str(error)) from None
+        try:
+            if _identity(descriptor) != self._identity:
+                raise errors.Changed(self.place)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Lets go of the mapping; it lives on as long as views of it do."""
@@ -90,16 +106,22 @@ def read(path: str | os.PathLike[str], place: str | None = None) -> GGUFFile:
     place = place or str(path)
     try:
         with open(path, "rb") as file:
-            if not (size := os.fstat(file.fileno()).st_size):
+            identity = _identity(file.fileno())
+            if not identity[0]:
                 raise errors.NotGGUF(place, describe(b""))
-            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            mapping = mmap.mmap(file.fileno(), identity[0], access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise errors.Unreadable(place, getattr(error, "strerror", None) or str(error)) from None
     try:
-        return _Reader(mapping, place).file(Path(path))
+        return _Reader(mapping, place).file(Path(path), identity)
     except BaseException:
         mapping.close()
         raise
+
+
+def _identity(descriptor: int) -> tuple[int, ...]:
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 class _Reader:
@@ -111,7 +133,7 @@ class _Reader:
         self.place = place
         self.at = 0
 
-    def file(self, path: Path) -> GGUFFile:
+    def file(self, path: Path, identity: tuple[int, ...]) -> GGUFFile:
         version, n_tensors, n_kvs = self.preamble()
         metadata: dict[str, KV] = {}
         for number in range(n_kvs):
@@ -129,7 +151,7 @@ class _Reader:
         self.check_offsets(list(tensors.values()), alignment)
         # A file without tensors may end before the padding: llama.cpp's own vocabulary files do.
         data_offset = padded(self.at, alignment) if tensors else min(padded(self.at, alignment), self.size)
-        file = GGUFFile(path, self.place, self.mapping, version, alignment, metadata, tensors, data_offset)
+        file = GGUFFile(path, self.place, self.mapping, identity, version, alignment, metadata, tensors, data_offset)
         if file.data_end > self.size:
             raise errors.Truncated(self.place, self.size, file.padded_end)
         return file
