@@ -14,8 +14,7 @@ import tomli
 
 from quantmill.compat import generation_of
 from quantmill.errors import UsageError, nearest
-from quantmill.quant.ftypes import FTYPES, STANDARD_MATRIX
-from quantmill.quant.types import TYPES
+from quantmill.quant.ftypes import STANDARD_MATRIX, ftype, tensor_type
 
 BASE_TYPES = ("BF16", "F16", "F32")
 
@@ -269,7 +268,7 @@ class _Reader:
     def ftypes(self) -> tuple[str, ...]:
         matrix = self.need("quants.matrix")
         if matrix == "standard":
-            return (self.get("base.type") or "BF16", *STANDARD_MATRIX)
+            matrix = [self.get("base.type") or "BF16", *STANDARD_MATRIX]
         if isinstance(matrix, str):
             raise self.fail("quants.matrix", f'{matrix!r} is not a matrix; write "standard" or a list of ftypes')
         names = [self.ftype("quants.matrix", name) for name in matrix]
@@ -278,15 +277,19 @@ class _Reader:
         return tuple(names)
 
     def ftype(self, place: str, name: str) -> str:
-        known = {ftype.upper(): ftype for ftype in FTYPES}
-        if name.upper() not in known:
-            raise self.fail(place, f"there is no ftype {name!r}{nearest(name, FTYPES)}")
-        return known[name.upper()]
+        try:
+            found = ftype(name)
+        except UsageError as error:
+            raise self.fail(place, str(error)) from None
+        if found.needs_imatrix and self.get("imatrix") is None:
+            raise self.fail(place, f"{found.name} needs an importance matrix; give one in [imatrix] or leave it out")
+        return found.name
 
     def type(self, place: str, name: str) -> str:
-        if name.upper() not in TYPES:
-            raise self.fail(place, f"there is no tensor type {name!r}{nearest(name, TYPES)}")
-        return name.upper()
+        try:
+            return tensor_type(name).name
+        except UsageError as error:
+            raise self.fail(place, str(error)) from None
 
     def override(self, table: Mapping[str, Any], matrix: tuple[str, ...]) -> Override:
         place = "quants.override"

@@ -22,6 +22,13 @@ class WrongFile(QuantmillError):
         )
 
 
+class MissingFile(QuantmillError):
+    """A local file that the recipe names is not there."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where}: there is no such file; put it there, or name another in the recipe")
+
+
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
     """Write every file of `params["files"]` (name → sha256, size) to `out`.
 
@@ -34,6 +41,8 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     for name, fact in sorted(files.items()):
         if name in inputs:
             where = str(inputs[name].path)
+            if not inputs[name].path.is_file():
+                raise MissingFile(where)
             found = _copy(inputs[name].path, out / name)
         else:
             from quantmill.hub import fetch_file

@@ -1,0 +1,146 @@
+"""The graph of a recipe: every task, what it reads, and what decides its bytes.
+
+Pure: a recipe and its lock in, nodes out. Nothing is read but small JSON, nothing heavy is imported.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantmill.artifact import Artifact
+from quantmill.lock import Lock, local_files
+from quantmill.recipe import Recipe
+
+ALL = "*"
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One thing that a node reads: `output` of the node `node` (ALL: each of its outputs, in which case `name` is put
+    before the output's own name), under the input name `name`."""
+
+    node: str
+    output: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One task. `params` and the digests behind `edges` make its key; `where` and `files` (local copies of what
+    `params` names by digest) only say where things can be had."""
+
+    name: str
+    step: str
+    params: Mapping[str, Any]
+    edges: tuple[Edge, ...] = ()
+    generation: int = 0
+    where: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Artifact] = field(default_factory=dict)
+
+
+def graph(recipe: Recipe, lock: Lock) -> dict[str, Node]:
+    """The recipe's nodes by task name, each after those that it reads."""
+    return {node.name: node for node in _nodes(recipe, lock)}
+
+
+def task(step: str, recipe: Recipe, label: str = "") -> str:
+    """A task's name: `step:recipe` or `step:recipe/FTYPE`."""
+    return f"{step}:{recipe.name}/{label}" if label else f"{step}:{recipe.name}"
+
+
+def labels(recipe: Recipe) -> tuple[str, ...]:
+    """The FTYPE part of the released files' task names: the base's own file first, then the matrix."""
+    return ((recipe.base.type,) if recipe.base_file else ()) + recipe.ftypes
+
+
+def file_name(recipe: Recipe, label: str) -> str:
+    """A released file's name without its ending. The base's own file is written small, as release pages do."""
+    return f"{recipe.prefix}-{label.lower() if label == recipe.base.type else label}"
+
+
+def quant_params(recipe: Recipe, label: str) -> dict[str, Any]:
+    """What decides how one file is quantized, as plain JSON: the quant step's params."""
+    overrides = recipe.overrides_of(label)
+    last = {
+        key: next((value for o in reversed(overrides) if (value := getattr(o, key)) is not None), None)
+        for key in ("output", "token_embedding")
+    }
+    params: dict[str, Any] = {
+        "ftype": label,
+        "imatrix_name": recipe.imatrix.name if recipe.imatrix else None,
+        "output_tensor_type": last["output"],
+        "token_embedding_type": last["token_embedding"],
+        "tensor_types": [list(pair) for o in overrides for pair in o.tensors],
+    }
+    return {key: value for key, value in params.items() if value}
+
+
+def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
+    yield _download(recipe, lock)
+    base = Edge(task("download", recipe), "model.gguf", "model.gguf")
+    if recipe.base.gguf is None:
+        yield _convert(recipe)
+        base = Edge(task("convert", recipe), "model.gguf", "model.gguf")
+    imatrix: tuple[Edge, ...] = ()
+    if recipe.imatrix:
+        file = Artifact(recipe.imatrix.file, recipe.imatrix.sha256, 0)
+        params = {"files": {"imatrix.dat": {"sha256": file.sha256, "size": 0}}}
+        yield Node(task("imatrix", recipe), "download", params, files={"imatrix.dat": file})
+        imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
+    for label in labels(recipe):
+        source = base
+        if label != recipe.base.type:
+            source = Edge(task("quant", recipe, label), "model.gguf", "model.gguf")
+            yield Node(source.node, "quant", quant_params(recipe, label), (base, *imatrix), recipe.generation)
+        name = file_name(recipe, label)
+        params = {"prefix": name, "max_size": recipe.max_size}
+        yield Node(task("split", recipe, label), "split", params, (source,))
+        yield from _verify(recipe, label, base)
+    yield from _release(recipe)
+
+
+def _download(recipe: Recipe, lock: Lock) -> Node:
+    files = {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in sorted(lock.files.items())}
+    local = {
+        name: Artifact(path, lock.files[name].sha256, lock.files[name].size)
+        for name, path in (local_files(recipe) or {}).items()
+    }
+    where = {key: lock.base[key] for key in ("repo", "commit") if key in lock.base}
+    return Node(task("download", recipe), "download", {"files": files}, where=where, files=local)
+
+
+def _convert(recipe: Recipe) -> Node:
+    given = {"name": model_name(recipe), "pre_tokenizer": recipe.base.pre_tokenizer}
+    params = {"type": recipe.base.type} | {key: value for key, value in given.items() if value}
+    return Node(
+        task("convert", recipe), "convert", params, (Edge(task("download", recipe), ALL, ""),), recipe.generation
+    )
+
+
+def model_name(recipe: Recipe) -> str:
+    """The model's name for its metadata: the recipe's, or the last part of the repository's or folder's name."""
+    where = recipe.base.repo or (recipe.base.path.name if recipe.base.path else "")
+    return recipe.base.name or where.rsplit("/", 1)[-1]
+
+
+def _verify(recipe: Recipe, label: str, base: Edge) -> Iterable[Node]:
+    params = quant_params(recipe, label) if label != recipe.base.type else {}
+    edges = (Edge(task("split", recipe, label), ALL, "files/"), Edge(base.node, base.output, "base.gguf"))
+    yield Node(task("verify", recipe, label), "verify", params, edges, recipe.generation)
+
+
+def _release(recipe: Recipe) -> Iterable[Node]:
+    files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
+    reports = tuple(
+        Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe)
+    )
+    facts = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
+    source = {"base": _source(recipe), "ftypes": list(labels(recipe))}
+    yield Node(task("card", recipe), "card", facts | source, (*files, *reports))
+    card = Edge(task("card", recipe), "README.md", "README.md")
+    yield Node(task("release", recipe), "release", facts, (*files, *reports, card))
+
+
+def _source(recipe: Recipe) -> str:
+    return recipe.base.repo or model_name(recipe) or (recipe.base.gguf.name if recipe.base.gguf else "")

@@ -1,0 +1,132 @@
+"""What a person sees of a build: a line for each task that did something and why, progress by bytes on a terminal, and
+one closing line. Up-to-date tasks are silent. Nothing heavy is imported before a task really runs.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class Reporter:
+    """doit's reporter. The steps' events reach the one reporter of the process through `hear`."""
+
+    desc = "quantmill: progress by bytes, reasons for rebuilds"
+    _current: ClassVar["Reporter | None"] = None
+
+    def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
+        self._out = outstream
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._ran = self._hits = self._same = 0
+        self._failures: list[str] = []
+        self._bars: dict[str, Any] = {}
+        self._progress: Any = None
+        self._terminal = bool(getattr(outstream, "isatty", lambda: False)())
+        Reporter._current = self
+
+    @classmethod
+    def hear(cls, name: str, event: str, facts: Mapping[str, Any]) -> None:
+        """A step's event: "start" or "hit" with a reason, "progress" with bytes done and total, "done"."""
+        if cls._current is not None:
+            cls._current._event(name, event, facts)
+
+    def _event(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
+        with self._lock:
+            if event == "hit":
+                self._hits += 1
+                self._say(f"{name}: from the store ({facts['reason']})" if facts["reason"] else f"{name}: from the store")
+            elif event == "start":
+                self._ran += 1
+                self._say(f"{name}: {facts['reason']}")
+                if self._terminal:
+                    self._bars[name] = self._live().add_task(name, total=None)
+            elif name in self._bars and event == "progress":
+                self._progress.update(self._bars[name], completed=facts["done"], total=facts["total"])
+            elif name in self._bars:
+                self._progress.remove_task(self._bars.pop(name))
+
+    def _live(self) -> Any:
+        if self._progress is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import TransferSpeedColumn as Speed
+
+            # With doit's threads sys.stdout is swapped now and then, so the console holds the stream itself.
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                Speed(),
+                TimeRemainingColumn(),
+                console=Console(file=self._out),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._progress.start()
+        return self._progress
+
+    def _say(self, line: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self._out.write(f"{line}\n")
+            self._out.flush()
+
+    # What doit calls.
+
+    def initialize(self, tasks: Any, selected_tasks: Any) -> None:
+        """The tasks are known, nothing has run."""
+
+    def get_status(self, task: Any) -> None:
+        """A task is about to be checked."""
+
+    def execute_task(self, task: Any) -> None:
+        """A task is about to run; its own events say more."""
+
+    def add_success(self, task: Any) -> None:
+        """A task is done."""
+
+    def skip_uptodate(self, task: Any) -> None:
+        """A task had nothing to do."""
+        self._same += 1
+
+    def skip_ignore(self, task: Any) -> None:
+        """A task is ignored at the person's wish (`doit ignore`)."""
+        self._say(f"{task.name}: ignored")
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """A task failed: its error's sentence; a traceback only for what nobody foresaw."""
+        with self._lock:
+            if task.name in self._bars:
+                self._progress.remove_task(self._bars.pop(task.name))
+            message = fail.get_msg().strip()
+            self._failures.append(f"{task.name}: {message}" if fail.report else "")
+
+    def cleanup_error(self, exception: Any) -> None:
+        """doit could not clean up after a run."""
+        sys.stderr.write(exception.get_msg())
+
+    def runtime_error(self, msg: str) -> None:
+        """doit itself failed."""
+        self._failures.append(msg)
+
+    def teardown_task(self, task: Any) -> None:
+        """No task of ours has a teardown."""
+
+    def complete_run(self) -> None:
+        """Everything has run or failed: the closing lines."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        for failure in filter(None, self._failures):
+            sys.stderr.write(f"quantmill: {failure}\n")
+        seconds = time.monotonic() - self._began
+        if not self._failures and not self._ran and not self._hits:
+            self._out.write("nothing to do: everything is up to date\n")
+        else:
+            counts = f"{self._ran} run, {self._hits} from the store, {len(self._failures)} failed"
+            self._out.write(f"{counts} in {seconds:.1f} s\n")
+        Reporter._current = None
