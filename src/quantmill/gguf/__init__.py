@@ -6,6 +6,7 @@ from quantmill.gguf.reading import GGUFFile, read
 from quantmill.gguf.shards import find_shards, plan_shards, shard_sizes
 from quantmill.gguf.splitting import merge, split
 from quantmill.gguf.values import KV, ValueType, kv
+from quantmill.gguf.verifying import Report, verify, verify_files
 from quantmill.gguf.writing import Writer
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "KV",
     "GGUFError",
     "GGUFFile",
+    "Report",
     "TensorInfo",
     "ValueType",
     "Writer",
@@ -27,4 +29,6 @@ __all__ = [
     "read",
     "shard_sizes",
     "split",
+    "verify",
+    "verify_files",
 ]

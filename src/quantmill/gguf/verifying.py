@@ -1,0 +1,263 @@
+"""verify: is a finished file, or a set of shards, what it should be, down to every block's scale?"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantmill.artifact import silent
+from quantmill.gguf.errors import Changed, GGUFError, Truncated, Unreadable, shown
+from quantmill.gguf.layout import TensorInfo
+from quantmill.gguf.reading import GGUFFile, read
+from quantmill.gguf.shards import COUNT, find_shards
+from quantmill.gguf.splitting import MissingShards, check_shards
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+_CHUNK = 8 << 20  # bytes in memory at a time
+
+
+@dataclass(eq=False)
+class TrailingBytes(GGUFError):
+    place: str
+    count: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}: {self.count} bytes follow the last tensor; a whole file ends there, fetch or make it anew"
+        )
+
+
+@dataclass(eq=False)
+class BrokenBlock(GGUFError):
+    """`block` counts from 0 within the tensor; for a type without blocks it is the weight."""
+
+    place: str
+    tensor: str
+    type: str
+    field: str
+    block: int
+    blocks: int
+
+    def __str__(self) -> str:
+        where = f"weight {self.block}" if self.field == "weight" else f"the scale {self.field} of block {self.block}"
+        return (
+            f"{self.place}: the tensor {shown(self.tensor)} ({self.type}): {where} of {self.blocks} is infinite or no "
+            "number; fetch the file again, or make it anew from a base whose weights are finite"
+        )
+
+
+@dataclass(eq=False)
+class WrongType(GGUFError):
+    place: str
+    tensor: str
+    found: str
+    planned: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: the tensor {shown(self.tensor)} is {self.found}, not {self.planned} as planned; make it anew"
+
+
+@dataclass(eq=False)
+class UnplannedTensor(GGUFError):
+    place: str
+    tensor: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}: the tensor {shown(self.tensor)} was not planned; make the file anew from the planned base"
+        )
+
+
+@dataclass(eq=False)
+class MissingTensor(GGUFError):
+    place: str
+    tensor: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: the planned tensor {shown(self.tensor)} is not there; make the file anew"
+
+
+@dataclass(eq=False)
+class WrongDigest(GGUFError):
+    place: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}: its sha256 is {self.found} and not {self.expected}; it was damaged, fetch or make it anew"
+        )
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    name: str
+    size: int
+    sha256: str
+    tensors: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found whole: the files in order, and the number of tensors of every type."""
+
+    files: tuple[VerifiedFile, ...]
+    types: Mapping[str, int]
+    planned: bool  # whether the types were compared with a plan
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for the same bytes and names: no path, no time."""
+        files = [vars(file) for file in self.files]
+        size = sum(file.size for file in self.files)
+        tensors = sum(file.tensors for file in self.files)
+        return {"files": files, "planned": self.planned, "size": size, "tensors": tensors, "types": dict(self.types)}
+
+
+def verify(
+    path: str | os.PathLike[str],
+    planned: Mapping[str, str] | None = None,
+    *,
+    progress: Callable[[int, int], None] = silent,
+) -> Report:
+    """Verifies a GGUF file; when its name is a shard's, all the shards beside it.
+
+    Raises the GGUFError of the first thing that is wrong, else returns a Report. Checked: all that `read` checks, that
+    the file ends where its last tensor's padding ends, the shards' completeness, the type of every tensor against
+    `planned` (name → type name, for exactly the tensors there), and every block's scales (see `scales`). One pass over
+    the bytes, in bounded memory, gives the sha256 too.
+    """
+    path = Path(path)
+    return verify_files({item.name: item for item in find_shards(path) or [path]}, planned, progress=progress)
+
+
+def verify_files(
+    files: Mapping[str, Path],
+    planned: Mapping[str, str] | None = None,
+    *,
+    digests: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] = silent,
+) -> Report:
+    """`verify` for files that are kept under other paths than their names; `digests` are their expected sha256.
+
+    Several files must be all the shards of one, by name.
+    """
+    paths = _ordered(files)
+    opened: list[GGUFFile] = []
+    try:
+        for name, path in paths.items():
+            # The name where the path does not end in it, as in a store of objects named by digest.
+            opened.append(read(path, str(path) if path.name == Path(name).name else name))
+        _check_completeness(opened)
+        _check_types(opened, planned)
+        total, done = sum(file.size for file in opened), 0
+        verified = []
+        for name, file in zip(paths, opened, strict=True):
+            sha256 = _Pass(file, done, total, progress).run()
+            if digests is not None and sha256 != digests[name]:
+                raise WrongDigest(file.place, sha256, digests[name])
+            verified.append(VerifiedFile(Path(name).name, file.size, sha256, len(file.tensors)))
+            done += file.size
+    finally:
+        for file in opened:
+            file.close()
+    types = Counter(info.type.name for file in opened for info in file.tensors.values())
+    return Report(tuple(verified), dict(sorted(types.items())), planned is not None)
+
+
+def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The files in the order of their shards; raises MissingShards when some are not there."""
+    first = min(files)
+    wanted = find_shards(Path(first))
+    if wanted is None:
+        return dict(files)
+    found = {Path(name).name: name for name in files}
+    missing = tuple(item.name for item in wanted if item.name not in found or not files[found[item.name]].exists())
+    if missing:
+        raise MissingShards(str(files[first].parent), missing, len(wanted))
+    return {found[item.name]: files[found[item.name]] for item in wanted}
+
+
+def _check_completeness(files: list[GGUFFile]) -> None:
+    for file in files:
+        if file.size < file.padded_end and file.tensors:
+            raise Truncated(file.place, file.size, file.padded_end)
+        if file.size > file.padded_end:
+            raise TrailingBytes(file.place, file.size - file.padded_end)
+    count = files[0].metadata.get(COUNT)
+    if len(files) > 1 or (count is not None and count.value != 0):
+        check_shards(files)
+
+
+def _check_types(files: list[GGUFFile], planned: Mapping[str, str] | None) -> None:
+    if planned is None:
+        return
+    there = set()
+    for file in files:
+        for info in file.tensors.values():
+            if info.name not in planned:
+                raise UnplannedTensor(file.place, info.name)
+            if info.type.name != planned[info.name]:
+                raise WrongType(file.place, info.name, info.type.name, planned[info.name])
+            there.add(info.name)
+    if lost := sorted(planned.keys() - there):
+        raise MissingTensor(files[0].place, lost[0])
+
+
+class _Pass:
+    """One pass over a file from its first byte to its last: what is hashed is what was checked."""
+
+    def __init__(self, file: GGUFFile, before: int, total: int, progress: Callable[[int, int], None]) -> None:
+        self.file = file
+        self.before = before
+        self.total = total
+        self.progress = progress
+        self.hash: _Hash = hashlib.sha256()
+        self.buffer = memoryview(bytearray(_CHUNK))
+        self.at = 0
+
+    def run(self) -> str:
+        with self.file.descriptor() as descriptor:
+            for info in self.file.tensors.values():
+                self.skip(descriptor, self.file.data_offset + info.offset)
+                self.tensor(descriptor, info)
+            self.skip(descriptor, self.file.size)
+        return self.hash.hexdigest()
+
+    def skip(self, descriptor: int, until: int) -> None:
+        """Hashes the header or padding up to `until`."""
+        while self.at < until:
+            self.take(descriptor, min(until - self.at, _CHUNK))
+
+    def tensor(self, descriptor: int, info: TensorInfo) -> None:
+        import numpy as np
+
+        from quantmill.gguf.scales import first_broken
+
+        blocks, size = info.nbytes // info.type.size, info.type.size
+        step = _CHUNK // size
+        for begin in range(0, blocks, step):
+            data = np.frombuffer(self.take(descriptor, min(step, blocks - begin) * size), np.uint8)
+            if broken := first_broken(info.type, data):
+                block, field = broken
+                raise BrokenBlock(self.file.place, info.name, info.type.name, field, begin + block, blocks)
+
+    def take(self, descriptor: int, count: int) -> memoryview:
+        view = self.buffer[:count]
+        filled = 0
+        while filled < count:
+            try:
+                got = os.preadv(descriptor, [view[filled:]], self.at + filled)
+            except OSError as error:
+                raise Unreadable(self.file.place, error.strerror or str(error)) from None
+            if not got:
+                raise Changed(self.file.place)
+            filled += got
+        self.hash.update(view)
+        self.at += count
+        self.progress(self.before + self.at, self.total)
+        return view
