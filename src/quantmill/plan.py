@@ -62,15 +62,15 @@ def file_name(recipe: Recipe, label: str) -> str:
 def quant_params(recipe: Recipe, label: str) -> dict[str, Any]:
     """What decides how one file is quantized, as plain JSON: the quant step's params."""
     overrides = recipe.overrides_of(label)
-    last = {
-        key: next((value for o in reversed(overrides) if (value := getattr(o, key)) is not None), None)
+    first = {
+        key: next((value for o in overrides if (value := getattr(o, key)) is not None), None)
         for key in ("output", "token_embedding")
     }
     params: dict[str, Any] = {
         "ftype": label,
         "imatrix_name": recipe.imatrix.name if recipe.imatrix else None,
-        "output_tensor_type": last["output"],
-        "token_embedding_type": last["token_embedding"],
+        "output_tensor_type": first["output"],
+        "token_embedding_type": first["token_embedding"],
         "tensor_types": [list(pair) for o in overrides for pair in o.tensors],
     }
     return {key: value for key, value in params.items() if value}

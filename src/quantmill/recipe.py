@@ -12,13 +12,13 @@ from typing import Any
 
 import tomli
 
-from quantmill.compat import generation_of
+from quantmill.compat import check_options, generation_of
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.ftypes import STANDARD_MATRIX, ftype, tensor_type
 
 BASE_TYPES = ("BF16", "F16", "F32")
 
-# key → (kind, required)
+# Every key of a recipe and the kind of its value.
 KEYS: dict[str, str] = {
     "llama_cpp": "string",
     "prefix": "string",
@@ -188,17 +188,22 @@ class _Reader:
         matrix = self.ftypes()
         base = self.base()
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
+        overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
+        try:
+            check_options(tag, tensor_types=any(override.tensors for override in overrides))
+        except UsageError as error:
+            raise self.fail("quants.override.tensors", str(error)) from None
         return Recipe(
             path=self.path,
             name=name,
             llama_cpp=tag,
-            generation=self._generation(tag),
+            generation=self.generation(tag),
             prefix=self.prefix(name, base),
             base=base,
             imatrix=self.imatrix(),
             ftypes=files,
             base_file=len(files) < len(matrix),
-            overrides=tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", [])),
+            overrides=overrides,
             max_size=self.max_size(),
         )
 
@@ -217,7 +222,7 @@ class _Reader:
             raise self.fail(place, "this key is missing; every recipe needs it")
         return value
 
-    def _generation(self, tag: str) -> int:
+    def generation(self, tag: str) -> int:
         try:
             return generation_of(tag)
         except UsageError as error:
