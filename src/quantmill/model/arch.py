@@ -1,0 +1,258 @@
+"""Architectures: which tensors and which facts a model of Hugging Face layout has, and their names in a GGUF file.
+
+Everything follows from config.json alone, so that a plan knows a release's bytes before any weight exists. Names, order
+and metadata are those of llama.cpp's convert_hf_to_gguf.py at b5490. A new architecture is a row of ARCHITECTURES.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quantmill.errors import nearest
+from quantmill.model.errors import ConfigError, UnsupportedArchitecture
+from quantmill.quant.types import TYPES, Type
+
+# A condition is True (always), or a key of config.json that must be true.
+Condition = bool | str
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row. `defaults` are what transformers 4.51, current at b5490, assumes for keys that config.json leaves out.
+
+    `when` says which optional tensors there are; `keys` are metadata keys beyond the common ones; `scaling` is the kind
+    of rope scaling that the converter writes as metadata; `permute` undoes the rotary layout of Hugging Face's llama
+    (the two halves of a head are interleaved) in the rows of q and k.
+    """
+
+    gguf: str
+    defaults: Mapping[str, Any]
+    when: Mapping[str, Condition]
+    keys: tuple[str, ...] = ()
+    scaling: str = ""
+    permute: bool = False
+    llama_vocabulary: bool = False  # the extra vocabulary rules of the converter's llama class
+
+
+_COMMON = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False}
+_LLAMA_KEYS = ("vocab_size", "rope.dimension_count")
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "Qwen2ForCausalLM": Architecture(
+        "qwen2",
+        {**_COMMON, "num_key_value_heads": 32, "max_position_embeddings": 32768},
+        {"qkv_bias": True},
+        scaling="yarn",
+    ),
+    "Qwen3ForCausalLM": Architecture(
+        "qwen3",
+        {**_COMMON, "num_key_value_heads": 32, "max_position_embeddings": 32768, "head_dim": 128},
+        {"qk_norm": True, "qkv_bias": "attention_bias", "o_bias": "attention_bias"},
+        scaling="yarn",
+    ),
+    "LlamaForCausalLM": Architecture(
+        "llama",
+        {**_COMMON, "num_key_value_heads": None, "max_position_embeddings": 2048, "head_dim": None},
+        {"qkv_bias": "attention_bias", "o_bias": "attention_bias", "mlp_bias": "mlp_bias"},
+        keys=_LLAMA_KEYS,
+        scaling="linear",
+        permute=True,
+        llama_vocabulary=True,
+    ),
+    "MistralForCausalLM": Architecture(
+        "llama",
+        {**_COMMON, "num_key_value_heads": 8, "max_position_embeddings": 131072, "head_dim": None},
+        {},
+        keys=_LLAMA_KEYS,
+        scaling="linear",
+        permute=True,
+        llama_vocabulary=True,
+    ),
+}
+
+# Checkpoint's name, GGUF's name, dimensions (ggml's order: a row's length first), and the condition, if any.
+_TOP = """
+lm_head.weight             output.weight       embd vocab  untied
+model.embed_tokens.weight  token_embd.weight   embd vocab
+model.norm.weight          output_norm.weight  embd
+"""
+_LAYER = """
+input_layernorm.weight           attn_norm.weight    embd
+mlp.down_proj.bias               ffn_down.bias       embd     mlp_bias
+mlp.down_proj.weight             ffn_down.weight     ff embd
+mlp.gate_proj.bias               ffn_gate.bias       ff       mlp_bias
+mlp.gate_proj.weight             ffn_gate.weight     embd ff
+mlp.up_proj.bias                 ffn_up.bias         ff       mlp_bias
+mlp.up_proj.weight               ffn_up.weight       embd ff
+post_attention_layernorm.weight  ffn_norm.weight     embd
+self_attn.k_norm.weight          attn_k_norm.weight  head     qk_norm
+self_attn.k_proj.bias            attn_k.bias         kv       qkv_bias
+self_attn.k_proj.weight          attn_k.weight       embd kv
+self_attn.o_proj.bias            attn_output.bias    embd     o_bias
+self_attn.o_proj.weight          attn_output.weight  q embd
+self_attn.q_norm.weight          attn_q_norm.weight  head     qk_norm
+self_attn.q_proj.bias            attn_q.bias         q        qkv_bias
+self_attn.q_proj.weight          attn_q.weight       embd q
+self_attn.v_proj.bias            attn_v.bias         kv       qkv_bias
+self_attn.v_proj.weight          attn_v.weight       embd kv
+"""
+_SIZES = frozenset({"embd", "vocab", "ff", "head", "q", "kv"})
+
+# What old checkpoints carry and the converter drops: buffers that a model computes for itself.
+_BUFFERS = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor of the GGUF file. `shape` is in ggml's order (the row's length first).
+
+    `sources` are the checkpoint's names that it is made of, empty for a tensor that is computed from config.json;
+    `heads` is the number of heads whose rows are to be permuted, 0 for none; `keep_f32` marks what stays F32 whatever
+    the file's type (norms, biases, everything of one dimension).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sources: tuple[str, ...]
+    keep_f32: bool
+    heads: int = 0
+
+    def type(self, file_type: str) -> Type:
+        """The tensor's type in a file of type F32, F16 or BF16."""
+        return TYPES["F32" if self.keep_f32 else file_type]
+
+    @property
+    def n_elements(self) -> int:
+        total = 1
+        for length in self.shape:
+            total *= length
+        return total
+
+
+def architecture(config: Mapping[str, Any]) -> Architecture:
+    """The row for `config["architectures"][0]`; raises UnsupportedArchitecture or ConfigError."""
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise ConfigError("config.json has no list `architectures` that begins with the model's class")
+    if names[0] not in ARCHITECTURES:
+        raise UnsupportedArchitecture(names[0], ", ".join(ARCHITECTURES), nearest(names[0], ARCHITECTURES))
+    return ARCHITECTURES[names[0]]
+
+
+def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with the architecture's defaults filled in; every size in it is a positive whole number.
+
+    Reads the newer spelling too: `rope_parameters` (transformers 5) holds what `rope_theta` and `rope_scaling` held.
+    """
+    row = architecture(config)
+    found = {**row.defaults, **config}
+    rope = config.get("rope_parameters")
+    if isinstance(rope, Mapping):
+        found["rope_theta"] = config.get("rope_theta", rope.get("rope_theta", row.defaults["rope_theta"]))
+        if config.get("rope_scaling") is None and rope.get("rope_type", "default") != "default":
+            kind = rope["rope_type"]
+            found["rope_scaling"] = {"type": kind, **rope}
+    for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
+        if key not in config:
+            raise ConfigError(f"config.json lacks `{key}`, without which the tensors' shapes are not known")
+        _positive(found, key)
+    if found["num_key_value_heads"] is None:
+        found["num_key_value_heads"] = found["num_attention_heads"]
+    if "head_dim" in row.defaults and found["head_dim"] is None:
+        found["head_dim"] = found["hidden_size"] // found["num_attention_heads"]
+    for key in ("num_key_value_heads", "max_position_embeddings", *(["head_dim"] if "head_dim" in found else [])):
+        _positive(found, key)
+    if found["num_attention_heads"] % found["num_key_value_heads"]:
+        raise ConfigError(
+            f"config.json has {found['num_attention_heads']} attention heads, "
+            f"which {found['num_key_value_heads']} key-value heads do not divide"
+        )
+    if "rope_scaling" in found and not isinstance(found["rope_scaling"], Mapping | None):
+        raise ConfigError("config.json's `rope_scaling` is neither null nor a table")
+    return found
+
+
+def _positive(found: Mapping[str, Any], key: str) -> None:
+    value = found[key]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+        raise ConfigError(f"config.json's `{key}` is {value!r}; a positive whole number would be right")
+
+
+def head_dim(found: Mapping[str, Any]) -> int:
+    """Columns of one head, from `hparams`; raises ConfigError when the width is not made of whole heads."""
+    if found.get("head_dim") is not None:
+        return int(found["head_dim"])
+    width, heads = found["hidden_size"], found["num_attention_heads"]
+    if width % heads:
+        raise ConfigError(f"config.json's `hidden_size` {width} is not made of {heads} whole heads")
+    return int(width // heads)
+
+
+def is_buffer(source: str) -> bool:
+    """Whether a checkpoint's tensor is one that the converter drops without a word."""
+    return source.endswith(_BUFFERS)
+
+
+def tensors(config: Mapping[str, Any], sources: Iterable[str] | None = None) -> list[TensorSpec]:
+    """Every tensor of the GGUF file in the converter's output order; reads no weights.
+
+    The converter goes through the checkpoint's files in order of name, in each by tensor name. Without `sources` that
+    is one file; with `sources`, the checkpoint's own names in the order of its files, it is theirs, and an output
+    matrix that exists beside tied embeddings is written, as the converter does. Raises MissingTensor or
+    UnexpectedTensor when `sources` are not the architecture's.
+    """
+    from quantmill.model.errors import MissingTensor, UnexpectedTensor
+
+    row, found = architecture(config), hparams(config)
+    expected = {spec.sources[0]: spec for spec in _checkpoint(row, found, tied_output=sources is not None)}
+    tied = bool(found["tie_word_embeddings"])
+    if sources is None:
+        order = sorted(expected)
+    else:
+        order = [name for name in sources if not is_buffer(name)]
+        for name in order:
+            if name not in expected:
+                raise UnexpectedTensor(name, config["architectures"][0])
+        missing = sorted(expected.keys() - set(order) - ({"lm_head.weight"} if tied else set()))
+        if missing:
+            raise MissingTensor(missing[0], len(missing), config["architectures"][0])
+    return [*_generated(row, found), *(expected[name] for name in order)]
+
+
+def _generated(row: Architecture, found: Mapping[str, Any]) -> Iterator[TensorSpec]:
+    """llama3's rope scaling is a tensor of one factor for each pair of columns of a head."""
+    scaling = found.get("rope_scaling")
+    if row.gguf == "llama" and scaling and str(scaling.get("rope_type", "")).lower() == "llama3":
+        yield TensorSpec("rope_freqs.weight", ((head_dim(found) + 1) // 2,), (), keep_f32=True)
+
+
+def _checkpoint(row: Architecture, found: Mapping[str, Any], tied_output: bool) -> Iterator[TensorSpec]:
+    head = head_dim(found)
+    heads, heads_kv = found["num_attention_heads"], found["num_key_value_heads"]
+    sizes = {
+        "embd": found["hidden_size"],
+        "vocab": found["vocab_size"],
+        "ff": found["intermediate_size"],
+        "head": head,
+        "q": heads * head,
+        "kv": heads_kv * head,
+    }
+    if row.permute and head % 2:
+        raise ConfigError(f"config.json's `head_dim` is {head}; rotary positions need an even one")
+    present = {name: bool(found.get(rule)) if isinstance(rule, str) else rule for name, rule in row.when.items()}
+    present["untied"] = tied_output or not found["tie_word_embeddings"]
+
+    def specs(table: str, source_prefix: str, prefix: str) -> Iterator[TensorSpec]:
+        for source, name, *rest in (line.split() for line in table.split("\n") if line):
+            if rest[-1] not in _SIZES and not present.get(rest.pop(), False):
+                continue
+            shape = tuple(sizes[size] for size in rest)
+            permuted = row.permute and re.match(r"self_attn\.([qk])_proj\.", source)
+            count = (heads if permuted.group(1) == "q" else heads_kv) if permuted else 0
+            keep = len(shape) == 1 or not name.endswith(".weight") or name.endswith("_norm.weight")
+            yield TensorSpec(prefix + name, shape, (source_prefix + source,), keep, count)
+
+    yield from specs(_TOP, "", "")
+    for layer in range(found["num_hidden_layers"]):
+        yield from specs(_LAYER, f"model.layers.{layer}.", f"blk.{layer}.")

@@ -1,0 +1,67 @@
+"""The `<arch>.*` keys: what llama.cpp needs to know of a model's shape."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from quantmill.gguf import KV, ValueType, kv
+from quantmill.model.arch import architecture, head_dim, hparams
+from quantmill.model.errors import ConfigError
+
+# The number that general.file_type has for a file whose matrices are of a type (llama.h, llama_ftype).
+FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
+
+# GGUF's key, config.json's keys (the first that is there), and the value's type: in the order of the file.
+_COMMON = (
+    ("block_count", "num_hidden_layers", ValueType.UINT32),
+    ("context_length", "max_position_embeddings", ValueType.UINT32),
+    ("embedding_length", "hidden_size", ValueType.UINT32),
+    ("feed_forward_length", "intermediate_size", ValueType.UINT32),
+    ("attention.head_count", "num_attention_heads", ValueType.UINT32),
+    ("attention.head_count_kv", "num_key_value_heads", ValueType.UINT32),
+    ("rope.freq_base", "rope_theta", ValueType.FLOAT32),
+    ("attention.layer_norm_rms_epsilon", "rms_norm_eps", ValueType.FLOAT32),
+    ("attention.layer_norm_epsilon", "layer_norm_eps layer_norm_epsilon norm_epsilon", ValueType.FLOAT32),
+    ("expert_count", "num_local_experts", ValueType.UINT32),
+    ("expert_used_count", "num_experts_per_tok", ValueType.UINT32),
+    ("attention.key_length", "head_dim", ValueType.UINT32),
+    ("attention.value_length", "head_dim", ValueType.UINT32),
+)
+
+
+def facts(config: Mapping[str, Any], file_type: str) -> Iterator[KV]:
+    """From block_count to general.quantization_version, in the converter's order; `file_type` is F32, F16 or BF16."""
+    row, found = architecture(config), hparams(config)
+    for key, names, type_ in _COMMON:
+        name = next((name for name in names.split() if name in found), None)
+        if name is not None and found[name] is not None:
+            yield _number(f"{row.gguf}.{key}", name, found[name], type_)
+    yield kv("general.file_type", FILE_TYPES[file_type])
+    extra = {"vocab_size": found["vocab_size"], "rope.dimension_count": head_dim(found)}
+    for key in row.keys:
+        yield kv(f"{row.gguf}.{key}", extra[key])
+    yield from _scaling(row.gguf, row.scaling, found.get("rope_scaling"))
+    yield kv("general.quantization_version", 2)
+
+
+def _scaling(arch: str, kind: str, scaling: Mapping[str, Any] | None) -> Iterator[KV]:
+    """Linear or YaRN scaling; any other kind has no keys (llama3's is a tensor).
+
+    The converter at b5490 looks at the older key `type` alone, and so passes over a table that has only `rope_type`.
+    """
+    if not scaling or "factor" not in scaling or scaling.get("type") != kind:
+        return
+    prefix = f"{arch}.rope.scaling"
+    yield kv(f"{prefix}.type", kind)
+    yield _number(f"{prefix}.factor", "rope_scaling.factor", scaling["factor"], ValueType.FLOAT32)
+    if kind == "yarn":
+        name = "original_max_position_embeddings"
+        yield _number(f"{prefix}.original_context_length", f"rope_scaling.{name}", scaling.get(name), ValueType.UINT32)
+
+
+def _number(key: str, name: str, value: Any, type_: ValueType) -> KV:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if type_ == ValueType.UINT32 and not (whole and 0 <= value < 2**32):
+        raise ConfigError(f"config.json's `{name}` is {value!r}; a whole number would be right")
+    if type_ == ValueType.FLOAT32 and not (whole or isinstance(value, float)):
+        raise ConfigError(f"config.json's `{name}` is {value!r}; a number would be right")
+    return kv(key, value, type_)

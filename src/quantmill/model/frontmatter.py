@@ -1,0 +1,30 @@
+"""The YAML front matter of a model card."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from quantmill.model.errors import ModelError
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The table between the `---` lines that begin README.md; empty when there is none. Raises ModelError for bad YAML.
+
+    As llama.cpp's converter does, the list item `no` is the language and not the truth value.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ModelError(f"{path.name} is not UTF-8 text; a model card is") from None
+    if not lines or lines[0] != "---":
+        return {}
+    end = next((index for index, line in enumerate(lines) if index and line == "---"), len(lines))
+    text = "\n".join(lines[1:end]) + "\n"
+    yaml: Any = importlib.import_module("yaml")  # late: it costs an import that a plan without a card can do without
+    try:
+        data = yaml.safe_load(text.replace("- no\n", '- "no"\n'))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 2}" if mark is not None else ""
+        raise ModelError(f"{path.name}'s front matter is not valid YAML{where}") from None
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,125 @@
+"""The `general.*` keys: who made the model, out of what, under which licence."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from quantmill.gguf import KV, kv
+from quantmill.model.errors import NoName
+from quantmill.model.names import Components, components, size_label, title
+
+# A fact's name here and the card's keys that state it, the first that is there winning. The first spelling is the
+# converter's own, `model_…` its Hugging Face-like one, the rest is common usage.
+_CARD = {
+    "name": ("name", "model_name"),
+    "author": ("author", "model_author", "model_creator"),
+    "version": ("version", "model_version"),
+    "organization": ("organization", "model_organization"),
+    "description": ("description", "model_description"),
+    "finetune": ("finetune", "model_finetune"),
+    "basename": ("basename", "model_basename", "model_type"),
+    "size_label": ("size_label", "model_size_label"),
+    "source.url": ("url", "model_url"),
+    "source.doi": ("doi", "model_doi"),
+    "source.uuid": ("uuid", "model_uuid"),
+    "source.repo_url": ("repo_url", "model_repo_url"),
+    "license": ("license",),
+    "license.name": ("license_name",),
+    "license.link": ("license_link",),
+}
+# The order of the keys in the file, up to the lists.
+_ORDER = ("name", "author", "version", "organization", "finetune", "basename", "description", "size_label")
+_ORDER += ("license", "license.name", "license.link", "source.url", "source.doi", "source.uuid", "source.repo_url")
+_PARENTS = {
+    "base_model": ("base_model", "base_models", "base_model_sources"),
+    "dataset": ("datasets", "dataset", "dataset_sources"),
+}
+_PARENT_KEYS = ("name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url")
+
+
+def general(
+    card: Mapping[str, Any], config: Mapping[str, Any], name: str | None, parameters: int, arch: str
+) -> Iterator[KV]:
+    """The entries from general.architecture to general.languages in the converter's order.
+
+    `card` is the front matter; `name` is the model's name, which has the place of the folder's name in llama.cpp's
+    converter: it names what card and config.json leave unnamed. `parameters` is the number of weights in the file.
+    """
+    facts = {fact: next((card[key] for key in keys if card.get(key) is not None), None) for fact, keys in _CARD.items()}
+    path = config.get("_name_or_path")
+    ids = [path] if isinstance(path, str) and path.count("/") <= 1 else []
+    if name:
+        ids.append(name.rstrip("/").rpartition("/")[2])
+    for model_id in ids:
+        _fill(facts, components(model_id, parameters))
+    if facts["name"] is None:
+        raise NoName
+    if facts["size_label"] is None and parameters:
+        facts["size_label"] = size_label(parameters)
+    if isinstance(facts["license"], list):
+        facts["license"] = ",".join(map(str, facts["license"]))
+    yield kv("general.architecture", arch)
+    yield kv("general.type", "model")
+    for fact in _ORDER:
+        yield from _text(f"general.{fact}", facts[fact])
+    for kind, keys in _PARENTS.items():
+        yield from _parents(kind, card, keys, parameters)
+    for key, sources in (("tags", ("tags", "pipeline_tag")), ("languages", ("languages", "language"))):
+        values = [str(value) for source in sources for value in _listed(card.get(source))]
+        if values:
+            yield kv(f"general.{key}", values)
+
+
+def _text(key: str, value: Any) -> Iterator[KV]:
+    """An empty text is left out, as the converter does; a number in the card is its text."""
+    if value is not None and str(value):
+        yield kv(key, str(value))
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [value] if isinstance(value, str) else []
+
+
+def _fill(facts: dict[str, Any], parts: Components) -> None:
+    for fact in ("name", "organization", "basename", "finetune", "version", "size_label"):
+        value = getattr(parts, fact)
+        if facts[fact] is None and value is not None:
+            facts[fact] = title(value) if fact in ("name", "organization") else value
+
+
+def _parents(kind: str, card: Mapping[str, Any], keys: tuple[str, ...], parameters: int) -> Iterator[KV]:
+    if not any(key in card for key in keys):
+        return
+    value = next(card[key] for key in keys if key in card)
+    found = [_parent(item, parameters) for item in _listed(value)]
+    yield kv(f"general.{kind}.count", len(found))
+    for index, parent in enumerate(found):
+        for key in _PARENT_KEYS:
+            yield from _text(f"general.{kind}.{index}.{key}", parent.get(key))
+
+
+def _parent(item: Any, parameters: int) -> Mapping[str, Any]:
+    """What is known of a base model or data set from its id, its address, or a table in the card."""
+    if isinstance(item, Mapping):
+        return item
+    if not isinstance(item, str):
+        return {}
+    found = {}
+    model_id: str | None = item
+    if item.startswith(("http://", "https://", "ssh://")):
+        found["repo_url"] = item
+        on_hub = re.match(r"https?://huggingface.co/([^/]+/[^/]+)$", item)
+        model_id = on_hub.group(1) if on_hub else None
+    if model_id is None:
+        return found
+    parts = components(model_id, parameters)
+    if parts.name is not None:
+        found["name"] = title(parts.name)
+    if parts.organization is not None:
+        found["organization"] = title(parts.organization)
+        found.setdefault("repo_url", f"https://huggingface.co/{parts.organization}/{parts.name}")
+    if parts.version is not None:
+        found["version"] = parts.version
+    return found

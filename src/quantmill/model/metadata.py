@@ -1,0 +1,52 @@
+"""All metadata of a converted model, in the converter's order, from its small files alone."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quantmill.gguf import KV
+from quantmill.model import frontmatter
+from quantmill.model.arch import TensorSpec, architecture, tensors
+from quantmill.model.errors import ConfigError
+from quantmill.model.facts import facts
+from quantmill.model.general import general
+from quantmill.model.vocab import vocabulary
+
+
+def load_config(files: Mapping[str, Path]) -> dict[str, Any]:
+    """config.json as an object; raises ConfigError."""
+    if "config.json" not in files:
+        raise ConfigError("the model has no config.json; a model in Hugging Face layout has one")
+    try:
+        config = json.loads(files["config.json"].read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ConfigError("config.json is not valid JSON in UTF-8; fetch it again") from None
+    if not isinstance(config, dict):
+        raise ConfigError("config.json holds no JSON object; fetch it again")
+    return config
+
+
+def metadata(
+    files: Mapping[str, Path],
+    *,
+    type: str = "BF16",
+    name: str | None = None,
+    pre_tokenizer: str | None = None,
+    specs: list[TensorSpec] | None = None,
+) -> list[KV]:
+    """Exactly the entries that the convert step writes; reads config.json, the tokenizer's files and README.md only.
+
+    `files` are the model's by name; `type` is F32, F16 or BF16. `name` is what llama.cpp's converter takes from the
+    model's folder, so that a folder's name decides nothing here. `specs` are the tensors when they are known to differ
+    from `arch.tensors(config)`. Raises a ModelError with one sentence, or NoName.
+    """
+    config = load_config(files)
+    row = architecture(config)
+    parameters = sum(spec.n_elements for spec in specs or tensors(config))
+    card = frontmatter.load(files["README.md"]) if "README.md" in files else {}
+    return [
+        *general(card, config, name, parameters, row.gguf),
+        *facts(config, type),
+        *vocabulary(files, config, pre_tokenizer),
+    ]

@@ -1,0 +1,84 @@
+"""A checkpoint's tensors as the bytes of a GGUF file's: cast, permuted, in chunks of rows.
+
+Only a chunk is ever in anonymous memory. Rounding is that of llama.cpp's converter: to bf16 to nearest even with quiet
+NaNs, to f16 to nearest even with infinities past its range, and bf16 → f16 by way of f32.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantmill.model.arch import TensorSpec, hparams
+from quantmill.model.errors import UnsupportedDtype, WrongShape
+from quantmill.model.rope import llama3_factors
+from quantmill.safetensors import Weight
+
+CHUNK = 16 << 20  # bytes of a chunk as float32
+_NUMPY: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "BF16": np.dtype("<u2"),
+}
+
+Bytes = NDArray[np.uint8]
+
+
+def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
+    """Raises WrongShape or UnsupportedDtype unless the sources of `spec` are what config.json says."""
+    for source in spec.sources:
+        weight = weights[source]
+        expected = tuple(reversed(spec.shape))
+        if weight.shape != expected:
+            raise WrongShape(source, weight.file, weight.shape, expected)
+        if weight.dtype not in _NUMPY:
+            raise UnsupportedDtype(source, weight.file, weight.dtype)
+
+
+def chunks(spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], type_: str) -> Iterator[Bytes]:
+    """The tensor's bytes in a file where its type is `type_` (F32, F16 or BF16), a chunk of rows at a time."""
+    if not spec.sources:
+        yield np.array(llama3_factors(hparams(config)), "<f4").view(np.uint8)
+        return
+    weight = weights[spec.sources[0]]
+    values = weight.data.view(_NUMPY[weight.dtype]).reshape(-1, spec.shape[0] if len(spec.shape) > 1 else 1)
+    rows, columns = values.shape
+    step = max(1, CHUNK // (4 * columns))
+    for begin in range(0, rows, step):
+        block = values[begin : begin + step]
+        if spec.heads:
+            block = values[_permuted(begin, min(begin + step, rows), rows // spec.heads)]
+        yield cast(block, weight.dtype, type_)
+
+
+def _permuted(begin: int, end: int, head: int) -> NDArray[np.intp]:
+    """The checkpoint's rows for the rows `begin` to `end` of q or k, whose heads have `head` rows each.
+
+    A head's two halves, which rotate together, are interleaved: rows 0, head/2, 1, head/2 + 1, …
+    """
+    row = np.arange(begin, end)
+    within = row % head
+    return row - within + within % 2 * (head // 2) + within // 2
+
+
+def cast(values: NDArray[Any], dtype: str, type_: str) -> Bytes:
+    """Rows of a safetensors `dtype` as the bytes of a GGUF `type_`; bf16 values come as their 16 bits."""
+    if dtype == type_:
+        return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    floats = (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else _as(values, "<f4")
+    if type_ == "F32":
+        return np.ascontiguousarray(floats).reshape(-1).view(np.uint8)
+    if type_ == "F16":
+        return np.ascontiguousarray(_as(floats, "<f2")).reshape(-1).view(np.uint8)
+    bits = np.ascontiguousarray(floats).view("<u4")
+    nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
+    return np.where(nan, bits >> 16 | 64, rounded).astype("<u2").reshape(-1).view(np.uint8)
+
+
+def _as(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """A cast in which an overflow is an infinity and no warning."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(dtype, copy=False)

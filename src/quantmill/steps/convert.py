@@ -1,0 +1,58 @@
+"""convert: a model in Hugging Face layout → one GGUF file, as llama.cpp's convert_hf_to_gguf.py writes it.
+
+Inputs are the model's files by name. Params: `type` (BF16, F16 or F32), `name` (the model's), and `pre_tokenizer`, only
+for a tokenizer whose own pattern has no known name. Output: model.gguf.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quantmill.artifact import Artifact, Context
+from quantmill.errors import UsageError, nearest
+
+TYPES = ("BF16", "F16", "F32")
+_PARAMS = ("type", "name", "pre_tokenizer")
+
+
+def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+    """Writes `out`/model.gguf. Raises a ModelError, BadSafetensors or GGUFError with one sentence."""
+    for key in params:
+        if key not in _PARAMS:
+            raise UsageError(f"convert has no parameter {key!r}{nearest(key, _PARAMS)}; it has {', '.join(_PARAMS)}")
+    type_ = params.get("type", "BF16")
+    if type_ not in TYPES:
+        raise UsageError(f"convert cannot write the type {type_!r}; {', '.join(TYPES)} are possible")
+    files = {name: artifact.path for name, artifact in inputs.items()}
+    convert(files, out / "model.gguf", type_, params.get("name"), params.get("pre_tokenizer"), context)
+
+
+def convert(
+    files: Mapping[str, Path],
+    path: Path,
+    type_: str,
+    name: str | None,
+    pre_tokenizer: str | None,
+    context: Context,
+) -> None:
+    """The step without its artifacts: `files` are the model's by name, `path` is the GGUF file to write."""
+    from quantmill.gguf import Writer
+    from quantmill.model.arch import tensors
+    from quantmill.model.metadata import load_config, metadata
+    from quantmill.model.weights import check, chunks
+    from quantmill.safetensors import open_weights
+
+    config = load_config(files)
+    tensors(config)  # a config that cannot be converted is said before any weight is opened
+    with open_weights(files) as weights:
+        order = sorted(weights, key=lambda source: (weights[source].file, source))
+        specs = tensors(config, order)
+        for spec in specs:
+            check(spec, weights)
+        entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs)
+        described = [(spec.name, spec.shape, spec.type(type_)) for spec in specs]
+        with Writer(path, entries, described, place="model.gguf") as writer:
+            for spec in specs:
+                for chunk in chunks(spec, config, weights, spec.type(type_).name):
+                    writer.append(chunk)
+                    context.progress(writer.written, writer.size)
