@@ -51,6 +51,10 @@ class Lock:
     config: Mapping[str, Any] | None
     metadata_bytes: int | None = field(default=None)
 
+    def base_said(self) -> dict[str, str]:
+        """What the recipe said of the base, without what that resolved to."""
+        return {key: value for key, value in self.base.items() if key != "commit"}
+
     def text(self) -> str:
         """The lock file's text: deterministic, one line a file."""
         data = {
@@ -97,6 +101,15 @@ def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock
     return write(recipe, digest)
 
 
+def peek(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    """The lock that a build would use, without writing it. An unresolved one (no files yet) is as good: it has the
+    model's configuration."""
+    lock = load(recipe)
+    if lock is not None and lock.base_said() == _said(recipe) and not lock.files:
+        return lock
+    return lock if lock is not None and drift(recipe, lock, digest) is None else resolve(recipe, digest)
+
+
 def write(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Resolve the recipe and write its lock (only when its text differs)."""
     lock = resolve(recipe, digest)
@@ -111,7 +124,9 @@ def write(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
 
 def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | None:
     """What of the base differs from the lock, or None."""
-    said = {key: value for key, value in lock.base.items() if key != "commit"}
+    if not lock.files:
+        return "its base is not resolved yet"
+    said = lock.base_said()
     if said != _said(recipe):
         return f"the recipe's base is {_words(_said(recipe))} and the lock's is {_words(said)}"
     local = local_files(recipe)
@@ -216,6 +231,6 @@ def _metadata_bytes(recipe: Recipe, files: Mapping[str, Path]) -> int | None:
     """Bytes of the converted file's metadata, which its tokenizer dominates; None for a GGUF base."""
     if recipe.base.gguf is not None:
         return None
-    from quantmill.plan import base_metadata
+    from quantmill.preview import base_metadata
 
     return sum(len(kv.encode()) for kv in base_metadata(recipe, files))

@@ -1,0 +1,42 @@
+"""A plan on the terminal: the table of files, what would run and why, what it takes."""
+
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from quantmill.preview import Preview
+
+
+def show_plan(plan: Preview, console: Console | None = None) -> None:
+    """Print a plan for a person."""
+    console = console or Console(highlight=False)
+    table = Table(title=f"{plan.recipe}, llama.cpp {plan.tag}", box=None, header_style="bold", title_justify="left")
+    for name, side in (("file", "left"), ("ftype", "left"), ("size", "right"), ("bits/weight", "right")):
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+    table.add_column("split")
+    for row in plan.files:
+        split = f"{row.shards} files" if row.shards > 1 else ""
+        table.add_row(row.name, row.ftype, size(row.bytes), f"{row.bits_per_weight:.2f}", split)
+    console.print(table)
+    if not plan.exact:
+        console.print("Sizes are within a few MB: the lock does not know the tokenizer yet.")
+    if fallen := [row for row in plan.files if row.fallbacks]:
+        count = max(len(row.fallbacks) for row in fallen)
+        console.print(
+            f"In {len(fallen)} files up to {count} tensors take another type than the ftype's, "
+            f"for their rows are not whole blocks of 256: {fallen[0].fallbacks[0]} first."
+        )
+    console.print()
+    for name, status in plan.tasks.items():
+        if status.state == "run":
+            console.print(f"{name}: {status.reason}", soft_wrap=True, markup=False)
+    states = Counter(status.state for status in plan.tasks.values())
+    words = {"run": "to run", "after": "after these", "hit": "from the store", "up to date": "up to date"}
+    console.print(", ".join(f"{states[state]} {text}" for state, text in words.items() if states[state]))
+    console.print(f"disk {size(plan.disk_bytes)} for everything, memory {size(plan.memory_bytes)} for a quantize step")
+
+
+def size(count: int) -> str:
+    """Bytes in GB of 10^9 with two digits, in MB below one."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
