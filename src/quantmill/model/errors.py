@@ -31,7 +31,7 @@ class UnsupportedArchitecture(ModelError):
     hint: str = ""
 
     def __str__(self) -> str:
-        return f"config.json: the architecture {self.name!r} cannot be converted{self.hint}; those that can are {self.known}"
+        return f"config.json: the architecture {self.name!r}{self.hint} cannot be converted; {self.known} can"
 
 
 @dataclass(eq=False)

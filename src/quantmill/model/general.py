@@ -28,8 +28,11 @@ _CARD = {
     "license.link": ("license_link",),
 }
 # The order of the keys in the file, up to the lists.
-_ORDER = ("name", "author", "version", "organization", "finetune", "basename", "description", "size_label")
-_ORDER += ("license", "license.name", "license.link", "source.url", "source.doi", "source.uuid", "source.repo_url")
+_ORDER = (
+    *("name", "author", "version", "organization", "finetune", "basename", "description", "size_label"),
+    *("license", "license.name", "license.link"),
+    *("source.url", "source.doi", "source.uuid", "source.repo_url"),
+)
 _PARENTS = {
     "base_model": ("base_model", "base_models", "base_model_sources"),
     "dataset": ("datasets", "dataset", "dataset_sources"),

@@ -25,11 +25,11 @@ def from_model(files: Mapping[str, Path], config: Mapping[str, Any], vocab_size:
         raise TokenizerError(f"tokenizer.model has {len(own)} tokens, but config.json's `vocab_size` is {vocab_size}")
     found = [Piece(piece.text, piece.score, NORMAL if piece.type == USER_DEFINED else piece.type) for piece in own]
     found += [Piece(f"[PAD{id_}]".encode(), _PAD_SCORE, UNUSED) for id_ in range(len(own), vocab_size)]
-    for text, id_ in (load_json(files, "added_tokens.json") or {}).items():
+    for added, id_ in (load_json(files, "added_tokens.json") or {}).items():
         if not isinstance(id_, int) or id_ < 0:
-            raise TokenizerError(f"added_tokens.json has {id_!r} where the id of {text!r} belongs")
+            raise TokenizerError(f"added_tokens.json has {id_!r} where the id of {added!r} belongs")
         if id_ < vocab_size:
-            found[id_] = Piece(text.encode(), _ADDED_SCORE, USER_DEFINED)
+            found[id_] = Piece(added.encode(), _ADDED_SCORE, USER_DEFINED)
     decoder = config.get("added_tokens_decoder")
     for key, entry in decoder.items() if isinstance(decoder, Mapping) else ():
         text = content(entry)

@@ -16,12 +16,7 @@ from quantmill.model.rope import llama3_factors
 from quantmill.safetensors import Weight
 
 CHUNK = 16 << 20  # bytes of a chunk as float32
-_NUMPY: dict[str, np.dtype[Any]] = {
-    "F16": np.dtype("<f2"),
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-    "BF16": np.dtype("<u2"),
-}
+_NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
 
 Bytes = NDArray[np.uint8]
 

@@ -54,5 +54,5 @@ def convert(
         with Writer(path, entries, described, place="model.gguf") as writer:
             for spec in specs:
                 for chunk in chunks(spec, config, weights, spec.type(type_).name):
-                    writer.append(chunk)
+                    writer.append(chunk.data)
                     context.progress(writer.written, writer.size)
