@@ -88,6 +88,11 @@ def _tools(command: Callable[[str, Command, str], argparse.ArgumentParser]) -> N
     one.add_argument("--pure", action="store_true", help="the ftype's own type for every tensor")
     one.add_argument("--leave-output-tensor", action="store_true", help="keep output.weight as it is")
 
+    one.add_argument("--keep-split", action="store_true", help="shards like the source's; OUT names them")
+    one.add_argument("--include-weights", action="append", default=[], metavar="TEXT", help="imatrix entries to use")
+    one.add_argument("--exclude-weights", action="append", default=[], metavar="TEXT", help="imatrix entries to leave")
+    one.add_argument("--override-kv", action="append", default=[], metavar="KEY=TYPE:VALUE")
+
     one = command("convert", tools.convert, "Convert a model in Hugging Face layout to GGUF.")
     one.add_argument("source", type=Path, metavar="DIR")
     one.add_argument("target", type=Path, metavar="OUT.gguf")

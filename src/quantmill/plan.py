@@ -88,11 +88,12 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         params = {"files": {"imatrix.dat": {"sha256": file.sha256, "size": 0}}}
         yield Node(task("imatrix", recipe), "download", params, files={"imatrix.dat": file})
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
+    where = {"generation": recipe.generation}  # keyed by the field of its own
     for label in labels(recipe):
         source = base
         if label != recipe.base.type:
             source = Edge(task("quant", recipe, label), "model.gguf", "model.gguf")
-            yield Node(source.node, "quant", quant_params(recipe, label), (base, *imatrix), recipe.generation)
+            yield Node(source.node, "quant", quant_params(recipe, label), (base, *imatrix), recipe.generation, where)
         name = file_name(recipe, label)
         params = {"prefix": name, "max_size": recipe.max_size}
         yield Node(task("split", recipe, label), "split", params, (source,))
@@ -127,7 +128,7 @@ def model_name(recipe: Recipe) -> str:
 def _verify(recipe: Recipe, label: str, base: Edge) -> Iterable[Node]:
     params = quant_params(recipe, label) if label != recipe.base.type else {}
     edges = (Edge(task("split", recipe, label), ALL, "files/"), Edge(base.node, base.output, "base.gguf"))
-    yield Node(task("verify", recipe, label), "verify", params, edges, recipe.generation)
+    yield Node(task("verify", recipe, label), "verify", params, edges)
 
 
 def _release(recipe: Recipe) -> Iterable[Node]:
