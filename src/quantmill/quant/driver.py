@@ -1,0 +1,277 @@
+"""Quantizing a file: tensors streamed through the kernels in row chunks, in llama-quantize's order, into one new file.
+
+The base is mapped, never read as a whole; a chunk of rows is expanded to float32, quantized and written while threads
+work on the next ones. So memory is bounded by a few chunks whatever the size of a tensor or a model, and the bytes
+depend neither on the number of threads nor on the size of a chunk.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from quantmill import _kernels, gguf
+from quantmill import imatrix as imatrix_file
+from quantmill.artifact import silent
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.imatrix import Imatrix
+from quantmill.quant.finite import first_not_finite
+from quantmill.quant.ftypes import Ftype, tensor_type
+from quantmill.quant.ftypes import ftype as ftype_named
+from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_importance
+from quantmill.quant.planned import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
+from quantmill.quant.pool import ordered
+from quantmill.quant.report import Report, TensorReport
+from quantmill.quant.source import Source
+from quantmill.quant.types import Type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+CHUNK_WEIGHTS = 1 << 19  # weights in a chunk of rows: 2 MB as float32, which the second-level cache can hold
+_COPY_BYTES = 8 << 20  # bytes checked and copied at a time where a tensor stays as it is
+
+
+class NotFinite(QuantmillError):
+    """A base or a result holds NaN or infinity."""
+
+
+class ImatrixMismatch(QuantmillError):
+    """An importance vector does not have one value for each of the tensor's columns."""
+
+    def __init__(self, tensor: str, found: int, expected: int) -> None:
+        super().__init__(
+            f"the importance vector of {tensor} has {found} values, the tensor needs {expected}; "
+            "the imatrix is of another model, compute it from this one"
+        )
+        self.tensor, self.found, self.expected = tensor, found, expected
+
+
+class Requantizing(UsageError):
+    """The base is quantized already, and the caller did not say that losing quality is fine."""
+
+
+def quantize_file(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    ftype: str,
+    *,
+    imatrix: str | os.PathLike[str] | None = None,
+    imatrix_name: str | None = None,
+    generation: int = 1,
+    threads: int = 1,
+    output_tensor_type: str | None = None,
+    token_embedding_type: str | None = None,
+    tensor_types: Sequence[tuple[str, str]] = (),
+    pure: bool = False,
+    leave_output_tensor: bool = False,
+    allow_requantize: bool = False,
+    keep_split: bool = False,
+    include_weights: Sequence[str] = (),
+    exclude_weights: Sequence[str] = (),
+    override_kv: Sequence[tuple[str, Value]] = (),
+    progress: "Callable[[int, int], None]" = silent,
+) -> Report:
+    """Write to `dst` what llama-quantize writes for the base `src` and the same options, byte for byte.
+
+    `imatrix_name` is what the file says its imatrix was called (llama-quantize stores the path that it is given);
+    without it, `imatrix` as given. With `keep_split`, `dst` names the shards: `<dst>-00001-of-0000N.gguf` and so on, an
+    ending `.gguf` left out. Shards of a split base are found beside the first. `progress` gets bytes of the base done
+    and in total. The files appear whole or not at all.
+
+    One deviation: a base whose general.alignment is not 32 stays aligned so, where llama-quantize writes a file that
+    nothing can read. Raises UsageError for a call that makes no sense, before anything is written, and QuantmillError.
+    """
+    if include_weights and exclude_weights:
+        raise UsageError("weights can be included or excluded, not both")
+    found = ftype_named(ftype)
+    guide = _read_imatrix(imatrix, include_weights, exclude_weights)
+    overrides = Overrides(
+        tensor_type(output_tensor_type) if output_tensor_type else None,
+        tensor_type(token_embedding_type) if token_embedding_type else None,
+        tuple((pattern, tensor_type(name)) for pattern, name in tensor_types),
+        pure,
+        leave_output_tensor,
+    )
+    facts = None
+    if guide is not None:
+        facts = ImatrixFacts(imatrix_name or os.fspath(imatrix or ""), guide.dataset, len(guide.vectors), guide.chunks)
+    with Source(Path(src)) as source:
+        kvs = source.metadata.values()
+        if keep_split:
+            files = plan_split(kvs, source.shards(), ftype, imatrix=facts, overrides=overrides, override_kv=override_kv)
+        else:
+            tensors = source.tensors()
+            files = [plan_file(kvs, tensors, ftype, imatrix=facts, overrides=overrides, override_kv=override_kv)]
+        paths = _paths(Path(dst), len(files)) if keep_split else [Path(dst)]
+        run = _Run(source, found, guide, generation, threads, progress)
+        for planned in files:
+            run.check(planned, allow_requantize)
+        reports = [report for path, planned in zip(paths, files, strict=True) for report in run.write(path, planned)]
+    return Report(
+        tuple(paths),
+        sum(planned.n_bytes for planned in files),
+        tuple(reports),
+        tuple(fallback for planned in files for fallback in planned.fallbacks),
+        tuple(r.name for r in reports if guide is not None and r.source != r.type and not r.importance),
+    )
+
+
+def _read_imatrix(
+    path: str | os.PathLike[str] | None, include: Sequence[str], exclude: Sequence[str]
+) -> Imatrix | None:
+    """The imatrix as llama-quantize uses it; one that holds nothing after the selection counts as none."""
+    if path is None:
+        return None
+    selected = imatrix_file.read(path).select(include, exclude)
+    return selected if selected.vectors else None
+
+
+def _paths(dst: Path, count: int) -> list[Path]:
+    prefix = dst.name.removesuffix(".gguf")
+    return [dst.with_name(f"{prefix}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Rows `first` to `last` (not included) of a tensor's matrix `matrix`; there is one matrix an expert."""
+
+    matrix: int
+    first: int
+    last: int
+
+
+class _Run:
+    """One base on its way into one or more files."""
+
+    def __init__(
+        self,
+        source: Source,
+        ftype: Ftype,
+        guide: Imatrix | None,
+        generation: int,
+        threads: int,
+        progress: "Callable[[int, int], None]",
+    ) -> None:
+        self.source, self.ftype, self.guide = source, ftype, guide
+        self.generation, self.threads, self.progress = generation, threads, progress
+        self.done, self.total = 0, sum(source.info(name).nbytes for name, _, _ in source.tensors())
+
+    def check(self, planned: PlannedFile, allow_requantize: bool) -> None:
+        """Everything that can be known to fail before a byte is written."""
+        writable = {"F32", *_kernels.quantize_types()}
+        for name, type_ in planned.types.items():
+            stored = planned.sources[name]
+            if stored == type_:
+                continue
+            if type_.name not in writable:
+                raise UsageError(f"{name} is to become {type_.name}, which cannot be written; choose another type")
+            if stored.name not in UNQUANTIZED and not allow_requantize:
+                raise Requantizing(
+                    f"{name} is {stored.name} in the base, and quantizing it again loses quality; "
+                    "start from a F16, BF16 or F32 file, or allow requantizing"
+                )
+            if stored.name in UNQUANTIZED and stored.name not in ("F32", "F16", "BF16"):
+                raise UsageError(f"{name} is {stored.name} in the base, which cannot be quantized")
+            if len(self.source.info(name).shape) > 3:
+                raise UsageError(f"{name} has four dimensions; only matrices and stacks of them can be quantized")
+            if self._importance(name) is None and needs_importance(self.ftype, name, type_):
+                raise ImatrixNeeded(
+                    f"{name} is to become {type_.name}, which needs an importance vector, and there is none for it; "
+                    "give an imatrix computed from this model"
+                )
+
+    def write(self, path: Path, planned: PlannedFile) -> Iterator[TensorReport]:
+        """Write one file, reporting each tensor."""
+        reports = []
+        with gguf.Writer(path, planned.kvs, planned.tensors) as writer:
+            for name, shape, type_ in planned.tensors:
+                info = self.source.info(name)
+                importance = None
+                if type_ == info.type:
+                    self._copy(writer, name)
+                else:
+                    importance = self._importance(name)
+                    self._quantize(writer, name, type_, importance)
+                size = info.n_elements // type_.block * type_.size
+                reports.append(TensorReport(name, shape, info.type, type_, info.nbytes, size, importance is not None))
+        yield from reports
+
+    def _importance(self, name: str) -> "NDArray[np.float32] | None":
+        """The tensor's importance vectors, shape (matrices, columns), or None."""
+        vector = self.guide.vectors.get(name) if self.guide else None
+        if vector is None:
+            return None
+        shape = (*self.source.info(name).shape, 1, 1)
+        if vector.size != shape[0] * shape[2]:
+            if name == "token_embd.weight":  # llama-imatrix never measures it; an entry of another kind is passed over
+                return None
+            raise ImatrixMismatch(name, vector.size, shape[0] * shape[2])
+        return np.ascontiguousarray(vector).reshape(shape[2], shape[0])
+
+    def _copy(self, writer: gguf.Writer, name: str) -> None:
+        """Pass a tensor on as it is, but not if it holds NaN or infinity."""
+        info, data = self.source.info(name), self.source.data(name)
+        step = max(1, _COPY_BYTES // info.type.size) * info.type.size
+        for at in range(0, info.nbytes, step):
+            piece = data[at : at + step]
+            self._refuse_not_finite(name, info.type, piece, at)
+            writer.append(piece.data)
+            self._advance(piece.size)
+
+    def _quantize(self, writer: gguf.Writer, name: str, type_: Type, importance: "NDArray[np.float32] | None") -> None:
+        info, data = self.source.info(name), self.source.data(name)
+        columns = info.columns
+        rows = (*info.shape, 1)[1]
+        row_in, row_out = info.type.row_bytes(columns), type_.row_bytes(columns)
+        step = max(1, CHUNK_WEIGHTS // columns)
+        jobs = [
+            _Job(matrix, first, min(first + step, rows))
+            for matrix in range(info.n_elements // (columns * rows))
+            for first in range(0, rows, step)
+        ]
+
+        def work(job: _Job) -> "NDArray[np.uint8]":
+            start = (job.matrix * rows + job.first) * row_in
+            raw = data[start : start + (job.last - job.first) * row_in]
+            weights = _expand(info.type, raw, columns)
+            if not np.isfinite(weights).all():
+                self._refuse_not_finite(name, info.type, raw, start)
+            if type_.name == "F32":
+                return weights.reshape(-1).view(np.uint8)
+            out = np.empty((job.last - job.first) * row_out, np.uint8)
+            vector = None if importance is None else importance[job.matrix]
+            _kernels.quantize(type_.name, weights, out, vector, self.generation)
+            if first_not_finite(type_, out) is not None:
+                raise NotFinite(
+                    f"{name}: some of its weights are too large for {type_.name}; choose a type of wider range for it"
+                )
+            return out
+
+        for job, out in zip(jobs, ordered(work, jobs, self.threads), strict=True):
+            writer.append(out.data)
+            self._advance((job.last - job.first) * row_in)
+
+    def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
+        bad = first_not_finite(type_, piece)
+        if bad is not None:
+            place, weight = self.source.place(name)[0], (at // type_.size + bad) * type_.block
+            raise NotFinite(f"{place}: {name} is not finite at weight {weight}; the base is damaged, get it anew")
+
+    def _advance(self, count: int) -> None:
+        self.done += count
+        self.progress(self.done, self.total)
+
+
+def _expand(type_: Type, raw: "NDArray[np.uint8]", columns: int) -> "NDArray[np.float32]":
+    """The rows as float32: a view where they are already."""
+    if type_.name == "F32":
+        return raw.view(np.float32).reshape(-1, columns)
+    weights = np.empty((raw.size // type_.row_bytes(columns), columns), np.float32)
+    _kernels.dequantize(type_.name, raw, weights)
+    return weights

@@ -1,0 +1,32 @@
+"""What a quantization did, for the summary that a command prints and for comparison with a plan."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantmill.quant.mix import Fallback
+from quantmill.quant.types import Type
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """One tensor: what it was and became. `importance` says whether an importance vector guided it."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: Type
+    type: Type
+    source_bytes: int
+    bytes: int
+    importance: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """`paths` are the files written; `tensors` are in the order in which they were; sizes are those of whole files."""
+
+    paths: tuple[Path, ...]
+    n_bytes: int
+    tensors: tuple[TensorReport, ...]
+    fallbacks: tuple[Fallback, ...]
+    without_importance: tuple[str, ...]
+    """Tensors that an imatrix was given for, but that it holds no vector of."""

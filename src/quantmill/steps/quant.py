@@ -1,0 +1,51 @@
+"""quant: one ftype of the matrix, from the base GGUF and, where there is one, its imatrix."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quantmill.artifact import Artifact, Context
+from quantmill.compat import check_options, generation_of
+from quantmill.quant.driver import quantize_file
+
+# Params that quantize_file takes by the same names.
+OPTIONS = (
+    "output_tensor_type",
+    "token_embedding_type",
+    "tensor_types",
+    "pure",
+    "leave_output_tensor",
+    "allow_requantize",
+    "include_weights",
+    "exclude_weights",
+    "override_kv",
+)
+
+
+def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+    """Write `model.gguf` to `out`: `inputs["model.gguf"]` as `params["ftype"]`.
+
+    `inputs["imatrix.dat"]` is optional; `params["imatrix_name"]` is what the file says it was called, for the path of an
+    input is this machine's own business. The arithmetic is `params["generation"]`'s or that of the tag
+    `params["llama_cpp"]`, generation 1 without either. Pairs are lists: `tensor_types` [[regex, type], ...],
+    `override_kv` [[key, value], ...].
+    """
+    tag = params.get("llama_cpp")
+    if tag is not None:
+        check_options(tag, tensor_types=bool(params.get("tensor_types")))
+    options = {name: params[name] for name in OPTIONS if name in params}
+    for name in ("tensor_types", "override_kv"):
+        if name in options:
+            options[name] = [tuple(pair) for pair in options[name]]
+    imatrix = inputs.get("imatrix.dat")
+    quantize_file(
+        inputs["model.gguf"].path,
+        out / "model.gguf",
+        params["ftype"],
+        imatrix=imatrix.path if imatrix else None,
+        imatrix_name=params.get("imatrix_name") or "imatrix.dat",
+        generation=params.get("generation") or (generation_of(tag) if tag else 1),
+        threads=context.threads,
+        progress=context.progress,
+        **options,
+    )
