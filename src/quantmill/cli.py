@@ -29,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"quantmill: {where}{error.strerror or error}; check the path, its rights and the room left", file=sys.stderr)
+        print(
+            f"quantmill: {where}{error.strerror or error}; check the path, its rights and the room left",
+            file=sys.stderr,
+        )
         code = 1
     except KeyboardInterrupt:
         print("quantmill: interrupted; finished work is kept, run the same command to go on", file=sys.stderr)

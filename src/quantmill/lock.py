@@ -32,7 +32,6 @@ class BaseMissing(UsageError):
     """The base that the recipe names is not there, or holds no weights that quantmill reads."""
 
 
-
 @dataclass(frozen=True)
 class FileFact:
     """One file's content: sha256 (64 hex digits) and size in bytes."""

@@ -5,7 +5,6 @@ Pure: a recipe and its lock in, nodes out. Nothing is read but small JSON, nothi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact
@@ -95,8 +94,8 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
             source = Edge(task("quant", recipe, label), "model.gguf", "model.gguf")
             yield Node(source.node, "quant", quant_params(recipe, label), (base, *imatrix), recipe.generation, where)
         name = file_name(recipe, label)
-        params = {"prefix": name, "max_size": recipe.max_size}
-        yield Node(task("split", recipe, label), "split", params, (source,))
+        limit = {"prefix": name, "max_size": recipe.max_size}
+        yield Node(task("split", recipe, label), "split", limit, (source,))
         yield from _verify(recipe, label, base)
     yield from _release(recipe)
 
@@ -133,9 +132,7 @@ def _verify(recipe: Recipe, label: str, base: Edge) -> Iterable[Node]:
 
 def _release(recipe: Recipe) -> Iterable[Node]:
     files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
-    reports = tuple(
-        Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe)
-    )
+    reports = tuple(Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe))
     facts = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
     source = {"base": _source(recipe), "ftypes": list(labels(recipe))}
     yield Node(task("card", recipe), "card", facts | source, (*files, *reports))

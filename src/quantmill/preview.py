@@ -16,6 +16,7 @@ from quantmill.build import Status
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
+from quantmill.quant.mix import Fallback
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
 from quantmill.recipe import Recipe
 from quantmill.steps.quant import MEMORY_BYTES, overrides_of
@@ -99,7 +100,8 @@ def preview(recipe: Recipe, root: Path) -> Preview:
     imatrix = _imatrix_facts(recipe)
     rows, disk = [], base.bytes + sum(fact.size for fact in lock.files.values())
     for label in plan.labels(recipe):
-        kvs, tensors, fallbacks = base.kvs, base.tensors, ()
+        kvs, tensors = base.kvs, base.tensors
+        fallbacks: tuple[Fallback, ...] = ()
         if label != recipe.base.type:
             file = planned(recipe, label, base, imatrix)
             kvs, tensors, fallbacks = file.kvs, file.tensors, file.fallbacks

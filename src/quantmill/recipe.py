@@ -161,7 +161,9 @@ def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
     right = {
         "string": lambda: isinstance(value, str) and value != "",
         "list": lambda: isinstance(value, list) and value != [] and strings(value),
-        "string or list": lambda: isinstance(value, str) or (isinstance(value, list) and value != [] and strings(value)),
+        "string or list": lambda: (
+            isinstance(value, str) or (isinstance(value, list) and value != [] and strings(value))
+        ),
         "table": lambda: isinstance(value, Mapping) and strings(value.values()),
         "size": lambda: isinstance(value, str | int) and not isinstance(value, bool),
     }[kind]()
@@ -303,7 +305,7 @@ class _Reader:
             ftypes = tuple(self.ftype(f"{place}.ftypes", name) for name in ftypes)
             for name in ftypes:
                 if name not in matrix:
-                    raise self.fail(f"{place}.ftypes", f"{name} is not in this recipe's matrix; add it or remove it here")
+                    raise self.fail(f"{place}.ftypes", f"{name} is not in the matrix; add it there or remove it here")
         tensors = []
         for pattern, type_ in table.get("tensors", {}).items():
             try:

@@ -36,7 +36,8 @@ class Reporter:
         with self._lock:
             if event == "hit":
                 self._hits += 1
-                self._say(f"{name}: from the store ({facts['reason']})" if facts["reason"] else f"{name}: from the store")
+                because = f" ({facts['reason']})" if facts["reason"] else ""
+                self._say(f"{name}: from the store{because}")
             elif event == "start":
                 self._ran += 1
                 self._say(f"{name}: {facts['reason']}")

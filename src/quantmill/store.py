@@ -181,7 +181,7 @@ class Store:
 
         stat = path.stat()
         seen = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        memo = self.root / "memo" / xxhash.xxh3_128_hexdigest(str(path.absolute()))
+        memo = self.root / "memo" / xxhash.xxh3_128_hexdigest(os.fsencode(path.absolute()))
         try:
             known = json.loads(memo.read_bytes())
             if known["stat"] == seen:

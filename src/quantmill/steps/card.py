@@ -13,7 +13,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     lines = [
         f"# {params['prefix']} in GGUF",
         "",
-        f"Quantizations of {params['base']}, byte for byte those of llama.cpp {params['llama_cpp']}, built by quantmill.",
+        f"Quantizations of {params['base']} by quantmill, byte for byte those of llama.cpp {params['llama_cpp']}.",
         "They run in llama.cpp and every program on it. `sha256sum -c SHA256SUMS` checks a download.",
         "",
         "| File | Type | Size | Split |",
