@@ -7,42 +7,55 @@ namespace quantmill::QM_LEVEL {
 constexpr int SIZE = 110, GROUPS = 16, GROUP = 16;
 
 // The search without an importance vector (the reference's make_q3_quants): errors weigh x * x, and single quants are moved as
-// long as that helps. Writes the quants, offset by 4, and returns the scale.
-QM_OUTLINE V search_moving(const V *x, I *quants) {
-    V largest = {}, extreme = {};
-    for (int j = 0; j < GROUP; ++j) {
-        const V magnitude = absolute(x[j]);
-        const I larger = magnitude > largest;
-        largest = select(larger, magnitude, largest);
-        extreme = select(larger, x[j], extreme);
-    }
-    const I zero = largest < 1e-15f;
-    const V inverse = -4.f / extreme;
-    V l[GROUP], product = {}, square = {};
-    for (int j = 0; j < GROUP; ++j) {
-        l[j] = nearest_clamped(inverse * x[j], -4, 3);
-        const V w = x[j] * x[j];
-        product += w * x[j] * l[j];
-        square += w * l[j] * l[j];
+// long as that helps. Four groups run side by side, since each weight has to wait for the division of the one before it.
+constexpr int ABREAST = 4;
+
+// Writes the groups' quants, offset by 4, and their scales.
+QM_OUTLINE void search_moving(const V *x, I *quants, V *scales) {
+    V l[ABREAST * GROUP], product[ABREAST] = {}, square[ABREAST] = {};
+    I zero[ABREAST];
+    for (int g = 0; g < ABREAST; ++g) {
+        V largest = {}, extreme = {};
+        for (int j = GROUP * g; j < GROUP * (g + 1); ++j) {
+            const V magnitude = absolute(x[j]);
+            const I larger = magnitude > largest;
+            largest = select(larger, magnitude, largest);
+            extreme = select(larger, x[j], extreme);
+        }
+        zero[g] = largest < 1e-15f;
+        const V inverse = -4.f / extreme;
+        for (int j = GROUP * g; j < GROUP * (g + 1); ++j) {
+            l[j] = nearest_clamped(inverse * x[j], -4, 3);
+            const V w = x[j] * x[j];
+            product[g] += w * x[j] * l[j];
+            square[g] += w * l[j] * l[j];
+        }
     }
     // A lane in which a pass changed nothing stays as it is in the passes that other lanes still need.
     for (int pass = 0; pass < 5; ++pass) {
         I changed = {};
-        for (int j = 0; j < GROUP; ++j) {
-            const V w = x[j] * x[j], wx = w * x[j];
-            const V p = product - wx * l[j], s = square - w * l[j] * l[j];
-            const V moved = nearest_clamped(x[j] * s / p, -4, 3);
-            const V p_new = p + wx * moved, s_new = s + w * moved * moved;
-            const I better = (p > 0.f) & (moved != l[j]) & (s_new > 0.f) & (p_new * p_new * square > product * product * s_new);
-            l[j] = select(better, moved, l[j]);
-            product = select(better, p_new, product);
-            square = select(better, s_new, square);
-            changed |= better;
+        for (int first = 0; first < GROUP; ++first) {
+            QM_UNROLL
+            for (int g = 0; g < ABREAST; ++g) {
+                const int j = GROUP * g + first;
+                const V w = x[j] * x[j], wx = w * x[j];
+                const V p = product[g] - wx * l[j], s = square[g] - w * l[j] * l[j];
+                const V moved = nearest_clamped(x[j] * s / p, -4, 3);
+                const V p_new = p + wx * moved, s_new = s + w * moved * moved;
+                const I better = (p > 0.f) & (moved != l[j]) & (s_new > 0.f) &
+                                 (p_new * p_new * square[g] > product[g] * product[g] * s_new);
+                l[j] = select(better, moved, l[j]);
+                product[g] = select(better, p_new, product[g]);
+                square[g] = select(better, s_new, square[g]);
+                changed |= better & ~zero[g];
+            }
         }
-        if (!any(changed & ~zero)) break;
+        if (!any(changed)) break;
     }
-    for (int j = 0; j < GROUP; ++j) quants[j] = select(zero, I{}, truncate(l[j]) + 4);
-    return select(zero, V{}, product / square);
+    for (int g = 0; g < ABREAST; ++g) {
+        for (int j = GROUP * g; j < GROUP * (g + 1); ++j) quants[j] = select(zero[g], I{}, truncate(l[j]) + 4);
+        scales[g] = select(zero[g], V{}, product[g] / square[g]);
+    }
 }
 
 // Scales offset by 32: low nibbles in eight bytes, groups g and g + 8 sharing one; upper bits in four, two a group.
@@ -74,8 +87,8 @@ static void quantize_q3_k(const float *src, std::uint8_t *dst, std::int64_t rows
             d = whole.scale;
         } else {
             V largest = {}, extreme = {};
+            for (int g = 0; g < GROUPS; g += ABREAST) search_moving(x + GROUP * g, q + GROUP * g, scales + g);
             for (int g = 0; g < GROUPS; ++g) {
-                scales[g] = search_moving(x + GROUP * g, q + GROUP * g);
                 const V magnitude = absolute(scales[g]);
                 const I larger = magnitude > largest;
                 largest = select(larger, magnitude, largest);
