@@ -1,8 +1,8 @@
 """Running one node of the graph against the store, and telling why it would run.
 
 Below the build folder each node has a pointer `<recipe>/<step>[/FTYPE].json`, the deterministic `{output: {sha256,
-size}}` that a task runner sees as the task's target, and beside it a note `.key` with the key it was made by, from which
-`explain` says what moved. Both are disposable: the store is the truth.
+size}}` that a task runner sees as the task's target, and beside it a note `.key` with the key it was made by, from
+which `explain` says what moved. Both are disposable: the store is the truth.
 """
 
 import importlib
@@ -21,6 +21,7 @@ from quantmill.steps import VERSIONS
 from quantmill.store import Hit, Miss, Store, place, write_atomic
 
 Outputs = Mapping[str, Artifact]
+FIRST = "not built here yet"
 
 
 class MissingOutput(QuantmillError):
@@ -134,7 +135,7 @@ class Workspace:
         try:
             old = json.loads(self.pointer(node).with_suffix(".key").read_bytes())
         except (FileNotFoundError, ValueError):
-            return "not built here yet"
+            return FIRST
         if moved := difference(old, key.fields()):
             return moved
         outputs = self.outputs(node)

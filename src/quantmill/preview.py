@@ -17,14 +17,19 @@ from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
 from quantmill.quant.mix import Fallback
+from quantmill.quant.params import overrides_of
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
 from quantmill.recipe import Recipe
-from quantmill.steps.quant import MEMORY_BYTES, overrides_of
 from quantmill.tasks import workspace
 
 # Where only config.json is known: bytes of metadata for a token of a byte-level BPE vocabulary with its merge
 # (Qwen2.5's 151,936 tokens take 5.9 MB).
 BYTES_PER_TOKEN = 39
+
+
+# A quantize step's anonymous memory: interpreter and libraries, and chunks of rows in each thread
+# (benchmarks/memory.py measures it).
+MEMORY_BYTES = 150_000_000
 
 
 @dataclass(frozen=True)

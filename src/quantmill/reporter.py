@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from quantmill.build import FIRST
+
 
 class Reporter:
     """doit's reporter. The steps' events reach the one reporter of the process through `hear`."""
@@ -36,11 +38,10 @@ class Reporter:
         with self._lock:
             if event == "hit":
                 self._hits += 1
-                because = f" ({facts['reason']})" if facts["reason"] else ""
-                self._say(f"{name}: from the store{because}")
+                self._say(f"{name}: from the store")
             elif event == "start":
                 self._ran += 1
-                self._say(f"{name}: {facts['reason']}")
+                self._say(f"{name}: {facts['reason']}" if facts["reason"] != FIRST else name)
                 if self._terminal:
                     self._bars[name] = self._live().add_task(name, total=None)
             elif name in self._bars and event == "progress":

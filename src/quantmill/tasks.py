@@ -23,6 +23,15 @@ from quantmill.recipe import Recipe, load
 from quantmill.reporter import Reporter
 from quantmill.store import Store
 
+DOCS = {
+    "download": "bring the files in that the lock names",
+    "convert": "make the base GGUF file of a model in Hugging Face layout",
+    "quant": "quantize the base",
+    "split": "cut a file that is too large into shards",
+    "verify": "check a file's structure, types, scales and digest",
+    "card": "write the release's page",
+    "release": "lay the release's files out, with their digests",
+}
 DOIT_OPTIONS = {"par_type": "thread", "backend": "sqlite3", "reporter": Reporter, "verbosity": 0}
 
 
@@ -51,10 +60,11 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
         yield {
             "basename": step,
             "name": name,
-            "doc": f"{step} {name}",
+            "doc": DOCS[node.step],
             "actions": [(_perform, [node, recipe_nodes, space])],
             "targets": [str(space.pointer(node))],
             "file_dep": sorted({str(space.pointer(recipe_nodes[edge.node])) for edge in node.edges}),
+            "task_dep": list(dict.fromkeys(edge.node for edge in node.edges)),  # file_dep alone has no order
             "uptodate": [(_up_to_date, [node, recipe_nodes, space])],
             "clean": [clean_targets, (_clean, [node, space])],
             "io": {"capture": False},
