@@ -1,7 +1,7 @@
 #include "grids.h"
 
 #include <cstdlib>
-#include <memory>
+#include <new>
 #include <vector>
 
 #include "grid_tables.h"
@@ -81,7 +81,8 @@ struct Tables {
                     if (distance[i] == d) lists.push_back(codes[i]);
                 }
             }
-            while (lists.size() % CHUNK) lists.push_back(lists.back());
+            const std::uint16_t filler = kind.bits == 2 ? 0xffff : lists.back();
+            while (lists.size() % CHUNK) lists.push_back(filler);
             chunks[code] = std::uint8_t(lists.size() / CHUNK - std::size_t(~map[code]));
         }
         void *aligned = std::aligned_alloc(64, (lists.size() * 2 + 63) / 64 * 64);

@@ -20,8 +20,9 @@ struct Grid {
     const std::int32_t *map;
     // How many chunks of 16 codes the neighbours of a code fill (0: on the grid).
     const std::uint8_t *chunks;
-    // Codes of points, nearest first and by index where equally near; the last one is repeated up to a whole chunk (it can
-    // never win a strict comparison in order). Chunks are aligned to 32 bytes.
+    // Codes of points, nearest first and by index where equally near. A chunk is filled up with 0xffff where bits is 2 (all
+    // levels 3: give that level an infinite error), else with the last neighbour again (it never wins a strict comparison
+    // in order). Chunks are aligned to 32 bytes.
     const std::uint16_t *neighbours;
 };
 
