@@ -187,6 +187,7 @@ class _Reader:
     def recipe(self) -> Recipe:
         name = self.path.stem
         tag = self.need("llama_cpp")
+        generation = self.generation(tag)
         matrix = self.ftypes()
         base = self.base()
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
@@ -199,7 +200,7 @@ class _Reader:
             path=self.path,
             name=name,
             llama_cpp=tag,
-            generation=self.generation(tag),
+            generation=generation,
             prefix=self.prefix(name, base),
             base=base,
             imatrix=self.imatrix(),

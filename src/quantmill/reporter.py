@@ -2,6 +2,7 @@
 one closing line. Up-to-date tasks are silent. Nothing heavy is imported before a task really runs.
 """
 
+import os
 import sys
 import threading
 import time
@@ -73,9 +74,12 @@ class Reporter:
     def _say(self, line: str) -> None:
         if self._progress is not None:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
+            return
+        try:
             self._out.write(f"{line}\n")
             self._out.flush()
+        except BrokenPipeError:  # whoever read our lines has left; the build goes on
+            self._out = open(os.devnull, "w")  # noqa: SIM115  (it is the output from now on)
 
     # What doit calls.
 
@@ -127,8 +131,8 @@ class Reporter:
             sys.stderr.write(f"quantmill: {failure}\n")
         seconds = time.monotonic() - self._began
         if not self._failures and not self._ran and not self._hits:
-            self._out.write("nothing to do: everything is up to date\n")
+            self._say("nothing to do: everything is up to date")
         else:
             counts = f"{self._ran} run, {self._hits} from the store, {len(self._failures)} failed"
-            self._out.write(f"{counts} in {seconds:.1f} s\n")
+            self._say(f"{counts} in {seconds:.1f} s")
         Reporter._current = None

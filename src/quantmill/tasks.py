@@ -110,6 +110,9 @@ def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> 
         space.perform(node, recipe_nodes)
     except QuantmillError as error:
         return TaskFailed(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return TaskFailed(f"{where}{error.strerror or error}; check the path, its rights and the room left")
     return None
 
 

@@ -1,0 +1,88 @@
+"""What several tests share: the repository's folder, and small recipes in folders of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "recipes" / "tiny"
+
+RECIPE = """
+llama_cpp = "b5490"
+prefix = "small"
+
+[base]
+path = "tiny"
+name = "Small"
+
+[quants]
+matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]
+"""
+
+
+class Project:
+    """A folder with a dodo.py and recipes, in which doit and quantmill run as a person runs them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe = folder / "recipes" / "small.toml"
+
+    def run(self, *command: str, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of this Python environment in the folder; its exit code must be `check` (None: any)."""
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / command[0]), *command[1:]],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+        )
+        assert check is None or done.returncode == check, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def ran(self, *command: str) -> list[str]:
+        """The names of the tasks that a run computed, sorted."""
+        lines = self.run(*command).stdout.splitlines()
+        return sorted(line.split(": ")[0] for line in lines[:-1] if ":" in line and "from the store" not in line)
+
+    def edit(self, old: str, new: str) -> None:
+        """Replace a text of the recipe, which must be there."""
+        text = self.recipe.read_text()
+        assert old in text
+        self.recipe.write_text(text.replace(old, new))
+
+    def release(self) -> dict[str, bytes]:
+        """Every file of the finished release by its path."""
+        tree = self.folder / "release" / "small"
+        return {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Callable[..., Project]:
+    """Makes projects: `make_project("a", text)` with the recipe `small` over a copy of the tiny model."""
+
+    def make(name: str = "project", text: str = RECIPE) -> Project:
+        folder = tmp_path / name
+        (folder / "recipes").mkdir(parents=True)
+        shutil.copy(ROOT / "dodo.py", folder / "dodo.py")
+        dodo = (folder / "dodo.py").read_text()
+        (folder / "dodo.py").write_text(dodo.replace('default="tiny"', 'default="small"'))
+        model = folder / "recipes" / "tiny"
+        model.mkdir()
+        for path in TINY.iterdir():
+            if path.suffix in (".json", ".safetensors"):
+                shutil.copy(path, model / path.name)
+        (folder / "recipes" / "small.toml").write_text(text)
+        return Project(folder)
+
+    return make
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Project]) -> Project:
+    """One project, nothing built."""
+    return make_project()

@@ -1,0 +1,173 @@
+"""The store: what is in it is whole, what is computed is computed once, whatever happens in between."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from quantmill.artifact import Artifact
+from quantmill.key import StepKey
+from quantmill.store import Hit, Miss, Store, place, sha256_file, write_atomic
+
+KEY = StepKey("step", 1, 0, {"a": 1}, {})
+
+
+def compute(store: Store, key: StepKey = KEY, data: bytes = b"data") -> dict[str, Artifact]:
+    with store.lookup(key) as found:
+        match found:
+            case Hit(outputs):
+                return dict(outputs)
+            case Miss(slot):
+                (slot.folder / "sub").mkdir()
+                (slot.folder / "sub" / "out.bin").write_bytes(data)
+                return dict(slot.commit({}))
+
+
+def test_a_miss_is_computed_and_then_hit(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.record(KEY) is None
+    outputs = compute(store)
+    assert list(outputs) == ["sub/out.bin"]
+    assert outputs["sub/out.bin"].path.read_bytes() == b"data"
+    assert outputs["sub/out.bin"].sha256 == sha256_file(outputs["sub/out.bin"].path)
+    assert store.record(KEY) == outputs
+    with store.lookup(KEY) as found:
+        assert isinstance(found, Hit)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_objects_are_read_only_and_stored_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one = compute(store)
+    other = compute(store, StepKey("step", 1, 0, {"a": 2}, {}))
+    assert one == other
+    assert [path.name for path in (tmp_path / "cas").rglob("*") if path.is_file()] == [one["sub/out.bin"].sha256]
+    assert one["sub/out.bin"].path.stat().st_mode & 0o222 == 0
+
+
+@pytest.mark.parametrize("damage", ["unlink", "truncate", "record"])
+def test_what_is_damaged_is_a_miss_and_heals(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    path = compute(store)["sub/out.bin"].path
+    if damage == "unlink":
+        path.unlink()
+    elif damage == "truncate":
+        os.truncate(path, 2) if os.geteuid() == 0 else (path.chmod(0o600), os.truncate(path, 2))
+    else:
+        (tmp_path / "ac" / KEY.digest()).write_bytes(b'{"outputs": {"x"')
+    assert store.record(KEY) is None
+    assert compute(store)["sub/out.bin"].path.read_bytes() == b"data"
+    assert store.record(KEY) is not None
+
+
+def test_an_error_in_a_step_leaves_no_record_and_no_folder(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError, match="broken"), store.lookup(KEY) as found:
+        assert isinstance(found, Miss)
+        (found.slot.folder / "half").write_bytes(b"half")
+        raise RuntimeError("broken")
+    assert store.record(KEY) is None
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_resume_keeps_what_an_error_left(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.lookup(KEY, resume=True) as found:
+        assert isinstance(found, Miss)
+        (found.slot.folder / "half").write_bytes(b"half")
+        raise RuntimeError
+    with store.lookup(KEY, resume=True) as found:
+        assert isinstance(found, Miss)
+        assert (found.slot.folder / "half").read_bytes() == b"half"
+        found.slot.commit({})
+
+
+def test_a_reference_is_an_output_without_a_copy(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (artifact,) = compute(store).values()
+    with store.lookup(StepKey("other", 1, 0, {}, {"in": artifact.sha256})) as found:
+        assert isinstance(found, Miss)
+        assert found.slot.commit({"renamed": artifact}) == {"renamed": artifact}
+    assert len([path for path in (tmp_path / "cas").rglob("*") if path.is_file()]) == 1
+
+
+def _race(root: Path, ran: str) -> None:
+    with Store(root).lookup(KEY) as found:
+        if isinstance(found, Miss):
+            with open(ran, "a") as file:
+                file.write("ran\n")
+            time.sleep(0.2)
+            (found.slot.folder / "out").write_bytes(b"once")
+            found.slot.commit({})
+
+
+def test_many_processes_compute_a_step_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    runs = [context.Process(target=_race, args=(tmp_path / "store", str(tmp_path / "ran"))) for _ in range(4)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert [run.exitcode for run in runs] == [0] * 4
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+def test_many_threads_compute_a_step_once(tmp_path: Path) -> None:
+    threads = [threading.Thread(target=_race, args=(tmp_path / "store", str(tmp_path / "ran"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+def test_digests_outside_are_remembered_until_the_file_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counting(path: Path, *rest: Callable[[int], None]) -> str:
+        read.append(path)
+        return sha256_file(path, *rest)
+
+    monkeypatch.setattr("quantmill.store.sha256_file", counting)
+    store, file = Store(tmp_path / "store"), tmp_path / "file"
+    file.write_bytes(b"one")
+    first = store.digest_of(file)
+    assert store.digest_of(file) == first
+    assert len(read) == 1
+    stat = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size and mtime: ctime tells
+    assert store.digest_of(file) != first
+    assert len(read) == 2
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pointer"
+    write_atomic(path, b"old")
+
+    def fails(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["pointer"]
+
+
+def test_place_puts_the_same_bytes_and_replaces(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"new")
+    target = tmp_path / "a" / "target"
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    place(source, target)
+    place(source, target)
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
