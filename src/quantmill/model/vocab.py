@@ -24,7 +24,7 @@ _ID_KEYS = {
 _FLAG_KEYS = {"bos": "add_bos_token", "eos": "add_eos_token"}
 # Two vocabularies that the converter's llama class knows by their size alone.
 _CODE_LLAMA, _GRANITE = 32016, 49152
-_INFILL = {"prefix_token_id": 32007, "suffix_token_id": 32008, "middle_token_id": 32009, "eot_token_id": 32010}
+_CODE_LLAMA_EOT = 32010
 
 
 def vocabulary(files: Mapping[str, Path], config: Mapping[str, Any], pre_tokenizer: str | None = None) -> list[KV]:
@@ -138,7 +138,7 @@ def _named(choices: Sequence[Any]) -> Iterator[tuple[str, str]]:
 
 def _llama(settings: Mapping[str, Any], size: int, present: set[str]) -> Iterator[KV]:
     if size == _CODE_LLAMA:
-        yield from (kv(_PREFIX + key, id_) for key, id_ in _INFILL.items())
+        yield kv(_PREFIX + "eot_token_id", _CODE_LLAMA_EOT)
     if "add_prefix_space" in settings:
         yield kv(_PREFIX + "add_space_prefix", bool(settings["add_prefix_space"]))
     if size == _GRANITE and _PREFIX + "add_bos_token" not in present:
