@@ -3,7 +3,7 @@
 from quantmill.gguf.errors import GGUFError
 from quantmill.gguf.layout import ALIGNMENT, TensorInfo, file_size, ggml_shape, header, header_size
 from quantmill.gguf.reading import GGUFFile, read
-from quantmill.gguf.shards import find_shards, plan_shards, shard_sizes
+from quantmill.gguf.shards import describe, find_shards, plan_shards, shard_sizes
 from quantmill.gguf.splitting import merge, split
 from quantmill.gguf.values import KV, ValueType, kv
 from quantmill.gguf.verifying import Report, verify, verify_files
@@ -18,6 +18,7 @@ __all__ = [
     "TensorInfo",
     "ValueType",
     "Writer",
+    "describe",
     "file_size",
     "find_shards",
     "ggml_shape",

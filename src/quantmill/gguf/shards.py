@@ -90,13 +90,14 @@ def plan_shards(
     """
     if (max_size is None) == (max_tensors is None) or (max_size or max_tensors or 0) < 1:
         raise NoLimit()
-    described = list(tensors)
+    described = [(name, ggml_shape(shape), type_) for name, shape, type_ in tensors]
+    entries_of_all = canonical(kvs)
     groups = _by_size(described, max_size) if max_size else _by_count(described, max_tensors or 1)
     if len(groups) > MAX_SHARDS:
         raise TooManyShards(len(groups))
     shards = []
     for number, group in enumerate(groups):
-        entries = canonical(kvs) if number == 0 else []
+        entries = entries_of_all if number == 0 else []
         entries.append(kv(NO, number, ValueType.UINT16))
         # The tool sets the count last of all, and setting a key moves it to the end.
         entries.append(kv(TENSORS, len(described), ValueType.INT32))
@@ -106,7 +107,10 @@ def plan_shards(
 
 
 def shard_sizes(kvs: Iterable[KV], tensors: Iterable[Described], max_size: int) -> list[int]:
-    """Bytes of the files that the split step makes: one number when the file stays whole, else one for every shard."""
+    """Bytes of the files that the split step makes: one number when the file stays whole, else one for every shard.
+
+    The arguments describe the whole file as it is, or will be, written.
+    """
     entries, described = list(kvs), list(tensors)
     whole = file_size(entries, described)
     if whole <= max_size:

@@ -59,7 +59,8 @@ class WrongType(GGUFError):
     planned: str
 
     def __str__(self) -> str:
-        return f"{self.place}: the tensor {shown(self.tensor)} is {self.found}, not {self.planned} as planned; make it anew"
+        found = f"the tensor {shown(self.tensor)} is {self.found} and not {self.planned}"
+        return f"{self.place}: {found}, as was planned; make the file anew"
 
 
 @dataclass(eq=False)
@@ -217,7 +218,7 @@ class _Pass:
         self.total = total
         self.progress = progress
         self.hash: _Hash = hashlib.sha256()
-        self.buffer = memoryview(bytearray(_CHUNK))
+        self.buffer = memoryview(bytearray(min(_CHUNK, file.size)))
         self.at = 0
 
     def run(self) -> str:
