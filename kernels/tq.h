@@ -1,0 +1,41 @@
+// What the ternary types share: one fp16 scale, the largest magnitude, and weights rounded to -1, 0 or 1 of it.
+#pragma once
+
+#include "simd.h"
+
+namespace quantmill::QM_LEVEL {
+
+constexpr int SUPER = 256;
+
+QM_INLINE V load(const float *from) {
+    V v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
+// Unlike sums, the largest magnitude is the same in any order, so lanes can be the weights of one block.
+QM_INLINE float largest_magnitude(const float *x) {
+    V most = {};
+    QM_UNROLL
+    for (int j = 0; j < SUPER; j += W) most = greater(most, absolute(load(x + j)));
+    float largest = 0;
+    for (int i = 0; i < W; ++i) largest = largest > most[i] ? largest : most[i];
+    return largest;
+}
+
+// 0, 1 or 2 for each of W weights. Where the inverse is infinite or the product NaN, all bits but the last are zero or the highest.
+QM_INLINE I trits(const float *x, float inverse) { return round_away(load(x) * inverse) + 1; }
+
+// The lowest byte of every lane.
+QM_INLINE void store_lane_bytes(I v, std::uint8_t *to) {
+    typedef std::uint8_t Bytes __attribute__((vector_size(W)));
+    const Bytes bytes = __builtin_convertvector(v & 0xff, Bytes);
+    std::memcpy(to, &bytes, sizeof bytes);
+}
+
+QM_INLINE void store_scale(float scale, std::uint8_t *to) {
+    const std::uint16_t half = std::uint16_t(to_half(splat(scale))[0]);
+    std::memcpy(to, &half, 2);
+}
+
+}  // namespace quantmill::QM_LEVEL
