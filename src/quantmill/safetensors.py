@@ -156,7 +156,14 @@ def read(path: str | os.PathLike[str]) -> Weights:
 
 
 def _index(path: Path) -> dict[str, str]:
-    index = _json(INDEX, path.read_bytes(), "it")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_HEADER + 1)
+    except OSError as error:
+        raise BadSafetensors(INDEX, f"cannot be read ({error.strerror}); name a file that you may read") from None
+    if len(data) > MAX_HEADER:
+        raise BadSafetensors(INDEX, f"it is larger than {MAX_HEADER} bytes; it is damaged or hostile, fetch it again")
+    index = _json(INDEX, data, "it")
     table = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
         raise BadSafetensors(INDEX, "it has no weight_map from tensors to file names; fetch it again")
@@ -206,7 +213,9 @@ def _tensors(mapping: mmap.mmap, place: str) -> list[Weight]:
         raise BadSafetensors(place, "a git-lfs pointer, not the file; fetch it with `git lfs pull` or `hf download`")
     if length > min(MAX_HEADER, size - 8):
         raise BadSafetensors(
-            place, f"its header claims {length} bytes in a file of {size}; it is damaged or no safetensors file"
+            place,
+            f"its header claims {length} bytes in a file of {size}; "
+            "it was cut short, damaged or never one, fetch it again",
         )
     header = _json(place, mapping[8 : 8 + length], "the header")
     if not isinstance(header, dict):
@@ -235,6 +244,11 @@ def _tensors(mapping: mmap.mmap, place: str) -> list[Weight]:
         Weight(name, dtype, shape, place, np.frombuffer(mapping, np.uint8, stop - begin, base + begin))
         for name, dtype, shape, begin, stop in found
     ]
+
+
+def _eighths(bits: int) -> str:
+    """`bits` in bytes, exactly: a float would overflow where a hostile shape does."""
+    return f"{bits // 8}{('', '', '.25', '', '.5', '', '.75')[bits % 8]}"
 
 
 def _natural(value: object) -> bool:
@@ -267,6 +281,6 @@ def _described(place: str, name: str, facts: Any) -> tuple[str, str, tuple[int, 
         raise BadSafetensors(
             place,
             f"the tensor {shown(name)} has {end - begin} bytes; "
-            f"{dtype} of shape {shown(str(shape))[1:-1]} takes {bits / 8:.15g}",
+            f"{dtype} of shape {shown(str(shape))[1:-1]} takes {shown(_eighths(bits))[1:-1]}",
         )
     return name, dtype, tuple(shape), begin, end
