@@ -47,7 +47,9 @@ class Project:
     def ran(self, *command: str) -> list[str]:
         """The names of the tasks that a run computed, sorted."""
         lines = self.run(*command).stdout.splitlines()
-        return sorted(line.split(": ")[0] for line in lines[:-1] if ":" in line and "from the store" not in line)
+        return sorted(
+            line.split(": ")[0] for line in lines[:-1] if ":" in line and not line.endswith(": from the store")
+        )
 
     def edit(self, old: str, new: str) -> None:
         """Replace a text of the recipe, which must be there."""

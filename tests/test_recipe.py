@@ -50,7 +50,11 @@ def test_the_standard_matrix_is_the_base_and_26_ftypes(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ('llama_cpp = "b5490"', "", "llama_cpp: this key is missing; every recipe needs it"),
-        ('llama_cpp = "b5490"', "llama_cpp = 5490", "llama_cpp: 5490 is not right here; give a string that is not empty"),
+        (
+            'llama_cpp = "b5490"',
+            "llama_cpp = 5490",
+            "llama_cpp: 5490 is not right here; give a string that is not empty",
+        ),
         (
             'llama_cpp = "b5490"',
             'llama_cpp = "b1"',

@@ -125,9 +125,7 @@ def test_many_threads_compute_a_step_once(tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text() == "ran\n"
 
 
-def test_digests_outside_are_remembered_until_the_file_moves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digests_outside_are_remembered_until_the_file_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
     def counting(path: Path, *rest: Callable[[int], None]) -> str:

@@ -122,7 +122,7 @@ def _build(options: argparse.Namespace) -> int:
     from quantmill.recipe import find
     from quantmill.tasks import build
 
-    return build(find(options.recipe), Path(), options.only, options.jobs, options.threads, options.locked)
+    return build(find(options.recipe), Path.cwd(), options.only, options.jobs, options.threads, options.locked)
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -131,7 +131,7 @@ def _plan(options: argparse.Namespace) -> int:
     from quantmill.preview import preview
     from quantmill.recipe import find, load
 
-    plan = preview(load(find(options.recipe)), Path())
+    plan = preview(load(find(options.recipe)), Path.cwd())
     if options.json:
         print(json.dumps(plan.data(), indent=1))
     else:
@@ -147,7 +147,7 @@ def _lock(options: argparse.Namespace) -> int:
     from quantmill.tasks import workspace
 
     recipe = load(find(options.recipe))
-    found = lock.write(recipe, workspace(Path()).store.digest_of)
+    found = lock.write(recipe, workspace(Path.cwd()).store.digest_of)
     print(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
     return 0
 
@@ -161,7 +161,7 @@ def _explain(options: argparse.Namespace) -> int:
     recipe_name = options.task.partition(":")[2].partition("/")[0]
     if not recipe_name:
         raise UsageError(f"{options.task!r} is not a task's name; write it like quant:tiny/Q4_K_M")
-    found = statuses(load(find(recipe_name)), Path())
+    found = statuses(load(find(recipe_name)), Path.cwd())
     if options.task not in found:
         from quantmill.errors import nearest
 

@@ -17,8 +17,8 @@ from doit.task import clean_targets
 
 from quantmill import lock as locks
 from quantmill.build import Workspace
-from quantmill.errors import QuantmillError
-from quantmill.plan import Node, graph
+from quantmill.errors import QuantmillError, UsageError, nearest
+from quantmill.plan import Node, graph, labels, task
 from quantmill.recipe import Recipe, load
 from quantmill.reporter import Reporter
 from quantmill.store import Store
@@ -78,10 +78,17 @@ def build(path: Path, root: Path, only: list[str], jobs: int, threads: int | Non
     space = workspace(root, threads)
     recipe = load(path)
     recipe_nodes = nodes(recipe, space, locked)
-    wanted = [f"verify:{recipe.name}/{label}" for label in only] or [f"release:{recipe.name}"]
+    wanted = [task("verify", recipe, _label(recipe, name)) for name in only] or [f"release:{recipe.name}"]
     loader = ModuleTaskLoader({"task_recipe": lambda: tasks(recipe_nodes, space)})
     main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, wanted)})
     return 1 if main.run(["run", "-n", str(jobs), *wanted]) else 0
+
+
+def _label(recipe: Recipe, name: str) -> str:
+    known = {label.upper(): label for label in labels(recipe)}
+    if name.upper() not in known:
+        raise UsageError(f"{recipe.path}: {name} is not in its matrix{nearest(name, known)}: {' '.join(known)}")
+    return known[name.upper()]
 
 
 def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[dict[str, Any], Any]:
@@ -89,7 +96,7 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
     of them when it names none but a command that lists."""
     arguments = sys.argv[1:] if arguments is None else arguments
     space = workspace(root)
-    paths = {path.stem: path for path in sorted((root / "recipes").glob("*.toml"))}
+    paths = {path.stem: path for path in sorted(Path(os.path.relpath(root / "recipes")).glob("*.toml"))}
     named = {word.partition(":")[2].partition("/")[0] for word in arguments if ":" in word}
     listing = any(word in ("list", "clean", "forget", "help", "tabcompletion") for word in arguments)
     chosen = paths.keys() if listing and not named else (named & paths.keys()) or {default}
