@@ -99,6 +99,7 @@ static void quantize(const std::string &type, nb::handle src, nb::handle dst, nb
     if (in.overlaps(out)) fail("src and dst must not overlap");
     if (importance.is_none()) {
         if (kernel.needs_importance) fail(std::string(kernel.type) + " needs an importance vector");
+        if (bytes == 0) return;
         nb::gil_scoped_release release;
         kernel.quantize(in.data<const float>(), out.data<std::uint8_t>(), rows, cols, nullptr, generation);
         return;
@@ -109,6 +110,7 @@ static void quantize(const std::string &type, nb::handle src, nb::handle dst, nb
              std::to_string(weights.size(0)));
     }
     if (weights.overlaps(out)) fail("importance and dst must not overlap");
+    if (bytes == 0) return;  // rows without columns may claim any number
     nb::gil_scoped_release release;
     kernel.quantize(in.data<const float>(), out.data<std::uint8_t>(), rows, cols, weights.data<const float>(), generation);
 }
@@ -122,6 +124,7 @@ static void dequantize(const std::string &type, nb::handle src, nb::handle dst) 
              std::to_string(cols) + " weights as " + kernel.type + ", not " + std::to_string(in.size(0)));
     }
     if (in.overlaps(out)) fail("src and dst must not overlap");
+    if (bytes == 0) return;
     nb::gil_scoped_release release;
     kernel.dequantize(in.data<const std::uint8_t>(), out.data<float>(), rows * cols);
 }

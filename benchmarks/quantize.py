@@ -1,0 +1,95 @@
+"""How much faster the kernels quantize than ggml 0.20.2 does: one thread, one process, the same rows, interleaved runs.
+
+python benchmarks/quantize.py [--types Q4_K,Q6_K] [--weights 1000000] [--repeats 7] [--no-importance]
+
+Prints a line a type: ggml's speed in millions of weights a second, then for each level of instruction sets that this
+machine runs the kernels' speed and how many times ggml's that is. Every repeat runs ggml and all levels one after the
+other; a ratio is the median over repeats of that repeat's ratio, a speed is that of the median time. The machine's copy
+speed in the same unit (four bytes a weight) is printed below, for F16 and BF16 to be held against.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from quantmill import _kernels
+from quantmill.quant.types import TYPES
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import ggml_oracle
+
+COLUMNS = 2048
+# The least ratio the project holds itself to, with an importance vector at x86-64-v4.
+BARS = {"Q2_K": 8, "Q4_K": 8, "Q5_K": 8, "Q4_1": 8, "Q5_1": 8, "Q3_K": 5, "Q6_K": 5, "Q4_0": 5, "Q5_0": 5, "Q8_0": 3}
+
+
+def seconds(work: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def measure(type_: str, src: np.ndarray, importance: np.ndarray | None, repeats: int) -> dict[str, list[float]]:
+    """Seconds of every repeat, by "ggml" and level; one run of each before them warms up."""
+    dst = np.zeros(src.shape[0] * TYPES[type_].row_bytes(src.shape[1]), np.uint8)
+    runs: dict[str, list[float]] = {name: [] for name in ("ggml", *_kernels.isa_levels())}
+    for repeat in range(repeats + 1):
+        for name, times in runs.items():
+            if name == "ggml":
+                spent = seconds(lambda: ggml_oracle.quantize_into(type_, src, dst, importance))
+            else:
+                _kernels.set_isa(name)
+                spent = seconds(lambda: _kernels.quantize(type_, src, dst, importance, 2))
+            if repeat:
+                times.append(spent)
+    return runs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [name for name in _kernels.quantize_types() if name != "F32"]
+    parser.add_argument("--types", default=",".join(known), help="comma-separated; all that the kernels write")
+    parser.add_argument("--weights", type=int, default=500_000, help="about so many weights a run")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--no-importance", action="store_true", help="the searches that need no importance vector")
+    arguments = parser.parse_args()
+
+    random = np.random.default_rng(0)
+    rows = max(1, arguments.weights // COLUMNS)
+    src = (random.standard_normal((rows, COLUMNS)) * 0.02).astype(np.float32)
+    importance = None if arguments.no_importance else random.gamma(1, 1, COLUMNS).astype(np.float32)
+    levels = _kernels.isa_levels()
+    print(
+        f"{'type':8} {'ggml':>8}"
+        + "".join(f" {level:>18}" for level in levels)
+        + f" {'bar':>5}   (million weights/s, times ggml)"
+    )
+    missed = []
+    for type_ in arguments.types.split(","):
+        runs = measure(type_, src, importance, arguments.repeats)
+        speed = {name: src.size / statistics.median(times) / 1e6 for name, times in runs.items()}
+        ratio = {
+            level: statistics.median(old / new for old, new in zip(runs["ggml"], runs[level], strict=True))
+            for level in levels
+        }
+        bar = None if arguments.no_importance else BARS.get(type_)
+        cells = "".join(f" {speed[level]:10.1f} {ratio[level]:6.2f}x" for level in levels)
+        print(f"{type_:8} {speed['ggml']:8.1f}{cells} {f'{bar}x' if bar else '':>5}", flush=True)
+        if bar and levels[-1] == "x86-64-v4" and ratio[levels[-1]] < bar:
+            missed.append(type_)
+    copy = np.zeros_like(src)
+    copied = min(seconds(lambda: np.copyto(copy, src)) for _ in range(arguments.repeats + 1))
+    print(f"copying float32: {src.size / copied / 1e6:.0f} million weights/s")
+    if missed:
+        print(f"below the bar: {', '.join(missed)}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

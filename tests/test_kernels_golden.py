@@ -1,0 +1,54 @@
+"""Every kernel writes the bytes that are written down in golden/, at every level this machine runs."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantmill import _kernels
+from quantmill.quant.types import TYPES
+
+GOLDEN = Path(__file__).parent / "golden"
+EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
+OLDER, NEWER = "b4867-b5490", "ggml-0.20.2"
+WRITTEN = sorted({key.split("/")[0] for key in EXPECTED[NEWER]} & set(_kernels.quantize_types()))
+
+
+@pytest.fixture(scope="module")
+def inputs() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / "inputs.npz") as archive:
+        return dict(archive)
+
+
+@pytest.fixture(autouse=True)
+def fastest_level_afterwards() -> Iterator[None]:
+    level = _kernels.isa()
+    yield
+    _kernels.set_isa(level)
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+@pytest.mark.parametrize("level", _kernels.isa_levels())
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_bytes_are_golden(type_: str, level: str, generation: int, inputs: dict[str, np.ndarray]) -> None:
+    _kernels.set_isa(level)
+    wrong = []
+    for key, digest in EXPECTED[OLDER if generation == 1 else NEWER].items():
+        name, case, imatrix = key.split("/")
+        if name != type_:
+            continue
+        x = inputs[f"x/{case}"]
+        importance = None if imatrix == "none" else inputs[f"imatrix/{imatrix}"]
+        out = np.zeros(len(x) * TYPES[type_].row_bytes(x.shape[1]), np.uint8)
+        _kernels.quantize(type_, x, out, importance, generation)
+        if hashlib.sha256(out).hexdigest() != (EXPECTED[NEWER][key] if digest == "abort" else digest):
+            wrong.append(key)
+    assert wrong == []
+
+
+def test_every_plain_type_has_a_kernel() -> None:
+    plain = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"}
+    assert plain <= set(_kernels.quantize_types())
