@@ -27,6 +27,13 @@ def compute(store: Store, key: StepKey = KEY, data: bytes = b"data") -> dict[str
                 return dict(slot.commit({}))
 
 
+def break_off(store: Store, resume: bool) -> None:
+    with store.lookup(KEY, resume=resume) as found:
+        assert isinstance(found, Miss)
+        (found.slot.folder / "half").write_bytes(b"half")
+        raise RuntimeError("broken")
+
+
 def test_a_miss_is_computed_and_then_hit(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.record(KEY) is None
@@ -66,20 +73,16 @@ def test_what_is_damaged_is_a_miss_and_heals(tmp_path: Path, damage: str) -> Non
 
 def test_an_error_in_a_step_leaves_no_record_and_no_folder(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError, match="broken"), store.lookup(KEY) as found:
-        assert isinstance(found, Miss)
-        (found.slot.folder / "half").write_bytes(b"half")
-        raise RuntimeError("broken")
+    with pytest.raises(RuntimeError, match="broken"):
+        break_off(store, resume=False)
     assert store.record(KEY) is None
     assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_resume_keeps_what_an_error_left(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.lookup(KEY, resume=True) as found:
-        assert isinstance(found, Miss)
-        (found.slot.folder / "half").write_bytes(b"half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="broken"):
+        break_off(store, resume=True)
     with store.lookup(KEY, resume=True) as found:
         assert isinstance(found, Miss)
         assert (found.slot.folder / "half").read_bytes() == b"half"

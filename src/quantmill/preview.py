@@ -178,7 +178,7 @@ def _metadata_of_size(recipe: Recipe, lock: Lock) -> list[KV]:
     name = "tokenizer"
     empty = len(kv(name, "").encode())
     rest = max(wanted - sum(len(entry.encode()) for entry in entries) - empty, 0)
-    return [*entries, KV(name, ValueType.STRING, rest.to_bytes(8, "little") + bytes(rest))]
+    return [*entries, KV(name, ValueType.STRING, rest.to_bytes(8, "little") + b" " * rest)]
 
 
 def _imatrix_facts(recipe: Recipe) -> ImatrixFacts | None:

@@ -5,6 +5,7 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
+from quantmill.build import FIRST
 from quantmill.preview import Preview
 
 
@@ -30,7 +31,8 @@ def show_plan(plan: Preview, console: Console | None = None) -> None:
     console.print()
     for name, status in plan.tasks.items():
         if status.state == "run":
-            console.print(f"{name}: {status.reason}", soft_wrap=True, markup=False)
+            reason = "" if status.reason == FIRST else f": {status.reason}"
+            console.print(f"{name}{reason}", soft_wrap=True, markup=False)
     states = Counter(status.state for status in plan.tasks.values())
     words = {"run": "to run", "after": "after these", "hit": "from the store", "up to date": "up to date"}
     console.print(", ".join(f"{states[state]} {text}" for state, text in words.items() if states[state]))
