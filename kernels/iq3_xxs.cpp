@@ -44,7 +44,9 @@ static void quantize_iq3_xxs(const float *src, std::uint8_t *dst, std::int64_t r
     Choice choice = {};
     std::int64_t row = -1;
     for_supers<SIZE>(src, dst, rows, cols, importance, [&](const Super &super) {
-        if (super.row != row) choice = {{}, 0xff, 0};
+        // The first generation begins each row with whatever the stack holds; this is what makes no difference to its bytes where
+        // they were observed.
+        if (super.row != row) choice = {};
         row = super.row;
         std::uint8_t points[SUPER / 4] = {};
         std::uint32_t words[GROUPS] = {};
