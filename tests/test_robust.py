@@ -1,0 +1,129 @@
+"""Builds that are killed, starved of disk, or raced: the next one finishes, repeats nothing, and every byte is right."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import RECIPE, Project
+
+MATRIX = RECIPE.replace(
+    '["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', '["BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"]'
+)
+
+
+def records(store: Path) -> dict[str, tuple[int, int]]:
+    """Each action record's inode and time: a step computed again would write its record again."""
+    if not (store / "ac").is_dir():
+        return {}
+    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (store / "ac").iterdir() if p.name[0] != "."}
+
+
+def start(project: Project, store: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [str(Path(sys.executable).parent / "doit")],
+        cwd=project.folder,
+        env={**os.environ, "QUANTMILL_CACHE": str(store)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def test_killed_at_random_moments(make_project: Callable[..., Project], tmp_path: Path) -> None:
+    whole = make_project("whole", MATRIX)
+    began = time.monotonic()
+    whole.run("doit")
+    duration = time.monotonic() - began
+    project, store = make_project("killed", MATRIX), tmp_path / "store"
+    moments = random.Random(2026)
+    for _ in range(20):
+        known = records(store)
+        run = start(project, store)
+        time.sleep(moments.uniform(0.1, 0.6) * duration)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+        now = records(store)
+        assert {name: now[name] for name in known} == known
+        if len(now) == len(records(whole.folder / "cache")):  # built: begin again from nothing
+            store = tmp_path / f"store{len(list(tmp_path.iterdir()))}"
+            project.run("doit", "clean", "-a")
+    known = records(store)
+    done = project.run("doit", QUANTMILL_CACHE=str(store))
+    assert {name: records(store)[name] for name in known} == known
+    assert "Traceback" not in done.stderr
+    assert project.release() == whole.release()
+    assert not list((store / "work").iterdir())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MB; needs the right to mount one, as root has."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount the small file system that this test fills")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], small_disk: Path) -> None:
+    whole, project = make_project("whole", MATRIX), make_project("full", MATRIX)
+    whole.run("doit")
+    store = small_disk / "store"
+    for size in (12, 16, 20, 24):
+        subprocess.run(["mount", "-o", f"remount,size={size}m", str(small_disk)], check=True)
+        known = records(store)
+        failed = project.run("doit", check=1, QUANTMILL_CACHE=str(store))
+        assert "no space left" in failed.stderr or "the disk is full" in failed.stderr
+        assert "Traceback" not in failed.stderr
+        assert failed.stderr.count("\n") == 1
+        assert {name: records(store)[name] for name in known} == known
+        assert len(records(store)) > len(known)
+        assert not list((store / "work").iterdir())
+        assert not [path for path in store.rglob("*") if path.name.endswith(".tmp")]
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    known = records(store)
+    project.run("doit", QUANTMILL_CACHE=str(store))
+    assert {name: records(store)[name] for name in known} == known
+    assert project.release() == whole.release()
+
+
+def test_a_full_disk_under_the_build_folder_is_one_sentence(project: Project, small_disk: Path) -> None:
+    (project.folder / "build").symlink_to(small_disk)
+    filler = small_disk / "filler"
+    with open(filler, "wb") as file, pytest.raises(OSError, match="No space") as full:
+        while True:
+            file.write(bytes(1 << 20))
+    assert full.value.errno == errno.ENOSPC
+    failed = project.run("quantmill", "build", "small", check=None)
+    assert failed.returncode != 0
+    filler.unlink()
+    project.run("quantmill", "build", "small")
+    assert "small-Q2_K.gguf" in project.release()
+
+
+def test_builds_at_once_on_one_store(make_project: Callable[..., Project], tmp_path: Path) -> None:
+    whole = make_project("whole", MATRIX)
+    whole.run("doit")
+    count = len(records(whole.folder / "cache"))
+    for turn in range(10):
+        store = tmp_path / f"store{turn}"
+        projects = [make_project(f"{side}{turn}", MATRIX) for side in ("left", "right")]
+        runs = [start(project, store) for project in projects]
+        computed = 0
+        for run in runs:
+            stdout, stderr = run.communicate()
+            assert (run.returncode, stderr) == (0, b"")
+            computed += int(stdout.splitlines()[-1].split(b" run, ")[0])
+        assert computed == len(records(store)) == count
+        for project in projects:
+            assert project.release() == whole.release()
