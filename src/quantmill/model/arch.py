@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quantmill.errors import nearest
 from quantmill.model.errors import ConfigError, UnsupportedArchitecture
 from quantmill.quant.types import TYPES, Type
 
@@ -136,7 +135,7 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise ConfigError("config.json has no list `architectures` that begins with the model's class")
     if names[0] not in ARCHITECTURES:
-        raise UnsupportedArchitecture(names[0], ", ".join(ARCHITECTURES), nearest(names[0], ARCHITECTURES))
+        raise UnsupportedArchitecture(names[0], ", ".join(ARCHITECTURES))
     return ARCHITECTURES[names[0]]
 
 

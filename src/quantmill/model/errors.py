@@ -28,10 +28,9 @@ class NoName(UsageError):
 class UnsupportedArchitecture(ModelError):
     name: str
     known: str
-    hint: str = ""
 
     def __str__(self) -> str:
-        return f"config.json: the architecture {self.name!r}{self.hint} cannot be converted; {self.known} can"
+        return f"config.json: the architecture {self.name!r} cannot be converted; {self.known} can"
 
 
 @dataclass(eq=False)

@@ -1,0 +1,101 @@
+"""The architecture table: tensors and facts from config.json alone."""
+
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from convert_golden.models import config
+from quantmill.gguf import header_size
+from quantmill.model.arch import tensors
+from quantmill.model.errors import ConfigError
+from quantmill.model.facts import facts
+from quantmill.model.rope import llama3_factors
+
+QWEN_32B = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "hidden_size": 5120,
+    "intermediate_size": 27648,
+    "num_hidden_layers": 64,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "vocab_size": 152064,
+}
+
+
+def test_a_32b_model_is_described_without_weights() -> None:
+    specs = tensors(QWEN_32B)
+    assert len(specs) == 64 * 12 + 3
+    assert sum(spec.n_elements for spec in specs) == 32_763_876_352
+    size = sum(spec.type("BF16").row_bytes(spec.n_elements) for spec in specs)
+    assert size == 65_530_494_976  # 65.54 GB with the header's 152k tokens
+    assert header_size([], [(spec.name, spec.shape, spec.type("BF16")) for spec in specs]) < 60_000
+
+
+def test_the_order_is_that_of_the_checkpoints_names() -> None:
+    names = [spec.name for spec in tensors(config("Qwen2ForCausalLM", "qwen2") | {"num_hidden_layers": 11})]
+    assert names[:4] == ["output.weight", "token_embd.weight", "blk.0.attn_norm.weight", "blk.0.ffn_down.weight"]
+    assert names.index("blk.10.attn_norm.weight") < names.index("blk.2.attn_norm.weight")
+    assert names[-1] == "output_norm.weight"
+
+
+def test_norms_and_biases_stay_f32() -> None:
+    kept = {spec.name.split(".", 2)[-1] for spec in tensors(config("Qwen2ForCausalLM", "qwen2")) if spec.keep_f32}
+    assert kept == {"attn_norm.weight", "ffn_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias"} | {
+        "output_norm.weight"
+    }
+
+
+@pytest.mark.parametrize(
+    ("class_", "more", "present", "absent"),
+    [
+        ("Qwen2ForCausalLM", {"tie_word_embeddings": True}, "blk.0.attn_q.bias", "output.weight"),
+        ("Qwen3ForCausalLM", {}, "blk.0.attn_q_norm.weight", "blk.0.attn_q.bias"),
+        ("Qwen3ForCausalLM", {"attention_bias": True}, "blk.0.attn_output.bias", "rope_freqs.weight"),
+        ("LlamaForCausalLM", {"mlp_bias": True}, "blk.0.ffn_down.bias", "blk.0.attn_q.bias"),
+        ("LlamaForCausalLM", {"rope_scaling": {"rope_type": "llama3"}}, "rope_freqs.weight", "blk.0.ffn_down.bias"),
+        ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "llama3"}}, "rope_freqs.weight", "blk.0.ffn_down.bias"),
+        ("MistralForCausalLM", {"attention_bias": True}, "output.weight", "blk.0.attn_q.bias"),
+    ],
+)
+def test_optional_tensors(class_: str, more: dict[str, object], present: str, absent: str) -> None:
+    names = {spec.name for spec in tensors(config(class_, "x", **more))}
+    assert present in names
+    assert absent not in names
+
+
+def test_only_llamas_q_and_k_are_permuted() -> None:
+    heads = {spec.name: spec.heads for spec in tensors(config("LlamaForCausalLM", "llama")) if spec.heads}
+    assert heads == {
+        f"blk.{layer}.attn_{name}.weight": count for layer in (0, 1) for name, count in (("q", 4), ("k", 2))
+    }
+    assert not any(spec.heads for spec in tensors(config("Qwen3ForCausalLM", "qwen3")))
+
+
+def test_both_spellings_of_rope_say_the_same() -> None:
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    old = config("Qwen2ForCausalLM", "qwen2", rope_theta=1e6, rope_scaling=scaling)
+    new = config("Qwen2ForCausalLM", "qwen2")
+    new["rope_parameters"] = {"rope_theta": 1e6, "rope_type": "yarn", **scaling}
+    assert list(facts(new, "BF16")) == list(facts(old, "BF16"))
+    assert "qwen2.rope.scaling.original_context_length" in {entry.key for entry in facts(new, "BF16")}
+
+
+def test_llama3_factors_are_those_of_llama_3_1() -> None:
+    """Low frequencies by the factor, high ones kept; the values are PyTorch's for head_dim 128, base 500000."""
+    found = {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}, "rope_theta": 500000.0, "head_dim": 128}
+    factors = llama3_factors(found)
+    assert (factors[0], factors[28], factors[-1]) == (1.0, 1.0, 8.0)
+    assert all(value == struct.unpack("<f", struct.pack("<f", value))[0] for value in factors)
+    assert factors == sorted(factors)
+    with pytest.raises(ConfigError, match="factors that are not positive or not in order"):
+        llama3_factors({**found, "rope_scaling": {"rope_type": "llama3", "low_freq_factor": 4.0}})
+
+
+def test_the_table_costs_no_import() -> None:
+    code = (
+        "import sys, quantmill.model.arch; print([name for name in ('numpy', 'gguf', 'yaml') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
