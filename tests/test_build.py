@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -251,3 +252,21 @@ def test_a_wrong_imatrix_is_refused(project: Project) -> None:
         f"imatrix:small: recipes/i.dat: imatrix.dat has sha256 {found}…, the lock says 0000000000000000…"
         in failed.stderr
     )
+
+
+def test_nothing_to_do_opens_no_weights(project: Project) -> None:
+    """Every file that a no-op doit opens, by Python's audit hook: none is a weight, none is large but for libraries."""
+    project.run("doit")
+    log = project.folder / "opened"
+    hook = (
+        "import sys; log = open(sys.argv[1], 'w'); "
+        "sys.addaudithook(lambda event, facts: event == 'open' and print(facts[0], file=log)); "
+        "from doit.doit_cmd import DoitMain; code = DoitMain().run([]); log.flush(); sys.exit(code)"
+    )
+    done = project.run("python", "-c", hook, str(log))
+    assert done.stdout == "nothing to do: everything is up to date\n"
+    opened = [Path(line) for line in log.read_text().splitlines()]
+    ours = [path for path in opened if path.is_file() and path.is_relative_to(project.folder)]
+    assert len(ours) > 20
+    assert max(path.stat().st_size for path in ours if path.suffix != ".db") < 10_000
+    assert not [path for path in opened if path.suffix in (".gguf", ".safetensors")]
