@@ -60,7 +60,7 @@ static void quantize_q2_k(const float *src, std::uint8_t *dst, std::int64_t rows
     });
 }
 
-static void dequantize_q2_k(const std::uint8_t *src, float *dst, std::int64_t count) {
+static void dequantize_q2_k(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
     for (; count > 0; count -= SUPER, src += SIZE, dst += SUPER) {
         const float d = half_value(src + 80), dmin = half_value(src + 82);
         for (int g = 0; g < GROUPS; ++g) {

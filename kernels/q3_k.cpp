@@ -134,7 +134,7 @@ static void quantize_q3_k(const float *src, std::uint8_t *dst, std::int64_t rows
     });
 }
 
-static void dequantize_q3_k(const std::uint8_t *src, float *dst, std::int64_t count) {
+static void dequantize_q3_k(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
     for (; count > 0; count -= SUPER, src += SIZE, dst += SUPER) {
         const std::uint8_t *bytes = src + 96;
         const float d = half_value(src + 108);

@@ -48,20 +48,24 @@ static void quantize_q5_0(const float *src, std::uint8_t *dst, std::int64_t rows
     quantize_symmetric<5, 22>(src, dst, rows, cols, importance);
 }
 
-static void dequantize_q4_0(const std::uint8_t *src, float *dst, std::int64_t count) {
+static void dequantize_q4_0(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
     for (; count > 0; count -= BLOCK, src += 18, dst += BLOCK) {
         const float d = half_value(src);
+        QM_ROLLED
         for (int j = 0; j < 16; ++j) dst[j] = float((src[2 + j] & 15) - 8) * d;
+        QM_ROLLED
         for (int j = 0; j < 16; ++j) dst[16 + j] = float((src[2 + j] >> 4) - 8) * d;
     }
 }
 
-static void dequantize_q5_0(const std::uint8_t *src, float *dst, std::int64_t count) {
+static void dequantize_q5_0(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
     for (; count > 0; count -= BLOCK, src += 22, dst += BLOCK) {
         const float d = half_value(src);
         std::uint32_t high;
         std::memcpy(&high, src + 2, 4);
+        QM_ROLLED
         for (int j = 0; j < 16; ++j) dst[j] = float(int((src[6 + j] & 15) | ((high >> j) & 1) << 4) - 16) * d;
+        QM_ROLLED
         for (int j = 0; j < 16; ++j) dst[16 + j] = float(int((src[6 + j] >> 4) | ((high >> (16 + j)) & 1) << 4) - 16) * d;
     }
 }

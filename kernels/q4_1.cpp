@@ -50,20 +50,24 @@ static void quantize_q5_1(const float *src, std::uint8_t *dst, std::int64_t rows
     quantize_affine<5, 24>(src, dst, rows, cols, importance);
 }
 
-static void dequantize_q4_1(const std::uint8_t *src, float *dst, std::int64_t count) {
+static void dequantize_q4_1(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
     for (; count > 0; count -= BLOCK, src += 20, dst += BLOCK) {
         const float d = half_value(src), m = half_value(src + 2);
+        QM_ROLLED
         for (int j = 0; j < 16; ++j) dst[j] = float(src[4 + j] & 15) * d + m;
+        QM_ROLLED
         for (int j = 0; j < 16; ++j) dst[16 + j] = float(src[4 + j] >> 4) * d + m;
     }
 }
 
-static void dequantize_q5_1(const std::uint8_t *src, float *dst, std::int64_t count) {
+static void dequantize_q5_1(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
     for (; count > 0; count -= BLOCK, src += 24, dst += BLOCK) {
         const float d = half_value(src), m = half_value(src + 2);
         std::uint32_t high;
         std::memcpy(&high, src + 4, 4);
+        QM_ROLLED
         for (int j = 0; j < 16; ++j) dst[j] = float(int((src[8 + j] & 15) | ((high >> j) & 1) << 4)) * d + m;
+        QM_ROLLED
         for (int j = 0; j < 16; ++j) dst[16 + j] = float(int((src[8 + j] >> 4) | ((high >> (16 + j)) & 1) << 4)) * d + m;
     }
 }

@@ -59,7 +59,7 @@ static void quantize_q6_k(const float *src, std::uint8_t *dst, std::int64_t rows
     });
 }
 
-static void dequantize_q6_k(const std::uint8_t *src, float *dst, std::int64_t count) {
+static void dequantize_q6_k(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
     for (; count > 0; count -= SUPER, src += SIZE, dst += SUPER) {
         const float d = half_value(src + 208);
         for (int g = 0; g < GROUPS; ++g) {

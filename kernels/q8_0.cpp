@@ -24,7 +24,7 @@ static void quantize_q8_0(const float *src, std::uint8_t *dst, std::int64_t rows
     });
 }
 
-static void dequantize_q8_0(const std::uint8_t *src, float *dst, std::int64_t count) {
+static void dequantize_q8_0(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {
     for (; count > 0; count -= BLOCK, src += SIZE, dst += BLOCK) {
         const float d = half_value(src);
         for (int j = 0; j < BLOCK; ++j) dst[j] = float(std::int8_t(src[2 + j])) * d;

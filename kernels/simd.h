@@ -12,6 +12,7 @@
 #define QM_INLINE static inline __attribute__((always_inline, unused))
 #define QM_OUTLINE static __attribute__((noinline, unused))
 #define QM_UNROLL _Pragma("GCC unroll 16")
+#define QM_ROLLED _Pragma("GCC unroll 1")  // a short loop that is vectorized only if it still is a loop by then
 
 namespace quantmill::QM_LEVEL {
 
@@ -129,20 +130,20 @@ QM_INLINE V from_half(I h) {
     return from_bits(sign | bits(select(magnitude < 0x0400, subnormal, normal)));
 }
 
-// One value, for dequantizing. Selecting between two floats keeps this free of branches.
+// One value, for dequantizing.
 QM_INLINE float half_value(const std::uint8_t *from) {
     std::uint16_t h;
     std::memcpy(&h, from, 2);
-    std::uint32_t word = std::uint32_t(h & 0x7fff) << 13;
-    float value;
-    if (h & 0x7c00) {
-        word += 0x70000000;
-        std::memcpy(&value, &word, 4);
-        value *= 0x1p-112f;
-    } else {
-        value = float(h & 0x03ff) * 0x1p-24f;
-    }
+#if defined(__F16C__)
+    typedef short H __attribute__((vector_size(16)));
+    return __builtin_ia32_vcvtph2ps(H{short(h)})[0];
+#else
+    std::uint32_t word = (std::uint32_t(h & 0x7fff) << 13) + 0x70000000;
+    float normal;
+    std::memcpy(&normal, &word, 4);
+    const float value = h & 0x7c00 ? normal * 0x1p-112f : float(h & 0x03ff) * 0x1p-24f;
     return h & 0x8000 ? -value : value;
+#endif
 }
 
 // ---- W blocks at a time ----
