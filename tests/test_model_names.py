@@ -21,7 +21,7 @@ NAMES = [
     ("Mistral-8x7B-v0.1", 0, Components("Mistral-8x7B-v0.1", None, "Mistral", None, "v0.1", "8x7B")),
     ("Llama-3.1-8B-128k", 8_000_000_000, Components("Llama-3.1-8B-128k", None, "Llama-3.1", "128k", None, "8B")),
     ("bloom-7b1", 0, Components("bloom-7b1", None, "bloom", None, None, "7.1B")),
-    ("phi-small-3B", 0, Components("phi-small-3B", None, "phi", "small", None, "3B")),
+    ("phi-small-3B", 0, Components("phi-small-3B", None, "phi-small", None, None, "3B")),
     ("SomeModel", 0, Components("SomeModel")),
     ("./7B-chat", 0, Components("7B-chat", None, None, "7B-chat", None, None)),
     ("a title in words", 0, Components("a title in words")),
@@ -47,7 +47,7 @@ def test_title(text: str, expected: str) -> None:
         ((32_763_876_352, 0, 0, 0), "33B"),
         ((494_032_768, 0, 0, 0), "494M"),
         ((3_085_938_688, 0, 0, 0), "3.1B"),
-        ((950, 0, 0, 0), "0.95K"),
+        ((8_400, 0, 0, 0), "8.4K"),
         ((0, 1_300_000_000, 5_600_000_000, 8), "8x6.9B"),
         ((1_500_000_000_000, 0, 0, 0), "1.5T"),
     ],
@@ -57,9 +57,8 @@ def test_size_label(counts: tuple[int, int, int, int], expected: str) -> None:
 
 
 def entries(card: dict[str, Any], config: dict[str, Any] | None = None, name: str | None = "m") -> dict[str, Any]:
-    return {
-        entry.key.removeprefix("general."): entry.value for entry in general(card, config or {}, name, 5000, "qwen2")
-    }
+    found = general(card, config or {}, name, 5000, "qwen2")
+    return {entry.key.removeprefix("general."): entry.value for entry in found}
 
 
 def test_a_card_wins_over_the_config_and_the_config_over_the_name() -> None:

@@ -19,6 +19,7 @@ from quantmill.model.vocab import vocabulary
 TOKENIZER = models.byte_level(models.split(models.QWEN2), [("<|end|>", True, False)])
 CONFIG = models.config("Qwen2ForCausalLM", "qwen2")
 SETTINGS = {"tokenizer_class": "PreTrainedTokenizerFast"}
+OTHER = {"chat_template": "B"}
 
 
 def entries(folder: Path, files: Mapping[str, Any], config: Mapping[str, Any] = CONFIG, **more: Any) -> dict[str, Any]:
@@ -69,9 +70,7 @@ def test_the_way_to_keep_matches_decides_nothing() -> None:
     ],
 )
 def test_an_unknown_pattern_names_the_recipes_key(tokenizer: Mapping[str, Any]) -> None:
-    with pytest.raises(
-        UnknownPreTokenizer, match=r"no known llama.cpp name \(pattern [0-9a-f]{12}\); name it by"
-    ) as error:
+    with pytest.raises(UnknownPreTokenizer, match=r"\(pattern [0-9a-f]{12}\)") as error:
         pretokenizer.name(tokenizer)
     assert str(error.value).endswith("name it by `[base] pre_tokenizer` in the recipe")
 
@@ -135,10 +134,10 @@ def test_special_ids_come_from_the_tokenizer_then_the_config(tmp_path: Path) -> 
     ("files", "expected"),
     [
         (
-            {"tokenizer_config.json": {**SETTINGS, "chat_template": "A"}, "chat_template.json": {"chat_template": "B"}},
+            {"tokenizer_config.json": {**SETTINGS, "chat_template": "A"}, "chat_template.json": OTHER},
             "A",
         ),
-        ({"tokenizer_config.json": SETTINGS, "chat_template.json": {"chat_template": "B"}}, "B"),
+        ({"tokenizer_config.json": SETTINGS, "chat_template.json": OTHER}, "B"),
         ({"tokenizer_config.json": SETTINGS, "chat_template.jinja": b"C"}, "C"),
         ({"tokenizer_config.json": {**SETTINGS, "chat_template": ""}}, None),
     ],
