@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from quantmill.errors import UsageError
 from quantmill.quant.ftypes import STANDARD_MATRIX
 from quantmill.recipe import KEYS, load, size
-
-from conftest import ROOT
 
 GOOD = """
 llama_cpp = "b5490"

@@ -10,10 +10,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantmill.errors import UsageError
 from quantmill.recipe import Recipe
+
+if TYPE_CHECKING:
+    from quantmill.gguf import KV
 
 FORMAT = 1
 # What of a model folder or repository a conversion reads.
@@ -226,10 +229,16 @@ def _config(path: Path) -> dict[str, Any]:
     return data
 
 
+def base_metadata(recipe: Recipe, files: Mapping[str, Path]) -> "list[KV]":
+    """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights."""
+    from quantmill.model.metadata import metadata
+
+    base = recipe.base
+    return metadata(files, type=base.type, name=base.model_name, pre_tokenizer=base.pre_tokenizer)
+
+
 def _metadata_bytes(recipe: Recipe, files: Mapping[str, Path]) -> int | None:
     """Bytes of the converted file's metadata, which its tokenizer dominates; None for a GGUF base."""
     if recipe.base.gguf is not None:
         return None
-    from quantmill.preview import base_metadata
-
     return sum(len(kv.encode()) for kv in base_metadata(recipe, files))

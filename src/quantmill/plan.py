@@ -111,17 +111,11 @@ def _download(recipe: Recipe, lock: Lock) -> Node:
 
 
 def _convert(recipe: Recipe) -> Node:
-    given = {"name": model_name(recipe), "pre_tokenizer": recipe.base.pre_tokenizer}
+    given = {"name": recipe.base.model_name, "pre_tokenizer": recipe.base.pre_tokenizer}
     params = {"type": recipe.base.type} | {key: value for key, value in given.items() if value}
     return Node(
         task("convert", recipe), "convert", params, (Edge(task("download", recipe), ALL, ""),), recipe.generation
     )
-
-
-def model_name(recipe: Recipe) -> str:
-    """The model's name for its metadata: the recipe's, or the last part of the repository's or folder's name."""
-    where = recipe.base.repo or (recipe.base.path.name if recipe.base.path else "")
-    return recipe.base.name or where.rsplit("/", 1)[-1]
 
 
 def _verify(recipe: Recipe, label: str, base: Edge) -> Iterable[Node]:
@@ -141,4 +135,4 @@ def _release(recipe: Recipe) -> Iterable[Node]:
 
 
 def _source(recipe: Recipe) -> str:
-    return recipe.base.repo or model_name(recipe) or (recipe.base.gguf.name if recipe.base.gguf else "")
+    return recipe.base.repo or recipe.base.model_name or (recipe.base.gguf.name if recipe.base.gguf else "")

@@ -153,16 +153,8 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
     config = lock.config or {}
     described = [(spec.name, spec.shape, spec.type(recipe.base.type)) for spec in tensors(config)]
     if local is not None:
-        return Description(base_metadata(recipe, local), described, True)
+        return Description(locks.base_metadata(recipe, local), described, True)
     return Description(_metadata_of_size(recipe, lock), described, lock.metadata_bytes is not None)
-
-
-def base_metadata(recipe: Recipe, files: Mapping[str, Path]) -> list[KV]:
-    """The converted base's metadata, exactly; `files` need hold no weights."""
-    from quantmill.model.metadata import metadata
-
-    base = recipe.base
-    return metadata(files, type=base.type, name=plan.model_name(recipe), pre_tokenizer=base.pre_tokenizer)
 
 
 def _metadata_of_size(recipe: Recipe, lock: Lock) -> list[KV]:

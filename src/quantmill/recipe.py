@@ -61,6 +61,12 @@ class Base:
     name: str | None
     pre_tokenizer: str | None
 
+    @property
+    def model_name(self) -> str:
+        """The model's name for its metadata: the recipe's, or the last part of the repository's or folder's name."""
+        where = self.repo or (self.path.name if self.path else "")
+        return self.name or where.rsplit("/", 1)[-1]
+
 
 @dataclass(frozen=True)
 class Imatrix:

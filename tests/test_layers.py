@@ -1,0 +1,82 @@
+"""The arrows of docs/design.md: which part of quantmill may import which."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import quantmill
+
+PACKAGE = Path(quantmill.__file__).parent if quantmill.__file__ else Path()
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+PARTS = ("steps", "gguf", "quant", "model")
+# What a part may import of quantmill, beside itself and `errors`, `artifact` (open to all).
+ALLOWED = {
+    "key": set(),
+    "store": {"key"},
+    "compat": set(),
+    "recipe": {"compat", "quant"},
+    "hub": set(),
+    "lock": {"recipe", "hub", "store", "model", "gguf"},
+    "plan": {"recipe", "lock"},
+    "build": {"key", "plan", "steps", "store"},
+    "reporter": {"build"},
+    "tasks": {"build", "lock", "plan", "recipe", "reporter", "store"},
+    "preview": {"build", "gguf", "imatrix", "lock", "model", "plan", "quant", "recipe", "tasks"},
+    "show": {"build", "preview"},
+    "gguf": {"quant"},
+    "safetensors": {"gguf"},
+    "imatrix": {"gguf"},
+    "quant": {"gguf", "imatrix", "_kernels", "compat"},
+    "model": {"gguf", "quant", "safetensors", "_kernels"},
+    "steps": {"gguf", "hub", "imatrix", "model", "quant", "safetensors", "compat", "_kernels"},
+}
+NO_OP = ("recipe", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter", "artifact", "errors")
+HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
+
+
+def part(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports(path: Path, top_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "quantmill":
+                found |= {f"quantmill.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path: Path) -> None:
+    own = part(path)
+    if own in ("cli", "tools", "__init__"):  # the top, which may use everything
+        return
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("quantmill.")}
+    assert used <= ALLOWED.get(own, set()) | {own, "errors", "artifact", "__version__"}
+
+
+def test_only_tasks_imports_doit() -> None:
+    assert [path.name for path in SOURCES if any(n.split(".")[0] == "doit" for n in imports(path))] == ["tasks.py"]
+
+
+def test_only_the_command_line_prints_and_exits() -> None:
+    for path in SOURCES:
+        called = {
+            node.func.id
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert "print" not in called or path.name in ("cli.py", "tools.py", "tasks.py"), path
+
+
+def test_a_no_op_imports_nothing_heavy() -> None:
+    for path in SOURCES:
+        if path.parent == PACKAGE and path.stem in NO_OP:
+            assert not {name.split(".")[0] for name in imports(path, top_only=True)} & HEAVY, path
