@@ -78,4 +78,5 @@ def _decoded(tokenizer: HFTokenizer, text: str) -> str:
 def _has_byte_level(decoder: Any) -> bool:
     if not isinstance(decoder, dict):
         return False
-    return decoder.get("type") == "ByteLevel" or any(map(_has_byte_level, decoder.get("decoders") or ()))
+    children = decoder.get("decoders")
+    return decoder.get("type") == "ByteLevel" or (isinstance(children, list) and any(map(_has_byte_level, children)))

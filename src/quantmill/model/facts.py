@@ -1,5 +1,6 @@
 """The `<arch>.*` keys: what llama.cpp needs to know of a model's shape."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -62,6 +63,6 @@ def _number(key: str, name: str, value: Any, type_: ValueType) -> KV:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if type_ == ValueType.UINT32 and not (whole and 0 <= value < 2**32):
         raise ConfigError(f"config.json's `{name}` is {value!r}; a whole number would be right")
-    if type_ == ValueType.FLOAT32 and not (whole or isinstance(value, float)):
+    if type_ == ValueType.FLOAT32 and not (whole or (isinstance(value, float) and math.isfinite(value))):
         raise ConfigError(f"config.json's `{name}` is {value!r}; a number would be right")
     return kv(key, value, type_)

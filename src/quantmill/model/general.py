@@ -68,15 +68,20 @@ def general(
     for kind, keys in _PARENTS.items():
         yield from _parents(kind, card, keys, parameters)
     for key, sources in (("tags", ("tags", "pipeline_tag")), ("languages", ("languages", "language"))):
-        values = [str(value) for source in sources for value in _listed(card.get(source))]
+        values = [_utf8(value) for source in sources for value in _listed(card.get(source))]
         if values:
             yield kv(f"general.{key}", values)
 
 
 def _text(key: str, value: Any) -> Iterator[KV]:
     """An empty text is left out, as the converter does; a number in the card is its text."""
-    if value is not None and str(value):
-        yield kv(key, str(value))
+    if value is not None and _utf8(value):
+        yield kv(key, _utf8(value))
+
+
+def _utf8(value: Any) -> str:
+    """As text; half of a surrogate pair, which YAML can escape and UTF-8 cannot hold, becomes a question mark."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _listed(value: Any) -> list[Any]:

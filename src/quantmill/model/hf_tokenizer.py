@@ -4,11 +4,9 @@ Only JSON is read. What transformers (4.51) does when it loads a fast tokenizer 
 tokenizer_config.json adds or changes, special tokens that are in no vocabulary, and each class's own defaults.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from quantmill.model.errors import TokenizerError
@@ -35,19 +33,6 @@ class AddedToken:
     content: str
     special: bool
     normalized: bool
-
-
-def load_json(files: Mapping[str, Path], name: str) -> dict[str, Any] | None:
-    """The object in a JSON file; None when the model has no such file. Raises TokenizerError for anything else."""
-    if name not in files:
-        return None
-    try:
-        data = json.loads(files[name].read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise TokenizerError(f"{name} is not valid JSON in UTF-8; fetch it again") from None
-    if not isinstance(data, dict):
-        raise TokenizerError(f"{name} holds no JSON object; fetch it again")
-    return data
 
 
 def content(token: Any) -> str | None:
@@ -129,7 +114,7 @@ class HFTokenizer:
     def merges(self) -> list[str]:
         """Each merge as `left right`; a space within a part is written as the byte alphabet's sign for it (Ġ)."""
         found = self.data["model"].get("merges") or []
-        pairs = [merge for merge in found if isinstance(merge, list)]
+        pairs = [merge for merge in found if isinstance(merge, list)] if isinstance(found, list) else []
         if not isinstance(found, list) or (pairs and len(pairs) < len(found)):
             raise TokenizerError("tokenizer.json has merges in two forms or none")
         texts = found

@@ -1,6 +1,5 @@
 """All metadata of a converted model, in the converter's order, from its small files alone."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,15 @@ from quantmill.model.arch import TensorSpec, architecture, tensors
 from quantmill.model.errors import ConfigError
 from quantmill.model.facts import facts
 from quantmill.model.general import general
+from quantmill.model.jsonfile import load_json
 from quantmill.model.vocab import vocabulary
 
 
 def load_config(files: Mapping[str, Path]) -> dict[str, Any]:
     """config.json as an object; raises ConfigError."""
-    if "config.json" not in files:
+    config = load_json(files, "config.json", ConfigError)
+    if config is None:
         raise ConfigError("the model has no config.json; a model in Hugging Face layout has one")
-    try:
-        config = json.loads(files["config.json"].read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise ConfigError("config.json is not valid JSON in UTF-8; fetch it again") from None
-    if not isinstance(config, dict):
-        raise ConfigError("config.json holds no JSON object; fetch it again")
     return config
 
 

@@ -65,7 +65,8 @@ def stages(tokenizer: Mapping[str, Any]) -> Stages:
     found = list(_flat(tokenizer.get("pre_tokenizer")))
     if tokenizer.get("normalizer") not in _NORMALIZERS:
         found.insert(0, "normalizer " + json.dumps(tokenizer["normalizer"], sort_keys=True, ensure_ascii=False))
-    if tokenizer.get("model", {}).get("ignore_merges"):
+    model = tokenizer.get("model")
+    if isinstance(model, Mapping) and model.get("ignore_merges"):
         found.append("whole words first")
     return tuple(found)
 
@@ -75,7 +76,8 @@ def _flat(node: Any) -> Iterator[str]:
         return
     kind = node.get("type")
     if kind == "Sequence":
-        for child in node.get("pretokenizers") or ():
+        children = node.get("pretokenizers")
+        for child in children if isinstance(children, list) else ():
             yield from _flat(child)
         return
     pattern = node.get("pattern")

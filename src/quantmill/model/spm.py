@@ -7,7 +7,8 @@ from typing import Any
 
 from quantmill.model.bytelevel import looks_special
 from quantmill.model.errors import TokenizerError
-from quantmill.model.hf_tokenizer import HFTokenizer, content, load_json
+from quantmill.model.hf_tokenizer import HFTokenizer, content
+from quantmill.model.jsonfile import load_json
 from quantmill.model.sentencepiece import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, Piece, pieces
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
@@ -25,14 +26,14 @@ def from_model(files: Mapping[str, Path], config: Mapping[str, Any], vocab_size:
         raise TokenizerError(f"tokenizer.model has {len(own)} tokens, but config.json's `vocab_size` is {vocab_size}")
     found = [Piece(piece.text, piece.score, NORMAL if piece.type == USER_DEFINED else piece.type) for piece in own]
     found += [Piece(f"[PAD{id_}]".encode(), _PAD_SCORE, UNUSED) for id_ in range(len(own), vocab_size)]
-    for added, id_ in (load_json(files, "added_tokens.json") or {}).items():
+    for added, id_ in (load_json(files, "added_tokens.json", TokenizerError) or {}).items():
         if not isinstance(id_, int) or id_ < 0:
             raise TokenizerError(f"added_tokens.json has {id_!r} where the id of {added!r} belongs")
         if id_ < vocab_size:
             found[id_] = Piece(added.encode(), _ADDED_SCORE, USER_DEFINED)
     decoder = config.get("added_tokens_decoder")
     for key, entry in decoder.items() if isinstance(decoder, Mapping) else ():
-        text = content(entry)
+        text = content(entry) if isinstance(entry, Mapping) else None
         if not key.isdecimal() or text is None:
             raise TokenizerError(f"tokenizer_config.json's `added_tokens_decoder` has a bad entry {key!r}")
         if int(key) < vocab_size:

@@ -9,7 +9,8 @@ from quantmill.gguf import KV, ValueType, kv
 from quantmill.model import bytelevel, pretokenizer, spm
 from quantmill.model.arch import architecture, hparams
 from quantmill.model.errors import TokenizerError
-from quantmill.model.hf_tokenizer import SPECIALS, HFTokenizer, content, load_json
+from quantmill.model.hf_tokenizer import SPECIALS, HFTokenizer, content
+from quantmill.model.jsonfile import load_json
 from quantmill.model.sentencepiece import Piece
 
 _PREFIX = "tokenizer.ggml."
@@ -34,8 +35,8 @@ def vocabulary(files: Mapping[str, Path], config: Mapping[str, Any], pre_tokeniz
     pattern has. Raises TokenizerError or UnknownPreTokenizer.
     """
     row, found = architecture(config), hparams(config)
-    settings = load_json(files, "tokenizer_config.json") or {}
-    data = load_json(files, "tokenizer.json")
+    settings = load_json(files, "tokenizer_config.json", TokenizerError) or {}
+    data = load_json(files, "tokenizer.json", TokenizerError)
     size: int = found["vocab_size"]
     tokenizer = HFTokenizer(data or {}, settings, str(config.get("model_type", "")))
     limit: int | None = None
@@ -108,7 +109,9 @@ def _template(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Iterato
     The converter at b5490 does not look for the last, which transformers writes since; without it a new model would
     have no template at all.
     """
-    template = settings.get("chat_template", (load_json(files, "chat_template.json") or {}).get("chat_template"))
+    template = settings.get(
+        "chat_template", (load_json(files, "chat_template.json", TokenizerError) or {}).get("chat_template")
+    )
     if template is None and "chat_template.jinja" in files:
         try:
             template = files["chat_template.jinja"].read_text(encoding="utf-8")
