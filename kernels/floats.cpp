@@ -76,7 +76,8 @@ static void dequantize_f16(const std::uint8_t *src, float *dst, std::int64_t cou
 }
 
 // Rounded to nearest even; a NaN keeps its upper bits and is made quiet.
-static void quantize_bf16(const float *__restrict src, std::uint8_t *__restrict dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+static void quantize_bf16(const float *__restrict src, std::uint8_t *__restrict dst, std::int64_t rows, std::int64_t cols,
+                          const float *, int) {
     for (std::int64_t i = 0; i < rows * cols; ++i) {
         std::uint32_t w;
         std::memcpy(&w, src + i, 4);
