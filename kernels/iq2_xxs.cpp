@@ -44,7 +44,7 @@ static void quantize_iq2_xxs(const float *src, std::uint8_t *dst, std::int64_t r
     const Grid &grid = grid_iq2_xxs();
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [&](const Batch &batch) {
         V x[SUPER], scales[GROUPS], max = {};
-        I words[2 * GROUPS], index[OCTETS], signs[OCTETS], valid = {};
+        I words[2 * GROUPS], index[OCTETS] = {}, signs[OCTETS] = {}, valid = {};
         for (int lane = 0; lane < batch.valid; ++lane) valid[lane] = -1;
         load_lanes(batch.src, 0, SUPER, x);
         const V variance = sum_of_squares<SUPER>(x) / 256.f;
