@@ -6,6 +6,10 @@
 // that are computed once per weight, level and candidate.
 #pragma once
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "grids.h"
 #include "simd.h"
 
@@ -14,39 +18,41 @@ namespace quantmill::QM_LEVEL {
 constexpr int GROUP = 32, QUADS = GROUP / 4;
 constexpr float LARGEST_FLOAT = 3.402823466e+38f;
 
-// A point as four bytes, each 16 times a level: 8 times a byte is where that level's terms are.
-using Point = std::uint32_t;
-constexpr int TERM_BYTES = 128;
+// The levels of four weights as four bytes, each 16 times a level.
+using Levels = std::uint32_t;
 
-// The points that may stand for each code: the code itself where it is on the grid, else its neighbours in their order.
+// Points are compared so many at a time; shorter lists repeat their last one, which then never wins.
+constexpr int CHUNK = 4;
+
+// The points of the grid that lie next to each code that is not one, in their order; nothing for codes that are.
 struct Lists {
     std::uint16_t begin[4097];
-    Point points[4096 * 10];  // up to 9 on average
+    std::uint8_t points[4096 * 8][4];  // bytes of Levels; 6 or 8 on average
 
     explicit Lists(const Grid &grid) {
         int count = 0;
         for (int code = 0; code < 4096; ++code) {
             begin[code] = std::uint16_t(count);
-            if (grid.map[code] >= 0) {
-                points[count++] = point(code);
-                continue;
-            }
+            if (grid.map[code] >= 0) continue;
             const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[code];
             int n = 16 * grid.chunks[code];
-            while (n > 1 && list[n - 1] == list[n - 2]) --n;  // padding repeats the last one
-            for (int j = 0; j < n; ++j) points[count++] = point(list[j]);
+            while (n > 1 && list[n - 1] == list[n - 2]) --n;  // padding repeats the last one here too
+            for (int j = 0; j < (n + CHUNK - 1) / CHUNK * CHUNK; ++j) {
+                const Levels levels = spread(list[j < n ? j : n - 1]);
+                std::memcpy(points[count++], &levels, sizeof levels);
+            }
         }
         begin[4096] = std::uint16_t(count);
     }
 
-    static Point point(int code) {
-        return Point(code & 7) << 4 | Point(code & 0x38) << 9 | Point(code & 0x1c0) << 14 | Point(code & 0xe00) << 19;
+    static Levels spread(int code) {
+        return Levels(code & 7) << 4 | Levels(code & 0x38) << 9 | Levels(code & 0x1c0) << 14 | Levels(code & 0xe00) << 19;
     }
-    static int code(Point p) { return int((p >> 4 & 7) | (p >> 9 & 0x38) | (p >> 14 & 0x1c0) | (p >> 19 & 0xe00)); }
+    static int code(Levels p) { return int((p >> 4 & 7) | (p >> 9 & 0x38) | (p >> 14 & 0x1c0) | (p >> 19 & 0xe00)); }
 };
 
 // 2 * level + 1 of weight i.
-QM_INLINE float odd(Point p, int i) { return float(int(p >> (8 * i + 3) & 14) + 1); }
+QM_INLINE float odd(Levels p, int i) { return float(int(p >> (8 * i + 3) & 14) + 1); }
 
 QM_INLINE unsigned lane_bits(I mask) {
 #if defined(__AVX512DQ__)
@@ -72,7 +78,7 @@ struct Group {
 };
 
 struct Choice {
-    Point points[QUADS];
+    Levels points[QUADS];
     std::uint8_t on_grid;  // bit k: the levels of quad k needed no neighbour
     float scale;
 };
@@ -81,7 +87,6 @@ struct Choice {
 template <int N>
 struct Candidates {
     static constexpr int VECTORS = (N + W - 1) / W, LANES = VECTORS * W;
-    static_assert(VECTORS * sizeof(V) <= TERM_BYTES, "terms of one level are TERM_BYTES apart");
 
     V inverse[VECTORS], scaled[8][VECTORS];  // scaled: scale * (2 * level + 1)
 
@@ -97,78 +102,146 @@ struct Candidates {
     }
 };
 
-QM_INLINE V term(const std::uint8_t *terms, int weight, Point p, int v) {
-    V t;
-    std::memcpy(&t, terms + 8 * TERM_BYTES * weight + 8 * (p >> (8 * weight) & 0xff) + sizeof(V) * v, sizeof t);
-    return t;
+QM_INLINE std::int32_t levels_at(const std::uint8_t (&point)[4]) {
+    std::int32_t levels;
+    std::memcpy(&levels, point, sizeof levels);
+    return levels;
 }
 
-// What four weights become under each candidate: the levels they round to, and the points that these become.
-template <int N>
-struct Quad {
-    static constexpr int VECTORS = Candidates<N>::VECTORS, LANES = Candidates<N>::LANES;
-
-    alignas(64) std::int32_t codes[LANES];
-    alignas(64) Point points[LANES] = {};
-};
-
-// W of a quad's values.
+// W of an array's values.
 template <class T>
-QM_INLINE I lanes_at(const T *values, int v) {
+QM_INLINE I lanes_at(const T *values) {
     I lanes;
-    std::memcpy(&lanes, values + W * v, sizeof lanes);
+    std::memcpy(&lanes, values, sizeof lanes);
     return lanes;
 }
 
-template <int N>
-QM_INLINE void round_to_levels(const Candidates<N> &candidates, const float *x, Quad<N> &quad) {
-    for (int v = 0; v < quad.VECTORS; ++v) {
-        I code = {};
-        QM_UNROLL
-        for (int i = 0; i < 4; ++i) {
-            const I level = nearest_int(0.5f * (candidates.inverse[v] * x[i] - 1.f));
-            code |= lesser(greater(level, I{}), splat_int(7)) << (3 * i);
-        }
-        std::memcpy(quad.codes + W * v, &code, sizeof code);
-    }
+QM_INLINE V minimum(V a, V b) {  // a < b ? a : b
+#if defined(__AVX512F__)
+    return (V)_mm512_maskz_min_ps(__mmask16(-1), (__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (V)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (V)_mm_min_ps((__m128)a, (__m128)b);
+#else
+    return lesser(a, b);
+#endif
 }
 
-template <int N>
-QM_INLINE void fill_terms(const Candidates<N> &candidates, const float *x, const float *root, std::uint8_t *terms) {
-    for (int i = 0; i < 4; ++i) {
-        for (int level = 0; level < 8; ++level) {
+// Some quads, each under every candidate: element LANES * k + c is quad k's under candidate c.
+template <int N, int COUNT>
+struct Quads {
+    static constexpr int LANES = Candidates<N>::LANES;
+    static constexpr unsigned UNUSED = COUNT * Candidates<N>::VECTORS;
+
+    alignas(64) V terms[COUNT * Candidates<N>::VECTORS][4][8];  // of each weight and level
+    alignas(64) Levels points[COUNT * LANES + W];               // what the weights become, and a vector of no use
+    Levels before;                                              // so that a lane below can be compared with the one before it
+    Levels rounded[COUNT * LANES];                              // what they round to
+};
+
+template <int N, int COUNT>
+QM_INLINE void round_to_levels(const Candidates<N> &candidates, const float *x, Quads<N, COUNT> &quads) {
+    for (int k = 0; k < COUNT; ++k) {
+        for (int v = 0; v < candidates.VECTORS; ++v) {
+            I levels = {};
             QM_UNROLL
-            for (int v = 0; v < Candidates<N>::VECTORS; ++v) {
-                const V difference = candidates.scaled[level][v] - x[i];
-                const V t = root[i] * difference * difference;
-                std::memcpy(terms + TERM_BYTES * (8 * i + level) + sizeof(V) * v, &t, sizeof t);
+            for (int i = 0; i < 4; ++i) {
+                const I level = nearest_int(0.5f * (candidates.inverse[v] * x[4 * k + i] - 1.f));
+                levels |= lesser(greater(level, I{}), splat_int(7)) << (8 * i + 4);
             }
+            std::memcpy(quads.points + k * quads.LANES + W * v, &levels, sizeof levels);
+            std::memcpy(quads.rounded + k * quads.LANES + W * v, &levels, sizeof levels);
         }
     }
 }
 
-template <int N>
-QM_INLINE void find_points(const Lists &lists, const std::uint8_t *terms, Quad<N> &quad) {
-    for (int first = 0; first < quad.LANES;) {
-        const int code = quad.codes[first];
-        int last = first;
-        while (last + 1 < quad.LANES && quad.codes[last + 1] == code) ++last;
-        const Point *begin = lists.points + lists.begin[code], *end = lists.points + lists.begin[code + 1];
-        for (int v = first / W; v <= last / W; ++v) {
-            I best_point = splat_int(std::int32_t(*begin));
-            if (end - begin > 1) {
-                V best = splat(LARGEST_FLOAT);
-                for (const Point *p = begin; p < end; ++p) {
-                    const V error = term(terms, 0, *p, v) + term(terms, 1, *p, v) + term(terms, 2, *p, v) + term(terms, 3, *p, v);
-                    const I better = error < best;
-                    best = select(better, error, best);
-                    best_point = select(better, splat_int(std::int32_t(*p)), best_point);
+template <int N, int COUNT>
+QM_INLINE void fill_terms(const Candidates<N> &candidates, const float *x, const float *root, Quads<N, COUNT> &quads) {
+    for (int k = 0; k < COUNT; ++k) {
+        for (int v = 0; v < candidates.VECTORS; ++v) {
+            QM_UNROLL
+            for (int level = 0; level < 8; ++level) {
+                QM_UNROLL
+                for (int i = 0; i < 4; ++i) {
+                    const V difference = candidates.scaled[level][v] - x[4 * k + i];
+                    quads.terms[k * candidates.VECTORS + v][i][level] = root[4 * k + i] * difference * difference;
                 }
             }
-            best_point = select(lanes_at(quad.codes, v) == code, best_point, lanes_at(quad.points, v));
-            std::memcpy(quad.points + W * v, &best_point, sizeof best_point);
         }
-        first = last + 1;
+    }
+}
+
+// The term at 16 * level bytes, times the vectors' width in units of 16 bytes.
+QM_INLINE V term(const V *of_weight, std::uint8_t at) {
+    V t;
+    std::memcpy(&t, reinterpret_cast<const char *>(of_weight) + sizeof(V) / 16 * at, sizeof t);
+    return t;
+}
+
+// A run of lanes of one vector that round to the same levels, not on the grid, and the points that compete there.
+struct Run {
+    unsigned first;  // lane
+    int begin, end;
+};
+
+// Lists the runs without a branch that depends on where they end: each lane is written, and only what begins a run is kept.
+template <int N, int COUNT>
+QM_INLINE int find_runs(const Lists &lists, const Quads<N, COUNT> &quads, Run *runs, int &chunks) {
+    unsigned firsts[COUNT * quads.LANES + 1];
+    int starts = 0;
+    for (unsigned first = 0; first < COUNT * quads.LANES; first += W) {
+        const unsigned begins = 1 | lane_bits(lanes_at(quads.rounded + first) != lanes_at(quads.rounded + first - 1));
+        QM_UNROLL
+        for (unsigned i = 0; i < W; ++i) {
+            firsts[starts] = first + i;
+            starts += int(begins >> i & 1);
+        }
+    }
+    int count = 0;
+    chunks = 0;
+    for (int r = 0; r < starts; ++r) {
+        const int code = Lists::code(quads.rounded[firsts[r]]);
+        runs[count] = {firsts[r], lists.begin[code], lists.begin[code + 1]};
+        chunks += (runs[count].end - runs[count].begin) / CHUNK;
+        count += runs[count].end != runs[count].begin;
+    }
+    return count;
+}
+
+// Replaces levels by points. One loop over the chunks of all lists: its only branch is always predicted.
+template <int N, int COUNT>
+QM_INLINE void find_points(const Lists &lists, Quads<N, COUNT> &quads) {
+    Run runs[COUNT * quads.LANES + 1];
+    int chunks;
+    runs[find_runs(lists, quads, runs, chunks)] = {};
+    const Run *run = runs;
+    int at = run->begin;
+    V best = {};
+    I point = {};
+    for (int c = 0; c < chunks; ++c) {
+        const auto *points = lists.points + at;
+        const unsigned vector = run->first / W;
+        const auto *terms = quads.terms[vector];
+        const I fresh = splat_int(-(at == run->begin));
+        best = select(fresh, splat(LARGEST_FLOAT), best);
+        point = select(fresh, splat_int(levels_at(points[0])), point);
+        QM_UNROLL
+        for (int j = 0; j < CHUNK; ++j) {
+            const V error = term(terms[0], points[j][0]) + term(terms[1], points[j][1]) + term(terms[2], points[j][2]) +
+                            term(terms[3], points[j][3]);
+            point = select(error < best, splat_int(levels_at(points[j])), point);
+            best = minimum(error, best);
+        }
+        // No point found equals the levels of a later run, which are none.
+        const I before = lanes_at(quads.points + W * vector);
+        const I chosen = select(before == std::int32_t(quads.rounded[run->first]), point, before);
+        at += CHUNK;
+        // Without a branch, which no processor would predict: what is not done goes to a place of no use.
+        const unsigned done = at == run->end;
+        std::memcpy(quads.points + W * (quads.UNUSED + (vector - quads.UNUSED) * done), &chosen, sizeof chosen);
+        run += done;
+        at += (run->begin - at) * int(done);
     }
 }
 
@@ -177,21 +250,20 @@ template <int N>
 QM_OUTLINE bool search(const Lists &lists, const Group &group, Choice &choice) {
     constexpr int VECTORS = Candidates<N>::VECTORS;
     const Candidates<N> candidates(group.largest);
-    Quad<N> quads[QUADS];
-    alignas(64) std::uint8_t terms[4 * 8 * TERM_BYTES];
+    constexpr int LANES = Candidates<N>::LANES, HALF = QUADS / 2;
+    Quads<N, HALF> halves[2];
     V qx[VECTORS] = {}, q2[VECTORS] = {};
-    for (int k = 0; k < QUADS; ++k) {
-        const float *x = group.x + 4 * k, *weight = group.weight + 4 * k;
-        round_to_levels(candidates, x, quads[k]);
-        fill_terms(candidates, x, group.root + 4 * k, terms);
-        find_points(lists, terms, quads[k]);
-        for (int v = 0; v < VECTORS; ++v) {
-            const I points = lanes_at(quads[k].points, v);
-            QM_UNROLL
-            for (int i = 0; i < 4; ++i) {
-                const V q = to_float(((points >> (8 * i + 3)) & 14) + 1);
-                qx[v] += weight[i] * x[i] * q;
-                q2[v] += weight[i] * q * q;
+    for (int h = 0; h < 2; ++h) {
+        const float *x = group.x + 4 * HALF * h, *weight = group.weight + 4 * HALF * h;
+        round_to_levels(candidates, x, halves[h]);
+        fill_terms(candidates, x, group.root + 4 * HALF * h, halves[h]);
+        find_points(lists, halves[h]);
+        for (int j = 0; j < 4 * HALF; ++j) {
+            for (int v = 0; v < VECTORS; ++v) {
+                const I points = lanes_at(halves[h].points + j / 4 * LANES + W * v);
+                const V q = to_float(((points >> (8 * (j % 4) + 3)) & 14) + 1);
+                qx[v] += weight[j] * x[j] * q;
+                q2[v] += weight[j] * q * q;
             }
         }
     }
@@ -208,8 +280,9 @@ QM_OUTLINE bool search(const Lists &lists, const Group &group, Choice &choice) {
     if (at < 0) return false;
     choice.on_grid = 0;
     for (int k = 0; k < QUADS; ++k) {
-        choice.points[k] = quads[k].points[at];
-        choice.on_grid |= std::uint8_t((Lists::point(quads[k].codes[at]) == quads[k].points[at]) << k);
+        const int lane = k % HALF * LANES + at;
+        choice.points[k] = halves[k / HALF].points[lane];
+        choice.on_grid |= std::uint8_t((halves[k / HALF].rounded[lane] == choice.points[k]) << k);
     }
     return true;
 }
@@ -217,32 +290,39 @@ QM_OUTLINE bool search(const Lists &lists, const Group &group, Choice &choice) {
 // Finds points anew for the quads in the set `which`, at the scale chosen, and then the scale anew for all of them.
 QM_OUTLINE void refine(const Lists &lists, const Group &group, unsigned which, Choice &choice) {
     const float inverse = 1 / choice.scale;
+    alignas(64) std::int32_t levels[GROUP];
+    alignas(64) float terms[8][GROUP];
+    for (int j = 0; j < GROUP; j += W) {
+        V x, root;
+        std::memcpy(&x, group.x + j, sizeof x);
+        std::memcpy(&root, group.root + j, sizeof root);
+        const I rounded = lesser(greater(nearest_int(0.5f * (inverse * x - 1.f)), I{}), splat_int(7));
+        std::memcpy(levels + j, &rounded, sizeof rounded);
+        QM_UNROLL
+        for (int level = 0; level < 8; ++level) {
+            const V difference = choice.scale * float(2 * level + 1) - x;
+            const V t = root * difference * difference;
+            std::memcpy(terms[level] + j, &t, sizeof t);
+        }
+    }
     for (int k = 0; k < QUADS; ++k) {
         if (!(which >> k & 1)) continue;
-        const float *x = group.x + 4 * k, *root = group.root + 4 * k;
-        V scaled = {};
-        for (int i = 0; i < 4; ++i) scaled[i] = x[i];
-        const I levels = lesser(greater(nearest_int(0.5f * (inverse * scaled - 1.f)), I{}), splat_int(7));
-        const int code = levels[0] | levels[1] << 3 | levels[2] << 6 | levels[3] << 9;
-        const Point *begin = lists.points + lists.begin[code], *end = lists.points + lists.begin[code + 1];
-        choice.points[k] = *begin;
-        if (end - begin == 1) continue;
-        float terms[4][8];
-        for (int i = 0; i < 4; ++i) {
-            for (int level = 0; level < 8; ++level) {
-                const float difference = choice.scale * float(2 * level + 1) - x[i];
-                terms[i][level] = root[i] * difference * difference;
-            }
+        const std::int32_t *l = levels + 4 * k;
+        const int code = l[0] | l[1] << 3 | l[2] << 6 | l[3] << 9;
+        choice.points[k] = Lists::spread(code);
+        if (lists.begin[code] == lists.begin[code + 1]) continue;
+        // Errors are not negative, so their bits are ordered as they are; the place below them lets the first of equals win.
+        std::uint64_t best = std::uint64_t(0x7f7fffff) << 32 | lists.begin[code];
+        for (unsigned at = lists.begin[code]; at < lists.begin[code + 1]; ++at) {
+            const std::uint8_t *p = lists.points[at];
+            const float error = terms[p[0] / 16][4 * k] + terms[p[1] / 16][4 * k + 1] + terms[p[2] / 16][4 * k + 2] +
+                                terms[p[3] / 16][4 * k + 3];
+            std::uint32_t word;
+            std::memcpy(&word, &error, sizeof word);
+            const std::uint64_t rank = std::uint64_t(word) << 32 | at;
+            best = best < rank ? best : rank;
         }
-        float best = LARGEST_FLOAT;
-        for (const Point *p = begin; p < end; ++p) {
-            const float error =
-                terms[0][*p >> 4 & 7] + terms[1][*p >> 12 & 7] + terms[2][*p >> 20 & 7] + terms[3][*p >> 28 & 7];
-            if (error < best) {
-                best = error;
-                choice.points[k] = *p;
-            }
-        }
+        choice.points[k] = Levels(levels_at(lists.points[best & 0xffff]));
     }
     float qx = 0, q2 = 0;
     for (int j = 0; j < GROUP; ++j) {
