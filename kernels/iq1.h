@@ -140,15 +140,25 @@ QM_INLINE I map_codes(const Grid &grid, I codes) {
 }
 
 // In generation 1 a group of zeros keeps the shift of the last one at the same place of a block, in the order of memory across
-// blocks and rows; before there was one it is taken as up.
+// the blocks and rows of one call; blocks that are all zero have none. Where it would be the first of its place, ggml reads
+// memory that nobody wrote, so its bytes differ from run to run: such a call goes on as in generation 2, where it is up.
 template <int GROUPS>
-QM_INLINE void keep_shifts(const Batch &batch, const I *zero, I *shifts, std::int32_t *left) {
-    for (int lane = 0; lane < batch.valid; ++lane) {
-        for (int g = 0; g < GROUPS; ++g) {
-            if (zero[g][lane]) shifts[g][lane] = left[g];
-            else left[g] = shifts[g][lane];
+struct LeftShifts {
+    bool keep;  // generation 1
+    bool defined[GROUPS] = {};
+    std::int32_t shifts[GROUPS] = {};
+
+    void apply(const Batch &batch, V max, const I *zero, I *found) {
+        for (int lane = 0; keep && lane < batch.valid; ++lane) {
+            if (max[lane] == 0.f) continue;
+            for (int g = 0; g < GROUPS; ++g) keep &= defined[g] || !zero[g][lane];
+            for (int g = 0; keep && g < GROUPS; ++g) {
+                if (zero[g][lane]) found[g][lane] = shifts[g];
+                else shifts[g] = found[g][lane];
+                defined[g] = true;
+            }
         }
     }
-}
+};
 
 }  // namespace quantmill::QM_LEVEL

@@ -107,7 +107,7 @@ static V fit_scale(const Found &found, V d, I *rounded) {
 static void quantize_iq1_m(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
                            int generation) {
     const Grid &grid = grid_iq1();
-    std::int32_t left[GROUPS] = {};
+    LeftShifts<GROUPS> left = {generation == 1};
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [&](const Batch &batch) {
         Found found;
         I words[14] = {}, rounded[GROUPS], valid = {};
@@ -121,7 +121,7 @@ static void quantize_iq1_m(const float *src, std::uint8_t *dst, std::int64_t row
             search_group(grid, g, valid, generation, found);
             max = greater(max, found.scales[g]);
         }
-        if (generation == 1) keep_shifts<GROUPS>(batch, found.zero, found.shifts, left);
+        left.apply(batch, max, found.zero, found.shifts);
         const I nonzero = max != 0.f;
         const I d = to_half(fit_scale(found, max / 15.f, rounded) * 1.1125f) & nonzero;
         for (int g = 0; g < GROUPS; ++g) {

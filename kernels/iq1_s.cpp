@@ -73,7 +73,7 @@ static Group search_group(const Grid &grid, const Batch &batch, int g, const V *
 static void quantize_iq1_s(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
                            int generation) {
     const Grid &grid = grid_iq1();
-    std::int32_t left[GROUPS] = {};
+    LeftShifts<GROUPS> left = {generation == 1};
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [&](const Batch &batch) {
         V x[SUPER], scales[GROUPS], max = {};
         I words[12], high[GROUPS], shifts[GROUPS], zero[GROUPS], valid = {};
@@ -92,7 +92,7 @@ static void quantize_iq1_s(const float *src, std::uint8_t *dst, std::int64_t row
                 high[g] |= group.index[k] >> 8 << 3 * k;
             }
         }
-        if (generation == 1) keep_shifts<GROUPS>(batch, zero, shifts, left);
+        left.apply(batch, max, zero, shifts);
         const I nonzero = max != 0.f;
         const V d = max / 15.f, inverse = 1.f / d;
         for (int g = 0; g < GROUPS; ++g) {

@@ -18,7 +18,11 @@ struct Found {
 template <bool EVEN_SIGNS>
 static void search_group(const Grid &grid, const Batch &batch, int g, const V *x, V variance, I valid, Found &found) {
     Lattice<GROUP> lattice;
-    weigh<GROUP>(batch, GROUP * g, variance, x, lattice.w);
+    if (batch.importance[0]) {
+        weigh<GROUP>(batch, GROUP * g, variance, x, lattice.w);
+    } else {
+        for (int i = 0; i < GROUP; ++i) lattice.w[i] = 0.25f * variance + x[i] * x[i];
+    }
     for (int i = 0; i < GROUP; ++i) lattice.root[i] = square_root(lattice.w[i]);
     for (int k = 0; k < 2; ++k) {
         found.signs[g][k] = EVEN_SIGNS ? split_even_signs(x + 8 * k, lattice.w + 8 * k, lattice.x + 8 * k)
@@ -168,6 +172,6 @@ static void dequantize_iq2_s(const std::uint8_t *src, float *dst, std::int64_t c
 }
 
 QM_FAMILY(iq2_xs, {"IQ2_XS", SUPER, SIZE_XS, quantize_iq2_xs, dequantize_iq2_xs, true},
-          {"IQ2_S", SUPER, SIZE_S, quantize_iq2_s, dequantize_iq2_s, true})
+          {"IQ2_S", SUPER, SIZE_S, quantize_iq2_s, dequantize_iq2_s, false})
 
 }  // namespace quantmill::QM_LEVEL

@@ -1,0 +1,209 @@
+"""IQ2_XXS, IQ2_XS, IQ2_S, IQ1_S and IQ1_M: the golden bytes, ggml's own on rows nobody thought of, and what is refused."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ggml_oracle
+from quantmill import _kernels
+from quantmill.quant.types import TYPES
+
+GOLDEN = Path(__file__).parent / "golden"
+EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
+OLDER, NEWER = "b4867-b5490", "ggml-0.20.2"
+WRITTEN = ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M"]
+# ggml quantizes these without an importance vector, too.
+UNWEIGHTED = ["IQ2_S", "IQ1_M"]
+LEVELS = _kernels.isa_levels()
+LANES = {"x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16, "aarch64": 4}
+
+
+@pytest.fixture(autouse=True)
+def fastest_level_afterwards() -> Iterator[None]:
+    level = _kernels.isa()
+    yield
+    _kernels.set_isa(level)
+
+
+def quantize(type_: str, src: np.ndarray, importance: np.ndarray | None, generation: int = 2) -> np.ndarray:
+    """Quantizes into the middle of a larger array and checks that not one byte around it is touched."""
+    size, guard = len(src) * TYPES[type_].row_bytes(src.shape[1]), 64
+    out = np.full(size + 2 * guard, 0xA5, np.uint8)
+    _kernels.quantize(type_, src, out[guard : guard + size], importance, generation)
+    assert (out[:guard] == 0xA5).all()
+    assert (out[guard + size :] == 0xA5).all()
+    return out[guard : guard + size]
+
+
+def assert_as_ggml(type_: str, src: np.ndarray, importance: np.ndarray | None) -> None:
+    expected = ggml_oracle.quantize(type_, src, importance)
+    for level in LEVELS:
+        _kernels.set_isa(level)
+        np.testing.assert_array_equal(quantize(type_, src, importance), expected, err_msg=f"{type_} at {level}")
+
+
+def expected_digest(generation: int, key: str) -> str:
+    """Generation 1 stops on some inputs, and on one reads memory it never wrote: then the newer bytes are right."""
+    digest = EXPECTED[OLDER if generation == 1 else NEWER][key]
+    unwritten = key.startswith("IQ1_M/one_hot_rows/")
+    return EXPECTED[NEWER][key] if digest == "abort" or unwritten else digest
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_bytes_are_golden(type_: str, level: str, generation: int) -> None:
+    _kernels.set_isa(level)
+    keys = [key for key in EXPECTED[NEWER] if key.split("/")[0] == type_]
+    wrong = []
+    with np.load(GOLDEN / "inputs.npz") as inputs:
+        for key in keys:
+            _, case, imatrix = key.split("/")
+            out = quantize(type_, inputs[f"x/{case}"], inputs[f"imatrix/{imatrix}"], generation)
+            if hashlib.sha256(out).hexdigest() != expected_digest(generation, key):
+                wrong.append(key)
+    assert wrong == []
+    assert len(keys) == 44
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_block_counts_around_the_lanes(type_: str) -> None:
+    random = np.random.default_rng(7)
+    for lanes in {LANES[level] for level in LEVELS}:
+        for count in (1, lanes - 1, lanes, lanes + 1):
+            for rows, per_row in {(1, count), (count, 1)}:
+                src = (random.standard_normal((rows, per_row * 256)) * 0.02).astype(np.float32)
+                assert_as_ggml(type_, src, random.gamma(1, 1, per_row * 256).astype(np.float32))
+
+
+@pytest.mark.parametrize("type_", UNWEIGHTED)
+def test_without_importance(type_: str) -> None:
+    src = (np.random.default_rng(8).standard_normal((5, 1024)) * 0.02).astype(np.float32)
+    src[1, :64], src[2] = 0, np.round(src[2] * 50) / 64
+    assert_as_ggml(type_, src, None)
+
+
+@pytest.mark.parametrize("type_", sorted(set(WRITTEN) - set(UNWEIGHTED)))
+def test_importance_is_demanded(type_: str) -> None:
+    src, out = np.zeros((1, 256), np.float32), np.zeros(TYPES[type_].size, np.uint8)
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
+        _kernels.quantize(type_, src, out)
+    assert str(raised.value) == f"{type_} needs an importance vector"
+
+
+def rows_of(kind: str, random: np.random.Generator, rows: int, cols: int) -> np.ndarray:
+    """Rows of the sorts that reach every branch of the searches."""
+    src = random.standard_normal((rows, cols)) * 0.02
+    match kind:
+        case "heavy":
+            src = src * np.exp(random.standard_normal(src.shape) * 3)
+        case "ties":
+            src = np.round(src * 100) / 64
+        case "constant":
+            src = np.repeat(src[:, ::32], 32, axis=1)
+        case "sparse":
+            src[random.random(src.shape) < 0.9] = 0
+        case "near zero":
+            src = src * np.repeat(10.0 ** random.integers(-44, -4, (rows, cols // 16)), 16, axis=1)
+        case "one sign":
+            src = np.abs(src) + random.integers(0, 3) * 0.01
+    return src.astype(np.float32)
+
+
+def weights_of(kind: str, random: np.random.Generator, cols: int) -> np.ndarray:
+    weights = random.gamma(0.5, 1, cols)
+    match kind:
+        case "equal":
+            weights[:] = 1
+        case "zero groups":
+            weights[np.repeat(random.random(cols // 16) < 0.4, 16)] = 0
+        case "mostly zero":
+            weights[random.random(cols) < 0.9] = 0
+        case "all zero":
+            weights[:] = 0
+        case "minute":
+            weights *= 10.0 ** random.integers(-44, -5)
+        case "large":
+            weights *= 1e6
+    return weights.astype(np.float32)
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(
+    kind=st.sampled_from(["plain", "heavy", "ties", "constant", "sparse", "near zero", "one sign"]),
+    weights=st.sampled_from(["plain", "equal", "zero groups", "mostly zero", "all zero", "minute", "large"]),
+    rows=st.integers(1, 9),
+    blocks=st.integers(1, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_rows(type_: str, kind: str, weights: str, rows: int, blocks: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    assert_as_ggml(type_, rows_of(kind, random, rows, 256 * blocks), weights_of(weights, random, 256 * blocks))
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(
+    values=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=40),
+    weights=st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=20),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_values(type_: str, values: list[float], weights: list[float], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    src = random.choice(np.array(values, np.float32), (3, 512))
+    assert_as_ggml(type_, src, random.choice(np.array(weights, np.float32), 512))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_dequantize_any_bytes(type_: str, level: str) -> None:
+    """Also what no quantizer writes: any fp16 as a scale, NaN and infinities among them."""
+    _kernels.set_isa(level)
+    src = np.random.default_rng(13).integers(0, 256, 4096 * TYPES[type_].size, np.uint8)
+    out = np.zeros((4096, 256), np.float32)
+    _kernels.dequantize(type_, src, out)
+    np.testing.assert_array_equal(
+        out.view(np.uint32), ggml_oracle.dequantize(type_, src, 4096, 256).view(np.uint32), err_msg=type_
+    )
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_not_a_number_raises_nothing(type_: str) -> None:
+    """ggml stops on such rows; here the blocks beside them are as if they were not there."""
+    random = np.random.default_rng(23)
+    src = random.standard_normal((3, 768)).astype(np.float32)
+    importance = random.gamma(1, 1, 768).astype(np.float32)
+    clean = quantize(type_, src, importance).reshape(9, -1)
+    src[0, 5], src[1, 300:310], src[2, 700] = np.nan, np.inf, -np.inf
+    for level in LEVELS:
+        _kernels.set_isa(level)
+        broken = quantize(type_, src, importance).reshape(9, -1)
+        for block in range(9):
+            if block not in (0, 4, 8):
+                assert broken[block].tobytes() == clean[block].tobytes()
+
+
+@pytest.mark.parametrize("type_", ["IQ2_XS", "IQ2_S"])
+def test_generation_1_keeps_the_group_before(type_: str) -> None:
+    """A group without importance repeats the points before it, even those of the block before; generation 2 takes point 0."""
+    src = np.abs(np.random.default_rng(29).standard_normal((1, 512))).astype(np.float32)
+    importance = np.ones(512, np.float32)
+    importance[256:272] = 0
+    older, newer = (quantize(type_, src, importance, generation).reshape(2, -1) for generation in (1, 2))
+    points = slice(2, 6) if type_ == "IQ2_XS" else slice(2, 4)
+    last = slice(62, 66) if type_ == "IQ2_XS" else slice(32, 34)
+    assert older[0].tobytes() == newer[0].tobytes()
+    low = 0xFFFF if type_ == "IQ2_S" else 0x01FF01FF
+    assert int.from_bytes(newer[1][points].tobytes(), "little") & low == 0
+    assert (
+        int.from_bytes(older[1][points].tobytes(), "little") & low
+        == int.from_bytes(older[0][last].tobytes(), "little") & low
+        != 0
+    )
