@@ -44,7 +44,9 @@ def test_bytes_are_golden(type_: str, level: str, generation: int, inputs: dict[
         importance = None if imatrix == "none" else inputs[f"imatrix/{imatrix}"]
         out = np.zeros(len(x) * TYPES[type_].row_bytes(x.shape[1]), np.uint8)
         _kernels.quantize(type_, x, out, importance, generation)
-        if hashlib.sha256(out).hexdigest() != (EXPECTED[NEWER][key] if digest == "abort" else digest):
+        # Generation 1 of IQ1_M reads shifts it never wrote on one_hot_rows: its bytes there differ from run to run.
+        undefined = digest == "abort" or key.startswith("IQ1_M/one_hot_rows/")
+        if hashlib.sha256(out).hexdigest() != (EXPECTED[NEWER][key] if undefined else digest):
             wrong.append(key)
     assert wrong == []
 
