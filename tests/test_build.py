@@ -12,7 +12,7 @@ import pytest
 from conftest import Project
 
 ALL_TASKS = sorted(
-    ["download:small", "convert:small", "card:small", "release:small"]
+    ["download:small", "convert:small", "preflight:small", "card:small", "release:small"]
     + [f"{step}:small/{ftype}" for step in ("split", "verify") for ftype in ("BF16", "Q8_0", "Q4_K_M", "Q2_K")]
     + [f"quant:small/{ftype}" for ftype in ("Q8_0", "Q4_K_M", "Q2_K")]
 )
@@ -57,6 +57,7 @@ def test_one_override_rebuilds_exactly_what_it_concerns(project: Project) -> Non
     assert project.run("quantmill", "explain", "quant:small/Q2_K").stdout == "quant:small/Q2_K: up to date\n"
     assert project.ran("doit") == [
         "card:small",
+        "preflight:small",
         "quant:small/Q4_K_M",
         "release:small",
         "split:small/Q4_K_M",
@@ -79,6 +80,7 @@ def test_going_back_takes_everything_from_the_store(project: Project) -> None:
     project.edit('"Q2_K"', '"Q3_K_S"')
     assert project.ran("doit") == [
         "card:small",
+        "preflight:small",
         "quant:small/Q3_K_S",
         "release:small",
         "split:small/Q3_K_S",
@@ -93,7 +95,7 @@ def test_going_back_takes_everything_from_the_store(project: Project) -> None:
 def test_another_name_changes_the_metadata_and_so_every_file(project: Project) -> None:
     project.run("doit")
     project.edit('"Small"', '"Smaller"')
-    assert project.ran("doit") == [task for task in ALL_TASKS if task != "download:small"]
+    assert project.ran("doit") == [task for task in ALL_TASKS if task not in ("download:small", "preflight:small")]
 
 
 def test_an_output_that_stays_the_same_stops_the_rebuild(project: Project) -> None:
@@ -102,7 +104,7 @@ def test_an_output_that_stays_the_same_stops_the_rebuild(project: Project) -> No
     model = project.folder / "recipes" / "tiny"
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "quantmill_unused": 1}))
-    assert project.ran("doit") == ["convert:small", "download:small"]
+    assert project.ran("doit") == ["convert:small", "download:small", "preflight:small"]
 
 
 def test_a_clone_with_the_same_store_computes_nothing(make_project: Callable[..., Project]) -> None:
@@ -117,7 +119,12 @@ def test_a_clone_with_the_same_store_computes_nothing(make_project: Callable[...
 def test_doit_commands_do_what_a_doit_user_expects(project: Project) -> None:
     listed = project.run("doit", "list", "--all", "-q").stdout.split()
     assert set(ALL_TASKS) <= set(listed)
-    assert project.ran("doit", "quant:small/Q8_0") == ["convert:small", "download:small", "quant:small/Q8_0"]
+    assert project.ran("doit", "quant:small/Q8_0") == [
+        "convert:small",
+        "download:small",
+        "preflight:small",
+        "quant:small/Q8_0",
+    ]
     assert "up-to-date" in project.run("doit", "info", "quant:small/Q8_0").stdout
     project.run("doit")
     tree = project.folder / "release" / "small"
@@ -182,7 +189,14 @@ def test_files_above_the_limit_are_split(make_project: Callable[..., Project]) -
 
 def test_only_builds_one_file(project: Project) -> None:
     ran = project.ran("quantmill", "build", "small", "--only", "q4_k_m")
-    assert ran == ["convert:small", "download:small", "quant:small/Q4_K_M", "split:small/Q4_K_M", "verify:small/Q4_K_M"]
+    assert ran == [
+        "convert:small",
+        "download:small",
+        "preflight:small",
+        "quant:small/Q4_K_M",
+        "split:small/Q4_K_M",
+        "verify:small/Q4_K_M",
+    ]
 
 
 def test_only_what_is_in_the_matrix(project: Project) -> None:
@@ -240,7 +254,7 @@ def test_damaged_weights_fail_the_work_and_leave_nothing(project: Project) -> No
     assert failed.stderr.startswith("quantmill: convert:small: model.safetensors: ")
     assert "Traceback" not in failed.stderr
     assert not list((project.folder / "cache" / "work").iterdir())
-    assert len(os.listdir(project.folder / "cache" / "ac")) == 1  # the download's, whose bytes are what they are
+    assert len(os.listdir(project.folder / "cache" / "ac")) == 2  # the download's, whose bytes are what they are, and preflight's
 
 
 def test_a_wrong_imatrix_is_refused(project: Project) -> None:

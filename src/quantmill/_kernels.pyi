@@ -15,9 +15,9 @@ def quantize(
 ) -> None:
     """Quantize the rows of `src`, shape (rows, cols), into `dst`, shape (rows * row bytes,), as ggml does.
 
-    `importance` is None or has shape (cols,); `generation` is 1 (llama.cpp b4867 to b5490) or 2 (ggml 0.20.2). Arrays are
-    C-contiguous and do not overlap. The interpreter's lock is released. ValueError says what does not fit, before a byte
-    is written.
+    `importance` is None or has shape (cols,); `generation` is 1 (llama.cpp b4867 to b5490) or 2 (ggml 0.20.2). Arrays
+    are C-contiguous and do not overlap. The interpreter's lock is released. ValueError says what does not fit, before a
+    byte is written.
     """
 
 def dequantize(type: str, src: npt.NDArray[np.uint8], dst: npt.NDArray[np.float32]) -> None:

@@ -45,7 +45,7 @@ class Workspace:
     """Where a build happens: the store, `build` for pointers, `release` for finished trees, and how to work.
 
     `report(node name, event, facts)` hears of what happens: "start" with a reason, "hit", "progress" with done and
-    total bytes, "done". It is called from any thread.
+    total bytes, "finding" with a text, "done". It is called from any thread.
     """
 
     store: Store
@@ -109,6 +109,9 @@ class Workspace:
                     outputs = slot.commit(references or {})
         if node.step == "release":
             self._lay_out(node, inputs, outputs)
+        elif node.step == "preflight":
+            for text in json.loads(outputs["preflight.json"].path.read_bytes())["findings"]:
+                self.report(node.name, "finding", {"text": text})
         pointer = self.pointer(node)
         write_atomic(pointer, _json({n: {"sha256": a.sha256, "size": a.size} for n, a in outputs.items()}))
         write_atomic(pointer.with_suffix(".key"), _json(key.fields()))

@@ -27,7 +27,8 @@ class Edge:
 @dataclass(frozen=True)
 class Node:
     """One task. `params` and the digests behind `edges` make its key; `where` and `files` (local copies of what
-    `params` names by digest) only say where things can be had."""
+    `params` names by digest) only say where things can be had; `after` names nodes that must have succeeded first,
+    though nothing of theirs is read."""
 
     name: str
     step: str
@@ -36,6 +37,7 @@ class Node:
     generation: int = 0
     where: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Artifact] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
 
 
 def graph(recipe: Recipe, lock: Lock) -> dict[str, Node]:
@@ -87,12 +89,22 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         params = {"files": {"imatrix.dat": {"sha256": file.sha256, "size": 0}}}
         yield Node(task("imatrix", recipe), "download", params, files={"imatrix.dat": file})
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
-    where = {"generation": recipe.generation}  # keyed by the field of its own
+    preflight = _preflight(recipe, lock, imatrix)
+    if recipe.ftypes:
+        yield preflight
     for label in labels(recipe):
         source = base
         if label != recipe.base.type:
             source = Edge(task("quant", recipe, label), "model.gguf", "model.gguf")
-            yield Node(source.node, "quant", quant_params(recipe, label), (base, *imatrix), recipe.generation, where)
+            yield Node(
+                source.node,
+                "quant",
+                quant_params(recipe, label),
+                (base, *imatrix),
+                recipe.generation,
+                where={"generation": recipe.generation},  # keyed by the field of its own
+                after=(preflight.name,),
+            )
         name = file_name(recipe, label)
         limit = {"prefix": name, "max_size": recipe.max_size}
         yield Node(task("split", recipe, label), "split", limit, (source,))
@@ -116,6 +128,18 @@ def _convert(recipe: Recipe) -> Node:
     return Node(
         task("convert", recipe), "convert", params, (Edge(task("download", recipe), ALL, ""),), recipe.generation
     )
+
+
+def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
+    params: dict[str, Any] = {"ftypes": {label: quant_params(recipe, label) for label in recipe.ftypes}}
+    edges = imatrix
+    if lock.config is not None:
+        params |= {"config": lock.config, "type": recipe.base.type}
+    else:
+        edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
+    if recipe.strict:
+        params["strict"] = True
+    return Node(task("preflight", recipe), "preflight", params, edges)
 
 
 def _verify(recipe: Recipe, label: str, base: Edge) -> Iterable[Node]:

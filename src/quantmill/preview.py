@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantmill import gguf, plan
 from quantmill import lock as locks
@@ -16,11 +16,15 @@ from quantmill.build import Status
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
-from quantmill.quant.mix import Fallback
 from quantmill.quant.params import overrides_of
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
+from quantmill.quant.preflight import findings
+from quantmill.quant.rates import seconds, weigh
 from quantmill.recipe import Recipe
 from quantmill.tasks import workspace
+
+if TYPE_CHECKING:
+    from quantmill.imatrix import Imatrix
 
 # Where only config.json is known: bytes of metadata for a token of a byte-level BPE vocabulary with its merge
 # (Qwen2.5's 151,936 tokens take 5.9 MB).
@@ -48,13 +52,19 @@ class FileRow:
 
 @dataclass(frozen=True)
 class Preview:
-    """What `quantmill plan` prints."""
+    """What `quantmill plan` prints. `computed_weights` are to be quantized when nothing is in the store yet,
+    `shared_weights` are copied from a file of the same matrix that holds them already; `seconds` is the time for the
+    first at the rates measured on this machine now, over its threads."""
 
     recipe: str
     tag: str
     exact: bool
     files: tuple[FileRow, ...]
     tasks: Mapping[str, Status]
+    findings: tuple[str, ...]
+    computed_weights: int
+    shared_weights: int
+    seconds: float
     disk_bytes: int
     memory_bytes: int
 
@@ -78,6 +88,10 @@ class Preview:
             "tasks": [
                 {"name": name, "status": status.state, "reason": status.reason} for name, status in self.tasks.items()
             ],
+            "findings": list(self.findings),
+            "computed_weights": self.computed_weights,
+            "shared_weights": self.shared_weights,
+            "seconds": round(self.seconds, 1),
             "disk_bytes": self.disk_bytes,
             "memory_bytes": self.memory_bytes,
         }
@@ -102,32 +116,41 @@ def preview(recipe: Recipe, root: Path) -> Preview:
     space = workspace(root)
     lock = locks.peek(recipe, space.store.digest_of)
     base = describe(recipe, lock)
-    imatrix = _imatrix_facts(recipe)
-    rows, disk = [], base.bytes + sum(fact.size for fact in lock.files.values())
-    for label in plan.labels(recipe):
-        kvs, tensors = base.kvs, base.tensors
-        fallbacks: tuple[Fallback, ...] = ()
-        if label != recipe.base.type:
-            file = planned(recipe, label, base, imatrix)
-            kvs, tensors, fallbacks = file.kvs, file.tensors, file.fallbacks
-            disk += file.n_bytes
-        sizes = gguf.shard_sizes(kvs, tensors, recipe.max_size) if recipe.max_size else [gguf.file_size(kvs, tensors)]
-        if len(sizes) > 1:  # the shards are stored beside the whole file that they were cut from
-            disk += sum(sizes)
-        name = plan.file_name(recipe, label)
-        rows.append(
-            FileRow(
-                name=f"{name}/" if len(sizes) > 1 else f"{name}.gguf",
-                ftype=label,
-                bytes=sum(sizes),
-                bits_per_weight=_bits_per_weight(tensors),
-                shards=len(sizes),
-                fallbacks=tuple(fallback.tensor for fallback in fallbacks),
-            )
-        )
-    exact = base.exact and (imatrix is None or bool(imatrix.entries))
-    tasks = _statuses(recipe, lock, root)
-    return Preview(recipe.name, recipe.llama_cpp, exact, tuple(rows), tasks, disk, MEMORY_BYTES)
+    imatrix = _imatrix(recipe)
+    files = {label: planned(recipe, label, base, _facts(recipe, imatrix)) for label in recipe.ftypes}
+    rows = [_row(recipe, label, files.get(label), base) for label in plan.labels(recipe)]
+    # The base as it comes and as it is converted, each quantized file, and shards beside the whole file that they are
+    # cut from. The release's folder holds links.
+    disk = sum(fact.size for fact in lock.files.values()) + sum(file.n_bytes for file in files.values())
+    disk += (base.bytes if recipe.base.gguf is None else 0) + sum(row.bytes for row in rows if row.shards > 1)
+    work = weigh(files.values())
+    return Preview(
+        recipe=recipe.name,
+        tag=recipe.llama_cpp,
+        exact=base.exact and (recipe.imatrix is None or imatrix is not None),
+        files=tuple(rows),
+        tasks=_statuses(recipe, lock, root),
+        findings=tuple(finding.text for finding in findings(base.tensors, files, imatrix)),
+        computed_weights=sum(work.computed.values()),
+        shared_weights=work.shared,
+        seconds=seconds(work.computed, recipe.imatrix is not None) / space.threads,
+        disk_bytes=disk,
+        memory_bytes=MEMORY_BYTES,
+    )
+
+
+def _row(recipe: Recipe, label: str, file: PlannedFile | None, base: Description) -> FileRow:
+    kvs, tensors = (file.kvs, file.tensors) if file else (base.kvs, base.tensors)
+    sizes = gguf.shard_sizes(kvs, tensors, recipe.max_size) if recipe.max_size else [gguf.file_size(kvs, tensors)]
+    name = plan.file_name(recipe, label)
+    return FileRow(
+        name=f"{name}/" if len(sizes) > 1 else f"{name}.gguf",
+        ftype=label,
+        bytes=sum(sizes),
+        bits_per_weight=_bits_per_weight(tensors),
+        shards=len(sizes),
+        fallbacks=tuple(fallback.tensor for fallback in file.fallbacks) if file else (),
+    )
 
 
 def statuses(recipe: Recipe, root: Path) -> dict[str, Status]:
@@ -148,40 +171,39 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
         with gguf.read(recipe.base.gguf) as file:
             entries = list(file.metadata.values())
             return Description(entries, [(i.name, i.shape, i.type) for i in file.tensors.values()], True)
-    from quantmill.model.arch import tensors
+    from quantmill.model.describe import describe as from_config
 
-    config = lock.config or {}
-    described = [(spec.name, spec.shape, spec.type(recipe.base.type)) for spec in tensors(config)]
+    entries, described = from_config(lock.config or {}, recipe.base.type)
     if local is not None:
         return Description(locks.base_metadata(recipe, local), described, True)
-    return Description(_metadata_of_size(recipe, lock), described, lock.metadata_bytes is not None)
+    return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None)
 
 
-def _metadata_of_size(recipe: Recipe, lock: Lock) -> list[KV]:
+def _of_size(entries: list[KV], lock: Lock) -> list[KV]:
     """What a quantizer reads of the metadata, with a stand-in for the rest so that the size is the lock's."""
-    from quantmill.model.arch import architecture
-    from quantmill.model.facts import facts
-
-    config = lock.config or {}
-    entries = [kv("general.architecture", architecture(config).gguf), *facts(config, recipe.base.type)]
     wanted = lock.metadata_bytes
     if wanted is None:
-        wanted = BYTES_PER_TOKEN * int(config.get("vocab_size") or 0)
+        wanted = BYTES_PER_TOKEN * int((lock.config or {}).get("vocab_size") or 0)
     name = "tokenizer"
     empty = len(kv(name, "").encode())
     rest = max(wanted - sum(len(entry.encode()) for entry in entries) - empty, 0)
     return [*entries, KV(name, ValueType.STRING, rest.to_bytes(8, "little") + b" " * rest)]
 
 
-def _imatrix_facts(recipe: Recipe) -> ImatrixFacts | None:
-    if recipe.imatrix is None:
+def _imatrix(recipe: Recipe) -> "Imatrix | None":
+    if recipe.imatrix is None or not recipe.imatrix.file.is_file():
         return None
-    if not recipe.imatrix.file.is_file():
-        return ImatrixFacts(recipe.imatrix.name, b"", 0, 0)
     from quantmill.imatrix import read
 
-    found = read(recipe.imatrix.file)
-    return ImatrixFacts(recipe.imatrix.name, found.dataset, len(found.vectors), found.chunks)
+    return read(recipe.imatrix.file)
+
+
+def _facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | None:
+    if recipe.imatrix is None:
+        return None
+    if imatrix is None:
+        return ImatrixFacts(recipe.imatrix.name, b"", 0, 0)
+    return ImatrixFacts(recipe.imatrix.name, imatrix.dataset, len(imatrix.vectors), imatrix.chunks)
 
 
 def _bits_per_weight(tensors: Sequence[Described]) -> float:

@@ -29,6 +29,7 @@ KEYS: dict[str, str] = {
     "base.type": "string",
     "base.name": "string",
     "base.pre_tokenizer": "string",
+    "strict": "boolean",
     "imatrix.file": "string",
     "imatrix.sha256": "string",
     "imatrix.name": "string",
@@ -103,6 +104,7 @@ class Recipe:
     base_file: bool
     overrides: tuple[Override, ...]
     max_size: int
+    strict: bool
 
     def overrides_of(self, ftype: str) -> tuple[Override, ...]:
         """The overrides that concern one ftype, in order."""
@@ -172,6 +174,7 @@ def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
         ),
         "table": lambda: isinstance(value, Mapping) and strings(value.values()),
         "size": lambda: isinstance(value, str | int) and not isinstance(value, bool),
+        "boolean": lambda: isinstance(value, bool),
     }[kind]()
     if not right:
         wanted = {
@@ -180,6 +183,7 @@ def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
             "string or list": "a string or a list of strings",
             "table": "a table of strings",
             "size": 'a size like "50GB"',
+            "boolean": "true or false",
         }[kind]
         raise RecipeError(path, place, f"{value!r} is not right here; give {wanted}")
 
@@ -214,6 +218,7 @@ class _Reader:
             base_file=len(files) < len(matrix),
             overrides=overrides,
             max_size=self.max_size(),
+            strict=self.get("strict") or False,
         )
 
     def fail(self, place: str, problem: str) -> RecipeError:

@@ -31,7 +31,8 @@ class Reporter:
 
     @classmethod
     def hear(cls, name: str, event: str, facts: Mapping[str, Any]) -> None:
-        """A step's event: "start" or "hit" with a reason, "progress" with bytes done and total, "done"."""
+        """A step's event: "start" or "hit" with a reason, "progress" with bytes done and total, "finding" with a
+        text, "done"."""
         if cls._current is not None:
             cls._current._event(name, event, facts)
 
@@ -45,6 +46,8 @@ class Reporter:
                 self._say(f"{name}: {facts['reason']}" if facts["reason"] != FIRST else name)
                 if self._terminal:
                     self._bars[name] = self._live().add_task(name, total=None)
+            elif event == "finding":
+                self._say(f"  note: {facts['text']}")
             elif name in self._bars and event == "progress":
                 self._progress.update(self._bars[name], completed=facts["done"], total=facts["total"])
             elif name in self._bars:

@@ -22,12 +22,8 @@ def show_plan(plan: Preview, console: Console | None = None) -> None:
     console.print(table)
     if not plan.exact:
         console.print("Sizes are within a few MB: the lock does not know the tokenizer yet.")
-    if fallen := [row for row in plan.files if row.fallbacks]:
-        count = max(len(row.fallbacks) for row in fallen)
-        console.print(
-            f"In {len(fallen)} files up to {count} tensors take another type than the ftype's, "
-            f"for their rows are not whole blocks of 256: {fallen[0].fallbacks[0]} first."
-        )
+    for finding in plan.findings:
+        console.print(f"note: {finding}", soft_wrap=True, markup=False)
     console.print()
     for name, status in plan.tasks.items():
         if status.state == "run":
@@ -36,7 +32,19 @@ def show_plan(plan: Preview, console: Console | None = None) -> None:
     states = Counter(status.state for status in plan.tasks.values())
     words = {"run": "to run", "after": "after these", "hit": "from the store", "up to date": "up to date"}
     console.print(", ".join(f"{states[state]} {text}" for state, text in words.items() if states[state]))
+    share = plan.shared_weights / max(plan.computed_weights + plan.shared_weights, 1)
+    console.print(
+        f"{plan.computed_weights / 1e9:.2f} G weights to quantize from nothing, {share:.0%} of the matrix shared "
+        f"between its files, about {_duration(plan.seconds)} on this machine",
+        soft_wrap=True,
+    )
     console.print(f"disk {size(plan.disk_bytes)} for everything, memory {size(plan.memory_bytes)} for a quantize step")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def size(count: int) -> str:

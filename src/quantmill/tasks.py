@@ -26,6 +26,7 @@ from quantmill.store import Store
 DOCS = {
     "download": "bring the files in that the lock names",
     "convert": "make the base GGUF file of a model in Hugging Face layout",
+    "preflight": "say what the imatrix and the model's shape let foresee",
     "quant": "quantize the base",
     "split": "cut a file that is too large into shards",
     "verify": "check a file's structure, types, scales and digest",
@@ -64,7 +65,8 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
             "actions": [(_perform, [node, recipe_nodes, space])],
             "targets": [str(space.pointer(node))],
             "file_dep": sorted({str(space.pointer(recipe_nodes[edge.node])) for edge in node.edges}),
-            "task_dep": list(dict.fromkeys(edge.node for edge in node.edges)),  # file_dep alone has no order
+            # file_dep alone has no order
+            "task_dep": list(dict.fromkeys([*node.after, *(edge.node for edge in node.edges)])),
             "uptodate": [(_up_to_date, [node, recipe_nodes, space])],
             "clean": [clean_targets, (_clean, [node, space])],
             "io": {"capture": False},

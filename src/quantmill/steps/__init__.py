@@ -8,6 +8,7 @@ raise it when the step's own code changes what it writes.
 VERSIONS: dict[str, int] = {
     "download": 1,
     "convert": 1,
+    "preflight": 1,
     "quant": 1,
     "split": 1,
     "verify": 1,

@@ -11,7 +11,8 @@ from quantmill.artifact import Artifact, Context
 def run(
     inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context
 ) -> Mapping[str, Artifact] | None:
-    """One GGUF file in (under any name); params: `max_size` in bytes and `prefix`, the name without `.gguf`.
+    """One GGUF file in (under any name); params: `max_size` in bytes (0: any size) and `prefix`, the name without
+    `.gguf`.
 
     A file within `max_size`, or of one shard by llama-gguf-split's count, comes out unchanged as `<prefix>.gguf`,
     without a copy; any other as `<prefix>/<prefix>-00001-of-0000N.gguf` and so on. `gguf.shard_sizes` tells which, and
@@ -19,6 +20,8 @@ def run(
     """
     (whole,) = inputs.values()
     prefix, max_size = str(params["prefix"]), int(params["max_size"])
+    if not max_size:
+        return {f"{prefix}.gguf": whole}
     with gguf.read(whole.path, f"{prefix}.gguf") as file:
         described = [(info.name, info.shape, info.type) for info in file.tensors.values()]
         split = whole.size > max_size and (
