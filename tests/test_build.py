@@ -254,7 +254,8 @@ def test_damaged_weights_fail_the_work_and_leave_nothing(project: Project) -> No
     assert failed.stderr.startswith("quantmill: convert:small: model.safetensors: ")
     assert "Traceback" not in failed.stderr
     assert not list((project.folder / "cache" / "work").iterdir())
-    assert len(os.listdir(project.folder / "cache" / "ac")) == 2  # the download's, whose bytes are what they are, and preflight's
+    # The download's record, whose bytes are what they are, and preflight's.
+    assert len(os.listdir(project.folder / "cache" / "ac")) == 2
 
 
 def test_a_wrong_imatrix_is_refused(project: Project) -> None:
