@@ -25,30 +25,57 @@ using Levels = std::uint32_t;
 constexpr int CHUNK = 4;
 
 // The points of the grid that lie next to each code that is not one, in their order; nothing for codes that are.
+//
+// List `code` leaves out the points that lie behind another one in every direction: with weights inside the cells that they
+// round to, each of their terms, and so each partial sum as it is rounded, is at least as large as that of the other point,
+// which comes first. List 4096 + code is whole, for weights so near to a cell's border that rounding might order two equal terms.
 struct Lists {
-    std::uint16_t begin[4097];
-    std::uint8_t points[4096 * 8][4];  // bytes of Levels; 6 or 8 on average
+    std::uint16_t begin[2 * 4096 + 1];
+    std::uint8_t points[1 << 16][4];  // bytes of Levels
 
     explicit Lists(const Grid &grid) {
         int count = 0;
-        for (int code = 0; code < 4096; ++code) {
-            begin[code] = std::uint16_t(count);
+        for (int list = 0; list < 2 * 4096; ++list) {
+            begin[list] = std::uint16_t(count);
+            const int code = list & 4095;
             if (grid.map[code] >= 0) continue;
-            const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[code];
+            const std::uint16_t *near = grid.neighbours + 16 * ~grid.map[code];
             int n = 16 * grid.chunks[code];
-            while (n > 1 && list[n - 1] == list[n - 2]) --n;  // padding repeats the last one here too
-            for (int j = 0; j < (n + CHUNK - 1) / CHUNK * CHUNK; ++j) {
-                const Levels levels = spread(list[j < n ? j : n - 1]);
-                std::memcpy(points[count++], &levels, sizeof levels);
+            while (n > 1 && near[n - 1] == near[n - 2]) --n;  // padding repeats the last one
+            for (int j = 0; j < n; ++j) {
+                bool wanted = true;
+                for (int i = 0; i < j && list < 4096; ++i) wanted = wanted && !behind(code, near[i], near[j]);
+                if (wanted) append(near[j], count);
             }
+            while ((count - begin[list]) % CHUNK) append(near[n - 1], count);
         }
-        begin[4096] = std::uint16_t(count);
+        begin[2 * 4096] = std::uint16_t(count);
     }
 
     static Levels spread(int code) {
         return Levels(code & 7) << 4 | Levels(code & 0x38) << 9 | Levels(code & 0x1c0) << 14 | Levels(code & 0xe00) << 19;
     }
-    static int code(Levels p) { return int((p >> 4 & 7) | (p >> 9 & 0x38) | (p >> 14 & 0x1c0) | (p >> 19 & 0xe00)); }
+    static int code(Levels p) {
+#if defined(__BMI2__)
+        return int(_pext_u32(p, 0x70707070));
+#else
+        return int((p >> 4 & 7) | (p >> 9 & 0x38) | (p >> 14 & 0x1c0) | (p >> 19 & 0xe00));
+#endif
+    }
+
+  private:
+    // Whether `far` lies at least as far from `code` as `near` does, on the same side, for each of the four weights.
+    static bool behind(int code, int near, int far) {
+        for (int i = 0; i < 12; i += 3) {
+            const int from = code >> i & 7, a = (near >> i & 7) - from, b = (far >> i & 7) - from;
+            if (b < 0 ? a > 0 || a < b : a < 0 || a > b) return false;
+        }
+        return true;
+    }
+    void append(int code, int &count) {
+        const Levels levels = spread(code);
+        std::memcpy(points[count++], &levels, sizeof levels);
+    }
 };
 
 // 2 * level + 1 of weight i.
@@ -83,14 +110,26 @@ struct Choice {
     float scale;
 };
 
+// How far from the middle of a cell (half a level wide on each side) a weight may lie for the shorter lists to serve. The
+// roundings on the way to a term displace it by less than 1e-5; where scales may be subnormal, nothing is sure.
+QM_INLINE float inside_cell(float largest) { return largest > 1e-30f ? 0.4999f : -1.f; }
+
+// The levels that positions (of level 0 at 0, level 1 at 1) round to; adds to `outside` the lanes not inside their cell.
+QM_INLINE I round_levels(V position, float inside, I &outside) {
+    const V middle = (position + ROUNDER) - ROUNDER;
+    outside |= ~(absolute(position - middle) < inside);
+    return lesser(greater(nearest_int(position), I{}), splat_int(7));
+}
+
 // N candidate scales around largest / 15, in steps of 0.2 / 15 of its inverse.
 template <int N>
 struct Candidates {
     static constexpr int VECTORS = (N + W - 1) / W, LANES = VECTORS * W;
 
     V inverse[VECTORS], scaled[8][VECTORS];  // scaled: scale * (2 * level + 1)
+    float inside;                            // see inside_cell
 
-    explicit Candidates(float largest) {
+    explicit Candidates(float largest) : inside(inside_cell(largest)) {
         for (int v = 0; v < VECTORS; ++v) {
             // Surplus lanes repeat the last candidate, and so never begin a run of their own.
             I step;
@@ -138,18 +177,20 @@ struct Quads {
     alignas(64) Levels points[COUNT * LANES + W];               // what the weights become, and a vector of no use
     Levels before;                                              // so that a lane below can be compared with the one before it
     Levels rounded[COUNT * LANES];                              // what they round to
+    int whole[COUNT * Candidates<N>::VECTORS];                  // 4096 where a vector needs the whole lists
 };
 
 template <int N, int COUNT>
 QM_INLINE void round_to_levels(const Candidates<N> &candidates, const float *x, Quads<N, COUNT> &quads) {
     for (int k = 0; k < COUNT; ++k) {
         for (int v = 0; v < candidates.VECTORS; ++v) {
-            I levels = {};
+            I levels = {}, outside = {};
             QM_UNROLL
             for (int i = 0; i < 4; ++i) {
-                const I level = nearest_int(0.5f * (candidates.inverse[v] * x[4 * k + i] - 1.f));
-                levels |= lesser(greater(level, I{}), splat_int(7)) << (8 * i + 4);
+                const V position = 0.5f * (candidates.inverse[v] * x[4 * k + i] - 1.f);
+                levels |= round_levels(position, candidates.inside, outside) << (8 * i + 4);
             }
+            quads.whole[k * candidates.VECTORS + v] = any(outside) ? 4096 : 0;
             std::memcpy(quads.points + k * quads.LANES + W * v, &levels, sizeof levels);
             std::memcpy(quads.rounded + k * quads.LANES + W * v, &levels, sizeof levels);
         }
@@ -185,26 +226,28 @@ struct Run {
     int begin, end;
 };
 
-// Lists the runs without a branch that depends on where they end: each lane is written, and only what begins a run is kept.
+// Returns how many runs there are, and how many chunks their lists have together.
 template <int N, int COUNT>
 QM_INLINE int find_runs(const Lists &lists, const Quads<N, COUNT> &quads, Run *runs, int &chunks) {
-    unsigned firsts[COUNT * quads.LANES + 1];
-    int starts = 0;
-    for (unsigned first = 0; first < COUNT * quads.LANES; first += W) {
-        const unsigned begins = 1 | lane_bits(lanes_at(quads.rounded + first) != lanes_at(quads.rounded + first - 1));
-        QM_UNROLL
-        for (unsigned i = 0; i < W; ++i) {
-            firsts[starts] = first + i;
-            starts += int(begins >> i & 1);
-        }
-    }
+    constexpr unsigned STEP = 2 * quads.LANES;  // two quads' beginnings of runs fit a word
     int count = 0;
     chunks = 0;
-    for (int r = 0; r < starts; ++r) {
-        const int code = Lists::code(quads.rounded[firsts[r]]);
-        runs[count] = {firsts[r], lists.begin[code], lists.begin[code + 1]};
-        chunks += (runs[count].end - runs[count].begin) / CHUNK;
-        count += runs[count].end != runs[count].begin;
+    for (unsigned first = 0; first < COUNT * quads.LANES; first += STEP) {
+        std::uint64_t begins = 0;
+        QM_UNROLL
+        for (unsigned i = 0; i < STEP; i += W) {
+            const Levels *lane = quads.rounded + first + i;
+            begins |= std::uint64_t(1 | lane_bits(lanes_at(lane) != lanes_at(lane - 1))) << i;
+        }
+        for (; begins; begins &= begins - 1) {
+            const unsigned lane = first + unsigned(__builtin_ctzll(begins));
+            const int list = Lists::code(quads.rounded[lane]) + quads.whole[lane / W];
+            // A run without points is written, but not kept: a branch would often be predicted wrongly.
+            runs[count] = {lane, lists.begin[list], lists.begin[list + 1]};
+            __builtin_prefetch(lists.points[runs[count].begin]);
+            chunks += (runs[count].end - runs[count].begin) / CHUNK;
+            count += runs[count].end != runs[count].begin;
+        }
     }
     return count;
 }
@@ -290,13 +333,15 @@ QM_OUTLINE bool search(const Lists &lists, const Group &group, Choice &choice) {
 // Finds points anew for the quads in the set `which`, at the scale chosen, and then the scale anew for all of them.
 QM_OUTLINE void refine(const Lists &lists, const Group &group, unsigned which, Choice &choice) {
     const float inverse = 1 / choice.scale;
-    alignas(64) std::int32_t levels[GROUP];
+    alignas(64) std::int32_t levels[GROUP], outsides[GROUP];
     alignas(64) float terms[8][GROUP];
     for (int j = 0; j < GROUP; j += W) {
         V x, root;
         std::memcpy(&x, group.x + j, sizeof x);
         std::memcpy(&root, group.root + j, sizeof root);
-        const I rounded = lesser(greater(nearest_int(0.5f * (inverse * x - 1.f)), I{}), splat_int(7));
+        I outside = {};
+        const I rounded = round_levels(0.5f * (inverse * x - 1.f), inside_cell(choice.scale), outside);
+        std::memcpy(outsides + j, &outside, sizeof outside);
         std::memcpy(levels + j, &rounded, sizeof rounded);
         QM_UNROLL
         for (int level = 0; level < 8; ++level) {
@@ -310,10 +355,12 @@ QM_OUTLINE void refine(const Lists &lists, const Group &group, unsigned which, C
         const std::int32_t *l = levels + 4 * k;
         const int code = l[0] | l[1] << 3 | l[2] << 6 | l[3] << 9;
         choice.points[k] = Lists::spread(code);
-        if (lists.begin[code] == lists.begin[code + 1]) continue;
+        const std::int32_t *o = outsides + 4 * k;
+        const int list = code + (o[0] | o[1] | o[2] | o[3] ? 4096 : 0);
+        if (lists.begin[list] == lists.begin[list + 1]) continue;
         // Errors are not negative, so their bits are ordered as they are; the place below them lets the first of equals win.
-        std::uint64_t best = std::uint64_t(0x7f7fffff) << 32 | lists.begin[code];
-        for (unsigned at = lists.begin[code]; at < lists.begin[code + 1]; ++at) {
+        std::uint64_t best = std::uint64_t(0x7f7fffff) << 32 | lists.begin[list];
+        for (unsigned at = lists.begin[list]; at < lists.begin[list + 1]; ++at) {
             const std::uint8_t *p = lists.points[at];
             const float error = terms[p[0] / 16][4 * k] + terms[p[1] / 16][4 * k + 1] + terms[p[2] / 16][4 * k + 2] +
                                 terms[p[3] / 16][4 * k + 3];
