@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,11 @@ def main() -> int:
     parser.add_argument("--ftypes", default=",".join([NATIVE, *LARGE]))
     parser.add_argument("--threads", default="1,2")
     arguments = parser.parse_args(own)
+    for path in [*arguments.models, arguments.imatrix, arguments.llama_quantize]:
+        if path and not path.is_file():
+            parser.error(f"{path} is not a file")
     names = list(FTYPES) if arguments.ftypes == "all" else arguments.ftypes.split(",")
-    different = 0
+    verdicts: Counter[str] = Counter()
     for model in arguments.models:
         for name in names:
             with tempfile.TemporaryDirectory(dir=model.parent) as folder:
@@ -110,15 +114,15 @@ def main() -> int:
                     except QuantmillError as failure:
                         error, found = str(failure), {}
                     seconds = time.process_time() - started
-                    same = found == expected
-                    different += not same
-                    results.append(f"{threads} threads: {'equal' if same else 'DIFFERENT'} {seconds:6.2f} s {error}")
+                    verdict = "DIFFERENT" if found != expected else "equal" if expected else "both fail"
+                    verdicts[verdict] += 1
+                    results.append(f"{threads} threads: {verdict} {seconds:6.2f} s {error}")
                     for path in ours.iterdir():
                         path.unlink()
                 digest = next(iter(sorted(expected.values())), "fails")[:12]
                 print(f"{model.name:28} {name:8} {digest:12} peer {spent:6.2f} s  {'; '.join(results)}", flush=True)
-    print("all equal" if not different else f"{different} DIFFERENT")
-    return 1 if different else 0
+    print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
+    return 1 if verdicts["DIFFERENT"] else 0
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def quantize_file(
     include_weights: Sequence[str] = (),
     exclude_weights: Sequence[str] = (),
     override_kv: Sequence[tuple[str, Value]] = (),
+    sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
 ) -> Report:
     """Write to `dst` what llama-quantize writes for the base `src` and the same options, byte for byte.
@@ -82,7 +83,7 @@ def quantize_file(
     `imatrix_name` is what the file says its imatrix was called (llama-quantize stores the path that it is given);
     without it, `imatrix` as given. With `keep_split`, `dst` names the shards: `<dst>-00001-of-0000N.gguf` and so on, an
     ending `.gguf` left out. Shards of a split base are found beside the first. `progress` gets bytes of the base done
-    and in total. The files appear whole or not at all.
+    and in total. `sharing` lends tensors that are quantized already. The files appear whole or not at all.
 
     One deviation: a base whose general.alignment is not 32 stays aligned so, where llama-quantize writes a file that
     nothing can read. Raises UsageError for a call that makes no sense, before anything is written, and QuantmillError.
@@ -109,7 +110,7 @@ def quantize_file(
             tensors = source.tensors()
             files = [plan_file(kvs, tensors, ftype, imatrix=facts, overrides=overrides, override_kv=override_kv)]
         paths = _paths(Path(dst), len(files)) if keep_split else [Path(dst)]
-        run = _Run(source, found, guide, generation, threads, progress)
+        run = _Run(source, found, guide, generation, threads, sharing or Sharing({}), progress)
         for planned in files:
             run.check(planned, allow_requantize)
         reports = [report for path, planned in zip(paths, files, strict=True) for report in run.write(path, planned)]
@@ -156,10 +157,11 @@ class _Run:
         guide: Imatrix | None,
         generation: int,
         threads: int,
+        sharing: Sharing,
         progress: "Callable[[int, int], None]",
     ) -> None:
         self.source, self.ftype, self.guide = source, ftype, guide
-        self.generation, self.threads, self.progress = generation, threads, progress
+        self.generation, self.threads, self.sharing, self.progress = generation, threads, sharing, progress
         self.done, self.total = 0, sum(source.info(name).nbytes for name, _, _ in source.tensors())
 
     def check(self, planned: PlannedFile, allow_requantize: bool) -> None:
@@ -192,14 +194,23 @@ class _Run:
         with gguf.Writer(path, planned.kvs, planned.tensors) as writer:
             for name, shape, type_ in planned.tensors:
                 info = self.source.info(name)
-                importance = None
+                size = info.n_elements // type_.block * type_.size
+                importance, key, digest, shared = None, None, None, False
                 if type_ == info.type:
                     self._copy(writer, name)
                 else:
                     importance = self._importance(name)
-                    self._quantize(writer, name, type_, importance)
-                size = info.n_elements // type_.block * type_.size
-                reports.append(TensorReport(name, shape, info.type, type_, info.nbytes, size, importance is not None))
+                    key = self.sharing.key(name, info.type, type_, importance, self.generation)
+                    digest = self.sharing.lend(key, size, writer) if key else None
+                    shared = digest is not None
+                    if shared:
+                        self._advance(info.nbytes)
+                    else:
+                        digest = self._quantize(writer, name, type_, importance, hashed=key is not None)
+                guided = importance is not None
+                reports.append(
+                    TensorReport(name, shape, info.type, type_, info.nbytes, size, guided, key, digest, shared)
+                )
         yield from reports
 
     def _importance(self, name: str) -> "NDArray[np.float32] | None":
@@ -224,7 +235,10 @@ class _Run:
             writer.append(piece.data)
             self._advance(piece.size)
 
-    def _quantize(self, writer: gguf.Writer, name: str, type_: Type, importance: "NDArray[np.float32] | None") -> None:
+    def _quantize(
+        self, writer: gguf.Writer, name: str, type_: Type, importance: "NDArray[np.float32] | None", hashed: bool
+    ) -> str | None:
+        """Compute a tensor; sha256 of its bytes where `hashed`."""
         info, data = self.source.info(name), self.source.data(name)
         columns = info.columns
         rows = (*info.shape, 1)[1]
@@ -253,9 +267,13 @@ class _Run:
                 )
             return out
 
+        digest = hashlib.sha256() if hashed else None
         for job, out in zip(jobs, ordered(work, jobs, self.threads), strict=True):
             writer.append(out.data)
+            if digest:
+                digest.update(out.data)
             self._advance((job.last - job.first) * row_in)
+        return digest.hexdigest() if digest else None
 
     def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
         bad = first_not_finite(type_, piece)

@@ -18,6 +18,12 @@ class TensorReport:
     source_bytes: int
     bytes: int
     importance: bool
+    key: str | None = None
+    """The key that the tensor is shared by, None where it is not (see sharing.py)."""
+    sha256: str | None = None
+    """sha256 of the tensor's bytes, where it has a key."""
+    shared: bool = False
+    """Whether the bytes were taken from someone who had them."""
 
 
 @dataclass(frozen=True)

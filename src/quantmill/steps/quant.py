@@ -6,6 +6,7 @@ from typing import Any
 
 from quantmill.artifact import Artifact, Context
 from quantmill.compat import check_options, generation_of
+from quantmill.errors import UsageError, nearest
 from quantmill.quant.driver import quantize_file
 
 # Params that quantize_file takes by the same names.
@@ -20,16 +21,20 @@ OPTIONS = (
     "exclude_weights",
     "override_kv",
 )
+PARAMS = ("ftype", "llama_cpp", "generation", "imatrix_name", *OPTIONS)
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
     """Write `model.gguf` to `out`: `inputs["model.gguf"]` as `params["ftype"]`.
 
-    `inputs["imatrix.dat"]` is optional; `params["imatrix_name"]` is what the file says it was called, for the path of an
-    input is this machine's own business. The arithmetic is `params["generation"]`'s or that of the tag
+    `inputs["imatrix.dat"]` is optional; `params["imatrix_name"]` is what the file says it was called, for the path of
+    an input is this machine's own business. The arithmetic is `params["generation"]`'s or that of the tag
     `params["llama_cpp"]`, generation 1 without either. Pairs are lists: `tensor_types` [[regex, type], ...],
     `override_kv` [[key, value], ...].
     """
+    for name in params:
+        if name not in PARAMS:
+            raise UsageError(f"quant has no parameter {name!r}{nearest(name, PARAMS)}; it has {', '.join(PARAMS)}")
     tag = params.get("llama_cpp")
     if tag is not None:
         check_options(tag, tensor_types=bool(params.get("tensor_types")))

@@ -1,0 +1,73 @@
+"""Tensors that several files hold in the same bytes: `Q4_K_M`, `Q4_K_S` and `Q4_K_L` share most of theirs.
+
+A quantized tensor is decided by its source's bytes and type, the target type, its importance vectors and the generation.
+That is its key; whoever has bytes of the key already lends them, and they are hashed again before they are copied.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from quantmill.artifact import Span, unknown
+from quantmill.key import canonical
+from quantmill.quant.types import Type
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CHUNK = 4 << 20
+# Types that are as quickly computed as their bytes are hashed.
+CHEAP = frozenset({"F32", "F16", "BF16", "Q8_0"})
+
+
+class Sink(Protocol):
+    """What takes the bytes: a gguf.Writer."""
+
+    def append_from(self, descriptor: int, offset: int, count: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """`digests`: tensor of the base → sha256 of its bytes; `find`: key → where such bytes are, if anywhere."""
+
+    digests: Mapping[str, str]
+    find: Callable[[str], Span | None] = unknown
+
+    def key(
+        self, name: str, source: Type, type_: Type, importance: "NDArray[np.float32] | None", generation: int
+    ) -> str | None:
+        """The key of a tensor quantized so, None for one that is not worth sharing."""
+        if type_.name in CHEAP or name not in self.digests:
+            return None
+        vector = None if importance is None else hashlib.sha256(importance.tobytes()).hexdigest()
+        facts = [self.digests[name], source.name, type_.name, vector, generation]
+        return hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+    def lend(self, key: str, size: int, sink: Sink) -> str | None:
+        """Append the bytes that someone holds under `key`; their sha256, or None when nobody has them whole."""
+        span = self.find(key)
+        if span is None or span.size != size:
+            return None
+        try:
+            descriptor = os.open(span.path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            if _sha256(descriptor, span) != span.sha256:
+                return None
+            sink.append_from(descriptor, span.offset, span.size)
+        finally:
+            os.close(descriptor)
+        return span.sha256
+
+
+def _sha256(descriptor: int, span: Span) -> str:
+    digest = hashlib.sha256()
+    position, end = span.offset, span.offset + span.size
+    while position < end and (chunk := os.pread(descriptor, min(CHUNK, end - position), position)):
+        digest.update(chunk)
+        position += len(chunk)
+    return digest.hexdigest()
