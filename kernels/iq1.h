@@ -105,19 +105,32 @@ struct Points {
 // Moves codes that are on no point to the nearest neighbour, and fits the scale again where that happened.
 template <int N>
 QM_OUTLINE V place_on_grid(const Grid &grid, const V *x, const V *w, V scale, I active, Points<N> &points) {
-    I moved = {};
-    for (int k = 0; k < N / 8; ++k) {
+    constexpr int OCTETS = N / 8;
+    std::uint16_t asked[OCTETS * W + 1];
+    int questions = 0;
+    for (int k = 0; k < OCTETS; ++k) {
         for (int lane = 0; lane < W; ++lane) {
-            const int code = points.codes[k][lane];
-            if (!active[lane] || grid.map[code] >= 0) continue;
-            const float low = points.low[k][lane];
-            const Octet octet = {(const float *)(x + 8 * k) + lane,
-                                 (const float *)(w + 8 * k) + lane,
-                                 {{low, low + 1.f, low + 2.f, __builtin_inff()}}};
-            points.codes[k][lane] = nearest(grid, code, octet, scale[lane], 0.f).code;
-            moved[lane] = -1;
+            asked[questions] = std::uint16_t(k * W + lane);
+            questions += active[lane] & (grid.chunks[points.codes[k][lane]] != 0);
         }
     }
+    I moved = {};
+    nearest_of<OCTETS * W>(
+        grid, asked, questions,
+        [&](int place) -> Octet {
+            const int lane = place % W, k = place / W;
+            const float low = ((const float *)points.low)[place];
+            return {((const std::int32_t *)points.codes)[place],
+                    (const float *)(x + 8 * k) + lane,
+                    (const float *)(w + 8 * k) + lane,
+                    ((const float *)&scale)[lane],
+                    0.f,
+                    {{low, low + 1.f, low + 2.f, __builtin_inff()}}};
+        },
+        [&](int place, Nearest found) {
+            ((std::int32_t *)points.codes)[place] = found.code;
+            ((std::int32_t *)&moved)[place % W] = -1;
+        });
     V sumqx = {}, sumq2 = {};
     for (int i = 0; i < N; ++i) {
         const V q = to_float((points.codes[i / 8] >> (2 * (i % 8))) & 3) + points.low[i / 8];

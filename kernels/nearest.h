@@ -31,20 +31,23 @@ struct Nearest {
 
 constexpr float LARGEST_FLOAT = 3.402823466e+38f;
 
-// Eight weights of one lane: element i is at [W * i].
+// Eight weights of one lane (element i is at [W * i]) that rounded to `code`, which is on no point.
 struct Octet {
+    int code;
     const float *x, *w;
+    float scale, margin;
     Levels levels;
 };
 
 #if defined(__AVX512F__)
 
-QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float scale, float margin) {
+template <bool ONE_CHUNK>
+QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     // Four bits of a code are two levels, so a table of 16 serves weight i (by the lower level) or i + 1 (by the upper).
     const __m512 by_lower = _mm512_broadcast_f32x4(_mm_loadu_ps(octet.levels.values));
     const __m512 by_upper =
         _mm512_permutexvar_ps(_mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0), by_lower);
-    const __m512 s = _mm512_set1_ps(scale), lower = s * by_lower, upper = s * by_upper;
+    const __m512 s = _mm512_set1_ps(octet.scale), lower = s * by_lower, upper = s * by_upper;
     __m512 table[8];
     QM_UNROLL
     for (int i = 0; i < 8; ++i) {
@@ -53,8 +56,8 @@ QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float
     }
     table[0] = table[0] + table[1];
 
-    const int chunks = grid.chunks[code];
-    const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[code];
+    const int chunks = ONE_CHUNK ? 1 : grid.chunks[octet.code];
+    const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[octet.code];
     __m512 best = _mm512_set1_ps(LARGEST_FLOAT), second = best;
     __m512i where = _mm512_setzero_si512();
     for (int c = 0; c < chunks; ++c) {
@@ -69,7 +72,7 @@ QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float
         where = _mm512_mask_mov_epi32(where, better, _mm512_set1_epi32(c));
     }
     const float least = _mm512_reduce_min_ps(best);
-    const __m512 least_all = _mm512_set1_ps(least), limit = _mm512_set1_ps(least + margin);
+    const __m512 least_all = _mm512_set1_ps(least), limit = _mm512_set1_ps(least + octet.margin);
     const unsigned within = _mm512_cmp_ps_mask(best, limit, _CMP_LE_OQ);
     const bool clear = !(within & (within - 1)) && !_mm512_cmp_ps_mask(second, limit, _CMP_LE_OQ);
     unsigned equal = _mm512_cmp_ps_mask(best, least_all, _CMP_EQ_OQ);
@@ -84,16 +87,17 @@ QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float
 
 #elif defined(__AVX2__)
 
-QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float scale, float margin) {
-    const __m256 levels = _mm256_set1_ps(scale) * _mm256_broadcast_ps((const __m128 *)octet.levels.values);
+template <bool ONE_CHUNK>
+QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
+    const __m256 levels = _mm256_set1_ps(octet.scale) * _mm256_broadcast_ps((const __m128 *)octet.levels.values);
     __m256 table[8];
     QM_UNROLL
     for (int i = 0; i < 8; ++i) {
         const __m256 difference = levels - _mm256_set1_ps(octet.x[W * i]);
         table[i] = _mm256_set1_ps(octet.w[W * i]) * difference * difference;
     }
-    const int chunks = 2 * grid.chunks[code];
-    const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[code];
+    const int chunks = ONE_CHUNK ? 2 : 2 * grid.chunks[octet.code];
+    const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[octet.code];
     __m256 best = _mm256_set1_ps(LARGEST_FLOAT), second = best;
     __m256i where = _mm256_setzero_si256();
     for (int c = 0; c < chunks; ++c) {
@@ -110,7 +114,7 @@ QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float
     __m256 all = _mm256_min_ps(best, _mm256_permute2f128_ps(best, best, 1));
     all = _mm256_min_ps(all, _mm256_permute_ps(all, 0x4e));
     all = _mm256_min_ps(all, _mm256_permute_ps(all, 0xb1));
-    const __m256 limit = all + _mm256_set1_ps(margin);
+    const __m256 limit = all + _mm256_set1_ps(octet.margin);
     const unsigned within = _mm256_movemask_ps(_mm256_cmp_ps(best, limit, _CMP_LE_OQ));
     const bool clear = !(within & (within - 1)) && !_mm256_movemask_ps(_mm256_cmp_ps(second, limit, _CMP_LE_OQ));
     unsigned equal = _mm256_movemask_ps(_mm256_cmp_ps(best, all, _CMP_EQ_OQ));
@@ -124,16 +128,17 @@ QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float
 
 #else
 
-QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float scale, float margin) {
+template <bool ONE_CHUNK>
+QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     float table[8][4];
     for (int i = 0; i < 8; ++i) {
         for (int level = 0; level < 4; ++level) {
-            const float difference = scale * octet.levels.values[level] - octet.x[W * i];
+            const float difference = octet.scale * octet.levels.values[level] - octet.x[W * i];
             table[i][level] = octet.w[W * i] * difference * difference;
         }
     }
-    const int count = 16 * grid.chunks[code];
-    const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[code];
+    const int count = ONE_CHUNK ? 16 : 16 * grid.chunks[octet.code];
+    const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[octet.code];
     float best = LARGEST_FLOAT, second = best;
     int found = list[0];
     for (int n = 0; n < count && list[n] != 0xffff; ++n) {
@@ -149,9 +154,25 @@ QM_OUTLINE Nearest nearest(const Grid &grid, int code, const Octet &octet, float
             second = error;
         }
     }
-    return {found, second > best + margin};
+    return {found, second > best + octet.margin};
 }
 
 #endif
+
+// Asks for many at once: answer(place, nearest neighbour of ask(place)) for `count` places, in any order. They are sorted first
+// by the length of their lists: a short search takes less time than a branch that was predicted wrong.
+template <int MOST, class Ask, class Answer>
+QM_INLINE void nearest_of(const Grid &grid, const std::uint16_t *places, int count, Ask ask, Answer answer) {
+    std::uint16_t ones[MOST], others[MOST];
+    int n_ones = 0, n_others = 0;
+    for (int n = 0; n < count; ++n) {
+        const bool one = grid.chunks[ask(places[n]).code] == 1;
+        ones[n_ones] = others[n_others] = places[n];
+        n_ones += one;
+        n_others += !one;
+    }
+    for (int n = 0; n < n_ones; ++n) answer(ones[n], nearest<true>(grid, ask(ones[n])));
+    for (int n = 0; n < n_others; ++n) answer(others[n], nearest<false>(grid, ask(others[n])));
+}
 
 }  // namespace quantmill::QM_LEVEL

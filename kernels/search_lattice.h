@@ -5,7 +5,7 @@
 // after another. Between one candidate and the next few roundings change, so the same neighbours are asked again and again,
 // at another scale. The difference between two neighbours' errors is scale * (a * scale - b), so a neighbour that wins at two
 // scales wins at all between: only the ends of such a run are evaluated, and the rest only where rounding errors could
-// decide (`margin`).
+// decide (the margin).
 #pragma once
 
 #include "nearest.h"
@@ -65,45 +65,6 @@ QM_INLINE void score(const V *wx, const V *w, const I *code, V &sumqx, V &sumq2)
     }
 }
 
-// A run of candidates, in which one octet of one lane rounds to the same code.
-struct Run {
-    const Grid &grid;
-    const Octet octet;
-    const V *scales;  // of the candidates
-    int lane;
-    float margin;
-    I *codes;  // of the candidates, `stride` apart: the rounded ones, replaced by neighbours
-    int stride;
-
-    Nearest at(int step) const { return nearest(grid, codes_at(step), octet, scales[step][lane], margin); }
-    int codes_at(int step) const { return codes[stride * step][lane]; }
-};
-
-// The codes strictly between two evaluated ends.
-QM_OUTLINE void settle_between(const Run &run, int code, int first, Nearest at_first, int last, Nearest at_last) {
-    if (last - first < 2) return;
-    if (at_first.clear && at_last.clear && at_first.code == at_last.code) {
-        for (int step = first + 1; step < last; ++step) run.codes[run.stride * step][run.lane] = at_first.code;
-        return;
-    }
-    const int middle = (first + last) / 2;
-    const Nearest at_middle = nearest(run.grid, code, run.octet, run.scales[middle][run.lane], run.margin);
-    run.codes[run.stride * middle][run.lane] = at_middle.code;
-    settle_between(run, code, first, at_first, middle, at_middle);
-    settle_between(run, code, middle, at_middle, last, at_last);
-}
-
-QM_INLINE void settle_run(const Run &run, int first, int last) {
-    const int code = run.codes_at(first);
-    if (run.grid.map[code] >= 0) return;
-    const Nearest at_first = nearest(run.grid, code, run.octet, run.scales[first][run.lane], run.margin);
-    run.codes[run.stride * first][run.lane] = at_first.code;
-    if (last == first) return;
-    const Nearest at_last = nearest(run.grid, code, run.octet, run.scales[last][run.lane], run.margin);
-    run.codes[run.stride * last][run.lane] = at_last.code;
-    settle_between(run, code, first, at_first, last, at_last);
-}
-
 // By how much an error must be larger to be larger whatever the rounding, at any candidate scale.
 //
 // With |scale * value - x| <= bound and eps = 2^-24, the float sum of eight terms is off by less than 15 eps * sum(w) *
@@ -122,77 +83,148 @@ QM_INLINE V safe_margin(const V *x, const V *root, V largest_scale) {
     return select(fits, margin, splat(__builtin_inff()));
 }
 
+// All octets of all lanes at all candidate scales. A place is an index into the codes: (step * OCTETS + octet) * W + lane.
+template <int N, int COUNT>
+struct Candidates {
+    static constexpr int OCTETS = N / 8, STEP = OCTETS * W, PLACES = COUNT * STEP;
+    V scales[COUNT], margins[OCTETS];
+    I rounded[COUNT][OCTETS];
+    I codes[COUNT][OCTETS];  // the rounded ones, with neighbours in place of those that are on no point
+    bool clear[PLACES];
+};
+
+// Two places of one octet of one lane with the same rounded code all the way.
+struct Span {
+    std::uint16_t first, last;
+};
+
+template <int N, int COUNT>
+QM_INLINE void evaluate(const Grid &grid, const Lattice<N> &g, Candidates<N, COUNT> &c, const std::uint16_t *places, int count) {
+    constexpr int OCTETS = N / 8, STEP = OCTETS * W;
+    nearest_of<COUNT * STEP>(
+        grid, places, count,
+        [&](int place) -> Octet {
+            const int lane = place % W, k = place / W % OCTETS, step = place / STEP;
+            return {((const std::int32_t *)c.rounded)[place],
+                    (const float *)(g.x + 8 * k) + lane,
+                    (const float *)(g.root + 8 * k) + lane,
+                    ((const float *)c.scales)[step * W + lane],
+                    ((const float *)c.margins)[k * W + lane],
+                    ODD};
+        },
+        [&](int place, Nearest found) {
+            ((std::int32_t *)c.codes)[place] = found.code;
+            c.clear[place] = found.clear;
+        });
+}
+
+// Replaces every code that is on no point. Questions are collected before they are answered: what to ask next depends on the
+// answers, and waiting for each would take longer than it.
+template <int N, int COUNT>
+QM_OUTLINE void settle(const Grid &grid, const Lattice<N> &g, I active, Candidates<N, COUNT> &c) {
+    constexpr int OCTETS = N / 8, STEP = OCTETS * W, PLACES = COUNT * STEP;
+    std::int32_t *const codes = (std::int32_t *)c.codes;
+    std::uint16_t asked[PLACES + 1];
+    Span spans[2][PLACES / 2 + 1];
+    int questions = 0, open = 0;
+    for (int k = 0; k < OCTETS; ++k) {
+        I changes = {};
+        for (int step = 1; step < COUNT; ++step) changes |= (c.rounded[step][k] != c.rounded[step - 1][k]) & (1 << step);
+        for (int lane = 0; lane < W; ++lane) {
+            if (!active[lane]) continue;
+            unsigned starts = unsigned(changes[lane]) | 1u << COUNT;
+            for (int first = 0; first < COUNT;) {
+                const int next = __builtin_ctz(starts), from = first * STEP + k * W + lane, to = from + (next - 1 - first) * STEP;
+                const bool off = grid.chunks[codes[from]] != 0;
+                asked[questions] = std::uint16_t(from);
+                questions += off;
+                asked[questions] = std::uint16_t(to);
+                questions += off & (to > from);
+                spans[0][open] = {std::uint16_t(from), std::uint16_t(to)};
+                open += off & (to > from + STEP);
+                starts &= starts - 1;
+                first = next;
+            }
+        }
+    }
+    evaluate<N, COUNT>(grid, g, c, asked, questions);
+    for (int round = 0; open > 0; round ^= 1) {
+        int halves = 0;
+        questions = 0;
+        for (int n = 0; n < open; ++n) {
+            const int first = spans[round][n].first, last = spans[round][n].last;
+            if (c.clear[first] && c.clear[last] && codes[first] == codes[last]) {
+                for (int place = first + STEP; place < last; place += STEP) codes[place] = codes[first];
+                continue;
+            }
+            const int middle = first + (last - first) / STEP / 2 * STEP;
+            asked[questions++] = std::uint16_t(middle);
+            spans[round ^ 1][halves] = {std::uint16_t(first), std::uint16_t(middle)};
+            halves += middle > first + STEP;
+            spans[round ^ 1][halves] = {std::uint16_t(middle), std::uint16_t(last)};
+            halves += last > middle + STEP;
+        }
+        evaluate<N, COUNT>(grid, g, c, asked, questions);
+        open = halves;
+    }
+}
+
 // Candidates (5 + tenths / 10) / largest for tenths = -STEPS .. STEPS, in lanes of `active`. Sets g.scale where one is better
 // than nothing, g.code, g.on_grid and g.won.
 template <int N, int STEPS>
 QM_OUTLINE void search_lattice(const Grid &grid, Lattice<N> &g, V largest, I active) {
     constexpr int OCTETS = N / 8, COUNT = 2 * STEPS + 1;
-    V scales[COUNT];
-    I rounded[COUNT][OCTETS], codes[COUNT][OCTETS], changes[OCTETS];
-    for (int k = 0; k < OCTETS; ++k) changes[k] = splat_int(1 << COUNT);
+    Candidates<N, COUNT> c;
     for (int step = 0; step < COUNT; ++step) {
         const V inverse = (5.f + float(step - STEPS) * 0.1f) / largest;
-        scales[step] = 1.f / inverse;
-        for (int k = 0; k < OCTETS; ++k) {
-            codes[step][k] = rounded[step][k] = round_octet(g.x + 8 * k, inverse);
-            if (step > 0) changes[k] |= (rounded[step][k] != rounded[step - 1][k]) & (1 << step);
-        }
+        c.scales[step] = 1.f / inverse;
+        for (int k = 0; k < OCTETS; ++k) c.codes[step][k] = c.rounded[step][k] = round_octet(g.x + 8 * k, inverse);
     }
-    for (int k = 0; k < OCTETS; ++k) {
-        const V margin = safe_margin(g.x + 8 * k, g.root + 8 * k, scales[0]);
-        for (int lane = 0; lane < W; ++lane) {
-            if (!active[lane]) continue;
-            const Run run = {grid,
-                             {(const float *)(g.x + 8 * k) + lane, (const float *)(g.root + 8 * k) + lane, ODD},
-                             scales,
-                             lane,
-                             margin[lane],
-                             &codes[0][k],
-                             OCTETS};
-            unsigned starts = unsigned(changes[k][lane]);
-            for (int first = 0; first < COUNT;) {
-                const int next = __builtin_ctz(starts);
-                starts &= starts - 1;
-                settle_run(run, first, next - 1);
-                first = next;
-            }
-        }
-    }
+    for (int k = 0; k < OCTETS; ++k) c.margins[k] = safe_margin(g.x + 8 * k, g.root + 8 * k, c.scales[0]);
+    settle<N, COUNT>(grid, g, active, c);
     V wx[N], best = {};
     for (int i = 0; i < N; ++i) wx[i] = g.w[i] * g.x[i];
     g.won = I{};
     for (int k = 0; k < OCTETS; ++k) g.code[k] = I{}, g.on_grid[k] = splat_int(-1);
     for (int step = 0; step < COUNT; ++step) {
         V sumqx, sumq2;
-        score<N>(wx, g.w, codes[step], sumqx, sumq2);
+        score<N>(wx, g.w, c.codes[step], sumqx, sumq2);
         const I better = active & (sumq2 > 0.f) & (sumqx * sumqx > best * sumq2);
         g.scale = select(better, sumqx / sumq2, g.scale);
         best = select(better, g.scale * sumqx, best);
         g.won |= better;
         for (int k = 0; k < OCTETS; ++k) {
-            g.code[k] = select(better, codes[step][k], g.code[k]);
-            g.on_grid[k] = select(better, codes[step][k] == rounded[step][k], g.on_grid[k]);
+            g.code[k] = select(better, c.codes[step][k], g.code[k]);
+            g.on_grid[k] = select(better, c.codes[step][k] == c.rounded[step][k], g.on_grid[k]);
         }
     }
 }
 
-// Rounds the octets of the lanes in `todo` again, at the scale found, and fits the scale to that; returns the lanes in which
-// no neighbour could be chosen (their errors are all infinite or not numbers).
+// Rounds the octets of the lanes in `todo` again, at the scale found, and fits the scale to that.
 template <int N>
 QM_OUTLINE void refine_lattice(const Grid &grid, Lattice<N> &g, const I *todo) {
     constexpr int OCTETS = N / 8;
     const V inverse = 1.f / g.scale;
-    I any_todo = {};
+    I codes[OCTETS], any_todo = {};
+    std::uint16_t asked[OCTETS * W + 1];
+    int questions = 0;
     for (int k = 0; k < OCTETS; ++k) {
         any_todo |= todo[k];
-        I code = round_octet(g.x + 8 * k, inverse);
+        codes[k] = select(todo[k], round_octet(g.x + 8 * k, inverse), g.code[k]);
         for (int lane = 0; lane < W; ++lane) {
-            if (!todo[k][lane] || grid.map[code[lane]] >= 0) continue;
-            const Octet octet = {(const float *)(g.x + 8 * k) + lane, (const float *)(g.root + 8 * k) + lane, ODD};
-            code[lane] = nearest(grid, code[lane], octet, g.scale[lane], 0.f).code;
+            asked[questions] = std::uint16_t(k * W + lane);
+            questions += todo[k][lane] & (grid.chunks[codes[k][lane]] != 0);
         }
-        g.code[k] = select(todo[k], code, g.code[k]);
     }
+    nearest_of<OCTETS * W>(
+        grid, asked, questions,
+        [&](int place) -> Octet {
+            const int lane = place % W, k = place / W;
+            return {((const std::int32_t *)codes)[place], (const float *)(g.x + 8 * k) + lane,
+                    (const float *)(g.root + 8 * k) + lane, ((const float *)&g.scale)[lane], 0.f, ODD};
+        },
+        [&](int place, Nearest found) { ((std::int32_t *)codes)[place] = found.code; });
+    for (int k = 0; k < OCTETS; ++k) g.code[k] = codes[k];
     V wx[N], sumqx, sumq2;
     for (int i = 0; i < N; ++i) wx[i] = g.w[i] * g.x[i];
     score<N>(wx, g.w, g.code, sumqx, sumq2);
