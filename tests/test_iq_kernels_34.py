@@ -1,0 +1,233 @@
+"""IQ4_NL, IQ4_XS, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, MXFP4: the golden bytes, ggml on other rows, and what is refused."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ggml_oracle
+from quantmill import _kernels
+from quantmill.quant.types import TYPES
+
+GOLDEN = Path(__file__).parent / "golden"
+EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
+OLDER, NEWER = "b4867-b5490", "ggml-0.20.2"
+ENTRIES = {"IQ4_NL": 55, "IQ4_XS": 55, "IQ3_XXS": 44, "IQ3_S": 55, "TQ1_0": 55, "TQ2_0": 55}
+GRIDS = ["IQ3_XXS", "IQ3_S"]
+WRITTEN = [*ENTRIES, "MXFP4"]
+UNWEIGHTED = ["TQ1_0", "TQ2_0", "MXFP4"]
+LEVELS = _kernels.isa_levels()
+LANES = {"x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16, "aarch64": 4}
+
+
+@pytest.fixture(autouse=True)
+def fastest_level_afterwards() -> Iterator[None]:
+    level = _kernels.isa()
+    yield
+    _kernels.set_isa(level)
+
+
+def quantize(type_: str, src: np.ndarray, importance: np.ndarray | None, generation: int = 2) -> np.ndarray:
+    """Quantizes into the middle of a larger array and checks that not one byte around it is touched."""
+    size, guard = len(src) * TYPES[type_].row_bytes(src.shape[1]), 64
+    out = np.full(size + 2 * guard, 0xA5, np.uint8)
+    _kernels.quantize(type_, src, out[guard : guard + size], importance, generation)
+    assert (out[:guard] == 0xA5).all()
+    assert (out[guard + size :] == 0xA5).all()
+    return out[guard : guard + size]
+
+
+def assert_as_ggml(type_: str, src: np.ndarray, importance: np.ndarray | None) -> None:
+    expected = ggml_oracle.quantize(type_, src, importance)
+    for level in LEVELS:
+        _kernels.set_isa(level)
+        np.testing.assert_array_equal(quantize(type_, src, importance), expected, err_msg=f"{type_} at {level}")
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("type_", ENTRIES)
+def test_bytes_are_golden(type_: str, level: str, generation: int) -> None:
+    _kernels.set_isa(level)
+    keys = {k: v for k, v in EXPECTED[OLDER if generation == 1 else NEWER].items() if k.split("/")[0] == type_}
+    wrong = []
+    with np.load(GOLDEN / "inputs.npz") as inputs:
+        for key, digest in keys.items():
+            _, case, imatrix = key.split("/")
+            importance = None if imatrix == "none" else inputs[f"imatrix/{imatrix}"]
+            if hashlib.sha256(quantize(type_, inputs[f"x/{case}"], importance, generation)).hexdigest() != digest:
+                wrong.append(key)
+    assert wrong == []
+    assert len(keys) == ENTRIES[type_]
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_block_counts_around_the_lanes(type_: str) -> None:
+    random = np.random.default_rng(7)
+    block = TYPES[type_].block
+    for lanes in {LANES[level] for level in LEVELS}:
+        for count in (1, lanes - 1, lanes, lanes + 1):
+            for rows, per_row in {(1, count), (count, 1)}:
+                src = (random.standard_normal((rows, per_row * block)) * 0.02).astype(np.float32)
+                assert_as_ggml(type_, src, random.gamma(1, 1, per_row * block).astype(np.float32))
+                assert_as_ggml(type_, src, None)
+
+
+def rows_of(kind: str, random: np.random.Generator, rows: int, cols: int) -> np.ndarray:
+    """Rows of the sorts that reach every branch of the searches."""
+    src = random.standard_normal((rows, cols)) * 0.02
+    match kind:
+        case "heavy":
+            src = src * np.exp(random.standard_normal(src.shape) * 3)
+        case "ties":
+            src = np.round(src * 100) / 64
+        case "cells' borders":
+            # The largest is 15 or 16 steps: some candidate puts other weights where two levels are equally near.
+            src = np.round(src * 200)
+            src[:, ::32] = random.integers(15, 17)
+        case "constant":
+            src = np.repeat(src[:, ::32], 32, axis=1)
+        case "sparse":
+            src[random.random(src.shape) < 0.9] = 0
+        case "near zero":
+            src = src * np.repeat(10.0 ** random.integers(-44, -4, (rows, cols // 16)), 16, axis=1)
+        case "one sign":
+            src = np.abs(src) + random.integers(0, 3) * 0.01
+    return src.astype(np.float32)
+
+
+def weights_of(kind: str, random: np.random.Generator, cols: int) -> np.ndarray | None:
+    weights = random.gamma(0.5, 1, cols)
+    match kind:
+        case "none":
+            return None
+        case "equal":
+            weights[:] = 1
+        case "zero groups":
+            weights[np.repeat(random.random(cols // 16) < 0.4, 16)] = 0
+        case "mostly zero":
+            weights[random.random(cols) < 0.9] = 0
+        case "all zero":
+            weights[:] = 0
+        case "minute":
+            weights *= 10.0 ** random.integers(-44, -5)
+        case "large":
+            weights *= 1e6
+    return weights.astype(np.float32)
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+@settings(max_examples=800, deadline=None, derandomize=True, database=None)
+@given(
+    kind=st.sampled_from(
+        ["plain", "heavy", "ties", "cells' borders", "constant", "sparse", "near zero", "one sign"],
+    ),
+    weights=st.sampled_from(
+        ["plain", "none", "equal", "zero groups", "mostly zero", "all zero", "minute", "large"],
+    ),
+    rows=st.integers(1, 9),
+    blocks=st.integers(1, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_rows(type_: str, kind: str, weights: str, rows: int, blocks: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    assert_as_ggml(type_, rows_of(kind, random, rows, 256 * blocks), weights_of(weights, random, 256 * blocks))
+
+
+# ggml itself stops where the errors of all of a grid's neighbours overflow.
+moderate = st.floats(-(2.0**30), 2.0**30, width=32)
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(
+    data=st.data(),
+    weights=st.none() | st.lists(st.floats(0, 2.0**20, width=32), min_size=1, max_size=20),
+    rows=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_values(type_: str, data: st.DataObject, weights: list[float] | None, rows: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = data.draw(st.lists(moderate if type_ in GRIDS else finite, min_size=1, max_size=40))
+    src = random.choice(np.array(values, np.float32), (rows, 512))
+    importance = None if weights is None else random.choice(np.array(weights, np.float32), 512)
+    assert_as_ggml(type_, src, importance)
+
+
+@pytest.mark.parametrize("type_", UNWEIGHTED)
+def test_importance_changes_nothing(type_: str) -> None:
+    random = np.random.default_rng(3)
+    src = random.standard_normal((3, 512)).astype(np.float32)
+    weighted = quantize(type_, src, random.gamma(1, 1, 512).astype(np.float32))
+    assert weighted.tobytes() == quantize(type_, src, None).tobytes()
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_rows_may_be_quantized_in_any_portions(type_: str) -> None:
+    random = np.random.default_rng(19)
+    src, importance = random.standard_normal((37, 512)).astype(np.float32), random.gamma(1, 1, 512).astype(np.float32)
+    importance[:96] = 0
+    for generation in (1, 2):
+        whole = quantize(type_, src, importance, generation)
+        parts = [quantize(type_, src[a:b], importance, generation) for a, b in ((0, 1), (1, 18), (18, 37))]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+def test_mxfp4_exponents_beside_every_power_of_two() -> None:
+    """The exponent is that of a rounded logarithm, which reaches a power of two a little before the weight does."""
+    largest = [float(np.ldexp(1 - m * 2.0**-24, k)) for k in range(-147, 129) for m in range(1, 97)]
+    src = np.zeros((1, 32 * len(largest)), np.float32)
+    src[0, ::32] = largest
+    src[0, 1::32] = -src[0, ::32] / 3
+    assert_as_ggml("MXFP4", src, None)
+
+
+@pytest.mark.parametrize("type_", ["IQ4_NL", "IQ4_XS"])
+def test_iq4_between_its_values(type_: str) -> None:
+    """Weights at, just below and just above the middle of two values, where all candidates but one round elsewhere."""
+    values = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
+    middles = (values[1:] + values[:-1]) / 2
+    src = np.zeros((48, 256), np.float32)
+    for row in range(48):
+        steps = np.resize(np.repeat(middles, 2), 256).astype(np.float32)
+        for _ in range(row % 3):
+            steps = np.nextafter(steps, np.float32(math.inf if row % 2 else -math.inf))
+        src[row] = np.roll(steps, row) * np.float32(2.0 ** (row % 5 - 2))
+        src[row, ::32] = (-127 - row % 8) * np.float32(2.0 ** (row % 5 - 2))
+    assert_as_ggml(type_, src, None)
+    assert_as_ggml(type_, src, np.ones(256, np.float32))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_dequantize_any_bytes(type_: str, level: str) -> None:
+    """Also what no quantizer writes: NaN and infinite scales, bytes that are no five trits."""
+    _kernels.set_isa(level)
+    kind = TYPES[type_]
+    src = np.random.default_rng(13).integers(0, 256, 2048 * kind.size, np.uint8)
+    out = np.zeros((2048, kind.block), np.float32)
+    _kernels.dequantize(type_, src, out)
+    expected = ggml_oracle.dequantize(type_, src, 2048, kind.block)
+    np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_refused_with_one_sentence(type_: str) -> None:
+    kind = TYPES[type_]
+    cols = kind.block + 16
+    src, out = np.zeros((1, cols), np.float32), np.zeros(kind.size, np.uint8)
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
+        _kernels.quantize(type_, src, out)
+    assert str(raised.value) == f"rows of {cols} weights are not made of whole {type_} blocks of {kind.block}"
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        _kernels.quantize(type_, src[:, : kind.block].copy(), out[1:])
+    assert str(raised.value) == (
+        f"dst must have {kind.size} bytes for 1 rows of {kind.block} weights as {type_}, not {kind.size - 1}"
+    )
