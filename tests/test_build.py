@@ -12,7 +12,7 @@ import pytest
 from conftest import Project
 
 ALL_TASKS = sorted(
-    ["download:small", "convert:small", "preflight:small", "card:small", "release:small"]
+    ["download:small", "convert:small", "preflight:small", "index:small", "card:small", "release:small"]
     + [f"{step}:small/{ftype}" for step in ("split", "verify") for ftype in ("BF16", "Q8_0", "Q4_K_M", "Q2_K")]
     + [f"quant:small/{ftype}" for ftype in ("Q8_0", "Q4_K_M", "Q2_K")]
 )
@@ -122,6 +122,7 @@ def test_doit_commands_do_what_a_doit_user_expects(project: Project) -> None:
     assert project.ran("doit", "quant:small/Q8_0") == [
         "convert:small",
         "download:small",
+        "index:small",
         "preflight:small",
         "quant:small/Q8_0",
     ]
@@ -192,6 +193,7 @@ def test_only_builds_one_file(project: Project) -> None:
     assert ran == [
         "convert:small",
         "download:small",
+        "index:small",
         "preflight:small",
         "quant:small/Q4_K_M",
         "split:small/Q4_K_M",

@@ -27,7 +27,7 @@ ALLOWED = {
     "gguf": {"quant"},
     "safetensors": {"gguf"},
     "imatrix": {"gguf"},
-    "quant": {"gguf", "imatrix", "_kernels", "compat"},
+    "quant": {"gguf", "imatrix", "key", "_kernels", "compat"},
     "model": {"gguf", "quant", "safetensors", "_kernels"},
     "steps": {"gguf", "hub", "imatrix", "model", "quant", "safetensors", "compat", "_kernels"},
 }

@@ -118,7 +118,7 @@ def test_a_plan_needs_no_weights(project: Project) -> None:
 def test_a_plan_for_a_person(project: Project) -> None:
     text = project.run("quantmill", "plan", "small", COLUMNS="120").stdout
     assert re.search(r"small-Q4_K_M\.gguf +Q4_K_M +2\.40 MB +5\.08", text)
-    assert "download:small\npreflight:small\n2 to run, 14 after these\n" in text
+    assert "download:small\npreflight:small\n2 to run, 15 after these\n" in text
 
 
 def test_a_gguf_base(project: Project) -> None:
@@ -130,6 +130,7 @@ def test_a_gguf_base(project: Project) -> None:
     assert project.ran("doit") == [
         "card:small",
         "download:small",
+        "index:small",
         "preflight:small",
         "quant:small/Q4_0",
         "release:small",

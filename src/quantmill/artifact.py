@@ -14,6 +14,21 @@ class Artifact:
     size: int
 
 
+@dataclass(frozen=True)
+class Span:
+    """Bytes within a file: `size` of them from `offset`, with the sha256 that they had when they were written."""
+
+    path: Path
+    offset: int
+    size: int
+    sha256: str
+
+
+def unknown(key: str) -> Span | None:
+    """The `find` of a context that knows no bytes."""
+    return None
+
+
 def silent(done: int, total: int) -> None:
     """The progress callback that reports to nobody."""
 
@@ -22,8 +37,10 @@ def silent(done: int, total: int) -> None:
 class Context:
     """How a step is to work. Nothing here may change a byte of its outputs, so nothing here reaches the step key.
 
-    `progress(done, total)` is called with bytes, from any thread.
+    `progress(done, total)` is called with bytes, from any thread. `find(key)` tells where bytes of a key are that a
+    step listed before (see steps/quant.py).
     """
 
     threads: int = 1
     progress: Callable[[int, int], None] = silent
+    find: Callable[[str], Span | None] = unknown

@@ -104,9 +104,13 @@ class Workspace:
                     context = Context(
                         self.threads,
                         lambda done, total: self.report(node.name, "progress", {"done": done, "total": total}),
+                        self.store.find_span,
                     )
                     references = step.run({**node.files, **inputs}, {**node.params, **node.where}, slot.folder, context)
                     outputs = slot.commit(references or {})
+                    if node.step == "quant":
+                        spans = json.loads(outputs["tensors.json"].path.read_bytes())
+                        self.store.add_spans(outputs["model.gguf"], spans)
         if node.step == "release":
             self._lay_out(node, inputs, outputs)
         elif node.step == "preflight":

@@ -90,8 +90,10 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         yield Node(task("imatrix", recipe), "download", params, files={"imatrix.dat": file})
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
     preflight = _preflight(recipe, lock, imatrix)
+    index = Node(task("index", recipe), "index", {}, (base,))
     if recipe.ftypes:
         yield preflight
+        yield index
     for label in labels(recipe):
         source = base
         if label != recipe.base.type:
@@ -100,7 +102,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
                 source.node,
                 "quant",
                 quant_params(recipe, label),
-                (base, *imatrix),
+                (base, Edge(index.name, "tensors.json", "tensors.json"), *imatrix),
                 recipe.generation,
                 where={"generation": recipe.generation},  # keyed by the field of its own
                 after=(preflight.name,),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from quantmill.artifact import Artifact
+from quantmill.artifact import Artifact, Span
 from quantmill.errors import QuantmillError
 from quantmill.key import StepKey
 
@@ -77,15 +77,17 @@ def sha256_file(path: Path, advance: Callable[[int], None] | None = None) -> str
     return digest.hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Give `path` the content `data`, or leave it as it was: written beside, synced, renamed."""
+def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
+    """Give `path` the content `data`, or leave it as it was: written beside, synced, renamed. Without `sync` a power
+    cut may leave it empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -192,6 +194,23 @@ class Store:
         with _no_space(self.root):
             write_atomic(memo, json.dumps({"sha256": digest, "stat": seen}).encode())
         return digest
+
+    def find_span(self, key: str) -> Span | None:
+        """Where bytes of a key are that a step listed, None when nobody listed them or the object is gone. Whoever uses
+        them hashes them first: this index is only a hint, written without syncing."""
+        try:
+            entry = json.loads((self.root / "span" / key[:2] / key).read_bytes())
+            return Span(self.object_path(entry["object"]), entry["offset"], entry["size"], entry["sha256"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def add_spans(self, artifact: Artifact, spans: Mapping[str, Mapping[str, Any]]) -> None:
+        """Remember parts of an object by key: `spans` maps keys to offset, size and sha256."""
+        for key, span in spans.items():
+            known = self.find_span(key)
+            if known is None or not known.path.exists():
+                entry = json.dumps({"object": artifact.sha256, **span})
+                write_atomic(self.root / "span" / key[:2] / key, entry.encode(), sync=False)
 
     def adopt(self, path: Path, remove: bool = True) -> Artifact:
         """Move (or copy) a finished file into the store; returns the object."""

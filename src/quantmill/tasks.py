@@ -27,6 +27,7 @@ DOCS = {
     "download": "bring the files in that the lock names",
     "convert": "make the base GGUF file of a model in Hugging Face layout",
     "preflight": "say what the imatrix and the model's shape let foresee",
+    "index": "hash the base's tensors, by which files share what they quantize alike",
     "quant": "quantize the base",
     "split": "cut a file that is too large into shards",
     "verify": "check a file's structure, types, scales and digest",

@@ -5,6 +5,7 @@ work on the next ones. So memory is bounded by a few chunks whatever the size of
 depend neither on the number of threads nor on the size of a chunk.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_imp
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
 from quantmill.quant.pool import ordered
 from quantmill.quant.report import Report, TensorReport
+from quantmill.quant.sharing import Sharing
 from quantmill.quant.source import Source
 from quantmill.quant.types import Type
 

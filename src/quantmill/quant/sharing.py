@@ -1,7 +1,8 @@
 """Tensors that several files hold in the same bytes: `Q4_K_M`, `Q4_K_S` and `Q4_K_L` share most of theirs.
 
-A quantized tensor is decided by its source's bytes and type, the target type, its importance vectors and the generation.
-That is its key; whoever has bytes of the key already lends them, and they are hashed again before they are copied.
+A quantized tensor is decided by its source's bytes and type, the target type, its importance vectors and the
+generation. That is its key; whoever has bytes of the key already lends them, and they are hashed again before they are
+copied.
 """
 
 import hashlib

@@ -1,13 +1,16 @@
 """quant: one ftype of the matrix, from the base GGUF and, where there is one, its imatrix."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.compat import check_options, generation_of
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.driver import quantize_file
+from quantmill.quant.sharing import Sharing
 
 # Params that quantize_file takes by the same names.
 OPTIONS = (
@@ -31,6 +34,9 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     an input is this machine's own business. The arithmetic is `params["generation"]`'s or that of the tag
     `params["llama_cpp"]`, generation 1 without either. Pairs are lists: `tensor_types` [[regex, type], ...],
     `override_kv` [[key, value], ...].
+
+    With `inputs["tensors.json"]`, the base's tensors' digests, tensors that `context.find` knows are copied, and
+    `tensors.json` lists those of the new file that others may copy: key → offset in the file, size, sha256.
     """
     for name in params:
         if name not in PARAMS:
@@ -43,7 +49,9 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         if name in options:
             options[name] = [tuple(pair) for pair in options[name]]
     imatrix = inputs.get("imatrix.dat")
-    quantize_file(
+    digests = inputs.get("tensors.json")
+    sharing = Sharing(json.loads(digests.path.read_bytes()), context.find) if digests else None
+    report = quantize_file(
         inputs["model.gguf"].path,
         out / "model.gguf",
         params["ftype"],
@@ -51,6 +59,20 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         imatrix_name=params.get("imatrix_name") or "imatrix.dat",
         generation=params.get("generation") or (generation_of(tag) if tag else 1),
         threads=context.threads,
+        sharing=sharing,
         progress=context.progress,
         **options,
     )
+    if sharing:
+        with gguf.read(out / "model.gguf") as file:
+            spans = {
+                tensor.key: {
+                    "offset": file.data_offset + file.tensors[tensor.name].offset,
+                    "size": tensor.bytes,
+                    "sha256": tensor.sha256,
+                }
+                for tensor in report.tensors
+                if tensor.key
+            }
+        text = json.dumps(spans, indent=0, sort_keys=True)
+        (out / "tensors.json").write_text(text + "\n", encoding="utf-8")
