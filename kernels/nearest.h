@@ -74,15 +74,16 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     const float least = _mm512_reduce_min_ps(best);
     const __m512 least_all = _mm512_set1_ps(least), limit = _mm512_set1_ps(least + octet.margin);
     const unsigned within = _mm512_cmp_ps_mask(best, limit, _CMP_LE_OQ);
-    const bool clear = !(within & (within - 1)) && !_mm512_cmp_ps_mask(second, limit, _CMP_LE_OQ);
+    unsigned beside = within & (within - 1);
+    if (!ONE_CHUNK) beside |= _mm512_cmp_ps_mask(second, limit, _CMP_LE_OQ);
     unsigned equal = _mm512_cmp_ps_mask(best, least_all, _CMP_EQ_OQ);
     int chunk = 0;
-    if (chunks > 1) {
+    if (!ONE_CHUNK) {
         // Of equally good ones the first of the list counts.
         chunk = _mm512_mask_reduce_min_epi32(__mmask16(equal), where);
         equal &= _mm512_cmpeq_epi32_mask(where, _mm512_set1_epi32(chunk));
     }
-    return {list[16 * chunk + __builtin_ctz(equal)], clear};
+    return {list[16 * chunk + __builtin_ctz(equal)], beside == 0};
 }
 
 #elif defined(__AVX2__)
@@ -116,14 +117,14 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     all = _mm256_min_ps(all, _mm256_permute_ps(all, 0xb1));
     const __m256 limit = all + _mm256_set1_ps(octet.margin);
     const unsigned within = _mm256_movemask_ps(_mm256_cmp_ps(best, limit, _CMP_LE_OQ));
-    const bool clear = !(within & (within - 1)) && !_mm256_movemask_ps(_mm256_cmp_ps(second, limit, _CMP_LE_OQ));
+    const unsigned beside = (within & (within - 1)) | _mm256_movemask_ps(_mm256_cmp_ps(second, limit, _CMP_LE_OQ));
     unsigned equal = _mm256_movemask_ps(_mm256_cmp_ps(best, all, _CMP_EQ_OQ));
     int first = 1 << 30;
     for (; equal; equal &= equal - 1) {
         const int lane = __builtin_ctz(equal), place = 8 * ((I)where)[lane] + lane;
         first = place < first ? place : first;
     }
-    return {list[first], clear};
+    return {list[first], beside == 0};
 }
 
 #else

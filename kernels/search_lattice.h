@@ -149,20 +149,26 @@ QM_OUTLINE void settle(const Grid &grid, const Lattice<N> &g, I active, Candidat
     }
     evaluate<N, COUNT>(grid, g, c, asked, questions);
     for (int round = 0; open > 0; round ^= 1) {
-        int halves = 0;
+        // Every list is written as if the span belonged in it, and grows only if it does: a guess would fail too often.
+        Span alike[PLACES / 2 + 1];
+        int same = 0, halves = 0;
         questions = 0;
         for (int n = 0; n < open; ++n) {
-            const int first = spans[round][n].first, last = spans[round][n].last;
-            if (c.clear[first] && c.clear[last] && codes[first] == codes[last]) {
-                for (int place = first + STEP; place < last; place += STEP) codes[place] = codes[first];
-                continue;
-            }
-            const int middle = first + (last - first) / STEP / 2 * STEP;
-            asked[questions++] = std::uint16_t(middle);
-            spans[round ^ 1][halves] = {std::uint16_t(first), std::uint16_t(middle)};
-            halves += middle > first + STEP;
-            spans[round ^ 1][halves] = {std::uint16_t(middle), std::uint16_t(last)};
-            halves += last > middle + STEP;
+            const Span span = spans[round][n];
+            const int first = span.first, last = span.last, steps = (last - first) / STEP;
+            const int middle = first + steps / 2 * STEP;
+            const bool settled = c.clear[first] & c.clear[last] & (codes[first] == codes[last]);
+            alike[same] = span;
+            same += settled;
+            asked[questions] = std::uint16_t(middle);
+            questions += !settled;
+            spans[round ^ 1][halves] = {span.first, std::uint16_t(middle)};
+            halves += !settled & (steps > 3);
+            spans[round ^ 1][halves] = {std::uint16_t(middle), span.last};
+            halves += !settled & (steps > 2);
+        }
+        for (int n = 0; n < same; ++n) {
+            for (int place = alike[n].first + STEP; place < alike[n].last; place += STEP) codes[place] = codes[alike[n].first];
         }
         evaluate<N, COUNT>(grid, g, c, asked, questions);
         open = halves;
