@@ -41,7 +41,7 @@ struct Octet {
 
 #if defined(__AVX512F__)
 
-template <bool ONE_CHUNK>
+template <int CHUNKS>
 QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     // Four bits of a code are two levels, so a table of 16 serves weight i (by the lower level) or i + 1 (by the upper).
     const __m512 by_lower = _mm512_broadcast_f32x4(_mm_loadu_ps(octet.levels.values));
@@ -56,7 +56,7 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     }
     table[0] = table[0] + table[1];
 
-    const int chunks = ONE_CHUNK ? 1 : grid.chunks[octet.code];
+    const int chunks = CHUNKS ? CHUNKS : grid.chunks[octet.code];
     const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[octet.code];
     __m512 best = _mm512_set1_ps(LARGEST_FLOAT), second = best;
     __m512i where = _mm512_setzero_si512();
@@ -75,10 +75,10 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     const __m512 least_all = _mm512_set1_ps(least), limit = _mm512_set1_ps(least + octet.margin);
     const unsigned within = _mm512_cmp_ps_mask(best, limit, _CMP_LE_OQ);
     unsigned beside = within & (within - 1);
-    if (!ONE_CHUNK) beside |= _mm512_cmp_ps_mask(second, limit, _CMP_LE_OQ);
+    if (CHUNKS != 1) beside |= _mm512_cmp_ps_mask(second, limit, _CMP_LE_OQ);
     unsigned equal = _mm512_cmp_ps_mask(best, least_all, _CMP_EQ_OQ);
     int chunk = 0;
-    if (!ONE_CHUNK) {
+    if (CHUNKS != 1) {
         // Of equally good ones the first of the list counts.
         chunk = _mm512_mask_reduce_min_epi32(__mmask16(equal), where);
         equal &= _mm512_cmpeq_epi32_mask(where, _mm512_set1_epi32(chunk));
@@ -88,7 +88,7 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
 
 #elif defined(__AVX2__)
 
-template <bool ONE_CHUNK>
+template <int CHUNKS>
 QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     const __m256 levels = _mm256_set1_ps(octet.scale) * _mm256_broadcast_ps((const __m128 *)octet.levels.values);
     __m256 table[8];
@@ -97,7 +97,7 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
         const __m256 difference = levels - _mm256_set1_ps(octet.x[W * i]);
         table[i] = _mm256_set1_ps(octet.w[W * i]) * difference * difference;
     }
-    const int chunks = ONE_CHUNK ? 2 : 2 * grid.chunks[octet.code];
+    const int chunks = 2 * (CHUNKS ? CHUNKS : grid.chunks[octet.code]);
     const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[octet.code];
     __m256 best = _mm256_set1_ps(LARGEST_FLOAT), second = best;
     __m256i where = _mm256_setzero_si256();
@@ -129,7 +129,7 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
 
 #else
 
-template <bool ONE_CHUNK>
+template <int CHUNKS>
 QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
     float table[8][4];
     for (int i = 0; i < 8; ++i) {
@@ -138,7 +138,7 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
             table[i][level] = octet.w[W * i] * difference * difference;
         }
     }
-    const int count = ONE_CHUNK ? 16 : 16 * grid.chunks[octet.code];
+    const int count = 16 * (CHUNKS ? CHUNKS : grid.chunks[octet.code]);
     const std::uint16_t *list = grid.neighbours + 16 * ~grid.map[octet.code];
     float best = LARGEST_FLOAT, second = best;
     int found = list[0];
@@ -164,16 +164,18 @@ QM_INLINE Nearest nearest(const Grid &grid, const Octet &octet) {
 // by the length of their lists: a short search takes less time than a branch that was predicted wrong.
 template <int MOST, class Ask, class Answer>
 QM_INLINE void nearest_of(const Grid &grid, const std::uint16_t *places, int count, Ask ask, Answer answer) {
-    std::uint16_t ones[MOST], others[MOST];
-    int n_ones = 0, n_others = 0;
+    std::uint16_t ones[MOST], twos[MOST], others[MOST];
+    int n_ones = 0, n_twos = 0, n_others = 0;
     for (int n = 0; n < count; ++n) {
-        const bool one = grid.chunks[ask(places[n]).code] == 1;
-        ones[n_ones] = others[n_others] = places[n];
-        n_ones += one;
-        n_others += !one;
+        const int chunks = grid.chunks[ask(places[n]).code];
+        ones[n_ones] = twos[n_twos] = others[n_others] = places[n];
+        n_ones += chunks == 1;
+        n_twos += chunks == 2;
+        n_others += chunks > 2;
     }
-    for (int n = 0; n < n_ones; ++n) answer(ones[n], nearest<true>(grid, ask(ones[n])));
-    for (int n = 0; n < n_others; ++n) answer(others[n], nearest<false>(grid, ask(others[n])));
+    for (int n = 0; n < n_ones; ++n) answer(ones[n], nearest<1>(grid, ask(ones[n])));
+    for (int n = 0; n < n_twos; ++n) answer(twos[n], nearest<2>(grid, ask(twos[n])));
+    for (int n = 0; n < n_others; ++n) answer(others[n], nearest<0>(grid, ask(others[n])));
 }
 
 }  // namespace quantmill::QM_LEVEL
