@@ -1,52 +1,310 @@
 """The Hub, through huggingface_hub: what a repository holds at a commit, and its files.
 
-Everything honours huggingface_hub's own settings (HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE).
+Everything honours huggingface_hub's own settings (HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE). Downloads into a
+folder are resumed here: since 2.4 hf_hub_download begins a broken file again, under another name each time.
 """
 
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError, nearest
+
+ATTEMPTS = 4  # to reach the Hub at all
+PATIENCE = 9  # attempts without a single new byte when some have arrived: a minute, as a network takes to come back
+PAUSE = 0.25  # seconds before the second attempt, doubled for each that follows
+CHUNK = 1 << 20
+COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+T = TypeVar("T")
+HTTP_LIMIT = 50_000_000_000  # bytes; the Hub serves larger files through Xet alone
 
 
 class HubError(QuantmillError):
     """The Hub did not answer, or not as it should."""
 
     def __init__(self, repo: str, revision: str, problem: str) -> None:
-        super().__init__(f"{repo} at {revision}: {problem}; check the name, the network, or HF_TOKEN for a gated model")
+        super().__init__(f"{repo} at {revision}: {problem}")
 
 
-def list_files(repo: str, revision: str) -> tuple[str, dict[str, tuple[str | None, int]]]:
-    """The commit that `revision` names, and each file's (sha256, size). Files that are not in LFS have no sha256
-    there: None."""
-    from huggingface_hub import HfApi
+class WrongSize(HubError):
+    """A file of the Hub is longer or shorter than the lock says."""
 
-    try:
-        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
-    except Exception as error:  # huggingface_hub raises httpx's, requests' and its own errors
-        raise _named(repo, revision, error) from error
-    files: dict[str, tuple[str | None, int]] = {}
-    for entry in info.siblings or []:
-        lfs: Any = entry.lfs
-        files[entry.rfilename] = (lfs.sha256 if lfs else None, lfs.size if lfs else entry.size or 0)
-    return str(info.sha), files
+    def __init__(self, repo: str, revision: str, name: str, found: str, size: int) -> None:
+        super().__init__(
+            repo,
+            revision,
+            f"{name} comes with {found} bytes, the lock says {size}; run 'quantmill lock' to accept it as it is",
+        )
 
 
-def fetch_file(repo: str, name: str, commit: str, folder: Path | None = None) -> Path:
-    """Download one file at a commit: into `folder`, resuming what a broken download left there, or else into the
-    Hub's own cache."""
+class NoSuchRepository(UsageError):
+    """The Hub shows no such model to this user."""
+
+    def __init__(self, repo: str, revision: str) -> None:
+        super().__init__(
+            f"{repo} at {revision}: the Hub shows no such model; check base.repo, or set HF_TOKEN to the token of an "
+            "account that may read it"
+        )
+
+
+class NoSuchRevision(UsageError):
+    """The model is there, the branch, tag or commit is not."""
+
+    def __init__(self, repo: str, revision: str, known: list[str]) -> None:
+        there = f", it has {', '.join(known[:8])}" if known else ""
+        super().__init__(
+            f"{repo} at {revision}: the model has no such branch, tag or commit{nearest(revision, known)}{there}; "
+            "check base.revision"
+        )
+
+
+class Gated(UsageError):
+    """The model's terms are not accepted by this user."""
+
+    def __init__(self, repo: str, revision: str) -> None:
+        super().__init__(
+            f"{repo} at {revision}: the model is gated; accept its terms on its page and set HF_TOKEN to your token"
+        )
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file as the Hub lists it. `sha256` is None for one that is not in LFS; `blob` is its git object id, of the
+    content itself when it is not in LFS."""
+
+    size: int
+    sha256: str | None
+    blob: str
+
+    def describes(self, path: Path) -> bool:
+        """Whether the file at `path` has this content."""
+        size = path.stat().st_size
+        digest = hashlib.sha256() if self.sha256 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        if size != self.size:
+            return False
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest() == (self.sha256 or self.blob)
+
+
+def list_files(repo: str, revision: str) -> tuple[str, dict[str, HubFile]]:
+    """The commit that `revision` names, and the files at the top of the repository at that commit.
+
+    NoSuchRepository, NoSuchRevision or Gated when they are not to be had, HubError when the Hub does not answer.
+    """
+    from huggingface_hub import HfApi, RepoFile
+
+    with _named(repo, revision):
+        commit = str(_patiently(lambda: HfApi().model_info(repo, revision=revision)).sha)
+        if not COMMIT.fullmatch(commit):
+            raise HubError(repo, revision, f"the Hub answers with {commit!r}, which is no commit; check HF_ENDPOINT")
+        tree = _patiently(lambda: list(HfApi().list_repo_tree(repo, revision=commit)))
+        return commit, {
+            file.path: HubFile(file.lfs.size, file.lfs.sha256, file.blob_id)
+            if file.lfs
+            else HubFile(file.size, None, file.blob_id)
+            for file in tree
+            if isinstance(file, RepoFile)
+        }
+
+
+def fetch_small(repo: str, name: str, commit: str, listed: HubFile) -> Path:
+    """A file in the Hub's own cache, downloaded when it is not there, or not with the content `listed` gives it."""
     from huggingface_hub import hf_hub_download
 
+    with _named(repo, commit, name):
+        for force in (False, True):  # power loss can leave a broken file in that cache
+            path = Path(hf_hub_download(repo, name, revision=commit, force_download=force))
+            if listed.describes(path):
+                return path
+    raise HubError(repo, commit, f"{name} arrives with other content than the Hub lists for it; try again later")
+
+
+def cached(repo: str, name: str, commit: str) -> Path | None:
+    """The file in the Hub's own cache, None when it is not there. Its content is not checked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo, name, revision=commit)
+    return Path(path) if isinstance(path, str) else None
+
+
+def fetch(repo: str, name: str, commit: str, part: Path, size: int, advance: Callable[[int], None]) -> None:
+    """Download a file of `size` bytes to `part`, after the bytes that are already there.
+
+    A broken connection is taken up again where it broke, on the spot and, when that does not help, by the next call.
+    `advance(n)` is called for every n bytes that arrive (n < 0 when a server begins again from the first byte).
+    """
+    if size > HTTP_LIMIT:
+        _fetch_whole(repo, name, commit, part, advance)
+        return
+    part.touch()
+    failures, patience = 0, ATTEMPTS
+    with _named(repo, commit, name):
+        while (before := part.stat().st_size) < size:
+            try:
+                _request(repo, name, commit, part, before, size, advance)
+            except Exception as error:
+                if not _passing(error):
+                    raise
+                failures += 1
+                if part.stat().st_size > before:
+                    failures, patience = 1, PATIENCE
+                if failures == patience:
+                    raise
+                time.sleep(PAUSE * 2 ** (failures - 1))
+
+
+def _request(
+    repo: str, name: str, commit: str, part: Path, start: int, size: int, advance: Callable[[int], None]
+) -> None:
+    """One request for what follows the first `start` bytes; those that arrive are in `part`, whatever happens."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
+    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils._http import hf_raise_for_status, http_stream_backoff
+
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    stream = http_stream_backoff(
+        "GET",
+        hf_hub_url(repo, name, revision=commit),
+        headers=headers,
+        timeout=HF_HUB_DOWNLOAD_TIMEOUT,
+        retry_on_exceptions=(),  # fetch() does that, from where it broke
+        retry_on_status_codes=(408, 429),  # it waits as long as the Hub asks for
+    )
+    with stream as response, open(part, "ab") as file:
+        hf_raise_for_status(response)
+        if start and response.status_code != 206:  # a server without ranges
+            file.truncate(0)
+            advance(-start)
+            start = 0
+        elif start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise HubError(repo, commit, f"{name}: the Hub sends another range of it than asked for; try again later")
+        for chunk in response.iter_bytes(CHUNK):
+            start += len(chunk)
+            if start > size:
+                part.unlink()
+                raise WrongSize(repo, commit, name, f"more than {size}", size)
+            file.write(chunk)
+            advance(len(chunk))
+    if start < size:
+        part.unlink()
+        raise WrongSize(repo, commit, name, str(start), size)
+
+
+def _fetch_whole(repo: str, name: str, commit: str, part: Path, advance: Callable[[int], None]) -> None:
+    from huggingface_hub import hf_hub_download
+
+    class Bar:
+        """The part of a tqdm bar that huggingface_hub uses."""
+
+        def __init__(self, **kwargs: Any) -> None: ...
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def __exit__(self, *error: object) -> None: ...
+
+        def update(self, count: float | None = 1) -> None:
+            advance(int(count or 0))
+
+    folder = part.parent / "whole"
+    with _named(repo, commit, name):
+        Path(hf_hub_download(repo, name, revision=commit, local_dir=folder, tqdm_class=Bar)).replace(part)
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return call()
+        except Exception as error:
+            if not _passing(error):
+                raise
+        time.sleep(PAUSE * 2 ** (attempt - 1))
+    return call()
+
+
+def _passing(error: Exception) -> bool:
+    """Whether the same request may well succeed a moment later."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in (500, 502, 503, 504)
+    return isinstance(error, httpx2.TimeoutException | httpx2.NetworkError | httpx2.RemoteProtocolError)
+
+
+@contextmanager
+def _named(repo: str, revision: str, name: str = "") -> Iterator[None]:
+    """Errors of huggingface_hub, and of the network below it, as ours: one sentence that names the repository."""
+    from huggingface_hub import errors
+
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # its warnings say that it tries again, which is not news
     try:
-        return Path(hf_hub_download(repo, name, revision=commit, local_dir=folder))
+        yield
+    except QuantmillError:
+        raise
+    except errors.GatedRepoError as error:
+        raise Gated(repo, revision) from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise _missing(repo, revision) from error
+    except errors.EntryNotFoundError as error:
+        if isinstance(error, errors.HfHubHTTPError):
+            raise HubError(repo, revision, f"the Hub has no file {name} there; lock the recipe again") from error
+        raise HubError(repo, revision, _unreachable(name)) from error
+    except errors.HfHubHTTPError as error:
+        code = error.response.status_code
+        what = "forbids it; check HF_TOKEN" if code in (401, 403) else f"answers with HTTP {code}; try again later"
+        raise HubError(repo, revision, f"{name + ': ' if name else ''}the Hub {what}") from error
+    except errors.OfflineModeIsEnabled as error:
+        raise HubError(
+            repo, revision, f"{name or 'it'} has to be asked of the Hub, which HF_HUB_OFFLINE forbids"
+        ) from error
     except OSError as error:
         if error.errno is not None:  # a full disk is not the Hub's doing
             raise
-        raise _named(repo, commit, error, name) from error
-    except Exception as error:
-        raise _named(repo, commit, error, name) from error
+        raise HubError(repo, revision, _first_line(name, error)) from error
+    except Exception as error:  # httpx2 and huggingface_hub have no root in common
+        import httpx2
+
+        if isinstance(error, httpx2.TransportError):
+            raise HubError(repo, revision, _unreachable(name)) from error
+        raise HubError(repo, revision, _first_line(name, error)) from error
+    finally:
+        log.setLevel(level)
 
 
-def _named(repo: str, revision: str, error: Exception, name: str = "") -> HubError:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return HubError(repo, revision, f"{name + ': ' if name else ''}{type(error).__name__}: {first}".rstrip(". "))
+def _missing(repo: str, revision: str) -> QuantmillError:
+    """Which of the two is missing: some servers answer alike for both."""
+    from huggingface_hub import HfApi
+
+    try:
+        refs = HfApi().list_repo_refs(repo)
+    except Exception:  # whatever it is, the repository is not to be seen
+        return NoSuchRepository(repo, revision)
+    return NoSuchRevision(repo, revision, [ref.name for ref in [*refs.branches, *refs.tags]])
+
+
+def _unreachable(name: str) -> str:
+    from huggingface_hub.constants import ENDPOINT
+
+    return (
+        f"{name + ': ' if name else ''}{ENDPOINT} cannot be reached or breaks off; check the network and run again, "
+        "what has arrived is kept"
+    )
+
+
+def _first_line(name: str, error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0].rstrip(". ")
+    return f"{name + ': ' if name else ''}{type(error).__name__}: {first}; try again, what has arrived is kept"

@@ -7,6 +7,7 @@ writes it when it is missing or when the recipe or a local base moved, unless th
 
 import fnmatch
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from quantmill.gguf import KV
 
 FORMAT = 1
-# What of a model folder or repository a conversion reads.
-WANTED = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
+# What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
+# copy of them, or adapters.
+WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -78,15 +80,30 @@ def load(recipe: Recipe) -> Lock | None:
     """The recipe's lock as written, or None when there is none; UsageError when it cannot be read."""
     path = path_of(recipe)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["format"] != FORMAT:
-            raise LockDrift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
-        files = {str(name): FileFact(str(f["sha256"]), int(f["size"])) for name, f in data["files"].items()}
-        return Lock(data["base"], files, data["config"], data["metadata_bytes"])
+        return _read(path, json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LockDrift(path, f"it is not a lock ({error!r})") from None
+
+
+def _read(path: Path, data: Any) -> Lock:
+    if data["format"] != FORMAT:
+        raise LockDrift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
+    base = {str(key): str(value) for key, value in data["base"].items()}
+    files: dict[str, FileFact] = {}
+    for name, fact in data["files"].items():
+        if not _plain(name):
+            raise LockDrift(path, f"{name!r} cannot be the name of a base file")
+        files[name] = FileFact(fact["sha256"], fact["size"])
+        if not re.fullmatch(r"[0-9a-f]{64}", files[name].sha256) or not _count(fact["size"]):
+            raise LockDrift(path, f"{name} has no sha256 of 64 hex digits or no size in bytes")
+    config, metadata_bytes = data["config"], data["metadata_bytes"]
+    if not isinstance(config, dict | None) or not (metadata_bytes is None or _count(metadata_bytes)):
+        raise LockDrift(path, "its config is no table, or its metadata_bytes no number")
+    if files and "repo" in base and not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", base.get("commit", "")):
+        raise LockDrift(path, f"it names no commit of {base['repo']}")
+    return Lock(base, files, config, metadata_bytes)
 
 
 def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock:
@@ -161,14 +178,16 @@ def local_files(recipe: Recipe) -> dict[str, Path] | None:
 
 def wanted(where: str, names: list[str]) -> list[str]:
     """Those of a model's files that a conversion reads; BaseMissing when the weights are pickled or not there."""
-    found = sorted(name for name in names if _matches(name, WANTED))
+    found = sorted(name for name in names if _matches(name, WANTED) and not name.startswith("."))
+    if odd := [name for name in found if not _plain(name)]:
+        raise BaseMissing(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
     if not any(name.endswith(".safetensors") for name in found):
         if pickled := sorted(name for name in names if _matches(name, PICKLED)):
             raise BaseMissing(
                 f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
                 "give a model whose weights are safetensors"
             )
-        raise BaseMissing(f"{where}: there are no *.safetensors files; give a model in Hugging Face layout")
+        raise BaseMissing(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
     if "config.json" not in found:
         raise BaseMissing(f"{where}: there is no config.json; give a model in Hugging Face layout")
     return found
@@ -185,19 +204,18 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
-    from quantmill.hub import fetch_file, list_files
+    from quantmill.hub import fetch_small, list_files
 
     repo = recipe.base.repo or ""
     commit, listed = list_files(repo, recipe.base.revision)
     files: dict[str, FileFact] = {}
     small: dict[str, Path] = {}
     for name in wanted(repo, [name for name in listed if "/" not in name]):
-        sha256, size = listed[name]
-        if sha256 is None or name in ("tokenizer.json", "tokenizer.model"):
-            small[name] = fetch_file(repo, name, commit)
-            files[name] = FileFact(digest(small[name]), small[name].stat().st_size)
-        else:
-            files[name] = FileFact(sha256, size)
+        sha256, size = listed[name].sha256, listed[name].size
+        if sha256 is None or not name.endswith(".safetensors"):
+            small[name] = fetch_small(repo, name, commit, listed[name])
+            sha256, size = digest(small[name]), small[name].stat().st_size
+        files[name] = FileFact(sha256, size)
     base = {**_said(recipe), "commit": commit}
     return Lock(base, files, _config(small["config.json"]), _metadata_bytes(recipe, small))
 
@@ -207,8 +225,14 @@ def _said(recipe: Recipe) -> dict[str, str]:
     if base.repo is not None:
         return {"repo": base.repo, "revision": base.revision}
     if base.path is not None:
-        return {"path": base.path.relative_to(recipe.path.parent).as_posix()}
-    return {"gguf": base.gguf.relative_to(recipe.path.parent).as_posix() if base.gguf else ""}
+        return {"path": _beside(recipe, base.path)}
+    return {"gguf": _beside(recipe, base.gguf) if base.gguf else ""}
+
+
+def _beside(recipe: Recipe, path: Path) -> str:
+    """The path as the recipe gives it: relative to the recipe's folder, or absolute."""
+    folder = recipe.path.parent
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def _words(base: Mapping[str, str]) -> str:
@@ -219,11 +243,21 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def _plain(name: str) -> bool:
+    """Whether a name from elsewhere is that of a file in a folder, on any system, and can be printed."""
+    return name.isprintable() and not name.startswith(".") and 0 < len(name) <= 200 and not set(name) & set("/\\:")
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
 def _config(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise BaseMissing(f"{path}: not valid JSON: {error}") from None
+        json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written to the lock
+    except (ValueError, OSError, RecursionError) as error:
+        raise BaseMissing(f"{path}: not valid JSON in UTF-8: {error}") from None
     if not isinstance(data, dict):
         raise BaseMissing(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
     return data

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from quantmill.artifact import Artifact, Context
 from quantmill.errors import QuantmillError
 
 CHUNK = 4 << 20
+HELD = "held/"
+PARTS = ".part"  # below the output folder while the step runs: what has arrived of files that are not whole yet
 
 
 class WrongFile(QuantmillError):
@@ -29,40 +31,96 @@ class MissingFile(QuantmillError):
         super().__init__(f"{where}: there is no such file; put it there, or name another in the recipe")
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+def run(
+    inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context
+) -> Mapping[str, Artifact]:
     """Write every file of `params["files"]` (name → sha256, size) to `out`.
 
-    A file that `inputs` holds is copied from there; the others come from the Hub repository `params["repo"]` at
-    `params["commit"]`, resuming what an earlier run left in `out`. WrongFile when content differs from the lock.
+    An input `held/<name>` is that file already, and is returned as an output without a copy. A file that `inputs`
+    holds as `<name>` is copied from there. The others come from the Hub repository `params["repo"]` at
+    `params["commit"]`, after what an earlier run left in `out`. WrongFile when content differs from the lock.
     """
     files: Mapping[str, Any] = params["files"]
-    total = sum(fact["size"] for fact in files.values())
-    done = 0
+    held = {name: inputs[HELD + name] for name in files if HELD + name in inputs}
+    _remove_strangers(out, set(files) - set(held))
+    report = _Progress(context.progress, sum(fact["size"] for fact in files.values()))
     for name, fact in sorted(files.items()):
-        if name in inputs:
-            where = str(inputs[name].path)
-            if not inputs[name].path.is_file():
-                raise MissingFile(where)
-            found = _copy(inputs[name].path, out / name)
+        if name in held:
+            report.advance(fact["size"])
+        elif name in inputs:
+            _bring(inputs[name].path, out / name, name, fact["sha256"], report)
         else:
-            from quantmill.hub import fetch_file
-
-            where = f"{params['repo']} at {params['commit']}"
-            found = _sha256(fetch_file(params["repo"], name, params["commit"], out))
-        if found != fact["sha256"]:
-            (out / name).unlink()
-            raise WrongFile(where, name, fact["sha256"], found)
-        done += fact["size"]
-        context.progress(done, total)
-    shutil.rmtree(out / ".cache", ignore_errors=True)  # huggingface_hub's notes on its downloads
+            _fetch(params["repo"], params["commit"], name, fact, out, report)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    return held
 
 
-def _copy(source: Path, target: Path) -> str:
+class _Progress:
+    def __init__(self, report: Callable[[int, int], None], total: int) -> None:
+        self._report, self._total, self._done = report, total, 0
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        self._report(self._done, self._total)
+
+
+def _remove_strangers(out: Path, expected: set[str]) -> None:
+    """Everything left in `out` becomes an output, so what is not one of them goes first."""
+    for path in out.iterdir():
+        if path.name == PARTS or path.name in expected:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _bring(source: Path, target: Path, name: str, expected: str, report: _Progress) -> None:
+    if not source.is_file():
+        raise MissingFile(str(source))
+    found = _copy(source, target, report.advance)
+    if found != expected:
+        target.unlink()
+        raise WrongFile(str(source), name, expected, found)
+
+
+def _fetch(repo: str, commit: str, name: str, fact: Mapping[str, Any], out: Path, report: _Progress) -> None:
+    from quantmill.hub import cached, fetch
+
+    expected, target = fact["sha256"], out / name
+    if target.is_file() and _sha256(target) == expected:  # whole since an earlier run
+        report.advance(fact["size"])
+        return
+    target.unlink(missing_ok=True)
+    part = out / PARTS / name
+    part.parent.mkdir(exist_ok=True)
+    mine = cached(repo, name, commit)
+    if mine and mine.is_file() and mine.stat().st_size == fact["size"] and _copy(mine, part) == expected:
+        part.replace(target)
+        report.advance(fact["size"])
+        return
+    while True:
+        resumed = part.stat().st_size if part.is_file() else 0
+        report.advance(resumed)
+        fetch(repo, name, commit, part, fact["size"], report.advance)
+        found = _sha256(part)
+        if found == expected:
+            part.replace(target)
+            return
+        part.unlink()
+        if not resumed:
+            raise WrongFile(f"{repo} at {commit}", name, expected, found)
+        report.advance(-fact["size"])  # what an earlier run left was damaged, as power loss can do: all of it again
+
+
+def _copy(source: Path, target: Path, advance: Callable[[int], None] = lambda count: None) -> str:
     digest = hashlib.sha256()
+    target.unlink(missing_ok=True)  # a run killed while the store took it leaves one that cannot be written to
     with open(source, "rb") as reader, open(target, "wb") as writer:
         while chunk := reader.read(CHUNK):
             digest.update(chunk)
             writer.write(chunk)
+            advance(len(chunk))
     return digest.hexdigest()
 
 
