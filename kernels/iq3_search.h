@@ -155,7 +155,7 @@ QM_INLINE I lanes_at(const T *values) {
     return lanes;
 }
 
-QM_INLINE V minimum(V a, V b) {  // a < b ? a : b
+QM_INLINE V minimum(V a, V b) {  // a < b ? a : b, which GCC does not always see to be one instruction
 #if defined(__AVX512F__)
     return (V)_mm512_maskz_min_ps(__mmask16(-1), (__m512)a, (__m512)b);
 #elif defined(__AVX2__)
@@ -164,6 +164,18 @@ QM_INLINE V minimum(V a, V b) {  // a < b ? a : b
     return (V)_mm_min_ps((__m128)a, (__m128)b);
 #else
     return lesser(a, b);
+#endif
+}
+
+QM_INLINE V maximum(V a, V b) {  // a > b ? a : b
+#if defined(__AVX512F__)
+    return (V)_mm512_maskz_max_ps(__mmask16(-1), (__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (V)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (V)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return greater(a, b);
 #endif
 }
 
@@ -222,7 +234,8 @@ QM_INLINE V term(const V *of_weight, std::uint8_t at) {
 
 // A run of lanes of one vector that round to the same levels, not on the grid, and the points that compete there.
 struct Run {
-    unsigned first;  // lane
+    unsigned vector;
+    std::int32_t rounded;
     int begin, end;
 };
 
@@ -241,9 +254,10 @@ QM_INLINE int find_runs(const Lists &lists, const Quads<N, COUNT> &quads, Run *r
         }
         for (; begins; begins &= begins - 1) {
             const unsigned lane = first + unsigned(__builtin_ctzll(begins));
-            const int list = Lists::code(quads.rounded[lane]) + quads.whole[lane / W];
+            const Levels rounded = quads.rounded[lane];
+            const int list = Lists::code(rounded) + quads.whole[lane / W];
             // A run without points is written, but not kept: a branch would often be predicted wrongly.
-            runs[count] = {lane, lists.begin[list], lists.begin[list + 1]};
+            runs[count] = {lane / W, std::int32_t(rounded), lists.begin[list], lists.begin[list + 1]};
             __builtin_prefetch(lists.points[runs[count].begin]);
             chunks += (runs[count].end - runs[count].begin) / CHUNK;
             count += runs[count].end != runs[count].begin;
@@ -260,15 +274,16 @@ QM_INLINE void find_points(const Lists &lists, Quads<N, COUNT> &quads) {
     runs[find_runs(lists, quads, runs, chunks)] = {};
     const Run *run = runs;
     int at = run->begin;
+    // A list begins with the largest error as the one to beat; raising by zero keeps the best one found so far.
+    static constexpr float TO_BEAT[2] = {0, LARGEST_FLOAT};
+    unsigned done = 1;
     V best = {};
     I point = {};
     for (int c = 0; c < chunks; ++c) {
         const auto *points = lists.points + at;
-        const unsigned vector = run->first / W;
+        const unsigned vector = run->vector;
         const auto *terms = quads.terms[vector];
-        const I fresh = splat_int(-(at == run->begin));
-        best = select(fresh, splat(LARGEST_FLOAT), best);
-        point = select(fresh, splat_int(levels_at(points[0])), point);
+        best = maximum(best, splat(TO_BEAT[done]));
         QM_UNROLL
         for (int j = 0; j < CHUNK; ++j) {
             const V error = term(terms[0], points[j][0]) + term(terms[1], points[j][1]) + term(terms[2], points[j][2]) +
@@ -278,10 +293,10 @@ QM_INLINE void find_points(const Lists &lists, Quads<N, COUNT> &quads) {
         }
         // No point found equals the levels of a later run, which are none.
         const I before = lanes_at(quads.points + W * vector);
-        const I chosen = select(before == std::int32_t(quads.rounded[run->first]), point, before);
+        const I chosen = select(before == run->rounded, point, before);
         at += CHUNK;
         // Without a branch, which no processor would predict: what is not done goes to a place of no use.
-        const unsigned done = at == run->end;
+        done = at == run->end;
         std::memcpy(quads.points + W * (quads.UNUSED + (vector - quads.UNUSED) * done), &chosen, sizeof chosen);
         run += done;
         at += (run->begin - at) * int(done);
@@ -310,13 +325,19 @@ QM_OUTLINE bool search(const Lists &lists, const Group &group, Choice &choice) {
             }
         }
     }
+    alignas(64) float x[Candidates<N>::LANES], two[Candidates<N>::LANES], square[Candidates<N>::LANES];
+    for (int v = 0; v < VECTORS; ++v) {
+        const V products = qx[v] * qx[v];
+        std::memcpy(x + W * v, &qx[v], sizeof(V));
+        std::memcpy(two + W * v, &q2[v], sizeof(V));
+        std::memcpy(square + W * v, &products, sizeof(V));
+    }
     float best = 0;
     int at = -1;
     for (int c = 0; c < N; ++c) {
-        const float x = qx[c / W][c % W], two = q2[c / W][c % W];
-        if (two > 0 && x * x > best * two) {
-            choice.scale = x / two;
-            best = choice.scale * x;
+        if (two[c] > 0 && square[c] > best * two[c]) {
+            choice.scale = x[c] / two[c];
+            best = choice.scale * x[c];
             at = c;
         }
     }
@@ -362,8 +383,11 @@ QM_OUTLINE void refine(const Lists &lists, const Group &group, unsigned which, C
         std::uint64_t best = std::uint64_t(0x7f7fffff) << 32 | lists.begin[list];
         for (unsigned at = lists.begin[list]; at < lists.begin[list + 1]; ++at) {
             const std::uint8_t *p = lists.points[at];
-            const float error = terms[p[0] / 16][4 * k] + terms[p[1] / 16][4 * k + 1] + terms[p[2] / 16][4 * k + 2] +
-                                terms[p[3] / 16][4 * k + 3];
+            // Terms of one level take 8 times 16 bytes.
+            const char *of_quad = reinterpret_cast<const char *>(terms[0] + 4 * k);
+            float t[4];
+            for (int i = 0; i < 4; ++i) std::memcpy(t + i, of_quad + 4 * i + 8 * p[i], 4);
+            const float error = t[0] + t[1] + t[2] + t[3];
             std::uint32_t word;
             std::memcpy(&word, &error, sizeof word);
             const std::uint64_t rank = std::uint64_t(word) << 32 | at;
