@@ -50,16 +50,26 @@ struct Cut {
     I found;  // mask
 };
 
-// One candidate, in the reference's order of candidates.
-QM_INLINE void consider(Cut &cut, V sumqx, V sumq2, int first, int second, int shift) {
-    const I better = (sumq2 > 0.f) & (sumqx * sumqx > cut.best * sumq2);
-    if (!any(better)) return;
+QM_INLINE I passes(const Cut &cut, V sumqx, V sumq2) { return (sumq2 > 0.f) & (sumqx * sumqx > cut.best * sumq2); }
+
+QM_INLINE void take(Cut &cut, I better, V sumqx, V sumq2, int first, int second, int shift) {
     cut.scale = select(better, sumqx / sumq2, cut.scale);
     cut.best = select(better, cut.scale * sumqx, cut.best);
     cut.first = select(better, splat_int(first), cut.first);
     cut.second = select(better, splat_int(second), cut.second);
     cut.shift = select(better, splat_int(shift), cut.shift);
     cut.found |= better;
+}
+
+// One cut with SHIFTS of its shifts from `shift` on, in the reference's order of candidates.
+template <int SHIFTS>
+QM_INLINE void consider(Cut &cut, const V *sumqx, const V *sumq2, int first, int second, int shift) {
+    I any_passes = {};
+    QM_UNROLL
+    for (int n = 0; n < SHIFTS; ++n) any_passes |= passes(cut, sumqx[n], sumq2[n]);
+    if (!any(any_passes)) return;
+    QM_UNROLL
+    for (int n = 0; n < SHIFTS; ++n) take(cut, passes(cut, sumqx[n], sumq2[n]), sumqx[n], sumq2[n], first, second, shift + n);
 }
 
 // The score that the first candidate must pass. Generation 1 wants more than nothing, and stops where no cut has it; such

@@ -22,7 +22,8 @@ QM_INLINE void add(Terms &sum, const Terms &terms) {
     }
 }
 
-QM_OUTLINE void search_cuts(const Sorted<GROUP> &s, Cut &cut) {
+QM_OUTLINE void search_cuts(const Sorted<GROUP> &s, Cut &found) {
+    Cut cut = found;
     Terms terms[3][GROUP];
     for (int j = 0; j < GROUP; ++j) {
         const I in_first = s.place[j] < 8;
@@ -40,11 +41,12 @@ QM_OUTLINE void search_cuts(const Sorted<GROUP> &s, Cut &cut) {
         for (int second = first; second <= GROUP; ++second) {
             Terms sum = middle;
             for (int j = second; j < GROUP; ++j) add(sum, terms[2][j]);
-            for (int k = 0; k < SHIFTS; ++k) consider(cut, sum.qx[k], sum.q2[k], first, second, k);
+            consider<SHIFTS>(cut, sum.qx, sum.q2, first, second, 0);
             if (second < GROUP) add(middle, terms[1][second]);
         }
         if (first < GROUP) add(low, terms[0][first]);
     }
+    found = cut;
 }
 
 // A super-block before it is packed. Groups without a cut have scale 0, point 0.

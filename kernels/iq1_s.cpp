@@ -6,7 +6,8 @@ namespace quantmill::QM_LEVEL {
 constexpr int GROUPS = 8, GROUP = 32, OCTETS = 4, SIZE = 50;
 
 // All cuts of a group, by sums over its sorted weights. A shift is 0 (up) or 1 (down).
-QM_OUTLINE void search_cuts(const V *sumx, const V *sumw, Cut &cut) {
+QM_OUTLINE void search_cuts(const V *sumx, const V *sumw, Cut &found) {
+    Cut cut = found;
     // The parts of a candidate's sums that depend on one of its two positions only.
     V low[2][GROUP + 1], high[2][GROUP + 1], low2[2][GROUP + 1], high2[2][GROUP + 1];
     for (int i = 0; i <= GROUP; ++i) {
@@ -23,10 +24,12 @@ QM_OUTLINE void search_cuts(const V *sumx, const V *sumw, Cut &cut) {
             // Down, the middle level is -1/8: the same numbers, subtracted.
             const V middle = (sumx[second] - sumx[first]) * 0.125f;
             const V middle2 = (sumw[second] - sumw[first]) * 0.125f * 0.125f;
-            consider(cut, low[0][first] + middle + high[0][second], low2[0][first] + middle2 + high2[0][second], first, second, 0);
-            consider(cut, low[1][first] - middle + high[1][second], low2[1][first] + middle2 + high2[1][second], first, second, 1);
+            const V sumqx[2] = {low[0][first] + middle + high[0][second], low[1][first] - middle + high[1][second]};
+            const V sumq2[2] = {low2[0][first] + middle2 + high2[0][second], low2[1][first] + middle2 + high2[1][second]};
+            for (int shift = 0; shift < 2; ++shift) consider<1>(cut, sumqx + shift, sumq2 + shift, first, second, shift);
         }
     }
+    found = cut;
 }
 
 struct Group {
