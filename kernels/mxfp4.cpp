@@ -32,18 +32,20 @@ static void quantize_mxfp4(const float *src, std::uint8_t *dst, std::int64_t row
         for (int j = 0; j < BLOCK; ++j) largest = largest < absolute(x[j]) ? absolute(x[j]) : largest;
         const I exponent = scale_exponent(largest);
         const V scale = from_bits(select(exponent < 2, splat_int(0x00200000) << exponent, (exponent - 1) << 23));
+        V middles[7];
+        for (int i = 0; i < 7; ++i) {
+            // A value beyond the largest float is infinitely far.
+            const I reachable = VALUES[i + 1] * scale < __builtin_inff();
+            middles[i] = select(reachable, 0.5f * (VALUES[i] + VALUES[i + 1]) * scale, splat(__builtin_inff()));
+        }
         I q[BLOCK];
         for (int j = 0; j < BLOCK; ++j) {
-            // The values are symmetric, and one of the other sign is never strictly nearer than zero, which comes first.
+            // The values are symmetric, and one of the other sign is never strictly nearer than zero, which comes first. Of two
+            // that are equally near the first counts. Infinity is equally far from all.
             const V a = absolute(x[j]);
-            V least = a;
             I index = {};
-            for (int i = 1; i < 8; ++i) {
-                const V error = absolute(VALUES[i] * scale - a);
-                const I nearer = error < least;
-                least = select(nearer, error, least);
-                index = select(nearer, splat_int(i), index);
-            }
+            for (int i = 0; i < 7; ++i) index -= a > middles[i];
+            index &= a < __builtin_inff();
             q[j] = index | ((x[j] < 0.f) & (index > 0) & 8);
         }
         I bytes[16];
