@@ -15,7 +15,7 @@ PER_LINE = 18
 
 
 def codes(grid: type) -> list[int]:
-    """Each point as one number: the level of weight i (its place in grid_map) at bit bits * i, two bits of 8, three of 4."""
+    """Points as numbers: the level of weight i (its place in grid_map) at bit bits * i; 8 of 2 bits or 4 of 3."""
     grid.init_grid()
     values = grid.grid.reshape(grid.grid_shape)
     levels = np.searchsorted(np.array(grid.grid_map, dtype=np.float32), values)

@@ -1,4 +1,4 @@
-"""IQ2_XXS, IQ2_XS, IQ2_S, IQ1_S and IQ1_M: the golden bytes, ggml's own on rows nobody thought of, and what is refused."""
+"""IQ2_XXS, IQ2_XS, IQ2_S, IQ1_S and IQ1_M: golden bytes, ggml's own on rows nobody thought of, and what is refused."""
 
 import hashlib
 import json
@@ -192,7 +192,7 @@ def test_not_a_number_raises_nothing(type_: str) -> None:
 
 @pytest.mark.parametrize("type_", ["IQ2_XS", "IQ2_S"])
 def test_generation_1_keeps_the_group_before(type_: str) -> None:
-    """A group without importance repeats the points before it, even those of the block before; generation 2 takes point 0."""
+    """A group without importance repeats the points before it, even of the block before; generation 2 takes point 0."""
     src = np.abs(np.random.default_rng(29).standard_normal((1, 512))).astype(np.float32)
     importance = np.ones(512, np.float32)
     importance[256:272] = 0
