@@ -13,14 +13,18 @@ QM_INLINE V load(const float *from) {
     return v;
 }
 
-// Unlike sums, the largest magnitude is the same in any order, so lanes can be the weights of one block.
+// Unlike sums, the largest magnitude is the same in any order, so lanes can be the weights of one block. Magnitudes are ordered as
+// their bits are, and integers' maximum is one instruction.
 QM_INLINE float largest_magnitude(const float *x) {
-    V most = {};
+    I most = {};
     QM_UNROLL
-    for (int j = 0; j < SUPER; j += W) most = greater(most, absolute(load(x + j)));
-    float largest = 0;
-    for (int i = 0; i < W; ++i) largest = largest > most[i] ? largest : most[i];
-    return largest;
+    for (int j = 0; j < SUPER; j += W) most = greater(most, bits(absolute(load(x + j))));
+    std::int32_t lanes[W], largest = 0;
+    std::memcpy(lanes, &most, sizeof lanes);
+    for (int i = 0; i < W; ++i) largest = largest > lanes[i] ? largest : lanes[i];
+    float magnitude;
+    std::memcpy(&magnitude, &largest, sizeof magnitude);
+    return magnitude;
 }
 
 // 0, 1 or 2 for each of W weights. Where the inverse is infinite or the product NaN, all bits but the last are zero or the highest.
