@@ -107,6 +107,7 @@ class Front:
 
     def __init__(self, olah_port: int) -> None:
         self.olah_port = olah_port
+        self.known: dict[tuple[str, str], tuple[int, dict[str, str], bytes]] = {}
         self.reset()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"front": self}))
         self._server.daemon_threads = True
@@ -158,10 +159,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(status, {**headers, "Content-Length": str(len(body))}, body)
                 return
         file = re.fullmatch(r"/(?:cdn/)?[\w.-]+/[\w.-]+/resolve/[^/]+/(.+)", self.path)
-        status, headers, body = self._olah(self.path.removeprefix("/cdn"))
+        path = self.path.removeprefix("/cdn")
+        key = (self.command, path)
+        status, headers, body = front.known[key] if file and key in front.known else self._olah(path)
         if file is None or status != 200:
             self._send(status, headers, body)
             return
+        front.known[key] = status, headers, body  # a commit's file does not change, and olah is slow
         name = file[1]
         body = front.instead.get(name, body)
         size = len(body) if body or name in front.instead else int(headers.get("content-length", 0))

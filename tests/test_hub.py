@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -82,6 +81,11 @@ def fails(project: Project, *command: str, code: int = 1, **environment: str) ->
     assert done.stderr.count("\n") == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return done.stderr.removesuffix("\n")
+
+
+def impatient(*command: str) -> tuple[str, ...]:
+    """A quantmill command that waits little between its attempts."""
+    return ("python", "-c", f"from quantmill import cli, hub; hub.PAUSE = 0.001; cli.main({list(command)!r})")
 
 
 def in_store(project: Project) -> list[str]:
@@ -208,7 +212,7 @@ def test_a_gated_model(project: Project, hub: Hub) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["lock", "build", "plan"])
+@pytest.mark.parametrize("command", ["lock", "build"])
 def test_a_server_that_is_down(project: Project, command: str) -> None:
     assert fails(project, "quantmill", command, "small", HF_ENDPOINT=CLOSED) == (
         f"quantmill: acme/tiny at main: {CLOSED} cannot be reached or breaks off; check the network and run again, "
@@ -233,53 +237,42 @@ def test_offline_is_said(project: Project, hub: Hub) -> None:
     )
 
 
-@pytest.mark.parametrize("status", [404, 403, 500])
-def test_a_file_that_is_refused(project: Project, hub: Hub, status: int) -> None:
+def test_a_file_that_is_refused(project: Project, hub: Hub) -> None:
     project.run("quantmill", "lock", "small")
-    hub.front.answers = [(f"/cdn/.*{WEIGHTS}", status, {"X-Error-Code": "EntryNotFound"} if status == 404 else {}, b"")]
-    said = fails(project, "quantmill", "build", "small")
-    problem = {
-        404: f"the Hub has no file {WEIGHTS} there; lock the recipe again",
-        403: f"{WEIGHTS}: the Hub forbids it; check HF_TOKEN",
-        500: f"{WEIGHTS}: the Hub answers with HTTP 500; try again later",
-    }[status]
-    assert said.endswith(f"acme/tiny at {hub.first}: {problem}")
-    assert in_store(project) == []
-    hub.front.answers = []
-    project.run("quantmill", "build", "small")
-
-
-@pytest.mark.parametrize("change", ["other", "longer", "shorter", "page"])
-def test_a_file_other_than_the_locked_one(project: Project, hub: Hub, change: str) -> None:
-    project.run("quantmill", "lock", "small")
-    data = (TINY / WEIGHTS).read_bytes()
-    hub.front.instead[WEIGHTS] = {
-        "other": data[:-1] + bytes([data[-1] ^ 1]),
-        "longer": data + b"more",
-        "shorter": data[:-4],
-        "page": b"<html>log in</html>",
-    }[change]
-    found = hashlib.sha256(hub.front.instead[WEIGHTS]).hexdigest()
-    expected = hashlib.sha256(data).hexdigest()
-    problem = {
-        "other": f"{WEIGHTS} has sha256 {found[:16]}…, the lock says {expected[:16]}…; restore the file, or run "
-        "'quantmill lock' to accept it",
-        "longer": f"{WEIGHTS} comes with more than {len(data)} bytes, the lock says {len(data)}; run 'quantmill lock' "
-        "to accept it as it is",
-        "shorter": f"{WEIGHTS} comes with {len(data) - 4} bytes, the lock says {len(data)}; run 'quantmill lock' to "
-        "accept it as it is",
-        "page": f"{WEIGHTS} comes with 19 bytes, the lock says {len(data)}; run 'quantmill lock' to accept it as it is",
-    }[change]
-    for _ in range(2):  # nothing of the wrong file is left for the next run
-        said = fails(project, "quantmill", "build", "small")
+    for status, code, problem in (
+        (404, "EntryNotFound", f"the Hub has no file {WEIGHTS} there; lock the recipe again"),
+        (403, "", f"{WEIGHTS}: the Hub forbids it; check HF_TOKEN"),
+        (500, "", f"{WEIGHTS}: the Hub answers with HTTP 500; try again later"),
+    ):
+        hub.front.answers = [(f"/cdn/.*{WEIGHTS}", status, {"X-Error-Code": code} if code else {}, b"")]
+        said = fails(project, *impatient("build", "small"))
         assert said.endswith(f"acme/tiny at {hub.first}: {problem}")
         assert in_store(project) == []
+    hub.front.answers = []
+    project.run("doit", "download:small")
+
+
+def test_a_file_other_than_the_locked_one(project: Project, hub: Hub) -> None:
+    project.run("quantmill", "lock", "small")
+    data = (TINY / WEIGHTS).read_bytes()
+    other = data[:-1] + bytes([data[-1] ^ 1])
+    digests = [hashlib.sha256(content).hexdigest()[:16] for content in (other, data)]
+    accept = "run 'quantmill lock' to accept it"
+    for content, problem in (
+        (other, f"has sha256 {digests[0]}…, the lock says {digests[1]}…; restore the file, or {accept}"),
+        (data + b"more", f"comes with more than {len(data)} bytes, the lock says {len(data)}; {accept} as it is"),
+        (data[:-4], f"comes with {len(data) - 4} bytes, the lock says {len(data)}; {accept} as it is"),
+        (b"<html>log in</html>", f"comes with 19 bytes, the lock says {len(data)}; {accept} as it is"),
+    ):
+        hub.front.instead[WEIGHTS] = content
+        said = fails(project, "quantmill", "build", "small")
+        assert said.endswith(f"acme/tiny at {hub.first}: {WEIGHTS} {problem}")
+        assert in_store(project) == []
     hub.front.instead.clear()
-    project.run("quantmill", "build", "small")
+    project.run("doit", "download:small")  # nothing of the wrong ones was kept
 
 
 def test_killed_half_way_and_resumed(project: Project, hub: Hub) -> None:
-    project.run("quantmill", "lock", "small")
     hub.front.hold = 5 << 20
     run = subprocess.Popen(
         [Path(sys.executable).parent / "quantmill", "build", "small"],
@@ -297,18 +290,13 @@ def test_killed_half_way_and_resumed(project: Project, hub: Hub) -> None:
     have = part.stat().st_size
     assert in_store(project) == []
     hub.front.reset()
-    project.run("quantmill", "build", "small")
+    project.run("doit", "download:small")
     assert hub.front.sent[WEIGHTS] == (TINY / WEIGHTS).stat().st_size - have
     pointer = json.loads((project.folder / "build" / "small" / "download.json").read_text())
     assert pointer == {
         name: {"sha256": f["sha256"], "size": f["size"]} for name, f in lock_of(project)["files"].items()
     }
     assert not list((project.folder / "cache" / "work").iterdir())
-
-
-def impatient(*command: str) -> tuple[str, ...]:
-    """A quantmill command that waits little between its attempts."""
-    return ("python", "-c", f"from quantmill import cli, hub; hub.PAUSE = 0.01; cli.main({list(command)!r})")
 
 
 def part_of(project: Project) -> Path | None:
@@ -324,7 +312,6 @@ def wait_for(true: Callable[[], bool]) -> None:
 
 
 def test_connections_that_break_are_taken_up_again(project: Project, hub: Hub) -> None:
-    project.run("quantmill", "lock", "small")
     hub.front.cuts = [2 << 20, 1 << 20, 0, 1 << 20]
     project.run("doit", "download:small")
     size = (TINY / WEIGHTS).stat().st_size
@@ -332,7 +319,6 @@ def test_connections_that_break_are_taken_up_again(project: Project, hub: Hub) -
 
 
 def test_a_server_without_ranges_sends_all_of_it_again(project: Project, hub: Hub) -> None:
-    project.run("quantmill", "lock", "small")
     hub.front.ranges, hub.front.cuts = False, [3 << 20]
     project.run("doit", "download:small")
     assert hub.front.sent[WEIGHTS] == (TINY / WEIGHTS).stat().st_size + (3 << 20)
@@ -346,7 +332,6 @@ def test_the_mirror_itself_without_a_front(project: Project, hub: Hub) -> None:
 
 
 def test_a_connection_that_always_breaks_is_one_sentence_and_nothing_is_lost(project: Project, hub: Hub) -> None:
-    project.run("quantmill", "lock", "small")
     hub.front.cuts = [3 << 20] + [0] * 10
     said = fails(project, *impatient("build", "small"))
     assert said.endswith(
@@ -359,20 +344,19 @@ def test_a_connection_that_always_breaks_is_one_sentence_and_nothing_is_lost(pro
     have = part.stat().st_size
     assert have >= 2 << 20
     hub.front.reset()
-    project.run("quantmill", "build", "small")
+    project.run("doit", "download:small")
     assert hub.front.sent[WEIGHTS] == (TINY / WEIGHTS).stat().st_size - have
 
 
 def test_a_damaged_part_is_fetched_again(project: Project, hub: Hub) -> None:
     """What power loss leaves can have the right length and the wrong bytes."""
-    project.run("quantmill", "lock", "small")
     hub.front.cuts = [3 << 20] + [0] * 10
     fails(project, *impatient("build", "small"))
     part = part_of(project)
     assert part is not None
     part.write_bytes(bytes(part.stat().st_size))
     hub.front.reset()
-    project.run("quantmill", "build", "small")
+    project.run("doit", "download:small")
 
 
 def test_a_damaged_file_of_the_hubs_cache_is_not_locked(project: Project, hub: Hub, tmp_path: Path) -> None:
@@ -400,8 +384,7 @@ def test_a_model_in_the_hubs_cache_is_not_fetched_again(project: Project, hub: H
 
 def test_a_token_goes_to_the_hub_and_nowhere_else(project: Project, hub: Hub) -> None:
     project.run("doit", "download:small", HF_TOKEN="hf_secret")
-    asked = {(path.startswith("/cdn/"), token) for _, path, token in hub.front.asked}
-    print(hub.front.asked)
+    asked = {(path.startswith("/cdn/"), token) for _, path, token in hub.front.asked if "/acme/tiny/" in path}
     assert asked == {(False, "Bearer hf_secret"), (True, None)}
 
 
@@ -418,11 +401,12 @@ def test_a_file_beyond_the_limit_of_plain_http_is_left_to_the_hubs_client(projec
     assert (tmp_path / "part").read_bytes() == (TINY / WEIGHTS).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["../x.json", "a\\..\\x.json", "C:x.json", "line\nbreak.json", "/etc/x.json"])
-def test_hostile_names_in_a_listing(project: Project, hub: Hub, name: str) -> None:
-    tree = [{"type": "file", "oid": "0" * 40, "size": 2, "path": n} for n in ("config.json", WEIGHTS, name)]
-    hub.front.answers = [("/tree/", 200, {"Content-Type": "application/json"}, json.dumps(tree).encode())]
-    said = fails(project, "quantmill", "lock", "small", code=1 if "/" in name else 2)
-    if "/" not in name:  # what lies below the top is never asked for
-        assert said == f"quantmill: acme/tiny: {name!r} cannot be the name of a base file; rename it there"
-    assert not list(project.folder.parent.rglob(re.split(r"[/\\]", name)[-1]))
+def test_hostile_names_in_a_listing(project: Project, hub: Hub) -> None:
+    for name in ("a\\..\\x.json", "C:x.json", "line\nbreak.json", "../x.json", "/etc/x.json"):
+        tree = [{"type": "file", "oid": "0" * 40, "size": 2, "path": n} for n in (name, "config.json", WEIGHTS)]
+        hub.front.answers = [("/tree/", 200, {"Content-Type": "application/json"}, json.dumps(tree).encode())]
+        said = fails(project, "quantmill", "lock", "small", code=1 if "/" in name else 2)
+        if "/" not in name:  # what is not at the top is never asked for
+            assert said == f"quantmill: acme/tiny: {name!r} cannot be the name of a base file; rename it there"
+        assert not any("x.json" in path for _, path, _ in hub.front.asked)
+    assert not list(project.folder.parent.rglob("*x.json"))
