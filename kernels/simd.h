@@ -26,6 +26,7 @@ constexpr int W = 4;
 
 typedef float V __attribute__((vector_size(4 * W)));
 typedef std::int32_t I __attribute__((vector_size(4 * W)));  // integers, and masks: all bits set or none
+typedef std::uint32_t U __attribute__((vector_size(4 * W)));  // where a sum may wrap around, which I may not
 
 // ---- values ----
 
@@ -116,7 +117,8 @@ QM_INLINE I to_half(V v) {
     const V scaled = from_bits(magnitude) * 0x1p+112f * 0x1p-110f;
     // Adding 2^(exponent + 13) rounds the mantissa to ten bits, fewer below fp16's smallest exponent.
     const I exponent = greater(magnitude & 0x7f800000, splat_int(0x38800000));
-    const I sum = bits(from_bits(exponent + 0x07800000) + scaled);
+    // Past fp16's range the sum of the exponents wraps around to a small negative number beside an infinity: no matter.
+    const I sum = bits((V)((U)exponent + 0x07800000u) + scaled);
     const I half = ((sum >> 13) & 0x7c00) + (sum & 0x0fff);
     return ((w >> 16) & 0x8000) | select(magnitude > 0x7f800000, splat_int(0x7e00), half);
 }

@@ -1,0 +1,110 @@
+"""Rows and blocks of any bits at the kernels themselves, at every level that runs here.
+
+Finite rows must give the same bytes at every level; what is not finite never reaches a kernel in use, but may not read
+or write out of bounds either.
+"""
+
+import random
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantmill import _kernels
+from quantmill.quant.types import TYPES
+
+Floats = NDArray[np.float32]
+WRITABLE = _kernels.quantize_types()
+NEEDY = frozenset({"IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M"})
+LEVELS = _kernels.isa_levels()
+READABLE = ["F32", "F16", "BF16", *(name for name in WRITABLE if name not in ("F16", "BF16"))]
+MAX = np.float32(np.finfo(np.float32).max)
+TINY = np.float32(1e-45)
+
+
+def values(rng: random.Random, count: int, finite: bool) -> Floats:
+    """Weights of one of many kinds, or of several kinds by turns."""
+    source = np.random.default_rng(rng.getrandbits(64))
+    normal = source.standard_normal(count, np.float32)
+    with np.errstate(all="ignore"):
+        match rng.randrange(12):
+            case 0:
+                found = normal
+            case 1:
+                found = normal * np.float32(10.0 ** rng.uniform(-44, 37))
+            case 2:
+                found = np.zeros(count, np.float32)
+            case 3:
+                found = np.full(count, rng.choice([1, -1, MAX, -MAX, TINY, -TINY, 0.0, -0.0, 65504, 1e-8]), np.float32)
+            case 4:
+                found = np.asarray(source.choice(np.array([MAX, -MAX, 0, TINY, 1], np.float32), count))
+            case 5:
+                found = np.asarray(source.integers(-9, 9, count).astype(np.float32))
+            case 6:
+                found = normal * np.exp2(source.uniform(-149, 127, count)).astype(np.float32)
+            case 7:
+                found = np.where(source.random(count) < 0.05, normal * np.float32(1e30), normal)
+            case 8:
+                found = np.where(source.random(count) < 0.9, np.float32(0), normal)
+            case 9:
+                found = np.repeat(normal[: -(-count // 32)], 32)[:count]
+            case 10:
+                found = normal * np.float32(1e-40)
+            case _:
+                found = source.integers(0, 2**32, count, np.uint32).view(np.float32)
+    found = np.clip(np.nan_to_num(found.astype(np.float32), nan=0.5, posinf=MAX, neginf=-MAX), -MAX, MAX)
+    if not finite:
+        broken = source.choice(np.array([np.nan, np.inf, -np.inf], np.float32), count)
+        found = np.where(source.random(count) < rng.choice([0.01, 0.3, 1]), broken, found)
+    return np.ascontiguousarray(found, np.float32)
+
+
+def quantizing(rng: random.Random) -> str:
+    name = rng.choice(WRITABLE)
+    type_ = TYPES[name]
+    rows, columns = rng.choice([1, 1, 2, 3, 5, 17]), type_.block * rng.choice([1, 1, 2, 3, 5])
+    finite = rng.random() < 0.8
+    weights = np.concatenate([values(rng, columns, finite) for _ in range(rows)]).reshape(rows, columns)
+    importance = None
+    if name in NEEDY or rng.random() < 0.7:
+        importance = values(rng, columns, rng.random() < 0.95)
+        if rng.random() < 0.9:
+            importance = np.abs(importance)
+    generation = rng.choice([1, 2])
+    made = []
+    for level in LEVELS:
+        _kernels.set_isa(level)
+        out = np.full(rows * type_.row_bytes(columns), 0xA5, np.uint8)
+        _kernels.quantize(name, weights, out, importance, generation)
+        back = np.empty((rows, columns), np.float32)
+        _kernels.dequantize(name, out, back)
+        made.append(out.tobytes())
+    usual = finite and (importance is None or bool(np.isfinite(importance).all()))
+    if usual and any(data != made[0] for data in made):
+        raise AssertionError(f"{name}: the levels differ")
+    return "quantized"
+
+
+def dequantizing(rng: random.Random) -> str:
+    name = rng.choice(READABLE)
+    type_ = TYPES[name]
+    rows, columns = rng.choice([1, 2, 3, 9]), type_.block * rng.choice([1, 2, 3])
+    data = np.frombuffer(rng.randbytes(rows * type_.row_bytes(columns)), np.uint8).copy()
+    made = []
+    for level in LEVELS:
+        _kernels.set_isa(level)
+        out = np.empty((rows, columns), np.float32)
+        _kernels.dequantize(name, data, out)
+        made.append(np.where(np.isnan(out), np.float32(0.25), out).tobytes())
+    if any(data != made[0] for data in made):
+        raise AssertionError(f"{name}: the levels differ")
+    return "dequantized"
+
+
+def case(seed: int, _folder: Path) -> str:
+    """One call, chosen by the seed."""
+    rng = random.Random(f"kernels {seed}")
+    try:
+        return quantizing(rng) if rng.random() < 0.7 else dequantizing(rng)
+    finally:
+        _kernels.set_isa(LEVELS[-1])
