@@ -230,9 +230,12 @@ def _said(recipe: Recipe) -> dict[str, str]:
 
 
 def _beside(recipe: Recipe, path: Path) -> str:
-    """The path as the recipe gives it: relative to the recipe's folder, or absolute."""
-    folder = recipe.path.parent
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+    """The path relative to the recipe's folder, or absolute when the recipe gives one that leads elsewhere; the same
+    from wherever the recipe is read."""
+    for folder in (recipe.path.parent, recipe.path.parent.absolute()):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return path.as_posix()
 
 
 def _words(base: Mapping[str, str]) -> str:
