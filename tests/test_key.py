@@ -45,6 +45,11 @@ def test_no_number_that_is_none() -> None:
         canonical({"scale": float("nan")})
 
 
+def test_a_long_difference_is_cut() -> None:
+    old, new = ({"inputs": {f"f{i}": digit * 64 for i in range(9)}} for digit in "ab")
+    assert difference(old, new).endswith("f3 aaaaaaaa… → bbbbbbbb…, and 5 more")
+
+
 def test_the_difference_in_words() -> None:
     other = StepKey("quant", 2, 1, {"ftype": "Q4_K_S"}, {"imatrix.dat": "9c02" + "0" * 60})
     assert difference(KEY.fields(), KEY.fields()) == ""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+SHOWN = 4  # changes that one line names
+
 
 def canonical(value: Any) -> str:
     """The one JSON text of `value`: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
@@ -47,7 +49,8 @@ class StepKey:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What moved between two keys' `fields()`, in words: `imatrix a41f09bc… → 9c02…`; empty when nothing did."""
+    """What moved between two keys' `fields()`, in words: `imatrix.dat a41f09bc… → 9c0251d0…`, the first few; empty when
+    nothing did."""
     changes = []
     for field in ("step", "version", "generation"):
         if old.get(field) != new.get(field):
@@ -57,7 +60,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         for name in sorted({*before, *after}):
             if before.get(name) != after.get(name):
                 changes.append(f"{name} {show(before.get(name))} → {show(after.get(name))}")
-    return ", ".join(changes)
+    more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
+    return ", ".join(changes[:SHOWN] + more)
 
 
 def _short(digest: str | None) -> str:
