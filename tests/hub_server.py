@@ -3,6 +3,7 @@
 The front sends large files from another host, in ranges, and counts their bytes; it can also cut, hold and falsify.
 """
 
+import fcntl
 import hashlib
 import http.client
 import json
@@ -31,10 +32,12 @@ def olah_program(cache: Path) -> Path:
         return Path(given)
     folder = cache / f"{OLAH}-{sys.version_info.major}.{sys.version_info.minor}"
     whole = folder / "installed"
-    if not whole.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "-q", OLAH], check=True)
-        whole.touch()
+    with open(cache / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be installing it
+        if not whole.exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            subprocess.run([folder / "bin" / "pip", "install", "-q", OLAH], check=True)
+            whole.touch()
     return folder / "bin" / "olah-cli"
 
 

@@ -33,8 +33,8 @@ def tiny_files() -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def mirrors(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[tuple[Path, int]]:
     """The folder of the repositories that a running olah serves, and its port."""
-    assert pytestconfig.cache
-    program = olah_program(pytestconfig.cache.mkdir("olah"))
+    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)  # -p no:cacheprovider
+    program = olah_program(cache.mkdir("olah") if cache else tmp_path_factory.mktemp("program"))
     folder = tmp_path_factory.mktemp("olah")
     (folder / "mirrors" / "models").mkdir(parents=True)
     with olah(program, folder) as port:
@@ -292,11 +292,14 @@ def test_killed_half_way_and_resumed(project: Project, hub: Hub) -> None:
     hub.front.reset()
     project.run("doit", "download:small")
     assert hub.front.sent[WEIGHTS] == (TINY / WEIGHTS).stat().st_size - have
-    pointer = json.loads((project.folder / "build" / "small" / "download.json").read_text())
-    assert pointer == {
+    assert download_pointer(project) == {
         name: {"sha256": f["sha256"], "size": f["size"]} for name, f in lock_of(project)["files"].items()
     }
     assert not list((project.folder / "cache" / "work").iterdir())
+
+
+def download_pointer(project: Project) -> dict[str, Any]:
+    return json.loads((project.folder / "build" / "small" / "download.json").read_text())
 
 
 def part_of(project: Project) -> Path | None:

@@ -61,7 +61,7 @@ class _Progress:
 
     def advance(self, count: int) -> None:
         self._done += count
-        self._report(self._done, self._total)
+        self._report(min(self._done, self._total), self._total)  # the imatrix's size is not in the recipe
 
 
 def _remove_strangers(out: Path, expected: set[str]) -> None:
