@@ -7,6 +7,23 @@ namespace quantmill::QM_LEVEL {
 
 constexpr int GROUPS = 8, GROUP = 32, OCTETS = 4, SIZE = 66;
 
+// A fit that is not positive, and no candidate better than nothing: generation 1 keeps the levels of the fit, and stops where
+// they are on no point. Returns the lanes of `unfit` in which they are on points.
+static I keep_fit(const Grid &grid, const I *quants, I unfit, Lattice<GROUP> &lattice) {
+    for (int k = 0; k < OCTETS; ++k) {
+        I code = {};
+        for (int i = 0; i < 8; ++i) {
+            unfit &= quants[8 * k + i] < 3;
+            code |= quants[8 * k + i] << 2 * i;
+        }
+        for (int lane = 0; lane < W; ++lane) {
+            if (unfit[lane] && grid.map[code[lane]] < 0) unfit[lane] = 0;
+        }
+        lattice.code[k] = select(unfit, code, lattice.code[k]);
+    }
+    return unfit;
+}
+
 // Finds one group in all lanes: returns its scale, 0 or more, and writes its points' indices and its signs.
 static V search_group(const Grid &grid, const Batch &batch, int g, const V *x, V variance, I valid, int generation, I *index,
                       I *signs) {
@@ -25,11 +42,11 @@ static V search_group(const Grid &grid, const Batch &batch, int g, const V *x, V
     I active = ~zero & valid & (generation == 1 ? largest == largest : largest > 0.f);
     lattice.scale = start;
     search_lattice<GROUP, 6>(grid, lattice, largest, active);
+    const I unfit = active & ~(lattice.won | (lattice.scale > 0.f));
+    if (any(unfit)) active &= ~unfit | keep_fit(grid, quants, unfit, lattice);
     I todo[OCTETS];
     for (int k = 0; k < OCTETS; ++k) todo[k] = active & (lattice.scale > 0.f);
     refine_lattice<GROUP>(grid, lattice, todo);
-    // A scale that is still zero leaves the quants of the fit, which are on no grid: generation 1 stops there too.
-    active &= lattice.won | (lattice.scale > 0.f);
     const I negative = lattice.scale < 0.f;
     for (int k = 0; k < OCTETS; ++k) {
         signs[k] = active & (signs[k] ^ (negative & 127));
