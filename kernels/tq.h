@@ -27,8 +27,8 @@ QM_INLINE float largest_magnitude(const float *x) {
     return magnitude;
 }
 
-// 0, 1 or 2 for each of W weights. Where the inverse is infinite or the product NaN, all bits but the last are zero or the highest.
-QM_INLINE I trits(const float *x, float inverse) { return round_away(load(x) * inverse) + 1; }
+// 0, 1 or 2 for each of W weights; 1 where the inverse is infinite or the product NaN.
+QM_INLINE I trits(const float *x, float inverse) { return (round_away(load(x) * inverse) + 1) & 0xff; }
 
 // The lowest byte of every lane.
 QM_INLINE void store_lane_bytes(I v, std::uint8_t *to) {

@@ -102,7 +102,8 @@ def _from_legacy(place: str, data: bytes) -> Imatrix:
     vectors: dict[str, NDArray[np.float32]] = {}
     for entry in stored:
         # One float32 division a value, as the tool does it; the bytes of a quantized file depend on it.
-        vectors[entry.name] = entry.values / np.float32(entry.calls) if entry.calls > 0 else entry.values
+        with np.errstate(all="ignore"):  # `read` refuses what is not finite
+            vectors[entry.name] = entry.values / np.float32(entry.calls) if entry.calls > 0 else entry.values
     return Imatrix(vectors, dataset, chunks)
 
 
@@ -164,11 +165,14 @@ def _from_gguf(path: str | os.PathLike[str]) -> Imatrix:
             if counts.shape[0] != sums.shape[0]:
                 raise ImatrixError(f"{path}: {name} has {counts.shape[0]} counts for {sums.shape[0]} matrices")
             reached = counts > 0  # an expert that the calibration never reached weighs all columns alike
-            vectors[name] = np.where(reached, sums / np.where(reached, counts, 1), np.float32(1)).reshape(-1)
-        datasets = file.metadata.get("imatrix.datasets")
-        chunks = file.metadata.get("imatrix.chunk_count")
-        return Imatrix(
-            vectors,
-            datasets.value[0].encode() if datasets and datasets.value else b"",
-            int(chunks.value) if chunks else 0,
-        )
+            with np.errstate(all="ignore"):  # `read` refuses what is not finite
+                means = sums / np.where(reached, counts, 1)
+            vectors[name] = np.where(reached, means, np.float32(1)).reshape(-1)
+        entries = file.metadata
+        datasets = entries["imatrix.datasets"].value if "imatrix.datasets" in entries else []
+        chunks = entries["imatrix.chunk_count"].value if "imatrix.chunk_count" in entries else 0
+        if not isinstance(datasets, list) or not all(isinstance(name, str) for name in datasets):
+            raise ImatrixError(f"{path}: imatrix.datasets is not a list of names; the imatrix is damaged")
+        if not isinstance(chunks, int) or not 0 <= chunks <= _MAX:
+            raise ImatrixError(f"{path}: imatrix.chunk_count is not a count; the imatrix is damaged")
+        return Imatrix(vectors, datasets[0].encode() if datasets else b"", chunks)

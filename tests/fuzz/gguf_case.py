@@ -124,6 +124,8 @@ def used(rng: random.Random, work: Path, source: Path, guide: Path) -> str:
         attempt(lambda: imatrix.read(guide))
     readable = attempt(lambda: looked_at(source))
     sound = attempt(lambda: gguf.verify(source))
+    if not readable and source.name == "base.gguf" and rng.random() < 0.7:
+        return "refused"  # the others begin by reading it, too
     out = work / "out.gguf"
     ftype, more = rng.choice(list(FTYPES)), options(rng)
     chosen = guide if guide.exists() else None

@@ -3,6 +3,7 @@
 import copy
 import random
 import struct
+from dataclasses import replace
 
 from quantmill.gguf import ValueType, kv
 from quantmill.gguf.scales import FIELDS
@@ -209,7 +210,8 @@ def of_bytes(data: bytes, other: bytes, rng: random.Random) -> bytes:
 
 def mutated(base: Parts, other: Parts, rng: random.Random) -> bytes:
     """The file with one to four changes."""
-    parts = copy.deepcopy(base)
+    kvs, tensors = map(copy.copy, base.kvs), (replace(t, shape=[*t.shape]) for t in base.tensors)
+    parts = replace(base, kvs=[*kvs], tensors=[*tensors], lengths={})
     changes = rng.choice([1, 1, 2, 4])
     bytewise = rng.random() < 0.25
     for _ in range(changes - bytewise):

@@ -115,7 +115,16 @@ def quantize_file(
         run = _Run(source, found, guide, generation, threads, sharing or Sharing({}), progress)
         for planned in files:
             run.check(planned, allow_requantize)
-        reports = [report for path, planned in zip(paths, files, strict=True) for report in run.write(path, planned)]
+        reports: list[TensorReport] = []
+        done: list[Path] = []
+        try:
+            for path, planned in zip(paths, files, strict=True):
+                reports += run.write(path, planned)
+                done.append(path)
+        except BaseException:
+            for path in done:  # a shard whose others failed is of no use
+                path.unlink(missing_ok=True)
+            raise
     return Report(
         tuple(paths),
         sum(planned.n_bytes for planned in files),

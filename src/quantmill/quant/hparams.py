@@ -9,6 +9,8 @@ from typing import Any
 
 from quantmill.errors import QuantmillError
 
+MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+
 
 class ModelFacts(QuantmillError):
     """The metadata does not say what the choice of types needs."""
@@ -40,6 +42,8 @@ class Hparams:
         layers = _count(metadata, f"{arch}.block_count")
         if layers is None:
             raise ModelFacts(f"the GGUF metadata has no {arch}.block_count, which the choice of tensor types needs")
+        if layers > MAX_LAYERS:
+            raise ModelFacts(f"the GGUF key {arch}.block_count is {layers}; llama.cpp loads at most {MAX_LAYERS} layers")
         experts = _count(metadata, f"{arch}.expert_count") or 0
         heads = _per_layer(metadata, f"{arch}.attention.head_count", layers)
         kv_heads = _per_layer(metadata, f"{arch}.attention.head_count_kv", layers) or heads
@@ -64,7 +68,7 @@ def _count(metadata: Mapping[str, Any], key: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ModelFacts(f"the GGUF key {key} is {value!r}; a count was expected")
+        raise ModelFacts(f"the GGUF key {key} is {_shown(value)}; a count was expected")
     return value
 
 
@@ -74,7 +78,14 @@ def _per_layer(metadata: Mapping[str, Any], key: str, layers: int) -> list[int] 
     if value is None or isinstance(value, int):
         count = _count(metadata, key)
         return None if count is None else [count] * layers
-    values = [int(v) for v in value]
-    if len(values) != layers:
-        raise ModelFacts(f"the GGUF key {key} has {len(values)} values; the model has {layers} layers")
-    return values
+    if not isinstance(value, list) or not all(type(v) is int and v >= 0 for v in value):
+        raise ModelFacts(f"the GGUF key {key} is {_shown(value)}; a count, or a list of one a layer, was expected")
+    if len(value) != layers:
+        raise ModelFacts(f"the GGUF key {key} has {len(value)} values; the model has {layers} layers")
+    return value
+
+
+def _shown(value: object) -> str:
+    """A value of any kind in a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"
