@@ -298,9 +298,9 @@ class _Run:
 
 
 def _expand(type_: Type, raw: "NDArray[np.uint8]", columns: int) -> "NDArray[np.float32]":
-    """The rows as float32: a view where they are already."""
+    """The rows as float32: a view where they are already, and lie where a float may."""
     if type_.name == "F32":
-        return raw.view(np.float32).reshape(-1, columns)
+        return np.require(raw.view(np.float32), requirements="A").reshape(-1, columns)
     weights = np.empty((raw.size // type_.row_bytes(columns), columns), np.float32)
     _kernels.dequantize(type_.name, raw, weights)
     return weights
