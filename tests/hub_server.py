@@ -68,7 +68,7 @@ class Repository:
         self._git("tag", name)
 
     def _git(self, *arguments: str) -> str:
-        who = ("-c", "user.name=someone", "-c", "user.email=someone@example.org", "-c", "core.autocrlf=false")
+        who = ("-c", "user.name=someone", "-c", "user.email=someone@example.org", "-c", "commit.gpgsign=false")
         return subprocess.run(
             ["git", *who, *arguments], cwd=self.folder, check=True, capture_output=True, text=True
         ).stdout

@@ -64,6 +64,7 @@ def project(make_project: Callable[..., Project], hub: Hub, monkeypatch: pytest.
     monkeypatch.setenv("HF_ENDPOINT", hub.front.url)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "5")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     made = make_project("hub", HUB)
