@@ -24,12 +24,14 @@ class Span:
         return f"b{self.first} to b{self.last}"
 
 
-# ggml-quants.c did not change its arithmetic from 2025-03-04 to 2025-06-24. Over this span llama-quantize also kept its
-# names, its mixes, the order of tensors and the metadata it writes; what did change is `FIRST_TENSOR_TYPE`.
+# ggml-quants.c did not change its arithmetic from 2025-03-04 to 2025-06-24. The mix, the order of tensors and the
+# metadata are those of one source inside the span, early May 2025 (llama-cpp-python 0.3.9's), against which whole files
+# are compared; that they are the same at both ends of the span was not checked against the sources of those tags.
 SPANS: tuple[Span, ...] = (Span(4867, 5490, generation=1),)
 
-# llama-quantize's --tensor-type came with llama.cpp pull request 12511. At first it took the names of a fixed list
-# only; pull request 13033 opened it to any regular expression. What it does to a matching tensor stayed the same.
+# llama-quantize's --tensor-type came with llama.cpp pull request 12511; its issue 14996 names b5125 as the release. At
+# first it took the names of a fixed list only; pull request 13033 (May 2025) opened it to any regular expression. How
+# later tags of the span read several patterns for one tensor is not established, so the mix refuses where it matters.
 FIRST_TENSOR_TYPE = 5125
 
 # What stands for a generation where one is given without a tag: golden digests and live oracles.
