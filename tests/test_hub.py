@@ -7,18 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conftest import RECIPE, TINY, Project
+from hub_helpers import WEIGHTS, download_pointer, fails, ggufs, impatient, in_store, lock_of, part_of, wait_for
 from hub_server import CLOSED, Front, Repository, olah, olah_program
 
 README = b"---\nlicense: mit\nlanguage:\n- en\ntags:\n- tiny\n---\n# Tiny\n\nA small model.\n"
-WEIGHTS = "model.safetensors"
 HUB = RECIPE.replace('path = "tiny"', 'repo = "acme/tiny"').replace(
     '"BF16", "Q8_0", "Q4_K_M", "Q2_K"', '"BF16", "Q8_0"'
 )
@@ -70,33 +68,6 @@ def project(make_project: Callable[..., Project], hub: Hub, monkeypatch: pytest.
     made = make_project("hub", HUB)
     shutil.rmtree(made.folder / "recipes" / "tiny")
     return made
-
-
-def lock_of(project: Project) -> dict[str, Any]:
-    return json.loads(project.recipe.with_suffix(".lock").read_text())
-
-
-def fails(project: Project, *command: str, code: int = 1, **environment: str) -> str:
-    """The one sentence that a command fails with."""
-    done = project.run(*command, check=code, **environment)
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stderr.removesuffix("\n")
-
-
-def impatient(*command: str) -> tuple[str, ...]:
-    """A quantmill command that waits little between its attempts."""
-    return ("python", "-c", f"from quantmill import cli, hub; hub.PAUSE = 0.001; cli.main({list(command)!r})")
-
-
-def in_store(project: Project) -> list[str]:
-    """Objects and records."""
-    cache = project.folder / "cache"
-    return [str(path) for part in ("cas", "ac") for path in (cache / part).rglob("*") if path.is_file()]
-
-
-def ggufs(project: Project) -> dict[str, bytes]:
-    return {name: data for name, data in project.release().items() if name.endswith(".gguf")}
 
 
 def test_lock_pins_what_the_branch_is_now(project: Project, hub: Hub) -> None:
@@ -297,22 +268,6 @@ def test_killed_half_way_and_resumed(project: Project, hub: Hub) -> None:
         name: {"sha256": f["sha256"], "size": f["size"]} for name, f in lock_of(project)["files"].items()
     }
     assert not list((project.folder / "cache" / "work").iterdir())
-
-
-def download_pointer(project: Project) -> dict[str, Any]:
-    return json.loads((project.folder / "build" / "small" / "download.json").read_text())
-
-
-def part_of(project: Project) -> Path | None:
-    return next((project.folder / "cache" / "work").glob(f"*/.part/{WEIGHTS}"), None)
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come true within 30 s")
 
 
 def test_connections_that_break_are_taken_up_again(project: Project, hub: Hub) -> None:
