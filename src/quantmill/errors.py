@@ -7,17 +7,29 @@ and exits, with the error's `exit_code`.
 import difflib
 from collections.abc import Iterable
 
+INTERRUPTED = "interrupted; finished work is kept, run the same command to go on"
+
 
 class QuantmillError(Exception):
     """The work failed: a wrong file, a full disk, a broken promise. Exit code 1."""
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        # A damaged file may name its tensors as it likes; the message stays one line, which no terminal obeys.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+
 
 class UsageError(QuantmillError):
     """The call or the recipe is wrong, and nothing was started. Exit code 2."""
 
     exit_code = 2
+
+
+def sentence(error: OSError) -> str:
+    """What the operating system refused, where it said where, as one sentence."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; check the path, its rights and the room left"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -13,17 +13,51 @@ from .parts import KVPart, Parts, TensorPart, sizes_of, stored
 
 ODD = [0, 1, 2, 3, 5, 9, 31, 32, 33, 63, 64, 127, 255, 256, 2**8 + 1, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1]
 ODD += [2**32, 2**40, 2**48, 2**62, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1]
-KEYS = (
-    "general.alignment general.architecture general.file_type general.quantization_version split.no split.count "
-    "split.tensors.count llama.block_count llama.attention.head_count llama.attention.head_count_kv "
-    "llama.expert_count qwen2.block_count qwen2.expert_count falcon.block_count falcon.attention.head_count "
-    "imatrix.datasets imatrix.chunk_count quantize.imatrix.file"
-).split()
-NAMES = (
-    "token_embd.weight output.weight blk.0.attn_v.weight blk.1.attn_v.weight blk.0.ffn_up_exps.weight blk.weight "
-    "blk.99999999999999999999.ffn_down.weight blk.-1.ffn_down.weight rope_freqs.weight x weight blk.0.attn_qkv.weight"
-).split()
-TEXTS = [b"", b"\0", b"\xff\xfe", b"a" * 63, b"b" * 64, b"blk.\xd9\xa3.attn_v.weight", b"../../x", b"%s\n", b"\xed\xa0\x80"]
+KEYS = [
+    "general.alignment",
+    "general.architecture",
+    "general.file_type",
+    "general.quantization_version",
+    "split.no",
+    "split.count",
+    "split.tensors.count",
+    "llama.block_count",
+    "llama.attention.head_count",
+    "llama.attention.head_count_kv",
+    "llama.expert_count",
+    "qwen2.block_count",
+    "qwen2.expert_count",
+    "falcon.block_count",
+    "falcon.attention.head_count",
+    "imatrix.datasets",
+    "imatrix.chunk_count",
+    "quantize.imatrix.file",
+]
+NAMES = [
+    "token_embd.weight",
+    "output.weight",
+    "blk.0.attn_v.weight",
+    "blk.1.attn_v.weight",
+    "blk.0.ffn_up_exps.weight",
+    "blk.weight",
+    "blk.99999999999999999999.ffn_down.weight",
+    "blk.-1.ffn_down.weight",
+    "rope_freqs.weight",
+    "x",
+    "weight",
+    "blk.0.attn_qkv.weight",
+]
+TEXTS = [
+    b"",
+    b"\0",
+    b"\xff\xfe",
+    b"a" * 63,
+    b"b" * 64,
+    b"blk.\xd9\xa3.attn_v.weight",
+    b"../../x",
+    b"%s\n",
+    b"\xed\xa0\x80",
+]
 
 
 def odd_value(rng: random.Random, key: str) -> KVPart:
@@ -138,7 +172,9 @@ def reshape(t: TensorPart, rng: random.Random) -> None:
     blocks = max(1, len(t.data) // size)
     rows = rng.choice([n for n in range(1, blocks + 1) if blocks % n == 0])
     shape = [blocks // rows * block, rows]
-    t.shape = rng.choice([shape, [*shape, 1], [*shape, 1, 1], [shape[0], 1, rows], [shape[0], 1, 1, rows], [blocks * block]])
+    t.shape = rng.choice(
+        [shape, [*shape, 1], [*shape, 1, 1], [shape[0], 1, rows], [shape[0], 1, 1, rows], [blocks * block]]
+    )
 
 
 def retype(t: TensorPart, rng: random.Random) -> None:
@@ -176,7 +212,9 @@ def of_data(parts: Parts, rng: random.Random) -> None:
             f = rng.choice(FIELDS[type_.name])
             for _ in range(rng.choice([1, 1, 40])):
                 at = rng.randrange(max(1, len(data) // type_.size)) * type_.size + f.offset
-                data[at : at + 2] = struct.pack("<H", rng.choice([0x7BFF, 0xFBFF, 1, 0x8001, 0x7C00, 0x7E00, 0x7F7F, 0]))
+                data[at : at + 2] = struct.pack(
+                    "<H", rng.choice([0x7BFF, 0xFBFF, 1, 0x8001, 0x7C00, 0x7E00, 0x7F7F, 0])
+                )
             del data[len(t.data) :]
     t.data = bytes(data)
 

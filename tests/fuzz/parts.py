@@ -120,7 +120,8 @@ def bases() -> list[Parts]:
         else:
             shapes["blk.0.ffn_down.weight"] = (name, [2 * width, 1])
         tensors = [
-            TensorPart(t.encode(), shape, TYPES[kind].id, stored(rng, kind, shape)) for t, (kind, shape) in shapes.items()
+            TensorPart(t.encode(), shape, TYPES[kind].id, stored(rng, kind, shape))
+            for t, (kind, shape) in shapes.items()
         ]
         arch = rng.choice(["llama", "qwen2", "falcon"])
         more = [kv(f"{arch}.expert_count", 2)] if experts else []

@@ -2,9 +2,10 @@
 
     python tests/fuzz/run.py gguf --first 0 --count 200000        (kernels, safetensors: the other kinds of case)
 
-A case is its seed, so a range of seeds can be gone on with, or spread over processes. What is found, a stray exception,
-a hang, a death by a sanitizer, is printed once for each place in the code with the seed and all of its seeds are counted;
-`--one SEED` runs one case in this process, with its traceback. Exit code 1 when anything was found. See docs/testing.md.
+A case is its seed, so a range of seeds can be gone on with, or spread over processes. What is found (a stray exception,
+a hang, a death by a sanitizer) is printed once for each place in the code, with its seed and at the end with the number
+of cases; `--one SEED` runs one case in this process, with its traceback. Exit code 1 when anything was found. How to
+build with sanitizers: docs/testing.md.
 """
 
 import argparse
@@ -123,9 +124,13 @@ def watched(kind: str, first: int, count: int, folder: Path) -> Iterator[tuple[i
         process.wait()
         if first < end:
             text = errors.read_text(errors="replace")
-            lines_ = [line for line in text.splitlines() if "runtime error" in line or "ERROR: Add" in line or "#" in line]
-            own = [line.strip() for line in lines_ if "runtime error" in line or "ERROR" in line or "/kernels/" in line]
-            yield first, "died", "silent" if hung else f"died ({process.returncode}): " + " | ".join(own[:3] or [text[-300:]])
+            signs = ("runtime error", "ERROR: AddressSanitizer", "/kernels/")
+            own = [line.strip() for line in text.splitlines() if any(sign in line for sign in signs)]
+            yield (
+                first,
+                "",
+                "silent" if hung else f"died ({process.returncode}): " + " | ".join(own[:3] or [text[-300:]]),
+            )
             first += 1
 
 
@@ -164,7 +169,8 @@ def report(results: Iterator[tuple[int, str, str]]) -> int:
                 print(f"seed {seed}: {found}", flush=True)
             places.setdefault(where, []).append(seed)
         if number % 5000 == 0:
-            print(f"{number} cases, up to seed {seed}, {time.monotonic() - started:.0f} s: {dict(outcomes)}", flush=True)
+            spent = time.monotonic() - started
+            print(f"{number} cases, up to seed {seed}, {spent:.0f} s: {dict(outcomes)}", flush=True)
     print(f"{number} cases, {time.monotonic() - started:.0f} s: {dict(outcomes)}")
     for where, seeds in places.items():
         print(f"{len(seeds)} cases, the first {seeds[:5]}: {where}")

@@ -267,6 +267,9 @@ class _Run:
             weights = _expand(info.type, raw, columns)
             if not np.isfinite(weights).all():
                 self._refuse_not_finite(name, info.type, raw, start)
+                raise NotFinite(
+                    f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew"
+                )
             if type_.name == "F32":
                 return weights.reshape(-1).view(np.uint8)
             out = np.empty((job.last - job.first) * row_out, np.uint8)

@@ -53,6 +53,8 @@ def first_not_finite(type_: Type, data: "NDArray[np.uint8]") -> int | None:
             bad = (data.view(np.uint16) & _EXPONENT) == _EXPONENT
         case "BF16":
             bad = (data.view(np.uint16) & np.uint16(0x7F80)) == np.uint16(0x7F80)
+        case "MXFP4":  # a power of two in a byte, of which the last stands for NaN
+            bad = data.reshape(-1, type_.size)[:, 0] == 0xFF
         case "IQ1_M":  # its scale is spread over the top four bits of four words
             words = data.reshape(-1, type_.size)[:, 48:56].copy().view(np.uint16)
             scale = (

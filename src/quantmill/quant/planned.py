@@ -151,7 +151,7 @@ def _first_entries(kvs: list[KV], ftype: int, settings: list[KV], imatrix: Imatr
     for entry in settings:
         put(entry)
     if imatrix is not None:
-        put(_text("quantize.imatrix.file", imatrix.name.encode()))
+        put(_text("quantize.imatrix.file", imatrix.name.encode(errors="surrogateescape")))
         if imatrix.dataset:
             put(_text("quantize.imatrix.dataset", imatrix.dataset))
         put(kv("quantize.imatrix.entries_count", imatrix.entries, ValueType.INT32))
@@ -161,7 +161,9 @@ def _first_entries(kvs: list[KV], ftype: int, settings: list[KV], imatrix: Imatr
 
 
 def _text(key: str, text: bytes) -> KV:
-    return kv(key, text.split(b"\0")[0][:TEXT_LIMIT], ValueType.STRING)
+    """A text that llama-quantize sets. Without what is not UTF-8 in it, for `gguf.read` refuses a file with such a text;
+    the tool copies the bytes and may cut within a character."""
+    return kv(key, text.split(b"\0")[0][:TEXT_LIMIT].decode(errors="ignore"), ValueType.STRING)
 
 
 def _setting(key: str, value: Value) -> KV:
