@@ -87,7 +87,7 @@ def test_plan_needs_the_lock_alone(project: Project, make_project: Callable[...,
     local = make_project("local", LOCAL)
     (local.folder / "recipes" / "tiny" / "README.md").write_bytes(README)
     assert plan["files"] == json.loads(local.run("quantmill", "plan", "small", "--json").stdout)["files"]
-    assert plan["tasks"][0]["name"] == "download:small"
+    assert "download:small" in {task["name"] for task in plan["tasks"]}
 
 
 def test_a_release_from_the_hub_is_that_of_the_folder(
