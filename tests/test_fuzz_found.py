@@ -1,6 +1,7 @@
 """What the fuzzers found (docs/testing.md), one test each; and a short run of them."""
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,16 @@ def test_what_is_made_can_be_read_whatever_the_imatrix_calls_its_text(tmp_path: 
     with gguf.read(out) as file:
         assert file.metadata["quantize.imatrix.dataset"].value == dataset[:127].decode(errors="ignore")
         assert file.metadata["quantize.imatrix.file"].value == "odd "
+
+
+def test_no_alignment_pads_a_few_bytes_to_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.gguf"
+    entry = kv("general.alignment", 2**31).encode()
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry)
+    with pytest.raises(
+        gguf.GGUFError, match=r"general\.alignment is 2147483648, beyond 1048576; it must be a power of two"
+    ):
+        gguf.read(path)
 
 
 @pytest.mark.parametrize("level", _kernels.isa_levels())

@@ -21,6 +21,7 @@ from quantmill.quant.types import Type
 
 MAGIC = b"GGUF"
 ALIGNMENT = 32  # where a file has no general.alignment
+MAX_ALIGNMENT = 1 << 20  # more than any page; a hostile one would have a file of bytes padded to gigabytes
 MAX_DIMS = 4  # ggml.h GGML_MAX_DIMS
 MAX_NAME = 63  # bytes: ggml.h GGML_MAX_NAME, which counts the NUL
 MAX_ELEMENTS = 2**63 - 1
@@ -95,6 +96,8 @@ def check_alignment(place: str, entry: KV | None) -> int:
     value: int = entry.value
     if value == 0 or value & (value - 1):
         raise InvalidAlignment(place, str(value))
+    if value > MAX_ALIGNMENT:
+        raise InvalidAlignment(place, f"{value}, beyond {MAX_ALIGNMENT}")
     return value
 
 

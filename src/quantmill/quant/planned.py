@@ -161,7 +161,7 @@ def _first_entries(kvs: list[KV], ftype: int, settings: list[KV], imatrix: Imatr
 
 
 def _text(key: str, text: bytes) -> KV:
-    """A text that llama-quantize sets. Without what is not UTF-8 in it, for `gguf.read` refuses a file with such a text;
+    """A text that llama-quantize sets. Without what is not UTF-8 in it, which `gguf.read` would refuse in a file;
     the tool copies the bytes and may cut within a character."""
     return kv(key, text.split(b"\0")[0][:TEXT_LIMIT].decode(errors="ignore"), ValueType.STRING)
 
