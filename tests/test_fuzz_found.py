@@ -102,6 +102,14 @@ def test_means_that_overflow_are_refused_without_a_warning(tmp_path: Path, sums:
         imatrix.read(gguf_imatrix(tmp_path / "imatrix.gguf", [], sums=sums, counts=counts))
 
 
+def test_negative_importance_is_refused(tmp_path: Path) -> None:
+    """The I-quants' searches would go other ways at other levels."""
+    path = tmp_path / "imatrix.dat"
+    path.write_bytes(encode([Entry("a", 1, np.float32([1, -1e-9]))], b"", 1))
+    with pytest.raises(ImatrixError, match="the importance vector of a has a negative value"):
+        imatrix.read(path)
+
+
 def test_a_signalling_nan_is_refused_without_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "imatrix.dat"
     path.write_bytes(encode([Entry("a", 3, np.uint32([0x7F800001]).view(np.float32))], b"", 1))

@@ -62,7 +62,7 @@ class Entry:
 def read(path: str | os.PathLike[str]) -> Imatrix:
     """The imatrix in the file, whichever format it has; ImatrixError names what is wrong with it.
 
-    A later entry of the same name replaces an earlier one. Values must be finite; lengths are the caller's to judge.
+    A later entry of the same name replaces an earlier one. Values must be finite and not negative; lengths are the caller's to judge.
     """
     try:
         with open(path, "rb") as file:
@@ -73,6 +73,11 @@ def read(path: str | os.PathLike[str]) -> Imatrix:
     for name, vector in found.vectors.items():
         if not np.isfinite(vector).all():
             raise ImatrixError(f"{path}: the importance vector of {name} is not finite; compute the imatrix anew")
+        if (vector < 0).any():  # a kernel's searches need weights of one sign
+            raise ImatrixError(
+                f"{path}: the importance vector of {name} has a negative value, which no sum of squares is; "
+                "compute the imatrix anew"
+            )
     return found
 
 
