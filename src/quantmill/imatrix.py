@@ -62,7 +62,8 @@ class Entry:
 def read(path: str | os.PathLike[str]) -> Imatrix:
     """The imatrix in the file, whichever format it has; ImatrixError names what is wrong with it.
 
-    A later entry of the same name replaces an earlier one. Values must be finite and not negative; lengths are the caller's to judge.
+    A later entry of the same name replaces an earlier one. Values must be finite and not negative; lengths are the
+    caller's to judge.
     """
     try:
         with open(path, "rb") as file:
