@@ -153,6 +153,15 @@ def test_what_is_made_can_be_read_whatever_the_imatrix_calls_its_text(tmp_path: 
         assert file.metadata["quantize.imatrix.file"].value == "odd "
 
 
+def test_a_name_that_claims_many_shards(tmp_path: Path) -> None:
+    path = base(tmp_path / "x-00001-of-99999.gguf", ONES)
+    for work in (lambda: gguf.verify(path), lambda: gguf.merge(path, tmp_path / "out.gguf")):
+        with pytest.raises(
+            gguf.GGUFError, match=r": x-00002-of-99999\.gguf, .* and 99995 more of 99999 shards are missing"
+        ):
+            work()
+
+
 def test_no_alignment_pads_a_few_bytes_to_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "hostile.gguf"
     entry = kv("general.alignment", 2**31).encode()

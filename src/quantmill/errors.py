@@ -5,7 +5,7 @@ and exits, with the error's `exit_code`.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 INTERRUPTED = "interrupted; finished work is kept, run the same command to go on"
 
@@ -30,6 +30,13 @@ def sentence(error: OSError) -> str:
     """What the operating system refused, where it said where, as one sentence."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}; check the path, its rights and the room left"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b, c` for a message, which many names do not make endless: `a, b, c and 997 more`."""
+    if len(names) <= 4:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, listed
 from quantmill.gguf.errors import shown
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class MissingShards(QuantmillError):
     names: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{INDEX}: {', '.join(self.names)} named here but not among the model's files; fetch what is missing"
+        names = listed([shown(name)[1:-1] for name in self.names])
+        return f"{INDEX}: {names} named here but not among the model's files; fetch what is missing"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Rows and blocks of any bits at the kernels themselves, at every level that runs here.
 
 Finite rows must give the same bytes at every level, unless these hold an infinite scale, for which a file is refused.
-What is not finite, and negative importance, never reach a kernel in use, but may not read or write out of bounds either.
+What is not finite, and negative importance, never reach a kernel in use, but may not lead out of bounds either.
 """
 
 import random

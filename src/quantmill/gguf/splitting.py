@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantmill.artifact import silent
+from quantmill.errors import listed
 from quantmill.gguf.errors import DuplicateTensor, GGUFError, GGUFUsageError, WriteFailed
 from quantmill.gguf.layout import Described, TensorInfo
 from quantmill.gguf.reading import GGUFFile, read
@@ -54,7 +55,7 @@ class MissingShards(GGUFError):
 
     def __str__(self) -> str:
         return (
-            f"{self.directory}: {', '.join(self.names)} of {self.count} shards "
+            f"{self.directory}: {listed(self.names)} of {self.count} shards "
             f"{'is' if len(self.names) == 1 else 'are'} missing; fetch what is missing into the same directory"
         )
 

@@ -122,7 +122,7 @@ def _plan(
                 kv(TENSORS, len(everything), ValueType.INT32),
             ]
         described = tuple((name, ggml_shape(tuple(shape)), mix.types[name]) for name, shape, _ in shard)
-        names = [name for name, _, _ in shard]
+        names = {name: None for name, _, _ in shard}  # a set in order: a file may have very many tensors
         planned.append(
             PlannedFile(
                 kvs=tuple(entries),
