@@ -43,7 +43,9 @@ class Hparams:
         if layers is None:
             raise ModelFacts(f"the GGUF metadata has no {arch}.block_count, which the choice of tensor types needs")
         if layers > MAX_LAYERS:
-            raise ModelFacts(f"the GGUF key {arch}.block_count is {layers}; llama.cpp loads at most {MAX_LAYERS} layers")
+            raise ModelFacts(
+                f"the GGUF key {arch}.block_count is {layers}; llama.cpp loads at most {MAX_LAYERS} layers"
+            )
         experts = _count(metadata, f"{arch}.expert_count") or 0
         heads = _per_layer(metadata, f"{arch}.attention.head_count", layers)
         kv_heads = _per_layer(metadata, f"{arch}.attention.head_count_kv", layers) or heads
