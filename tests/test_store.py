@@ -172,3 +172,51 @@ def test_place_puts_the_same_bytes_and_replaces(tmp_path: Path) -> None:
     place(source, target)
     assert target.read_bytes() == b"new"
     assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_threads_that_write_one_name_never_meet(tmp_path: Path) -> None:
+    source, errors = tmp_path / "source", []
+    source.write_bytes(b"bytes")
+
+    def work() -> None:
+        try:
+            for _ in range(200):
+                write_atomic(tmp_path / "written", b"data", sync=False)
+                place(source, tmp_path / "placed")
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["placed", "source", "written"]
+
+
+def test_an_error_names_the_file_and_not_the_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomic(tmp_path / "target", b"")
+    assert (str(caught.value.filename), caught.value.filename2) == (str(tmp_path / "target"), None)
+
+
+def test_a_store_that_is_full_or_read_only_forgets_digests(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "memo").write_text("in the way")
+    (tmp_path / "file").write_bytes(b"x")
+    store = Store(tmp_path / "store")
+    assert store.digest_of(tmp_path / "file") == sha256_file(tmp_path / "file")
+
+
+def test_an_object_with_another_time_is_hashed_before_it_is_used(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = compute(store)["sub/out.bin"]
+    os.utime(artifact.path)
+    assert store.has(artifact)  # touched, but whole
+    artifact.path.chmod(0o644)
+    artifact.path.write_bytes(b"atad")
+    assert not store.has(artifact)
+    assert store.record(KEY) is None
+    assert compute(store)["sub/out.bin"].path.read_bytes() == b"data"

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
@@ -18,10 +18,11 @@ from quantmill.errors import QuantmillError
 from quantmill.key import StepKey, difference
 from quantmill.plan import ALL, Node
 from quantmill.steps import VERSIONS
-from quantmill.store import Hit, Miss, Store, place, write_atomic
+from quantmill.store import Hit, Miss, Store, locked, place, write_atomic
 
 Outputs = Mapping[str, Artifact]
 FIRST = "not built here yet"
+LISTING = "release.json"
 
 
 class MissingOutput(QuantmillError):
@@ -65,13 +66,16 @@ class Workspace:
         try:
             data = json.loads(self.pointer(node).read_bytes())
             return {n: Artifact(self.store.object_path(a["sha256"]), a["sha256"], a["size"]) for n, a in data.items()}
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def up_to_date(self, node: Node, nodes: Mapping[str, Node]) -> bool:
         """Whether the node's pointer is what its key promises and every object behind it is in the store."""
         inputs = self._upstream(node, nodes, self.outputs)
-        return inputs is not None and self._reason(node, key_of(node, inputs)) == ""
+        if inputs is None:
+            return False
+        key = key_of(node, inputs)
+        return self._reason(node, key, self.store.record(key)) == ""
 
     def status(self, node: Node, nodes: Mapping[str, Node], known: dict[str, Outputs | None]) -> Status:
         """What a build would do. `known` collects the outputs of the nodes asked so far, in the graph's order."""
@@ -82,7 +86,7 @@ class Workspace:
             return Status("after", f"{waiting} has to run first")
         key = key_of(node, inputs)
         recorded = known[node.name] = self.store.record(key)
-        reason = self._reason(node, key)
+        reason = self._reason(node, key, recorded)
         if recorded is None:
             return Status("run", reason or "not in the store")
         return Status("hit", reason) if reason else Status("up to date")
@@ -93,7 +97,7 @@ class Workspace:
         if inputs is None:
             raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
         key = key_of(node, inputs)
-        reason = self._reason(node, key)
+        reason = self._reason(node, key, self.store.record(key))
         with self.store.lookup(key, resume=node.step == "download") as found:
             match found:
                 case Hit(outputs):
@@ -106,7 +110,14 @@ class Workspace:
                         lambda done, total: self.report(node.name, "progress", {"done": done, "total": total}),
                         self.store.find_span,
                     )
-                    references = step.run({**node.files, **inputs}, {**node.params, **node.where}, slot.folder, context)
+                    try:
+                        references = step.run(
+                            {**node.files, **inputs}, {**node.params, **node.where}, slot.folder, context
+                        )
+                    except QuantmillError:
+                        if node.step == "verify":
+                            self._discard_damaged(node, inputs)
+                        raise
                     outputs = slot.commit(references or {})
                     if node.step == "quant":
                         spans = json.loads(outputs["tensors.json"].path.read_bytes())
@@ -137,55 +148,92 @@ class Workspace:
                 raise MissingOutput(node.name, edge.node, edge.output)
         return inputs
 
-    def _reason(self, node: Node, key: StepKey) -> str:
-        """Why the node is not up to date; empty when it is."""
+    def _reason(self, node: Node, key: StepKey, recorded: Outputs | None) -> str:
+        """Why the node is not up to date; empty when it is. `recorded` is what the store has for the key."""
         try:
             old = json.loads(self.pointer(node).with_suffix(".key").read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return FIRST
-        if moved := difference(old, key.fields()):
+        try:
+            moved = difference(old, key.fields())
+        except (AttributeError, TypeError):
+            moved = "its note cannot be read"
+        if moved:
             return moved
         outputs = self.outputs(node)
         if outputs is None:
             return "its pointer is gone"
-        if missing := sorted(name for name, artifact in outputs.items() if not self.store.has(artifact)):
-            return f"{missing[0]} is gone from the store"
+        if recorded is None:
+            missing = sorted(name for name, artifact in outputs.items() if not self.store.has(artifact))
+            return f"{missing[0]} is gone from the store" if missing else "its record is gone from the store"
+        if outputs != recorded:  # a pointer and its note are two files: a power cut may keep the one and not the other
+            return "its pointer is not what the store has"
         if node.step == "release" and not self._laid_out(node, outputs):
             return "files of the release folder are gone or changed"
         return ""
+
+    def _discard_damaged(self, node: Node, inputs: Outputs) -> None:
+        """Remove what of a node's inputs is not what its name says, so that the next build makes it again."""
+        for name, artifact in inputs.items():
+            if not self.store.check(artifact):
+                self.store.discard(artifact)
+                text = f"{name} was damaged in the store and is removed from it: run again, and it is made anew"
+                self.report(node.name, "finding", {"text": text})
 
     def tree(self, node: Node) -> Path:
         """The folder of a release node's finished files."""
         return self.release / node.name.partition(":")[2]
 
     def _lay_out(self, node: Node, inputs: Outputs, outputs: Outputs) -> None:
-        """Make the release folder hold the release's files and none that an earlier release of ours left."""
+        """Make the release folder hold the release's files and none that an earlier release of ours left.
+
+        What is no longer released goes first and the listing comes last, so that whatever is ours is listed at every
+        moment in between.
+        """
         tree = self.tree(node)
         files = {path: inputs[name] for path, name in _manifest(outputs).items()} | dict(outputs)
-        before = _read_listing(tree / "release.json")
-        for path, artifact in sorted(files.items()):
-            if not _same(tree / path, artifact):
-                place(artifact.path, tree / path)
-        for path in sorted(set(before) - set(files)):
-            (tree / path).unlink(missing_ok=True)
-            if (tree / path).parent != tree:
-                _remove_empty((tree / path).parent)
+        with locked(self.pointer(node).with_suffix(".lock")):
+            self._remove(tree, _read_listing(tree / LISTING) - set(files))
+            for folder in {(tree / path).parent for path in files}:
+                for left in folder.glob(".*.tmp"):  # by a build that was killed
+                    left.unlink()
+            for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
+                if not self._same(tree / path, artifact):
+                    place(artifact.path, tree / path)
 
     def remove_tree(self, node: Node) -> None:
         """Remove the release folder's files that are ours, and the folders that this leaves empty."""
         tree = self.tree(node)
-        for path in sorted({*_read_listing(tree / "release.json"), "SHA256SUMS", "release.json"}):
-            (tree / path).unlink(missing_ok=True)
+        self._remove(tree, {*_read_listing(tree / LISTING), "SHA256SUMS"})
+        self._remove(tree, {LISTING})
+        _remove_empty(tree)
+
+    @staticmethod
+    def _remove(tree: Path, paths: set[str]) -> None:
+        for path in sorted(paths):
+            if (tree / path).is_file():
+                (tree / path).unlink()
             if (tree / path).parent != tree:
                 _remove_empty((tree / path).parent)
-        _remove_empty(tree)
 
     def _laid_out(self, node: Node, outputs: Outputs) -> bool:
         tree = self.tree(node)
-        listing = json.loads(outputs["release.json"].path.read_bytes())["files"]
-        return all(_size(tree / f["name"]) == f["size"] for f in listing) and all(
-            _same(tree / name, artifact) for name, artifact in outputs.items()
-        )
+        listing = json.loads(outputs[LISTING].path.read_bytes())["files"]
+        files = {f["name"]: Artifact(self.store.object_path(f["sha256"]), f["sha256"], f["size"]) for f in listing}
+        return all(self._same(tree / path, artifact) for path, artifact in {**files, **outputs}.items())
+
+    def _same(self, path: Path, artifact: Artifact) -> bool:
+        """Whether a file of the release folder is the object: the same file or, where links are not possible, a copy,
+        which is hashed once."""
+        try:
+            stat = path.stat()
+            if not path.is_file() or stat.st_size != artifact.size:
+                return False
+            if os.path.samestat(stat, artifact.path.stat()):
+                return True
+            return self.store.digest_of(path) == artifact.sha256
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
 
 def key_of(node: Node, inputs: Outputs) -> StepKey:
@@ -196,35 +244,22 @@ def key_of(node: Node, inputs: Outputs) -> StepKey:
 
 def _manifest(outputs: Outputs) -> dict[str, str]:
     """Path in the release folder → name of the release step's input, as release.json lists them."""
-    listing = json.loads(outputs["release.json"].path.read_bytes())["files"]
+    listing = json.loads(outputs[LISTING].path.read_bytes())["files"]
     return {entry["name"]: entry["input"] for entry in listing}
 
 
 def _read_listing(path: Path) -> set[str]:
+    """The files that a listing in a release folder names. It may have been edited: only names below the folder."""
     try:
-        return {entry["name"] for entry in json.loads(path.read_bytes())["files"]}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        names = [PurePosixPath(entry["name"]) for entry in json.loads(path.read_bytes())["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
         return set()
+    return {str(name) for name in names if not name.is_absolute() and ".." not in name.parts}
 
 
 def _remove_empty(folder: Path) -> None:
     if folder.is_dir() and not os.listdir(folder):
         folder.rmdir()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return -1
-
-
-def _same(path: Path, artifact: Artifact) -> bool:
-    if _size(path) != artifact.size:
-        return False
-    if os.path.samestat(path.stat(), artifact.path.stat()):
-        return True
-    return artifact.size < 1 << 20 and path.read_bytes() == artifact.path.read_bytes()
 
 
 def _json(data: Any) -> bytes:

@@ -3,7 +3,11 @@
 Layout below the root (specified in cache/README.md): `cas/<aa>/<sha256>`, `ac/<key>`, `work/<key>/` for the step in
 flight, `lock/<key>` held by the process that computes it, `memo/` for digests of files outside the store. An object or
 a record is written beside, synced and renamed, so a name that exists is whole. A process that dies leaves at most a
-`work/` folder, which the next run of the same key takes over.
+`work/` folder, which the next run of the same key takes over, and small `.tmp` files.
+
+Release folders hold hard links of objects, so that a careless program may write to one. Every object therefore has the
+one modification time `SEALED`, which no writer leaves in place: an object with another is hashed before it is used, and
+one that is damaged counts as gone.
 """
 
 import errno
@@ -12,8 +16,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +28,8 @@ from quantmill.errors import QuantmillError
 from quantmill.key import StepKey
 
 CHUNK = 4 << 20
+SEALED = 315_532_800 * 10**9  # 1980-01-01 UTC, the earliest day that every archive format can hold, in nanoseconds
+TICK = 50_000_000  # two changes of a file that are closer together, in nanoseconds, may leave it the same times
 
 
 class StoreFull(QuantmillError):
@@ -81,26 +88,20 @@ def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
     """Give `path` the content `data`, or leave it as it was: written beside, synced, renamed. Without `sync` a power
     cut may leave it empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _beside(path) as beside:
         with open(beside, "wb") as file:
             file.write(data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def place(source: Path, target: Path) -> None:
     """Make `target` a file with the bytes of `source`: a reflink where the file system can, else a hard link, else a
     copy. Written beside and renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    beside.unlink(missing_ok=True)
-    try:
+    with _beside(target) as beside:
         if not _reflink(source, beside):
             try:
                 os.link(source, beside)
@@ -109,8 +110,21 @@ def place(source: Path, target: Path) -> None:
                     raise
                 shutil.copyfile(source, beside)
         os.replace(beside, target)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name beside `path` that no other thread, process or machine uses, gone afterwards. An error tells of `path`."""
+    beside = path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.tmp")
+    try:
+        yield beside
+    except OSError as error:
+        if error.filename is None or os.fspath(error.filename) == str(beside):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        beside.unlink(missing_ok=True)  # rename of two links to one inode leaves both names
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)  # rename of two links to one inode leaves both names
 
 
 def _reflink(source: Path, target: Path) -> bool:
@@ -138,18 +152,36 @@ class Store:
         return self.root / "cas" / sha256[:2] / sha256
 
     def has(self, artifact: Artifact) -> bool:
-        """Whether the object is here with its right size. Content is hashed when an object enters, not here."""
+        """Whether the object is here and whole. It was hashed when it entered; again only when somebody touched it."""
+        path = self.object_path(artifact.sha256)
         try:
-            return self.object_path(artifact.sha256).stat().st_size == artifact.size
+            stat = path.stat()
         except FileNotFoundError:
             return False
+        if stat.st_size != artifact.size:
+            return False
+        return stat.st_mtime_ns == SEALED or self.check(artifact)
+
+    def check(self, artifact: Artifact) -> bool:
+        """Hash the object; whether it is what its name says. If so, it is sealed again."""
+        path = self.object_path(artifact.sha256)
+        with suppress(FileNotFoundError):
+            if sha256_file(path) == artifact.sha256:
+                with suppress(OSError):  # it is another person's: hashed again next time
+                    os.utime(path, ns=(SEALED, SEALED))
+                return True
+        return False
+
+    def discard(self, artifact: Artifact) -> None:
+        """Remove an object that is damaged, so that the next build makes it again."""
+        self.object_path(artifact.sha256).unlink(missing_ok=True)
 
     def record(self, key: StepKey) -> Mapping[str, Artifact] | None:
         """The recorded outputs of a step whose objects are all here, or None."""
         try:
             data = json.loads((self.root / "ac" / key.digest()).read_bytes())
             outputs = {name: self._artifact(**entry) for name, entry in data["outputs"].items()}
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None  # a record that cannot be read is no record: the step runs again and replaces it
         return outputs if all(map(self.has, outputs.values())) else None
 
@@ -162,7 +194,7 @@ class Store:
             return
         lock_path = self.root / "lock" / key.digest()
         folder = self.root / "work" / key.digest()
-        with _no_space(self.root), _locked(lock_path):
+        with _no_space(self.root), locked(lock_path):
             if outputs := self.record(key):  # whoever held the lock has just finished it
                 yield Hit(outputs)
                 return
@@ -182,16 +214,17 @@ class Store:
         import xxhash
 
         stat = path.stat()
+        if 0 <= (age := time.time_ns() - stat.st_ctime_ns) < TICK:
+            time.sleep((TICK - age) / 1e9)
+            stat = path.stat()
         seen = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         memo = self.root / "memo" / xxhash.xxh3_128_hexdigest(os.fsencode(path.absolute()))
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(memo.read_bytes())
             if known["stat"] == seen:
                 return str(known["sha256"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            pass
         digest = sha256_file(path)
-        with _no_space(self.root):
+        with suppress(OSError):  # a memo spares work, no more: the store may be full or read-only
             write_atomic(memo, json.dumps({"sha256": digest, "stat": seen}).encode())
         return digest
 
@@ -201,26 +234,31 @@ class Store:
         try:
             entry = json.loads((self.root / "span" / key[:2] / key).read_bytes())
             return Span(self.object_path(entry["object"]), entry["offset"], entry["size"], entry["sha256"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def add_spans(self, artifact: Artifact, spans: Mapping[str, Mapping[str, Any]]) -> None:
-        """Remember parts of an object by key: `spans` maps keys to offset, size and sha256."""
-        for key, span in spans.items():
-            known = self.find_span(key)
-            if known is None or not known.path.exists():
-                entry = json.dumps({"object": artifact.sha256, **span})
-                write_atomic(self.root / "span" / key[:2] / key, entry.encode(), sync=False)
+        """Remember parts of an object by key: `spans` maps keys to offset, size and sha256. Where there is no room to
+        remember, they are computed again."""
+        with suppress(OSError):
+            for key, span in spans.items():
+                known = self.find_span(key)
+                if known is None or not known.path.exists():
+                    entry = json.dumps({"object": artifact.sha256, **span})
+                    write_atomic(self.root / "span" / key[:2] / key, entry.encode(), sync=False)
 
     def adopt(self, path: Path, remove: bool = True) -> Artifact:
         """Move (or copy) a finished file into the store; returns the object."""
         digest = sha256_file(path)
         artifact = self._artifact(digest, path.stat().st_size)
         if not self.has(artifact):
-            artifact.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
+            if not artifact.path.parent.is_dir():
+                artifact.path.parent.mkdir(parents=True, exist_ok=True)
+                _sync_folder(artifact.path.parent.parent)
             os.chmod(path, 0o444)
+            os.utime(path, ns=(SEALED, SEALED))
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
             os.replace(path, artifact.path)
             _sync_folder(artifact.path.parent)
         elif remove:
@@ -250,7 +288,8 @@ class _Slot:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of that name, which goes with the process. Waits for whoever holds it, thread or process."""
     # The file stays: removing it would let two processes lock two different inodes of one name.
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
