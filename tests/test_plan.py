@@ -116,9 +116,9 @@ def test_a_plan_needs_no_weights(project: Project) -> None:
 
 
 def test_a_plan_for_a_person(project: Project) -> None:
-    text = project.run("quantmill", "plan", "small", COLUMNS="120").stdout
+    text = project.run("quantmill", "plan", "small", COLUMNS="20").stdout
     assert re.search(r"small-Q4_K_M\.gguf +Q4_K_M +2\.40 MB +5\.08", text)
-    assert "download:small\npreflight:small\n2 to run, 15 after these\n" in text
+    assert "preflight:small\ndownload:small\n2 to run, 15 after these\n" in text
 
 
 def test_a_gguf_base(project: Project) -> None:
@@ -144,3 +144,31 @@ def test_a_gguf_base(project: Project) -> None:
         name: len(data) for name, data in files.items() if name.endswith(".gguf")
     }
     assert files["small-f16.gguf"] == (project.folder / "recipes" / "base.gguf").read_bytes()
+
+
+def test_a_gguf_base_is_what_the_recipe_says(project: Project) -> None:
+    project.run("quantmill", "convert", "recipes/tiny", "recipes/base.gguf", "--type", "F16")
+    project.edit('path = "tiny"\nname = "Small"', 'gguf = "base.gguf"')
+    message = 'base.type: the GGUF base is F16, the recipe takes it for BF16; write type = "F16" in [base]\n'
+    assert project.run("quantmill", "plan", "small", check=2).stderr == f"quantmill: {message}"
+    assert project.run("doit", check=1).stderr == f"quantmill: preflight:small: {message}"
+
+
+def test_what_must_fail_is_said_first(project: Project) -> None:
+    """IQ2_M is a mix that takes no imatrix's word for it, but most of its tensors are of a type that needs one."""
+    project.edit('"Q2_K"', '"IQ2_M"')
+    plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
+    assert plan["findings"][0].startswith("IQ2_M: blk.0.attn_k.weight, blk.0.attn_q.weight and 18 more (")
+    assert plan["findings"][0].endswith("become IQ2_S, which needs an importance vector of each, and there is none")
+    failed = project.run("doit", check=1)
+    assert failed.stderr.startswith("quantmill: preflight:small: IQ2_M: blk.0.attn_k.weight, ")
+    assert project.run("doit", check=1).stdout.startswith("preflight:small\n1 run, ")  # nothing before it
+
+
+def test_a_plan_says_that_the_imatrix_is_missing_or_another(project: Project) -> None:
+    project.recipe.write_text(project.recipe.read_text() + f'\n[imatrix]\nfile = "i.dat"\nsha256 = "{"0" * 64}"\n')
+    plan = project.run("quantmill", "plan", "small").stdout
+    assert "Sizes are within a few MB: there is no file recipes/i.dat yet.\n" in plan
+    (project.folder / "recipes" / "i.dat").write_bytes(b"another")
+    failed = project.run("quantmill", "plan", "small", check=2)
+    assert failed.stderr.startswith("quantmill: recipes/small.toml: imatrix.sha256: recipes/i.dat has sha256 ")

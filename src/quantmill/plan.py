@@ -78,11 +78,7 @@ def quant_params(recipe: Recipe, label: str) -> dict[str, Any]:
 
 
 def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
-    yield _download(recipe, lock)
-    base = Edge(task("download", recipe), "model.gguf", "model.gguf")
-    if recipe.base.gguf is None:
-        yield _convert(recipe)
-        base = Edge(task("convert", recipe), "model.gguf", "model.gguf")
+    # What is quick and may fail comes before what takes hours: the imatrix, preflight, then the weights.
     imatrix: tuple[Edge, ...] = ()
     if recipe.imatrix:
         file = Artifact(recipe.imatrix.file, recipe.imatrix.sha256, 0)
@@ -90,9 +86,17 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         yield Node(task("imatrix", recipe), "download", params, files={"imatrix.dat": file})
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
     preflight = _preflight(recipe, lock, imatrix)
+    base = Edge(task("download", recipe), "model.gguf", "model.gguf")
+    if recipe.base.gguf is None:
+        yield preflight
+        yield _download(recipe, lock, after=(preflight.name,))
+        yield _convert(recipe)
+        base = Edge(task("convert", recipe), "model.gguf", "model.gguf")
+    else:
+        yield _download(recipe, lock, after=tuple(edge.node for edge in imatrix))
+        yield preflight
     index = Node(task("index", recipe), "index", {}, (base,))
     if recipe.ftypes:
-        yield preflight
         yield index
     for label in labels(recipe):
         source = base
@@ -109,19 +113,19 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
             )
         name = file_name(recipe, label)
         limit = {"prefix": name, "max_size": recipe.max_size}
-        yield Node(task("split", recipe, label), "split", limit, (source,))
+        yield Node(task("split", recipe, label), "split", limit, (source,), after=(preflight.name,))
         yield from _verify(recipe, label, base)
     yield from _release(recipe)
 
 
-def _download(recipe: Recipe, lock: Lock) -> Node:
+def _download(recipe: Recipe, lock: Lock, after: tuple[str, ...]) -> Node:
     files = {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in sorted(lock.files.items())}
     local = {
         name: Artifact(path, lock.files[name].sha256, lock.files[name].size)
         for name, path in (local_files(recipe) or {}).items()
     }
     where = {key: lock.base[key] for key in ("repo", "commit") if key in lock.base}
-    return Node(task("download", recipe), "download", {"files": files}, where=where, files=local)
+    return Node(task("download", recipe), "download", {"files": files}, where=where, files=local, after=after)
 
 
 def _convert(recipe: Recipe) -> Node:
@@ -134,9 +138,10 @@ def _convert(recipe: Recipe) -> Node:
 
 def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     params: dict[str, Any] = {"ftypes": {label: quant_params(recipe, label) for label in recipe.ftypes}}
+    params["type"] = recipe.base.type
     edges = imatrix
-    if lock.config is not None:
-        params |= {"config": lock.config, "type": recipe.base.type}
+    if recipe.base.gguf is None:
+        params["config"] = lock.config
     else:
         edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
     if recipe.strict:

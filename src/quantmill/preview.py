@@ -4,7 +4,7 @@ Everything follows from the recipe, the lock's configuration and, where they are
 weight is read. What plans and drivers share is `quant.planned.plan_file`, so that they cannot disagree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from quantmill import gguf, plan
 from quantmill import lock as locks
 from quantmill.build import Status
+from quantmill.errors import UsageError
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
 from quantmill.quant.params import overrides_of
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
-from quantmill.quant.preflight import findings
+from quantmill.quant.preflight import check_base, findings
 from quantmill.quant.rates import seconds, weigh
 from quantmill.recipe import Recipe
 from quantmill.tasks import workspace
@@ -52,13 +53,14 @@ class FileRow:
 
 @dataclass(frozen=True)
 class Preview:
-    """What `quantmill plan` prints. `computed_weights` are to be quantized when nothing is in the store yet,
+    """What `quantmill plan` prints. `inexact` says why sizes may be off by a few MB, and is empty when they are exact.
+    `computed_weights` are to be quantized when nothing is in the store yet,
     `shared_weights` are copied from a file of the same matrix that holds them already; `seconds` is the time for the
     first at the rates measured on this machine now, over its threads."""
 
     recipe: str
     tag: str
-    exact: bool
+    inexact: str
     files: tuple[FileRow, ...]
     tasks: Mapping[str, Status]
     findings: tuple[str, ...]
@@ -67,6 +69,11 @@ class Preview:
     seconds: float
     disk_bytes: int
     memory_bytes: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether every size is exact to the byte."""
+        return not self.inexact
 
     def data(self) -> dict[str, Any]:
         """The plan as plain JSON."""
@@ -116,7 +123,7 @@ def preview(recipe: Recipe, root: Path) -> Preview:
     space = workspace(root)
     lock = locks.peek(recipe, space.store.digest_of)
     base = describe(recipe, lock)
-    imatrix = _imatrix(recipe)
+    imatrix = _imatrix(recipe, space.store.digest_of)
     files = {label: planned(recipe, label, base, _facts(recipe, imatrix)) for label in recipe.ftypes}
     rows = [_row(recipe, label, files.get(label), base) for label in plan.labels(recipe)]
     # The base as it comes and as it is converted, each quantized file, and shards beside the whole file that they are
@@ -127,10 +134,10 @@ def preview(recipe: Recipe, root: Path) -> Preview:
     return Preview(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
-        exact=base.exact and (recipe.imatrix is None or imatrix is not None),
+        inexact=_inexact(recipe, base, imatrix),
         files=tuple(rows),
         tasks=_statuses(recipe, lock, root),
-        findings=tuple(finding.text for finding in findings(base.tensors, files, imatrix)),
+        findings=tuple(finding.text for finding in findings(base.tensors, files, imatrix, recipe.imatrix is not None)),
         computed_weights=sum(work.computed.values()),
         shared_weights=work.shared,
         seconds=seconds(work.computed, recipe.imatrix is not None) / space.threads,
@@ -170,7 +177,9 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
     if recipe.base.gguf is not None:
         with gguf.read(recipe.base.gguf) as file:
             entries = list(file.metadata.values())
-            return Description(entries, [(i.name, i.shape, i.type) for i in file.tensors.values()], True)
+            tensors = [(i.name, i.shape, i.type) for i in file.tensors.values()]
+        check_base(tensors, recipe.base.type)
+        return Description(entries, tensors, True)
     from quantmill.model.describe import describe as from_config
 
     entries, described = from_config(lock.config or {}, recipe.base.type)
@@ -190,12 +199,24 @@ def _of_size(entries: list[KV], lock: Lock) -> list[KV]:
     return [*entries, KV(name, ValueType.STRING, rest.to_bytes(8, "little") + b" " * rest)]
 
 
-def _imatrix(recipe: Recipe) -> "Imatrix | None":
+def _imatrix(recipe: Recipe, digest: Callable[[Path], str]) -> "Imatrix | None":
     if recipe.imatrix is None or not recipe.imatrix.file.is_file():
         return None
     from quantmill.imatrix import read
 
-    return read(recipe.imatrix.file)
+    file, expected = recipe.imatrix.file, recipe.imatrix.sha256
+    if (found := digest(file)) != expected:
+        raise UsageError(
+            f"{recipe.path}: imatrix.sha256: {file} has sha256 {found}, not {expected}; restore it or write its own"
+        )
+    return read(file)
+
+
+def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> str:
+    reasons = [] if base.exact else ["the lock does not know the tokenizer yet"]
+    if recipe.imatrix and imatrix is None:
+        reasons.append(f"there is no file {recipe.imatrix.file} yet")
+    return " and ".join(reasons)
 
 
 def _facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | None:

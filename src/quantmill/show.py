@@ -1,44 +1,42 @@
-"""A plan on the terminal: the table of files, what would run and why, what it takes."""
+"""A plan as text: the table of files, what would run and why, what it takes. As wide as its words everywhere."""
 
 from collections import Counter
-
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Iterator
 
 from quantmill.build import FIRST
 from quantmill.preview import Preview
 
 
-def show_plan(plan: Preview, console: Console | None = None) -> None:
-    """Print a plan for a person."""
-    console = console or Console(highlight=False)
-    table = Table(title=f"{plan.recipe}, llama.cpp {plan.tag}", box=None, header_style="bold", title_justify="left")
-    for name, side in (("file", "left"), ("ftype", "left"), ("size", "right"), ("bits/weight", "right")):
-        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
-    table.add_column("split")
+def plan_text(plan: Preview) -> str:
+    """A plan for a person."""
+    return "\n".join(_lines(plan))
+
+
+def _lines(plan: Preview) -> Iterator[str]:
+    yield f"{plan.recipe}, llama.cpp {plan.tag}"
+    rows = [("file", "ftype", "size", "bits/weight", "split")]
     for row in plan.files:
         split = f"{row.shards} files" if row.shards > 1 else ""
-        table.add_row(row.name, row.ftype, size(row.bytes), f"{row.bits_per_weight:.2f}", split)
-    console.print(table)
-    if not plan.exact:
-        console.print("Sizes are within a few MB: the lock does not know the tokenizer yet.")
-    for finding in plan.findings:
-        console.print(f"note: {finding}", soft_wrap=True, markup=False)
-    console.print()
-    for name, status in plan.tasks.items():
+        rows.append((row.name, row.ftype, size(row.bytes), f"{row.bits_per_weight:.2f}", split))
+    name, ftype, bytes_, bits, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for r in rows:
+        yield f"{r[0]:{name}}  {r[1]:{ftype}}  {r[2]:>{bytes_}}  {r[3]:>{bits}}  {r[4]}".rstrip()
+    if plan.inexact:
+        yield f"Sizes are within a few MB: {plan.inexact}."
+    yield from (f"note: {finding}" for finding in plan.findings)
+    yield ""
+    for task, status in plan.tasks.items():
         if status.state == "run":
-            reason = "" if status.reason == FIRST else f": {status.reason}"
-            console.print(f"{name}{reason}", soft_wrap=True, markup=False)
+            yield task if status.reason == FIRST else f"{task}: {status.reason}"
     states = Counter(status.state for status in plan.tasks.values())
     words = {"run": "to run", "after": "after these", "hit": "from the store", "up to date": "up to date"}
-    console.print(", ".join(f"{states[state]} {text}" for state, text in words.items() if states[state]))
+    yield ", ".join(f"{states[state]} {text}" for state, text in words.items() if states[state])
     share = plan.shared_weights / max(plan.computed_weights + plan.shared_weights, 1)
-    console.print(
+    yield (
         f"{plan.computed_weights / 1e9:.2f} G weights to quantize from nothing, {share:.0%} of the matrix shared "
-        f"between its files, about {_duration(plan.seconds)} on this machine",
-        soft_wrap=True,
+        f"between its files, about {_duration(plan.seconds)} on this machine"
     )
-    console.print(f"disk {size(plan.disk_bytes)} for everything, memory {size(plan.memory_bytes)} for a quantize step")
+    yield f"disk {size(plan.disk_bytes)} for everything, memory {size(plan.memory_bytes)} for a quantize step"
 
 
 def _duration(seconds: float) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError
 from quantmill.quant.ftypes import ftype
 from quantmill.quant.hparams import Hparams
-from quantmill.quant.mix import Fallback, Mix, plan_types
+from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types
 from quantmill.quant.params import overrides_of
 from quantmill.quant.types import Type
 
@@ -25,19 +25,39 @@ UNMEASURED = ("token_embd.weight", "output.weight")
 
 
 class PreflightFailed(QuantmillError):
-    """A strict recipe has findings."""
+    """A recipe has findings that cannot be built, or is strict and has findings."""
 
     def __init__(self, findings: Sequence["Finding"]) -> None:
         more = f" (and {len(findings) - 1} more findings)" if len(findings) > 1 else ""
-        super().__init__(f"{findings[0].text}{more}; mend it, or take `strict` out of the recipe")
+        right = "change the recipe" if findings[0].fatal else "mend it, or take `strict` out of the recipe"
+        super().__init__(f"{findings[0].text}{more}; {right}")
+
+
+class BaseType(UsageError):
+    """A GGUF base is not of the type that the recipe says, after which its file is named."""
+
+    def __init__(self, found: str, said: str) -> None:
+        right = f'write type = "{found}" in [base]' if found in UNQUANTIZED else "give a file in BF16, F16 or F32"
+        super().__init__(f"base.type: the GGUF base is {found}, the recipe takes it for {said}; {right}")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing worth knowing: words for a person, and the tensors concerned."""
+    """One thing worth knowing: words for a person, and the tensors concerned. `fatal`: a build would fail by it."""
 
     text: str
     tensors: tuple[str, ...]
+    fatal: bool = False
+
+
+def check_base(tensors: Sequence[Tensor], type_: str) -> None:
+    """BaseType unless most weights of a GGUF base's matrices are of the type `type_`."""
+    weights: Counter[str] = Counter()
+    for _, shape, found in tensors:
+        if len(shape) > 1:
+            weights[found.name] += _count(shape)
+    if weights and (found_type := weights.most_common(1)[0][0]) != type_:
+        raise BaseType(found_type, type_)
 
 
 class Choice(Protocol):
@@ -62,14 +82,38 @@ def mixes(
     }
 
 
-def findings(tensors: Sequence[Tensor], chosen: Mapping[str, Choice], imatrix: "Imatrix | None") -> list[Finding]:
-    """What a build should say before it begins."""
+def findings(
+    tensors: Sequence[Tensor], chosen: Mapping[str, Choice], imatrix: "Imatrix | None", has_imatrix: bool
+) -> list[Finding]:
+    """What a build should say before it begins, what makes it fail first. `chosen` is by ftype; `imatrix` is None where
+    the recipe has none, or (`has_imatrix`) where it is not at hand."""
     weights = {name: _count(shape) for name, shape, _ in tensors}
-    found = list(_fallbacks(weights, chosen))
+    found: list[Finding] = []
+    if imatrix is not None or not has_imatrix:
+        found += _impossible(weights, chosen, frozenset(imatrix.vectors if imatrix else ()))
+    found += _fallbacks(weights, chosen)
     if imatrix is not None:
         quantized = {n for choice in chosen.values() for n, t in choice.types.items() if choice.sources[n] != t}
         found += _vectors([tensor for tensor in tensors if tensor[0] in quantized], weights, imatrix)
     return found
+
+
+def _impossible(
+    weights: Mapping[str, int], chosen: Mapping[str, Choice], measured: frozenset[str]
+) -> Iterable[Finding]:
+    by_tensors: dict[tuple[str, ...], list[str]] = {}
+    for label, choice in chosen.items():
+        names = tuple(
+            name
+            for name, type_ in choice.types.items()
+            if type_ != choice.sources[name] and name not in measured and needs_importance(ftype(label), name, type_)
+        )
+        if names:
+            by_tensors.setdefault(names, []).append(label)
+    for names, labels in by_tensors.items():
+        types = " and ".join(dict.fromkeys(chosen[labels[0]].types[name].name for name in names))
+        text = f"{_some(labels)}: {_of(names, weights)} are to become {types}, which needs an importance vector of each"
+        yield Finding(f"{text}, and there is none", names, fatal=True)
 
 
 def _fallbacks(weights: Mapping[str, int], chosen: Mapping[str, Choice]) -> Iterable[Finding]:

@@ -9,6 +9,7 @@ from quantmill.quant.planned import PlannedFile
 
 COLUMNS, ROWS = 2048, 16  # a sample large enough to fill the lanes of every kernel
 LEAST_SECONDS = 0.004
+NEED_IMPORTANCE = frozenset({"IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS"})  # they cannot be timed without
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def rate(type_: str, with_importance: bool) -> float:
 
     random = np.random.default_rng(1)
     weights = random.normal(0, 0.02, (ROWS, COLUMNS)).astype(np.float32)
+    with_importance |= type_ in NEED_IMPORTANCE
     importance = random.gamma(1.0, 1.0, COLUMNS).astype(np.float32) if with_importance else None
     out = np.empty(ROWS * TYPES[type_].row_bytes(COLUMNS), np.uint8)
     _kernels.quantize(type_, weights, out, importance)  # fills caches and tables

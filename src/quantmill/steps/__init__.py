@@ -8,7 +8,7 @@ raise it when the step's own code changes what it writes.
 VERSIONS: dict[str, int] = {
     "download": 1,
     "convert": 1,
-    "preflight": 1,
+    "preflight": 2,
     "index": 1,
     "quant": 1,
     "split": 1,
