@@ -65,6 +65,16 @@ def test_the_standard_matrix_is_the_base_and_26_ftypes(tmp_path: Path) -> None:
             "lama_cpp: there is no such key (did you mean llama_cpp?)",
         ),
         ('path = "model"', 'pth = "model"', "base.pth: there is no such key (did you mean base.path?)"),
+        (
+            "[quants]",
+            "[quants.override]\noutput = 'Q8_0'\n[quants]",
+            "quants.override: this must be a list of tables; begin each with [[quants.override]]",
+        ),
+        (
+            'path = "model"',
+            'path = "model/.."',
+            "base.name: 'model/..' does not end in a name; give the model's here",
+        ),
         ('path = "model"', "", "base: found none of them; give exactly one of repo, path and gguf"),
         (
             'path = "model"',
@@ -159,3 +169,18 @@ def test_every_key_is_documented() -> None:
     """recipes/README.md and the schema name the same keys."""
     rows = re.findall(r"^\| `([a-z0-9_.]+)` \|", (ROOT / "recipes" / "README.md").read_text(), re.MULTILINE)
     assert sorted(rows) == sorted(KEYS)
+
+
+def test_a_mark_of_windows_editors_is_accepted(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "\N{BYTE ORDER MARK}" + GOOD)).name == "r"
+
+
+def test_deep_nesting_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not valid TOML"):
+        load(write(tmp_path, "a = " + "[" * 5000))
+
+
+def test_a_recipe_is_named_as_tasks_can_be(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD).rename(tmp_path / "my recipe.toml")
+    with pytest.raises(UsageError, match="'my recipe' cannot name tasks and folders; rename it to letters"):
+        load(path)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from quantmill import __version__
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import INTERRUPTED, QuantmillError, UsageError, sentence
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         code = options.run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a caller may have closed it
+            sys.stdout.flush()
     except QuantmillError as error:
         print(f"quantmill: {error}", file=sys.stderr)
         code = error.exit_code
@@ -28,14 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"quantmill: {where}{error.strerror or error}; check the path, its rights and the room left",
-            file=sys.stderr,
-        )
+        print(f"quantmill: {sentence(error)}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        print("quantmill: interrupted; finished work is kept, run the same command to go on", file=sys.stderr)
+        print(f"quantmill: {INTERRUPTED}", file=sys.stderr)
         code = 1
     sys.exit(code)
 
@@ -67,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("explain", _explain, "Say why a task would run: quantmill explain quant:tiny/Q4_K_M")
     one.add_argument("task")
+    one.add_argument("recipe", nargs="?", help="its .toml file, when that is not in recipes/")
     one.add_argument("--json", action="store_true")
 
     _tools(command)
@@ -135,9 +133,9 @@ def _plan(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(plan.data(), indent=1))
     else:
-        from quantmill.show import show_plan
+        from quantmill.show import plan_text
 
-        show_plan(plan)
+        print(plan_text(plan))
     return 0
 
 
@@ -161,24 +159,23 @@ def _explain(options: argparse.Namespace) -> int:
     recipe_name = options.task.partition(":")[2].partition("/")[0]
     if not recipe_name:
         raise UsageError(f"{options.task!r} is not a task's name; write it like quant:tiny/Q4_K_M")
-    found = statuses(load(find(recipe_name)), Path.cwd())
+    found = statuses(load(find(options.recipe or recipe_name)), Path.cwd())
     if options.task not in found:
         from quantmill.errors import nearest
 
         raise UsageError(f"there is no task {options.task}{nearest(options.task, found)}; 'doit list --all' shows them")
     status = found[options.task]
     if options.json:
-        print(json.dumps({"name": options.task, "status": status.state, "reason": status.reason}))
+        print(json.dumps({"name": options.task, "status": status.state, "reason": status.reason}, ensure_ascii=False))
     else:
         print(f"{options.task}: {status.state}" + (f": {status.reason}" if status.reason else ""))
     return 0
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
 
 
 if __name__ == "__main__":

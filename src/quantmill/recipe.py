@@ -18,6 +18,9 @@ from quantmill.quant.ftypes import STANDARD_MATRIX, ftype, tensor_type
 
 BASE_TYPES = ("BF16", "F16", "F32")
 
+NAME = r"[A-Za-z0-9][\w.+-]*"  # of a recipe, and what files' names begin with
+NAME_WORDS = "letters, digits, '.', '_', '+' and '-'"
+
 # Every key of a recipe and the kind of its value.
 KEYS: dict[str, str] = {
     "llama_cpp": "string",
@@ -116,18 +119,20 @@ def find(name: str, folder: Path = Path()) -> Path:
     for path in (Path(name), folder / "recipes" / f"{name}.toml", folder / name):
         if path.is_file():
             return path
-    known = sorted(path.stem for path in (folder / "recipes").glob("*.toml"))
+    known = sorted(path.stem for path in (folder / "recipes").glob("*.toml") if path.is_file())
     raise UsageError(f"{name}: there is no such recipe{nearest(name, known)}; name a .toml file or one of recipes/")
 
 
 def load(path: Path) -> Recipe:
     """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong."""
     try:
-        data = tomli.loads(path.read_text(encoding="utf-8"))
+        data = tomli.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors begin a file with a mark
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such recipe") from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
+    if not re.fullmatch(NAME, path.stem):
+        raise UsageError(f"{path}: {path.stem!r} cannot name tasks and folders; rename it to {NAME_WORDS}")
     _check_keys(path, data)
     return _Reader(path, data).recipe()
 
@@ -150,7 +155,9 @@ def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
     for key, value in data.items():
         place = f"{above}{key}"
         if place in parents:
-            tables = value if isinstance(value, list) and place == "quants.override" else [value]
+            tables = value if place == "quants.override" else [value]
+            if not isinstance(tables, list):
+                raise RecipeError(path, place, f"this must be a list of tables; begin each with [[{place}]]")
             for table in tables:
                 if not isinstance(table, Mapping):
                     shape = "[[quants.override]]" if place == "quants.override" else f"[{place}]"
@@ -244,8 +251,8 @@ class _Reader:
 
     def prefix(self, name: str, base: Base) -> str:
         prefix = str(self.get("prefix") or (base.repo or name).replace("/", "_"))
-        if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", prefix):
-            raise self.fail("prefix", f"{prefix!r} cannot begin file names; use letters, digits, '.', '_', '+' and '-'")
+        if not re.fullmatch(NAME, prefix):
+            raise self.fail("prefix", f"{prefix!r} cannot begin file names; use {NAME_WORDS}")
         return prefix
 
     def base(self) -> Base:
@@ -266,6 +273,8 @@ class _Reader:
                 if self.get(f"base.{key}") is not None:
                     raise self.fail(f"base.{key}", "a GGUF base already has its metadata; remove it")
         folder = self.path.parent
+        if given == ["path"] and not self.get("base.name") and Path(self.get("base.path")).name in ("", ".."):
+            raise self.fail("base.name", f"{self.get('base.path')!r} does not end in a name; give the model's here")
         return Base(
             repo=repo,
             revision=self.get("base.revision") or "main",

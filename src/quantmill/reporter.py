@@ -19,7 +19,7 @@ class Reporter:
     _current: ClassVar["Reporter | None"] = None
 
     def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
-        self._out = outstream
+        self._out = outstream or _nowhere()  # a caller may have closed it
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._ran = self._hits = self._same = 0
@@ -81,8 +81,8 @@ class Reporter:
         try:
             self._out.write(f"{line}\n")
             self._out.flush()
-        except BrokenPipeError:  # whoever read our lines has left; the build goes on
-            self._out = open(os.devnull, "w")  # noqa: SIM115  (it is the output from now on)
+        except OSError:  # whoever read our lines has left, or the log's disk is full; the build goes on
+            self._out = _nowhere()
 
     # What doit calls.
 
@@ -139,3 +139,7 @@ class Reporter:
             counts = f"{self._ran} run, {self._hits} from the store, {len(self._failures)} failed"
             self._say(f"{counts} in {seconds:.1f} s")
         Reporter._current = None
+
+
+def _nowhere() -> Any:
+    return open(os.devnull, "w")

@@ -6,18 +6,22 @@ it computes, so doit's own database may be lost at any time.
 """
 
 import os
+import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from doit.dependency import SqliteDB
 from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
 from doit.task import clean_targets
 
 from quantmill import lock as locks
 from quantmill.build import Workspace
-from quantmill.errors import QuantmillError, UsageError, nearest
+from quantmill.errors import INTERRUPTED, QuantmillError, UsageError, nearest, sentence
 from quantmill.plan import Node, graph, labels, task
 from quantmill.recipe import Recipe, load
 from quantmill.reporter import Reporter
@@ -34,7 +38,26 @@ DOCS = {
     "card": "write the release's page",
     "release": "lay the release's files out, with their digests",
 }
+STEPS = (*DOCS, "imatrix")  # what tasks' names begin with
 DOIT_OPTIONS = {"par_type": "thread", "backend": "sqlite3", "reporter": Reporter, "verbosity": 0}
+
+
+# Commands that look at tasks and compute nothing: they ask no network and write no lock, and name a broken recipe only.
+LOOKING = ("list", "info", "clean", "forget", "help", "tabcompletion")
+
+
+def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
+    def call(self: Any, *arguments: Any) -> None:
+        with suppress(sqlite3.Error):
+            method(self, *arguments)
+
+    return call
+
+
+# doit's database decides nothing here. One that cannot be written, for its disk is full or read-only, costs a look into
+# the store next time; doit would end the run with a traceback, before its failures are told.
+SqliteDB.dump = _forgiving(SqliteDB.dump)
+SqliteDB.remove = _forgiving(SqliteDB.remove)
 
 
 def workspace(root: Path, threads: int | None = None) -> Workspace:
@@ -46,13 +69,37 @@ def workspace(root: Path, threads: int | None = None) -> Workspace:
 
 def options(root: Path, default: list[str]) -> dict[str, Any]:
     """doit's configuration: its database below `build`, and what a bare `doit` builds."""
-    (root / "build").mkdir(parents=True, exist_ok=True)
-    return {**DOIT_OPTIONS, "dep_file": str(root / "build" / ".doit.db"), "default_tasks": default}
+    database = root / "build" / ".doit.db"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if not _sound(database):  # a power cut, say; doit begins another
+        database.unlink()
+    return {**DOIT_OPTIONS, "dep_file": str(database), "default_tasks": default}
 
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
     return graph(recipe, locks.current(recipe, locked, space.store.digest_of))
+
+
+def _sound(database: Path) -> bool:
+    """Whether doit will be able to use its database."""
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("create table if not exists quantmill (unused)")  # is there room for a table?
+            return bool(connection.execute("pragma quick_check").fetchone() == ("ok",))
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):  # another build is just writing to it
+            return True
+        raise QuantmillError(f"{database}: {error}; check the path, its rights and the room left") from None
+    except sqlite3.DatabaseError:
+        return False
+
+
+def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
+    """The recipe's graph as far as it is known: nothing is asked of the network, and no lock is written."""
+    if recipe.base.repo is not None:
+        return graph(recipe, locks.load(recipe) or locks.Lock({}, {}, None))
+    return graph(recipe, locks.peek(recipe, space.store.digest_of))
 
 
 def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[str, Any]]:
@@ -96,23 +143,59 @@ def _label(recipe: Recipe, name: str) -> str:
 
 def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[dict[str, Any], Any]:
     """DOIT_CONFIG and the task creator for a dodo.py: the recipes of `root`/recipes that the command line names, or all
-    of them when it names none but a command that lists."""
+    of them when it names none but a command that looks. Ends the program where they cannot be used."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    sys.excepthook = _interrupted
     space = workspace(root)
-    paths = {path.stem: path for path in sorted(Path(os.path.relpath(root / "recipes")).glob("*.toml"))}
-    named = {word.partition(":")[2].partition("/")[0] for word in arguments if ":" in word}
-    listing = any(word in ("list", "clean", "forget", "help", "tabcompletion") for word in arguments)
-    chosen = paths.keys() if listing and not named else (named & paths.keys()) or {default}
+    folder = Path(os.path.relpath(root / "recipes"))
+    paths = {path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()}
+    words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in STEPS}
+    named = {name for name in words.values() if name and "*" not in name}
+    looking = any(word in LOOKING for word in arguments)
+    chosen = paths.keys() if looking and not named else named or {default}
 
     def task_recipe() -> Iterator[dict[str, Any]]:
         for name in sorted(chosen):
             try:
-                yield from tasks(nodes(load(paths[name]), space), space)
-            except QuantmillError as error:
-                print(f"quantmill: {error}", file=sys.stderr)
-                raise SystemExit(error.exit_code) from None
+                if name not in paths:
+                    raise UsageError(f"{folder}/{name}.toml: there is no such recipe{nearest(name, paths)}")
+                recipe = load(paths[name])
+                found = known_nodes(recipe, space) if looking else nodes(recipe, space)
+                for word in words:
+                    if words[word] == name and "*" not in word and word not in found:
+                        raise UsageError(f"there is no task {word}{nearest(word, found)}; 'doit list --all' shows them")
+            except (QuantmillError, OSError) as error:
+                _tell(error)
+                if looking and not named:
+                    continue
+                raise SystemExit(_code(error)) from None
+            yield from tasks(found, space)
 
-    return options(root, [f"release:{default}"]), task_recipe
+    try:
+        return options(root, [f"release:{default}"]), task_recipe
+    except (QuantmillError, OSError) as error:
+        _tell(error)
+        raise SystemExit(_code(error)) from None
+
+
+def _recipe_of(word: str) -> str:
+    return word.partition(":")[2].partition("/")[0]
+
+
+def _tell(error: QuantmillError | OSError) -> None:
+    print(f"quantmill: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+
+
+def _code(error: Exception) -> int:
+    return error.exit_code if isinstance(error, QuantmillError) else 1
+
+
+def _interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's hook for errors that nobody caught: one sentence for Ctrl-C."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"quantmill: {INTERRUPTED}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> TaskFailed | None:
@@ -121,15 +204,14 @@ def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> 
     except QuantmillError as error:
         return TaskFailed(str(error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return TaskFailed(f"{where}{error.strerror or error}; check the path, its rights and the room left")
+        return TaskFailed(sentence(error))
     return None
 
 
 def _up_to_date(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> bool:
     try:
         return space.up_to_date(node, recipe_nodes)
-    except QuantmillError:
+    except (QuantmillError, OSError):
         return False  # the action says what is wrong
 
 

@@ -68,6 +68,7 @@ def convert(options: argparse.Namespace) -> int:
             name,
             options.pre_tokenizer,
             Context(threads=_threads(options), progress=progress),
+            place=str(options.target),
         )
     print(f"{options.target}: {options.target.stat().st_size} bytes")
     return 0

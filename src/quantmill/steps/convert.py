@@ -42,8 +42,10 @@ def convert(
     name: str | None,
     pre_tokenizer: str | None,
     context: Context,
+    place: str = "model.gguf",
 ) -> None:
-    """The step without its artifacts: `files` are the model's by name, `path` is the GGUF file to write."""
+    """The step without its artifacts: `files` are the model's by name, `path` is the GGUF file to write, which errors
+    call `place`."""
     from quantmill.gguf import Writer
     from quantmill.model.arch import tensors
     from quantmill.model.metadata import load_config, metadata
@@ -59,7 +61,7 @@ def convert(
             check(spec, weights)
         entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs)
         described = [(spec.name, spec.shape, spec.type(type_)) for spec in specs]
-        with Writer(path, entries, described, place="model.gguf") as writer:
+        with Writer(path, entries, described, place=place) as writer:
             for spec in specs:
                 for chunk in chunks(spec, config, weights, spec.type(type_).name):
                     writer.append(chunk.data)
