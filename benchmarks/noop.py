@@ -33,7 +33,9 @@ def main() -> None:
         pairs = [(seconds(ROOT), seconds(empty)) for _ in range(runs)]
     ours, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
-    print(f"no-op build {ours:.3f} s, doit on an empty dodo.py {plain:.3f} s, median ratio {ratio:.2f} over {runs} runs")
+    print(
+        f"no-op build {ours:.3f} s, doit on an empty dodo.py {plain:.3f} s, median ratio {ratio:.2f} over {runs} runs"
+    )
 
 
 if __name__ == "__main__":
