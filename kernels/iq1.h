@@ -163,7 +163,7 @@ QM_INLINE I map_codes(const Grid &grid, I codes) {
 }
 
 // In generation 1 a group of zeros keeps the shift of the last one at the same place of a block, in the order of memory across
-// the blocks and rows of one call; blocks that are all zero have none. Where it would be the first of its place, ggml reads
+// the blocks and rows of one call; a block whose scale is zero stores no shifts. Where it would be the first of its place, ggml reads
 // memory that nobody wrote, so its bytes differ from run to run: such a call goes on as in generation 2, where it is up.
 template <int GROUPS>
 struct LeftShifts {
@@ -173,12 +173,16 @@ struct LeftShifts {
 
     void apply(const Batch &batch, V max, const I *zero, I *found) {
         for (int lane = 0; keep && lane < batch.valid; ++lane) {
-            if (max[lane] == 0.f) continue;
-            for (int g = 0; g < GROUPS; ++g) keep &= defined[g] || !zero[g][lane];
+            if (max[lane] != 0.f) {
+                for (int g = 0; g < GROUPS; ++g) keep &= defined[g] || !zero[g][lane];
+            }
             for (int g = 0; keep && g < GROUPS; ++g) {
-                if (zero[g][lane]) found[g][lane] = shifts[g];
-                else shifts[g] = found[g][lane];
-                defined[g] = true;
+                if (zero[g][lane]) {
+                    found[g][lane] = shifts[g];
+                } else {
+                    shifts[g] = found[g][lane];
+                    defined[g] = true;
+                }
             }
         }
     }

@@ -35,15 +35,16 @@ static V search_group(const Grid &grid, const Batch &batch, int g, const V *x, V
     for (int i = 1; i < GROUP; ++i) max = greater(max, lattice.x[i]);
     const I zero = max < 1e-15f;
 
-    // Where all weights are zero, or the fit of plain quants is not positive, generation 2 leaves the group zero. Generation 1
-    // divides zero by zero in the first case and stops; it goes on with a fit that is zero or negative.
+    // Where the fit of plain quants is not positive, generation 2 leaves the group zero. Generation 1 goes on with a fit that is
+    // zero, negative or zero divided by zero, and stops only if that is still its scale in the end.
     I quants[GROUP];
     const V start = search_scales<GROUP, 4>(lattice.x, lattice.w, quants, generation), largest = start * 3.f;
-    I active = ~zero & valid & (generation == 1 ? largest == largest : largest > 0.f);
+    I active = ~zero & valid;
+    if (generation != 1) active &= largest > 0.f;
     lattice.scale = start;
     search_lattice<GROUP, 6>(grid, lattice, largest, active);
     const I unfit = active & ~(lattice.won | (lattice.scale > 0.f));
-    if (any(unfit)) active &= ~unfit | keep_fit(grid, quants, unfit, lattice);
+    if (any(unfit)) active &= ~unfit | keep_fit(grid, quants, unfit & (lattice.scale == lattice.scale), lattice);
     I todo[OCTETS];
     for (int k = 0; k < OCTETS; ++k) todo[k] = active & (lattice.scale > 0.f);
     refine_lattice<GROUP>(grid, lattice, todo);
