@@ -4,8 +4,8 @@
 
 The base is a synthetic qwen2 model (hidden 2048, ffn 11008) of 0.2 G weights in bf16, with an importance vector for
 every matrix of its layers. Both sides run as whole processes on a warm page cache; times are user + system of the
-processes. Ours are `doit quant` (which shares tensors between the files, hashes and stores them) and, apart, the whole release
-(split, verify and card too). Exits with 1 when a file differs.
+processes. Ours are `doit quant` (which shares tensors between the files, hashes and stores them) and, apart, the
+whole release (split, verify and card too). Exits with 1 when a file differs.
 """
 
 import argparse

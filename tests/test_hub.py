@@ -369,3 +369,29 @@ def test_hostile_names_in_a_listing(project: Project, hub: Hub) -> None:
             assert said == f"quantmill: acme/tiny: {name!r} cannot be the name of a base file; rename it there"
         assert not any("x.json" in path for _, path, _ in hub.front.asked)
     assert not list(project.folder.parent.rglob("*x.json"))
+
+
+def test_a_new_commit_fetches_what_is_new_in_it(project: Project, hub: Hub) -> None:
+    project.run("doit", "download:small")
+    hub.front.reset()
+    hub.repository.commit({"README.md": README.replace(b"mit", b"apache-2.0")})
+    project.run("quantmill", "lock", "small")
+    project.run("doit", "download:small")
+    assert WEIGHTS not in hub.front.sent
+    assert sorted(download_pointer(project)) == sorted(tiny_files())
+
+
+def test_killed_while_the_store_took_the_files(project: Project, hub: Hub) -> None:
+    script = (
+        "import os; from quantmill import cli, store; adopt = store.Store.adopt\n"
+        "def killed(self, path, remove=True):\n"
+        "    if path.name == 'tokenizer.json': path.chmod(0o444); os.kill(os.getpid(), 9)\n"
+        "    return adopt(self, path, remove)\n"
+        "store.Store.adopt = killed; cli.main(['build', 'small'])"
+    )
+    project.run("python", "-c", script, check=-signal.SIGKILL)
+    assert hub.front.sent.pop(WEIGHTS) == (TINY / WEIGHTS).stat().st_size
+    shutil.rmtree(os.environ["HF_HOME"])
+    project.run("doit", "download:small")
+    assert WEIGHTS not in hub.front.sent
+    assert sorted(download_pointer(project)) == sorted(tiny_files())

@@ -1,6 +1,5 @@
-"""Builds that are killed, starved of disk, or raced: the next one finishes, repeats nothing, and every byte is right."""
+"""Builds that are killed, starved of disk, or raced: the next one finishes, repeats nothing, and no byte is wrong."""
 
-import errno
 import os
 import random
 import signal
@@ -100,12 +99,10 @@ def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], small
 def test_a_full_disk_under_the_build_folder_is_one_sentence(project: Project, small_disk: Path) -> None:
     (project.folder / "build").symlink_to(small_disk)
     filler = small_disk / "filler"
-    with open(filler, "wb") as file, pytest.raises(OSError, match="No space") as full:
-        while True:
-            file.write(bytes(1 << 20))
-    assert full.value.errno == errno.ENOSPC
-    failed = project.run("quantmill", "build", "small", check=None)
-    assert failed.returncode != 0
+    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True)  # until it is full
+    failed = project.run("quantmill", "build", "small", check=1)
+    assert "Traceback" not in failed.stderr
+    assert "full" in failed.stderr or "No space left" in failed.stderr
     filler.unlink()
     project.run("quantmill", "build", "small")
     assert "small-Q2_K.gguf" in project.release()

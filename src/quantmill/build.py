@@ -98,7 +98,7 @@ class Workspace:
             raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
         key = key_of(node, inputs)
         reason = self._reason(node, key, self.store.record(key))
-        with self.store.lookup(key, resume=node.step == "download") as found:
+        with self.store.lookup(key, resume="repo" in node.where) as found:
             match found:
                 case Hit(outputs):
                     self.report(node.name, "hit", {"reason": reason})
@@ -112,7 +112,10 @@ class Workspace:
                     )
                     try:
                         references = step.run(
-                            {**node.files, **inputs}, {**node.params, **node.where}, slot.folder, context
+                            {**node.files, **self._held(node), **inputs},
+                            {**node.params, **node.where},
+                            slot.folder,
+                            context,
                         )
                     except QuantmillError:
                         if node.step == "verify":
@@ -131,6 +134,12 @@ class Workspace:
         write_atomic(pointer, _json({n: {"sha256": a.sha256, "size": a.size} for n, a in outputs.items()}))
         write_atomic(pointer.with_suffix(".key"), _json(key.fields()))
         self.report(node.name, "done", {"bytes": sum(a.size for a in outputs.values())})
+
+    def _held(self, node: Node) -> dict[str, Artifact]:
+        """Files that a download names by digest and the store has: of another commit or recipe, or of a killed run."""
+        facts = node.params["files"] if node.step == "download" else {}
+        files = {n: Artifact(self.store.object_path(f["sha256"]), f["sha256"], f["size"]) for n, f in facts.items()}
+        return {f"held/{name}": artifact for name, artifact in files.items() if self.store.has(artifact)}
 
     def _upstream(
         self, node: Node, nodes: Mapping[str, Node], outputs_of: Callable[[Node], Outputs | None]

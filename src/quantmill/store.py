@@ -276,7 +276,7 @@ class _Slot:
 
     def commit(self, references: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
         outputs = dict(references)
-        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()):
             outputs[path.relative_to(self.folder).as_posix()] = self._store.adopt(path)
         record: dict[str, Any] = {
             "key": self._key.fields(),
