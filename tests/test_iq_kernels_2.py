@@ -190,6 +190,81 @@ def test_not_a_number_raises_nothing(type_: str) -> None:
                 assert broken[block].tobytes() == clean[block].tobytes()
 
 
+# Recorded from generation 1's ggml_quantize_chunk where it neither stops nor reads memory it never wrote.
+OLDER_ROWS = {
+    ("sparse", "plain", 1): {
+        "IQ2_XXS": "6e0dcc3266484878",
+        "IQ2_XS": "c1908d836df1f4af",
+        "IQ2_S": "b21272bbfbd37b44",
+        "IQ1_S": "022355ed7d86021a",
+        "IQ1_M": "4a40aad321bf7da2",
+    },
+    ("one sign", "mostly zero", 1): {
+        "IQ2_XXS": "6c2932ebac2cfa5a",
+        "IQ2_XS": "870eb23df6692061",
+        "IQ2_S": "3f1f5d35121469c1",
+        "IQ1_S": "ac0a4c77527ecefc",
+        "IQ1_M": "1df0cffc6ff24a1d",
+    },
+    ("near zero", "plain", 1): {
+        "IQ2_XXS": "5a6a0ede9512f67c",
+        "IQ2_XS": "682db4718eef06f6",
+        "IQ2_S": "263d80c95b0936ba",
+        "IQ1_S": "e8bfd2c7171054ed",
+        "IQ1_M": "f7ba5c09421b30f6",
+    },
+    ("plain", "mostly zero", 1): {
+        "IQ2_XXS": "a9f7dcdab09ca640",
+        "IQ2_XS": "4e50b6c9fad5da29",
+        "IQ2_S": "763ca0c687916db9",
+        "IQ1_S": "3f3e63dfb4e48944",
+    },
+    ("heavy", "mostly zero", 1): {
+        "IQ2_XXS": "0995f4c1b2db3d62",
+        "IQ2_XS": "5498b24653414278",
+        "IQ2_S": "2d8c3fb7051c1234",
+        "IQ1_S": "a6ac4e92f42013c5",
+    },
+    ("plain", "zero groups", 4): {
+        "IQ2_XXS": "c62d65872d34dec8",
+        "IQ2_XS": "b3b389c9db323c20",
+        "IQ2_S": "a452e5a435b3bf60",
+        "IQ1_S": "2003beb59c921d30",
+    },
+    ("ties", "mostly zero", 1): {
+        "IQ2_XXS": "06f4460ccd754e29",
+        "IQ2_XS": "4b8496a7b249ac35",
+        "IQ2_S": "e54399fd2a3f7b20",
+        "IQ1_S": "625adce644904a99",
+    },
+    ("sparse", "mostly zero", 2): {
+        "IQ2_XS": "863dcb4a6d98e657",
+        "IQ2_S": "a56affc5d4a1b78a",
+        "IQ1_S": "63394100752543eb",
+    },
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("type_", WRITTEN)
+def test_generation_1_on_rows_it_does_not_stop_at(type_: str, level: str) -> None:
+    _kernels.set_isa(level)
+    for (kind, weights, seed), digests in OLDER_ROWS.items():
+        src, importance = older_rows(kind, weights, seed)
+        if type_ in digests:
+            found = hashlib.sha256(quantize(type_, src, importance, 1)).hexdigest()[:16]
+            assert found == digests[type_], f"{kind}, {weights}, {seed}"
+
+
+def older_rows(kind: str, weights: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose first block is ordinary, so that whatever generation 1 carries on is defined."""
+    random = np.random.default_rng(seed)
+    src, importance = rows_of(kind, random, 8, 512), weights_of(weights, random, 512)
+    src[0, :256] = random.standard_normal(256) * 0.02
+    importance[:256] = 1
+    return src, importance
+
+
 @pytest.mark.parametrize("type_", ["IQ2_XS", "IQ2_S"])
 def test_generation_1_keeps_the_group_before(type_: str) -> None:
     """A group without importance repeats the points before it, even of the block before; generation 2 takes point 0."""
