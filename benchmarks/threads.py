@@ -41,7 +41,7 @@ def main() -> None:
                         threads=threads,
                     )
                     spent.append(time.perf_counter() - began)
-                    digests.add(sha256(folder / "out.gguf"))
+                    digests.add(sha256(out))
             ratio = statistics.median(one / two for one, two in zip(times[1], times[2], strict=True))
             one, two = (statistics.median(spent) for spent in times.values())
             same = "same bytes" if len(digests) == 1 else "DIFFERENT BYTES"
