@@ -33,13 +33,8 @@ def main() -> None:
             for _ in range(options.runs):
                 for threads, spent in times.items():
                     began = time.perf_counter()
-                    quantize_file(
-                        folder / "base.gguf",
-                        folder / "out.gguf",
-                        ftype,
-                        imatrix=folder / "imatrix.dat",
-                        threads=threads,
-                    )
+                    out, imatrix = folder / "out.gguf", folder / "imatrix.dat"
+                    quantize_file(folder / "base.gguf", out, ftype, imatrix=imatrix, threads=threads)
                     spent.append(time.perf_counter() - began)
                     digests.add(sha256(out))
             ratio = statistics.median(one / two for one, two in zip(times[1], times[2], strict=True))
