@@ -189,11 +189,13 @@ class Store:
     def lookup(self, key: StepKey, resume: bool = False) -> Iterator[Hit | Miss]:
         """A Hit at once; or, after waiting for anyone who is computing this key, a Hit or the Miss that lets the
         caller compute it. `resume` keeps what a killed run left in the slot's folder."""
-        if outputs := self.record(key):
-            yield Hit(outputs)
-            return
         lock_path = self.root / "lock" / key.digest()
         folder = self.root / "work" / key.digest()
+        if outputs := self.record(key):
+            if folder.exists():  # of a process that was killed when it had written the record
+                shutil.rmtree(folder, ignore_errors=True)
+            yield Hit(outputs)
+            return
         with _no_space(self.root), locked(lock_path):
             if outputs := self.record(key):  # whoever held the lock has just finished it
                 yield Hit(outputs)
