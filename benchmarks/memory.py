@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantmill import gguf
+from quantmill import _kernels, gguf
 from quantmill.imatrix import Entry, encode
 from quantmill.quant.driver import quantize_file
 from quantmill.quant.types import TYPES
@@ -61,8 +61,10 @@ def anonymous() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def measure(base: Path, imatrix: Path, out: Path, ftype: str, threads: int) -> tuple[int, int]:
-    """(before, peak) in bytes."""
+def measure(
+    base: Path, imatrix: Path, out: Path, ftype: str, threads: int, embedding: str | None = None
+) -> tuple[int, int]:
+    """(before, peak) in bytes; `embedding` is a type for the token embedding."""
     before = peak = anonymous()
     finished = threading.Event()
 
@@ -74,11 +76,30 @@ def measure(base: Path, imatrix: Path, out: Path, ftype: str, threads: int) -> t
     sampler = threading.Thread(target=sample)
     sampler.start()
     try:
-        quantize_file(base, out, ftype, imatrix=imatrix, threads=threads)
+        quantize_file(base, out, ftype, imatrix=imatrix, threads=threads, token_embedding_type=embedding)
     finally:
         finished.set()
         sampler.join()
     return before, peak
+
+
+def largest(arguments: argparse.Namespace) -> None:
+    """A 32B model's largest tensor, in every type that can be written."""
+    types = (
+        [t for t in _kernels.quantize_types() if t != "BF16"]
+        if arguments.types == "all"
+        else arguments.types.split(",")
+    )
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        base, imatrix = write(Path(folder), width=5120, ffn=256, vocabulary=152064, layers=0)
+        for type_ in types:
+            call = (base, imatrix, Path(folder, "out.gguf"), "Q8_0", arguments.threads, type_)
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                before, peak = pool.apply(measure, call)
+            print(
+                f"152064 x 5120 as {type_:8} anonymous: {before / 1e6:3.0f} MB before, {peak / 1e6:3.0f} MB peak",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -86,7 +107,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--ftypes", default="Q4_K_M,Q8_0,F16")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--types", default="", help="instead, the largest tensor alone, 152064 x 5120, in these types or in all"
+    )
     arguments = parser.parse_args()
+    if arguments.types:
+        largest(arguments)
+        return
     for label, shape in SHAPES.items():
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             base, imatrix = write(Path(folder), **shape)
