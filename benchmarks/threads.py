@@ -26,7 +26,7 @@ def main() -> None:
     wrong = False
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        write_base(folder, layers=1, vocabulary=8192)
+        write_base(folder, layers=2, vocabulary=32768)
         for ftype in options.ftypes.split(","):
             times: dict[int, list[float]] = {1: [], 2: []}
             digests = set()

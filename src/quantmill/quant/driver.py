@@ -16,7 +16,7 @@ import numpy as np
 
 from quantmill import _kernels, gguf
 from quantmill import imatrix as imatrix_file
-from quantmill.artifact import silent
+from quantmill.artifact import Span, silent
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.imatrix import Imatrix
 from quantmill.quant.finite import first_not_finite
@@ -26,7 +26,7 @@ from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_imp
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
 from quantmill.quant.pool import ordered
 from quantmill.quant.report import Report, TensorReport
-from quantmill.quant.sharing import Sharing
+from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.source import Source
 from quantmill.quant.types import Type
 
@@ -149,13 +149,29 @@ def _paths(dst: Path, count: int) -> list[Path]:
     return [dst.with_name(f"{prefix}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
 
 
+@dataclass
+class _Tensor:
+    """One tensor on its way: `span` are bytes that someone lends; `jobs` are left to be written, `digest` is theirs."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: Type
+    importance: "NDArray[np.float32] | None" = None
+    key: str | None = None
+    span: Span | None = None
+    jobs: int = 1
+    digest: "hashlib._Hash | None" = None
+
+
 @dataclass(frozen=True)
 class _Job:
-    """Rows `first` to `last` (not included) of a tensor's matrix `matrix`; there is one matrix an expert."""
+    """Rows `first` to `last` (not included) of a tensor's matrix `matrix`, one an expert; or, from 0 to 0, a tensor
+    that is copied."""
 
-    matrix: int
-    first: int
-    last: int
+    tensor: _Tensor
+    matrix: int = 0
+    first: int = 0
+    last: int = 0
 
 
 class _Run:
@@ -203,26 +219,92 @@ class _Run:
         """Write one file, reporting each tensor."""
         reports = []
         with gguf.Writer(path, planned.kvs, planned.tensors) as writer:
-            for name, shape, type_ in planned.tensors:
-                info = self.source.info(name)
-                size = info.n_elements // type_.block * type_.size
-                importance, key, digest, shared = None, None, None, False
-                if type_ == info.type:
-                    self._copy(writer, name)
+            # One stream of jobs for the whole file: no thread waits at the end of a tensor.
+            for job, out in ordered(self._work, self._jobs(planned), self.threads):
+                tensor = job.tensor
+                info = self.source.info(tensor.name)
+                if out is not None:
+                    writer.append(out.data)
+                    if tensor.digest:
+                        tensor.digest.update(out.data)
+                    self._advance((job.last - job.first) * info.type.row_bytes(info.columns))
+                elif tensor.span:
+                    append_span(tensor.span, writer)
+                    self._advance(info.nbytes)
                 else:
-                    importance = self._importance(name)
-                    key = self.sharing.key(name, info.type, type_, importance, self.generation)
-                    digest = self.sharing.lend(key, size, writer) if key else None
-                    shared = digest is not None
-                    if shared:
-                        self._advance(info.nbytes)
-                    else:
-                        digest = self._quantize(writer, name, type_, importance, hashed=key is not None)
-                guided = importance is not None
-                reports.append(
-                    TensorReport(name, shape, info.type, type_, info.nbytes, size, guided, key, digest, shared)
-                )
+                    self._copy(writer, tensor.name)
+                tensor.jobs -= 1
+                if not tensor.jobs:
+                    reports.append(self._report(tensor))
         yield from reports
+
+    def _report(self, tensor: _Tensor) -> TensorReport:
+        info = self.source.info(tensor.name)
+        size = info.n_elements // tensor.type.block * tensor.type.size
+        digest = tensor.span.sha256 if tensor.span else tensor.digest.hexdigest() if tensor.digest else None
+        return TensorReport(
+            tensor.name,
+            tensor.shape,
+            info.type,
+            tensor.type,
+            info.nbytes,
+            size,
+            tensor.importance is not None,
+            tensor.key,
+            digest,
+            tensor.span is not None,
+        )
+
+    def _jobs(self, planned: PlannedFile) -> Iterator[_Job]:
+        """The file's jobs in order; what is lent is found, and hashed, when its turn to be planned comes."""
+        for name, shape, type_ in planned.tensors:
+            info = self.source.info(name)
+            tensor = _Tensor(name, shape, type_)
+            if type_ == info.type:
+                yield _Job(tensor)
+                continue
+            tensor.importance = self._importance(name)
+            tensor.key = self.sharing.key(name, info.type, type_, tensor.importance, self.generation)
+            if tensor.key:
+                tensor.span = self.sharing.find_whole(tensor.key, info.n_elements // type_.block * type_.size)
+                tensor.digest = hashlib.sha256()
+            if tensor.span:
+                yield _Job(tensor)
+                continue
+            rows = (*info.shape, 1)[1]
+            step = max(1, CHUNK_WEIGHTS // info.columns)
+            jobs = [
+                _Job(tensor, matrix, first, min(first + step, rows))
+                for matrix in range(info.n_elements // (info.columns * rows))
+                for first in range(0, rows, step)
+            ]
+            tensor.jobs = len(jobs)
+            yield from jobs
+
+    def _work(self, job: _Job) -> "tuple[_Job, NDArray[np.uint8] | None]":
+        """In a thread: the job's bytes, None for a tensor that is copied."""
+        if job.first == job.last:
+            return job, None
+        name, type_ = job.tensor.name, job.tensor.type
+        info, data = self.source.info(name), self.source.data(name)
+        columns, rows = info.columns, (*info.shape, 1)[1]
+        row_in, row_out = info.type.row_bytes(columns), type_.row_bytes(columns)
+        start = (job.matrix * rows + job.first) * row_in
+        raw = data[start : start + (job.last - job.first) * row_in]
+        weights = _expand(info.type, raw, columns)
+        if not np.isfinite(weights).all():
+            self._refuse_not_finite(name, info.type, raw, start)
+            raise NotFinite(f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew")
+        if type_.name == "F32":
+            return job, weights.reshape(-1).view(np.uint8)
+        out = np.empty((job.last - job.first) * row_out, np.uint8)
+        vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]
+        _kernels.quantize(type_.name, weights, out, vector, self.generation)
+        if first_not_finite(type_, out) is not None:
+            raise NotFinite(
+                f"{name}: some of its weights are too large for {type_.name}; choose a type of wider range for it"
+            )
+        return job, out
 
     def _importance(self, name: str) -> "NDArray[np.float32] | None":
         """The tensor's importance vectors, shape (matrices, columns), or None."""
@@ -245,49 +327,6 @@ class _Run:
             self._refuse_not_finite(name, info.type, piece, at)
             writer.append(piece.data)
             self._advance(piece.size)
-
-    def _quantize(
-        self, writer: gguf.Writer, name: str, type_: Type, importance: "NDArray[np.float32] | None", hashed: bool
-    ) -> str | None:
-        """Compute a tensor; sha256 of its bytes where `hashed`."""
-        info, data = self.source.info(name), self.source.data(name)
-        columns = info.columns
-        rows = (*info.shape, 1)[1]
-        row_in, row_out = info.type.row_bytes(columns), type_.row_bytes(columns)
-        step = max(1, CHUNK_WEIGHTS // columns)
-        jobs = [
-            _Job(matrix, first, min(first + step, rows))
-            for matrix in range(info.n_elements // (columns * rows))
-            for first in range(0, rows, step)
-        ]
-
-        def work(job: _Job) -> "NDArray[np.uint8]":
-            start = (job.matrix * rows + job.first) * row_in
-            raw = data[start : start + (job.last - job.first) * row_in]
-            weights = _expand(info.type, raw, columns)
-            if not np.isfinite(weights).all():
-                self._refuse_not_finite(name, info.type, raw, start)
-                raise NotFinite(
-                    f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew"
-                )
-            if type_.name == "F32":
-                return weights.reshape(-1).view(np.uint8)
-            out = np.empty((job.last - job.first) * row_out, np.uint8)
-            vector = None if importance is None else importance[job.matrix]
-            _kernels.quantize(type_.name, weights, out, vector, self.generation)
-            if first_not_finite(type_, out) is not None:
-                raise NotFinite(
-                    f"{name}: some of its weights are too large for {type_.name}; choose a type of wider range for it"
-                )
-            return out
-
-        digest = hashlib.sha256() if hashed else None
-        for job, out in zip(jobs, ordered(work, jobs, self.threads), strict=True):
-            writer.append(out.data)
-            if digest:
-                digest.update(out.data)
-            self._advance((job.last - job.first) * row_in)
-        return digest.hexdigest() if digest else None
 
     def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
         bad = first_not_finite(type_, piece)

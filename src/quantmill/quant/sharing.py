@@ -47,8 +47,8 @@ class Sharing:
         facts = [self.digests[name], source.name, type_.name, vector, generation]
         return hashlib.sha256(canonical(facts).encode()).hexdigest()
 
-    def lend(self, key: str, size: int, sink: Sink) -> str | None:
-        """Append the bytes that someone holds under `key`; their sha256, or None when nobody has them whole."""
+    def find_whole(self, key: str, size: int) -> Span | None:
+        """Where `size` bytes of the key are, hashed just now; None when nobody has them whole."""
         span = self.find(key)
         if span is None or span.size != size:
             return None
@@ -57,12 +57,18 @@ class Sharing:
         except FileNotFoundError:
             return None
         try:
-            if _sha256(descriptor, span) != span.sha256:
-                return None
-            sink.append_from(descriptor, span.offset, span.size)
+            return span if _sha256(descriptor, span) == span.sha256 else None
         finally:
             os.close(descriptor)
-        return span.sha256
+
+
+def append_span(span: Span, sink: Sink) -> None:
+    """Append the span's bytes to `sink`, by the kernel's own copy where it can."""
+    descriptor = os.open(span.path, os.O_RDONLY)
+    try:
+        sink.append_from(descriptor, span.offset, span.size)
+    finally:
+        os.close(descriptor)
 
 
 def _sha256(descriptor: int, span: Span) -> str:
