@@ -226,7 +226,7 @@ def test_refused_with_one_sentence(type_: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
         _kernels.quantize(type_, src, out)
     assert str(raised.value) == f"rows of {cols} weights are not made of whole {type_} blocks of {kind.block}"
-    with pytest.raises(ValueError) as raised:  # noqa: PT011
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
         _kernels.quantize(type_, src[:, : kind.block].copy(), out[1:])
     assert str(raised.value) == (
         f"dst must have {kind.size} bytes for 1 rows of {kind.block} weights as {type_}, not {kind.size - 1}"

@@ -307,7 +307,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_file_that_shrinks_meanwhile_is_named(path: Path) -> None:
-    shrinks: Callable[[int, int], None] = lambda done, total: path.write_bytes(b"")  # noqa: E731
+    shrinks: Callable[[int, int], None] = lambda done, total: path.write_bytes(b"")  # noqa: E731 - its type is said here
     with pytest.raises(errors.Changed) as caught:
         gguf.verify(path, progress=shrinks)
     assert str(caught.value) == f"{path}: changed while it was read; run again when nothing writes to it"

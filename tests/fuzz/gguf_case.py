@@ -79,13 +79,13 @@ def options(rng: random.Random) -> dict[str, Any]:
 def case(seed: int, folder: Path) -> str:
     """The damaged file of this seed; how far it came."""
     rng = random.Random(f"gguf {seed}")
-    GGUFFile.data = _copied if seed % 2 else _MAPPED  # type: ignore[method-assign]
+    GGUFFile.data = _copied if seed % 2 else _MAPPED  # type: ignore[method-assign]  # guarded copies
     work = folder / "case"
     work.mkdir()
     try:
         return through(rng, work)
     finally:
-        GGUFFile.data = _MAPPED  # type: ignore[method-assign]
+        GGUFFile.data = _MAPPED  # type: ignore[method-assign]  # as it was
         shutil.rmtree(work)
 
 
