@@ -1,59 +1,17 @@
-// The one file that knows Python: it checks every argument, lets go of the interpreter and calls a kernel.
-#include <nanobind/nanobind.h>
+// The module: it checks every argument, lets go of the interpreter and calls a kernel. Only the binding files know Python.
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
 #include <cstdlib>
 
-#include "levels.h"
+#include "buffer.h"
 
-namespace nb = nanobind;
 using namespace quantmill;
 
 static std::atomic<const Level *> current;
 
-// A C-contiguous buffer of an object, held until the call is over.
-class Buffer {
-  public:
-    Buffer(nb::handle object, const char *name, const char *format, const char *dtype, int ndim, bool writable) {
-        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
-        if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
-            PyErr_Clear();
-            throw nb::value_error((std::string(name) + " must be a C-contiguous" + (writable ? " writable" : "") + " array of " +
-                                   dtype).c_str());
-        }
-        if (std::string(view_.format ? view_.format : "B") != format) {
-            fail(std::string(name) + " must be an array of " + dtype + ", not of format '" +
-                 (view_.format ? view_.format : "B") + "'");
-        }
-        if (view_.ndim != ndim) {
-            fail(std::string(name) + " must have " + std::to_string(ndim) + (ndim == 1 ? " dimension" : " dimensions") + ", not " +
-                 std::to_string(view_.ndim));
-        }
-    }
-    ~Buffer() { PyBuffer_Release(&view_); }
-    Buffer(const Buffer &) = delete;
-    Buffer &operator=(const Buffer &) = delete;
-
-    std::int64_t size(int axis) const { return view_.shape[axis]; }
-    template <class T> T *data() const { return static_cast<T *>(view_.buf); }
-    bool overlaps(const Buffer &other) const {
-        const char *a = data<char>(), *b = other.data<char>();
-        return a < b + other.view_.len && b < a + view_.len;
-    }
-
-  private:
-    // The destructor does not run for an object whose constructor throws.
-    [[noreturn]] void fail(const std::string &message) {
-        PyBuffer_Release(&view_);
-        throw nb::value_error(message.c_str());
-    }
-
-    Py_buffer view_;
-};
-
-[[noreturn]] static void fail(const std::string &message) { throw nb::value_error(message.c_str()); }
+const Level &quantmill::current_level() { return *current.load(); }
 
 static std::vector<std::string> isa_levels() {
     std::vector<std::string> names;
@@ -71,7 +29,7 @@ static const Level *level_named(const std::string &name) {
 }
 
 static const Kernel &kernel_named(const std::string &type, bool to_quantize) {
-    const Kernel *kernel = find_kernel(*current.load(), type);
+    const Kernel *kernel = find_kernel(current_level(), type);
     if (!kernel || (to_quantize && !kernel->quantize)) {
         fail("no kernel " + std::string(to_quantize ? "quantizes to" : "dequantizes") + " '" + type + "'");
     }
@@ -130,7 +88,7 @@ static void dequantize(const std::string &type, nb::handle src, nb::handle dst) 
 }
 
 static std::vector<std::string> quantize_types() {
-    const Level &level = *current.load();
+    const Level &level = current_level();
     std::vector<std::string> names;
     for (int i = 0; i < level.count; ++i) {
         for (int k = 0; k < level.families[i]->count; ++k) {
@@ -154,7 +112,7 @@ NB_MODULE(_kernels, m) {
     m.def("quantize", &quantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"), nb::arg("importance") = nb::none(),
           nb::arg("generation") = 1);
     m.def("dequantize", &dequantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"));
-    m.def("isa", [] { return std::string(current.load()->name); });
+    m.def("isa", [] { return std::string(current_level().name); });
     m.def("isa_levels", &isa_levels);
     m.def("set_isa", [](const std::string &level) { current = level_named(level); }, nb::arg("level"));
     m.def("quantize_types", &quantize_types);

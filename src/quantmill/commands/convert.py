@@ -1,0 +1,41 @@
+"""`quantmill convert`: convert a model in Hugging Face layout to GGUF."""
+
+import argparse
+from pathlib import Path
+
+from quantmill.artifact import Context
+from quantmill.commands.common import bar, threads
+from quantmill.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("source", type=Path, metavar="DIR")
+    parser.add_argument("target", type=Path, metavar="OUT.gguf")
+    parser.add_argument("--type", default="BF16", choices=("BF16", "F16", "F32"), type=str.upper)
+    parser.add_argument("--name", metavar="TEXT", help="the model's name (the folder's)")
+    parser.add_argument("--pre-tokenizer", metavar="NAME", help="when the tokenizer's pattern is not known")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill.lock import wanted
+    from quantmill.steps.convert import convert as write
+
+    folder: Path = options.source
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder; give a model in Hugging Face layout")
+    names = wanted(str(folder), [path.name for path in folder.iterdir() if path.is_file()])
+    name = options.name or folder.resolve().name
+    with bar(f"convert {options.target.name}") as progress:
+        write(
+            {name: folder / name for name in names},
+            options.target,
+            options.type,
+            name,
+            options.pre_tokenizer,
+            Context(threads=threads(options), progress=progress),
+            place=str(options.target),
+        )
+    print(f"{options.target}: {options.target.stat().st_size} bytes")
+    return 0

@@ -1,0 +1,21 @@
+"""`quantmill lock`: resolve a recipe's base to commits and digests, and write its lock."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("recipe")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill import lock
+    from quantmill.recipe import find, load
+    from quantmill.tasks import workspace
+
+    recipe = load(find(options.recipe))
+    found = lock.write(recipe, workspace(Path.cwd()).store.digest_of)
+    print(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
+    return 0

@@ -1,0 +1,21 @@
+"""`quantmill merge`: put shards together again, as llama-gguf-split does."""
+
+import argparse
+from pathlib import Path
+
+from quantmill.commands.common import bar, existing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("source", type=Path, metavar="SHARD.gguf", help="any shard; the others lie beside it")
+    parser.add_argument("target", type=Path, metavar="OUT.gguf")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill.gguf import merge as join
+
+    with bar(f"merge {options.target.name}") as progress:
+        print(join(existing(options.source), options.target, progress=progress))
+    return 0

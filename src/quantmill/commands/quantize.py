@@ -1,0 +1,74 @@
+"""`quantmill quantize`: quantize a GGUF file, byte for byte as llama-quantize does."""
+
+import argparse
+from pathlib import Path
+
+from quantmill.commands.common import bar, existing, positive, threads
+from quantmill.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("source", type=Path, metavar="IN.gguf")
+    parser.add_argument("target", type=Path, metavar="OUT.gguf")
+    parser.add_argument("ftype", metavar="FTYPE")
+    parser.add_argument("--imatrix", type=Path, metavar="FILE", help="an importance matrix")
+    parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
+    parser.add_argument("--llama-cpp", default="b5490", metavar="TAG", help="the tag whose bytes to write (b5490)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("--output-tensor-type", metavar="TYPE")
+    parser.add_argument("--token-embedding-type", metavar="TYPE")
+    parser.add_argument("--tensor-type", action="append", default=[], metavar="REGEX=TYPE")
+    parser.add_argument("--allow-requantize", action="store_true", help="accept a source that is quantized already")
+    parser.add_argument("--pure", action="store_true", help="the ftype's own type for every tensor")
+    parser.add_argument("--leave-output-tensor", action="store_true", help="keep output.weight as it is")
+    parser.add_argument("--keep-split", action="store_true", help="shards like the source's; OUT names them")
+    parser.add_argument("--include-weights", action="append", default=[], metavar="TEXT", help="imatrix entries to use")
+    parser.add_argument(
+        "--exclude-weights", action="append", default=[], metavar="TEXT", help="imatrix entries to leave"
+    )
+    parser.add_argument("--override-kv", action="append", default=[], metavar="KEY=TYPE:VALUE")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill.compat import check_options, generation_of
+    from quantmill.quant.driver import quantize_file
+    from quantmill.quant.planned import parse_override
+
+    generation = generation_of(options.llama_cpp)
+    check_options(options.llama_cpp, tensor_types=bool(options.tensor_type))
+    with bar(f"{options.ftype} {options.target.name}") as progress:
+        report = quantize_file(
+            existing(options.source),
+            options.target,
+            options.ftype,
+            imatrix=options.imatrix,
+            imatrix_name=options.imatrix_name,
+            generation=generation,
+            threads=threads(options),
+            output_tensor_type=options.output_tensor_type,
+            token_embedding_type=options.token_embedding_type,
+            tensor_types=[_pair(text) for text in options.tensor_type],
+            pure=options.pure,
+            leave_output_tensor=options.leave_output_tensor,
+            allow_requantize=options.allow_requantize,
+            keep_split=options.keep_split,
+            include_weights=options.include_weights,
+            exclude_weights=options.exclude_weights,
+            override_kv=[parse_override(text) for text in options.override_kv],
+            progress=progress,
+        )
+    weights = sum(tensor.bytes * 8 for tensor in report.tensors)
+    count = sum(tensor.bytes // tensor.type.size * tensor.type.block for tensor in report.tensors)
+    print(f"{options.target}: {report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")
+    for fallback in report.fallbacks:
+        print(f"{fallback.tensor}: {fallback.type.name}, for its rows are not whole {fallback.wanted.name} blocks")
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    pattern, equals, type_ = text.rpartition("=")
+    if not equals or not pattern or not type_:
+        raise UsageError(f"--tensor-type {text!r}: write it like attn_v=Q6_K, a regular expression and a type")
+    return pattern, type_

@@ -1,0 +1,32 @@
+"""`quantmill split`: cut a GGUF file into shards, as llama-gguf-split does."""
+
+import argparse
+from pathlib import Path
+
+from quantmill.commands.common import bar, existing
+from quantmill.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("source", type=Path, metavar="IN.gguf")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--max-size", default="50GB", metavar="SIZE", help="of one shard's tensors (50GB)")
+    parser.add_argument("--prefix", metavar="TEXT", help="of the shards' names (the file's)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill.gguf import split as cut
+    from quantmill.recipe import size
+
+    try:
+        limit = size(options.max_size)
+    except ValueError as error:
+        raise UsageError(f"--max-size: {error}") from None
+    prefix = options.prefix or options.source.stem
+    with bar(f"split {options.source.name}") as progress:
+        paths = cut(existing(options.source), options.folder, prefix, max_size=limit, progress=progress)
+    for path in paths:
+        print(path)
+    return 0
