@@ -36,17 +36,30 @@ QM_INLINE void halves(const float *src, std::uint8_t *dst) {
 #endif
 }
 
-static void quantize_f16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
-    const std::int64_t count = rows * cols;
-    std::int64_t i = 0;
-    for (; i + W <= count; i += W) halves(src + i, dst + 2 * i);
-    if (i < count) {
-        float rest[W] = {};
-        std::uint8_t out[2 * W];
-        std::memcpy(rest, src + i, std::size_t(count - i) * 4);
-        halves(rest, out);
-        std::memcpy(dst + 2 * i, out, std::size_t(count - i) * 2);
+constexpr int LINES = 32;  // weights in two of memory's lines
+
+// `work(src, dst)` for every 32 weights, 16 bits each.
+template <class Work>
+QM_INLINE void by_lines(const float *src, std::uint8_t *dst, std::int64_t count, Work work) {
+    for (; count >= LINES; count -= LINES, src += LINES, dst += 2 * LINES) {
+        fetch_ahead(src);
+        fetch_ahead(src + LINES / 2);
+        work(src, dst);
     }
+    if (count > 0) {
+        float rest[LINES] = {};
+        std::uint8_t out[2 * LINES];
+        std::memcpy(rest, src, std::size_t(count) * 4);
+        work(rest, out);
+        std::memcpy(dst, out, std::size_t(count) * 2);
+    }
+}
+
+static void quantize_f16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+    by_lines(src, dst, rows * cols, [](const float *from, std::uint8_t *to) {
+        QM_UNROLL
+        for (int i = 0; i < LINES; i += W) halves(from + i, to + 2 * i);
+    });
 }
 
 QM_INLINE void from_halves(const std::uint8_t *src, float *dst) {
@@ -76,15 +89,17 @@ static void dequantize_f16(const std::uint8_t *src, float *dst, std::int64_t cou
 }
 
 // Rounded to nearest even; a NaN keeps its upper bits and is made quiet.
-static void quantize_bf16(const float *__restrict src, std::uint8_t *__restrict dst, std::int64_t rows, std::int64_t cols,
-                          const float *, int) {
-    for (std::int64_t i = 0; i < rows * cols; ++i) {
-        std::uint32_t w;
-        std::memcpy(&w, src + i, 4);
-        const std::uint32_t rounded = (w + (0x7fff + ((w >> 16) & 1))) >> 16;
-        const std::uint16_t h = std::uint16_t((w & 0x7fffffff) > 0x7f800000 ? (w >> 16) | 64 : rounded);
-        std::memcpy(dst + 2 * i, &h, 2);
-    }
+static void quantize_bf16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+    by_lines(src, dst, rows * cols, [](const float *__restrict from, std::uint8_t *__restrict to) {
+        QM_ROLLED
+        for (int i = 0; i < LINES; ++i) {
+            std::uint32_t w;
+            std::memcpy(&w, from + i, 4);
+            const std::uint32_t rounded = (w + (0x7fff + ((w >> 16) & 1))) >> 16;
+            const std::uint16_t h = std::uint16_t((w & 0x7fffffff) > 0x7f800000 ? (w >> 16) | 64 : rounded);
+            std::memcpy(to + 2 * i, &h, 2);
+        }
+    });
 }
 
 static void dequantize_bf16(const std::uint8_t *__restrict src, float *__restrict dst, std::int64_t count) {

@@ -43,6 +43,8 @@ static void quantize_q8_0(const float *src, std::uint8_t *dst, std::int64_t rows
         I tile[W];
         QM_UNROLL
         for (int i = 0; i < W; ++i) {
+            fetch_ahead(batch.src[i]);
+            fetch_ahead(batch.src[i] + BLOCK / 2);
             V most = {};
             for (int j = 0; j < BLOCK; j += W) {
                 V x;

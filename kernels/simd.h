@@ -69,6 +69,12 @@ QM_INLINE bool any(I mask) {
 #endif
 }
 
+// Asks for the line of memory that a loop at the speed of memory reads soon. The processor alone does not look far enough
+// ahead: 6 KB are what an EPYC (Zen 5) is fastest with. Behind the end of the rows it is without effect.
+QM_INLINE void fetch_ahead(const float *src) {
+    __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<std::uintptr_t>(src) + 6144));
+}
+
 // ---- rounding, as the reference does it ----
 
 // Adding 1.5 * 2^23 leaves the integer nearest to v (halves to even) in the low 23 bits, offset by 2^22. Beyond +-2^22 the
