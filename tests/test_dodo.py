@@ -37,6 +37,18 @@ def test_a_broken_recipe_hides_no_other(project: Project) -> None:
     assert failed.stderr.count("\n") == 1
 
 
+def test_a_pattern_names_recipes_and_only_those_are_read(project: Project) -> None:
+    recipes = project.folder / "recipes"
+    (recipes / "broken.toml").write_text(HUB.replace("Q8_0", "Q9"))
+    for name in ("a1", "a2"):
+        text = project.recipe.read_text().replace('prefix = "small"', f'prefix = "{name}"')
+        (recipes / f"{name}.toml").write_text(text)
+    assert {"release:a1", "release:a2"} <= set(project.ran("doit", "release:a*"))
+    assert sorted(path.name for path in (project.folder / "release").iterdir()) == ["a1", "a2"]
+    assert project.run("doit", "release:a*", "quant:a1/Q8_0").stdout == "nothing to do: everything is up to date\n"
+    assert "broken.toml" in project.run("doit", "release:*", check=2).stderr
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 SHOWN = 4  # changes that one line names
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def canonical(value: Any) -> str:
     """The one JSON text of `value`: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 @dataclass(frozen=True)

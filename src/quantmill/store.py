@@ -28,6 +28,8 @@ from quantmill.errors import QuantmillError
 from quantmill.key import StepKey
 
 CHUNK = 4 << 20
+SMALL = 64 << 10
+FACT = {"sha256", "size"}
 SEALED = 315_532_800 * 10**9  # 1980-01-01 UTC, the earliest day that every archive format can hold, in nanoseconds
 TICK = 50_000_000  # two changes of a file that are closer together, in nanoseconds, may leave it the same times
 
@@ -82,6 +84,18 @@ def sha256_file(path: Path, advance: Callable[[int], None] | None = None) -> str
             if advance:
                 advance(count)
     return digest.hexdigest()
+
+
+def read_small(path: str) -> bytes:
+    """A small file's bytes, in half the time that an open file object takes; OSError as from there."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(handle, SMALL)
+        while len(data) % SMALL == 0 and (more := os.read(handle, SMALL)):
+            data += more
+        return data
+    finally:
+        os.close(handle)
 
 
 def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
@@ -149,18 +163,23 @@ class Store:
 
     def object_path(self, sha256: str) -> Path:
         """Where the object of that digest is, or would be."""
-        return self.root / "cas" / sha256[:2] / sha256
+        return Path(self._object_name(sha256))
+
+    def _object_name(self, sha256: str) -> str:
+        return f"{self.root}/cas/{sha256[:2]}/{sha256}"
 
     def has(self, artifact: Artifact) -> bool:
         """Whether the object is here and whole. It was hashed when it entered; again only when somebody touched it."""
-        path = self.object_path(artifact.sha256)
+        return self._holds(artifact.sha256, artifact.size)
+
+    def _holds(self, sha256: str, size: int) -> bool:
         try:
-            stat = path.stat()
+            stat = os.stat(self._object_name(sha256))
         except FileNotFoundError:
             return False
-        if stat.st_size != artifact.size:
+        if stat.st_size != size:
             return False
-        return stat.st_mtime_ns == SEALED or self.check(artifact)
+        return stat.st_mtime_ns == SEALED or self.check(self._artifact(sha256, size))
 
     def check(self, artifact: Artifact) -> bool:
         """Hash the object; whether it is what its name says. If so, it is sealed again."""
@@ -178,12 +197,17 @@ class Store:
 
     def record(self, key: StepKey) -> Mapping[str, Artifact] | None:
         """The recorded outputs of a step whose objects are all here, or None."""
+        facts = self.facts(key)
+        return None if facts is None else {name: self._artifact(**fact) for name, fact in facts.items()}
+
+    def facts(self, key: StepKey) -> Mapping[str, Mapping[str, Any]] | None:
+        """`record` as it is written, {output: {sha256, size}}: what a build with nothing to do asks of every task."""
         try:
-            data = json.loads((self.root / "ac" / key.digest()).read_bytes())
-            outputs = {name: self._artifact(**entry) for name, entry in data["outputs"].items()}
+            outputs = json.loads(read_small(f"{self.root}/ac/{key.digest()}"))["outputs"]
+            here = all(fact.keys() == FACT and self._holds(fact["sha256"], fact["size"]) for fact in outputs.values())
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None  # a record that cannot be read is no record: the step runs again and replaces it
-        return outputs if all(map(self.has, outputs.values())) else None
+        return outputs if here else None
 
     @contextmanager
     def lookup(self, key: StepKey, resume: bool = False) -> Iterator[Hit | Miss]:

@@ -5,14 +5,18 @@ always does; whether a task is up to date is asked of the store (`uptodate`), an
 it computes, so doit's own database may be lost at any time.
 """
 
+import fnmatch
+import gc
+import inspect
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from doit.dependency import SqliteDB
 from doit.doit_cmd import DoitMain
@@ -104,6 +108,7 @@ def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
 
 def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[str, Any]]:
     """doit's tasks of one recipe's graph."""
+    pointers = {name: space.pointer_name(node) for name, node in recipe_nodes.items()}
     for node in recipe_nodes.values():
         step, _, name = node.name.partition(":")
         yield {
@@ -111,11 +116,11 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
             "name": name,
             "doc": DOCS[node.step],
             "actions": [(_perform, [node, recipe_nodes, space])],
-            "targets": [str(space.pointer(node))],
-            "file_dep": sorted({str(space.pointer(recipe_nodes[edge.node])) for edge in node.edges}),
+            "targets": [pointers[node.name]],
+            "file_dep": sorted({pointers[edge.node] for edge in node.edges}),
             # file_dep alone has no order
             "task_dep": list(dict.fromkeys([*node.after, *(edge.node for edge in node.edges)])),
-            "uptodate": [(_up_to_date, [node, recipe_nodes, space])],
+            "uptodate": [_UpToDate(node, recipe_nodes, space)],
             "clean": [clean_targets, (_clean, [node, space])],
             "io": {"capture": False},
         }
@@ -144,13 +149,14 @@ def _label(recipe: Recipe, name: str) -> str:
 def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[dict[str, Any], Any]:
     """DOIT_CONFIG and the task creator for a dodo.py: the recipes of `root`/recipes that the command line names, or all
     of them when it names none but a command that looks. Ends the program where they cannot be used."""
+    gc.disable()  # the tasks of many recipes are many objects, none of them garbage; a step that runs enables it
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.excepthook = _interrupted
     space = workspace(root)
     folder = Path(os.path.relpath(root / "recipes"))
     paths = {path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()}
     words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in STEPS}
-    named = {name for name in words.values() if name and "*" not in name}
+    named = {found for name in words.values() if name for found in _matching(name, paths)}
     looking = any(word in LOOKING for word in arguments)
     chosen = paths.keys() if looking and not named else named or {default}
 
@@ -182,6 +188,11 @@ def _recipe_of(word: str) -> str:
     return word.partition(":")[2].partition("/")[0]
 
 
+def _matching(name: str, recipes: Iterable[str]) -> list[str]:
+    """The recipes that a task's name on the command line is of: one, there or not, or those that a pattern matches."""
+    return fnmatch.filter(recipes, name) if "*" in name else [name]
+
+
 def _tell(error: QuantmillError | OSError) -> None:
     print(f"quantmill: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
 
@@ -199,6 +210,7 @@ def _interrupted(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> TaskFailed | None:
+    gc.enable()
     try:
         space.perform(node, recipe_nodes)
     except QuantmillError as error:
@@ -208,11 +220,21 @@ def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> 
     return None
 
 
-def _up_to_date(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> bool:
-    try:
-        return space.up_to_date(node, recipe_nodes)
-    except (QuantmillError, OSError):
-        return False  # the action says what is wrong
+@dataclass(frozen=True, slots=True)
+class _UpToDate:
+    """What doit asks whether a task is up to date."""
+
+    # doit looks at the signature of whatever it calls, each time, which takes as long as the answer: it is given here
+    __signature__: ClassVar[inspect.Signature] = inspect.Signature()
+    node: Node
+    nodes: Mapping[str, Node]
+    space: Workspace
+
+    def __call__(self) -> bool:
+        try:
+            return self.space.up_to_date(self.node, self.nodes)
+        except (QuantmillError, OSError):
+            return False  # the action says what is wrong
 
 
 def _clean(node: Node, space: Workspace) -> None:
