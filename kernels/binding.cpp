@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 
-#include "buffer.h"
+#include "bind_forward.h"
 
 using namespace quantmill;
 
@@ -28,7 +28,7 @@ static const Level *level_named(const std::string &name) {
     fail("this machine cannot run the kernels of level '" + name + "'; it runs " + known);
 }
 
-static const Kernel &kernel_named(const std::string &type, bool to_quantize) {
+const Kernel &quantmill::kernel_named(const std::string &type, bool to_quantize) {
     const Kernel *kernel = find_kernel(current_level(), type);
     if (!kernel || (to_quantize && !kernel->quantize)) {
         fail("no kernel " + std::string(to_quantize ? "quantizes to" : "dequantizes") + " '" + type + "'");
@@ -36,8 +36,7 @@ static const Kernel &kernel_named(const std::string &type, bool to_quantize) {
     return *kernel;
 }
 
-// Bytes of `rows` rows of `cols` weights, which the caller compares with what the array has.
-static std::int64_t quantized_bytes(const Kernel &kernel, std::int64_t rows, std::int64_t cols) {
+std::int64_t quantmill::quantized_bytes(const Kernel &kernel, std::int64_t rows, std::int64_t cols) {
     if (cols % kernel.block) {
         fail("rows of " + std::to_string(cols) + " weights are not made of whole " + kernel.type + " blocks of " +
              std::to_string(kernel.block));
@@ -114,6 +113,8 @@ NB_MODULE(_kernels, m) {
     m.def("dequantize", &dequantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"));
     m.def("isa", [] { return std::string(current_level().name); });
     m.def("isa_levels", &isa_levels);
+    m.def("forward_levels", &isa_levels);
     m.def("set_isa", [](const std::string &level) { current = level_named(level); }, nb::arg("level"));
     m.def("quantize_types", &quantize_types);
+    bind_forward(m);
 }

@@ -17,6 +17,12 @@ const Level &current_level();
 
 [[noreturn]] inline void fail(const std::string &message) { throw nb::value_error(message.c_str()); }
 
+// The current level's kernel of a type; ValueError where there is none.
+const Kernel &kernel_named(const std::string &type, bool to_quantize);
+
+// Bytes of `rows` rows of `cols` weights, which the caller compares with what the array has.
+std::int64_t quantized_bytes(const Kernel &kernel, std::int64_t rows, std::int64_t cols);
+
 // A C-contiguous buffer of an object, held until the call is over.
 class Buffer {
   public:

@@ -7,16 +7,20 @@ namespace quantmill {
 #if defined(__x86_64__)
 namespace v2 {
 #include "families.inc"
+extern const Forward forward;
 }
 namespace v3 {
 #include "families.inc"
+extern const Forward forward;
 }
 namespace v4 {
 #include "families.inc"
+extern const Forward forward;
 }
 #else
 namespace aarch64 {
 #include "families.inc"
+extern const Forward forward;
 }
 #endif
 #undef QM_ENTRY
@@ -53,9 +57,9 @@ static bool runs_v4() {
 }
 
 static const Level levels[] = {
-    {"x86-64-v2", runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2},
-    {"x86-64-v3", runs_v3, families_v3, sizeof families_v3 / sizeof *families_v3},
-    {"x86-64-v4", runs_v4, families_v4, sizeof families_v4 / sizeof *families_v4},
+    {"x86-64-v2", runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2, &v2::forward},
+    {"x86-64-v3", runs_v3, families_v3, sizeof families_v3 / sizeof *families_v3, &v3::forward},
+    {"x86-64-v4", runs_v4, families_v4, sizeof families_v4 / sizeof *families_v4, &v4::forward},
 };
 
 #else
@@ -69,7 +73,7 @@ static const Family *const families_aarch64[] = {
 static bool runs_aarch64() { return true; }
 
 static const Level levels[] = {
-    {"aarch64", runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64},
+    {"aarch64", runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64, &aarch64::forward},
 };
 
 #endif

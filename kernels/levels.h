@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "forward.h"
 #include "kernel.h"
 
 namespace quantmill {
@@ -13,6 +14,7 @@ struct Level {
     bool (*runs)();    // whether this processor and system can run it
     const Family *const *families;
     int count;
+    const Forward *forward;
 };
 
 // Lowest first; the last one that runs is the fastest.

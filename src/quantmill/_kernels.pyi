@@ -3,8 +3,14 @@
 Bytes do not depend on the level of instruction sets that runs, nor on how rows are shared between calls.
 """
 
+from typing import Literal, TypeAlias, final
+
 import numpy as np
 import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Integers: TypeAlias = npt.NDArray[np.int32]
+Doubles: TypeAlias = npt.NDArray[np.float64]
 
 def quantize(
     type: str,
@@ -38,3 +44,119 @@ def set_isa(level: str) -> None:
 
 def quantize_types() -> list[str]:
     """The types that quantize() writes."""
+
+# ---- The forward pass ----
+# Arrays are C-contiguous and, but where it is said, do not overlap. Results are the same bits for any number of threads
+# (1 to 1024) and on any level. The interpreter's lock is released. ValueError says what does not fit, before anything
+# is written. Rows may be several sequences of one length, one after the other: row r is at position r % sequence.
+
+@final
+class Panels:
+    """The weights of a matrix, (rows, cols), packed by pack() for one arithmetic."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def cols(self) -> int: ...
+    @property
+    def arithmetic(self) -> Literal["f32", "bf16x2"]: ...
+    @property
+    def nbytes(self) -> int:
+        """Memory held: about 2 bytes a weight of BF16 (and of F16 in f32), 4 of any other type."""
+
+def pack(
+    type: str, src: npt.NDArray[np.uint8], rows: int, cols: int, arithmetic: Literal["f32", "bf16x2"], threads: int
+) -> Panels:
+    """Pack weights of any type that dequantize() reads. `src` has shape (rows * row bytes,); any range of a matrix's
+    rows may be packed by itself."""
+
+def matmul(x: Floats, w: Panels, out: Floats, threads: int) -> None:
+    """out = x @ w.T; x is (m, w.cols), out (m, w.rows). docs/kernels.md defines the two arithmetics bit by bit."""
+
+def rms_norm(x: Floats, weight: Floats, out: Floats, eps: float, threads: int) -> None:
+    """out = x / sqrt(mean of squares of the row + eps) * weight; x and out (rows, n), weight (n,). `out` may be `x`."""
+
+def rope_table(
+    dims: int,
+    base: float,
+    cos: Floats,
+    sin: Floats,
+    *,
+    scale: float = 1.0,
+    freq_factors: Floats | None = None,
+    ext_factor: float = 0.0,
+    attn_factor: float = 1.0,
+    beta_fast: float = 32.0,
+    beta_slow: float = 1.0,
+    original_context: int = 0,
+    first: int = 0,
+) -> None:
+    """Fill `cos` and `sin`, (positions, dims / 2), for the positions from `first` on.
+
+    The angle of pair i at position p is p * base^(-2i / dims) / freq_factors[i] * scale; with an ext_factor it is mixed
+    with the unscaled one, and both tables are multiplied, as YaRN does. The parameters are ggml_rope_ext's, `scale` its
+    freq_scale. Angles are limited to 2^20.
+    """
+
+def rope(x: Floats, cos: Floats, sin: Floats, mode: Literal["neox", "norm"], sequence: int, threads: int) -> None:
+    """Rotate x, (m, heads, dims), in place: the pairs (i, i + half) if "neox", (2i, 2i + 1) if "norm", half being the
+    tables' columns. Dimensions from 2 * half on stay."""
+
+def attention(
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    out: Floats,
+    scale: float,
+    sequence: int,
+    window: int = 0,
+    softcap: float = 0.0,
+    threads: int = 1,
+) -> None:
+    """Causal attention within each sequence: softmax(q k^T * scale) v, in f32.
+
+    q is (m, heads, dims), k (m, kv_heads, dims), v (m, kv_heads, value_dims), out (m, heads, value_dims); heads is a
+    multiple of kv_heads. With a window w, row i sees only j > i - w. With a softcap c, a score s becomes
+    c * tanh(s / c).
+    """
+
+def softmax(x: Floats, threads: int) -> None:
+    """Of each row of x, (rows, n), in place."""
+
+def silu_mul(gate: Floats, up: Floats, out: Floats, threads: int) -> None:
+    """out = gate / (1 + exp(-gate)) * up, all (rows, n). `out` may be `gate` or `up`."""
+
+def gelu_mul(gate: Floats, up: Floats, out: Floats, threads: int) -> None:
+    """out = gelu(gate) * up with gelu's tanh form, all (rows, n). `out` may be `gate` or `up`."""
+
+def add(a: Floats, b: Floats, out: Floats, threads: int) -> None:
+    """out = a + b; a and out are (rows, n), b too or (n,). `out` may be `a`."""
+
+def scale(x: Floats, factor: float, threads: int) -> None:
+    """x *= factor, x (rows, n)."""
+
+def softcap(x: Floats, cap: float, threads: int) -> None:
+    """x = cap * tanh(x / cap) in place, x (rows, n)."""
+
+def add_rows(acc: Floats, rows: Integers, weights: Floats, y: Floats, threads: int) -> None:
+    """acc[rows[i]] += weights[i] * y[i] for i ascending; acc (m, n), rows and weights (r,), y (r, n)."""
+
+def column_sums(x: Floats, acc: Floats, threads: int) -> None:
+    """acc[c] += x[r, c]^2 for r ascending, square and sum each rounded to float32, as llama-imatrix adds; acc (n,)."""
+
+def top_k(logits: Floats, ids: Integers, weights: Floats, normalize: bool, threads: int) -> None:
+    """The k largest of softmax(logits) of each row, descending, the lower index first of equals; logits (m, n), ids and
+    weights (m, k). `normalize` divides a row's weights by their sum."""
+
+def nll(logits: Floats, targets: Integers, out: Doubles, top: Integers, threads: int) -> None:
+    """out = -log softmax(logits)[target], summed in double; top is the first index of the row's largest.
+    logits (m, n), the others (m,)."""
+
+def kld(base: Floats, logits: Floats, out: Doubles, threads: int) -> None:
+    """The Kullback-Leibler divergence of softmax(logits) from softmax(base), summed in double; (m, n), (m, n), (m,)."""
+
+def forward_levels() -> list[str]:
+    """The levels that the forward pass tells apart: isa_levels() and, where the processor has tiles, "x86-64-v4-amx".
+
+    set_isa() and QUANTMILL_ISA take all of them.
+    """

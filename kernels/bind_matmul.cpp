@@ -1,0 +1,64 @@
+// The matrix product as Python functions: weights are packed once into a Panels object.
+#include <nanobind/stl/string.h>
+
+#include <memory>
+
+#include "bind_forward.h"
+#include "matmul.h"
+
+using namespace quantmill;
+
+namespace {
+
+using std::int64_t;
+
+const char *name_of(Arithmetic arithmetic) { return arithmetic == Arithmetic::f32 ? "f32" : "bf16x2"; }
+
+Arithmetic arithmetic_named(const std::string &name) {
+    for (const Arithmetic one : {Arithmetic::f32, Arithmetic::bf16x2}) {
+        if (name == name_of(one)) return one;
+    }
+    fail("arithmetic must be \"f32\" or \"bf16x2\", not \"" + name + "\"");
+}
+
+Panels *pack(const std::string &type, nb::handle src_, int64_t rows, int64_t cols, const std::string &arithmetic, int threads) {
+    const Level &level = current_level();
+    const Kernel &kernel = kernel_named(type, false);
+    const Arithmetic chosen = arithmetic_named(arithmetic);
+    const Buffer src(src_, "src", "B", "uint8", 1, false);
+    if (rows < 0 || cols < 0 || rows >= int64_t(1) << 30 || cols >= int64_t(1) << 30) {
+        fail("rows and cols must be 0 to 2^30 - 1, not " + std::to_string(rows) + " and " + std::to_string(cols));
+    }
+    const int64_t bytes = quantized_bytes(kernel, rows, cols);
+    if (src.size(0) != bytes) {
+        fail("src must have " + std::to_string(bytes) + " bytes for " + std::to_string(rows) + " rows of " + std::to_string(cols) +
+             " weights as " + kernel.type + ", not " + std::to_string(src.size(0)));
+    }
+    checked_threads(threads);
+    nb::gil_scoped_release release;
+    auto panels = std::unique_ptr<Panels>(new Panels{chosen, form_of(kernel, chosen), rows, cols, {}});
+    pack_weights(level, kernel, src.data<const std::uint8_t>(), *panels, threads);
+    return panels.release();
+}
+
+void matmul(nb::handle x_, const Panels &w, nb::handle out_, int threads) {
+    const Floats x(x_, "x", {-1, w.cols}), out(out_, "out", {x.size(0), w.rows}, true);
+    separate(out, "out", x, "x");
+    checked_threads(threads);
+    if (x.size(0) == 0 || w.rows == 0) return;
+    nb::gil_scoped_release release;
+    multiply(current_level(), x.in(), x.size(0), w, out.out(), threads);
+}
+
+}  // namespace
+
+void quantmill::bind_matmul(nb::module_ &m) {
+    nb::class_<Panels>(m, "Panels")
+        .def_ro("rows", &Panels::rows)
+        .def_ro("cols", &Panels::cols)
+        .def_prop_ro("arithmetic", [](const Panels &panels) { return std::string(name_of(panels.arithmetic)); })
+        .def_prop_ro("nbytes", [](const Panels &panels) { return panels.memory.size(); });
+    m.def("pack", &pack, nb::arg("type"), nb::arg("src"), nb::arg("rows"), nb::arg("cols"), nb::arg("arithmetic"), nb::arg("threads"),
+          nb::rv_policy::take_ownership);
+    m.def("matmul", &matmul, nb::arg("x"), nb::arg("w"), nb::arg("out"), nb::arg("threads"));
+}

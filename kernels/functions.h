@@ -1,0 +1,113 @@
+// exp and tanh in lanes, by polynomials: only +, -, *, / and bits, each rounded once, so that every level gives the same bits.
+#pragma once
+
+#include "fma.h"
+
+namespace quantmill::QM_LEVEL {
+
+// Within 1.5 units in the last place. Below -87.3, where exp(v) is no normal number, it is 0; above 88.72 infinite; NaN stays NaN.
+QM_INLINE V exponential(V v) {
+    const V x = greater(lesser(v, broadcast(89.f)), broadcast(-88.f));
+    const V n = (x * 1.44269504f + ROUNDER) - ROUNDER;  // x / log(2), rounded
+    const V r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    V p = r * 1.9841270e-4f + 1.3888889e-3f;  // the Taylor series: |r| <= log(2) / 2
+    p = p * r + 8.3333333e-3f;
+    p = p * r + 4.1666667e-2f;
+    p = p * r + 1.6666667e-1f;
+    p = p * r + 0.5f;
+    p = (p * r) * r + r + 1.f;
+    // Two factors, since 2^128 is no float.
+    const I whole = bits(n + ROUNDER) - bits(broadcast(ROUNDER)), half = whole >> 1;
+    V value = p * from_bits((half + 127) << 23) * from_bits((whole - half + 127) << 23);
+    value = select(v > 88.7228317f, broadcast(__builtin_inff()), value);
+    value = select(v < -87.3365402f, V{}, value);
+    return select(v != v, v, value);
+}
+
+// Within 3 units in the last place.
+QM_INLINE V hyperbolic_tangent(V v) {
+    const V size = absolute(v), square = v * v;
+    // A polynomial of Chebyshev nodes where the quotient would lose what is small (Cephes' coefficients).
+    V p = square * -5.70498872745e-3f + 2.06390887954e-2f;
+    p = p * square - 5.37397155531e-2f;
+    p = p * square + 1.33314422036e-1f;
+    p = p * square - 3.33332819422e-1f;
+    const V small = p * square * v + v;
+    const V large = 1.f - 2.f / (exponential(size + size) + 1.f);
+    return select(size < 0.625f, small, from_bits(bits(large) | (bits(v) & INT32_MIN)));
+}
+
+// v / (1 + exp(-v))
+QM_INLINE V silu(V v) { return v / (1.f + exponential(-v)); }
+
+// gelu in its tanh form, 0.5 v (1 + tanh(u)), which is v / (1 + exp(-2u)); u = sqrt(2 / pi) (v + 0.044715 v^3)
+QM_INLINE V gelu(V v) {
+    const V u = 0.797884561f * (v + 0.044715f * (v * v * v));
+    return v / (1.f + exponential(-(u + u)));
+}
+
+// ---- sums of a row in one order for all levels: 16 lanes, then a tree ----
+
+constexpr int LANES = 16;
+
+struct Sum {
+    V part[LANES / W];
+};
+
+QM_INLINE float total(const Sum &sum) {
+    float lane[LANES];
+    std::memcpy(lane, sum.part, sizeof lane);
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    }
+    return lane[0];
+}
+
+QM_INLINE float largest(const Sum &of) {
+    float lane[LANES];
+    std::memcpy(lane, of.part, sizeof lane);
+    float most = lane[0];
+    for (int i = 1; i < LANES; ++i) most = lane[i] > most ? lane[i] : most;
+    return most;
+}
+
+// The first n values at `from`, the rest of the lanes being `other`.
+QM_INLINE V load_some(const float *from, std::int64_t n, float other) {
+    if (n >= W) return load(from);
+    float lane[W];
+    for (int i = 0; i < W; ++i) lane[i] = i < n ? from[i] : other;
+    return load(lane);
+}
+
+QM_INLINE void store_some(float *to, std::int64_t n, V v) {
+    if (n >= W) return store(to, v);
+    float lane[W];
+    store(lane, v);
+    for (int i = 0; i < n; ++i) to[i] = lane[i];
+}
+
+// Exponentials of x[0 .. n) - its largest value, in place; their sum. `n` is at least 1.
+QM_INLINE float exponentials(float *x, std::int64_t n) {
+    Sum most, sum = {};
+    for (V &part : most.part) part = broadcast(-__builtin_inff());
+    for (std::int64_t j = 0; j < n; j += LANES) {
+        QM_UNROLL
+        for (int i = 0; i < LANES / W; ++i) {
+            most.part[i] = greater(most.part[i], load_some(x + j + i * W, n - j - i * W, -__builtin_inff()));
+        }
+    }
+    const V top = broadcast(largest(most));
+    for (std::int64_t j = 0; j < n; j += LANES) {
+        QM_UNROLL
+        for (int i = 0; i < LANES / W; ++i) {
+            const std::int64_t left = n - j - i * W;
+            if (left <= 0) break;
+            const V e = exponential(load_some(x + j + i * W, left, -__builtin_inff()) - top);
+            sum.part[i] += e;
+            store_some(x + j + i * W, left, e);
+        }
+    }
+    return total(sum);
+}
+
+}  // namespace quantmill::QM_LEVEL

@@ -1,0 +1,27 @@
+// Weights packed once and multiplied often.
+#pragma once
+
+#include "levels.h"
+#include "memory.h"
+
+namespace quantmill {
+
+enum class Arithmetic { f32, bf16x2 };
+
+struct Panels {
+    Arithmetic arithmetic;
+    Form form;
+    std::int64_t rows, cols;
+    Memory memory;
+};
+
+// How weights of a type are held for an arithmetic: nothing they are worth is lost, but for what bf16x2 itself leaves out.
+Form form_of(const Kernel &kernel, Arithmetic arithmetic);
+
+// `src` has rows * cols / block * size bytes. The layout is every level's.
+void pack_weights(const Level &level, const Kernel &kernel, const std::uint8_t *src, Panels &panels, int threads);
+
+// out (m, rows) = x (m, cols) times the panels.
+void multiply(const Level &level, const float *x, std::int64_t m, const Panels &panels, float *out, int threads);
+
+}  // namespace quantmill

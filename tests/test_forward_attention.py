@@ -1,0 +1,127 @@
+"""Rotary positions and attention against float64, the same bits on every level and for any threads."""
+
+import re
+
+import numpy as np
+import pytest
+
+from forward_helpers import normal, on_every_level
+from quantmill import _kernels
+
+
+def tables(positions: int, dims: int, base: float, **options) -> tuple[np.ndarray, np.ndarray]:
+    cos, sin = np.empty((positions, dims // 2), np.float32), np.empty((positions, dims // 2), np.float32)
+    _kernels.rope_table(dims, base, cos, sin, **options)
+    return cos, sin
+
+
+def test_rope_angles() -> None:
+    for first, base, factors in ((0, 10000.0, None), (100_000, 1e6, np.linspace(1, 8, 32, dtype=np.float32))):
+        cos, sin = tables(600, 64, base, scale=0.25, freq_factors=factors, first=first)
+        angle = np.arange(first, first + 600)[:, None] * base ** (-np.arange(32) / 32) * 0.25
+        angle = angle if factors is None else angle / factors
+        np.testing.assert_allclose(cos, np.cos(angle), atol=6e-8)
+        np.testing.assert_allclose(sin, np.sin(angle), atol=6e-8)
+
+
+def test_yarn() -> None:
+    """By the paper (arXiv 2309.00071): wavelengths that fit 32 times into the original context stay, those that do not
+    fit once are stretched by the factor, with a ramp over the dimensions between."""
+    dims, base, factor, context = 128, 1e6, 4.0, 32768
+    cos, sin = tables(50, dims, base, scale=1 / factor, ext_factor=1.0, original_context=context)
+    pairs = np.arange(dims // 2)
+    low = max(0, np.floor(dims * np.log(context / (32 * 2 * np.pi)) / (2 * np.log(base))))
+    high = min(dims - 1, np.ceil(dims * np.log(context / (2 * np.pi)) / (2 * np.log(base))))
+    stretched = np.clip((pairs - low) / (high - low), 0, 1)
+    assert stretched[0] == 0
+    assert stretched[-1] == 1
+    frequency = base ** (-2 * pairs / dims) * (stretched / factor + 1 - stretched)
+    angle, magnitude = np.arange(50)[:, None] * frequency, 1 + 0.1 * np.log(factor)
+    np.testing.assert_allclose(cos, np.cos(angle) * magnitude, atol=2e-7)
+    np.testing.assert_allclose(sin, np.sin(angle) * magnitude, atol=2e-7)
+
+
+@pytest.mark.parametrize("mode", ["neox", "norm"])
+@pytest.mark.parametrize("dims", [2, 6, 8, 34])
+def test_rope(mode: str, dims: int) -> None:
+    cos, sin = tables(40, dims, 10000.0)
+    x = normal(70, 3, 40)
+
+    def run(threads: int) -> np.ndarray:
+        out = x.copy()
+        _kernels.rope(out, cos, sin, mode, 35, threads)
+        return out
+
+    half = dims // 2
+    a = np.arange(half) if mode == "neox" else np.arange(0, dims, 2)
+    b = a + half if mode == "neox" else a + 1
+    expected, position = x.copy(), np.arange(70) % 35
+    c, s = cos[position][:, None], sin[position][:, None]
+    expected[..., a], expected[..., b] = x[..., a] * c - x[..., b] * s, x[..., a] * s + x[..., b] * c
+    np.testing.assert_array_equal(on_every_level(run), expected)
+
+
+def reference(q, k, v, scale: float, sequence: int, window: int, softcap: float) -> np.ndarray:
+    out = np.zeros((*q.shape[:2], v.shape[2]))
+    group = q.shape[1] // k.shape[1]
+    i, j = np.arange(sequence)[:, None], np.arange(sequence)
+    seen = (j <= i) & ((j > i - window) | (window == 0))
+    for start in range(0, q.shape[0], sequence):
+        rows = slice(start, start + sequence)
+        for head in range(q.shape[1]):
+            scores = q[rows, head].astype(np.float64) @ k[rows, head // group].T.astype(np.float64) * scale
+            scores = softcap * np.tanh(scores / softcap) if softcap else scores
+            weights = np.exp(np.where(seen, scores - scores.max(1, keepdims=True), -np.inf))
+            out[rows, head] = weights / weights.sum(1, keepdims=True) @ v[rows, head // group].astype(np.float64)
+    return out
+
+
+# sequence, sequences, heads, kv heads, dims, value dims, window, softcap
+CASES = [(1, 2, 2, 1, 8, 8, 0, 0.0), (47, 1, 2, 2, 5, 33, 0, 0.0), (48, 2, 4, 2, 64, 64, 0, 0.0),
+         (49, 1, 3, 1, 16, 16, 0, 0.0), (100, 1, 2, 1, 40, 40, 0, 5.0), (130, 2, 2, 2, 64, 64, 17, 0.0),
+         (65, 1, 1, 1, 32, 31, 1, 0.0), (97, 1, 2, 1, 64, 64, 64, 30.0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_attention(case: tuple) -> None:
+    sequence, sequences, heads, kv_heads, dims, value_dims, window, softcap = case
+    m = sequence * sequences
+    q, k, v = normal(m, heads, dims), normal(m, kv_heads, dims, seed=1), normal(m, kv_heads, value_dims, seed=2)
+
+    def run(threads: int) -> np.ndarray:
+        out = np.full((m, heads, value_dims), np.nan, np.float32)
+        _kernels.attention(q, k, v, out, 0.4, sequence, window, softcap, threads)
+        return out
+
+    # scores of about 20 are off by up to 64 * 2^-24 of the sum of their products' magnitudes, and so are the weights
+    expected = reference(q, k, v, 0.4, sequence, window, softcap)
+    np.testing.assert_allclose(on_every_level(run), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sequence_does_not_see_another() -> None:
+    q, k, v = normal(60, 2, 16), normal(60, 2, 16, seed=1), normal(60, 2, 16, seed=2)
+    both, alone = np.empty_like(q), np.empty((20, 2, 16), np.float32)
+    _kernels.attention(q, k, v, both, 0.25, 20, 0, 0.0, 2)
+    for start in (0, 20, 40):
+        rows = slice(start, start + 20)
+        _kernels.attention(q[rows], k[rows], v[rows], alone, 0.25, 20, 0, 0.0, 2)
+        np.testing.assert_array_equal(alone, both[rows])
+
+
+def test_what_does_not_fit() -> None:
+    x, cos = np.zeros((6, 2, 8), np.float32), np.zeros((3, 4), np.float32)
+    out, three = np.zeros_like(x), np.zeros((6, 3, 8), np.float32)
+    cases = [
+        (lambda: _kernels.rope(x, cos, cos, "neox", 4, 1), "6 rows are not whole sequences of 4"),
+        (lambda: _kernels.rope(x, cos, cos, "neox", 6, 1), "cos has 3 positions, fewer than a sequence of 6"),
+        (lambda: _kernels.rope(x, cos, cos, "gptj", 3, 1), 'mode must be "neox" or "norm", not "gptj"'),
+        (lambda: _kernels.attention(three, x, x, three.copy(), 1, 6), "q's 3 heads are not a whole number for each"),
+        (lambda: _kernels.attention(x, x, x, x, 1, 6), "out and q must not overlap"),
+        (lambda: _kernels.attention(x, x, x, out, 1, 6, -1), "window must be 0 (none) or more, not -1"),
+        (lambda: tables(3, 8, 0.5), "base must be above 1 and below 1e30, not 0.5"),
+        (lambda: tables(3, 7, 1e4), "dims must be even and at least 2, not 7"),
+        (lambda: tables(3, 8, 1e4, ext_factor=1.0), "ext_factor needs an original_context"),
+    ]  # fmt: skip
+    for call, message in cases:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
