@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from quantmill import gguf
+from quantmill.disk import sha256_file
 from quantmill.imatrix import Entry, encode
 from quantmill.lock import resolve
 from quantmill.plan import graph
 from quantmill.quant.types import TYPES
 from quantmill.recipe import load
-from quantmill.store import sha256_file
 from quantmill.tasks import workspace
 
 ROOT = Path(__file__).resolve().parent.parent

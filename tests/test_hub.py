@@ -386,7 +386,7 @@ def test_killed_while_the_store_took_the_files(project: Project, hub: Hub) -> No
         "import os; from quantmill import cli, store; adopt = store.Store.adopt\n"
         "def killed(self, path, remove=True):\n"
         "    if path.name == 'tokenizer.json': path.chmod(0o444); os.kill(os.getpid(), 9)\n"
-        "    return adopt(self, path, remove)\n"
+        "    return adopt(self, path)\n"
         "store.Store.adopt = killed; cli.main(['build', 'small'])"
     )
     project.run("python", "-c", script, check=-signal.SIGKILL)

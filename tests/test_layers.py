@@ -13,13 +13,14 @@ PARTS = ("steps", "gguf", "quant", "model")
 # What a part may import of quantmill, beside itself and `errors`, `artifact` (open to all).
 ALLOWED = {
     "key": set(),
-    "store": {"key"},
+    "disk": set(),
+    "store": {"disk", "key"},
     "compat": set(),
     "recipe": {"compat", "quant"},
     "hub": set(),
-    "lock": {"recipe", "hub", "store", "model", "gguf"},
+    "lock": {"recipe", "hub", "disk", "model", "gguf"},
     "plan": {"recipe", "lock"},
-    "build": {"key", "plan", "steps", "store"},
+    "build": {"disk", "key", "plan", "steps", "store"},
     "reporter": {"build"},
     "tasks": {"build", "lock", "plan", "recipe", "reporter", "store"},
     "preview": {"build", "gguf", "imatrix", "lock", "model", "plan", "quant", "recipe", "tasks"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "model": {"gguf", "quant", "safetensors", "_kernels"},
     "steps": {"gguf", "hub", "imatrix", "model", "quant", "safetensors", "compat", "_kernels"},
 }
-NO_OP = ("recipe", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter", "artifact", "errors")
+NO_OP = ("disk", "recipe", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter", "artifact", "errors")
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
 
 

@@ -13,9 +13,9 @@ import pytest
 from conftest import RECIPE, TINY, Project
 from quantmill import lock
 from quantmill.artifact import Artifact, Context, silent
+from quantmill.disk import sha256_file
 from quantmill.recipe import Recipe, load
 from quantmill.steps import download
-from quantmill.store import sha256_file
 
 
 @pytest.fixture

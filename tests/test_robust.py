@@ -18,11 +18,11 @@ MATRIX = RECIPE.replace(
 )
 
 
-def records(store: Path) -> dict[str, tuple[int, int]]:
-    """Each action record's inode and time: a step computed again would write its record again."""
+def records(store: Path) -> dict[str, int]:
+    """Each action record's inode: a step computed again would write its record again, beside this one."""
     if not (store / "ac").is_dir():
         return {}
-    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (store / "ac").iterdir() if p.name[0] != "."}
+    return {p.name: p.stat().st_ino for p in (store / "ac").iterdir() if p.name[0] != "."}
 
 
 def start(project: Project, store: Path) -> subprocess.Popen[bytes]:

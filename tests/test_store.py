@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from quantmill.artifact import Artifact
+from quantmill.disk import place, sha256_file, write_atomic
 from quantmill.key import StepKey
-from quantmill.store import Hit, Miss, Store, place, sha256_file, write_atomic
+from quantmill.store import Hit, Miss, Store
 
 KEY = StepKey("step", 1, 0, {"a": 1}, {})
 

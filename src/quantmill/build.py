@@ -9,17 +9,19 @@ import importlib
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from quantmill.artifact import Artifact, Context
+from quantmill.disk import locked, place, read_small, write_atomic
 from quantmill.errors import QuantmillError
 from quantmill.key import StepKey, difference
 from quantmill.plan import ALL, Node
 from quantmill.steps import VERSIONS
-from quantmill.store import Hit, Miss, Store, locked, place, read_small, write_atomic
+from quantmill.store import Gone, Hit, Miss, Store
 
 Outputs = Mapping[str, Artifact]
 Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them: {output: {sha256, size}}
@@ -37,8 +39,8 @@ class MissingOutput(QuantmillError):
 
 @dataclass(frozen=True)
 class Status:
-    """What a build would do with a node. `state`: "up to date" (nothing), "hit" (take it from the store), "run", or
-    "after" (not known before what it reads has run). `reason` is empty for "up to date"."""
+    """What a build would do with a node. `state`: "up to date" (nothing), "hit" (take it from the store or the shared
+    one), "run", or "after" (not known before what it reads has run). `reason` is empty for "up to date"."""
 
     state: str
     reason: str = ""
@@ -48,8 +50,9 @@ class Status:
 class Workspace:
     """Where a build happens: the store, `build` for pointers, `release` for finished trees, and how to work.
 
-    `report(node name, event, facts)` hears of what happens: "start" with a reason, "hit", "progress" with done and
-    total bytes, "finding" with a text, "done". It is called from any thread.
+    `report(node name, event, facts)` hears of what happens: "start" with a reason, "hit" with the shared store's place
+    or "", "progress" and "fetch" with done and total bytes, "finding" with a text, "done". It is called from any
+    thread.
     """
 
     store: Store
@@ -79,7 +82,8 @@ class Workspace:
             return None
 
     def up_to_date(self, node: Node, nodes: Mapping[str, Node]) -> bool:
-        """Whether the node's pointer is what its key promises and every object behind it is in the store."""
+        """Whether the node's pointer is what its key promises and every object behind it is in the store, or at the
+        shared store that its record was taken from. Asks no network."""
         inputs = _upstream(node, nodes, lambda upstream: self._known.get(upstream.name) or self._read_pointer(upstream))
         if inputs is None:
             return False
@@ -101,7 +105,8 @@ class Workspace:
         return facts
 
     def status(self, node: Node, nodes: Mapping[str, Node], known: dict[str, Outputs | None]) -> Status:
-        """What a build would do. `known` collects the outputs of the nodes asked so far, in the graph's order."""
+        """What a build would do. `known` collects the outputs of the nodes asked so far, in the graph's order. A shared
+        store is asked for what is not here."""
         inputs = _upstream(node, nodes, lambda upstream: known.get(upstream.name))
         if inputs is None:
             known[node.name] = None
@@ -111,20 +116,30 @@ class Workspace:
         recorded = known[node.name] = self.store.record(key)
         if recorded is not None and self._current(node, facts_of(recorded)):
             return Status("up to date")
-        return Status("run" if recorded is None else "hit", self._reason(node, key, recorded))
+        reason, remote = self._reason(node, key, recorded), self.store.remote
+        if recorded is not None or remote is None:
+            return Status("run" if recorded is None else "hit", reason)
+        if found := remote.find(key):
+            known[node.name] = {n: Artifact(self.store.object_path(a), a, b) for n, (a, b) in found.outputs.items()}
+            return Status("hit", f"{remote.place} has it")
+        if reason == FIRST and (latest := remote.latest(node.name)):
+            reason = f"{remote.place} has it but for {difference(latest, key.fields())}"
+        return Status("run", reason)
 
-    def perform(self, node: Node, nodes: Mapping[str, Node]) -> None:
-        """Bring the node up to date: from the store when it holds the key, else by running the step."""
+    def perform(self, node: Node, nodes: Mapping[str, Node], whole: bool = False) -> None:
+        """Bring the node up to date: from the store when it holds the key, or the shared store, else by running the
+        step. `whole`: what the shared store has of it is gone, so that only what is here counts."""
         inputs = _upstream(node, nodes, self.outputs)
         if inputs is None:
             raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
         key = key_of(node, inputs)
         reason = self._reason(node, key, self.store.record(key))
-        with self.store.lookup(key, resume="repo" in node.where) as found:
+        with self.store.lookup(key, "repo" in node.where, whole, node.name) as found:
             match found:
-                case Hit(outputs):
-                    self.report(node.name, "hit", {"reason": reason})
+                case Hit(outputs, at):
+                    self.report(node.name, "hit", {"reason": reason, "place": at})
                 case Miss(slot):
+                    self._bring_inputs(node, nodes, inputs)
                     self.report(node.name, "start", {"reason": reason})
                     step = importlib.import_module(f"quantmill.steps.{node.step}")
                     context = Context(
@@ -147,7 +162,14 @@ class Workspace:
                     if node.step == "quant":
                         spans = json.loads(outputs["tensors.json"].path.read_bytes())
                         self.store.add_spans(outputs["model.gguf"], spans)
+        try:
+            if node.step in ("release", "preflight"):
+                self._bring(node, outputs.values())
+        except Gone as gone:
+            self._again(node, nodes, gone)
+            return
         if node.step == "release":
+            self._bring_inputs(node, nodes, inputs)
             self._lay_out(node, inputs, outputs)
         elif node.step == "preflight":
             for text in json.loads(outputs["preflight.json"].path.read_bytes())["findings"]:
@@ -158,10 +180,28 @@ class Workspace:
         self._known.pop(node.name, None)
         self.report(node.name, "done", {"bytes": sum(a.size for a in outputs.values())})
 
+    def _bring(self, node: Node, artifacts: Iterable[Artifact]) -> None:
+        self.store.bring(artifacts, lambda done, total: self.report(node.name, "fetch", {"done": done, "total": total}))
+
+    def _bring_inputs(self, node: Node, nodes: Mapping[str, Node], inputs: Outputs) -> None:
+        """Have here what the node reads. What the shared store does not give any more is made again."""
+        for edge in node.edges:
+            try:
+                self._bring(node, (_upstream(replace(node, edges=(edge,)), nodes, self.outputs) or {}).values())
+            except Gone as gone:
+                self._again(nodes[edge.node], nodes, gone)
+        if _upstream(node, nodes, self.outputs) != inputs:
+            raise QuantmillError(f"{node.name}: what it reads was made again with other bytes; run again")
+
+    def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:
+        self.report(node.name, "finding", {"text": f"{gone}: {node.name} is made again here"})
+        self.perform(node, nodes, whole=True)
+
     def _held(self, node: Node) -> dict[str, Artifact]:
         """Files that a download names by digest and the store has: of another commit or recipe, or of a killed run."""
         facts = node.params["files"] if node.step == "download" else {}
         files = {n: Artifact(self.store.object_path(f["sha256"]), f["sha256"], f["size"]) for n, f in facts.items()}
+        self.store.keep(files.values())
         return {f"held/{name}": artifact for name, artifact in files.items() if self.store.has(artifact)}
 
     def _reason(self, node: Node, key: StepKey, recorded: Outputs | None) -> str:
@@ -234,7 +274,10 @@ class Workspace:
 
     def _laid_out(self, node: Node, facts: Facts) -> bool:
         tree = self.tree(node)
-        listing = json.loads(self.store.object_path(facts[LISTING]["sha256"]).read_bytes())["files"]
+        try:
+            listing = json.loads(self.store.object_path(facts[LISTING]["sha256"]).read_bytes())["files"]
+        except FileNotFoundError:  # still at the shared store
+            return False
         files = {**{fact["name"]: fact for fact in listing}, **facts}
         return all(self._same(f"{tree}/{path}", fact["sha256"], fact["size"]) for path, fact in files.items())
 
@@ -245,8 +288,9 @@ class Workspace:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode) or found.st_size != size:
                 return False
-            if os.path.samestat(found, self.store.object_path(sha256).stat()):
-                return True
+            with suppress(FileNotFoundError):  # the object may be at the shared store alone
+                if os.path.samestat(found, self.store.object_path(sha256).stat()):
+                    return True
             return self.store.digest_of(Path(path)) == sha256
         except (FileNotFoundError, NotADirectoryError):
             return False

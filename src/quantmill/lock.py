@@ -135,7 +135,7 @@ def write(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     path = path_of(recipe)
     text = lock.text()
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        from quantmill.store import write_atomic
+        from quantmill.disk import write_atomic
 
         write_atomic(path, text.encode())
     return lock

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from quantmill.build import FIRST
@@ -17,6 +17,7 @@ class Reporter:
 
     desc = "quantmill: progress by bytes, reasons for rebuilds"
     _current: ClassVar["Reporter | None"] = None
+    flush: ClassVar[Callable[[bool], None]] = staticmethod(lambda wait: None)  # sends results that wait to be sent
 
     def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
         self._out = outstream or _nowhere()  # a caller may have closed it
@@ -31,8 +32,9 @@ class Reporter:
 
     @classmethod
     def hear(cls, name: str, event: str, facts: Mapping[str, Any]) -> None:
-        """A step's event: "start" or "hit" with a reason, "progress" with bytes done and total, "finding" with a
-        text, "done"."""
+        """A step's event: "start" or "hit" with a reason and the place of a hit, "progress" or "fetch" with bytes done
+        and total, "finding" with a text, "done"; or of transfers to the shared store: "send" with bytes done and total,
+        "told" with a line."""
         if cls._current is not None:
             cls._current._event(name, event, facts)
 
@@ -40,18 +42,30 @@ class Reporter:
         with self._lock:
             if event == "hit":
                 self._hits += 1
-                self._say(f"{name}: from the store")
+                self._say(f"{name}: from {facts.get('place') or 'the store'}")
             elif event == "start":
                 self._ran += 1
                 self._say(f"{name}: {facts['reason']}" if facts["reason"] != FIRST else name)
                 if self._terminal:
                     self._bars[name] = self._live().add_task(name, total=None)
+            elif event in ("fetch", "send"):
+                self._transfer(f"{name}: {event}", facts["done"], facts["total"])
+            elif event == "told":
+                self._say(f"  {name}: {facts['text']}")
             elif event == "finding":
                 self._say(f"  note: {facts['text']}")
             elif name in self._bars and event == "progress":
                 self._progress.update(self._bars[name], completed=facts["done"], total=facts["total"])
             elif name in self._bars:
                 self._progress.remove_task(self._bars.pop(name))
+
+    def _transfer(self, label: str, done: int, total: int) -> None:
+        if self._terminal and label not in self._bars and done < total:
+            self._bars[label] = self._live().add_task(label, total=total)
+        if label in self._bars:
+            self._progress.update(self._bars[label], completed=done, total=total)
+            if done >= total:
+                self._progress.remove_task(self._bars.pop(label))
 
     def _live(self) -> Any:
         if self._progress is None:
@@ -126,7 +140,8 @@ class Reporter:
         """No task of ours has a teardown."""
 
     def complete_run(self) -> None:
-        """Everything has run or failed: the closing lines."""
+        """Everything has run or failed, or somebody wants it to end: what waits to be sent, and the closing lines."""
+        Reporter.flush(sys.exc_info()[0] is None)
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

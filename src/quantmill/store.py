@@ -11,24 +11,22 @@ one that is damaged counts as gone.
 """
 
 import errno
-import fcntl
-import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from quantmill.artifact import Artifact, Span
+from quantmill.artifact import Artifact, Span, silent
+from quantmill.disk import hold, locked, read_small, sha256_file, sync_folder, write_atomic
 from quantmill.errors import QuantmillError
 from quantmill.key import StepKey
 
-CHUNK = 4 << 20
-SMALL = 64 << 10
 FACT = {"sha256", "size"}
 SEALED = 315_532_800 * 10**9  # 1980-01-01 UTC, the earliest day that every archive format can hold, in nanoseconds
 TICK = 50_000_000  # two changes of a file that are closer together, in nanoseconds, may leave it the same times
@@ -51,11 +49,21 @@ class WrongDigest(QuantmillError):
         self.path, self.expected, self.found = path, expected, found
 
 
+class Gone(QuantmillError):
+    """An object that a record names can be had nowhere."""
+
+    def __init__(self, artifact: Artifact, why: str) -> None:
+        super().__init__(f"object {artifact.sha256[:16]}… is not in the store, and {why}")
+        self.artifact = artifact
+
+
 @dataclass(frozen=True)
 class Hit:
-    """The step has been run before: output name → object."""
+    """The step has been run before: output name → object, which may still be at the shared store (`Store.bring`).
+    `place` says whose record it is: empty for one of this store, else the shared store's URL."""
 
     outputs: Mapping[str, Artifact]
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,92 +82,51 @@ class Slot(Protocol):
         """Take every file below `folder`, and `references` to objects the store has, as the step's outputs."""
 
 
-def sha256_file(path: Path, advance: Callable[[int], None] | None = None) -> str:
-    """sha256 of a file's bytes in hex; `advance(n)` is called after each chunk of n bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        buffer = memoryview(bytearray(CHUNK))
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            if advance:
-                advance(count)
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class Found:
+    """A record of the shared store that may be believed: output name → (sha256, size), and what vouches for it."""
+
+    outputs: Mapping[str, tuple[str, int]]
+    origin: Mapping[str, str]
 
 
-def read_small(path: str) -> bytes:
-    """A small file's bytes, in half the time that an open file object takes; OSError as from there."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.read(handle, SMALL)
-        while len(data) % SMALL == 0 and (more := os.read(handle, SMALL)):
-            data += more
-        return data
-    finally:
-        os.close(handle)
+class Remote(Protocol):
+    """A store that machines share, as a store of one machine uses it (quantmill.remote.client)."""
 
+    place: str
 
-def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
-    """Give `path` the content `data`, or leave it as it was: written beside, synced, renamed. Without `sync` a power
-    cut may leave it empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(path) as beside:
-        with open(beside, "wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(beside, path)
+    def vouches(self, origin: Mapping[str, str]) -> bool:
+        """Whether a record that was taken with this origin is still to be believed. Asks no network."""
 
+    def find(self, key: StepKey) -> Found | None:
+        """The record of a key, None when there is none to believe or the shared store cannot be reached."""
 
-def place(source: Path, target: Path) -> None:
-    """Make `target` a file with the bytes of `source`: a reflink where the file system can, else a hard link, else a
-    copy. Written beside and renamed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(target) as beside:
-        if not _reflink(source, beside):
-            try:
-                os.link(source, beside)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
-                    raise
-                shutil.copyfile(source, beside)
-        os.replace(beside, target)
+    def claim(self, key: StepKey, task: str) -> AbstractContextManager[Found | None]:
+        """The record of a key, after waiting for a machine that computes it; or None, and while the context is open
+        others wait for us."""
 
+    def latest(self, task: str) -> Mapping[str, Any] | None:
+        """The fields of the key that a task of that name was last recorded with."""
 
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name beside `path` that no other thread, process or machine uses, gone afterwards. An error tells of `path`."""
-    beside = path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.tmp")
-    try:
-        yield beside
-    except OSError as error:
-        if error.filename is None or os.fspath(error.filename) == str(beside):
-            error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)  # rename of two links to one inode leaves both names
+    def fetch(self, artifact: Artifact, part: Path, advance: Callable[[int], None]) -> None:
+        """Leave the object's bytes, hashed, at `part`, going on with what an earlier call left there. Gone when they
+        cannot be had."""
 
+    def send(self, key: StepKey, task: str) -> None:
+        """Send a record of the local store and its objects, some time, beside whatever else is done."""
 
-def _reflink(source: Path, target: Path) -> bool:
-    ficlone = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-    with open(source, "rb") as reader, open(target, "wb") as writer:
-        try:
-            fcntl.ioctl(writer.fileno(), ficlone, reader.fileno())
-        except OSError:
-            done = False
-        else:
-            done = True
-    if not done:
-        target.unlink()
-    return done
+    def flush(self, wait: bool = True) -> None:
+        """Wait until what was given to `send` is sent, or no more of it can be; without `wait`, leave it for the next
+        build."""
 
 
 class Store:
-    """A store on a local file system. Safe for several processes and threads at once."""
+    """A store on a local file system, before one that machines share (`remote`) where there is one. Safe for several
+    processes and threads at once."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, remote: Remote | None = None) -> None:
+        self.root, self.remote = root, remote
+        self._alive = False
 
     def object_path(self, sha256: str) -> Path:
         """Where the object of that digest is, or would be."""
@@ -195,45 +162,119 @@ class Store:
         """Remove an object that is damaged, so that the next build makes it again."""
         self.object_path(artifact.sha256).unlink(missing_ok=True)
 
-    def record(self, key: StepKey) -> Mapping[str, Artifact] | None:
-        """The recorded outputs of a step whose objects are all here, or None."""
-        facts = self.facts(key)
+    def record(self, key: StepKey, whole: bool = False) -> Mapping[str, Artifact] | None:
+        """The recorded outputs of a step, or None. Every object is here or, unless they are to be `whole`, at the
+        shared store that the record was taken from."""
+        facts = self.facts(key, whole)
         return None if facts is None else {name: self._artifact(**fact) for name, fact in facts.items()}
 
-    def facts(self, key: StepKey) -> Mapping[str, Mapping[str, Any]] | None:
+    def facts(self, key: StepKey, whole: bool = False) -> Mapping[str, Mapping[str, Any]] | None:
         """`record` as it is written, {output: {sha256, size}}: what a build with nothing to do asks of every task."""
         try:
-            outputs = json.loads(read_small(f"{self.root}/ac/{key.digest()}"))["outputs"]
-            here = all(fact.keys() == FACT and self._holds(fact["sha256"], fact["size"]) for fact in outputs.values())
+            data = json.loads(read_small(f"{self.root}/ac/{key.digest()}"))
+            outputs, origin = data["outputs"], data.get("origin")
+            if not all(fact.keys() == FACT for fact in outputs.values()):
+                return None
+            if origin is not None:
+                if not (self.remote and self.remote.vouches(origin)):
+                    return None  # taken from a store, or signed with a key, that is not believed here any more
+                if not whole:
+                    return outputs
+            here = all(self._holds(fact["sha256"], fact["size"]) for fact in outputs.values())
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None  # a record that cannot be read is no record: the step runs again and replaces it
         return outputs if here else None
 
     @contextmanager
-    def lookup(self, key: StepKey, resume: bool = False) -> Iterator[Hit | Miss]:
+    def lookup(self, key: StepKey, resume: bool = False, whole: bool = False, task: str = "") -> Iterator[Hit | Miss]:
         """A Hit at once; or, after waiting for anyone who is computing this key, a Hit or the Miss that lets the
-        caller compute it. `resume` keeps what a killed run left in the slot's folder."""
+        caller compute it. `resume` keeps what a killed run left in the slot's folder; `whole` takes only what is here,
+        for what the shared store has is gone; `task` is what the record is told to be of."""
         lock_path = self.root / "lock" / key.digest()
         folder = self.root / "work" / key.digest()
-        if outputs := self.record(key):
+        if outputs := self._use(key, whole):
             if folder.exists():  # of a process that was killed when it had written the record
                 shutil.rmtree(folder, ignore_errors=True)
             yield Hit(outputs)
             return
-        with _no_space(self.root), locked(lock_path):
-            if outputs := self.record(key):  # whoever held the lock has just finished it
+        with _no_space(self.root), locked(lock_path), ExitStack() as stack:
+            if outputs := self._use(key, whole):  # whoever held the lock has just finished it
                 yield Hit(outputs)
+                return
+            if self.remote and not whole and (found := stack.enter_context(self.remote.claim(key, task))):
+                yield Hit(self._take(key, found), self.remote.place)
                 return
             if not resume:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                yield Miss(_Slot(self, key, folder))
+                yield Miss(_Slot(self, key, folder, task))
             except BaseException:
                 if not resume:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _use(self, key: StepKey, whole: bool) -> Mapping[str, Artifact] | None:
+        """`record`, and the mark that it was used now, by which `cache gc` leaves it to a build that is running."""
+        self._live()
+        try:
+            with locked(self.root / "lock" / "gc", shared=True):
+                if outputs := self.record(key, whole):
+                    os.utime(self.root / "ac" / key.digest())
+                return outputs
+        except OSError:  # a store that cannot be written to: nobody collects it either
+            return self.record(key, whole)
+
+    def _take(self, key: StepKey, found: Found) -> Mapping[str, Artifact]:
+        outputs = {name: self._artifact(sha256, size) for name, (sha256, size) in sorted(found.outputs.items())}
+        self.keep(outputs.values())
+        self._write_record(key, outputs, {"origin": dict(found.origin)})
+        return outputs
+
+    def _write_record(self, key: StepKey, outputs: Mapping[str, Artifact], more: Mapping[str, Any]) -> None:
+        listed = {name: {"sha256": a.sha256, "size": a.size} for name, a in sorted(outputs.items())}
+        text = json.dumps({"key": key.fields(), "outputs": listed, **more}, indent=1)
+        write_atomic(self.root / "ac" / key.digest(), text.encode())
+        sync_folder(self.root / "ac")
+
+    def _live(self) -> None:
+        """Be known to `cache gc` as a process that uses this store, from now until it ends."""
+        if not self._alive:
+            self._alive = True
+            path = self.root / "live" / f"{os.getpid()}-{os.urandom(6).hex()}"
+            with suppress(OSError):
+                weakref.finalize(self, _leave, path, hold(path))
+
+    def keep(self, artifacts: Iterable[Artifact]) -> None:
+        """Mark objects that are here as used now, for a record that is about to name them."""
+        self._live()
+        with suppress(OSError), locked(self.root / "lock" / "gc", shared=True):
+            for artifact in artifacts:
+                if self.has(artifact):
+                    with suppress(OSError):
+                        os.utime(artifact.path, ns=(SEALED, SEALED))  # its change time moves
+
+    def bring(self, artifacts: Iterable[Artifact], progress: Callable[[int, int], None] = silent) -> None:
+        """Have the objects here, fetched from the shared store where they are not. `progress(done, total)` is called
+        with bytes. Gone for one that can be had nowhere."""
+        missing = {artifact.sha256: artifact for artifact in artifacts if not self.has(artifact)}
+        total, done = sum(artifact.size for artifact in missing.values()), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, total)
+
+        for artifact in missing.values():
+            if self.remote is None:
+                raise Gone(artifact, "no shared store is named")
+            self._live()
+            with _no_space(self.root), locked(self.root / "lock" / artifact.sha256):
+                if not self.has(artifact):  # another task may just have fetched it
+                    part = self.root / "part" / artifact.sha256
+                    self.remote.fetch(artifact, part, advance)
+                    self._enter(part, artifact)
 
     def digest_of(self, path: Path) -> str:
         """sha256 of a file outside the store, remembered until its (device, inode, size, mtime_ns, ctime_ns) moves."""
@@ -273,54 +314,53 @@ class Store:
                     entry = json.dumps({"object": artifact.sha256, **span})
                     write_atomic(self.root / "span" / key[:2] / key, entry.encode(), sync=False)
 
-    def adopt(self, path: Path, remove: bool = True) -> Artifact:
-        """Move (or copy) a finished file into the store; returns the object."""
-        digest = sha256_file(path)
-        artifact = self._artifact(digest, path.stat().st_size)
-        if not self.has(artifact):
-            if not artifact.path.parent.is_dir():
-                artifact.path.parent.mkdir(parents=True, exist_ok=True)
-                _sync_folder(artifact.path.parent.parent)
-            os.chmod(path, 0o444)
-            os.utime(path, ns=(SEALED, SEALED))
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(path, artifact.path)
-            _sync_folder(artifact.path.parent)
-        elif remove:
-            path.unlink()
+    def adopt(self, path: Path) -> Artifact:
+        """Move a finished file into the store; returns the object."""
+        artifact = self._artifact(sha256_file(path), path.stat().st_size)
+        self._enter(path, artifact)
         return artifact
+
+    def _enter(self, path: Path, artifact: Artifact) -> None:
+        """Move a file that has just been hashed to its object's name."""
+        self._live()
+        if not artifact.path.parent.is_dir():
+            artifact.path.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(artifact.path.parent.parent)
+        os.chmod(path, 0o444)
+        os.utime(path, ns=(SEALED, SEALED))
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        with locked(self.root / "lock" / "gc", shared=True):
+            if self.has(artifact):
+                os.utime(artifact.path, ns=(SEALED, SEALED))
+                path.unlink()
+                return
+            os.replace(path, artifact.path)
+        sync_folder(artifact.path.parent)
 
     def _artifact(self, sha256: str, size: int) -> Artifact:
         return Artifact(self.object_path(sha256), sha256, size)
 
 
 class _Slot:
-    def __init__(self, store: Store, key: StepKey, folder: Path) -> None:
+    def __init__(self, store: Store, key: StepKey, folder: Path, task: str) -> None:
         self.folder = folder
-        self._store, self._key = store, key
+        self._store, self._key, self._task = store, key, task
 
     def commit(self, references: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+        self._store.keep(references.values())
         outputs = dict(references)
         for path in sorted(path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()):
             outputs[path.relative_to(self.folder).as_posix()] = self._store.adopt(path)
-        record: dict[str, Any] = {
-            "key": self._key.fields(),
-            "outputs": {name: {"sha256": a.sha256, "size": a.size} for name, a in sorted(outputs.items())},
-        }
-        write_atomic(self._store.root / "ac" / self._key.digest(), json.dumps(record, indent=1).encode())
-        _sync_folder(self._store.root / "ac")
+        self._store._write_record(self._key, outputs, {"task": self._task} if self._task else {})
+        if self._store.remote:
+            self._store.remote.send(self._key, self._task)
         return outputs
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of that name, which goes with the process. Waits for whoever holds it, thread or process."""
-    # The file stays: removing it would let two processes lock two different inodes of one name.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _leave(path: Path, descriptor: int) -> None:
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
 
 
 @contextmanager
@@ -331,11 +371,3 @@ def _no_space(root: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StoreFull(root) from error
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

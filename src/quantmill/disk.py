@@ -1,0 +1,148 @@
+"""Files written so that a name that exists is whole, and locks that go with the process."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+CHUNK = 4 << 20
+SMALL = 64 << 10
+
+
+def sha256_file(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """sha256 of a file's bytes in hex; `advance(n)` is called after each chunk of n bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        buffer = memoryview(bytearray(CHUNK))
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            if advance:
+                advance(count)
+    return digest.hexdigest()
+
+
+def read_small(path: str) -> bytes:
+    """A small file's bytes, in half the time that an open file object takes; OSError as from there."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(handle, SMALL)
+        while len(data) % SMALL == 0 and (more := os.read(handle, SMALL)):
+            data += more
+        return data
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
+    """Give `path` the content `data`, or leave it as it was: written beside, synced, renamed. Without `sync` a power
+    cut may leave it empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(path) as beside:
+        with open(beside, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, path)
+
+
+def place(source: Path, target: Path) -> None:
+    """Make `target` a file with the bytes of `source`: a reflink where the file system can, else a hard link, else a
+    copy. Written beside and renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(target) as beside:
+        if not _reflink(source, beside):
+            try:
+                os.link(source, beside)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                    raise
+                shutil.copyfile(source, beside)
+        os.replace(beside, target)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name beside `path` that no other thread, process or machine uses, gone afterwards. An error tells of `path`."""
+    beside = path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.tmp")
+    try:
+        yield beside
+    except OSError as error:
+        if error.filename is None or os.fspath(error.filename) == str(beside):
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)  # rename of two links to one inode leaves both names
+
+
+def _reflink(source: Path, target: Path) -> bool:
+    ficlone = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), ficlone, reader.fileno())
+        except OSError:
+            done = False
+        else:
+            done = True
+    if not done:
+        target.unlink()
+    return done
+
+
+@contextmanager
+def locked(path: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of that name, which goes with the process. Waits for whoever holds it, thread or process; `shared`
+    holders do not wait for each other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with open(path, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            if _names(path, file.fileno()):
+                yield
+                return
+
+
+@contextmanager
+def unless_locked(path: Path) -> Iterator[bool]:
+    """Hold the lock when nobody else does: True; False at once otherwise. The holder may remove the file: whoever waits
+    for it notices and takes the next of that name."""
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield _names(path, file.fileno())
+
+
+def hold(path: Path) -> int:
+    """Make a file that nobody else has, locked until its descriptor, which is returned, is closed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if _names(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Whether `path` still is the open file: somebody may have removed it while we waited."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def sync_folder(path: Path) -> None:
+    """Put a folder's names on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
