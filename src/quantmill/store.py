@@ -172,7 +172,8 @@ class Store:
         """`record` as it is written, {output: {sha256, size}}: what a build with nothing to do asks of every task."""
         try:
             data = json.loads(read_small(f"{self.root}/ac/{key.digest()}"))
-            outputs, origin = data["outputs"], data.get("origin")
+            outputs: Mapping[str, Mapping[str, Any]] = data["outputs"]
+            origin = data.get("origin")
             if not all(fact.keys() == FACT for fact in outputs.values()):
                 return None
             if origin is not None:
