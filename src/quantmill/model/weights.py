@@ -34,18 +34,24 @@ def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
 
 def chunks(spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], type_: str) -> Iterator[Bytes]:
     """The tensor's bytes in a file where its type is `type_` (F32, F16 or BF16), a chunk of rows at a time."""
+    columns = spec.shape[0] if len(spec.shape) > 1 else 1
+    count = spec.n_elements // columns
+    step = max(1, CHUNK // (4 * columns)) if spec.sources else count
+    for begin in range(0, count, step):
+        yield rows(spec, config, weights, type_, begin, min(begin + step, count))
+
+
+def rows(
+    spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], type_: str, begin: int, end: int
+) -> Bytes:
+    """The bytes of the rows `begin` to `end`; a vector has rows of one value."""
     if not spec.sources:
-        yield np.array(llama3_factors(hparams(config)), "<f4").view(np.uint8)
-        return
+        return np.array(llama3_factors(hparams(config))[begin:end], "<f4").view(np.uint8)
     weight = weights[spec.sources[0]]
     values = weight.data.view(_NUMPY[weight.dtype]).reshape(-1, spec.shape[0] if len(spec.shape) > 1 else 1)
-    rows, columns = values.shape
-    step = max(1, CHUNK // (4 * columns))
-    for begin in range(0, rows, step):
-        block = values[begin : begin + step]
-        if spec.heads:
-            block = values[_permuted(begin, min(begin + step, rows), rows // spec.heads)]
-        yield cast(block, weight.dtype, type_)
+    if spec.heads:
+        return cast(values[_permuted(begin, end, len(values) // spec.heads)], weight.dtype, type_)
+    return cast(values[begin:end], weight.dtype, type_)
 
 
 def _permuted(begin: int, end: int, head: int) -> NDArray[np.intp]:

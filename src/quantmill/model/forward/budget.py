@@ -1,0 +1,90 @@
+"""What fits into the memory that is allowed: how many chunks go together, which weights stay packed, what spills."""
+
+from dataclasses import dataclass
+
+from quantmill.model.forward.errors import TooLittleMemory
+from quantmill.model.forward.matrix import panel_bytes
+from quantmill.model.forward.model import Model
+from quantmill.model.forward.run import Run
+
+BASE = 160 << 20  # bytes of the process itself: the interpreter, numpy, tables, a vocabulary
+_ROWS = 16 << 20  # bytes of panels when a matrix goes by ranges of rows; a product's part takes no more
+_TOKENS = 1024  # tokens that go together where a layer stays packed: enough for the matrix product's full speed
+_MANY = 8192  # … and where a layer has to be packed again for every group
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`group` chunks of `tokens` tokens in all go together through a layer; `step` weights are packed at a time, 0 for
+    whole matrices that stay; `spilled` says whether the states live in a file; `room` bytes are left for the output."""
+
+    group: int
+    tokens: int
+    step: int
+    spilled: bool
+    room: int
+
+    def rows(self, columns: int) -> int:
+        """Rows of a matrix of so many columns that are packed at a time; 0 for all, to be kept."""
+        return ranged(self.step, columns, self.tokens) if self.step else 0
+
+
+def ranged(step: int, columns: int, tokens: int) -> int:
+    """Rows of a matrix whose weights, and whose results for so many tokens, are at most `step` numbers; at least 16."""
+    return max(16, step // max(columns, tokens))
+
+
+def budget(model: Model, run: Run, chunks: int, length: int) -> Budget:
+    """The plan for `chunks` chunks of `length` tokens; raises TooLittleMemory when there is none."""
+    hyper = model.hyper
+    layer = _layer_bytes(model, run)
+    buffers = token_bytes(model) * length
+    chunk = buffers + 4 * length * hyper.n_embd  # with a buffer of its own for spilled states
+    states = chunks * length * hyper.n_embd * 4
+    fixed = BASE + _sums(model) + _attention(length, run)
+    free = run.memory - fixed - layer - chunk
+    ranges, tokens = 0, _MANY if hyper.n_expert else _TOKENS
+    if free < 0:
+        ranges, tokens = min(_ROWS, layer // 4), _MANY
+        free = run.memory - fixed - 2 * ranges - chunk
+    if free < 0:
+        raise TooLittleMemory(run.memory, run.memory - free)
+    spilled = states > free - free // 4
+    if not spilled:
+        free -= states
+    group = min(chunks, max(1, tokens // length), 1 + free // chunk)
+    return Budget(group, group * length, ranges // 4, spilled, run.memory - fixed - (0 if spilled else states))
+
+
+def token_bytes(model: Model) -> int:
+    """Bytes of the buffers of one token as it passes a layer."""
+    hyper = model.hyper
+    attention = 2 * hyper.n_embd + 2 * hyper.n_head * hyper.head + 2 * hyper.n_head_kv * hyper.head
+    if not hyper.n_expert:
+        return 4 * (attention + 2 * hyper.n_ff + hyper.n_embd)
+    rows = 2 * hyper.n_embd + 2 * hyper.n_ff  # of an expert; at worst all tokens choose the same one
+    return 4 * (attention + rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used)
+
+
+def _attention(length: int, run: Run) -> int:
+    """Scores of a block of queries for each thread."""
+    return run.threads * 4 * length * 128
+
+
+def _layer_bytes(model: Model, run: Run) -> int:
+    """Bytes of the largest layer's packed matrices."""
+    layers: dict[str, int] = {}
+    for name, (shape, type_) in model.source.tensors().items():
+        if name.startswith("blk.") and len(shape) > 1:
+            count = shape[0] * shape[1] * (shape[2] if len(shape) > 2 else 1)
+            layer = name.split(".")[1]
+            layers[layer] = layers.get(layer, 0) + count * panel_bytes(type_.name, run.arithmetic)
+    return max(layers.values())
+
+
+def _sums(model: Model) -> int:
+    """Bytes of all importance sums, twice: a checkpoint has a copy."""
+    hyper = model.hyper
+    experts = max(1, hyper.n_expert)
+    columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * (hyper.n_embd + hyper.n_ff)
+    return 2 * 4 * hyper.n_layer * columns

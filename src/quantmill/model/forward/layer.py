@@ -1,0 +1,114 @@
+"""One layer of a model: attention, then the feed-forward part, on whole chunks of the text.
+
+Source of what is computed, in which order: the graphs of llama-model.cpp and llama-graph.cpp at b5490.
+"""
+
+import numpy as np
+
+from quantmill import _kernels
+from quantmill.model.forward.budget import Budget
+from quantmill.model.forward.importance import Importance
+from quantmill.model.forward.matrix import Matrix, Workspace
+from quantmill.model.forward.model import Floats, Model
+from quantmill.model.forward.positions import Positions
+from quantmill.model.forward.run import Run
+
+_ACTIVATIONS = {"silu": "silu_mul", "gelu": "gelu_mul"}
+
+
+class Layer:
+    """The weights of a layer, read when they are first needed."""
+
+    def __init__(self, model: Model, index: int, run: Run, space: Workspace, plan: Budget) -> None:
+        self.hyper = model.hyper
+        self.model, self.run, self.space, self.plan, self.prefix = model, run, space, plan, f"blk.{index}."
+        self.window = self.hyper.window if self.hyper.windowed(index) else 0
+        self.rope = self.hyper.rope_of(index)
+        self._vectors: dict[str, Floats | None] = {}
+        self._matrices: dict[str, Matrix] = {}
+
+    def vector(self, name: str) -> Floats | None:
+        if name not in self._vectors:
+            self._vectors[name] = self.model.vector(self.prefix + name)
+        return self._vectors[name]
+
+    def matrix(self, name: str) -> Matrix:
+        if name not in self._matrices:
+            whole = f"{self.prefix}{name}.weight"
+            step = self.plan.rows(self.model.described(whole)[0][0])
+            self._matrices[name] = Matrix(self.model, whole, self.run, self.space, step)
+        return self._matrices[name]
+
+    def product(self, name: str, x: Floats) -> Floats:
+        """x times the matrix, plus its bias if it has one; in a buffer of the workspace."""
+        matrix = self.matrix(name)
+        out = self.space.floats(name, len(x), matrix.rows)
+        matrix.apply(x, out)
+        bias = self.vector(f"{name}.bias")
+        if bias is not None:
+            _kernels.add(out, bias, out, self.run.threads)
+        return out
+
+    def norm(self, name: str, x: Floats, out: Floats) -> Floats:
+        """The root-mean-square norm of the rows of x; unchanged where the layer has no such norm. `out` may be x."""
+        weight = self.vector(f"{name}.weight")
+        if weight is None:
+            return x
+        _kernels.rms_norm(x, weight, out, self.hyper.eps, self.run.threads)
+        return out
+
+    def tap(self, importance: Importance | None, names: str, x: Floats) -> None:
+        if importance is not None:
+            importance.dense(tuple(f"{self.prefix}{name}.weight" for name in names.split()), x)
+
+    def push(self, x: Floats, positions: Positions, importance: Importance | None) -> None:
+        """Replaces the states of whole chunks, shape (m, n_embd), by the layer's."""
+        normed = self.space.floats("normed", *x.shape)
+        self._add(x, "post_attention_norm", self._attention(self.norm("attn_norm", x, normed), positions, importance))
+        self.norm("ffn_norm", x, normed)
+        if self.hyper.n_expert:
+            from quantmill.model.forward.experts import mixture
+
+            self._add(x, "post_ffw_norm", mixture(self, normed, positions.length, importance))
+        else:
+            self._add(x, "post_ffw_norm", self._dense(normed, importance))
+
+    def _add(self, x: Floats, norm: str, change: Floats) -> None:
+        _kernels.add(x, self.norm(norm, change, change), x, self.run.threads)
+
+    def _attention(self, x: Floats, positions: Positions, importance: Importance | None) -> Floats:
+        hyper, threads = self.hyper, self.run.threads
+        self.tap(importance, "attn_q attn_k attn_v", x)
+        q = self.product("attn_q", x).reshape(len(x), hyper.n_head, hyper.head)
+        k = self.product("attn_k", x).reshape(len(x), hyper.n_head_kv, hyper.head)
+        v = self.product("attn_v", x).reshape(len(x), hyper.n_head_kv, hyper.head)
+        cos, sin = positions.tables(self.rope)
+        for name, heads in (("attn_q_norm", q), ("attn_k_norm", k)):
+            rows = heads.reshape(-1, hyper.head)
+            self.norm(name, rows, rows)
+            _kernels.rope(heads, cos, sin, hyper.row.rope, positions.length, threads)
+        out = self.space.floats("attended", *q.shape)
+        _kernels.attention(q, k, v, out, hyper.attention_scale, positions.length, self.window, 0.0, threads)
+        rows = out.reshape(len(x), -1)
+        self.tap(importance, "attn_output", rows)
+        return self.product("attn_output", rows)
+
+    def _dense(self, x: Floats, importance: Importance | None) -> Floats:
+        self.tap(importance, "ffn_gate ffn_up", x)
+        gate, up = self.product("ffn_gate", x), self.product("ffn_up", x)
+        self.activate(gate, up)
+        self.tap(importance, "ffn_down", gate)
+        return self.product("ffn_down", gate)
+
+    def activate(self, gate: Floats, up: Floats) -> None:
+        """gate = activation(gate) * up."""
+        getattr(_kernels, _ACTIVATIONS[self.hyper.row.activation])(gate, up, gate, self.run.threads)
+
+    def names(self) -> list[str]:
+        """Every tensor of the layer, for a search of what is wrong with it."""
+        return [name for name in self.model.source.tensors() if name.startswith(self.prefix)]
+
+
+def finite(x: Floats) -> bool:
+    """Whether all states are finite."""
+    return bool(np.isfinite(x).all())

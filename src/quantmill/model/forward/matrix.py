@@ -1,0 +1,68 @@
+"""Weight matrices as the matrix product wants them: packed whole, or a range of rows at a time."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantmill import _kernels
+from quantmill.model.forward.model import Floats, Model
+from quantmill.model.forward.run import Run
+
+_HALVES = {"f32": frozenset({"F16", "BF16"}), "bf16x2": frozenset({"BF16"})}
+
+
+def panel_bytes(type_: str, arithmetic: str) -> int:
+    """Bytes that a packed weight of the type takes."""
+    return 2 if type_ in _HALVES[arithmetic] else 4
+
+
+class Workspace:
+    """Buffers that are used again, by name: a layer needs the same ones for every group of chunks."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Floats] = {}
+
+    def floats(self, name: str, *shape: int) -> Floats:
+        """An array of the shape with any contents; what was in the buffer of that name before is lost."""
+        size = 1
+        for length in shape:
+            size *= length
+        held = self._buffers.get(name)
+        if held is None or held.size < size:
+            self._buffers.pop(name, None)
+            held = self._buffers[name] = np.empty(size, np.float32)
+        return held[:size].reshape(shape)
+
+
+class Matrix:
+    """A matrix, or a stack of equal ones (experts), of shape (rows, columns) each.
+
+    `step` is the number of rows that are packed at a time; 0 packs a matrix whole when it is first used, and keeps it.
+    """
+
+    def __init__(self, model: Model, name: str, run: Run, space: Workspace, step: int = 0) -> None:
+        shape, type_ = model.described(name)
+        self.name, self.rows, self.columns = name, shape[1], shape[0]
+        self._model, self._type, self._run, self._space, self._step = model, type_, run, space, step
+        self._packed: dict[int, _kernels.Panels] = {}
+
+    def _pack(self, begin: int, end: int) -> "_kernels.Panels":
+        raw: NDArray[np.uint8] = np.ascontiguousarray(self._model.source.rows(self.name, begin, end))
+        run = self._run
+        return _kernels.pack(self._type.name, raw, end - begin, self.columns, run.arithmetic, run.threads)
+
+    def apply(self, x: Floats, out: Floats, index: int = 0) -> None:
+        """out = x @ w.T, for `x` of shape (m, columns), `out` of shape (m, rows), with matrix `index` of the stack."""
+        begin = index * self.rows
+        if not self._step or self._step >= self.rows:
+            panels = self._packed.get(index)
+            if panels is None:
+                panels = self._pack(begin, begin + self.rows)
+            if not self._step:
+                self._packed[index] = panels
+            _kernels.matmul(x, panels, out, self._run.threads)
+            return
+        for first in range(0, self.rows, self._step):
+            last = min(first + self._step, self.rows)
+            part = self._space.floats("part of a product", len(x), last - first)
+            _kernels.matmul(x, self._pack(begin + first, begin + last), part, self._run.threads)
+            out[:, first:last] = part

@@ -1,0 +1,37 @@
+"""How to evaluate: what may change the bytes (the arithmetic), and what may not (everything else)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantmill.errors import UsageError, nearest
+
+ARITHMETICS = ("f32", "bf16x2")
+
+
+def silent(done: int, total: int) -> None:
+    """The progress callback that reports to nobody."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """`memory` bounds the anonymous memory, in bytes. `work` is a folder that outlives a kill: what does not fit in
+    memory is spilled there and each layer leaves a checkpoint; without it both go to a temporary folder.
+
+    `progress(done, total)` counts chunks: all of them pass every layer once, and the output where there is one.
+    """
+
+    arithmetic: str = "f32"
+    threads: int = 1
+    memory: int = 8 << 30
+    work: Path | None = None
+    progress: Callable[[int, int], None] = silent
+
+    def __post_init__(self) -> None:
+        if self.arithmetic not in ARITHMETICS:
+            known = ", ".join(ARITHMETICS)
+            raise UsageError(
+                f"no arithmetic {self.arithmetic!r}{nearest(self.arithmetic, ARITHMETICS)}; {known} are known"
+            )
+        if self.threads < 1:
+            raise UsageError(f"{self.threads} threads cannot work; at least 1 can")

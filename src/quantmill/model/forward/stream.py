@@ -1,0 +1,86 @@
+"""A text through all layers: each layer's weights are read once, all chunks pass them, and the next layer follows."""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantmill import _kernels
+from quantmill.errors import UsageError
+from quantmill.model.forward.budget import Budget
+from quantmill.model.forward.checkpoint import Checkpoint
+from quantmill.model.forward.errors import NotFinite, StrangeToken
+from quantmill.model.forward.importance import Importance
+from quantmill.model.forward.layer import Layer, finite
+from quantmill.model.forward.matrix import Workspace
+from quantmill.model.forward.model import Model
+from quantmill.model.forward.positions import Positions
+from quantmill.model.forward.run import Run
+from quantmill.model.forward.states import States
+
+VERSION = 1  # of what a checkpoint holds
+Tokens = NDArray[np.int32]
+
+
+def check_tokens(model: Model, chunks: Tokens) -> None:
+    """Raises UsageError unless `chunks` is a C-contiguous int32 array of at least one chunk, StrangeToken for an id
+    that the model has no embedding of."""
+    if chunks.ndim != 2 or chunks.dtype != np.int32 or not chunks.flags.c_contiguous or not chunks.size:
+        raise UsageError(f"tokens come as int32 of shape (chunks, tokens), not {chunks.dtype} of {chunks.shape}")
+    for token in (int(chunks.min()), int(chunks.max())):
+        if not 0 <= token < model.hyper.n_vocab:
+            raise StrangeToken(token, model.hyper.n_vocab)
+
+
+def key(model: Model, chunks: Tokens, run: Run, purpose: str) -> str:
+    """Of everything that states and sums come from."""
+    parts = [VERSION, purpose, model.source.fingerprint(), run.arithmetic, list(chunks.shape)]
+    text = hashlib.sha256(chunks.tobytes()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, text]).encode()).hexdigest()[:32]
+
+
+def through_layers(
+    model: Model,
+    chunks: Tokens,
+    run: Run,
+    plan: Budget,
+    states: States,
+    checkpoint: Checkpoint,
+    importance: Importance | None,
+    progress: Callable[[int], None],
+) -> None:
+    """Fills `states` with those after the last layer, and `importance` with the sums; goes on after a checkpoint.
+
+    `progress` is told the number of chunks that have passed, counted once for each layer.
+    """
+    count, length = chunks.shape
+    positions, space = Positions(model, length), Workspace()
+    groups = [(first, min(first + plan.group, count)) for first in range(0, count, plan.group)]
+    if not checkpoint.resume(states, importance):
+        for first, last in groups:
+            states.start(first, embedded(model, chunks[first:last]))
+    for index in range(states.layer, model.hyper.n_layer):
+        layer = Layer(model, index, run, space, plan)
+        for first, last in groups:
+            x = states.get(first, last)
+            layer.push(x, positions, importance)
+            if not finite(x):
+                model.find_bad(layer.names())
+                what = f"layer {index} gives values that are not finite; the model cannot be evaluated in float32"
+                raise NotFinite(model.source.place, what)
+            states.put(first, x)
+            progress(index * count + last)
+        states.turn()
+        checkpoint.after(states, importance, last=index == model.hyper.n_layer - 1)
+
+
+def embedded(model: Model, chunks: Tokens) -> NDArray[np.float32]:
+    """The states before the first layer, shape (tokens, n_embd)."""
+    x = model.gather("token_embd.weight", chunks.reshape(-1))
+    if model.hyper.row.embedding_scale:
+        _kernels.scale(x, float(np.sqrt(np.float32(model.hyper.n_embd))), 1)
+    if not finite(x):
+        model.find_bad(["token_embd.weight"])
+    return x
