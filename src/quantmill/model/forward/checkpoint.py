@@ -20,8 +20,9 @@ from typing import Self
 
 import numpy as np
 
+from quantmill.errors import sentence
 from quantmill.model.forward.importance import Importance, Sums
-from quantmill.model.forward.states import States
+from quantmill.model.forward.states import SpillError, States
 
 _STATE = "state.json"
 _SHARE = 20  # a checkpoint is made when the work since the last one took so many times its cost
@@ -34,8 +35,13 @@ class Checkpoint:
         self._lock = -1
         self._cost = 0.0
         self._last = time.monotonic()
-        self.key = key
         self.kept = False
+        try:
+            self._open(work, key)
+        except OSError as error:
+            raise SpillError(sentence(error)) from None
+
+    def _open(self, work: Path | None, key: str) -> None:
         if work is not None:
             work.mkdir(parents=True, exist_ok=True)
             self.folder = work / key
@@ -75,10 +81,17 @@ class Checkpoint:
         started = time.monotonic()
         if started - self._last < _SHARE * self._cost and not last and not states.spilled:
             return
-        data = _encoded(importance.found) if importance is not None else b""
+        try:
+            self._save(states, _encoded(importance.found) if importance is not None else b"")
+        except OSError as error:
+            raise SpillError(sentence(error)) from None
+        self._last = time.monotonic()
+        self._cost = self._last - started
+
+    def _save(self, states: States, sums: bytes) -> None:
         path = self.folder / f"sums.{states.layer}"
-        path.write_bytes(data)
-        state = {"layer": states.layer, "states": states.save(), "sums": hashlib.sha256(data).hexdigest()}
+        path.write_bytes(sums)
+        state = {"layer": states.layer, "states": states.save(), "sums": hashlib.sha256(sums).hexdigest()}
         fresh = self.folder / f"{_STATE}.new"
         fresh.write_text(json.dumps(state))
         fresh.replace(self.folder / _STATE)
@@ -86,8 +99,6 @@ class Checkpoint:
         for other in self.folder.glob("sums.*"):
             if other != path:
                 other.unlink()
-        self._last = time.monotonic()
-        self._cost = self._last - started
 
     def __enter__(self) -> Self:
         return self
