@@ -74,10 +74,10 @@ def budgets(path: Path, count: int, length: int) -> list[int]:
     """The least memory that will do, one in which a layer just fits, and plenty."""
     with open_model(path) as model:
         with pytest.raises(TooLittleMemory) as least:
-            budget(model, Run(memory=1), count, length)
+            budget(model, Run(threads=2, memory=1), count, length)
         kinds = {}
         for memory in range(least.value.needed, least.value.needed + (8 << 20), 16 << 10):
-            plan = budget(model, Run(memory=memory), count, length)
+            plan = budget(model, Run(threads=2, memory=memory), count, length)
             kinds.setdefault((plan.step > 0, plan.spilled), memory)
         assert (True, True) in kinds
         assert (False, False) in kinds
@@ -149,7 +149,15 @@ def test_shards_are_the_file(files: dict[str, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(golden.MODELS))
-def test_a_folder_is_its_converted_file(name: str, tmp_path: Path) -> None:
+def test_a_folder_is_its_converted_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hard = golden.weight
+
+    def tame(*arguments: Any) -> tuple[str, np.ndarray]:
+        dtype, values = hard(*arguments)
+        values.reshape(-1)[:12] = 0  # without infinities
+        return dtype, values
+
+    monkeypatch.setattr(golden, "weight", tame)
     folder = tmp_path / name
     golden.MODELS[name](folder)
     inputs = {path.name: Artifact(path, "0" * 64, path.stat().st_size) for path in folder.iterdir()}

@@ -84,9 +84,7 @@ class StrangeToken(ForwardError):
     n_vocab: int
 
     def __str__(self) -> str:
-        return (
-            f"the text has the token id {self.token}, but the model knows {self.n_vocab} tokens; use its own tokenizer"
-        )
+        return f"the text has the token id {self.token}, but the model has {self.n_vocab} tokens; use its own tokenizer"
 
 
 @dataclass(eq=False)

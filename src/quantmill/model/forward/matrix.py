@@ -45,10 +45,10 @@ class Matrix:
         self._model, self._type, self._run, self._space, self._step = model, type_, run, space, step
         self._packed: dict[int, _kernels.Panels] = {}
 
-    def _pack(self, begin: int, end: int) -> "_kernels.Panels":
+    def _pack(self, begin: int, end: int) -> _kernels.Panels:
         raw: NDArray[np.uint8] = np.ascontiguousarray(self._model.source.rows(self.name, begin, end))
         run = self._run
-        return _kernels.pack(self._type.name, raw, end - begin, self.columns, run.arithmetic, run.threads)
+        return _kernels.pack(self._type.name, raw, end - begin, self.columns, run.kind, run.threads)
 
     def apply(self, x: Floats, out: Floats, index: int = 0) -> None:
         """out = x @ w.T, for `x` of shape (m, columns), `out` of shape (m, rows), with matrix `index` of the stack."""

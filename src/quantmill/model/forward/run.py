@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 from quantmill.errors import UsageError, nearest
 
-ARITHMETICS = ("f32", "bf16x2")
+Arithmetic = Literal["f32", "bf16x2"]
+ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
 
 
 def silent(done: int, total: int) -> None:
@@ -35,3 +37,8 @@ class Run:
             )
         if self.threads < 1:
             raise UsageError(f"{self.threads} threads cannot work; at least 1 can")
+
+    @property
+    def kind(self) -> Arithmetic:
+        """The arithmetic, which is known to be one."""
+        return cast(Arithmetic, self.arithmetic)
