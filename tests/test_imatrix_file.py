@@ -123,7 +123,7 @@ def test_a_model_is_no_imatrix(tmp_path: Path) -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_crash_the_reader(data: bytes) -> None:
     try:
-        found, dataset, chunks = imatrix._parse("fuzzed", data)
+        found, dataset, chunks = imatrix.legacy.parse("fuzzed", data)
     except ImatrixError:
         return
     assert all(entry.values.size for entry in found)

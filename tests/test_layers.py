@@ -27,7 +27,7 @@ ALLOWED = {
     "show": {"build", "preview"},
     "gguf": {"quant"},
     "safetensors": {"gguf"},
-    "imatrix": {"gguf"},
+    "imatrix": {"gguf", "quant"},
     "quant": {"gguf", "imatrix", "key", "_kernels", "compat"},
     "model": {"gguf", "quant", "safetensors", "_kernels"},
     "steps": {"gguf", "hub", "imatrix", "model", "quant", "safetensors", "compat", "_kernels"},
