@@ -72,14 +72,14 @@ static void run(const Attention &of, std::int64_t sequence, std::int64_t head, s
     float *scores = scratch, *packed = scores + BLOCK * span;
     for (std::int64_t row = first; row < end; row += ROWS) {
         const int rows = int(end - row < ROWS ? end - row : ROWS);
-        pack_rows(q + (row - first) * q_stride, q_stride, rows, of.dims, packed);
+        pack_rows<ROWS>(q + (row - first) * q_stride, q_stride, rows, of.dims, packed);
         float *at = scores + (row - first) * span;
         for (std::int64_t panel = begin; panel < end; panel += PANEL) {
             multiply_panel(packed, rows, keys + panel * of.dims, of.dims, at + panel - begin, span, PANEL, true);
         }
         float sum[ROWS];
         for (int i = 0; i < rows; ++i) sum[i] = weigh(of, at + i * span, begin, row + i, end);
-        pack_rows(at, span, rows, end - begin, packed);
+        pack_rows<ROWS>(at, span, rows, end - begin, packed);
         for (std::int64_t panel = 0; panel < panels(of.value_dims); ++panel) {
             const std::int64_t left = of.value_dims - panel * PANEL;
             const float *value = values + (panel * of.sequence + begin) * PANEL;

@@ -1,10 +1,12 @@
 // The matrix product as Python functions: weights are packed once into a Panels object.
 #include <nanobind/stl/string.h>
 
+#include <atomic>
 #include <memory>
 
 #include "bind_forward.h"
 #include "matmul.h"
+#include "pool.h"
 
 using namespace quantmill;
 
@@ -50,6 +52,19 @@ void matmul(nb::handle x_, const Panels &w, nb::handle out_, int threads) {
     multiply(current_level(), x.in(), x.size(0), w, out.out(), threads);
 }
 
+// Operations of fma loops that touch no memory, one loop a thread.
+int64_t fma_operations(int64_t steps, int threads) {
+    if (steps < 0 || steps > int64_t(1) << 40) fail("steps must be 0 to 2^40, not " + std::to_string(steps));
+    checked_threads(threads);
+    std::atomic<int64_t> operations{0};
+    nb::gil_scoped_release release;
+    parallel(threads, threads, Mode::ieee, [&](int64_t) {
+        float sink = 0.5f;
+        operations += (*forward().peak)(steps, &sink);
+    });
+    return operations;
+}
+
 }  // namespace
 
 void quantmill::bind_matmul(nb::module_ &m) {
@@ -61,4 +76,5 @@ void quantmill::bind_matmul(nb::module_ &m) {
     m.def("pack", &pack, nb::arg("type"), nb::arg("src"), nb::arg("rows"), nb::arg("cols"), nb::arg("arithmetic"), nb::arg("threads"),
           nb::rv_policy::take_ownership);
     m.def("matmul", &matmul, nb::arg("x"), nb::arg("w"), nb::arg("out"), nb::arg("threads"));
+    m.def("fma_operations", &fma_operations, nb::arg("steps"), nb::arg("threads"));
 }

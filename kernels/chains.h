@@ -1,8 +1,8 @@
 // The inner loop of the f32 arithmetic: a tile of outputs, each one chain of fma in the order of k.
 #pragma once
 
-#include "fma.h"
 #include "gemm.h"
+#include "rows_side_by_side.h"
 
 namespace quantmill::QM_LEVEL {
 
@@ -78,27 +78,6 @@ QM_INLINE void multiply_panel(const float *x, int rows, const float *w, std::int
     for (int i = 0; i < rows && !begin; ++i) std::memcpy(edge + i * TILE, out + i * stride + column, bytes);
     run(x, w + column, k, edge, TILE, begin);
     for (int i = 0; i < rows; ++i) std::memcpy(out + i * stride + column, edge + i * TILE, bytes);
-}
-
-// Packs 1 to ROWS rows, `stride` floats apart, as [k][ROWS]; rows that are not there are zeros.
-QM_INLINE void pack_rows(const float *x, std::int64_t stride, int rows, std::int64_t k, float *packed) {
-    std::int64_t j = 0;
-    if (W >= ROWS && rows == ROWS) {
-        // Each store is W lanes wide; the next one overwrites what it has too many.
-        for (; j + 2 * W <= k; j += W) {
-            I tile[W];
-            QM_UNROLL
-            for (int i = 0; i < ROWS; ++i) std::memcpy(&tile[i], x + i * stride + j, sizeof(I));
-            QM_UNROLL
-            for (int i = ROWS; i < W; ++i) tile[i] = I{};
-            transpose(tile);
-            QM_UNROLL
-            for (int i = 0; i < W; ++i) std::memcpy(packed + (j + i) * ROWS, &tile[i], sizeof(I));
-        }
-    }
-    for (; j < k; ++j) {
-        for (int i = 0; i < ROWS; ++i) packed[j * ROWS + i] = i < rows ? x[i * stride + j] : 0.f;
-    }
 }
 
 }  // namespace quantmill::QM_LEVEL

@@ -19,6 +19,21 @@ QM_INLINE V load(const float *from) {
 
 QM_INLINE void store(float *to, V v) { std::memcpy(to, &v, sizeof v); }
 
+// The first n values at `from`, the rest of the lanes being `other`.
+QM_INLINE V load_some(const float *from, std::int64_t n, float other) {
+    if (n >= W) return load(from);
+    float lane[W];
+    for (int i = 0; i < W; ++i) lane[i] = i < n ? from[i] : other;
+    return load(lane);
+}
+
+QM_INLINE void store_some(float *to, std::int64_t n, V v) {
+    if (n >= W) return store(to, v);
+    float lane[W];
+    store(lane, v);
+    for (int i = 0; i < n; ++i) to[i] = lane[i];
+}
+
 QM_INLINE V broadcast(float v) {
 #if defined(__AVX512F__)
     return (V)_mm512_set1_ps(v);

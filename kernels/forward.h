@@ -51,12 +51,16 @@ struct Attend {
     void (*run)(const Attention &of, std::int64_t sequence, std::int64_t head, std::int64_t block, float *scratch);
 };
 
+// fma on registers alone: `steps` rounds of them, and how many operations that was.
+using Peak = std::int64_t (*)(std::int64_t steps, float *sink);
+
 struct Forward {
     const Packing *packing;
     const Product *f32, *bf16x2;
     const Rows *rows;
     const Scores *scores;
     const Attend *attend;
+    const Peak *peak;
 };
 
 }  // namespace quantmill

@@ -71,21 +71,6 @@ QM_INLINE float largest(const Sum &of) {
     return most;
 }
 
-// The first n values at `from`, the rest of the lanes being `other`.
-QM_INLINE V load_some(const float *from, std::int64_t n, float other) {
-    if (n >= W) return load(from);
-    float lane[W];
-    for (int i = 0; i < W; ++i) lane[i] = i < n ? from[i] : other;
-    return load(lane);
-}
-
-QM_INLINE void store_some(float *to, std::int64_t n, V v) {
-    if (n >= W) return store(to, v);
-    float lane[W];
-    store(lane, v);
-    for (int i = 0; i < n; ++i) to[i] = lane[i];
-}
-
 // Exponentials of x[0 .. n) - its largest value, in place; their sum. `n` is at least 1.
 QM_INLINE float exponentials(float *x, std::int64_t n) {
     Sum most, sum = {};

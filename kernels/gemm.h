@@ -22,7 +22,7 @@ static inline std::int64_t panel_bytes(Form form, std::int64_t k) {
 }
 
 struct Multiplication {
-    const std::uint8_t *x;  // rows packed by Product::pack, one panel after the other
+    const std::uint8_t *x;  // rows packed by Product::pack
     std::int64_t m;         // rows of x
     std::int64_t k;
     Form form;
@@ -36,8 +36,9 @@ struct Product {
     int rows;        // rows of x in a packed panel
     int block_rows;  // rows of x, a multiple of `rows`, that are multiplied at a time: what fits into the second cache
     bool flushes;    // whether `multiply` runs with denormals flushed to zero, on input and output
-    std::int64_t (*packed_bytes)(std::int64_t k);                                           // of a panel of x
-    void (*pack)(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t *packed);  // 1 to `rows` rows
+    std::int64_t (*packed_bytes)(std::int64_t k);  // of a panel of x
+    // Packs 1 to `rows` rows, panel `panel` of `panels`, to its places in what all panels share.
+    void (*pack)(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t *packed, std::int64_t panel, std::int64_t panels);
     void (*multiply)(const Multiplication &, std::int64_t first, std::int64_t last);        // panels [first, last) of weights
 };
 

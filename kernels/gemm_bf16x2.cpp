@@ -1,8 +1,8 @@
 // The bf16x2 arithmetic on machines without tiles: TDPBF16PS by ordinary fma. Of every 32 columns of k the even ones are one chain
 // from zero and the odd ones another; their sum is added to the accumulator. Each block of 32 is done for high x times high w, then low
 // x times high w, then, where weights have a low part, high x times low w. The thread flushes denormals while this runs.
-#include "fma.h"
 #include "gemm.h"
+#include "rows_side_by_side.h"
 #include "split.h"
 
 namespace quantmill::QM_LEVEL {
@@ -116,24 +116,23 @@ static void run(int rows, const float *x, const float *w, std::int64_t count, in
 
 static std::int64_t packed_bytes(std::int64_t k) { return padded(k) * 2 * ROWS * 4; }
 
-// [k / SPLIT_K][2][SPLIT_K][ROWS] floats, each with at most eight significant bits; rows and columns that are not there are zeros.
-static void pack(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t *packed) {
-    float *to = reinterpret_cast<float *>(packed);
-    std::memset(to, 0, std::size_t(packed_bytes(k)));
-    for (std::int64_t i = 0; i < rows; ++i) {
-        for (std::int64_t j = 0; j < k; j += W) {
-            float high[W] = {}, low[W] = {};
-            const int some = int(k - j < W ? k - j : W);
-            std::memcpy(high, x + i * k + j, sizeof(float) * std::size_t(some));
-            const Parts parts = split_parts(load(high));
-            store(high, from_bits((I)(parts.high << 16)));
-            store(low, from_bits((I)(parts.low << 16)));
-            float *at = to + (j / SPLIT_K * 2 * SPLIT_K + j % SPLIT_K) * ROWS + i;
-            for (int lane = 0; lane < some; ++lane) {
-                at[lane * ROWS] = high[lane];
-                at[(SPLIT_K + lane) * ROWS] = low[lane];
+// [slice][panel][block of SPLIT_K][2][SPLIT_K][ROWS] floats, each with at most eight significant bits; columns that are not there are
+// zeros.
+static void pack(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t *packed, std::int64_t panel, std::int64_t panels) {
+    const std::int64_t whole = padded(k);
+    for (std::int64_t j = 0; j < whole; j += SPLIT_K) {
+        const std::int64_t begin = j / SLICE * SLICE, slice = whole - begin < SLICE ? whole - begin : SLICE;
+        float *to = reinterpret_cast<float *>(packed) + (begin * panels + slice * panel + j - begin) * 2 * ROWS;
+        float high[ROWS * SPLIT_K], low[ROWS * SPLIT_K];
+        for (int i = 0; i < rows; ++i) {
+            for (int lane = 0; lane < SPLIT_K; lane += W) {
+                const Parts parts = split_parts(load_some(x + i * k + j + lane, k - j - lane, 0.f));
+                store(high + i * SPLIT_K + lane, from_bits((I)(parts.high << 16)));
+                store(low + i * SPLIT_K + lane, from_bits((I)(parts.low << 16)));
             }
         }
+        pack_rows<ROWS>(high, SPLIT_K, int(rows), SPLIT_K, to);
+        pack_rows<ROWS>(low, SPLIT_K, int(rows), SPLIT_K, to + SPLIT_K * ROWS);
     }
 }
 
@@ -142,6 +141,7 @@ static void multiply(const Multiplication &of, std::int64_t first, std::int64_t 
     alignas(64) float slice[2 * SLICE * PANEL];
     alignas(64) float sums[ROWS * PANEL];
     const std::int64_t bytes = panel_bytes(of.form, of.k), whole = padded(of.k);
+    const std::int64_t panels = (of.m + ROWS - 1) / ROWS;
     for (std::int64_t begin = 0; begin < whole || begin == 0; begin += SLICE) {
         const std::int64_t k = whole - begin < SLICE ? whole - begin : SLICE;
         for (std::int64_t panel = first; panel < last; ++panel) {
@@ -158,8 +158,12 @@ static void multiply(const Multiplication &of, std::int64_t first, std::int64_t 
             const std::size_t row_bytes = sizeof(float) * std::size_t(left < PANEL ? left : PANEL);
             for (std::int64_t row = 0; row < of.m; row += ROWS) {
                 const int rows = int(of.m - row < ROWS ? of.m - row : ROWS);
-                const float *x = reinterpret_cast<const float *>(of.x) + (row * whole + begin * ROWS) * 2;
+                const float *x = reinterpret_cast<const float *>(of.x) + (begin * panels * ROWS + row * k) * 2;
                 float *out = of.out + row * of.n + panel * PANEL;
+                for (int i = 0; i < ROWS && row + ROWS + i < of.m; ++i) {
+                    __builtin_prefetch(out + (ROWS + i) * of.n, 1);
+                    __builtin_prefetch(out + (ROWS + i) * of.n + (left < PANEL ? left : PANEL) - 1, 1);
+                }
                 std::memset(sums, 0, sizeof sums);
                 for (int i = 0; i < rows && begin; ++i) std::memcpy(sums + i * PANEL, out + i * of.n, row_bytes);
                 run(rows, x, slice, k / SPLIT_K, parts, sums);

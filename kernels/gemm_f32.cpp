@@ -4,12 +4,17 @@
 
 namespace quantmill::QM_LEVEL {
 
-constexpr int SLICE = 256;  // of k: a slice of a panel stays in the first cache while all rows go by
+constexpr int SLICE = 384;  // of k: a slice of a panel stays in the first cache while all rows go by
 
 static std::int64_t packed_bytes(std::int64_t k) { return k * ROWS * 4; }
 
-static void pack(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t *packed) {
-    pack_rows(x, k, int(rows), k, reinterpret_cast<float *>(packed));
+// [slice][panel][k of the slice][ROWS]: what is multiplied at a time lies together.
+static void pack(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t *packed, std::int64_t panel, std::int64_t panels) {
+    float *to = reinterpret_cast<float *>(packed);
+    for (std::int64_t begin = 0; begin < k; begin += SLICE) {
+        const std::int64_t some = k - begin < SLICE ? k - begin : SLICE;
+        pack_rows<ROWS>(x + begin, k, int(rows), some, to + (begin * panels + some * panel) * ROWS);
+    }
 }
 
 // A panel's 16-bit weights as floats, [k][PANEL]; `k` is even or the panel's end.
@@ -26,23 +31,40 @@ static void widen(Form form, const std::uint8_t *panel, std::int64_t k, float *o
     }
 }
 
+// Asks for the bytes that are multiplied next: its share, the part-th of `parts`, so that all are there in time.
+QM_INLINE void prefetch_share(const std::uint8_t *from, std::int64_t bytes, std::int64_t part, std::int64_t parts) {
+    const std::int64_t lines = (bytes + 63) / 64;
+    for (std::int64_t line = lines * part / parts; line < lines * (part + 1) / parts; ++line) __builtin_prefetch(from + line * 64, 0, 2);
+}
+
 static void multiply(const Multiplication &of, std::int64_t first, std::int64_t last) {
     alignas(64) float slice[SLICE * PANEL];
-    const std::int64_t bytes = panel_bytes(of.form, of.k);
+    const std::int64_t bytes = panel_bytes(of.form, of.k), panels = (of.m + ROWS - 1) / ROWS;
+    const std::int64_t line = PANEL * (of.form == Form::f32 ? 4 : 2);  // bytes a k
     for (std::int64_t begin = 0; begin < of.k || begin == 0; begin += SLICE) {
         const std::int64_t k = of.k - begin < SLICE ? of.k - begin : SLICE;
+        const float *x = reinterpret_cast<const float *>(of.x) + begin * panels * ROWS;
         for (std::int64_t panel = first; panel < last; ++panel) {
-            const std::uint8_t *weights = of.weights + panel * bytes;
-            const float *w = reinterpret_cast<const float *>(weights) + begin * PANEL;
+            const std::uint8_t *weights = of.weights + panel * bytes + begin * line;
+            const std::uint8_t *next = panel + 1 < last ? weights + bytes : of.weights + first * bytes + (begin + k) * line;
+            const std::int64_t next_bytes = (panel + 1 < last ? k : of.k - begin - k < SLICE ? of.k - begin - k : SLICE) * line;
+            const float *w = reinterpret_cast<const float *>(weights);
             if (of.form != Form::f32) {
-                widen(of.form, weights + begin * PANEL * 2, k, slice);
+                widen(of.form, weights, k, slice);
                 w = slice;
             }
             const std::int64_t left = of.n - panel * PANEL;
-            for (std::int64_t row = 0; row < of.m; row += ROWS) {
-                const float *x = reinterpret_cast<const float *>(of.x) + row * of.k + begin * ROWS;
-                multiply_panel(x, int(of.m - row < ROWS ? of.m - row : ROWS), w, k, of.out + row * of.n + panel * PANEL, of.n,
-                               int(left < PANEL ? left : PANEL), begin == 0);
+            const int valid = int(left < PANEL ? left : PANEL);
+            for (std::int64_t tile = 0; tile < panels; ++tile) {
+                const std::int64_t row = tile * ROWS;
+                float *out = of.out + row * of.n + panel * PANEL;
+                prefetch_share(next, next_bytes, tile, panels);
+                const std::int64_t below = of.m - row - ROWS;
+                for (int i = 0; i < ROWS && i < below; ++i) {
+                    __builtin_prefetch(out + (ROWS + i) * of.n, 1);
+                    __builtin_prefetch(out + (ROWS + i) * of.n + valid - 1, 1);
+                }
+                multiply_panel(x + row * k, int(of.m - row < ROWS ? of.m - row : ROWS), w, k, out, of.n, valid, begin == 0);
             }
         }
     }

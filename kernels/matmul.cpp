@@ -65,22 +65,23 @@ void pack_weights(const Level &level, const Kernel &kernel, const std::uint8_t *
     });
 }
 
-void multiply(const Level &level, const float *x, std::int64_t m, const Panels &panels, float *out, int threads) {
-    const bool split = panels.arithmetic == Arithmetic::bf16x2;
+void multiply(const Level &level, const float *x, std::int64_t m, const Panels &weights, float *out, int threads) {
+    const bool split = weights.arithmetic == Arithmetic::bf16x2;
     const Product &product = split ? *level.forward->bf16x2 : *level.forward->f32;
-    const std::int64_t k = panels.cols, n = panels.rows, count = (n + PANEL - 1) / PANEL;
+    const std::int64_t k = weights.cols, n = weights.rows, count = (n + PANEL - 1) / PANEL;
     const std::int64_t bytes = product.packed_bytes(k);
     const std::int64_t most = std::min<std::int64_t>(product.block_rows, (m + product.rows - 1) / product.rows * product.rows);
     std::uint8_t *packed = scratch().grow(most / product.rows * bytes);
     // Panels that share a slice of x while it is in the second cache; enough pieces that no thread waits long at the end.
-    const std::int64_t group = std::max<std::int64_t>(1, std::min<std::int64_t>(8, count / (4 * std::int64_t(threads))));
+    const std::int64_t group = std::max<std::int64_t>(1, std::min<std::int64_t>(32, count / (3 * std::int64_t(threads))));
     for (std::int64_t first = 0; first < m; first += product.block_rows) {
         const std::int64_t rows = std::min<std::int64_t>(product.block_rows, m - first);
-        parallel(threads, (rows + product.rows - 1) / product.rows, Mode::ieee, [&](std::int64_t panel) {
+        const std::int64_t panels = (rows + product.rows - 1) / product.rows;
+        parallel(threads, panels, Mode::ieee, [&](std::int64_t panel) {
             const std::int64_t row = panel * product.rows;
-            product.pack(x + (first + row) * k, std::min<std::int64_t>(product.rows, rows - row), k, packed + panel * bytes);
+            product.pack(x + (first + row) * k, std::min<std::int64_t>(product.rows, rows - row), k, packed, panel, panels);
         });
-        const Multiplication of = {packed, rows, k, panels.form, panels.memory.data(), n, out + first * n};
+        const Multiplication of = {packed, rows, k, weights.form, weights.memory.data(), n, out + first * n};
         parallel(threads, (count + group - 1) / group, product.flushes ? Mode::flush : Mode::ieee, [&](std::int64_t piece) {
             product.multiply(of, piece * group, std::min(count, (piece + 1) * group));
         });

@@ -22,6 +22,6 @@ Form form_of(const Kernel &kernel, Arithmetic arithmetic);
 void pack_weights(const Level &level, const Kernel &kernel, const std::uint8_t *src, Panels &panels, int threads);
 
 // out (m, rows) = x (m, cols) times the panels.
-void multiply(const Level &level, const float *x, std::int64_t m, const Panels &panels, float *out, int threads);
+void multiply(const Level &level, const float *x, std::int64_t m, const Panels &weights, float *out, int threads);
 
 }  // namespace quantmill

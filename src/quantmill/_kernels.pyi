@@ -155,6 +155,12 @@ def nll(logits: Floats, targets: Integers, out: Doubles, top: Integers, threads:
 def kld(base: Floats, logits: Floats, out: Doubles, threads: int) -> None:
     """The Kullback-Leibler divergence of softmax(logits) from softmax(base), summed in double; (m, n), (m, n), (m,)."""
 
+def fma_operations(steps: int, threads: int) -> int:
+    """Run `steps` rounds of fma on registers alone in each thread; how many operations that was, an fma counted as two.
+
+    Over the time it takes this is the most that matmul() in f32 can reach on the level in use.
+    """
+
 def forward_levels() -> list[str]:
     """The levels that the forward pass tells apart: isa_levels() and, where the processor has tiles, "x86-64-v4-amx".
 
