@@ -3,9 +3,9 @@
 python benchmarks/gemm.py [--shapes 512x2048x2048,...] [--threads 1,2] [--types F32,F16,BF16] [--repeats 7] [--level L]
 
 A shape is m x n x k: m rows of activations times n rows of k weights. GFLOP/s count 2mnk, whatever an arithmetic does
-for it. Every repeat runs the peak (fma on registers alone), OpenBLAS and both arithmetics one after the other; a share is
-the median over repeats of that repeat's share of that repeat's peak. One thread is timed by its processor time, several by
-the clock.
+for it. Every repeat runs the peak (fma on registers alone), both arithmetics and OpenBLAS one after the other, small
+products several times; a share is the median over repeats of that repeat's share of that repeat's peak. One thread is
+timed by its processor time, several by the clock.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import numpy as np
 from quantmill import _kernels
 
 # m=512 is a chunk of an imatrix; then a small model's, a 2048 wide one's, a 7B's and a vocabulary's part
+LEAST = 10**10  # operations timed at a time
 SHAPES = "512x576x576,512x2048x2048,512x11008x2048,512x2048x11008,512x4096x4096"
 
 
@@ -41,9 +42,11 @@ def blas_threads(count: int) -> bool:
 
 def rate(operations: int, work: Callable[[], object], threads: int) -> float:
     clock = time.thread_time if threads == 1 else time.perf_counter
+    times = 1 + LEAST // operations
     begin = clock()
-    work()
-    return operations / (clock() - begin)
+    for _ in range(times):
+        work()
+    return times * operations / (clock() - begin)
 
 
 def packed(weights: np.ndarray, type_: str, arithmetic: str) -> _kernels.Panels:
@@ -62,16 +65,17 @@ def measure(shape: tuple[int, int, int], types: list[str], threads: int, repeats
     out = np.empty((m, n), np.float32)
     panels = {(t, a): packed(w, t, a) for t in types for a in ("f32", "bf16x2")}
     runs: dict[str, Callable[[], object]] = {}
-    if blas_threads(threads):
-        runs["OpenBLAS"] = lambda: np.matmul(x, w.T, out=out)
     for (type_, arithmetic), one in panels.items():
         runs[f"{arithmetic} {type_}"] = lambda one=one: _kernels.matmul(x, one, out, threads)
+    if blas_threads(threads):
+        runs["OpenBLAS"] = lambda: np.matmul(x, w.T, out=out)
     rates: dict[str, list[float]] = {name: [] for name in ("peak", *runs)}
     steps = 4_000_000
     operations = _kernels.fma_operations(1, threads) * steps
     for repeat in range(repeats + 1):
         peak = rate(operations, lambda: _kernels.fma_operations(steps, threads), threads)
         measured = {"peak": peak} | {name: rate(2 * m * n * k, run, threads) for name, run in runs.items()}
+        time.sleep(0.2)  # OpenBLAS's threads spin for a while after their work
         if repeat:  # the first warms up
             for name, value in measured.items():
                 rates[name].append(value)
