@@ -16,23 +16,31 @@ ALLOWED = {
     "disk": set(),
     "store": {"disk", "key"},
     "compat": set(),
-    "recipe": {"compat", "quant"},
+    "recipe": {"compat", "quant", "recipe_page"},
+    "recipe_page": set(),
+    "released": set(),
+    "page": {"lock", "recipe"},
     "hub": set(),
     "lock": {"recipe", "hub", "disk", "model", "gguf"},
-    "plan": {"recipe", "lock"},
+    "plan": {"recipe", "lock", "page"},
     "build": {"disk", "key", "plan", "steps", "store"},
     "reporter": {"build"},
     "tasks": {"build", "lock", "plan", "recipe", "reporter", "store"},
     "preview": {"build", "gguf", "imatrix", "lock", "model", "plan", "quant", "recipe", "tasks"},
     "show": {"build", "preview"},
+    "offer": {"build", "lock", "plan", "preview", "recipe", "released", "tasks"},
+    "card": {"quant", "released"},
     "gguf": {"quant"},
     "safetensors": {"gguf"},
     "imatrix": {"gguf", "quant"},
     "quant": {"gguf", "imatrix", "key", "_kernels", "compat"},
     "model": {"gguf", "quant", "safetensors", "_kernels"},
-    "steps": {"gguf", "hub", "imatrix", "model", "quant", "safetensors", "compat", "_kernels"},
+    "steps": {"gguf", "hub", "imatrix", "model", "quant", "safetensors", "compat", "_kernels", "card", "released"},
 }
-NO_OP = ("disk", "recipe", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter", "artifact", "errors")
+NO_OP = (
+    *("recipe", "recipe_page", "page", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter"),
+    *("disk", "artifact", "errors"),
+)
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
 
 

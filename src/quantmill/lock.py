@@ -48,12 +48,21 @@ class FileFact:
 @dataclass(frozen=True)
 class Lock:
     """`base` is what the recipe said, with a Hub repository's `commit`; `files` maps names below the base to their
-    content; `config` is the model's config.json (None for a GGUF base)."""
+    content; `config` is the model's config.json (None for a GGUF base); `about` is what its page and tokenizer say
+    (model/about.py), of which the release's page is made."""
 
     base: Mapping[str, str]
     files: Mapping[str, FileFact]
     config: Mapping[str, Any] | None
     metadata_bytes: int | None = field(default=None)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unresolved(self) -> tuple[str, ...]:
+        """What only `quantmill lock` can fill in: nothing, or what a lock written by hand leaves open."""
+        if self.files:
+            return ()
+        return ("base.commit", "files", "about", *(["metadata_bytes"] if self.metadata_bytes is None else []))
 
     def base_said(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -63,10 +72,12 @@ class Lock:
         """The lock file's text: deterministic, one line a file."""
         data = {
             "format": FORMAT,
+            **({"unresolved": list(self.unresolved)} if self.unresolved else {}),
             "base": dict(self.base),
             "files": {name: {"sha256": f.sha256, "size": f.size} for name, f in sorted(self.files.items())},
             "config": self.config,
             "metadata_bytes": self.metadata_bytes,
+            "about": dict(self.about),
         }
         return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
@@ -103,7 +114,10 @@ def _read(path: Path, data: Any) -> Lock:
         raise LockDrift(path, "its config is no table, or its metadata_bytes no number")
     if files and "repo" in base and not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", base.get("commit", "")):
         raise LockDrift(path, f"it names no commit of {base['repo']}")
-    return Lock(base, files, config, metadata_bytes)
+    about = data.get("about", {})
+    if not isinstance(about, dict) or not all(map(_said_about, about.values())):
+        raise LockDrift(path, "its about is no table of texts and lists of texts")
+    return Lock(base, files, config, metadata_bytes, about)
 
 
 def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock:
@@ -115,6 +129,8 @@ def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock
     problem = "it is missing" if lock is None else drift(recipe, lock, digest)
     if lock is not None and problem is None:
         return lock
+    if lock is not None and lock.unresolved and lock.base_said() == _said(recipe):
+        raise LockDrift(path_of(recipe), f"it is not resolved yet ({', '.join(lock.unresolved)})")
     if locked:
         raise LockDrift(path_of(recipe), f"the recipe is to be built as locked, but {problem}")
     return write(recipe, digest)
@@ -200,7 +216,7 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
         return _resolve_hub(recipe, digest)
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
     config = _config(local["config.json"]) if "config.json" in local else None
-    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local))
+    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local))
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -217,7 +233,8 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
     base = {**_said(recipe), "commit": commit}
-    return Lock(base, files, _config(small["config.json"]), _metadata_bytes(recipe, small))
+    metadata_bytes = _metadata_bytes(recipe, small)
+    return Lock(base, files, _config(small["config.json"]), metadata_bytes, _about(recipe, small))
 
 
 def _said(recipe: Recipe) -> dict[str, str]:
@@ -251,6 +268,10 @@ def _plain(name: str) -> bool:
     return name.isprintable() and not name.startswith(".") and 0 < len(name) <= 200 and not set(name) & set("/\\:")
 
 
+def _said_about(value: Any) -> bool:
+    return all(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
+
+
 def _count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
@@ -272,6 +293,17 @@ def base_metadata(recipe: Recipe, files: Mapping[str, Path]) -> "list[KV]":
 
     base = recipe.base
     return metadata(files, type=base.type, name=base.model_name, pre_tokenizer=base.pre_tokenizer)
+
+
+def _about(recipe: Recipe, files: Mapping[str, Path]) -> dict[str, Any]:
+    from quantmill.model.about import about, about_gguf
+
+    if recipe.base.gguf is None:
+        return about(files)
+    from quantmill.gguf import read
+
+    with read(files["model.gguf"]) as file:
+        return about_gguf(file)
 
 
 def _metadata_bytes(recipe: Recipe, files: Mapping[str, Path]) -> int | None:

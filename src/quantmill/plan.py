@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantmill import page
 from quantmill.artifact import Artifact
 from quantmill.lock import Lock, local_files
 from quantmill.recipe import Recipe
@@ -115,7 +116,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         limit = {"prefix": name, "max_size": recipe.max_size}
         yield Node(task("split", recipe, label), "split", limit, (source,), after=(preflight.name,))
         yield from _verify(recipe, label, base)
-    yield from _release(recipe)
+    yield from _release(recipe, lock)
 
 
 def _download(recipe: Recipe, lock: Lock, after: tuple[str, ...]) -> Node:
@@ -155,15 +156,14 @@ def _verify(recipe: Recipe, label: str, base: Edge) -> Iterable[Node]:
     yield Node(task("verify", recipe, label), "verify", params, edges)
 
 
-def _release(recipe: Recipe) -> Iterable[Node]:
+def _release(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
     reports = tuple(Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe))
     facts = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
-    source = {"base": _source(recipe), "ftypes": list(labels(recipe))}
-    yield Node(task("card", recipe), "card", facts | source, (*files, *reports))
-    card = Edge(task("card", recipe), "README.md", "README.md")
-    yield Node(task("release", recipe), "release", facts, (*files, *reports, card))
+    yield Node(task("card", recipe), "card", card_params(recipe, lock), (*files, *reports))
+    yield Node(task("release", recipe), "release", facts, (*files, *reports, Edge(task("card", recipe), ALL, "page/")))
 
 
-def _source(recipe: Recipe) -> str:
-    return recipe.base.repo or recipe.base.model_name or (recipe.base.gguf.name if recipe.base.gguf else "")
+def card_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
+    """What decides the page beside the files: the card step's params."""
+    return page.params(recipe, lock) | {"ftypes": list(labels(recipe))}

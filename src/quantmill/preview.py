@@ -125,7 +125,7 @@ def preview(recipe: Recipe, root: Path) -> Preview:
     base = describe(recipe, lock)
     imatrix = _imatrix(recipe, space.store.digest_of)
     files = {label: planned(recipe, label, base, _facts(recipe, imatrix)) for label in recipe.ftypes}
-    rows = [_row(recipe, label, files.get(label), base) for label in plan.labels(recipe)]
+    rows = [file_row(recipe, label, files.get(label), base) for label in plan.labels(recipe)]
     # The base as it comes and as it is converted, each quantized file, and shards beside the whole file that they are
     # cut from. The release's folder holds links.
     disk = sum(fact.size for fact in lock.files.values()) + sum(file.n_bytes for file in files.values())
@@ -146,7 +146,20 @@ def preview(recipe: Recipe, root: Path) -> Preview:
     )
 
 
-def _row(recipe: Recipe, label: str, file: PlannedFile | None, base: Description) -> FileRow:
+def described_files(
+    recipe: Recipe, lock: Lock, digest: Callable[[Path], str]
+) -> dict[str, tuple[FileRow, Sequence[Described]]]:
+    """Each released file with its tensors, by label in the order of the matrix; no task is looked at."""
+    base, imatrix = describe(recipe, lock), _imatrix(recipe, digest)
+    found = {}
+    for label in plan.labels(recipe):
+        file = planned(recipe, label, base, _facts(recipe, imatrix)) if label != recipe.base.type else None
+        found[label] = file_row(recipe, label, file, base), (file or base).tensors
+    return found
+
+
+def file_row(recipe: Recipe, label: str, file: PlannedFile | None, base: Description) -> FileRow:
+    """The row of one file; of the base's own when `file` is None."""
     kvs, tensors = (file.kvs, file.tensors) if file else (base.kvs, base.tensors)
     sizes = gguf.shard_sizes(kvs, tensors, recipe.max_size) if recipe.max_size else [gguf.file_size(kvs, tensors)]
     name = plan.file_name(recipe, label)

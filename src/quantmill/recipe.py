@@ -12,9 +12,11 @@ from typing import Any
 
 import tomli
 
+from quantmill import recipe_page
 from quantmill.compat import check_options, generation_of
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.ftypes import STANDARD_MATRIX, ftype, tensor_type
+from quantmill.recipe_page import Card
 
 BASE_TYPES = ("BF16", "F16", "F32")
 
@@ -42,6 +44,7 @@ KEYS: dict[str, str] = {
     "quants.override.token_embedding": "string",
     "quants.override.tensors": "table",
     "split.max_size": "size",
+    **recipe_page.KEYS,
 }
 
 
@@ -108,6 +111,8 @@ class Recipe:
     overrides: tuple[Override, ...]
     max_size: int
     strict: bool
+    card: Card
+    repo: str | None  # the Hub repository that the release is published as
 
     def overrides_of(self, ftype: str) -> tuple[Override, ...]:
         """The overrides that concern one ftype, in order."""
@@ -213,12 +218,17 @@ class _Reader:
             check_options(tag, tensor_types=any(override.tensors for override in overrides))
         except UsageError as error:
             raise self.fail("quants.override.tensors", str(error)) from None
+        prefix = self.prefix(name, base)
+        try:
+            card, repo = recipe_page.card(self.get), recipe_page.repo(self.get, prefix)
+        except recipe_page.Unfit as error:
+            raise self.fail(error.place, error.problem) from None
         return Recipe(
             path=self.path,
             name=name,
             llama_cpp=tag,
             generation=generation,
-            prefix=self.prefix(name, base),
+            prefix=prefix,
             base=base,
             imatrix=self.imatrix(),
             ftypes=files,
@@ -226,6 +236,8 @@ class _Reader:
             overrides=overrides,
             max_size=self.max_size(),
             strict=self.get("strict") or False,
+            card=card,
+            repo=repo,
         )
 
     def fail(self, place: str, problem: str) -> RecipeError:

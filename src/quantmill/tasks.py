@@ -39,7 +39,7 @@ DOCS = {
     "quant": "quantize the base",
     "split": "cut a file that is too large into shards",
     "verify": "check a file's structure, types, scales and digest",
-    "card": "write the release's page",
+    "card": "write the release's page, in four languages",
     "release": "lay the release's files out, with their digests",
 }
 STEPS = (*DOCS, "imatrix")  # what tasks' names begin with

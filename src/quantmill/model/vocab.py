@@ -52,7 +52,7 @@ def vocabulary(files: Mapping[str, Path], config: Mapping[str, Any], pre_tokeniz
         pre = pre_tokenizer or pretokenizer.name(data, tokenizer.specials.get("bos"))
         entries = list(_byte_level(tokenizer, size, pre))
     entries += _special(data or {}, settings, config, limit)
-    entries += _template(files, settings)
+    entries += template_entries(files, settings)
     if row.llama_vocabulary:
         entries += _llama(settings, size, {entry.key for entry in entries})
     return entries
@@ -103,7 +103,7 @@ def _special(
             yield kv(_PREFIX + key, settings[f"add_{kind}_token"])
 
 
-def _template(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Iterator[KV]:
+def template_entries(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Iterator[KV]:
     """The chat template: tokenizer_config.json's, else chat_template.json's, else the file chat_template.jinja.
 
     The converter at b5490 does not look for the last, which transformers writes since; without it a new model would

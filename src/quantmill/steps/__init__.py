@@ -13,6 +13,6 @@ VERSIONS: dict[str, int] = {
     "quant": 1,
     "split": 1,
     "verify": 1,
-    "card": 1,
-    "release": 1,
+    "card": 2,
+    "release": 2,
 }

@@ -11,26 +11,23 @@ from typing import Any
 from quantmill.artifact import Artifact, Context
 
 FORMAT = 1
+PAGE = "page/"  # what the names of the inputs that are pages begin with
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
     """Write `SHA256SUMS` (as coreutils' sha256sum reads it) and `release.json`.
 
-    `inputs`: `<FTYPE>/<file name>` for each released file, `<FTYPE>.json` for its verify report, `README.md`.
-    `params`: recipe, prefix, llama_cpp. Both outputs are deterministic: sorted, without dates or machines.
+    `inputs`: `<FTYPE>/<file name>` for each released file, `<FTYPE>.json` for its verify report, `page/README.md` and
+    its translations. `params`: recipe, prefix, llama_cpp. Both outputs are deterministic: sorted, without dates or
+    machines. What verify measured of a file is listed beside it.
     """
     files = {name.partition("/")[2]: (name, artifact) for name, artifact in inputs.items() if "/" in name}
-    files["README.md"] = ("README.md", inputs["README.md"])
-    listing = [
-        {
-            "name": path,
-            "input": name,
-            "ftype": name.partition("/")[0] if "/" in name else None,
-            "sha256": artifact.sha256,
-            "size": artifact.size,
-        }
-        for path, (name, artifact) in sorted(files.items())
-    ]
+    listing: list[dict[str, Any]] = []
+    for path, (name, artifact) in sorted(files.items()):
+        ftype = None if name.startswith(PAGE) else name.partition("/")[0]
+        entry = {"name": path, "input": name, "ftype": ftype, "sha256": artifact.sha256, "size": artifact.size}
+        measured = json.loads(inputs[f"{ftype}.json"].path.read_bytes()).get("quality") if ftype else None
+        listing.append(entry | ({"quality": measured} if measured else {}))
     release = {"format": FORMAT, **params, "files": listing}
     (out / "release.json").write_text(json.dumps(release, indent=1) + "\n", encoding="utf-8")
     sums = "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in listing)

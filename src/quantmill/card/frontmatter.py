@@ -1,0 +1,25 @@
+"""The YAML between the page's first `---` lines, from which the Hub makes its index."""
+
+import importlib
+from typing import Any
+
+from quantmill.card.facts import CardFacts
+from quantmill.card.markdown import plain
+
+
+def front_matter(facts: CardFacts) -> list[str]:
+    """The lines, with the `---` around them, in the order that release pages have."""
+    found: dict[str, Any] = {}
+    if facts.quantized_by:
+        found["quantized_by"] = facts.quantized_by
+    found["pipeline_tag"] = facts.pipeline_tag
+    if facts.on_hub:
+        found |= {"base_model": facts.base, "base_model_relation": "quantized"}
+    found |= facts.front
+    yaml: Any = importlib.import_module("yaml")  # late: a no-op needs none
+    text = yaml.safe_dump({key: _line(value) for key, value in found.items()}, sort_keys=False, allow_unicode=True)
+    return ["---", *text.splitlines(), "---"]
+
+
+def _line(value: Any) -> Any:
+    return [plain(item) for item in value] if isinstance(value, list) else plain(value)

@@ -1,0 +1,187 @@
+"""The page of a release, in one of the catalogue's languages: its sections in order, each a list of lines."""
+
+from collections.abc import Callable, Sequence
+
+from quantmill.card import tables
+from quantmill.card.catalogue import LANGUAGES, page_name, words
+from quantmill.card.facts import CardFacts
+from quantmill.card.frontmatter import front_matter
+from quantmill.card.markdown import addressed, code, fence, link, text
+from quantmill.quant.ftypes import FTYPES
+from quantmill.released import ReleasedFile, size
+
+HUB = "https://huggingface.co"
+TAGS = "https://github.com/ggml-org/llama.cpp/releases/tag"
+
+
+class Page:
+    """One page: `say(key, **values)` is the catalogue's text, filled."""
+
+    def __init__(self, facts: CardFacts, language: str) -> None:
+        self.facts, self.language, self.words = facts, language, words(language)
+
+    def say(self, key: str, **values: object) -> str:
+        return self.words[key].format(**values)
+
+    def where(self, name: str) -> str:
+        """The address of a file or folder of the release; on the release's own page, where it has one."""
+        if self.facts.repo is None:
+            return name
+        return f"{HUB}/{self.facts.repo}/{'tree' if name.endswith('/') else 'blob'}/main/{name.rstrip('/')}"
+
+    def lines(self) -> list[str]:
+        head = front_matter(self.facts) if self.language == "en" else []
+        found = [*head, *([""] if head else []), f"# {self.say('title.page', model=text(self.facts.model))}"]
+        for section in (self.languages, self.intro):
+            found += ["", *section()]
+        for title, body in SECTIONS:
+            if content := body(self):
+                found += ["", f"## {self.say(f'title.{title}')}", "", *content]
+        return found
+
+    def languages(self) -> list[str]:
+        return [
+            " | ".join(
+                f"**{words(other)['name']}**"
+                if other == self.language
+                else f"[{words(other)['name']}]({self.where(page_name(other))})"
+                for other in LANGUAGES
+            )
+        ]
+
+    def intro(self) -> list[str]:
+        facts = self.facts
+        model, files = text(facts.model), facts.files
+        largest = size(files[0].bytes)
+        anchor = self.words["title.files"].lower()
+        first = (
+            self.say("intro.text", model=model, count=len(files), largest=largest, smallest=size(files[-1].bytes),
+                     anchor=anchor)
+            if len(files) > 1
+            else self.say("intro.one", model=model, largest=largest)
+        )  # fmt: skip
+        base = link(facts.base, f"{HUB}/{facts.base}") if facts.on_hub else text(facts.base)
+        if facts.calibration:
+            name = facts.calibration.rstrip("/").rpartition("/")[2]
+            imatrix = self.say("intro.calibration", text=link(name, facts.calibration))
+        else:
+            imatrix = self.say("intro.imatrix" if facts.imatrix else "intro.plain")
+        license_ = facts.front.get("license_name") or facts.front.get("license")
+        if license_:
+            shown = link(license_, facts.front.get("license_link", "") or "?")
+            license_line = self.say("intro.license", license=shown)
+        else:
+            license_line = self.say("intro.license_other")
+        items = [
+            self.say("intro.base", base=base),
+            self.say("intro.tag", tag=facts.llama_cpp, link=f"{TAGS}/{facts.llama_cpp}"),
+            imatrix,
+            self.say("intro.runs"),
+            license_line,
+        ]
+        return [first, "", *(f"- {item}" for item in items)]
+
+    def prompt(self) -> list[str]:
+        prompt = self.facts.prompt
+        if prompt is None:
+            return [self.say("prompt.none")]
+        if prompt.refused:
+            return [self.say("prompt.refused", reason=self.words[f"prompt.{prompt.refused}"])]
+        found = [self.say("prompt.text"), "", *fence(prompt.text)]
+        for said, key in ((not prompt.system, "no_system"), (prompt.thinks, "think")):
+            found += ["", self.say(f"prompt.{key}")] if said else []
+        return found
+
+    def files(self) -> list[str]:
+        return [*tables.files(self), "", self.say("files.units")]
+
+    def choose(self) -> list[str]:
+        facts, items = self.facts, ["fast", "best", "simple"]
+        memory = self.say("choose.memory")
+        if facts.context_bytes:
+            space = "" if self.language in ("zh-CN", "zh-TW", "ja") else " "
+            memory += space + self.say("choose.context", megabytes=f"{facts.context_bytes / 1000:.0f}")
+        found = [memory, "", *(f"- {self.say(f'choose.{item}')}" for item in items)]
+        if any(name.ftype.startswith("IQ") for name in facts.files):
+            found += ["", self.say("choose.kinds")]
+        return [*found, "", self.say("choose.tool", command=f"quantmill choose {facts.repo or '.'}")]
+
+    def embedding(self) -> list[str]:
+        if not any(is_large(file) for file in self.facts.files):
+            return []
+        return [self.say("embedding.text"), *(["", self.say("embedding.tied")] if self.facts.tied else [])]
+
+    def download(self) -> list[str]:
+        repo, files = self.facts.repo, self.facts.files
+        found = [self.say("download.here"), ""] if repo is None else []
+        if repo is not None:
+            single = next((f for f in files if f.ftype == "Q4_K_M" and f.shards == 1), None) or next(
+                (f for f in reversed(files) if f.shards == 1), None
+            )
+            found += [self.say("download.install"), "", *fence("pip install -U huggingface_hub", "sh"), ""]
+            if single:
+                command = f"hf download {repo} {single.name} --local-dir ."
+                found += [self.say("download.one"), "", *fence(command, "sh"), ""]
+            if split := next((f for f in files if f.shards > 1), None):
+                command = f'hf download {repo} --include "{split.name}*" --local-dir .'
+                limit = f"{self.facts.limit / 1e9:g} GB"
+                found += [self.say("download.split", limit=limit), "", *fence(command, "sh"), ""]
+            found += [self.say("download.old"), ""]
+        return [*found, self.say("download.check"), "", *fence("sha256sum --check --ignore-missing SHA256SUMS", "sh")]
+
+    def repack(self) -> list[str]:
+        present = {file.ftype for file in self.facts.files}
+        if "Q4_0" not in present:
+            return []
+        iq4_nl = ["", self.say("repack.iq4_nl")] if "IQ4_NL" in present else []
+        return [self.say("repack.text"), *iq4_nl, "", self.say("repack.old")]
+
+    def quality(self) -> list[str]:
+        if not any(file.quality for file in self.facts.files):
+            return []
+        chart = self.facts.chart
+        # A picture on the Hub's page wants the file itself, not the page about it.
+        place = f"{HUB}/{self.facts.repo}/resolve/main/{chart}" if self.facts.repo else chart
+        picture = ["", f"![{self.say('quality.chart')}]({place})"] if chart else []
+        return [self.say("quality.text"), *picture]
+
+    def bench(self) -> list[str]:
+        bench = self.facts.bench
+        if bench is None:
+            return []
+        host = self.say("bench.text", cpu=text(bench.cpu), threads=bench.threads, backend=text(bench.backend))
+        fold = ["<details>", f"<summary>{self.say('bench.open')}</summary>", "", *tables.bench(self, bench), ""]
+        return [host, "", *fold, "</details>"]
+
+    def credits(self) -> list[str]:
+        return [f"- {addressed(credit)}" for credit in self.facts.credits]
+
+
+# The page's sections after its head; one that has nothing to say is left out, in every language alike.
+SECTIONS: Sequence[tuple[str, Callable[[Page], list[str]]]] = (
+    ("prompt", Page.prompt),
+    ("files", Page.files),
+    ("choose", Page.choose),
+    ("embedding", Page.embedding),
+    ("download", Page.download),
+    ("repack", Page.repack),
+    ("quality", Page.quality),
+    ("bench", Page.bench),
+    ("credits", Page.credits),
+)
+
+
+def render(facts: CardFacts, language: str) -> str:
+    """The page's text. The same facts give the same text, on every machine."""
+    return "\n".join(Page(facts, language).lines()) + "\n"
+
+
+def is_large(file: ReleasedFile) -> bool:
+    """Whether a file's embedding and output weights are those of an `_L` form."""
+    found = FTYPES.get(file.ftype)
+    return found is not None and found.embedding_and_output is not None
+
+
+def shown_name(file: ReleasedFile) -> str:
+    """A file's name as a table shows it."""
+    return code(file.name)

@@ -1,0 +1,92 @@
+"""The prompt format: a model's own chat template, rendered for a system message, a user's message and the turn to come.
+
+A template is a stranger's program. It runs in jinja2's immutable sandbox, in a child process of its own with limits of
+memory, processor time and files, which is killed when it takes too long and is not believed when it writes too much.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SYSTEM, USER = "{system_prompt}", "{prompt}"
+LENGTH = 4000  # characters of a rendered prompt; long ones describe tools that nobody asked for
+MEMORY = 512_000_000  # bytes of address space
+SECONDS = 5  # of processor time; a template of twenty thousand characters takes milliseconds
+CHILD = Path(__file__).with_name("sandbox.py")
+PATIENCE = 30  # seconds of wall clock, on a machine with much else to do
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`text` as rendered; whether the template takes a system message, and whether it opens a `<think>` that the model
+    is to go on in. Or `refused`: "unsafe", "slow", "long" or "broken"."""
+
+    text: str = ""
+    system: bool = True
+    thinks: bool = False
+    refused: str = ""
+
+
+def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
+    """The prompt format of a model of which the lock says `about` this; None when it has no chat template."""
+    template = about.get("chat_template")
+    if not template:
+        return None
+    user = {"role": "user", "content": USER}
+    for messages in ([{"role": "system", "content": SYSTEM}, user], [user]):
+        answer = _render(
+            {
+                "template": template,
+                "messages": messages,
+                "bos_token": about.get("bos_token", ""),
+                "eos_token": about.get("eos_token", ""),
+                "memory": MEMORY,
+                "seconds": SECONDS,
+                "length": LENGTH,
+            }
+        )
+        if "text" in answer and USER in answer["text"]:
+            text = answer["text"].strip("\n")
+            last = text.rpartition(USER)[2]
+            thinks = "<think>" in last and "</think>" not in last
+            return Prompt(text, SYSTEM in text, thinks)
+    return Prompt(refused=answer.get("refused", "broken").replace("messages", "broken"))
+
+
+def _render(request: Mapping[str, Any]) -> dict[str, str]:
+    """What the child answers, or a refusal in its place. It gets no environment, no arguments and an empty folder's
+    view of the disk: the root, where nothing is its own."""
+    command = [sys.executable, "-I", "-B", str(CHILD)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/"
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Timer(PATIENCE, process.kill)
+        late.start()
+        try:
+            most = LENGTH * 8 + 100  # JSON may write six bytes for a character
+            try:
+                process.stdin.write(json.dumps(request).encode())
+                process.stdin.close()
+            except BrokenPipeError:
+                pass
+            data = process.stdout.read(most + 1)
+            on_time = late.is_alive()
+            process.kill()
+            process.wait()
+        finally:
+            late.cancel()
+    try:
+        answer = json.loads(data)
+        kind, value = next(iter(answer.items()))
+        if len(data) <= most and kind in ("text", "refused") and isinstance(value, str):
+            return {kind: value}
+    except (ValueError, AttributeError, StopIteration):
+        pass
+    return {"refused": "long" if on_time and data else "slow"}

@@ -1,0 +1,30 @@
+"""`quantmill card`: write the page of a recipe's release, with what has been built and measured so far."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("recipe")
+    parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where to write (here)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill.card.catalogue import LANGUAGES, page_name
+    from quantmill.card.facts import facts
+    from quantmill.card.page import render
+    from quantmill.offer import of_recipe
+    from quantmill.plan import card_params
+    from quantmill.recipe import find, load
+
+    recipe = load(find(options.recipe))
+    offer = of_recipe(recipe, Path.cwd())
+    found = facts(card_params(recipe, offer.lock), offer.files, offer.bench, offer.chart)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for language in LANGUAGES:
+        path = options.output / page_name(language)
+        path.write_text(render(found, language), encoding="utf-8")
+        print(path)
+    return 0

@@ -1,0 +1,56 @@
+"""A recipe's release as its reader will see it: planned sizes, and what a build on this machine has measured."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantmill import lock as locks
+from quantmill import plan
+from quantmill.build import Workspace
+from quantmill.lock import Lock
+from quantmill.plan import Node
+from quantmill.preview import described_files
+from quantmill.recipe import Recipe
+from quantmill.released import Bench, ReleasedFile, bench, quality
+from quantmill.tasks import workspace
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A recipe's files with what was measured of them; `chart` is the name of the release's picture, if it has one."""
+
+    lock: Lock
+    files: tuple[ReleasedFile, ...]
+    bench: Bench | None
+    chart: str | None
+
+
+def of_recipe(recipe: Recipe, root: Path) -> Offer:
+    """The files of a recipe that may not be built yet. Nothing is written, and no weights are read."""
+    space = workspace(root)
+    lock = locks.peek(recipe, space.store.digest_of)
+    nodes = plan.graph(recipe, lock)
+    described = described_files(recipe, lock, space.store.digest_of)
+    files = tuple(
+        ReleasedFile(row.name, label, row.bytes, row.shards, quality(_report(space, nodes, recipe, label)))
+        for label, (row, _) in described.items()
+    )
+    speed = bench(_output(space, nodes.get(plan.task("bench", recipe)), "bench.json"))
+    return Offer(lock, files, speed, None)
+
+
+def _report(space: Workspace, nodes: Mapping[str, Node], recipe: Recipe, label: str) -> Any:
+    return _output(space, nodes.get(plan.task("verify", recipe, label)), "verify.json")
+
+
+def _output(space: Workspace, node: Node | None, name: str) -> Any:
+    """A report that a task wrote on this machine; None when it has not run, or its report is gone."""
+    outputs = space.outputs(node) if node is not None else None
+    if outputs is None or name not in outputs:
+        return None
+    try:
+        return json.loads(outputs[name].path.read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,95 @@
+"""What a recipe says of its release's page and of where it is published: the keys of [card] and [publish]."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+KEYS: dict[str, str] = {
+    "card.quantized_by": "string",
+    "card.license": "string",
+    "card.license_name": "string",
+    "card.license_link": "string",
+    "card.language": "list",
+    "card.datasets": "list",
+    "card.tags": "list",
+    "card.pipeline_tag": "string",
+    "card.calibration": "string",
+    "card.credits": "list",
+    "publish.owner": "string",
+    "publish.repo": "string",
+}
+_PART = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"  # of a Hub repository's name
+_LANGUAGE = r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*"
+
+
+class Unfit(Exception):
+    """The value of the key `place` does not fit; `problem` says what would."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}")
+        self.place, self.problem = place, problem
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the recipe says of the page; None or nothing where the base model's own page is to be asked."""
+
+    quantized_by: str | None
+    license: str | None
+    license_name: str | None
+    license_link: str | None
+    language: tuple[str, ...]
+    datasets: tuple[str, ...]
+    tags: tuple[str, ...]
+    pipeline_tag: str | None
+    calibration: str | None
+    credits: tuple[str, ...]
+
+
+def card(get: Callable[[str], Any]) -> Card:
+    """The [card] of a recipe whose keys' kinds are known to be right; `get` is its value by key. Raises Unfit."""
+
+    def text(key: str) -> str | None:
+        value = get(f"card.{key}")
+        return None if value is None else _printable(f"card.{key}", value)
+
+    def texts(key: str, pattern: str = "", like: str = "") -> tuple[str, ...]:
+        values = tuple(_printable(f"card.{key}", value) for value in get(f"card.{key}") or ())
+        for value in values if pattern else ():
+            if not re.fullmatch(pattern, value):
+                raise Unfit(f"card.{key}", f"{value!r} is not {like}")
+        return values
+
+    return Card(
+        quantized_by=text("quantized_by"),
+        license=text("license"),
+        license_name=text("license_name"),
+        license_link=text("license_link"),
+        language=texts("language", _LANGUAGE, "a language's code like en or zh-TW"),
+        datasets=texts("datasets", f"{_PART}(?:/{_PART})?", "the name of a Hub data set like open-r1/codeforces-cots"),
+        tags=texts("tags"),
+        pipeline_tag=text("pipeline_tag"),
+        calibration=text("calibration"),
+        credits=texts("credits"),
+    )
+
+
+def repo(get: Callable[[str], Any], prefix: str) -> str | None:
+    """The Hub repository that the release is published as: publish.repo, or `<publish.owner>/<prefix>-GGUF`; None when
+    the recipe names neither. Raises Unfit."""
+    owner, whole = get("publish.owner"), get("publish.repo")
+    if owner is not None and whole is not None:
+        raise Unfit("publish.repo", "it holds the owner already; remove publish.owner")
+    if owner is not None and not re.fullmatch(_PART, owner):
+        raise Unfit("publish.owner", f"{owner!r} is not the name of a Hub user or organization")
+    name = whole if owner is None else f"{owner}/{prefix}-GGUF"
+    if name is not None and not re.fullmatch(f"{_PART}/{_PART}", name):
+        raise Unfit("publish.repo", f"{name!r} is not the name of a Hub repository like someone/Qwen_Qwen3-8B-GGUF")
+    return None if name is None else str(name)
+
+
+def _printable(place: str, value: str) -> str:
+    if not value.isprintable() or not value.strip():
+        raise Unfit(place, f"{value!r} is empty or has characters that no page can show; write it in one line")
+    return value
