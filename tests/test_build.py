@@ -22,7 +22,10 @@ def test_a_build_makes_the_release_and_a_second_one_does_nothing(project: Projec
     assert project.ran("doit") == ALL_TASKS
     files = project.release()
     assert sorted(files) == [
+        "README.ja.md",
         "README.md",
+        "README.zh-CN.md",
+        "README.zh-TW.md",
         "SHA256SUMS",
         "release.json",
         "small-Q2_K.gguf",
@@ -65,7 +68,10 @@ def test_one_override_rebuilds_exactly_what_it_concerns(project: Project) -> Non
     ]
     after = project.release()
     assert {name for name in after if after[name] != before[name]} == {
+        "README.ja.md",
         "README.md",
+        "README.zh-CN.md",
+        "README.zh-TW.md",
         "SHA256SUMS",
         "release.json",
         "small-Q4_K_M.gguf",
