@@ -13,9 +13,12 @@ static std::atomic<const Level *> current;
 
 const Level &quantmill::current_level() { return *current.load(); }
 
-static std::vector<std::string> isa_levels() {
+// Those of `kind` at most, and models never.
+static std::vector<std::string> levels_up_to(Kind kind) {
     std::vector<std::string> names;
-    for (const Level *level : runnable_levels()) names.push_back(level->name);
+    for (const Level *level : runnable_levels()) {
+        if (level->kind != Kind::model && level->kind <= kind) names.push_back(level->name);
+    }
     return names;
 }
 
@@ -23,8 +26,8 @@ static const Level *level_named(const std::string &name) {
     std::string known;
     for (const Level *level : runnable_levels()) {
         if (name == level->name) return level;
-        known += (known.empty() ? "" : ", ") + std::string(level->name);
     }
+    for (const std::string &one : levels_up_to(Kind::forward)) known += (known.empty() ? "" : ", ") + one;
     fail("this machine cannot run the kernels of level '" + name + "'; it runs " + known);
 }
 
@@ -112,8 +115,8 @@ NB_MODULE(_kernels, m) {
           nb::arg("generation") = 1);
     m.def("dequantize", &dequantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"));
     m.def("isa", [] { return std::string(current_level().name); });
-    m.def("isa_levels", &isa_levels);
-    m.def("forward_levels", &isa_levels);
+    m.def("isa_levels", [] { return levels_up_to(Kind::own); });
+    m.def("forward_levels", [] { return levels_up_to(Kind::forward); });
     m.def("set_isa", [](const std::string &level) { current = level_named(level); }, nb::arg("level"));
     m.def("quantize_types", &quantize_types);
     bind_forward(m);

@@ -1,5 +1,13 @@
 #include "levels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
+
 namespace quantmill {
 
 // `extern const Family q8_0;` and a table of all of them, in each level's namespace.
@@ -24,6 +32,14 @@ extern const Forward forward;
 }
 #endif
 #undef QM_ENTRY
+
+// Kernels that only one file has.
+namespace amx {
+extern const Product tiles_product;
+}
+namespace model {
+extern const Product tiles_product;
+}
 
 #if defined(__x86_64__)
 
@@ -56,10 +72,25 @@ static bool runs_v4() {
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+// Whether the processor has tiles and the system gives them to this process, which must ask first.
+static bool runs_amx() {
+#if defined(__linux__)
+    constexpr unsigned tile = 1u << 24, bf16 = 1u << 22;
+    constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned a, b, c, d;
+    if (!runs_v4() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    return (d & tile) && (d & bf16) && syscall(SYS_arch_prctl, request, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+
 static const Level levels[] = {
-    {"x86-64-v2", runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2, &v2::forward},
-    {"x86-64-v3", runs_v3, families_v3, sizeof families_v3 / sizeof *families_v3, &v3::forward},
-    {"x86-64-v4", runs_v4, families_v4, sizeof families_v4 / sizeof *families_v4, &v4::forward},
+    {"tiles-model", Kind::model, runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2, &v2::forward, &model::tiles_product},
+    {"x86-64-v2", Kind::own, runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2, &v2::forward, nullptr},
+    {"x86-64-v3", Kind::own, runs_v3, families_v3, sizeof families_v3 / sizeof *families_v3, &v3::forward, nullptr},
+    {"x86-64-v4", Kind::own, runs_v4, families_v4, sizeof families_v4 / sizeof *families_v4, &v4::forward, nullptr},
+    {"x86-64-v4-amx", Kind::forward, runs_amx, families_v4, sizeof families_v4 / sizeof *families_v4, &v4::forward, &amx::tiles_product},
 };
 
 #else
@@ -73,7 +104,9 @@ static const Family *const families_aarch64[] = {
 static bool runs_aarch64() { return true; }
 
 static const Level levels[] = {
-    {"aarch64", runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64, &aarch64::forward},
+    {"tiles-model", Kind::model, runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64, &aarch64::forward,
+     &model::tiles_product},
+    {"aarch64", Kind::own, runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64, &aarch64::forward, nullptr},
 };
 
 #endif

@@ -9,15 +9,21 @@
 
 namespace quantmill {
 
+// What a level is for: `own` has kernels of its own for everything. `forward` is another one's but for a product. `model` is for tests: it
+// does in software what a processor may lack.
+enum class Kind { model, own, forward };
+
 struct Level {
     const char *name;  // "x86-64-v3"
-    bool (*runs)();    // whether this processor and system can run it
+    Kind kind;
+    bool (*runs)();  // whether this processor and system can run it
     const Family *const *families;
     int count;
     const Forward *forward;
+    const Product *tiles;  // bf16x2 on tiles; null: forward's
 };
 
-// Lowest first; the last one that runs is the fastest.
+// Models, then the lowest first; the last one that runs is the fastest.
 std::vector<const Level *> runnable_levels();
 
 // null where the level has no kernel of this name

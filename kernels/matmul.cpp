@@ -67,7 +67,7 @@ void pack_weights(const Level &level, const Kernel &kernel, const std::uint8_t *
 
 void multiply(const Level &level, const float *x, std::int64_t m, const Panels &weights, float *out, int threads) {
     const bool split = weights.arithmetic == Arithmetic::bf16x2;
-    const Product &product = split ? *level.forward->bf16x2 : *level.forward->f32;
+    const Product &product = !split ? *level.forward->f32 : level.tiles ? *level.tiles : *level.forward->bf16x2;
     const std::int64_t k = weights.cols, n = weights.rows, count = (n + PANEL - 1) / PANEL;
     const std::int64_t bytes = product.packed_bytes(k);
     const std::int64_t most = std::min<std::int64_t>(product.block_rows, (m + product.rows - 1) / product.rows * product.rows);

@@ -1,6 +1,7 @@
 """The matrix product: both arithmetics bit by bit against exact models, on every level, for any threads and shape."""
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -11,8 +12,8 @@ from quantmill import _kernels
 from quantmill.quant.types import TYPES
 
 # (m, n, k) about a lane, a tile, a panel, a slice of k, a block of rows
-SHAPES = [(1, 1, 1), (4, 7, 5), (12, 32, 31), (13, 33, 32), (6, 31, 33), (25, 65, 64), (3, 100, 127), (7, 16, 129),
-          (5, 15, 255), (2, 17, 257), (517, 9, 40), (2, 3, 0)]  # fmt: skip
+SHAPES = [(33, 33, 513), (1, 1, 1), (4, 7, 5), (12, 32, 31), (13, 33, 32), (6, 31, 33), (25, 65, 64), (3, 100, 127),
+          (7, 16, 129), (5, 15, 255), (2, 17, 257), (517, 9, 40), (2, 3, 0)]  # fmt: skip
 
 
 def bfloat16(x: np.ndarray) -> np.ndarray:
@@ -35,6 +36,15 @@ def product(x: np.ndarray, weights: np.ndarray, type_: str, arithmetic: str, thr
     return out
 
 
+def at(level: str, run: Callable[[], np.ndarray]) -> np.ndarray:
+    before = _kernels.isa()
+    _kernels.set_isa(level)
+    try:
+        return run()
+    finally:
+        _kernels.set_isa(before)
+
+
 def rounded(exact: Fraction) -> Fraction:
     """The nearest float32, halves to even, of a number within its range."""
     if exact == 0:
@@ -44,6 +54,42 @@ def rounded(exact: Fraction) -> Fraction:
         exponent += 1
     unit = Fraction(2) ** (exponent - 23)
     return round(exact / unit) * unit  # Fraction rounds halves to even
+
+
+def flushed(exact: Fraction) -> Fraction:
+    """The nearest of 24 bits, halves to even, or zero where that is no normal number."""
+    if exact == 0:
+        return exact
+    exponent = 0
+    while abs(exact) >= Fraction(2) ** (exponent + 1):
+        exponent += 1
+    while abs(exact) < Fraction(2) ** exponent:
+        exponent -= 1
+    unit = Fraction(2) ** (exponent - 23)
+    nearest = round(exact / unit) * unit
+    return nearest if abs(nearest) >= Fraction(2) ** -126 else Fraction(0)
+
+
+def normal_part(x: np.ndarray) -> list[Fraction]:
+    """The values, denormal ones as zeros."""
+    return [Fraction(v) if abs(v) >= 2.0**-126 else Fraction(0) for v in x.tolist()]
+
+
+def tiles(x: np.ndarray, w: np.ndarray, both: bool) -> float:
+    """One output of bf16x2, by the definition in docs/kernels.md; with w's low part if `both`."""
+    size = -len(x) % 32
+    x, w = np.pad(x, (0, size)), np.pad(w, (0, size))
+    x_parts, w_parts = ((bfloat16(v), bfloat16(v - bfloat16(v))) for v in (x, w))
+    pairs = [(x_parts[0], w_parts[0]), (x_parts[1], w_parts[0])] + ([(x_parts[0], w_parts[1])] if both else [])
+    total = Fraction(0)
+    for begin in range(0, len(x), 32):
+        for a, b in pairs:
+            left, right = normal_part(a[begin : begin + 32]), normal_part(b[begin : begin + 32])
+            sums = [Fraction(0), Fraction(0)]
+            for i in range(32):
+                sums[i % 2] = flushed(left[i] * right[i] + sums[i % 2])
+            total = flushed(total + flushed(sums[0] + sums[1]))
+    return float(total)
 
 
 def chain(x: np.ndarray, w: np.ndarray) -> float:
@@ -67,6 +113,33 @@ def test_f32_is_a_chain_of_fma(type_: str) -> None:
             np.testing.assert_array_equal(product(x, w, type_, "f32"), expected, err_msg=level)
 
 
+# Small enough that sums, products or parts become denormal, at each of which something is flushed.
+SCALES = [1.0, 2.0**-63, 2.0**-66, 2.0**-70, 2.0**-120, 2.0**-128]
+
+
+@pytest.mark.parametrize("type_", ["F32", "BF16"])
+def test_bf16x2_is_what_tiles_do(type_: str) -> None:
+    x = np.concatenate([normal(1, 100) * np.float32(scale) for scale in SCALES])
+    w = np.concatenate([normal(1, 100, seed=1) * np.float32(scale) for scale in SCALES])
+    held = bfloat16(w) if type_ == "BF16" else w
+    expected = np.array([[tiles(a, b, type_ != "BF16") for b in held] for a in x], np.float32)
+    assert (expected == 0).any()
+    assert (np.abs(expected[expected != 0]).min() < 2.0**-120).any()
+    for level in (*_kernels.forward_levels(), "tiles-model"):
+        found = at(level, lambda: product(x, w, type_, "bf16x2"))
+        np.testing.assert_array_equal(found, expected, err_msg=level)
+
+
+@pytest.mark.parametrize(("low", "expected"), [(2.0**-153, 2.0**-126), (2.0**-151, 2.0**-126), (2.0**-150, 0.0)])
+def test_too_small_is_judged_after_rounding(low: float, expected: float) -> None:
+    """2^-126 - low is less than the least normal number, but where it rounds to that, it is kept."""
+    x, w = np.zeros((1, 4), np.float32), np.zeros((1, 4), np.float32)
+    x[0, [0, 2]] = 2.0**-63, low * 2.0**70
+    w[0, [0, 2]] = 2.0**-63, -(2.0**-70)
+    for level in (*_kernels.forward_levels(), "tiles-model"):
+        assert at(level, lambda: product(x, w, "BF16", "bf16x2"))[0, 0] == expected, level
+
+
 @pytest.mark.parametrize("arithmetic", ["f32", "bf16x2"])
 @pytest.mark.parametrize("type_", ["F32", "F16", "BF16"])
 def test_bits_depend_on_neither_level_nor_threads(type_: str, arithmetic: str) -> None:
@@ -83,6 +156,8 @@ def test_bits_depend_on_neither_level_nor_threads(type_: str, arithmetic: str) -
                 for threads in (1, 2, 3):
                     again = product(x, w, type_, arithmetic, threads)
                     assert again.tobytes() == first.tobytes(), (level, threads, m, n, k)
+        again = at("tiles-model", lambda x=x, w=w: product(x, w, type_, arithmetic))  # its panels, slices and edges
+        assert again.tobytes() == first.tobytes(), (m, n, k)
 
 
 @pytest.mark.parametrize("type_", sorted(TYPES.keys() & {*_kernels.quantize_types()} - {"F32", "F16", "BF16"}))

@@ -15,7 +15,7 @@ DST = np.zeros(2 * 2 * 34, np.uint8)
 READ_ONLY = DST.copy()
 READ_ONLY.flags.writeable = False
 SHARED = np.zeros(2 * 64 * 4, np.uint8)
-LEVELS = ", ".join(_kernels.isa_levels())
+LEVELS = ", ".join(_kernels.forward_levels())
 
 REFUSED: list[tuple[str, Callable[[], None], str]] = [
     ("type", lambda: _kernels.quantize("Q9_0", SRC, DST), "no kernel quantizes to 'Q9_0'"),
