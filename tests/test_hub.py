@@ -395,3 +395,25 @@ def test_killed_while_the_store_took_the_files(project: Project, hub: Hub) -> No
     project.run("doit", "download:small")
     assert WEIGHTS not in hub.front.sent
     assert sorted(download_pointer(project)) == sorted(tiny_files())
+
+
+def test_choose_reads_a_repository(project: Project, hub: Hub) -> None:
+    """From its listing and the beginning of one file: the same advice as for the same files in a folder."""
+    project.edit('["BF16", "Q8_0"]', '["BF16", "Q8_0", "Q4_K_M", "Q3_K_M"]')
+    project.run("quantmill", "build", "small")
+    files = ggufs(project)
+    folder = project.folder / "release" / "small"
+    hub.repository.commit(files | {"release.json": (folder / "release.json").read_bytes()})
+    machine = ("--backend", "cuda", "--vram", "8", "--ram", "16", "--json")
+    here = json.loads(project.run("quantmill", "choose", str(folder), *machine).stdout)
+    there = json.loads(project.run("quantmill", "choose", "acme/tiny", *machine).stdout)
+    assert there["choice"]["file"] == here["choice"]["file"] == "small-Q8_0.gguf"
+    assert there["choice"]["gpu_layers"] == 5
+    assert there["choice"]["vram_bytes"] >= here["choice"]["vram_bytes"]
+    for path in hub.repository.folder.glob("*.gguf"):
+        path.unlink()
+    hub.repository.commit({"imatrix.gguf": b"no model"})
+    assert fails(project, "quantmill", "choose", "acme/tiny", *machine, code=2) == (
+        "quantmill: acme/tiny: there are no GGUF files of a known ftype in it; give a recipe, a release's folder or a "
+        "Hub repository with GGUF files"
+    )

@@ -17,6 +17,7 @@ from quantmill.errors import INTERRUPTED, QuantmillError, sentence
 COMMANDS: dict[str, str] = {
     "build": "Build a recipe's release; only what changed is computed.",
     "plan": "Show every task and file of a recipe before any work, from its configuration alone.",
+    "choose": "Say which file of a release to take: for this machine or another.",
     "card": "Write the page of a recipe's release, in four languages.",
     "lock": "Resolve a recipe's base to commits and digests, and write its lock.",
     "explain": "Say why a task would run: quantmill explain quant:tiny/Q4_K_M",

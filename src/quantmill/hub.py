@@ -94,8 +94,8 @@ class HubFile:
         return digest.hexdigest() == (self.sha256 or self.blob)
 
 
-def list_files(repo: str, revision: str) -> tuple[str, dict[str, HubFile]]:
-    """The commit that `revision` names, and the files at the top of the repository at that commit.
+def list_files(repo: str, revision: str, recursive: bool = False) -> tuple[str, dict[str, HubFile]]:
+    """The commit that `revision` names, and the files at the top of the repository at that commit, or all of them.
 
     NoSuchRepository, NoSuchRevision or Gated when they are not to be had, HubError when the Hub does not answer.
     """
@@ -105,7 +105,7 @@ def list_files(repo: str, revision: str) -> tuple[str, dict[str, HubFile]]:
         commit = str(_patiently(lambda: HfApi().model_info(repo, revision=revision)).sha)
         if not COMMIT.fullmatch(commit):
             raise HubError(repo, revision, f"the Hub answers with {commit!r}, which is no commit; check HF_ENDPOINT")
-        tree = _patiently(lambda: list(HfApi().list_repo_tree(repo, revision=commit)))
+        tree = _patiently(lambda: list(HfApi().list_repo_tree(repo, revision=commit, recursive=recursive)))
         return commit, {
             file.path: HubFile(file.lfs.size, file.lfs.sha256, file.blob_id)
             if file.lfs
@@ -199,6 +199,30 @@ def _request(
     if start < size:
         part.unlink()
         raise WrongSize(repo, commit, name, str(start), size)
+
+
+def fetch_head(repo: str, name: str, commit: str, count: int) -> bytes:
+    """The first `count` bytes of a file, fewer when it has fewer."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
+    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils._http import hf_raise_for_status, http_stream_backoff
+
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity", "Range": f"bytes=0-{count - 1}"}
+
+    def ask() -> bytes:
+        found = bytearray()
+        url = hf_hub_url(repo, name, revision=commit)
+        with http_stream_backoff("GET", url, headers=headers, timeout=HF_HUB_DOWNLOAD_TIMEOUT) as response:
+            hf_raise_for_status(response)
+            for chunk in response.iter_bytes(CHUNK):  # a server without ranges sends it all
+                found += chunk
+                if len(found) >= count:
+                    break
+        return bytes(found[:count])
+
+    with _named(repo, commit, name):
+        return _patiently(ask)
 
 
 def _fetch_whole(repo: str, name: str, commit: str, part: Path, advance: Callable[[int], None]) -> None:

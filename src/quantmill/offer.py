@@ -9,9 +9,12 @@ from typing import Any
 from quantmill import lock as locks
 from quantmill import plan
 from quantmill.build import Workspace
+from quantmill.choose.advise import Candidate
+from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.lock import Lock
 from quantmill.plan import Node
-from quantmill.preview import described_files
+from quantmill.preview import Description, described_files
+from quantmill.quant.planned import PlannedFile
 from quantmill.recipe import Recipe
 from quantmill.released import Bench, ReleasedFile, bench, quality
 from quantmill.tasks import workspace
@@ -23,6 +26,8 @@ class Offer:
 
     lock: Lock
     files: tuple[ReleasedFile, ...]
+    candidates: tuple[Candidate, ...]
+    shape: Shape | None
     bench: Bench | None
     chart: str | None
 
@@ -37,8 +42,18 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
         ReleasedFile(row.name, label, row.bytes, row.shards, quality(_report(space, nodes, recipe, label)))
         for label, (row, _) in described.items()
     )
+    shape = _shape(next(iter(described.values()))[1])
+    layers = shape.layers if shape else 0
+    candidates = tuple(Candidate(file, of_tensors(described[file.ftype][1].tensors, layers)) for file in files)
     speed = bench(_output(space, nodes.get(plan.task("bench", recipe)), "bench.json"))
-    return Offer(lock, files, speed, None)
+    return Offer(lock, files, candidates, shape, speed, None)
+
+
+def _shape(file: PlannedFile | Description) -> Shape | None:
+    """What of the architecture decides memory; the vocabulary's length is the token embedding's."""
+    metadata = {entry.key: entry.value for entry in file.kvs if not entry.key.startswith("tokenizer")}
+    embedding = next((shape for name, shape, _ in file.tensors if name == "token_embd.weight"), (0, 0))
+    return from_metadata(metadata | {"vocabulary": embedding[-1]})
 
 
 def _report(space: Workspace, nodes: Mapping[str, Node], recipe: Recipe, label: str) -> Any:

@@ -148,13 +148,13 @@ def preview(recipe: Recipe, root: Path) -> Preview:
 
 def described_files(
     recipe: Recipe, lock: Lock, digest: Callable[[Path], str]
-) -> dict[str, tuple[FileRow, Sequence[Described]]]:
-    """Each released file with its tensors, by label in the order of the matrix; no task is looked at."""
+) -> dict[str, tuple[FileRow, PlannedFile | Description]]:
+    """Each released file as it will be written, by label in the order of the matrix; no task is looked at."""
     base, imatrix = describe(recipe, lock), _imatrix(recipe, digest)
     found = {}
     for label in plan.labels(recipe):
         file = planned(recipe, label, base, _facts(recipe, imatrix)) if label != recipe.base.type else None
-        found[label] = file_row(recipe, label, file, base), (file or base).tensors
+        found[label] = file_row(recipe, label, file, base), file or base
     return found
 
 

@@ -1,0 +1,155 @@
+"""`quantmill choose`: which file of a release to take, on this machine or another."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.choose.advise import Advice, Choice
+    from quantmill.choose.machine import Machine
+    from quantmill.choose.shape import Shape
+    from quantmill.offer_elsewhere import Found
+
+CONTEXT = 8192  # tokens; half an hour's talk, or a long file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("release", help="a recipe, a release's folder, or a Hub repository like someone/model-GGUF")
+    parser.add_argument("--vram", metavar="SIZE", help="graphics memory: 24GB, 2x80GB, 0 (this machine's)")
+    parser.add_argument("--ram", metavar="SIZE", help="main memory (this machine's)")
+    parser.add_argument("--backend", metavar="NAME", help="cuda, rocm, vulkan, metal, cpu-avx2, cpu-avx512 or arm")
+    parser.add_argument("--context", type=int, default=CONTEXT, metavar="N", help=f"tokens of context ({CONTEXT})")
+    parser.add_argument("--goal", default="speed", choices=("speed", "quality"), help="speed, or quality")
+    parser.add_argument("--flash-attention", action="store_true", help="llama.cpp is to run with -fa")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    import json
+
+    from quantmill.choose.advise import choose
+
+    if options.context < 1:
+        raise UsageError(f"--context {options.context}: give a number of tokens from 1 on")
+    machine = _machine(options)
+    found = _release(options.release)
+    advice = choose(
+        found.candidates,
+        found.shape,
+        machine,
+        options.goal,
+        options.context,
+        flash=options.flash_attention,
+        bench=found.bench,
+    )
+    if options.json:
+        print(json.dumps(_data(advice, found.shape, machine, options), indent=1))
+    else:
+        print("\n".join(_lines(advice, found.shape, machine, options)))
+    return 0
+
+
+def _machine(options: argparse.Namespace) -> "Machine":
+    from quantmill.choose.detect import detect
+    from quantmill.choose.machine import GPUS, machine, memories, memory
+
+    here = detect() if None in (options.backend, options.vram, options.ram) else None
+    try:
+        ram = memory(options.ram) if options.ram is not None else here.ram if here else 0
+    except ValueError as error:
+        raise UsageError(f"--ram: {error}") from None
+    vram = memories(options.vram) if options.vram is not None else None
+    backend = options.backend or (here.backend if here else "cpu-avx2")
+    if options.backend is None and vram and backend not in GPUS:
+        backend = "cuda"
+    if options.backend is None and vram == () and backend in GPUS and here:
+        from quantmill.choose.detect import PROC, processor
+
+        backend = processor(PROC)
+    if vram is None:
+        vram = here.vram if here and here.backend == backend and options.ram is None else ()
+        vram = here.vram if here and here.vram and backend in GPUS and backend != "metal" else vram
+    return machine(backend, vram, ram)
+
+
+def _release(name: str) -> "Found":
+    from quantmill.lock import path_of
+    from quantmill.offer import of_recipe
+    from quantmill.offer_elsewhere import Found, of_folder, of_hub
+    from quantmill.recipe import find, load
+
+    path = Path(name)
+    if path.is_dir():
+        return of_folder(path)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.exists() and not name.endswith(".toml"):
+        return of_hub(name)
+    recipe = load(find(name))
+    offer = of_recipe(recipe, Path.cwd())
+    if offer.shape is None:
+        raise UsageError(f"{path_of(recipe)}: it does not say how many layers and heads the model has; lock it again")
+    return Found(offer.candidates, offer.shape, offer.bench)
+
+
+def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argparse.Namespace) -> list[str]:
+    from quantmill.released import size
+
+    memory = " + ".join(f"{amount / 1e9:.1f}" for amount in machine.vram)
+    kind = "of which Metal may use" if machine.unified else "graphics memory"
+    cards = f", {kind} {memory} GB" if machine.vram else ""
+    lines = [
+        f"{machine.backend}{cards}, main memory {machine.ram / 1e9:.1f} GB, {options.context} tokens of context, "
+        f"for {options.goal}",
+        "",
+        f"{advice.best.file.name}  {size(advice.best.file.bytes)}",
+        *(f"  {sentence}" for sentence in advice.why),
+        f"  {_place(advice.best, shape, machine)}",
+    ]
+    if shape.context and options.context > shape.context:
+        lines.append(f"  The model was made for {shape.context} tokens of context.")
+    if advice.next:
+        lines += ["", f"next best: {advice.next.file.name}  {size(advice.next.file.bytes)}"]
+    return lines
+
+
+def _place(choice: "Choice", shape: "Shape", machine: "Machine") -> str:
+    from quantmill.released import size
+
+    place = choice.placement
+    if not machine.vram or not place.layers:
+        return f"All on the processor (-ngl 0): {size(place.ram)} of main memory, context and buffers included."
+    count = "All layers" if place.full else f"{place.layers} of {shape.layers} layers"
+    return (
+        f"{count} on the GPU (-ngl {place.layers}): {size(place.vram)} there and {size(place.ram)} in main memory, "
+        "context and buffers included."
+    )
+
+
+def _data(advice: "Advice", shape: "Shape", machine: "Machine", options: argparse.Namespace) -> dict[str, Any]:
+    def of(choice: "Choice | None") -> dict[str, Any] | None:
+        if choice is None:
+            return None
+        place, file = choice.placement, choice.file
+        return {
+            "file": file.name,
+            "ftype": file.ftype,
+            "bytes": file.bytes,
+            "gpu_layers": place.layers,
+            "full": place.full,
+            "vram_bytes": place.vram,
+            "ram_bytes": place.ram,
+        }
+
+    return {
+        "machine": {"backend": machine.backend, "vram": list(machine.vram), "ram": machine.ram},
+        "goal": options.goal,
+        "context": options.context,
+        "layers": shape.layers,
+        "choice": of(advice.best),
+        "why": list(advice.why),
+        "next": of(advice.next),
+    }
