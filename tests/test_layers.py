@@ -36,8 +36,21 @@ ALLOWED = {
     "safetensors": {"gguf"},
     "imatrix": {"gguf", "quant"},
     "quant": {"gguf", "imatrix", "key", "_kernels", "compat"},
+    "quality": {"gguf", "model", "_kernels"},
     "model": {"gguf", "quant", "safetensors", "_kernels"},
-    "steps": {"gguf", "hub", "imatrix", "model", "quant", "safetensors", "compat", "_kernels", "card", "released"},
+    "steps": {
+        "quality",
+        "gguf",
+        "hub",
+        "imatrix",
+        "model",
+        "quant",
+        "safetensors",
+        "compat",
+        "_kernels",
+        "card",
+        "released",
+    },
 }
 NO_OP = (
     *("recipe", "recipe_page", "page", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter"),

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "convert": "Convert a model in Hugging Face layout to GGUF.",
     "split": "Cut a GGUF file into shards, as llama-gguf-split does.",
     "merge": "Put shards together again, as llama-gguf-split does.",
+    "perplexity": "Measure how well a model predicts a text, and how far it is from its base.",
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
 }
 

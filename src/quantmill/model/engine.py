@@ -147,10 +147,14 @@ class Hidden:
         self._tokens, self._states, self._held = chunks, states, held
         self._output = Output(model, run, plan, max(1, self.rows))
 
+    def normed(self, first: int, last: int) -> Floats:
+        """What the output matrix sees of the chunks `first` to `last`, shape ((last - first) * rows, n_embd)."""
+        rows, _ = _counted(self._states.get(first, last), self._tokens[first:last])
+        return self._output.normed(rows)
+
     def logits(self, first: int, last: int) -> Floats:
         """Of the chunks `first` to `last`, shape ((last - first) * rows, n_vocab)."""
-        rows, _ = _counted(self._states.get(first, last), self._tokens[first:last])
-        return self._output.logits(self._output.normed(rows))
+        return self._output.logits(self.normed(first, last))
 
     def targets(self, first: int, last: int) -> NDArray[np.int32]:
         """The tokens that the logits of the same chunks should predict, shape ((last - first) * rows,)."""

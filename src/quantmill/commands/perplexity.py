@@ -1,0 +1,66 @@
+"""`quantmill perplexity`: how well a model predicts a text, and how far it is from its base."""
+
+import argparse
+from pathlib import Path
+
+from quantmill.commands.common import bar, positive, threads
+from quantmill.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file, a first shard, or a model's folder")
+    parser.add_argument("-f", dest="text", type=Path, required=True, metavar="TEXT", help="the text, in UTF-8")
+    parser.add_argument("--base", type=Path, metavar="FILE", help="the model to measure the KL divergence to")
+    parser.add_argument("--chunks", type=positive, metavar="N", help="of the text (all)")
+    parser.add_argument("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
+    parser.add_argument("--arithmetic", choices=("f32", "bf16x2"), default="f32")
+    parser.add_argument("--memory", default="8GB", metavar="SIZE", help="what may be used (8GB)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    import json
+    from dataclasses import replace
+
+    from quantmill.model.chunks import Text, check_vocabulary, read_text, tokenize
+    from quantmill.model.engine import Run, evaluate, open_model
+    from quantmill.model.tokenizer import load
+    from quantmill.quality.measure import against
+    from quantmill.quality.numbers import perplexity, rounded
+    from quantmill.recipe import size
+
+    try:
+        memory = size(options.memory)
+    except ValueError as error:
+        raise UsageError(f"--memory: {error}") from None
+    for path in (options.model, options.base):
+        if path is not None and not path.exists():
+            raise UsageError(f"{path}: there is no such file; give the path of a GGUF file or a model's folder")
+    tokenizer = load(options.model)
+    text = Text(str(options.text), read_text(options.text))
+    chunks = tokenize([text], tokenizer, options.n_ctx, count=options.chunks)
+    first = options.base or options.model
+    with bar(f"perplexity {options.model.name}") as progress, open_model(first) as model:
+        check_vocabulary(tokenizer, model.described("token_embd.weight")[0][1], str(first))
+        how = Run(options.arithmetic, threads(options), memory, None, progress)
+        with evaluate(model, chunks, replace(how, memory=memory // 2 if options.base else memory)) as hidden:
+            if options.base:
+                found = against(model, hidden, options.model, chunks, how, str(options.model))
+            else:
+                value, deviation = perplexity(hidden.nll().reshape(-1).tolist())
+                found = {"perplexity": rounded(value), "perplexity_error": rounded(deviation)}
+    found = {**found, "chunks": len(chunks), "n_ctx": options.n_ctx}
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    print(
+        f"perplexity {found['perplexity']} ± {found['perplexity_error']} over {len(chunks)} chunks of {options.n_ctx}"
+    )
+    if options.base:
+        kld = ", ".join(f"{name} {value}" for name, value in found["kld"].items())
+        print(f"KL divergence to {options.base.name}: {kld}")
+        print(f"the most likely token is the base's for {found['top1']:.2%}; delta-p RMS {found['delta_p_rms']:.3%}")
+    return 0

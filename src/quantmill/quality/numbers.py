@@ -1,0 +1,43 @@
+"""Statistics whose every bit is the same on any machine: exact sums, correctly rounded exponentials and roots."""
+
+import math
+from collections.abc import Sequence
+from decimal import Context, Decimal
+
+_EXACT = Context(prec=25)  # digits; a double has 17
+
+
+def exp(x: float) -> float:
+    """e to the power x, correctly rounded but for ties that 25 digits cannot tell; libraries differ in the last bit."""
+    return float(_EXACT.exp(Decimal(x)))
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def root_mean_square(values: Sequence[float]) -> float:
+    return math.sqrt(math.fsum(value * value for value in values) / len(values))
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Of sorted values, between two neighbours in proportion, as llama-perplexity takes it; `share` from 0 to 1."""
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    if below + 1 >= len(ordered):
+        return ordered[-1]
+    return (1 - (place - below)) * ordered[below] + (place - below) * ordered[below + 1]
+
+
+def perplexity(nll: Sequence[float]) -> tuple[float, float]:
+    """The perplexity of negative log-likelihoods and its standard error, as llama-perplexity prints them."""
+    middle = mean(nll)
+    spread = math.fsum((value - middle) ** 2 for value in nll) / len(nll)
+    error = math.sqrt(spread / (len(nll) - 1)) if len(nll) > 1 else 0.0
+    value = exp(middle)
+    return value, error * value
+
+
+def rounded(value: float, digits: int = 6) -> float:
+    """For a report: so many significant digits."""
+    return float(f"{value:.{digits}g}")
