@@ -80,9 +80,7 @@ def compare(
         _kernels.nll(logits, targets[i], losses[i], top, threads)
         agreed += int((top == base_top).sum())
         if not (np.isfinite(divergence[i]).all() and np.isfinite(losses[i]).all()):
-            raise QualityError(
-                f"chunk {i} of the text gives logits that are not finite; a weight or a scale is damaged"
-            )
+            raise QualityError(f"chunk {i} of the text: logits are not finite; a weight or a scale is damaged")
         progress(i + 1, base.chunks)
     value, error = perplexity(losses.reshape(-1).tolist())
     ordered = sorted(divergence.reshape(-1).tolist())
