@@ -1,5 +1,6 @@
 """The page: what it says, in four languages alike, for the Hub and for a linter, with and without measured numbers."""
 
+import dataclasses
 import re
 import string
 import subprocess
@@ -11,9 +12,13 @@ from huggingface_hub import ModelCard
 
 from card_facts import BENCH, FILES, KLD, QUALITY, body, cells, made, numbers, structure, tokens
 from conftest import Project
+from models_released import model
 from quantmill.card.catalogue import LANGUAGES, page_name, words
 from quantmill.card.facts import CardFacts
 from quantmill.card.page import render
+from quantmill.choose.advise import choose
+from quantmill.choose.machine import machine
+from quantmill.choose.place import place
 from quantmill.quant.ftypes import FTYPES
 from quantmill.released import ReleasedFile, bench, quality
 
@@ -66,10 +71,33 @@ def test_the_table_is_by_size_with_links_and_splits() -> None:
         "yes, 2 parts",
         words("en")["ftype.BF16"],
     ]
-    assert [row[1] for row in rows[2:]] == ["BF16", "Q4_K_M", "Q4_0", "IQ4_NL", "Q2_K_L"]
+    assert [row[1] for row in rows[2:7]] == ["BF16", "Q4_K_M", "Q4_0", "IQ4_NL", "Q2_K_L"]
     assert rows[3][0] == f"[open_Model-32B-Q4_K_M.gguf]({hub}/blob/main/open_Model-32B-Q4_K_M.gguf)"
     assert rows[3][4] == "A small loss: the usual choice. *Recommended.*"
     assert rows[6][4] == "A very large loss, but it works. Embedding and output weights in Q8_0."
+
+
+def test_the_table_of_memory_agrees_with_choose() -> None:
+    """It is made of sizes alone; what it names fits when every tensor is counted."""
+    for name, tied in (("32B", False), ("8B", False), ("3B", True)):
+        found = model(name)
+        shape = dataclasses.asdict(found.shape)
+        page = render(made(tuple(c.file for c in found.candidates), shape=shape, tied=tied, chat={}), "en")
+        rows = [row for row in cells(page) if re.fullmatch(r"\d+ GB", row[0])]
+        assert len(rows) >= 3
+        for memory, *named in rows:
+            amount = int(memory.split()[0]) * 10**9
+            for backend, cell in zip(("cuda", "vulkan", "metal", "arm"), named, strict=True):
+                card = (amount,) if backend in ("cuda", "vulkan") else ()
+                there = machine(backend, card, 10**12 if card else amount)
+                if cell:
+                    placed = place(found.of(cell.strip("`")).weights, found.shape, there, 8192, False)
+                    assert placed is not None
+                    assert placed.full or backend == "arm"
+        if name == "32B":
+            assert rows[1] == ["24 GB", "`Q4_K_L`", "`Q4_K_L`", "`IQ2_M`", "`Q3_K_L`"]
+            best = choose(found.candidates, found.shape, machine("cuda", (24 * 10**9,), 10**12), "speed", 8192).best
+            assert best.file.ftype == "Q4_K_L"
 
 
 def test_what_was_measured_is_shown_and_only_that() -> None:

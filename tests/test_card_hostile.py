@@ -145,7 +145,7 @@ def test_a_page_without_anything_known(language: str) -> None:
     files = (ReleasedFile("x.gguf", "NEW_TYPE", 1, 1),)
     page = render(
         made(files, base="", on_hub=False, repo=None, front={}, calibration=None, imatrix=False, credits=[], chat={},
-             context_bytes=None),
+             shape=None),
         language,
     )  # fmt: skip
     assert "[x.gguf](x.gguf) | NEW_TYPE" in body(page)

@@ -31,7 +31,7 @@ ALLOWED = {
     "choose": {"gguf", "recipe", "released"},
     "offer": {"build", "choose", "lock", "plan", "preview", "quant", "recipe", "released", "tasks"},
     "offer_elsewhere": {"choose", "gguf", "hub", "quant", "released"},
-    "card": {"quant", "released"},
+    "card": {"choose", "quant", "released"},
     "gguf": {"quant"},
     "safetensors": {"gguf"},
     "imatrix": {"gguf", "quant"},

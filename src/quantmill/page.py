@@ -1,12 +1,12 @@
 """What a recipe and its lock say for the release's page: the card step's params, as plain JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from quantmill.lock import Lock
 from quantmill.recipe import Recipe
 
 CHAT = ("chat_template", "bos_token", "eos_token")
-CACHE_BYTES = 2  # of a number in llama.cpp's KV cache, F16 unless it is told otherwise
 
 
 def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "calibration": said.calibration,
         "imatrix": recipe.imatrix is not None,
         "tied": bool((lock.config or {}).get("tie_word_embeddings", False)),
-        "context_bytes": context_bytes(lock),
+        "shape": shape(lock),
         "max_size": recipe.max_size,
         "credits": list(said.credits),
         "chat": {key: about[key] for key in CHAT if key in about},
@@ -44,17 +44,25 @@ def base_name(recipe: Recipe) -> str:
     return recipe.base.repo or recipe.base.model_name or (recipe.base.gguf.stem if recipe.base.gguf else "")
 
 
-def context_bytes(lock: Lock) -> int | None:
-    """Bytes of KV cache that one token takes; None where the configuration does not say enough."""
+def shape(lock: Lock) -> dict[str, int] | None:
+    """What of the architecture decides memory, by the names of choose.shape.Shape; None where the configuration does
+    not say enough, as that of a GGUF base, which the lock does not hold."""
     found = lock.config or {}
-    layers, heads = found.get("num_hidden_layers"), found.get("num_attention_heads")
-    groups = found.get("num_key_value_heads") or heads
-    width = found.get("head_dim") or _ratio(found.get("hidden_size"), heads)
-    values = (layers, groups, width)
-    if not all(isinstance(value, int) and value > 0 for value in values):
+    layers, heads, width = (_number(found, key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    if not (layers and heads and width):
         return None
-    return 2 * CACHE_BYTES * int(layers or 0) * int(groups or 0) * int(width or 0)
+    head = _number(found, "head_dim") or width // heads
+    return {
+        "layers": layers,
+        "heads": heads,
+        "cache": 2 * (_number(found, "num_key_value_heads") or heads) * head,
+        "width": width,
+        "feed_forward": _number(found, "intermediate_size"),
+        "vocabulary": _number(found, "vocab_size"),
+        "context": _number(found, "max_position_embeddings"),
+    }
 
 
-def _ratio(width: Any, heads: Any) -> int | None:
-    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads > 0 else None
+def _number(found: Mapping[str, Any], key: str) -> int:
+    value = found.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantmill.card.prompt import Prompt, prompt_of
+from quantmill.choose.shape import Shape
 from quantmill.released import Bench, ReleasedFile, by_size
 
 # On page "License" etc.: the keys of the front matter, in its order.
@@ -14,8 +15,8 @@ FRONT = ("license", "license_name", "license_link", "language", "datasets", "tag
 @dataclass(frozen=True)
 class CardFacts:
     """A page's facts. `base` is the base's Hub repository or its name, `on_hub` which of the two; `repo` is where the
-    release is published, None for a folder; `front` are the values of FRONT that are known; `context_bytes` is what a
-    token of context takes, None where the architecture is not known; `limit` the bytes above which files are split;
+    release is published, None for a folder; `front` are the values of FRONT that are known; `shape` is None where
+    the architecture is not known; `limit` the bytes above which files are split;
     `chart` the name of a picture of the release."""
 
     base: str
@@ -29,7 +30,7 @@ class CardFacts:
     calibration: str | None
     imatrix: bool
     tied: bool
-    context_bytes: int | None
+    shape: Shape | None
     limit: int
     credits: tuple[str, ...]
     prompt: Prompt | None
@@ -60,7 +61,7 @@ def facts(
         calibration=params["calibration"],
         imatrix=params["imatrix"],
         tied=params["tied"],
-        context_bytes=params["context_bytes"],
+        shape=Shape(**params["shape"]) if params["shape"] else None,
         limit=params["max_size"],
         credits=tuple(params["credits"]),
         prompt=prompt_of(params["chat"]),

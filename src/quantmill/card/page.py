@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from quantmill.card import tables
+from quantmill.card.advice import advice
 from quantmill.card.catalogue import LANGUAGES, page_name, words
 from quantmill.card.facts import CardFacts
 from quantmill.card.frontmatter import front_matter
-from quantmill.card.markdown import addressed, code, fence, link, text
+from quantmill.card.markdown import addressed, fence, link, text
 from quantmill.quant.ftypes import FTYPES
 from quantmill.released import ReleasedFile, size
 
@@ -98,12 +99,13 @@ class Page:
     def choose(self) -> list[str]:
         facts, items = self.facts, ["fast", "best", "simple"]
         memory = self.say("choose.memory")
-        if facts.context_bytes:
-            space = "" if self.language in ("zh-CN", "zh-TW", "ja") else " "
-            memory += space + self.say("choose.context", megabytes=f"{facts.context_bytes / 1000:.0f}")
+        if facts.shape:
+            megabytes = facts.shape.layers * facts.shape.cache_bytes(1000) / 1e6
+            memory += (" " if self.language == "en" else "") + self.say("choose.context", megabytes=f"{megabytes:.0f}")
         found = [memory, "", *(f"- {self.say(f'choose.{item}')}" for item in items)]
         if any(name.ftype.startswith("IQ") for name in facts.files):
             found += ["", self.say("choose.kinds")]
+        found += advice(self)
         return [*found, "", self.say("choose.tool", command=f"quantmill choose {facts.repo or '.'}")]
 
     def embedding(self) -> list[str]:
@@ -180,8 +182,3 @@ def is_large(file: ReleasedFile) -> bool:
     """Whether a file's embedding and output weights are those of an `_L` form."""
     found = FTYPES.get(file.ftype)
     return found is not None and found.embedding_and_output is not None
-
-
-def shown_name(file: ReleasedFile) -> str:
-    """A file's name as a table shows it."""
-    return code(file.name)

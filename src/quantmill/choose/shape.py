@@ -103,8 +103,9 @@ def of_tensors(tensors: Iterable[Described], layers: int) -> Weights:
     return Weights(rest["token_embd"], tuple(by_layer), rest["output"] + (rest["token_embd"] if tied else 0))
 
 
-def of_size(size: int, shape: Shape) -> Weights:
-    """From the file's size alone, spread over the layers: a layer is taken for larger than it is."""
-    each = -(-size // shape.layers)
-    embeddings = 2 * shape.vocabulary * shape.width * 17 // 16  # in Q8_0, the largest that quantized files have
-    return Weights(0, (each,) * shape.layers, 0, min(embeddings, size))
+def of_size(size: int, shape: Shape, embedding: int = 0) -> Weights:
+    """From the file's size alone, spread over the layers: a layer is taken for larger than it is. `embedding` is what
+    of it is surely the token embedding's, and not the output's too."""
+    each = -(-(size - embedding) // shape.layers)
+    most = 2 * shape.vocabulary * shape.width * 17 // 16  # of both in Q8_0, the largest that quantized files have
+    return Weights(embedding, (each,) * shape.layers, 0, min(most, size))
