@@ -21,7 +21,7 @@ from quantmill.quality.compare import compare
 from quantmill.quality.errors import GateError, QualityError
 from quantmill.quality.measure import against_stored
 from quantmill.quality.overlap import PASSAGE, shared_passage
-from quantmill.quality.stored import REPORT, save
+from quantmill.quality.stored import REPORT, STATES, TOKENS, save
 from quantmill.quant.driver import quantize_file
 from quantmill.steps import convert
 
@@ -63,7 +63,9 @@ def test_the_base_is_measured_as_llama_perplexity_does(stored: Path) -> None:
 
 @pytest.mark.parametrize("ftype", ["Q8_0", "Q4_K_M"])
 def test_a_file_is_measured_as_llama_perplexity_does(base: Path, stored: Path, tmp_path: Path, ftype: str) -> None:
-    found = against_stored(base, stored, quantized(base, tmp_path, ftype), Run(threads=2), ftype)
+    found = against_stored(
+        base, stored / STATES, stored / TOKENS, quantized(base, tmp_path, ftype), Run(threads=2), ftype
+    )
     peer = PEER[ftype]
     assert found["perplexity"] == pytest.approx(peer["perplexity"], rel=2e-4)
     assert found["kld"]["mean"] == pytest.approx(peer["mean"], rel=0.02)
@@ -77,7 +79,7 @@ def test_a_file_is_measured_as_llama_perplexity_does(base: Path, stored: Path, t
 def test_threads_and_memory_change_nothing(base: Path, stored: Path, tmp_path: Path) -> None:
     file = quantized(base, tmp_path, "Q4_0")
     runs = [Run(threads=1), Run(threads=3), Run(threads=2, memory=500_000_000)]
-    found = [against_stored(base, stored, file, run, "Q4_0") for run in runs]
+    found = [against_stored(base, stored / STATES, stored / TOKENS, file, run, "Q4_0") for run in runs]
     assert found[0] == found[1] == found[2]
     assert found[0]["tensors"]["blk.0.ffn_up.weight"] == pytest.approx(0.08, abs=0.03)
 
@@ -98,6 +100,11 @@ class Given:
 
     def logits(self, first: int, last: int) -> NDArray[np.float32]:
         return np.ascontiguousarray(self.values[first:last].reshape(-1, self.values.shape[2]))
+
+
+def test_bits_a_weight_are_the_ftypes(base: Path, stored: Path, tmp_path: Path) -> None:
+    assert tensors.bits(base) == pytest.approx(16, abs=0.1)
+    assert tensors.bits(quantized(base, tmp_path, "Q8_0")) == pytest.approx(8.5, abs=0.1)
 
 
 def test_compare_equals_the_formulas() -> None:
@@ -178,7 +185,7 @@ def test_a_file_of_another_shape_is_refused(base: Path, stored: Path, tmp_path: 
         rows, columns = opened.tensors["blk.1.ffn_up.weight"].shape[::-1]
     file = changed(base, tmp_path / "other.gguf", "blk.1.ffn_up.weight", None)
     with pytest.raises(QualityError) as caught:
-        against_stored(base, stored, file, Run(), "other.gguf")
+        against_stored(base, stored / STATES, stored / TOKENS, file, Run(), "other.gguf")
     assert str(caught.value) == (
         f"other.gguf: blk.1.ffn_up.weight is {columns - 32} x {rows}, and {columns} x {rows} in its base; "
         "compare files of one model"
@@ -188,7 +195,7 @@ def test_a_file_of_another_shape_is_refused(base: Path, stored: Path, tmp_path: 
 def test_a_weight_that_is_no_number_is_named(base: Path, stored: Path, tmp_path: Path) -> None:
     file = changed(base, tmp_path / "nan.gguf", "blk.1.ffn_up.weight", math.nan)
     with pytest.raises(NotFinite, match=r"row 0 of blk\.1\.ffn_up\.weight has a weight that is not finite"):
-        against_stored(base, stored, file, Run(), "nan.gguf")
+        against_stored(base, stored / STATES, stored / TOKENS, file, Run(), "nan.gguf")
 
 
 def test_tensors_errors(base: Path, tmp_path: Path) -> None:

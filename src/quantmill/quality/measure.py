@@ -12,18 +12,19 @@ from quantmill.model.engine import Model, Run, evaluate, open_model
 from quantmill.quality import tensors
 from quantmill.quality.compare import Predictions, compare
 from quantmill.quality.errors import QualityError
-from quantmill.quality.stored import STATES, TOKENS, Stored
+from quantmill.quality.numbers import rounded
+from quantmill.quality.stored import Stored
 
 
-def against_stored(base: Path, stored: Path, file: Path, run: Run, place: str) -> dict[str, Any]:
-    """The file's quality as JSON (compare.Quality), and `tensors`, its tensors' errors. `stored` holds what
-    stored.save wrote of the base; `place` is what errors call the file."""
+def against_stored(base: Path, states: Path, tokens: Path, file: Path, run: Run, place: str) -> dict[str, Any]:
+    """The file's quality as JSON (compare.Quality), `bits` a weight, and `tensors`, its tensors' errors. `states` and
+    `tokens` are what stored.save wrote of the base; `place` is what errors call the file."""
     lost = tensors.errors(base, file, place)  # first: it tells a file of another model at once
-    tokens: NDArray[np.int32] = np.load(stored / TOKENS, allow_pickle=False)
+    ids: NDArray[np.int32] = np.load(tokens, allow_pickle=False)
     half = replace(run, memory=run.memory // 2, progress=lambda done, total: None)
     with open_model(base) as reference:
-        found = against(reference, Stored(reference, stored / STATES, half, tokens.shape[1]), file, tokens, run, place)
-    return {**found, "tensors": lost}
+        found = against(reference, Stored(reference, states, half, ids.shape[1]), file, ids, run, place)
+    return {**found, "bits": rounded(tensors.bits(file)), "tensors": lost}
 
 
 def against(

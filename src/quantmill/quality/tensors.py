@@ -37,6 +37,13 @@ def errors(base: Path, file: Path, place: str) -> dict[str, float]:
         return found
 
 
+def bits(file: Path) -> float:
+    """Bits a weight, of the tensors alone."""
+    with gguf.read(file) as opened:
+        size = sum(info.nbytes for info in opened.tensors.values())
+        return 8 * size / sum(info.n_elements for info in opened.tensors.values())
+
+
 def _shape(info: TensorInfo) -> str:
     return " x ".join(map(str, info.shape))
 

@@ -1,0 +1,88 @@
+"""The pictures of a release, as SVG: the same measurements give the same bytes, with the versions that pyproject.toml
+pins.
+
+Made by altair and drawn by vl-convert with a font that it brings.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+FONT = "Roboto, sans-serif"  # vl-convert brings it, so that no machine measures text by another
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One file: `bytes` of all its parts, `bits` a weight, mean `kld` in nats, `perplexity`, and `tensors`, the errors
+    by tensor name. The base's own file is not among them."""
+
+    ftype: str
+    bytes: int
+    bits: float
+    kld: float
+    perplexity: float
+    tensors: Mapping[str, float]
+
+
+def front(files: Sequence[Measured]) -> list[Measured]:
+    """The Pareto front, smallest file first: those that no file of their size or smaller beats in KL divergence."""
+    found: list[Measured] = []
+    for file in sorted(files, key=lambda f: (f.bytes, f.kld)):
+        if not found or file.kld < found[-1].kld:
+            found.append(file)
+    return found
+
+
+def size_against_kld(files: Sequence[Measured]) -> str:
+    """File size against mean KL divergence, logarithmic, with the Pareto front as a line."""
+    best = {file.ftype for file in front(files)}
+    unit, scale = ("GB", 1e9) if max(f.bytes for f in files) >= 1e8 else ("MB", 1e6)
+    rows = [{"ftype": f.ftype, "size": f.bytes / scale, "kld": f.kld, "front": f.ftype in best} for f in files]
+    x = alt.X("size:Q", title=f"file size ({unit})", scale=alt.Scale(zero=False, padding=24))
+    y = alt.Y("kld:Q", title="mean KL divergence to the base (nats a token)", scale=alt.Scale(type="log", padding=12))
+    base = _chart(rows).encode(x=x, y=y)
+    line = base.transform_filter("datum.front").mark_line(color="#4c78a8", opacity=0.5).encode(order="size:Q")
+    colour = alt.condition("datum.front", alt.value("#4c78a8"), alt.value("#999999"))
+    points = base.mark_point(filled=True, size=50, opacity=1).encode(color=colour)
+    names = base.mark_text(align="left", dx=6, dy=-4, fontSize=10).encode(text="ftype:N", color=colour)
+    return _svg((line + points + names).properties(width=720, height=420))
+
+
+def perplexity_increase(files: Sequence[Measured], base: float) -> str:
+    """How much each file's perplexity is above the base's, in per cent, smallest file last."""
+    rows = [{"ftype": f.ftype, "delta": 100 * (f.perplexity / base - 1)} for f in sorted(files, key=lambda f: -f.bytes)]
+    chart = _chart(rows).encode(
+        x=alt.X("delta:Q", title="perplexity above the base's (%)"),
+        y=alt.Y("ftype:N", title=None, sort=None),
+    )
+    names = chart.mark_text(align="left", dx=4, fontSize=10).encode(text=alt.Text("delta:Q", format="+.2f"))
+    return _svg((chart.mark_bar(color="#4c78a8") + names).properties(width=640, height=alt.Step(18)))
+
+
+def tensor_errors(file: Measured) -> str | None:
+    """A heat map of one file: each tensor's error by layer and kind; None when no tensor of a layer was quantized."""
+    rows = []
+    for name, error in file.tensors.items():
+        parts = name.split(".")
+        if parts[0] == "blk":
+            rows.append({"layer": int(parts[1]), "kind": ".".join(parts[2:-1]), "error": 100 * error})
+    if not rows:
+        return None
+    chart = _chart(rows).encode(
+        x=alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        y=alt.Y("kind:N", title=None),
+        color=alt.Color("error:Q", title="error (%)", scale=alt.Scale(scheme="viridis")),
+    )
+    return _svg(chart.mark_rect().properties(width=640, height=alt.Step(18)))
+
+
+def _chart(rows: list[dict[str, Any]]) -> Any:
+    return alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
+
+
+def _svg(chart: Any) -> str:
+    styled = chart.configure(font=FONT, background="white").configure_view(stroke=None)
+    return str(vl_convert.vegalite_to_svg(styled.to_json(), vl_version=vl_convert.get_vegalite_versions()[-1])) + "\n"

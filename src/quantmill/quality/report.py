@@ -1,0 +1,65 @@
+"""A release's measurements as one page that needs nothing beside it, and as the picture for the model card."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from quantmill.quality.charts import Measured, front, perplexity_increase, size_against_kld, tensor_errors
+
+
+def render(
+    title: str, llama_cpp: str, base: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """`report.html` and `chart.svg`. `base` is the base's evaluation.json; `measured` holds, by ftype, `bytes` and
+    `bits` of the file and its quality as JSON. Nothing of it depends on the machine or the day."""
+    found = [
+        Measured(ftype, q["bytes"], q["bits"], q["kld"]["mean"], q["perplexity"], q["tensors"])
+        for ftype, q in measured.items()
+    ]
+    found.sort(key=lambda file: -file.bytes)
+    chart = size_against_kld(found)
+    maps = [(file.ftype, Markup(drawn)) for file in found[::-1] if (drawn := tensor_errors(file))]
+    page = _template().render(
+        title=title,
+        llama_cpp=llama_cpp,
+        base=base,
+        tokens=base["tokens"],
+        rows=_rows(found, measured, base),
+        size_chart=Markup(chart),
+        perplexity_chart=Markup(perplexity_increase(found, base["perplexity"])),
+        maps=maps,
+    )
+    return {"report.html": page, "chart.svg": chart}
+
+
+def _template() -> jinja2.Template:
+    text = files("quantmill.quality").joinpath("report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(text)
+
+
+def _rows(
+    found: list[Measured], measured: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    best = {file.ftype for file in front(found)}
+    rows = []
+    for file in found:
+        quality = measured[file.ftype]
+        size = f"{file.bytes / 1e9:.2f} GB" if file.bytes >= 1e8 else f"{file.bytes / 1e6:.2f} MB"
+        rows.append(
+            {
+                "ftype": file.ftype,
+                "front": file.ftype in best,
+                "size": size,
+                "bits": f"{file.bits:.2f}",
+                "kld": {name: f"{value:.3g}" for name, value in quality["kld"].items()},
+                "perplexity": f"{file.perplexity:.4f}",
+                "above": f"{100 * (file.perplexity / base['perplexity'] - 1):+.2f} %",
+                "top1": f"{100 * quality['top1']:.2f} %",
+                "delta_p": f"{100 * quality['delta_p_rms']:.2f} %",
+            }
+        )
+    return rows
