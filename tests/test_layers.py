@@ -16,13 +16,16 @@ ALLOWED = {
     "disk": set(),
     "store": {"disk", "key"},
     "compat": set(),
-    "recipe": {"compat", "quant", "recipe_page"},
+    "recipe": {"compat", "quant", "recipe_calibration", "recipe_page"},
+    "recipe_calibration": set(),
     "recipe_page": set(),
     "released": set(),
     "page": {"lock", "recipe"},
     "hub": set(),
-    "lock": {"recipe", "hub", "disk", "model", "gguf"},
-    "plan": {"recipe", "lock", "page"},
+    "web": set(),
+    "calibration": {"disk", "recipe", "recipe_calibration", "web"},
+    "lock": {"recipe", "hub", "disk", "model", "gguf", "calibration"},
+    "plan": {"recipe", "lock", "page", "calibration"},
     "build": {"disk", "key", "plan", "steps", "store"},
     "reporter": {"build"},
     "tasks": {"build", "lock", "plan", "recipe", "reporter", "store"},
@@ -42,6 +45,7 @@ ALLOWED = {
         "quality",
         "gguf",
         "hub",
+        "web",
         "imatrix",
         "model",
         "quant",
@@ -54,7 +58,7 @@ ALLOWED = {
 }
 NO_OP = (
     *("recipe", "recipe_page", "page", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter"),
-    *("disk", "artifact", "errors"),
+    *("disk", "artifact", "errors", "calibration", "recipe_calibration"),
 )
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
 

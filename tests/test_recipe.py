@@ -97,7 +97,8 @@ def test_the_standard_matrix_is_the_base_and_26_ftypes(tmp_path: Path) -> None:
         (
             '["BF16", "Q4_K_M", "q8_0"]',
             '["IQ2_XXS"]',
-            "quants.matrix: IQ2_XXS needs an importance matrix; give one in [imatrix] or leave it out",
+            "quants.matrix: IQ2_XXS needs an importance matrix; give a text in [calibration] or a file in [imatrix], "
+            "or leave it out",
         ),
         (
             "[quants]",
@@ -109,7 +110,11 @@ def test_the_standard_matrix_is_the_base_and_26_ftypes(tmp_path: Path) -> None:
             '[imatrix]\nfile = "x"\nsha256 = "abc"\n[quants]',
             "imatrix.sha256: 'abc' is not a sha256; give its 64 lower-case hex digits",
         ),
-        ("[quants]", "[imatrix]\n[quants]", "imatrix.file: this key is missing; every recipe needs it"),
+        (
+            "[quants]",
+            "[imatrix]\n[quants]",
+            "imatrix.file: this key is missing; give a ready file, or a text to compute it from: [calibration]",
+        ),
         (
             'llama_cpp = "b5490"',
             'llama_cpp = "b5490"\nprefix = "../up"',

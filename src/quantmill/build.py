@@ -134,7 +134,7 @@ class Workspace:
             raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
         key = key_of(node, inputs)
         reason = self._reason(node, key, self.store.record(key))
-        with self.store.lookup(key, "repo" in node.where, whole, node.name) as found:
+        with self.store.lookup(key, _resumes(node), whole, node.name) as found:
             match found:
                 case Hit(outputs, at):
                     self.report(node.name, "hit", {"reason": reason, "place": at})
@@ -294,6 +294,11 @@ class Workspace:
             return self.store.digest_of(Path(path)) == sha256
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+
+def _resumes(node: Node) -> bool:
+    """Whether the step goes on from what a killed run of it left."""
+    return node.step == "imatrix" or bool(node.where.get("repo") or node.where.get("urls"))
 
 
 def key_of(node: Node, inputs: Outputs) -> StepKey:

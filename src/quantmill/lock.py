@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantmill import calibration
+from quantmill.calibration import FileFact
 from quantmill.errors import UsageError
 from quantmill.recipe import Recipe
 
@@ -38,24 +40,18 @@ class BaseMissing(UsageError):
 
 
 @dataclass(frozen=True)
-class FileFact:
-    """One file's content: sha256 (64 hex digits) and size in bytes."""
-
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
 class Lock:
     """`base` is what the recipe said, with a Hub repository's `commit`; `files` maps names below the base to their
-    content; `config` is the model's config.json (None for a GGUF base); `about` is what its page and tokenizer say
-    (model/about.py), of which the release's page is made."""
+    content, `calibration` the calibration texts' names in the recipe to theirs; `config` is the model's config.json
+    (None for a GGUF base); `about` is what its page and tokenizer say (model/about.py), of which the release's page is
+    made."""
 
     base: Mapping[str, str]
     files: Mapping[str, FileFact]
     config: Mapping[str, Any] | None
     metadata_bytes: int | None = field(default=None)
     about: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, FileFact] = field(default_factory=dict)
 
     @property
     def unresolved(self) -> tuple[str, ...]:
@@ -74,7 +70,8 @@ class Lock:
             "format": FORMAT,
             **({"unresolved": list(self.unresolved)} if self.unresolved else {}),
             "base": dict(self.base),
-            "files": {name: {"sha256": f.sha256, "size": f.size} for name, f in sorted(self.files.items())},
+            "files": _facts(self.files),
+            **({"calibration": _facts(self.calibration)} if self.calibration else {}),
             "config": self.config,
             "metadata_bytes": self.metadata_bytes,
             "about": dict(self.about),
@@ -102,13 +99,9 @@ def _read(path: Path, data: Any) -> Lock:
     if data["format"] != FORMAT:
         raise LockDrift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
     base = {str(key): str(value) for key, value in data["base"].items()}
-    files: dict[str, FileFact] = {}
-    for name, fact in data["files"].items():
-        if not _plain(name):
-            raise LockDrift(path, f"{name!r} cannot be the name of a base file")
-        files[name] = FileFact(fact["sha256"], fact["size"])
-        if not re.fullmatch(r"[0-9a-f]{64}", files[name].sha256) or not _count(fact["size"]):
-            raise LockDrift(path, f"{name} has no sha256 of 64 hex digits or no size in bytes")
+    files, texts = _read_facts(path, data["files"]), _read_facts(path, data.get("calibration", {}))
+    if odd := [name for name in files if not _plain(name)]:
+        raise LockDrift(path, f"{odd[0]!r} cannot be the name of a base file")
     config, metadata_bytes = data["config"], data["metadata_bytes"]
     if not isinstance(config, dict | None) or not (metadata_bytes is None or _count(metadata_bytes)):
         raise LockDrift(path, "its config is no table, or its metadata_bytes no number")
@@ -117,7 +110,19 @@ def _read(path: Path, data: Any) -> Lock:
     about = data.get("about", {})
     if not isinstance(about, dict) or not all(map(_said_about, about.values())):
         raise LockDrift(path, "its about is no table of texts and lists of texts")
-    return Lock(base, files, config, metadata_bytes, about)
+    return Lock(base, files, config, metadata_bytes, about, texts)
+
+
+def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
+    found = {str(name): FileFact(fact["sha256"], fact["size"]) for name, fact in data.items()}
+    for name, fact in found.items():
+        if not re.fullmatch(r"[0-9a-f]{64}", fact.sha256) or not _count(fact.size):
+            raise LockDrift(path, f"{name} has no sha256 of 64 hex digits or no size in bytes")
+    return found
+
+
+def _facts(files: Mapping[str, FileFact]) -> dict[str, dict[str, Any]]:
+    return {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in sorted(files.items())}
 
 
 def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock:
@@ -166,7 +171,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
         return f"the recipe's base is {_words(_said(recipe))} and the lock's is {_words(said)}"
     local = local_files(recipe)
     if local is None:
-        return None
+        return calibration.drift(recipe, lock.calibration, digest)
     if missing := sorted(set(lock.files) - set(local)):
         return f"{missing[0]} of the base is missing"
     if added := sorted(set(local) - set(lock.files)):
@@ -174,7 +179,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     for name, path in sorted(local.items()):
         if path.stat().st_size != lock.files[name].size or digest(path) != lock.files[name].sha256:
             return f"{name} of the base changed"
-    return None
+    return calibration.drift(recipe, lock.calibration, digest)
 
 
 def local_files(recipe: Recipe) -> dict[str, Path] | None:
@@ -216,7 +221,8 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
         return _resolve_hub(recipe, digest)
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
     config = _config(local["config.json"]) if "config.json" in local else None
-    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local))
+    texts = calibration.resolve(recipe, digest)
+    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local), texts)
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -233,8 +239,9 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
     base = {**_said(recipe), "commit": commit}
+    texts = calibration.resolve(recipe, digest)
     metadata_bytes = _metadata_bytes(recipe, small)
-    return Lock(base, files, _config(small["config.json"]), metadata_bytes, _about(recipe, small))
+    return Lock(base, files, _config(small["config.json"]), metadata_bytes, _about(recipe, small), texts)
 
 
 def _said(recipe: Recipe) -> dict[str, str]:

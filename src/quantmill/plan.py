@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from quantmill import page
+from quantmill import calibration, page
 from quantmill.artifact import Artifact
 from quantmill.lock import Lock, local_files
 from quantmill.recipe import Recipe
@@ -81,21 +81,29 @@ def quant_params(recipe: Recipe, label: str) -> dict[str, Any]:
 def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     # What is quick and may fail comes before what takes hours: the imatrix, preflight, then the weights.
     imatrix: tuple[Edge, ...] = ()
-    if recipe.imatrix:
+    if recipe.imatrix and recipe.imatrix.file:
         file = Artifact(recipe.imatrix.file, recipe.imatrix.sha256, 0)
         params = {"files": {"imatrix.dat": {"sha256": file.sha256, "size": 0}}}
         yield Node(task("imatrix", recipe), "download", params, files={"imatrix.dat": file})
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
     preflight = _preflight(recipe, lock, imatrix)
     base = Edge(task("download", recipe), "model.gguf", "model.gguf")
+    first: tuple[str, ...] = ()
+    if recipe.calibration:
+        texts = _texts(recipe, lock)
+        yield texts
+        first = (texts.name,)
     if recipe.base.gguf is None:
         yield preflight
-        yield _download(recipe, lock, after=(preflight.name,))
+        yield _download(recipe, lock, after=(*first, preflight.name))
         yield _convert(recipe)
         base = Edge(task("convert", recipe), "model.gguf", "model.gguf")
     else:
-        yield _download(recipe, lock, after=tuple(edge.node for edge in imatrix))
+        yield _download(recipe, lock, after=(*first, *(edge.node for edge in imatrix)))
         yield preflight
+    if recipe.calibration:
+        yield _imatrix(recipe, base, preflight)
+        imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
     index = Node(task("index", recipe), "index", {}, (base,))
     if recipe.ftypes:
         yield index
@@ -137,6 +145,34 @@ def _convert(recipe: Recipe) -> Node:
     )
 
 
+def _texts(recipe: Recipe, lock: Lock) -> Node:
+    named = calibration.texts(recipe)
+    facts = {name: lock.calibration.get(text.name) for name, text in named.items()}
+    files = {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in facts.items() if fact}
+    where = {"urls": {name: text.url for name, text in named.items() if text.url}}
+    local = calibration.local(recipe, lock.calibration)
+    return Node(task("calibration", recipe), "download", {"files": files}, where=where, files=local)
+
+
+def _imatrix(recipe: Recipe, base: Edge, preflight: Node) -> Node:
+    said, how = recipe.calibration, recipe.imatrix
+    assert said is not None
+    assert how is not None
+    params = {
+        "arithmetic": how.arithmetic,
+        "texts": [[name, text.name, text.weight] for name, text in calibration.texts(recipe).items()],
+        "n_ctx": said.n_ctx,
+        "from_chunk": said.from_chunk,
+        **({"chunks": said.chunks} if said.chunks else {}),
+        **({"process_output": True} if said.process_output else {}),
+    }
+    edges = (base, Edge(task("calibration", recipe), ALL, "texts/"))
+    where = {"memory": how.memory}
+    return Node(
+        task("imatrix", recipe), "imatrix", params, edges, recipe.generation, where=where, after=(preflight.name,)
+    )
+
+
 def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     params: dict[str, Any] = {"ftypes": {label: quant_params(recipe, label) for label in recipe.ftypes}}
     params["type"] = recipe.base.type
@@ -145,6 +181,8 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
         params["config"] = lock.config
     else:
         edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
+    if recipe.calibration:
+        params["computed"] = True
     if recipe.strict:
         params["strict"] = True
     return Node(task("preflight", recipe), "preflight", params, edges)

@@ -213,7 +213,7 @@ def _of_size(entries: list[KV], lock: Lock) -> list[KV]:
 
 
 def _imatrix(recipe: Recipe, digest: Callable[[Path], str]) -> "Imatrix | None":
-    if recipe.imatrix is None or not recipe.imatrix.file.is_file():
+    if recipe.imatrix is None or recipe.imatrix.file is None or not recipe.imatrix.file.is_file():
         return None
     from quantmill.imatrix import read
 
@@ -227,7 +227,7 @@ def _imatrix(recipe: Recipe, digest: Callable[[Path], str]) -> "Imatrix | None":
 
 def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> str:
     reasons = [] if base.exact else ["the lock does not know the tokenizer yet"]
-    if recipe.imatrix and imatrix is None:
+    if recipe.imatrix and recipe.imatrix.file and imatrix is None:
         reasons.append(f"there is no file {recipe.imatrix.file} yet")
     return " and ".join(reasons)
 
@@ -235,6 +235,8 @@ def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> st
 def _facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | None:
     if recipe.imatrix is None:
         return None
+    if recipe.calibration is not None:  # the numbers are of one size whatever they are
+        return ImatrixFacts(recipe.imatrix.name, recipe.calibration.dataset.encode(), 1, 1)
     if imatrix is None:
         return ImatrixFacts(recipe.imatrix.name, b"", 0, 0)
     return ImatrixFacts(recipe.imatrix.name, imatrix.dataset, len(imatrix.vectors), imatrix.chunks)

@@ -12,10 +12,11 @@ from typing import Any
 
 import tomli
 
-from quantmill import recipe_page
+from quantmill import recipe_calibration, recipe_page
 from quantmill.compat import check_options, generation_of
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.ftypes import STANDARD_MATRIX, ftype, tensor_type
+from quantmill.recipe_calibration import Calibration, Imatrix
 from quantmill.recipe_page import Card
 
 BASE_TYPES = ("BF16", "F16", "F32")
@@ -35,9 +36,7 @@ KEYS: dict[str, str] = {
     "base.name": "string",
     "base.pre_tokenizer": "string",
     "strict": "boolean",
-    "imatrix.file": "string",
-    "imatrix.sha256": "string",
-    "imatrix.name": "string",
+    **recipe_calibration.KEYS,
     "quants.matrix": "string or list",
     "quants.override.ftypes": "list",
     "quants.override.output": "string",
@@ -46,6 +45,8 @@ KEYS: dict[str, str] = {
     "split.max_size": "size",
     **recipe_page.KEYS,
 }
+
+LISTS = ("quants.override", "calibration.texts")  # tables of which there may be several
 
 
 class RecipeError(UsageError):
@@ -76,15 +77,6 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Imatrix:
-    """A ready importance matrix. `name` is the literal path that the quantized files' metadata records."""
-
-    file: Path
-    sha256: str
-    name: str
-
-
-@dataclass(frozen=True)
 class Override:
     """Types chosen by hand for the ftypes named (None: all). `tensors` are (regular expression, type) in order."""
 
@@ -106,6 +98,7 @@ class Recipe:
     prefix: str
     base: Base
     imatrix: Imatrix | None
+    calibration: Calibration | None
     ftypes: tuple[str, ...]
     base_file: bool
     overrides: tuple[Override, ...]
@@ -156,16 +149,16 @@ def size(text: str | int) -> int:
 
 
 def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
-    parents = {key.rsplit(".", 1)[0] for key in KEYS if "." in key} | {"quants.override", "quants"}
+    parents = {key.rsplit(".", 1)[0] for key in KEYS if "." in key} | {"quants"}
     for key, value in data.items():
         place = f"{above}{key}"
         if place in parents:
-            tables = value if place == "quants.override" else [value]
+            tables = value if place in LISTS else [value]
             if not isinstance(tables, list):
                 raise RecipeError(path, place, f"this must be a list of tables; begin each with [[{place}]]")
             for table in tables:
                 if not isinstance(table, Mapping):
-                    shape = "[[quants.override]]" if place == "quants.override" else f"[{place}]"
+                    shape = f"[[{place}]]" if place in LISTS else f"[{place}]"
                     raise RecipeError(path, place, f"this must be a table; begin it with {shape}")
                 _check_keys(path, table, f"{place}.")
         elif place not in KEYS:
@@ -187,6 +180,7 @@ def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
         "table": lambda: isinstance(value, Mapping) and strings(value.values()),
         "size": lambda: isinstance(value, str | int) and not isinstance(value, bool),
         "boolean": lambda: isinstance(value, bool),
+        "count": lambda: type(value) is int and 0 <= value < 2**31,
     }[kind]()
     if not right:
         wanted = {
@@ -196,6 +190,7 @@ def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
             "table": "a table of strings",
             "size": 'a size like "50GB"',
             "boolean": "true or false",
+            "count": "a whole number that is not negative",
         }[kind]
         raise RecipeError(path, place, f"{value!r} is not right here; give {wanted}")
 
@@ -213,6 +208,11 @@ class _Reader:
         matrix = self.ftypes()
         base = self.base()
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
+        try:
+            calibration = recipe_calibration.calibration(self.get, self.path.parent)
+            imatrix = recipe_calibration.imatrix(self.get, self.path.parent, size, calibration is not None)
+        except recipe_calibration.Unfit as error:
+            raise self.fail(error.place, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
         try:
             check_options(tag, tensor_types=any(override.tensors for override in overrides))
@@ -230,7 +230,8 @@ class _Reader:
             generation=generation,
             prefix=prefix,
             base=base,
-            imatrix=self.imatrix(),
+            imatrix=imatrix,
+            calibration=calibration,
             ftypes=files,
             base_file=len(files) < len(matrix),
             overrides=overrides,
@@ -297,14 +298,6 @@ class _Reader:
             pre_tokenizer=self.get("base.pre_tokenizer"),
         )
 
-    def imatrix(self) -> Imatrix | None:
-        if self.get("imatrix") is None:
-            return None
-        file, digest = self.need("imatrix.file"), self.need("imatrix.sha256")
-        if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise self.fail("imatrix.sha256", f"{digest!r} is not a sha256; give its 64 lower-case hex digits")
-        return Imatrix(self.path.parent / file, digest, self.get("imatrix.name") or file)
-
     def ftypes(self) -> tuple[str, ...]:
         matrix = self.need("quants.matrix")
         if matrix == "standard":
@@ -321,8 +314,9 @@ class _Reader:
             found = ftype(name)
         except UsageError as error:
             raise self.fail(place, str(error)) from None
-        if found.needs_imatrix and self.get("imatrix") is None:
-            raise self.fail(place, f"{found.name} needs an importance matrix; give one in [imatrix] or leave it out")
+        if found.needs_imatrix and self.get("imatrix") is None and self.get("calibration") is None:
+            right = "give a text in [calibration] or a file in [imatrix], or leave it out"
+            raise self.fail(place, f"{found.name} needs an importance matrix; {right}")
         return found.name
 
     def type(self, place: str, name: str) -> str:

@@ -35,6 +35,7 @@ DOCS = {
     "download": "bring the files in that the lock names",
     "convert": "make the base GGUF file of a model in Hugging Face layout",
     "preflight": "say what the imatrix and the model's shape let foresee",
+    "imatrix": "measure the importance of the base's columns on the calibration text",
     "index": "hash the base's tensors, by which files share what they quantize alike",
     "quant": "quantize the base",
     "split": "cut a file that is too large into shards",
@@ -42,7 +43,7 @@ DOCS = {
     "card": "write the release's page, in four languages",
     "release": "lay the release's files out, with their digests",
 }
-STEPS = (*DOCS, "imatrix")  # what tasks' names begin with
+STEPS = (*DOCS, "calibration")  # what tasks' names begin with
 DOIT_OPTIONS = {"par_type": "thread", "backend": "sqlite3", "reporter": Reporter, "verbosity": 0}
 
 

@@ -9,6 +9,7 @@ VERSIONS: dict[str, int] = {
     "download": 1,
     "convert": 1,
     "preflight": 2,
+    "imatrix": 1,
     "index": 1,
     "quant": 1,
     "split": 1,

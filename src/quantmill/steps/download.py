@@ -37,8 +37,9 @@ def run(
     """Write every file of `params["files"]` (name → sha256, size) to `out`.
 
     An input `held/<name>` is that file already, and is returned as an output without a copy. A file that `inputs`
-    holds as `<name>` is copied from there. The others come from the Hub repository `params["repo"]` at
-    `params["commit"]`, after what an earlier run left in `out`. WrongFile when content differs from the lock.
+    holds as `<name>` is copied from there. The others come from their address in `params["urls"]`, or from the Hub
+    repository `params["repo"]` at `params["commit"]`, after what an earlier run left in `out`. WrongFile when content
+    differs from the lock.
     """
     files: Mapping[str, Any] = params["files"]
     held = {name: inputs[HELD + name] for name in files if HELD + name in inputs}
@@ -49,6 +50,8 @@ def run(
             report.advance(fact["size"])
         elif name in inputs:
             _bring(inputs[name].path, out / name, name, fact["sha256"], report)
+        elif name in params.get("urls", ()):
+            _fetch_address(params["urls"][name], name, fact, out, report)
         else:
             _fetch(params["repo"], params["commit"], name, fact, out, report)
     shutil.rmtree(out / PARTS, ignore_errors=True)
@@ -111,6 +114,25 @@ def _fetch(repo: str, commit: str, name: str, fact: Mapping[str, Any], out: Path
         if not resumed:
             raise WrongFile(f"{repo} at {commit}", name, expected, found)
         report.advance(-fact["size"])  # what an earlier run left was damaged, as power loss can do: all of it again
+
+
+def _fetch_address(url: str, name: str, fact: Mapping[str, Any], out: Path, report: _Progress) -> None:
+    from quantmill.web import fetch
+
+    part = out / PARTS / name
+    part.parent.mkdir(exist_ok=True)
+    while True:
+        resumed = part.stat().st_size if part.is_file() else 0
+        report.advance(resumed)
+        fetch(url, part, report.advance)
+        found = _sha256(part)
+        if found == fact["sha256"]:
+            part.replace(out / name)
+            return
+        part.unlink()
+        if not resumed:
+            raise WrongFile(url, name, fact["sha256"], found)
+        report.advance(-fact["size"])
 
 
 def _copy(source: Path, target: Path, advance: Callable[[int], None] = lambda count: None) -> str:

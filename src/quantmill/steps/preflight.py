@@ -14,8 +14,9 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     """Write `preflight.json`: {"findings": [sentences]}.
 
     `inputs`: `imatrix.dat`, where the recipe has one, and `model.gguf`, where the base is one; `params`: `type`, the
-    base's, and `config` for a base in Hugging Face layout; `ftypes`, label → the quant step's params; `strict`, with
-    which any finding raises PreflightFailed, as one does that a build must fail by.
+    base's, and `config` for a base in Hugging Face layout; `ftypes`, label → the quant step's params; `computed`, where
+    the imatrix is yet to be made, from a text; `strict`, with which any finding raises PreflightFailed, as one does
+    that a build must fail by.
     """
     from quantmill.imatrix import read
 
@@ -30,7 +31,9 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         entries, tensors = describe(params["config"], params["type"])
         facts = {entry.key: entry.value for entry in entries}
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
-    found = findings(tensors, mixes(tensors, facts, params["ftypes"]), imatrix, imatrix is not None)
+    found = findings(
+        tensors, mixes(tensors, facts, params["ftypes"]), imatrix, imatrix is not None or bool(params.get("computed"))
+    )
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise PreflightFailed(failed)
     text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)
