@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import ROOT, Project
+from quantmill.imatrix import entries
 
 GENERATE = """
 import json, sys, xllamacpp
@@ -49,3 +51,20 @@ def test_llama_cpp_loads_and_runs_every_file(release: Path) -> None:
         assert usage["completion_tokens"] == 12
         assert chat["completion_tokens"] > 0
         assert text.strip(), path.name
+
+
+def test_its_importance_matrix_is_llama_imatrix_s(release: Path) -> None:
+    """Beside the file that llama-imatrix (llama-cpp-python 0.3.9's, F16 base) makes of the same text: all that is
+    stored is the same, in the same order, but for the values' last digits."""
+    pointer = json.loads((release.parent.parent / "build" / "tiny" / "imatrix.json").read_text())
+    ours = next((release.parent.parent / "cache").rglob(pointer["imatrix.dat"]["sha256"]))
+    found, *facts = entries(ours)
+    expected, *wanted = entries(ROOT / "recipes" / "tiny" / "imatrix.dat")
+    assert facts == wanted == [b"tiny/calibration.txt", 106]
+    assert [(entry.name, entry.calls) for entry in found] == [(entry.name, entry.calls) for entry in expected]
+    off = [np.abs(mine.values / its.values - 1) for mine, its in zip(found, expected, strict=True)]
+    assert max(values.max() for values in off) < 0.01
+    assert max(float(np.median(values)) for values in off) < 0.001
+    report = json.loads(next((release.parent.parent / "cache").rglob(pointer["report.json"]["sha256"])).read_text())
+    assert (report["chunks"], report["tokens"], report["left_out"]) == (106, 54272, [])
+    assert abs(report["perplexity"] / 38.6634 - 1) < 0.001  # its own figure

@@ -1,0 +1,315 @@
+"""From a recipe's calibration text to the importance matrix in a build: keys, lock, addresses, and texts that fail."""
+
+import hashlib
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from conftest import RECIPE, TINY, Project
+from quantmill import lock
+from quantmill.build import key_of
+from quantmill.disk import sha256_file
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.imatrix import entries
+from quantmill.plan import graph
+from quantmill.recipe import Recipe, load
+from quantmill.recipe_calibration import Text
+from quantmill.web import WebError, fetch
+
+TEXT = (TINY / "calibration.txt").read_bytes()
+SHORT = TEXT[:9000]
+CALIBRATED = RECIPE.replace('["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', '["IQ2_XXS", "Q2_K"]') + (
+    '[calibration]\ntext = "text.txt"\nn_ctx = 128\n'
+)
+
+
+def changed(*pairs: tuple[str, str]) -> str:
+    text = CALIBRATED
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def read(folder: Path, text: str) -> Recipe:
+    (folder / "small.toml").write_text(text)
+    return load(folder / "small.toml")
+
+
+@pytest.fixture
+def calibrated(make_project: Callable[..., Project]) -> Project:
+    """A project that computes its matrix from a short text."""
+    project = make_project("project", CALIBRATED)
+    (project.recipe.parent / "text.txt").write_bytes(SHORT)
+    return project
+
+
+def test_a_text_and_the_defaults(tmp_path: Path) -> None:
+    recipe = read(tmp_path, CALIBRATED.replace("n_ctx = 128\n", ""))
+    assert recipe.calibration is not None
+    assert recipe.calibration.texts == (Text("text.txt", tmp_path / "text.txt", None, None, None),)
+    assert (recipe.calibration.n_ctx, recipe.calibration.chunks, recipe.calibration.from_chunk) == (512, None, 0)
+    assert recipe.imatrix is not None
+    assert (recipe.imatrix.file, recipe.imatrix.name, recipe.imatrix.arithmetic) == (None, "imatrix.dat", "f32")
+    assert recipe.imatrix.memory == 8_000_000_000
+
+
+def test_several_texts(tmp_path: Path) -> None:
+    several = (
+        '[[calibration.texts]]\nurl = "https://example.org/a.txt"\nname = "a"\nweight = 3\n'
+        '[[calibration.texts]]\ntext = "b.txt"\nweight = 1\n[imatrix]\narithmetic = "bf16x2"\nmemory = "2GB"\n'
+    )
+    recipe = read(tmp_path, CALIBRATED.replace('text = "text.txt"\n', "") + several)
+    assert recipe.calibration is not None
+    assert [(text.name, text.weight) for text in recipe.calibration.texts] == [("a", 3), ("b.txt", 1)]
+    assert recipe.calibration.dataset == "a, b.txt"
+    assert recipe.imatrix is not None
+    assert (recipe.imatrix.arithmetic, recipe.imatrix.memory) == ("bf16x2", 2_000_000_000)
+
+
+LISTED = '[[calibration.texts]]\ntext = "a"\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'text = "text.txt"\n',
+            "",
+            "calibration: give one text by `text` or `url`, or several as [[calibration.texts]]",
+        ),
+        ("n_ctx = 128\n", LISTED, "calibration: give one text by `text` or `url`, or several as [[calibration.texts]]"),
+        ('"text.txt"', '"t"\nurl = "https://a.b/c"', "calibration: give either `text`, a file's path, or `url`"),
+        ('text = "text.txt"', 'url = "ftp://a.b/c"', "calibration.url: 'ftp://a.b/c' is not an address like"),
+        ("n_ctx = 128", 'sha256 = "12"', "calibration.sha256: '12' is not a sha256; give its 64 lower-case hex digits"),
+        ("n_ctx = 128", "n_ctx = 513", "calibration.n_ctx: 513 leaves a batch of fewer than 16 tokens"),
+        (
+            "n_ctx = 128",
+            "n_ctx = -1",
+            "calibration.n_ctx: -1 is not right here; give a whole number that is not negative",
+        ),
+        ("n_ctx = 128", "chunks = 0", "calibration.chunks: 0 chunks measure nothing"),
+        ("n_ctx = 128", "chunk = 9", "calibration.chunk: there is no such key (did you mean calibration.chunks?)"),
+        (
+            'text = "text.txt"\nn_ctx = 128\n',
+            f'name = "x"\n{LISTED}',
+            "calibration.name: with [[calibration.texts]] this belongs to",
+        ),
+        ('text = "text.txt"\nn_ctx = 128\n', LISTED * 2, "calibration.texts: no text, or two of one name"),
+        (
+            'text = "text.txt"\nn_ctx = 128\n',
+            LISTED + '[[calibration.texts]]\ntext = "b"\nweight = 1\n',
+            "calibration.texts.weight: some texts have a weight and some none",
+        ),
+        ('text = "text.txt"\nn_ctx = 128\n', LISTED + "weight = 0\n", "calibration.texts.weight: a text of weight 0"),
+        ("n_ctx = 128", '[imatrix]\narithmetic = "f64"', "imatrix.arithmetic: 'f64' is not one of f32, bf16x2"),
+        ("n_ctx = 128", '[imatrix]\nmemory = "much"', "imatrix.memory: 'much' is not a size"),
+        (
+            "n_ctx = 128",
+            '[imatrix]\nfile = "i"',
+            "imatrix.file: a ready file needs no [calibration]; remove one of the two",
+        ),
+        (
+            "n_ctx = 128",
+            f'[imatrix]\nsha256 = "{"0" * 64}"',
+            "imatrix.sha256: only a ready file (imatrix.file) has one",
+        ),
+        (
+            '[calibration]\ntext = "text.txt"\nn_ctx = 128\n',
+            f'[imatrix]\nfile = "i"\nsha256 = "{"0" * 64}"\narithmetic = "f32"\n',
+            "imatrix.arithmetic: nothing is computed for a ready file; remove it",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read(tmp_path, changed((old, new)))
+    assert str(error.value).startswith(f"{tmp_path}/small.toml: {message}")
+
+
+def node_key(project: Project) -> str:
+    """The imatrix task's key, by a fixed base."""
+    recipe = load(project.recipe)
+    node = graph(recipe, lock.write(recipe, sha256_file))["imatrix:small"]
+    return key_of(node, {}).digest()
+
+
+@pytest.mark.parametrize(
+    ("new", "moves"),
+    [
+        ("n_ctx = 64", True),
+        ("n_ctx = 128\nchunks = 3", True),
+        ("n_ctx = 128\nfrom_chunk = 1", True),
+        ("n_ctx = 128\nprocess_output = true", True),
+        ('n_ctx = 128\nname = "other"', True),  # the file says it
+        ('n_ctx = 128\n[imatrix]\narithmetic = "bf16x2"', True),
+        ('n_ctx = 128\n[imatrix]\nmemory = "1GB"', False),
+        ('n_ctx = 128\n[imatrix]\nname = "other"', False),  # only the quantized files say it
+        ("n_ctx = 128 # a comment", False),
+    ],
+)
+def test_what_moves_the_key(calibrated: Project, new: str, moves: bool) -> None:
+    before = node_key(calibrated)
+    calibrated.edit("n_ctx = 128", new)
+    assert (node_key(calibrated) != before) == moves
+
+
+def test_the_lock_holds_the_text(calibrated: Project) -> None:
+    recipe = load(calibrated.recipe)
+    text = calibrated.recipe.parent / "text.txt"
+    made = lock.write(recipe, sha256_file)
+    assert made.calibration["text.txt"].sha256 == hashlib.sha256(SHORT).hexdigest()
+    assert made.calibration["text.txt"].size == len(SHORT)
+    assert lock.load(recipe) == made
+    text.write_bytes(SHORT[:-1] + b"x")
+    assert lock.drift(recipe, made, sha256_file) == "the calibration text text.txt changed"
+    text.unlink()
+    with pytest.raises(
+        UsageError, match=r"calibration: text\.txt: there is no file .*text\.txt; give the path of a text"
+    ):
+        lock.drift(recipe, made, sha256_file)
+    calibrated.edit("n_ctx = 128", 'name = "other"')
+    text.write_bytes(SHORT)
+    assert lock.drift(load(calibrated.recipe), made, sha256_file) == (
+        "the calibration text text.txt is not in the recipe any more"
+    )
+    old = lock.Lock(made.base, made.files, made.config, made.metadata_bytes)
+    assert lock.drift(load(calibrated.recipe), old, sha256_file) == "the calibration text other is new"
+
+
+def test_the_recipes_own_digest_is_held(calibrated: Project) -> None:
+    calibrated.edit("n_ctx = 128", f'sha256 = "{"0" * 64}"')
+    with pytest.raises(UsageError, match=f"has sha256 {hashlib.sha256(SHORT).hexdigest()}, the recipe says 0000"):
+        lock.write(load(calibrated.recipe), sha256_file)
+
+
+def test_a_build_computes_the_matrix_and_stops_where_nothing_changed(calibrated: Project) -> None:
+    calibrated.run("doit")
+    pointer = json.loads((calibrated.folder / "build" / "small" / "imatrix.json").read_text())
+    assert sorted(pointer) == ["imatrix.dat", "report.json"]
+    held = {name: next((calibrated.folder / "cache").rglob(fact["sha256"])) for name, fact in pointer.items()}
+    found, dataset, chunks = entries(held["imatrix.dat"])
+    assert dataset == b"text.txt"
+    report = json.loads(held["report.json"].read_text())
+    assert (report["chunks"], report["n_ctx"], report["entries"]) == (chunks, 128, len(found))
+    assert report["perplexity"] > 1
+    assert calibrated.run("doit").stdout == "nothing to do: everything is up to date\n"
+    # Another end that belongs to no chunk: the matrix is measured again, is the same, and nothing below it runs.
+    (calibrated.recipe.parent / "text.txt").write_bytes(SHORT + b" end")
+    assert calibrated.ran("doit") == ["calibration:small", "imatrix:small"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "imatrix:small: text.txt: the text is empty; give one of at least two chunks"),
+        (
+            b"A few words.",
+            "imatrix:small: text.txt: its 4 tokens are too few; at least 256 are needed, two chunks of 128",
+        ),
+        (b"abc\xff" * 999, "imatrix:small: text.txt: not UTF-8: byte 3 begins no character; save the text as UTF-8"),
+    ],
+)
+def test_a_text_that_cannot_be_used_is_one_sentence(calibrated: Project, data: bytes, message: str) -> None:
+    (calibrated.recipe.parent / "text.txt").write_bytes(data)
+    done = calibrated.run("quantmill", "build", "small", "--only", "Q2_K", check=1)
+    assert done.stderr == f"quantmill: {message}\n"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves SHORT; `plan` says for each request in turn how: a status, or how many bytes before the line breaks."""
+
+    plan: ClassVar[list[str]] = []
+    seen: ClassVar[list[str | None]] = []
+
+    def do_GET(self) -> None:
+        way = self.plan.pop(0) if self.plan else "whole"
+        wanted = self.headers["Range"]
+        self.seen.append(wanted)
+        assert "Authorization" not in self.headers
+        if way.isdecimal() and int(way) >= 400:
+            self.send_error(int(way))
+            return
+        start = int(wanted[6:-1]) if wanted and way != "from the start" else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(SHORT) - start))
+        self.end_headers()
+        self.wfile.write(SHORT[start : start + (int(way) if way.isdecimal() else len(SHORT))])
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr("quantmill.web.PAUSE", 0)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    Handler.plan, Handler.seen = [], []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/text.txt"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("plan", "seen"),
+    [
+        (["whole"], [None]),
+        (["100", "whole"], [None, "bytes=100-"]),
+        (["100", "200", "503", "whole"], [None, "bytes=100-", "bytes=300-", "bytes=300-"]),
+        (["100", "from the start"], [None, "bytes=100-"]),
+    ],
+)
+def test_a_broken_connection_is_taken_up_again(tmp_path: Path, address: str, plan: list[str], seen: list[str]) -> None:
+    Handler.plan = plan
+    counted: list[int] = []
+    fetch(address, tmp_path / "part", counted.append)
+    assert (tmp_path / "part").read_bytes() == SHORT
+    assert sum(counted) == len(SHORT)
+    assert Handler.seen == seen
+
+
+def test_an_address_without_the_file(tmp_path: Path, address: str) -> None:
+    Handler.plan = ["404"]
+    with pytest.raises(WebError, match=r"text\.txt: the server answers with HTTP 404; check the address"):
+        fetch(address, tmp_path / "part")
+
+
+def test_an_address_that_never_answers(tmp_path: Path, address: str) -> None:
+    Handler.plan = ["1"] * 9
+    with pytest.raises(WebError, match=r"cannot be reached or breaks off \(4 of 9000 bytes\); check the network"):
+        fetch(address, tmp_path / "part")
+    with pytest.raises(WebError, match=r"cannot be reached or breaks off .*refused.*; check the network"):
+        fetch("http://127.0.0.1:1/x", tmp_path / "other")
+
+
+def test_a_build_from_an_address_is_pinned(calibrated: Project, address: str) -> None:
+    calibrated.edit('text = "text.txt"', f'url = "{address}"')
+    shutil.rmtree(calibrated.recipe.parent / "tiny" / ".cache", ignore_errors=True)
+    calibrated.run("quantmill", "lock", "small")
+    pinned = json.loads(calibrated.recipe.with_suffix(".lock").read_text())["calibration"]
+    assert pinned == {address: {"sha256": hashlib.sha256(SHORT).hexdigest(), "size": len(SHORT)}}
+    Handler.seen.clear()
+    calibrated.run("quantmill", "build", "small", "--only", "Q2_K", "--locked")
+    assert len(Handler.seen) == 1
+    calibrated.run("quantmill", "build", "small", "--only", "Q2_K", "--locked")
+    assert len(Handler.seen) == 1
+    text = calibrated.recipe.with_suffix(".lock").read_text()
+    calibrated.recipe.with_suffix(".lock").write_text(text.replace(pinned[address]["sha256"], "0" * 64))
+    done = calibrated.run("quantmill", "build", "small", "--only", "Q2_K", "--locked", check=1)
+    assert (
+        f"{address}: text-1.txt has sha256 {hashlib.sha256(SHORT).hexdigest()[:16]}…, the lock says 0000" in done.stderr
+    )
+
+
+def test_a_text_as_large_as_no_text(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantmill.web.LIMIT", 1000)
+    with pytest.raises(QuantmillError, match="it is larger than 1000 bytes; give the address of a text"):
+        fetch(address, tmp_path / "part")
