@@ -67,4 +67,4 @@ def test_its_importance_matrix_is_llama_imatrix_s(release: Path) -> None:
     assert max(float(np.median(values)) for values in off) < 0.001
     report = json.loads(next((release.parent.parent / "cache").rglob(pointer["report.json"]["sha256"])).read_text())
     assert (report["chunks"], report["tokens"], report["left_out"]) == (106, 54272, [])
-    assert abs(report["perplexity"] / 38.6634 - 1) < 0.001  # its own figure
+    assert abs(report["perplexity"] / 38.6625 - 1) < 0.001  # its own figure

@@ -29,7 +29,7 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "quantized_by": said.quantized_by or (recipe.repo or "").partition("/")[0] or None,
         "pipeline_tag": said.pipeline_tag or about.get("pipeline_tag") or "text-generation",
         "front": {key: value for key, value in front.items() if value},
-        "calibration": said.calibration,
+        "calibration": said.calibration or _address(recipe),
         "imatrix": recipe.imatrix is not None,
         "tied": bool((lock.config or {}).get("tie_word_embeddings", False)),
         "shape": shape(lock),
@@ -37,6 +37,12 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "credits": list(said.credits),
         "chat": {key: about[key] for key in CHAT if key in about},
     }
+
+
+def _address(recipe: Recipe) -> str | None:
+    """Where the first calibration text that has an address is."""
+    texts = recipe.calibration.texts if recipe.calibration else ()
+    return next((text.url for text in texts if text.url), None)
 
 
 def base_name(recipe: Recipe) -> str:
