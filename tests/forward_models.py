@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantmill.gguf import KV, Writer, kv
+from quantmill.gguf import KV, Writer, header, kv
 from quantmill.model.bytelevel import byte_of
 from quantmill.model.forward.expected import expected
 from quantmill.model.forward.hyper import hyper
@@ -121,6 +121,24 @@ def write(small: Small, path: Path) -> Path:
     with Writer(path, metadata(small), described) as writer:
         for (_, _, values), (_, _, type_) in zip(tensors, described, strict=True):
             writer.append(encoded(values, type_.name).view(np.uint8).reshape(-1))
+    return path
+
+
+def sparse(small: Small, path: Path) -> Path:
+    """A model of F32 whose matrices have only their first rows; the rest of the file is a hole of zeros."""
+    found = hyper("", {entry.key: entry for entry in metadata(small)}, VOCABULARY)
+    shapes = [(name, shape) for name, shape, optional in expected(found) if not optional]
+    head, infos = header(metadata(small), [(name, shape, TYPES["F32"]) for name, shape in shapes])
+    state = np.random.PCG64(7)
+    with path.open("wb") as file:
+        file.write(head)
+        for info in infos:
+            columns = info.shape[0]
+            raw = state.random_raw(columns * (16 if len(info.shape) > 1 else 1)) >> np.uint64(48)
+            unit = (raw.astype(np.float32) - 32768) / 32768
+            file.seek(len(head) + info.offset)
+            file.write((1 + unit / 4 if "norm" in info.name else unit / 16).astype(np.float32).tobytes())
+        file.truncate(len(head) + infos[-1].offset + infos[-1].nbytes)
     return path
 
 

@@ -7,7 +7,7 @@ from quantmill.model.forward.matrix import panel_bytes
 from quantmill.model.forward.model import Model
 from quantmill.model.forward.run import Run
 
-BASE = 160 << 20  # bytes of the process itself: the interpreter, numpy, tables, a vocabulary
+BASE = 96 << 20  # bytes of the process itself: the interpreter, its modules, tables, a vocabulary
 _ROWS = 16 << 20  # bytes of panels when a matrix goes by ranges of rows; a product's part takes no more
 _TOKENS = 1024  # tokens that go together where a layer stays packed: enough for the matrix product's full speed
 _MANY = 8192  # … and where a layer has to be packed again for every group
