@@ -60,7 +60,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(name: str, arithmetic: str, tm
         killed(path, work, memory, arithmetic, at=6 * (layers - 1) + 1)  # in the last layer
         assert len(list(work.iterdir())) == 1
         first, digest, _ = finish(path, work, PLENTY if memory != PLENTY else least(path), arithmetic)
-        assert first > 6 * (layers - 1)
+        assert first > 6 * (layers - 1 if memory != PLENTY else 1)  # states in memory are saved when that is cheap
         assert digest == expected
         assert list(work.iterdir()) == []
 
