@@ -32,8 +32,9 @@ def main() -> None:
             digests = set()
             for _ in range(options.runs):
                 for threads, spent in times.items():
-                    began = time.perf_counter()
                     out, imatrix = folder / "out.gguf", folder / "imatrix.dat"
+                    out.unlink(missing_ok=True)
+                    began = time.perf_counter()
                     quantize_file(folder / "base.gguf", out, ftype, imatrix=imatrix, threads=threads)
                     spent.append(time.perf_counter() - began)
                     digests.add(sha256(out))

@@ -1,7 +1,7 @@
 """Quantizing a file: tensors streamed through the kernels in row chunks, in llama-quantize's order, into one new file.
 
-The base is mapped, never read as a whole; a chunk of rows is expanded to float32, quantized and written while threads
-work on the next ones. So memory is bounded by a few chunks whatever the size of a tensor or a model, and the bytes
+The base is never read as a whole: threads read a chunk of rows each, expand it to float32 and quantize it, and results
+are written in order. So memory is bounded by a few chunks whatever the size of a tensor or a model, and the bytes
 depend neither on the number of threads nor on the size of a chunk.
 """
 
@@ -24,7 +24,7 @@ from quantmill.quant.ftypes import Ftype, tensor_type
 from quantmill.quant.ftypes import ftype as ftype_named
 from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_importance
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
-from quantmill.quant.pool import ordered
+from quantmill.quant.pool import Buffers, ordered
 from quantmill.quant.report import Report, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.source import Source
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CHUNK_WEIGHTS = 1 << 19  # weights in a chunk of rows: 2 MB as float32, which the second-level cache can hold
-_COPY_BYTES = 8 << 20  # bytes checked and copied at a time where a tensor stays as it is
+CHUNK_WEIGHTS = 1 << 19  # weights in a chunk of rows: what is fastest of 2^17 to 2^20
 
 
 class NotFinite(QuantmillError):
@@ -165,13 +164,13 @@ class _Tensor:
 
 @dataclass(frozen=True)
 class _Job:
-    """Rows `first` to `last` (not included) of a tensor's matrix `matrix`, one an expert; or, from 0 to 0, a tensor
-    that is copied."""
+    """`count` bytes of the base's tensor from byte `start` on: whole rows of its matrix `matrix`, one an expert; whole
+    blocks of a tensor that stays as it is; all of one that is lent."""
 
     tensor: _Tensor
+    start: int
+    count: int
     matrix: int = 0
-    first: int = 0
-    last: int = 0
 
 
 class _Run:
@@ -189,6 +188,7 @@ class _Run:
     ) -> None:
         self.source, self.ftype, self.guide = source, ftype, guide
         self.generation, self.threads, self.sharing, self.progress = generation, threads, sharing, progress
+        self.buffers = Buffers()
         self.done, self.total = 0, sum(source.info(name).nbytes for name, _, _ in source.tensors())
 
     def check(self, planned: PlannedFile, allow_requantize: bool) -> None:
@@ -222,17 +222,14 @@ class _Run:
             # One stream of jobs for the whole file: no thread waits at the end of a tensor.
             for job, out in ordered(self._work, self._jobs(planned), self.threads):
                 tensor = job.tensor
-                info = self.source.info(tensor.name)
                 if out is not None:
                     writer.append(out.data)
                     if tensor.digest:
                         tensor.digest.update(out.data)
-                    self._advance((job.last - job.first) * info.type.row_bytes(info.columns))
+                    self.buffers.give(out)
                 elif tensor.span:
                     append_span(tensor.span, writer)
-                    self._advance(info.nbytes)
-                else:
-                    self._copy(writer, tensor.name)
+                self._advance(job.count)
                 tensor.jobs -= 1
                 if not tensor.jobs:
                     reports.append(self._report(tensor))
@@ -260,51 +257,63 @@ class _Run:
         for name, shape, type_ in planned.tensors:
             info = self.source.info(name)
             tensor = _Tensor(name, shape, type_)
-            if type_ == info.type:
-                yield _Job(tensor)
-                continue
-            tensor.importance = self._importance(name)
-            tensor.key = self.sharing.key(name, info.type, type_, tensor.importance, self.generation)
-            if tensor.key:
-                tensor.span = self.sharing.find_whole(tensor.key, info.n_elements // type_.block * type_.size)
-                tensor.digest = hashlib.sha256()
+            matrices, unit, weights = 1, type_.size, type_.block  # what is copied is cut between any blocks
+            if type_ != info.type:
+                tensor.importance = self._importance(name)
+                tensor.key = self.sharing.key(name, info.type, type_, tensor.importance, self.generation)
+                if tensor.key:
+                    tensor.span = self.sharing.find_whole(tensor.key, info.n_elements // type_.block * type_.size)
+                    tensor.digest = hashlib.sha256()
+                unit, weights = info.type.row_bytes(info.columns), info.columns
+                matrices = info.nbytes // (unit * (*info.shape, 1)[1])
             if tensor.span:
-                yield _Job(tensor)
+                yield _Job(tensor, 0, info.nbytes)
                 continue
-            rows = (*info.shape, 1)[1]
-            step = max(1, CHUNK_WEIGHTS // info.columns)
+            size, step = info.nbytes // matrices, max(1, CHUNK_WEIGHTS // weights) * unit
             jobs = [
-                _Job(tensor, matrix, first, min(first + step, rows))
-                for matrix in range(info.n_elements // (info.columns * rows))
-                for first in range(0, rows, step)
+                _Job(tensor, matrix * size + start, min(step, size - start), matrix)
+                for matrix in range(matrices)
+                for start in range(0, size, step)
             ]
             tensor.jobs = len(jobs)
             yield from jobs
 
     def _work(self, job: _Job) -> "tuple[_Job, NDArray[np.uint8] | None]":
-        """In a thread: the job's bytes, None for a tensor that is copied."""
-        if job.first == job.last:
+        """In a thread: the job's bytes, None for a tensor that is lent."""
+        if job.tensor.span:
             return job, None
-        name, type_ = job.tensor.name, job.tensor.type
-        info, data = self.source.info(name), self.source.data(name)
-        columns, rows = info.columns, (*info.shape, 1)[1]
-        row_in, row_out = info.type.row_bytes(columns), type_.row_bytes(columns)
-        start = (job.matrix * rows + job.first) * row_in
-        raw = data[start : start + (job.last - job.first) * row_in]
-        weights = _expand(info.type, raw, columns)
-        if not np.isfinite(weights).all():
-            self._refuse_not_finite(name, info.type, raw, start)
+        name, type_, info = job.tensor.name, job.tensor.type, self.source.info(job.tensor.name)
+        raw = self.buffers.take(job.count)
+        self.source.read(name, job.start, raw)
+        if type_ == info.type:
+            self._refuse_not_finite(name, type_, raw, job.start)
+            return job, raw
+        weights = self._expanded(info.type, raw, info.columns)
+        if not (np.isfinite(weights.min()) and np.isfinite(weights.max())):  # NaN is the least and the greatest
+            self._refuse_not_finite(name, info.type, raw, job.start)
             raise NotFinite(f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew")
+        if weights.base is not raw.base:
+            self.buffers.give(raw)
         if type_.name == "F32":
             return job, weights.reshape(-1).view(np.uint8)
-        out = np.empty((job.last - job.first) * row_out, np.uint8)
+        out = self.buffers.take(len(weights) * type_.row_bytes(info.columns))
         vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]
         _kernels.quantize(type_.name, weights, out, vector, self.generation)
+        self.buffers.give(weights)
         if first_not_finite(type_, out) is not None:
             raise NotFinite(
                 f"{name}: some of its weights are too large for {type_.name}; choose a type of wider range for it"
             )
         return job, out
+
+    def _expanded(self, type_: Type, raw: "NDArray[np.uint8]", columns: int) -> "NDArray[np.float32]":
+        """The rows as float32: a view where they are already."""
+        rows = raw.size // type_.row_bytes(columns)
+        if type_.name == "F32":
+            return raw.view(np.float32).reshape(rows, columns)
+        weights = self.buffers.take(rows * columns * 4).view(np.float32).reshape(rows, columns)
+        _kernels.dequantize(type_.name, raw, weights)
+        return weights
 
     def _importance(self, name: str) -> "NDArray[np.float32] | None":
         """The tensor's importance vectors, shape (matrices, columns), or None."""
@@ -318,31 +327,13 @@ class _Run:
             raise ImatrixMismatch(name, vector.size, shape[0] * shape[2])
         return np.ascontiguousarray(vector).reshape(shape[2], shape[0])
 
-    def _copy(self, writer: gguf.Writer, name: str) -> None:
-        """Pass a tensor on as it is, but not if it holds NaN or infinity."""
-        info, data = self.source.info(name), self.source.data(name)
-        step = max(1, _COPY_BYTES // info.type.size) * info.type.size
-        for at in range(0, info.nbytes, step):
-            piece = data[at : at + step]
-            self._refuse_not_finite(name, info.type, piece, at)
-            writer.append(piece.data)
-            self._advance(piece.size)
-
     def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
         bad = first_not_finite(type_, piece)
         if bad is not None:
-            place, weight = self.source.place(name)[0], (at // type_.size + bad) * type_.block
+            weight = (at // type_.size + bad) * type_.block
+            place = self.source.path(name)
             raise NotFinite(f"{place}: {name} is not finite at weight {weight}; the base is damaged, get it anew")
 
     def _advance(self, count: int) -> None:
         self.done += count
         self.progress(self.done, self.total)
-
-
-def _expand(type_: Type, raw: "NDArray[np.uint8]", columns: int) -> "NDArray[np.float32]":
-    """The rows as float32: a view where they are already, and lie where a float may."""
-    if type_.name == "F32":
-        return np.require(raw.view(np.float32), requirements="A").reshape(-1, columns)
-    weights = np.empty((raw.size // type_.row_bytes(columns), columns), np.float32)
-    _kernels.dequantize(type_.name, raw, weights)
-    return weights

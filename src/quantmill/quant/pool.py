@@ -3,7 +3,12 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -29,3 +34,23 @@ def ordered(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) ->
         finally:
             for future in waiting:
                 future.cancel()
+
+
+class Buffers:
+    """Memory that threads use again: what comes fresh from the system costs a page fault every few kilobytes."""
+
+    def __init__(self) -> None:
+        self._free: list[NDArray[np.uint8]] = []
+
+    def take(self, count: int) -> "NDArray[np.uint8]":
+        """An array of `count` bytes of any value; one that is too small for it is let go, so that all grow alike."""
+        try:
+            found = self._free.pop()
+        except IndexError:
+            found = np.empty(count, np.uint8)
+        return (found if found.size >= count else np.empty(count, np.uint8))[:count]
+
+    def give(self, array: "NDArray[Any]") -> None:
+        """Back comes what `take` returned, in whatever shape and type; nobody may use it afterwards."""
+        if array.base is not None:  # the whole, of which `take` returned a slice
+            self._free.append(array.base)

@@ -1,5 +1,6 @@
 """The base of a quantization: one GGUF file, or all shards of a split one."""
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from quantmill import gguf
 from quantmill.errors import QuantmillError
+from quantmill.gguf.errors import Changed, Unreadable
 from quantmill.gguf.layout import TensorInfo
 from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.values import KV
@@ -37,19 +39,25 @@ class Source:
             count = self._number(0, COUNT) if COUNT in self.metadata else 1
             if count > 1:
                 self._open_others(path, count)
+            self._where = self._find_tensors()
+            if len(self.files) > 1 and self._number(0, TENSORS) != len(self._where):
+                raise BrokenSplit(
+                    f"{path}: its shards hold {len(self._where)} tensors, but {TENSORS} says {self._number(0, TENSORS)}"
+                )
         except BaseException:
             self._stack.close()
             raise
-        self._where: dict[str, tuple[gguf.GGUFFile, TensorInfo]] = {}
+
+    def _find_tensors(self) -> dict[str, tuple[gguf.GGUFFile, TensorInfo, int]]:
+        """Every tensor's file, description and a descriptor to read it by."""
+        found: dict[str, tuple[gguf.GGUFFile, TensorInfo, int]] = {}
         for file in self.files:
+            descriptor = self._stack.enter_context(file.descriptor())
             for info in file.tensors.values():
-                if info.name in self._where:
+                if info.name in found:
                     raise BrokenSplit(f"{file.path}: the tensor {info.name} is in another shard already")
-                self._where[info.name] = (file, info)
-        if len(self.files) > 1 and self._number(0, TENSORS) != len(self._where):
-            raise BrokenSplit(
-                f"{path}: its shards hold {len(self._where)} tensors, but {TENSORS} says {self._number(0, TENSORS)}"
-            )
+                found[info.name] = (file, info, descriptor)
+        return found
 
     def _open_others(self, path: Path, count: int) -> None:
         if self._number(0, NO) != 0:
@@ -84,13 +92,29 @@ class Source:
 
     def data(self, name: str) -> "NDArray[np.uint8]":
         """The tensor's bytes, mapped."""
-        file, info = self._where[name]
+        file, info, _ = self._where[name]
         return file.data(info)
 
-    def place(self, name: str) -> tuple[Path, int]:
-        """The file that holds the tensor, and where its data begins there."""
-        file, info = self._where[name]
-        return file.path, file.data_offset + info.offset
+    def read(self, name: str, start: int, into: "NDArray[np.uint8]") -> None:
+        """Fill `into` with the tensor's bytes from byte `start` on; from any thread.
+
+        A mapping would be slower: threads wait for each other where its pages are entered and removed. Raises
+        Unreadable, and Changed when the file has become shorter.
+        """
+        file, info, descriptor = self._where[name]
+        view, position = into.data, file.data_offset + info.offset + start
+        while view:
+            try:
+                got = os.preadv(descriptor, [view], position)
+            except OSError as error:
+                raise Unreadable(file.place, error.strerror or str(error)) from None
+            if not got:
+                raise Changed(file.place)
+            view, position = view[got:], position + got
+
+    def path(self, name: str) -> Path:
+        """The file that holds the tensor."""
+        return self._where[name][0].path
 
     def __enter__(self) -> Self:
         return self
