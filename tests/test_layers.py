@@ -35,6 +35,7 @@ ALLOWED = {
     "offer": {"build", "choose", "lock", "plan", "preview", "quant", "recipe", "released", "tasks"},
     "offer_elsewhere": {"choose", "gguf", "hub", "quant", "released"},
     "card": {"choose", "quant", "released"},
+    "distributed": {"build", "gguf", "lock", "plan", "preview", "quant", "recipe", "steps", "store", "tasks"},
     "gguf": {"quant"},
     "safetensors": {"gguf"},
     "imatrix": {"gguf", "quant"},

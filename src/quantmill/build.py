@@ -60,6 +60,9 @@ class Workspace:
     release: Path
     threads: int
     report: Callable[[str, str, Mapping[str, Any]], None] = lambda name, event, facts: None
+    # Asked before a step runs here, with the node, the graph and why: whether it has now been run elsewhere, so that
+    # the store has it.
+    elsewhere: Callable[[Node, Mapping[str, Node], str], bool] | None = None
     # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
     _known: dict[str, Facts] = field(default_factory=dict)
 
@@ -76,15 +79,18 @@ class Workspace:
     def outputs(self, node: Node) -> Outputs | None:
         """What the node's pointer names, None when there is no pointer."""
         try:
-            data = json.loads(self.pointer(node).read_bytes())
-            return {n: Artifact(self.store.object_path(a["sha256"]), a["sha256"], a["size"]) for n, a in data.items()}
+            return self.artifacts(json.loads(self.pointer(node).read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    def artifacts(self, facts: Facts) -> Outputs:
+        """The outputs that a pointer's JSON names, as objects of the store."""
+        return {n: Artifact(self.store.object_path(f["sha256"]), f["sha256"], f["size"]) for n, f in facts.items()}
 
     def up_to_date(self, node: Node, nodes: Mapping[str, Node]) -> bool:
         """Whether the node's pointer is what its key promises and every object behind it is in the store, or at the
         shared store that its record was taken from. Asks no network."""
-        inputs = _upstream(node, nodes, lambda upstream: self._known.get(upstream.name) or self._read_pointer(upstream))
+        inputs = _upstream(node, nodes, lambda upstream: self._known.get(upstream.name) or self.pointed(upstream))
         if inputs is None:
             return False
         facts = self.store.facts(_key(node, {name: fact["sha256"] for name, fact in inputs.items()}))
@@ -95,9 +101,10 @@ class Workspace:
 
     def _current(self, node: Node, facts: Facts) -> bool:
         """Whether the node's pointer, and a release's folder, are what the store has for the node's key."""
-        return self._read_pointer(node) == facts and (node.step != "release" or self._laid_out(node, facts))
+        return self.pointed(node) == facts and (node.step != "release" or self._laid_out(node, facts))
 
-    def _read_pointer(self, node: Node) -> Facts | None:
+    def pointed(self, node: Node) -> Facts | None:
+        """The node's pointer as it is written, None when there is none."""
         try:
             facts: Facts = json.loads(read_small(self.pointer_name(node)))
         except (OSError, ValueError):
@@ -133,11 +140,14 @@ class Workspace:
         if inputs is None:
             raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
         key = key_of(node, inputs)
-        reason = self._reason(node, key, self.store.record(key))
+        recorded = self.store.record(key)
+        reason = self._reason(node, key, recorded)
+        away = recorded is None and not whole and self._elsewhere(node, nodes, key, reason)
         with self.store.lookup(key, _resumes(node), whole, node.name) as found:
             match found:
                 case Hit(outputs, at):
-                    self.report(node.name, "hit", {"reason": reason, "place": at})
+                    if not away:
+                        self.report(node.name, "hit", {"reason": reason, "place": at})
                 case Miss(slot):
                     self._bring_inputs(node, nodes, inputs)
                     self.report(node.name, "start", {"reason": reason})
@@ -159,9 +169,8 @@ class Workspace:
                             self._discard_damaged(node, inputs)
                         raise
                     outputs = slot.commit(references or {})
-                    if node.step == "quant":
-                        spans = json.loads(outputs["tensors.json"].path.read_bytes())
-                        self.store.add_spans(outputs["model.gguf"], spans)
+                    if node.step in ("quant", "part"):
+                        self.borrow(outputs)
         try:
             if node.step in ("release", "preflight"):
                 self._bring(node, outputs.values())
@@ -174,9 +183,8 @@ class Workspace:
         elif node.step == "preflight":
             for text in json.loads(outputs["preflight.json"].path.read_bytes())["findings"]:
                 self.report(node.name, "finding", {"text": text})
-        pointer = self.pointer(node)
-        write_atomic(pointer, _json(facts_of(outputs)))
-        write_atomic(pointer.with_suffix(".key"), _json(key.fields()))
+        self.write_pointer(node, facts_of(outputs))
+        write_atomic(self.pointer(node).with_suffix(".key"), _json(key.fields()))
         self._known.pop(node.name, None)
         self.report(node.name, "done", {"bytes": sum(a.size for a in outputs.values())})
 
@@ -196,6 +204,24 @@ class Workspace:
     def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:
         self.report(node.name, "finding", {"text": f"{gone}: {node.name} is made again here"})
         self.perform(node, nodes, whole=True)
+
+    def _elsewhere(self, node: Node, nodes: Mapping[str, Node], key: StepKey, reason: str) -> bool:
+        if self.elsewhere is None or (self.store.remote and self.store.remote.find(key)):
+            return False
+        return self.elsewhere(node, nodes, reason)
+
+    def write_pointer(self, node: Node, facts: Facts) -> None:
+        """Say what the node's outputs are."""
+        write_atomic(self.pointer(node), _json(facts))
+
+    def recorded(self, node: Node, nodes: Mapping[str, Node]) -> bool:
+        """Whether the store has what the node's key names, as far as what it reads is built."""
+        inputs = _upstream(node, nodes, self.outputs)
+        return inputs is not None and self.store.record(key_of(node, inputs)) is not None
+
+    def borrow(self, outputs: Outputs) -> None:
+        """Remember the quantized tensors that outputs of a quant step or of a part hold, for other files to copy."""
+        self.store.add_spans(outputs["model.gguf"], json.loads(outputs["tensors.json"].path.read_bytes()))
 
     def _held(self, node: Node) -> dict[str, Artifact]:
         """Files that a download names by digest and the store has: of another commit or recipe, or of a killed run."""

@@ -65,11 +65,16 @@ SqliteDB.dump = _forgiving(SqliteDB.dump)
 SqliteDB.remove = _forgiving(SqliteDB.remove)
 
 
-def workspace(root: Path, threads: int | None = None) -> Workspace:
-    """The workspace below `root`; QUANTMILL_CACHE names another folder for the store."""
-    store = Store(Path(os.environ.get("QUANTMILL_CACHE") or root / "cache"))
-    threads = threads or len(os.sched_getaffinity(0))
+def workspace(root: Path, threads: int | None = None, cache: Path | None = None) -> Workspace:
+    """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store."""
+    store = Store(Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache"))
+    threads = threads or cores()
     return Workspace(store, root / "build", root / "release", threads, Reporter.hear)
+
+
+def cores() -> int:
+    """The processor threads that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def options(root: Path, default: list[str]) -> dict[str, Any]:
@@ -84,6 +89,11 @@ def options(root: Path, default: list[str]) -> dict[str, Any]:
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
     return graph(recipe, locks.current(recipe, locked, space.store.digest_of))
+
+
+def wanted(recipe: Recipe, only: list[str]) -> list[str]:
+    """The tasks of a build: those of the files named, else the release."""
+    return [task("verify", recipe, _label(recipe, name)) for name in only] or [f"release:{recipe.name}"]
 
 
 def _sound(database: Path) -> bool:
@@ -129,15 +139,18 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
 
 def build(path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool) -> int:
     """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed."""
-    from doit.cmd_base import ModuleTaskLoader
-
     space = workspace(root, threads)
     recipe = load(path)
-    recipe_nodes = nodes(recipe, space, locked)
-    wanted = [task("verify", recipe, _label(recipe, name)) for name in only] or [f"release:{recipe.name}"]
+    return run(nodes(recipe, space, locked), space, root, wanted(recipe, only), jobs)
+
+
+def run(recipe_nodes: Mapping[str, Node], space: Workspace, root: Path, names: list[str], jobs: int) -> int:
+    """Have doit run the tasks of those names; the exit code of the build."""
+    from doit.cmd_base import ModuleTaskLoader
+
     loader = ModuleTaskLoader({"task_recipe": lambda: tasks(recipe_nodes, space)})
-    main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, wanted)})
-    return 1 if main.run(["run", "-n", str(jobs), *wanted]) else 0
+    main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names)})
+    return 1 if main.run(["run", "-n", str(jobs), *names]) else 0
 
 
 def _label(recipe: Recipe, name: str) -> str:

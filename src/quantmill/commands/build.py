@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 
 from quantmill.commands.common import positive
+from quantmill.errors import UsageError
+
+DASK = ("scheduler", "workers", "tls_ca", "tls_cert", "tls_key")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,12 +15,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="FTYPE", help="build and verify this file alone")
     parser.add_argument("-n", dest="jobs", type=positive, default=1, metavar="N", help="tasks at a time (1)")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of one task (all cores)")
+    parser.add_argument("--engine", choices=("local", "dask"), default="local", help="dask: steps run on a cluster")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster; without it, workers start here")
+    parser.add_argument("--workers", type=positive, metavar="N", help="worker processes on this machine (2)")
+    for name in ("ca", "cert", "key"):
+        parser.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help=f"TLS {name} for the scheduler, PEM")
     parser.add_argument("--locked", action="store_true", help="fail when the lock does not describe the recipe's base")
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.recipe import find
+
+    path = find(options.recipe)
+    if options.engine == "dask":
+        return _distributed(path, options)
+    if given := next((name for name in DASK if getattr(options, name) is not None), None):
+        raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
     from quantmill.tasks import build
 
-    return build(find(options.recipe), Path.cwd(), options.only, options.jobs, options.threads, options.locked)
+    return build(path, Path.cwd(), options.only, options.jobs, options.threads, options.locked)
+
+
+def _distributed(path: Path, options: argparse.Namespace) -> int:
+    try:
+        from quantmill.distributed.driver import Cluster, build
+    except ImportError as error:
+        raise UsageError(f"--engine dask: {error}; install quantmill[dask]") from None
+    if options.scheduler and (options.workers or options.threads):
+        raise UsageError("--workers and --threads are for workers on this machine; leave them out beside --scheduler")
+    cluster = Cluster(
+        options.scheduler, options.workers or 2, options.threads, options.tls_ca, options.tls_cert, options.tls_key
+    )
+    return build(path, Path.cwd(), options.only, options.locked, cluster)

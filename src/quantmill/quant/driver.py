@@ -7,7 +7,7 @@ depend neither on the number of threads nor on the size of a chunk.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,6 +131,37 @@ def quantize_file(
         tuple(fallback for planned in files for fallback in planned.fallbacks),
         tuple(r.name for r in reports if guide is not None and r.source != r.type and not r.importance),
     )
+
+
+def quantize_tensors(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    types: Mapping[str, str],
+    *,
+    imatrix: str | os.PathLike[str] | None = None,
+    generation: int = 1,
+    threads: int = 1,
+    sharing: Sharing | None = None,
+    progress: "Callable[[int, int], None]" = silent,
+) -> Report:
+    """Write to `dst` a file of some of the base's tensors alone, each in the type of that name, as `quantize_file`
+    would write them. Raises QuantmillError, and KeyError for a tensor that the base does not have."""
+    guide = _read_imatrix(imatrix, (), ())
+    with Source(Path(src)) as source:
+        tensors = tuple((name, source.info(name).shape, tensor_type(type_)) for name, type_ in sorted(types.items()))
+        planned = PlannedFile(
+            kvs=(),
+            tensors=tensors,
+            n_bytes=gguf.file_size((), tensors),
+            types={name: type_ for name, _, type_ in tensors},
+            sources={name: source.info(name).type for name in types},
+            fallbacks=(),
+        )
+        run = _Run(source, ftype_named("COPY"), guide, generation, threads, sharing or Sharing({}), progress)
+        run.total = sum(source.info(name).nbytes for name in types)
+        run.check(planned, allow_requantize=False)
+        reports = tuple(run.write(Path(dst), planned))
+    return Report((Path(dst),), planned.n_bytes, reports, (), ())
 
 
 def _read_imatrix(

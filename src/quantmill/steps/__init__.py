@@ -12,6 +12,7 @@ VERSIONS: dict[str, int] = {
     "imatrix": 1,
     "index": 1,
     "quant": 1,
+    "part": 1,
     "split": 1,
     "verify": 1,
     "card": 2,

@@ -10,6 +10,7 @@ from quantmill.artifact import Artifact, Context
 from quantmill.compat import check_options, generation_of
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.driver import quantize_file
+from quantmill.quant.report import Report
 from quantmill.quant.sharing import Sharing
 
 # Params that quantize_file takes by the same names.
@@ -49,8 +50,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         if name in options:
             options[name] = [tuple(pair) for pair in options[name]]
     imatrix = inputs.get("imatrix.dat")
-    digests = inputs.get("tensors.json")
-    sharing = Sharing(json.loads(digests.path.read_bytes()), context.find) if digests else None
+    sharing = sharing_of(inputs, context)
     report = quantize_file(
         inputs["model.gguf"].path,
         out / "model.gguf",
@@ -64,15 +64,26 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         **options,
     )
     if sharing:
-        with gguf.read(out / "model.gguf") as file:
-            spans = {
-                tensor.key: {
-                    "offset": file.data_offset + file.tensors[tensor.name].offset,
-                    "size": tensor.bytes,
-                    "sha256": tensor.sha256,
-                }
-                for tensor in report.tensors
-                if tensor.key
+        write_spans(out, report)
+
+
+def sharing_of(inputs: Mapping[str, Artifact], context: Context) -> Sharing | None:
+    """Who lends tensors, when the base's digests are among the inputs."""
+    digests = inputs.get("tensors.json")
+    return Sharing(json.loads(digests.path.read_bytes()), context.find) if digests else None
+
+
+def write_spans(out: Path, report: Report) -> None:
+    """Write `tensors.json`: where in `model.gguf` the tensors are that others may copy."""
+    with gguf.read(out / "model.gguf") as file:
+        spans = {
+            tensor.key: {
+                "offset": file.data_offset + file.tensors[tensor.name].offset,
+                "size": tensor.bytes,
+                "sha256": tensor.sha256,
             }
-        text = json.dumps(spans, indent=0, sort_keys=True)
-        (out / "tensors.json").write_text(text + "\n", encoding="utf-8")
+            for tensor in report.tensors
+            if tensor.key
+        }
+    text = json.dumps(spans, indent=0, sort_keys=True)
+    (out / "tensors.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,212 @@
+"""The workers of a Dask cluster, and one step at a time on each.
+
+Dask places, watches and repeats: a step whose worker dies runs again on another. Here is chosen which worker a step is
+for: one that is idle, fits, and holds most of what the step reads.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future, KilledWorker, wait
+
+from quantmill import __version__
+from quantmill.distributed.worker import Done, Job, Seen, StepFailed, look, run
+from quantmill.errors import QuantmillError
+from quantmill.steps import VERSIONS
+
+PATIENCE = 60.0  # seconds that a build waits for a worker when there is none
+LOOK_EVERY = 1.0
+
+
+class NoWorkers(QuantmillError):
+    """The cluster has no workers, or none is left."""
+
+    def __init__(self, scheduler: str, seconds: float) -> None:
+        super().__init__(f"{scheduler}: it has had no workers for {seconds:.0f} s; start some and run again")
+
+
+class UnfitWorker(QuantmillError):
+    """A worker cannot take part in this build."""
+
+
+@dataclass
+class _Worker:
+    seen: Seen
+    resources: Mapping[str, float]
+    busy: int = 0
+
+
+class Pool:
+    """Safe for several threads. `patience`: how long to wait, in seconds, when there are no workers; `retries`: how
+    often a step is tried again when it fails by the system's fault. `remote`: workers may have stores of their own."""
+
+    def __init__(
+        self, client: Client, root: Path, store: Path, remote: bool, patience: float = PATIENCE, retries: int = 2
+    ) -> None:
+        self._client, self._root, self._store, self._remote = client, root, store, remote
+        self._patience, self._retries = patience, retries
+        self._changed = threading.Condition()
+        self._workers: dict[str, _Worker] = {}
+        self._waiting: dict[
+            object, tuple[float, Mapping[str, float]]
+        ] = {}  # seconds and needs of steps without a worker
+        self._held: dict[str, set[str]] = {}  # store → digests of objects that are there
+        self._looked = 0.0
+        self._alone_since: float | None = None
+        self._token = f".driver-{os.urandom(8).hex()}"
+
+    def __enter__(self) -> "Pool":
+        self._store.mkdir(parents=True, exist_ok=True)
+        (self._store / self._token).touch()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        (self._store / self._token).unlink(missing_ok=True)
+
+    @property
+    def size(self) -> int:
+        """How many workers there are now."""
+        with self._changed:
+            self._look()
+            return len(self._workers)
+
+    def run(
+        self, job: Job, reads: Mapping[str, int], needs: Mapping[str, float], seconds: float, begun: Callable[[], None]
+    ) -> Done:
+        """Have a worker bring the job's node about. `reads`: digest and size of what it reads; `needs`: amounts of the
+        resources memory, threads and disk, which count where a worker was started with such; of the steps that wait
+        for a worker, the one that takes most `seconds` goes first; `begun` is called when it has one. Raises
+        QuantmillError."""
+        name = job.node.name
+        address, resources = self._take(name, reads, needs, seconds)
+        try:
+            begun()
+            future = self._client.submit(
+                run,
+                job,
+                key=f"quantmill-{name}-{os.urandom(4).hex()}",
+                workers=[address],
+                allow_other_workers=True,
+                resources=resources,
+                retries=self._retries,
+                pure=False,
+            )
+            done = self._result(name, future)
+        finally:
+            with self._changed:
+                if address in self._workers:
+                    self._workers[address].busy -= 1
+                self._changed.notify_all()
+        self._remember(done, reads)
+        return done
+
+    def _result(self, name: str, future: Future) -> Done:
+        try:
+            while True:
+                try:
+                    wait([future], timeout=LOOK_EVERY * 2)
+                    break
+                except TimeoutError:
+                    with self._changed:
+                        self._look()
+            result: Done = future.result()
+        except KilledWorker:
+            raise QuantmillError(
+                f"{name}: every worker that ran it died; most often one has too little memory for it"
+            ) from None
+        except StepFailed as error:
+            raise QuantmillError(f"{name}: {error}") from None
+        finally:
+            future.release()
+        return result
+
+    def _take(
+        self, name: str, reads: Mapping[str, int], needs: Mapping[str, float], seconds: float
+    ) -> tuple[str, dict[str, float] | None]:
+        ticket = object()
+        with self._changed:
+            self._waiting[ticket] = seconds, needs
+            try:
+                return self._await_turn(ticket, name, reads)
+            finally:
+                del self._waiting[ticket]
+                self._changed.notify_all()
+
+    def _await_turn(self, ticket: object, name: str, reads: Mapping[str, int]) -> tuple[str, dict[str, float] | None]:
+        seconds, needs = self._waiting[ticket]
+        while True:
+            self._look()
+            fit = {address: worker for address, worker in self._workers.items() if _fits(worker, needs)}
+            if self._workers and not fit:
+                raise UnfitWorker(f"{name}: {_too_small(self._workers.values(), needs)}")
+            idle = [address for address, worker in fit.items() if not worker.busy]
+            longer = [others for more, others in self._waiting.values() if more > seconds]
+            if idle := [a for a in idle if not any(_fits(self._workers[a], others) for others in longer)]:
+                address = max(idle, key=lambda a: self._holds(self._workers[a], reads))
+                worker = self._workers[address]
+                worker.busy += 1
+                return address, {n: amount for n, amount in needs.items() if n in worker.resources} or None
+            self._changed.wait(LOOK_EVERY)
+
+    def _holds(self, worker: _Worker, reads: Mapping[str, int]) -> int:
+        held = self._held.get(worker.seen.store, set())
+        return sum(size for digest, size in reads.items() if digest in held)
+
+    def _remember(self, done: Done, reads: Mapping[str, int]) -> None:
+        with self._changed:
+            if worker := self._workers.get(done.worker):
+                held = self._held.setdefault(worker.seen.store, set())
+                held |= {*reads, *(fact["sha256"] for fact in done.facts.values())}
+
+    def _look(self) -> None:
+        """Meet new workers, forget those that are gone. The lock is held."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY and self._workers:
+            return
+        self._looked = now
+        known: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
+        for address in set(self._workers) - set(known):
+            del self._workers[address]
+        for address in set(known) - set(self._workers):
+            if seen := self._meet(address):
+                self._workers[address] = _Worker(seen, known[address].get("resources") or {})
+        if self._workers:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif now - self._alone_since > self._patience:
+            raise NoWorkers(str(self._client.scheduler.address), self._patience)
+
+    def _meet(self, address: str) -> Seen | None:
+        try:
+            found = self._client.run(look, str(self._root), str(self._store), self._token, workers=[address])
+        except ImportError as error:
+            raise UnfitWorker(f"{address}: {error}; install the quantmill of this machine there") from None
+        except OSError:  # it died just now
+            return None
+        if address not in found:
+            return None
+        seen: Seen = found[address]
+        if (seen.version, dict(seen.steps)) != (__version__, VERSIONS):
+            raise UnfitWorker(f"{address}: it runs quantmill {seen.version}, not {__version__} with the same steps")
+        if not seen.shared and not self._remote:
+            raise UnfitWorker(
+                f"{address}: its store {seen.folder} is not this machine's {self._store}, and there is no remote store "
+                "between them; name one (docs/team.md), or give the worker this folder by QUANTMILL_CACHE"
+            )
+        return seen
+
+
+def _fits(worker: _Worker, needs: Mapping[str, float]) -> bool:
+    return all(worker.resources.get(name, amount) >= amount for name, amount in needs.items())
+
+
+def _too_small(workers: Any, needs: Mapping[str, float]) -> str:
+    name = next(n for n, amount in needs.items() if all(w.resources.get(n, amount) < amount for w in workers))
+    most = max(worker.resources[name] for worker in workers)
+    return f"it needs {needs[name]:,.0f} of {name}, and the largest worker has {most:,.0f}; start one with more"

@@ -1,0 +1,114 @@
+"""What runs on a worker: a look at what it is, and one step.
+
+A worker's store is the folder that QUANTMILL_CACHE names there, or else the driver's, by the same path.
+"""
+
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from quantmill import __version__
+from quantmill.build import Facts, Workspace
+from quantmill.errors import QuantmillError, sentence
+from quantmill.plan import Node
+from quantmill.steps import VERSIONS
+from quantmill.store import Gone
+from quantmill.tasks import workspace
+
+
+class StepFailed(Exception):
+    """A step failed in a way that another attempt may not; one sentence."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A node to be brought about. `nodes` are it and those that it reads; `upstream`, the outputs of the latter;
+    `lent`, outputs of parts, whose tensors it may copy."""
+
+    node: Node
+    nodes: Mapping[str, Node]
+    upstream: Mapping[str, Facts]
+    lent: tuple[Facts, ...]
+    root: str
+    store: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job: the node's outputs, or in `error` one sentence. `ran`: whether the step was computed."""
+
+    worker: str
+    facts: Facts
+    ran: bool
+    seconds: float
+    findings: tuple[str, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a worker is. `store` is the same for two workers that share one; `shared`: it is the driver's too."""
+
+    version: str
+    steps: Mapping[str, int]
+    store: str
+    folder: str
+    shared: bool
+    threads: int
+
+
+def look(root: str, store: str, token: str, dask_worker: Any) -> Seen:
+    """What this worker is; `token` is a file that the driver has just put into its store."""
+    space = _workspace(root, store, 1)
+    folder = space.store.root
+    folder.mkdir(parents=True, exist_ok=True)
+    stat = folder.stat()
+    place = f"{socket.gethostname()} {stat.st_dev} {stat.st_ino}"
+    shared = (folder / token).is_file()
+    return Seen(__version__, VERSIONS, place, str(folder), shared, dask_worker.state.nthreads)
+
+
+def run(job: Job) -> Done:
+    """Bring the job's node about, here: from this worker's stores, or by running its step."""
+    from distributed import get_worker
+
+    worker, began = get_worker(), time.monotonic()
+    events: list[tuple[str, Mapping[str, Any]]] = []
+    with tempfile.TemporaryDirectory(prefix="quantmill-") as folder:
+        space = replace(
+            _workspace(job.root, job.store, worker.state.nthreads),
+            build=Path(folder),
+            report=lambda name, event, facts: events.append((event, facts)) if event != "progress" else None,
+        )
+        try:
+            facts = _perform(job, space)
+        except QuantmillError as error:
+            return Done(worker.address, {}, True, time.monotonic() - began, (), str(error))
+        except OSError as error:
+            raise StepFailed(sentence(error)) from None
+    ran = any(event == "start" for event, _ in events)
+    findings = tuple(facts["text"] for event, facts in events if event == "finding")
+    return Done(worker.address, facts, ran, time.monotonic() - began, findings)
+
+
+def _perform(job: Job, space: Workspace) -> Facts:
+    for name, facts in job.upstream.items():
+        space.write_pointer(job.nodes[name], facts)
+    for facts in job.lent:
+        outputs = space.artifacts(facts)
+        with suppress(Gone):  # it is computed again
+            space.store.bring(outputs.values())
+            space.borrow(outputs)
+    space.perform(job.node, job.nodes)
+    if space.store.remote:
+        space.store.remote.flush()  # whoever reads this next may have only the shared store
+    return space.pointed(job.node) or {}
+
+
+def _workspace(root: str, store: str, threads: int) -> Workspace:
+    return workspace(Path(root), threads, Path(store))

@@ -1,0 +1,174 @@
+"""Builds on real Dask workers, processes on this machine: the same bytes, whatever dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conftest import Project
+from quantmill.distributed.parts import cut, pairs, planned
+from quantmill.lock import peek
+from quantmill.plan import graph
+from quantmill.preview import describe
+from quantmill.recipe import load
+from quantmill.store import sha256_file
+
+BIN = Path(sys.executable).parent
+IN_PARTS = """
+import sys
+from pathlib import Path
+from quantmill.distributed.driver import Cluster, build
+
+if __name__ == "__main__":
+    sys.exit(build(Path("recipes/small.toml"), Path.cwd(), [], False, Cluster(sys.argv[1]), parts_from=0))
+"""
+
+
+@dataclass
+class Cluster:
+    """A scheduler and workers without nannies, so that one that is killed stays dead."""
+
+    folder: Path
+    address: str
+    processes: list[subprocess.Popen[bytes]]
+
+    def start(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+        command = [str(BIN / "dask"), "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        return self._popen([*command, *options], environment)
+
+    def _popen(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        log = open(self.folder / "dask.log", "ab")  # noqa: SIM115 - the process holds it
+        with log:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env={**os.environ, **environment}, stdout=log, stderr=log
+            )
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    made = Cluster(folder, "", [])
+    file = folder / "scheduler.json"
+    command = [str(BIN / "dask"), "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    made._popen([*command, "--scheduler-file", str(file)], {})
+    for _ in range(600):
+        if file.exists() and file.read_text():
+            break
+        time.sleep(0.05)
+    made.address = json.loads(file.read_text())["address"]
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_release_made_by_workers_is_the_one_made_here(make_project: Callable[..., Project], cluster: Cluster) -> None:
+    here = make_project("here")
+    here.run("quantmill", "build", "small")
+    cluster.start(), cluster.start()
+    there = make_project("there")
+    done = there.run("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address)
+    assert "quant:small/Q2_K\n" in done.stdout
+    assert there.release() == here.release()
+    assert there.run("doit").stdout == "nothing to do: everything is up to date\n"
+    # in parts: every quantized tensor is computed in a step of its own kind, and the files copy them
+    apart = make_project("apart")
+    (apart.folder / "build.py").write_text(IN_PARTS)
+    apart.run("python", "build.py", cluster.address)
+    assert apart.release() == here.release()
+    records = [json.loads(path.read_bytes())["key"] for path in (apart.folder / "cache" / "ac").iterdir()]
+    made = [key["params"]["types"] for key in records if key["step"] == "part"]
+    types = {type_ for part in made for type_ in part.values()}
+    assert {"Q4_K", "Q6_K"} <= types
+    assert "Q2_K" in types or "Q3_K" in types
+    assert {key["step"] for key in records} - {"part"} == {
+        json.loads(path.read_bytes())["key"]["step"] for path in (here.folder / "cache" / "ac").iterdir()
+    }
+
+
+def test_a_killed_worker_costs_its_step(make_project: Callable[..., Project], cluster: Cluster) -> None:
+    here = make_project("here")
+    here.run("quantmill", "build", "small")
+    project = make_project("killed")
+    doomed, _ = cluster.start(), cluster.start()
+    command = [str(BIN / "quantmill"), "build", "small", "--engine", "dask", "--scheduler", cluster.address]
+    with subprocess.Popen(
+        command, cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("quant:"):
+                doomed.send_signal(signal.SIGKILL)
+                break
+        rest = run.stdout.read()
+    assert run.returncode == 0, rest
+    assert rest.splitlines()[-1].split(" in ")[0].endswith(", 0 failed")
+    assert project.release() == here.release()
+
+
+def test_a_step_that_fails_says_so_as_it_does_here(project: Project, cluster: Cluster) -> None:
+    project.edit('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')
+    with open(project.folder / "recipes" / "tiny" / "model.safetensors", "r+b") as file:
+        file.seek(-4096, 2)
+        file.write(b"\xff\x7f" * 64)  # not a number, in bf16
+    cluster.start()
+    here = project.run("quantmill", "build", "small", check=None)
+    there = project.run("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address, check=None)
+    assert here.returncode == there.returncode == 1
+    assert here.stderr == there.stderr
+    assert there.stderr.startswith("quantmill: quant:small/Q8_0: ")
+
+
+def test_workers_that_cannot_take_part_are_named(project: Project, cluster: Cluster, tmp_path: Path) -> None:
+    command = ("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address)
+    worker = cluster.start(QUANTMILL_CACHE=str(tmp_path / "elsewhere"))
+    failed = project.run(*command, check=1)
+    assert f"its store {tmp_path}/elsewhere is not this machine's {project.folder}/cache" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    worker.kill()
+    cluster.start("--resources", "memory=1000")
+    failed = project.run(*command, check=1)
+    assert "of memory, and the largest worker has 1,000; start one with more\n" in failed.stderr
+
+
+def test_calls_that_make_no_sense(project: Project) -> None:
+    for options, message in (
+        (("--workers", "2"), "--workers is an option of --engine dask; add that, or leave it out"),
+        (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:9", "--workers", "2"), "leave them out beside"),
+        (("--engine", "dask", "--scheduler", "nowhere://x"), "nowhere://x: there is no Dask scheduler that answers"),
+    ):
+        failed = project.run("quantmill", "build", "small", *options, check=2)
+        assert message in failed.stderr
+        assert failed.stderr.count("\n") == 1
+
+
+def test_parts_hold_what_files_share_once_and_no_file_is_too_long_alone(project: Project) -> None:
+    project.edit("Q2_K", 'Q2_K", "Q3_K_M", "Q5_K_M", "Q4_K_S')
+    recipe = load(project.recipe)
+    lock = peek(recipe, sha256_file)
+    quants = {name: node for name, node in graph(recipe, lock).items() if node.step == "quant"}
+    base = describe(recipe, lock)
+    for workers in (2, 7):
+        whole = cut(quants, base, workers)
+        held = [pair for part in whole.parts for pair in part.pairs]
+        assert len(held) == len(set(held))
+        files = [pairs(planned(node, base)).keys() for node in quants.values()]
+        shared = {pair for file in files for pair in file if sum(pair in other for other in files) > 1}
+        assert shared <= set(held) <= set().union(*files)
+        assert all(len({type_ for _, type_ in part.pairs}) == 1 for part in whole.parts)
+        assert [part.seconds for part in whole.parts] == sorted((p.seconds for p in whole.parts), reverse=True)
+    # one file alone is cut, or its worker would be left with it
+    name, alone = next((n, node) for n, node in quants.items() if n.endswith("Q4_K_M"))
+    whole = cut({name: alone}, base, 2)
+    assert {pair for part in whole.parts for pair in part.pairs} == set(pairs(planned(alone, base)))
+    assert whole.rest == {name: 0.0}
