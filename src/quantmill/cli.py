@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "lock": "Resolve a recipe's base to commits and digests, and write its lock.",
     "explain": "Say why a task would run: quantmill explain quant:tiny/Q4_K_M",
     "quantize": "Quantize a GGUF file, byte for byte as llama-quantize does.",
+    "imatrix": "Measure the importance of a model's columns on a text, as llama-imatrix does.",
     "convert": "Convert a model in Hugging Face layout to GGUF.",
     "split": "Cut a GGUF file into shards, as llama-gguf-split does.",
     "merge": "Put shards together again, as llama-gguf-split does.",

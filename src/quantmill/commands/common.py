@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,3 +43,50 @@ def bar(title: str) -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def layer_bar(title: str) -> Iterator[tuple[Progress, Progress]]:
+    """Progress of passes through a model's layers: told the chunks and tokens first, then done and total passes of
+    chunks. A bar with the time left on a terminal; elsewhere a line for a layer, at most every ten seconds."""
+    chunks = 1
+    if not sys.stderr.isatty():
+        began = last = time.monotonic()
+
+        def line(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= 10 and done % chunks == 0:
+                last = now
+                left = (now - began) / done * (total - done)
+                print(f"{title}: layer {done // chunks} of {total // chunks}, {left:.0f} s left", file=sys.stderr)
+
+        def begin(count: int, tokens: int) -> None:
+            nonlocal chunks
+            chunks = count
+            print(f"{title}: {count} chunks, {tokens} tokens", file=sys.stderr)
+
+        yield begin, line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        TextColumn("layer {task.fields[layer]} of {task.fields[layers]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(title, total=None, layer=0, layers="?")
+
+        def told(count: int, tokens: int) -> None:
+            nonlocal chunks
+            chunks = count
+
+        def moved(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total, layer=done // chunks, layers=total // chunks)
+
+        yield told, moved

@@ -1,0 +1,168 @@
+"""`quantmill imatrix`: measure the importance of a model's columns on a text, as llama-imatrix does."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantmill.commands.common import layer_bar, positive, threads
+from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.imatrix import Sums
+
+HEAD = ("layer", "tensor", "sum", "min", "max", "mean", "stddev", "active", "N", "entropy", "E (norm)", "ZD", "cos")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add = parser.add_argument
+    add("model", type=Path, nargs="?", metavar="MODEL", help="a GGUF file, a first shard, or a model's folder")
+    add("-f", dest="texts", action="append", default=[], metavar="TEXT", help="a text in UTF-8; several are used whole")
+    add("-o", dest="target", type=Path, default=Path("imatrix.dat"), metavar="FILE", help="what to write (imatrix.dat)")
+    add("--chunks", type=positive, metavar="N", help="of the text (all)")
+    add("--from-chunk", type=_count, default=0, metavar="N", help="leave so many chunks out at the beginning (0)")
+    add("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
+    add("--process-output", action="store_true", help="measure output.weight too")
+    add("--in-file", dest="earlier", type=Path, action="append", default=[], metavar="F", help="add what F holds")
+    add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
+    add("--memory", default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
+    add("--threads", type=positive, metavar="N", help="threads (all cores)")
+    add("--output-format", choices=("dat", "gguf"), help="dat for tags to b5490, gguf for later ones (as FILE ends)")
+    add("--show-statistics", action="store_true", help="a table of all tensors, of the result or of the one --in-file")
+    add("--json", action="store_true")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+
+    from quantmill.imatrix import load
+    from quantmill.imatrix.sums import merge
+
+    rows = options.n_ctx if options.texts or _form(options) == "gguf" else 1  # of a call, which old files do not say
+    parts = [(str(path), load(path, rows)) for path in options.earlier]
+    report: dict[str, Any] = {}
+    if options.texts:
+        found = _measure(options)
+        parts.append((", ".join(options.texts), found.sums))
+        report = dict(found.report)
+    elif options.show_statistics:
+        if len(parts) != 1:
+            raise UsageError(f"--show-statistics looks into one file, found {len(parts)}; give it by --in-file")
+        _print(options, {}, parts[0][1])
+        return 0
+    elif not parts:
+        raise UsageError(
+            "there is nothing to do; give a model and a text (MODEL -f TEXT), or files to merge (--in-file)"
+        )
+    sums = merge(parts)
+    _write(options, sums)
+    report = {"file": str(options.target), "tensors": len(sums.tensors), **report}
+    _print(options, report, sums if options.show_statistics else None)
+    if not options.json and not options.texts:
+        print(f"{options.target}: {len(sums.tensors)} tensors of {len(parts)} files")
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> Any:
+    from quantmill.model.chunks import Text, read_text
+    from quantmill.model.engine import Run
+    from quantmill.recipe import size
+    from quantmill.steps.imatrix import Options, measure
+
+    if options.model is None or not options.model.exists():
+        missing = "no model is named" if options.model is None else f"{options.model}: there is no such file"
+        raise UsageError(f"{missing}; give the path of a GGUF file or a model's folder")
+    try:
+        memory = size(options.memory)
+    except ValueError as error:
+        raise UsageError(f"--memory: {error}") from None
+    texts = [Text(name, read_text(Path(name))) for name in options.texts]
+    wanted = Options(options.n_ctx, options.chunks, options.from_chunk, options.process_output)
+    work = options.target.with_name(options.target.name + ".work")
+    if not options.target.absolute().parent.is_dir():
+        raise UsageError(f"{options.target.parent}: there is no such folder; make it, or give -o another path")
+    try:
+        with layer_bar(f"imatrix {options.model.name}") as (said, progress):
+            how = Run(options.arithmetic, threads(options), memory, work, progress)
+            return measure(options.model, texts, wanted, how, str(options.model), said)
+    finally:
+        if work.is_dir() and not any(work.iterdir()):  # a run that broke off leaves what the next one goes on from
+            work.rmdir()
+
+
+def _write(options: argparse.Namespace, sums: "Sums") -> None:
+    from quantmill.disk import write_atomic
+    from quantmill.imatrix import gguf_form
+
+    if _form(options) == "gguf":
+        gguf_form.write(options.target, sums.stored(options.n_ctx))
+        return
+    # As llama-imatrix: files that are only merged lose the texts' names and the number of chunks.
+    dataset = ", ".join(options.texts).encode()
+    chunks = max((sum_.calls for sum_ in sums.tensors.values()), default=0) if options.texts else 0
+    write_atomic(options.target, sums.legacy(dataset, chunks))
+
+
+def _form(options: argparse.Namespace) -> str:
+    return options.output_format or ("gguf" if options.target.suffix == ".gguf" else "dat")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
+def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | None") -> None:
+    import json
+    from dataclasses import asdict
+
+    from quantmill.imatrix.statistics import layers, rows
+
+    table = rows(shown) if shown else []
+    if options.json:
+        more = {"statistics": [asdict(row) for row in table], "layers": [asdict(row) for row in layers(table)]}
+        print(json.dumps({**report, **(more if shown else {})}, indent=1, ensure_ascii=False))
+        return
+    if "chunks" in report:
+        _report(report, _form(options))
+    if shown is None:
+        return
+    lines: list[tuple[str, ...]] = [HEAD]
+    for row in table:
+        active, entropy_share, density = (f"{share:.2%}" for share in (row.active, row.entropy_share, row.density))
+        numbers = (f"{value:.4f}" for value in (row.total, row.least, row.largest, row.mean, row.deviation))
+        layer = "-" if row.layer is None else str(row.layer)
+        entropy = (f"{row.entropy:.4f}", entropy_share, density, f"{row.cosine:.4f}")
+        lines.append((layer, row.tensor, *numbers, active, str(row.columns), *entropy))
+    _table(lines)
+    print()
+    means: list[tuple[str, ...]] = [("layer", "mean sum", "mean ZD", "mean cos")]
+    for layer_ in layers(table):
+        means.append((str(layer_.layer), f"{layer_.total:.2f}", f"{layer_.density:.4%}", f"{layer_.cosine:.4f}"))
+    _table(means)
+
+
+def _report(report: dict[str, Any], form: str) -> None:
+    print(
+        f"{report['file']}: {report['tensors']} tensors over {report['chunks']} chunks of {report['n_ctx']} tokens, "
+        f"{report['arithmetic']}"
+    )
+    if report["perplexity"] is not None:
+        print(f"perplexity of the text {report['perplexity']} ± {report['perplexity_error']}")
+    for end in ("smallest", "largest"):
+        shares = ", ".join(f"{each['tensor']} {each['share']:.2%}" for each in report["coverage"][end])
+        print(f"{end} share of columns reached: {shares}")
+    for name, experts in report["never_hit"].items():
+        what = "kept with a count of 0" if form == "gguf" else "the tensor is left out, as llama-imatrix leaves it out"
+        print(f"{name}: no token chose expert {', '.join(map(str, experts))}: {what}")
+
+
+def _table(lines: list[tuple[str, ...]]) -> None:
+    """Columns to the right, but for tensors' names."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    name = lines[0].index("tensor") if "tensor" in lines[0] else -1
+    for line in lines:
+        padded = zip(line, widths, strict=True)
+        cells = [cell.ljust(width) if at == name else cell.rjust(width) for at, (cell, width) in enumerate(padded)]
+        print("  ".join(cells).rstrip())

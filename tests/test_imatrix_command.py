@@ -1,0 +1,163 @@
+"""`quantmill imatrix`: measuring, merging, both forms, statistics, and one sentence for what cannot be done."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quantmill.cli import main
+from quantmill.gguf import ValueType, kv
+from quantmill.imatrix import entries, load, read
+from tokenizer_cases import CALIBRATION, TINY, P, tiny, write
+
+PEERS = TINY / "imatrix.dat"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("model"))
+
+
+def imatrix(*arguments: object) -> int:
+    """The command's exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main(["imatrix", *map(str, arguments)])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_a_text_is_measured(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first chunks of the calibration text: what llama-imatrix stores of all of them, in the same order."""
+    target = tmp_path / "i.dat"
+    assert imatrix(model, "-f", CALIBRATION, "-o", target, "--chunks", 2, "--threads", 1, "--memory", "1GB") == 0
+    found, dataset, chunks = entries(target)
+    assert (dataset.decode(), chunks) == (str(CALIBRATION), 2)
+    assert [(entry.name, entry.calls) for entry in found] == [(entry.name, 2) for entry in entries(PEERS)[0]]
+    said = capsys.readouterr()
+    assert said.out.startswith(
+        f"{target}: 28 tensors over 2 chunks of 512 tokens, f32\nperplexity of the text 45.90"
+    )  # as llama-imatrix
+    assert "smallest share of columns reached: blk." in said.out
+    assert said.err == "imatrix tiny-f16.gguf: 2 chunks, 1024 tokens\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["i.dat"]
+
+
+def test_a_folder_and_its_bf16_file_are_measured_alike(tmp_path: Path) -> None:
+    from quantmill.artifact import Context
+    from quantmill.steps.convert import convert
+
+    files = {path.name: path for path in TINY.iterdir() if path.suffix in (".json", ".safetensors")}
+    convert(files, tmp_path / "m.gguf", "BF16", "Tiny", None, Context())
+    for place in (TINY, tmp_path / "m.gguf"):
+        assert imatrix(place, "-f", CALIBRATION, "-o", tmp_path / "i.dat", "--chunks", 2, "--n-ctx", 64) == 0
+        digest = hashlib.sha256((tmp_path / "i.dat").read_bytes()).hexdigest()
+        if place == TINY:
+            first = digest
+    assert digest == first
+
+
+def test_what_an_earlier_run_measured_counts_by_its_chunks(model: Path, tmp_path: Path) -> None:
+    whole, first, both = (tmp_path / f"{name}.gguf" for name in ("whole", "first", "both"))
+    common = ("-f", CALIBRATION, "--n-ctx", 128)
+    assert imatrix(model, *common, "-o", whole, "--chunks", 6) == 0
+    assert imatrix(model, *common, "-o", first, "--chunks", 2) == 0
+    assert imatrix(model, *common, "-o", both, "--from-chunk", 2, "--chunks", 4, "--in-file", first) == 0
+    expected, found = load(whole, 128), load(both, 128)
+    assert (found.chunks, found.chunk_size) == (expected.chunks, expected.chunk_size) == (6, 128)
+    assert found.datasets == (str(CALIBRATION).encode(),) * 2
+    for name, sum_ in expected.tensors.items():
+        assert found.tensors[name].counts.tolist() == sum_.counts.tolist()
+        assert np.allclose(found.tensors[name].squares, sum_.squares, rtol=1e-5)
+    legacy = tmp_path / "first.dat"
+    assert imatrix(model, *common, "-o", legacy, "--chunks", 2) == 0
+    assert imatrix(model, *common, "-o", both, "--from-chunk", 2, "--chunks", 4, "--in-file", legacy) == 0
+    for name, vector in read(whole).vectors.items():
+        assert np.allclose(read(both).vectors[name], vector, rtol=1e-5)
+
+
+def test_files_are_merged_as_llama_imatrix_merges_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "merged.dat"
+    assert imatrix("--in-file", PEERS, "--in-file", PEERS, "-o", target) == 0
+    # By llama-imatrix of llama-cpp-python 0.3.9's sources.
+    expected = "79ac3afd77e2f21dfefb31bbd38a5d68d71e9bb9bebe53f19a1a26af5e03e4c3"
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == expected
+    assert capsys.readouterr().out == f"{target}: 28 tensors of 2 files\n"
+
+
+def test_a_file_changes_its_form(tmp_path: Path) -> None:
+    assert imatrix("--in-file", PEERS, "-o", tmp_path / "i.gguf") == 0
+    assert imatrix("--in-file", PEERS, "-o", tmp_path / "j", "--output-format", "gguf") == 0
+    assert (tmp_path / "i.gguf").read_bytes() == (tmp_path / "j").read_bytes()
+    found, expected = read(tmp_path / "i.gguf"), read(PEERS)
+    assert (found.dataset, found.chunks) == (expected.dataset, expected.chunks)
+    assert all(np.allclose(found.vectors[name], vector) for name, vector in expected.vectors.items())
+
+
+def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
+    assert imatrix("--in-file", PEERS, "--show-statistics", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["statistics"]) == 28
+    assert [row["layer"] for row in found["layers"]] == [0, 1, 2, 3]
+    assert imatrix("--in-file", PEERS, "--show-statistics") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["layer", "tensor", "sum", "min"]
+    row = found["statistics"][0]
+    assert lines[1].split()[:3] == [str(row["layer"]), row["tensor"], f"{row['total']:.4f}"]
+    assert len(lines) == 1 + 28 + 1 + 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "there is nothing to do; give a model and a text (MODEL -f TEXT), or files to merge (--in-file)"),
+        (["--show-statistics"], 2, "--show-statistics looks into one file, found 0; give it by --in-file"),
+        (["-f", "TEXT"], 2, "no model is named; give the path of a GGUF file or a model's folder"),
+        (["none.gguf", "-f", "TEXT"], 2, "none.gguf: there is no such file; give the path of a GGUF file or a model's"),
+        (
+            ["MODEL", "-f", "none"],
+            1,
+            "none: cannot be read (No such file or directory); give the path of a text",
+        ),
+        (["MODEL", "-f", "EMPTY"], 1, "EMPTY: the text is empty; give one of at least two chunks"),
+        (["MODEL", "-f", "BYTES"], 1, "BYTES: not UTF-8: byte 2 begins no character; save the text as UTF-8"),
+        (["MODEL", "-f", "SHORT"], 1, "SHORT: its 2 tokens are too few; at least 1024 are needed, two chunks of 512"),
+        (["MODEL", "-f", "TEXT", "--n-ctx", "5"], 1, "chunks of 5 tokens end in a batch of fewer than 16"),
+        (["MODEL", "-f", "TEXT", "--from-chunk", "999"], 1, "TEXT: 54643 tokens are too few to begin at chunk 999"),
+        (["MODEL", "-f", "TEXT", "--memory", "much"], 2, "--memory: 'much' is not a size"),
+        (["MODEL", "-f", "TEXT", "-o", "no/i.dat"], 2, "no: there is no such folder; make it, or give -o another path"),
+        (["MODEL", "-f", "TEXT", "--in-file", "SHORT"], 1, "SHORT: ends inside"),
+        (["OTHER", "-f", "TEXT"], 1, "OTHER: its tokenizer has 2047 tokens and its embedding 2048 rows"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, data in {"EMPTY": b"\n", "BYTES": b"ab\xc3(", "SHORT": b"abc", "TEXT": CALIBRATION.read_bytes()}.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "MODEL").symlink_to(model)
+    if "OTHER" in arguments:
+        from quantmill import gguf
+
+        with gguf.read(model) as file:
+            tokens, types = (file.metadata[P + key].value[:-1] for key in ("tokens", "token_type"))
+        changed = {
+            P + "tokens": kv(P + "tokens", tokens),
+            P + "token_type": kv(P + "token_type", types, subtype=ValueType.INT32),
+        }
+        (tmp_path / "tiny-f16.gguf").symlink_to(model)
+        write(tmp_path / "OTHER", {**changed, P + "eos_token_id": None}, weights=True)
+    assert imatrix(*arguments) == code
+    said = capsys.readouterr().err
+    assert said.startswith(f"quantmill: {message}")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "imatrix.dat").exists()
+    assert not (tmp_path / "imatrix.dat.work").exists()
