@@ -1,5 +1,5 @@
 // The product of activations and weights, out = x * w^T, as the levels share it: how weights and activations are laid out, and the
-// two functions an arithmetic consists of. docs/kernels.md ("The forward pass") defines both arithmetics.
+// two functions an arithmetic consists of. docs/forward.md defines both arithmetics.
 #pragma once
 
 #include <cstdint>

@@ -41,9 +41,13 @@ static void pack(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t
 
 // Tiles 0 to 3 are the outputs (row by row), 4 and 5 rows of x, 6 and 7 columns of weights.
 template <class Tiles>
-QM_INLINE void dots(Tiles &tiles, const std::uint8_t *x, const std::uint8_t *w) {
+QM_INLINE void load_weights(Tiles &tiles, const std::uint8_t *w) {
     tiles.template load<6>(w, PANEL * 4);
     tiles.template load<7>(w + 64, PANEL * 4);
+}
+
+template <class Tiles>
+QM_INLINE void dots(Tiles &tiles, const std::uint8_t *x) {
     tiles.template load<4>(x, 64);
     tiles.template dot<0, 4, 6>();
     tiles.template dot<1, 4, 7>();
@@ -69,9 +73,13 @@ QM_INLINE void multiply_slice(Tiles &tiles, const std::uint8_t *x, const std::ui
         tiles.template load<3>(corner + TILE * stride + 64, stride);
     }
     for (; blocks > 0; --blocks) {
-        dots(tiles, x, w);
-        dots(tiles, x + 2 * TILE_BYTES, w);
-        if (parts == 2) dots(tiles, x, w + 2 * TILE_BYTES);
+        load_weights(tiles, w);
+        dots(tiles, x);
+        dots(tiles, x + 2 * TILE_BYTES);
+        if (parts == 2) {
+            load_weights(tiles, w + 2 * TILE_BYTES);
+            dots(tiles, x);
+        }
         x += 4 * TILE_BYTES;
         w += parts * 2 * TILE_BYTES;
     }

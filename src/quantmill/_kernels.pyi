@@ -30,14 +30,14 @@ def dequantize(type: str, src: npt.NDArray[np.uint8], dst: npt.NDArray[np.float3
     """Expand `src`, shape (rows * row bytes,), into `dst`, shape (rows, cols). Errors and lock as in quantize()."""
 
 def isa() -> str:
-    """The level whose kernels run: "x86-64-v2", "x86-64-v3", "x86-64-v4" or "aarch64".
+    """The level whose kernels run: "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-amx" or "aarch64".
 
     The highest this machine runs, unless the environment variable QUANTMILL_ISA names another when this module is
     imported (ImportError if this machine cannot run it).
     """
 
 def isa_levels() -> list[str]:
-    """The levels this machine runs, lowest first."""
+    """The levels with quantizers of their own that this machine runs, lowest first. "x86-64-v4-amx" has those of v4."""
 
 def set_isa(level: str) -> None:
     """Run the kernels of another level from now on, in every thread; ValueError if this machine cannot."""
@@ -71,7 +71,7 @@ def pack(
     rows may be packed by itself."""
 
 def matmul(x: Floats, w: Panels, out: Floats, threads: int) -> None:
-    """out = x @ w.T; x is (m, w.cols), out (m, w.rows). docs/kernels.md defines the two arithmetics bit by bit."""
+    """out = x @ w.T; x is (m, w.cols), out (m, w.rows). docs/forward.md defines the two arithmetics bit by bit."""
 
 def rms_norm(x: Floats, weight: Floats, out: Floats, eps: float, threads: int) -> None:
     """out = x / sqrt(mean of squares of the row + eps) * weight; x and out (rows, n), weight (n,). `out` may be `x`."""
@@ -164,5 +164,5 @@ def fma_operations(steps: int, threads: int) -> int:
 def forward_levels() -> list[str]:
     """The levels that the forward pass tells apart: isa_levels() and, where the processor has tiles, "x86-64-v4-amx".
 
-    set_isa() and QUANTMILL_ISA take all of them.
+    set_isa() and QUANTMILL_ISA take all of them, and "tiles-model", a slow model of the tiles in software, for tests.
     """
