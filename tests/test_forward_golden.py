@@ -1,4 +1,4 @@
-"""The forward pass's kernels write the bits that they wrote everywhere before: digests that all levels of x86-64 gave."""
+"""The forward kernels write the bits that they wrote before: digests that all levels of x86-64 gave."""
 
 import hashlib
 
