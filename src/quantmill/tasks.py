@@ -28,6 +28,7 @@ from quantmill.build import Workspace
 from quantmill.errors import INTERRUPTED, QuantmillError, UsageError, nearest, sentence
 from quantmill.plan import Node, graph, labels, task
 from quantmill.recipe import Recipe, load
+from quantmill.remote.client import connect
 from quantmill.reporter import Reporter
 from quantmill.store import Store
 
@@ -66,8 +67,13 @@ SqliteDB.remove = _forgiving(SqliteDB.remove)
 
 
 def workspace(root: Path, threads: int | None = None, cache: Path | None = None) -> Workspace:
-    """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store."""
-    store = Store(Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache"))
+    """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
+    `quantmill.toml`, upward from `root`, names the shared store."""
+    folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
+    remote = connect(root, folder, Reporter.hear)
+    store = Store(folder, remote)
+    if remote:
+        Reporter.flush = remote.flush
     threads = threads or cores()
     return Workspace(store, root / "build", root / "release", threads, Reporter.hear)
 
@@ -166,7 +172,11 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
     gc.disable()  # the tasks of many recipes are many objects, none of them garbage; a step that runs enables it
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.excepthook = _interrupted
-    space = workspace(root)
+    try:
+        space = workspace(root)
+    except QuantmillError as error:  # quantmill.toml
+        _tell(error)
+        raise SystemExit(_code(error)) from None
     folder = Path(os.path.relpath(root / "recipes"))
     paths = {path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()}
     words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in STEPS}

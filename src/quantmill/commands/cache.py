@@ -1,0 +1,156 @@
+"""`quantmill cache stat|verify|gc|push|sign`: care of the store, and of the one that machines share."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantmill.commands.common import bar
+from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.care.collecting import Keep
+
+UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True, dest="action")
+    for name, text in ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if name in ("stat", "verify", "gc"):
+            action.add_argument("--json", action="store_true")
+        if name == "gc":
+            action.add_argument(
+                "--keep",
+                action="append",
+                metavar="WHAT",
+                help="pointers, releases, or an age since the last use such as 30d or 12h; again for more "
+                "(pointers, releases and 30d)",
+            )
+            action.add_argument("--max-size", metavar="SIZE", help="then what was used longest ago, until it fits")
+            action.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, 1 when something is damaged, or an error."""
+    return {"stat": _stat, "verify": _verify, "gc": _gc, "push": _push, "sign": _sign}[options.action](options)
+
+
+ACTIONS = {
+    "stat": "What is in the store: by recipe, step and age, and how often it served.",
+    "verify": "Hash every object; what is wrong is put aside, and the next build makes it again.",
+    "gc": "Remove what nobody needs. Builds may run meanwhile.",
+    "push": "Send every result of this store to the shared one.",
+    "sign": "Sign the shared store's believed records with this machine's key too: how keys roll over.",
+}
+
+
+def _stat(options: argparse.Namespace) -> int:
+    import json
+
+    from quantmill.care.counting import hit_rate, stat
+    from quantmill.tasks import workspace
+
+    store = workspace(Path.cwd()).store
+    found = stat(store)
+    if options.json:
+        print(json.dumps(found.data(), indent=1))
+        return 0
+    print(f"{store.root}: {found.objects} objects, {_size(found.bytes)}; {found.quarantined} in quarantine")
+    for title, table in (("recipe", found.recipes), ("step", found.steps), ("last used", found.ages)):
+        print(f"\n{title:<20} results       bytes")
+        for name, (count, size) in table.items():
+            print(f"{name:<20} {count:7} {_size(size):>11}")
+    print(f"\n{'served':<20}     run     hit  shared  hit rate")
+    for step, counts in found.served.items():
+        figures = "".join(f"{counts.get(name, 0):8}" for name in ("run", "hit", "shared"))
+        print(f"{step:<20}{figures}  {hit_rate(counts):8.0%}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    import json
+    import os
+
+    from quantmill.care.verifying import verify_store
+    from quantmill.tasks import workspace
+
+    store = workspace(Path.cwd()).store
+    with bar("verify the store") as progress:
+        found = verify_store(store, len(os.sched_getaffinity(0)), progress)
+    if options.json:
+        print(json.dumps({"objects": found.objects, "bytes": found.bytes, "damaged": found.damaged}))
+    else:
+        for name in found.damaged:
+            print(f"{name}: damaged, moved to {store.root / 'quarantine'}; the next build makes it again")
+        print(f"{found.objects} objects, {_size(found.bytes)}: {len(found.damaged)} damaged")
+    return 1 if found.damaged else 0
+
+
+def _gc(options: argparse.Namespace) -> int:
+    import json
+
+    from quantmill.care.collecting import collect
+    from quantmill.recipe import size
+    from quantmill.tasks import workspace
+
+    try:
+        limit = None if options.max_size is None else size(options.max_size)
+    except ValueError as error:
+        raise UsageError(f"--max-size: {error}") from None
+    space = workspace(Path.cwd())
+    space.store.add_root(space.build, space.release)
+    gone = collect(space.store, _keep(options.keep, limit), limit, options.dry_run)
+    if options.json:
+        print(json.dumps(vars(gone)))
+    else:
+        verb = "would go" if options.dry_run else "removed"
+        print(
+            f"{verb}: {gone.records} results, {gone.objects} objects of {_size(gone.bytes)}, {gone.leftovers} leftovers;"
+            f" {_size(gone.kept_bytes)} kept"
+        )
+    return 0
+
+
+def _keep(words: list[str] | None, limit: int | None) -> "Keep":
+    from quantmill.care.collecting import Keep
+
+    if words is None:
+        return Keep(age=None) if limit is not None else Keep()
+    age = None if limit is not None else 0
+    for word in words:
+        if word in ("pointers", "releases"):
+            continue
+        number, unit = word[:-1], word[-1:]
+        if unit not in UNITS or not number.isdecimal():
+            raise UsageError(f"--keep {word}: write pointers, releases, or an age such as 30d or 12h")
+        age = int(number) * UNITS[unit] * 10**9
+    return Keep("pointers" in words, "releases" in words, age)
+
+
+def _push(options: argparse.Namespace) -> int:
+    from quantmill.remote.admin import push
+    from quantmill.tasks import workspace
+
+    space = workspace(Path.cwd())
+    print(f"{push(space.store.root, _told)} results are at the shared store")
+    return 0
+
+
+def _sign(options: argparse.Namespace) -> int:
+    from quantmill.remote.admin import sign_all
+    from quantmill.tasks import workspace
+
+    space = workspace(Path.cwd())
+    print(f"{sign_all(space.store.root, _told)} records have this machine's signature now")
+    return 0
+
+
+def _told(place: str, event: str, facts: object) -> None:
+    if event == "told" and isinstance(facts, dict):
+        print(f"{place}: {facts['text']}")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
