@@ -98,7 +98,8 @@ def _signer_of(envelope: Any, signed: set[str], keys: Sequence[PublicKey], now: 
         raise Refused("they are not signed")
     listed = [key for key in keys if key.id in signed]
     if not listed:
-        raise Refused(f"they are signed by no key of quantmill.toml ({min(signed)[:16]}…)")
+        named = re.sub("[^0-9a-z]", "?", min(signed)[:16])
+        raise Refused(f"they are signed by no key of quantmill.toml ({named}…)")
     valid = [key for key in listed if key.expires is None or now < key.expires]
     if not valid:
         raise Refused(f"they are signed by the key {listed[0].name!r}, which has expired")
