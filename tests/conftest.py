@@ -47,9 +47,7 @@ class Project:
     def ran(self, *command: str) -> list[str]:
         """The names of the tasks that a run computed, sorted."""
         lines = self.run(*command).stdout.splitlines()
-        return sorted(
-            line.split(": ")[0] for line in lines[:-1] if ":" in line and not line.endswith(": from the store")
-        )
+        return sorted(line.split(": ")[0] for line in lines[:-1] if ":" in line and ": from " not in line)
 
     def edit(self, old: str, new: str) -> None:
         """Replace a text of the recipe, which must be there."""
