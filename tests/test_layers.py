@@ -28,6 +28,7 @@ ALLOWED = {
     "plan": {"recipe", "lock", "page", "calibration"},
     "build": {"disk", "key", "plan", "steps", "store"},
     "remote": {"disk", "key", "recipe", "store"},
+    "care": {"disk", "key", "store"},
     "reporter": {"build"},
     "tasks": {"build", "lock", "plan", "recipe", "remote", "reporter", "store"},
     "preview": {"build", "gguf", "imatrix", "lock", "model", "plan", "quant", "recipe", "tasks"},

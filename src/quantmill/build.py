@@ -139,6 +139,7 @@ class Workspace:
         inputs = _upstream(node, nodes, self.outputs)
         if inputs is None:
             raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
+        self.store.add_root(self.build, self.release)
         key = key_of(node, inputs)
         recorded = self.store.record(key)
         reason = self._reason(node, key, recorded)

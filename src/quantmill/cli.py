@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "merge": "Put shards together again, as llama-gguf-split does.",
     "perplexity": "Measure how well a model predicts a text, and how far it is from its base.",
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
+    "cache": "Look after the store: what is in it, whether it is whole, what may go.",
     "key": "Make the keys that sign a shared store's records.",
 }
 

@@ -11,6 +11,7 @@ one that is damaged counts as gone.
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -196,15 +197,20 @@ class Store:
         if outputs := self._use(key, whole):
             if folder.exists():  # of a process that was killed when it had written the record
                 shutil.rmtree(folder, ignore_errors=True)
+            self._note("hit", task)
             yield Hit(outputs)
             return
         with _no_space(self.root), locked(lock_path), ExitStack() as stack:
             if outputs := self._use(key, whole):  # whoever held the lock has just finished it
+                self._note("hit", task)
                 yield Hit(outputs)
                 return
             if self.remote and not whole and (found := stack.enter_context(self.remote.claim(key, task))):
-                yield Hit(self._take(key, found), self.remote.place)
+                outputs = self._take(key, found, task)
+                self._note("shared", task)
+                yield Hit(outputs, self.remote.place)
                 return
+            self._note("run", task)
             if not resume:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
@@ -215,6 +221,22 @@ class Store:
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
             shutil.rmtree(folder, ignore_errors=True)
+
+    def add_root(self, build: Path, release: Path) -> None:
+        """Let `cache gc` know of a build whose pointers and release folders need this store's objects."""
+        name = hashlib.sha256(os.fsencode(build.absolute())).hexdigest()[:32]
+        path, places = self.root / "roots" / name, {"build": str(build.absolute()), "release": str(release.absolute())}
+        with suppress(OSError):
+            if not path.exists() or json.loads(path.read_bytes()) != places:
+                write_atomic(path, json.dumps(places).encode())
+
+    def _note(self, what: str, task: str) -> None:
+        """A line for `cache stat`: the time, what a lookup came to, and the task."""
+        month = time.strftime("%Y-%m", time.gmtime())
+        with suppress(OSError):
+            (self.root / "log").mkdir(parents=True, exist_ok=True)
+            with open(self.root / "log" / month, "a", encoding="utf-8") as file:
+                file.write(f"{int(time.time())} {what} {task}\n")
 
     def _use(self, key: StepKey, whole: bool) -> Mapping[str, Artifact] | None:
         """`record`, and the mark that it was used now, by which `cache gc` leaves it to a build that is running."""
@@ -227,10 +249,10 @@ class Store:
         except OSError:  # a store that cannot be written to: nobody collects it either
             return self.record(key, whole)
 
-    def _take(self, key: StepKey, found: Found) -> Mapping[str, Artifact]:
+    def _take(self, key: StepKey, found: Found, task: str) -> Mapping[str, Artifact]:
         outputs = {name: self._artifact(sha256, size) for name, (sha256, size) in sorted(found.outputs.items())}
         self.keep(outputs.values())
-        self._write_record(key, outputs, {"origin": dict(found.origin)})
+        self._write_record(key, outputs, {"task": task, "origin": dict(found.origin)})
         return outputs
 
     def _write_record(self, key: StepKey, outputs: Mapping[str, Artifact], more: Mapping[str, Any]) -> None:

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantmill.care.inventory import (
-    Marks, Record, live_since, names, objects, pointed_at, read_record, records, released, roots,
+    Marks,
+    Record,
+    live_since,
+    names,
+    objects,
+    pointed_at,
+    read_record,
+    records,
+    released,
+    roots,
 )
 from quantmill.disk import locked, unless_locked
 from quantmill.store import Store
@@ -186,7 +195,7 @@ def _old(store: Store, cutoff: int, now: int) -> Iterator[Path]:
             if not store.object_path(json.loads(path.read_bytes())["object"]).exists():
                 yield path
     for path in _files(store.root / "lock"):
-        if path.name != "gc" and _before(path, cutoff):
+        if path.name != "gc" and _before(path, cutoff) and not (store.root / "ac" / path.name).exists():
             with suppress(FileNotFoundError), unless_locked(path) as free:
                 if free:
                     yield path

@@ -58,7 +58,7 @@ def stat(store: Store) -> Stat:
         for table, taken, name in zip(tables, seen, (recipe, record.step, age), strict=True):
             table[name][0] += 1
             table[name][1] += sum(sizes.get(sha256, 0) for sha256 in record.objects if sha256 not in taken)
-            taken |= record.objects.keys()
+            taken.update(record.objects)
     recipes, steps, ages = ({name: (row[0], row[1]) for name, row in table.items()} for table in tables)
     served = {step: dict(counts) for step, counts in sorted(_served(store).items())}
     quarantined = len(names(store.root / "quarantine"))

@@ -106,10 +106,8 @@ def _gc(options: argparse.Namespace) -> int:
         print(json.dumps(vars(gone)))
     else:
         verb = "would go" if options.dry_run else "removed"
-        print(
-            f"{verb}: {gone.records} results, {gone.objects} objects of {_size(gone.bytes)}, {gone.leftovers} leftovers;"
-            f" {_size(gone.kept_bytes)} kept"
-        )
+        what = f"{gone.records} results, {gone.objects} objects of {_size(gone.bytes)}, {gone.leftovers} leftovers"
+        print(f"{verb}: {what}; {_size(gone.kept_bytes)} kept")
     return 0
 
 

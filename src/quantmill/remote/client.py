@@ -165,6 +165,12 @@ class Shared:
         if self.settings.sign and not self._refused:
             self._outbox.add(key.digest(), task)
 
+    def send_now(self, digest: str) -> bool:
+        """Send a record of the local store and its objects: whether they are at the shared store now. StoreError when
+        that does not take them."""
+        data = json.loads((self._root / "ac" / digest).read_bytes())
+        return "origin" not in data and self._publish(digest, data.get("task", ""))
+
     def flush(self, wait: bool = True) -> None:
         """Wait until everything is sent, or for `patience` seconds nothing of it was; the rest waits for the next
         build. Without `wait` it does so at once."""

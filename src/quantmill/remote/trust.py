@@ -55,6 +55,10 @@ class Signer:
         envelope.sign(self._signer)
         return json.dumps(envelope.to_dict()).encode()
 
+    def signed(self, data: bytes) -> bool:
+        """Whether our signature is on an envelope."""
+        return any(entry["keyid"] == self._signer.public_key.keyid for entry in json.loads(data)["signatures"])
+
     def also(self, data: bytes) -> bytes:
         """An envelope with our signature beside those it has."""
         from securesystemslib.dsse import Envelope
