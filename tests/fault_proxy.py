@@ -27,10 +27,10 @@ Choose = Callable[[str, str], str | None]
 
 class FaultProxy:
     """Listens on `port` of loopback; `choose(method, path)` names the fault of a request, None for none. `count` are
-    the faults that were done, `received` the bytes of requests' bodies that arrived."""
+    the faults that were done, `received` and `sent` the bytes of requests' and replies' bodies."""
 
     def __init__(self, port: int, choose: Choose) -> None:
-        self.choose, self.count, self.received = choose, 0, 0
+        self.choose, self.count, self.received, self.sent = choose, 0, 0, 0
         self.lock = threading.Lock()
         proxy = self
 
@@ -121,11 +121,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[: len(data) // 2])
             return self._cut()
         if fault == "drip":
-            for at in range(0, min(len(data), 40), 4):
+            for at in range(0, min(len(data), 12), 4):
                 self.wfile.write(data[at : at + 4])
                 self.wfile.flush()
                 time.sleep(0.02)
             return self._cut()
+        with self.owner.lock:
+            self.owner.sent += len(data)
         self.wfile.write(data)
         return None
 

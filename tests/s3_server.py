@@ -26,24 +26,31 @@ class S3Server:
             for (key, secret), actions in rights.items()
         ]
         (folder / "identities.json").write_text(json.dumps({"identities": identities}))
-        (folder / "data").mkdir()
+        for attempt in range(5):  # a port that was free may be another's by the time the server takes it
+            if self._start(folder, f"data{attempt}"):
+                return
+        raise AssertionError((folder / "log").read_text()[-2000:])
+
+    def _start(self, folder: Path, data: str) -> bool:
+        (folder / data).mkdir()
         ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
         self.port = ports["s3.port"]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
         program = Path(sys.executable).parent / "weed"
-        command = [str(program if program.exists() else Path(_shared_scripts()) / "weed"), "server", "-dir=data"]
+        command = [str(program if program.exists() else Path(_shared_scripts()) / "weed"), "server", f"-dir={data}"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.config=identities.json", "-s3.iam=false"]
         command += ["-volume.max=64", "-master.volumeSizeLimitMB=256"]
         command += [f"-{name}={port}" for name, port in ports.items()]
         with open(folder / "log", "wb") as log:
             self._process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        self.endpoint = f"http://127.0.0.1:{self.port}"
-        for _ in range(600):
+        for _ in range(1200):
             if self._process.poll() is not None:
-                raise AssertionError((folder / "log").read_text()[-2000:])
+                return False
             if self._request("PUT", f"/{BUCKET}") in (200, 409) and self._request("PUT", f"/{BUCKET}/.ready") == 200:
-                return
+                return True
             time.sleep(0.05)
-        raise AssertionError("the S3 server did not start within 30 s")
+        self.stop()
+        return False
 
     def stop(self) -> None:
         """End it at once."""

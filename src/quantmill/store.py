@@ -289,6 +289,7 @@ class Store:
             done += count
             progress(done, total)
 
+        gone: list[Gone] = []
         for artifact in missing.values():
             if self.remote is None:
                 raise Gone(artifact, "no shared store is named")
@@ -296,8 +297,13 @@ class Store:
             with _no_space(self.root), locked(self.root / "lock" / artifact.sha256):
                 if not self.has(artifact):  # another task may just have fetched it
                     part = self.root / "part" / artifact.sha256
-                    self.remote.fetch(artifact, part, advance)
-                    self._enter(part, artifact)
+                    try:
+                        self.remote.fetch(artifact, part, advance)
+                        self._enter(part, artifact)
+                    except Gone as error:  # the others are looked at too, so that all that is damaged is sent again
+                        gone.append(error)
+        if gone:
+            raise gone[0]
 
     def digest_of(self, path: Path) -> str:
         """sha256 of a file outside the store, remembered until its (device, inode, size, mtime_ns, ctime_ns) moves."""

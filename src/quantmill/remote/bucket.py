@@ -158,7 +158,7 @@ class Bucket:
 
     def _try(self, call: Callable[[], T]) -> T:
         """What `call` returns, tried again with growing pauses while the store fails in a way that may pass."""
-        began, pause = time.monotonic(), 0.2
+        began, pause = time.monotonic(), 0.05
         for left in reversed(range(self._settings.retries)):
             try:
                 return call()
@@ -173,7 +173,7 @@ class Bucket:
             except OSError as error:  # a network folder's own
                 raise StoreError(self.place, error.strerror or "it cannot be used") from None
             self.stop.wait(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, 10)
+            pause = min(pause * 3, 10)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
@@ -205,7 +205,7 @@ def _open(settings: Settings) -> Any:
         "connect_timeout": timedelta(seconds=min(10, settings.timeout)),
         "allow_http": bool(settings.endpoint and settings.endpoint.startswith("http://")),
     }
-    backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2}
+    backoff = {"init_backoff": timedelta(milliseconds=20), "max_backoff": timedelta(seconds=2), "base": 2}
     retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=settings.timeout), "backoff": backoff}
     options: dict[str, Any] = {}
     if settings.url.startswith("s3://"):
@@ -269,7 +269,7 @@ def _code(error: BaseException) -> str:
         return ", ".join(found.group(1).strip() for found in (status, service) if found)
     for words, meaning in (
         ("timed out", "it does not answer in time"),
-        ("timeout", "it does not answer in time"),
+        ("operation timeout", "it does not answer in time"),
         ("connect", "no connection"),
         ("error sending request", "no connection"),
         ("dns", "no such host"),

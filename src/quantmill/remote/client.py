@@ -150,6 +150,8 @@ class Shared:
         from quantmill.remote.chunks import Wrong, fetch
 
         settings = self.settings
+        if time.monotonic() < self._resting:
+            raise Gone(artifact, f"{self.place} cannot be used just now")
         try:
             if not fetch(self.bucket, artifact.sha256, artifact.size, part, settings.chunk, settings.parallel, advance):
                 self._bad.add(artifact.sha256)
@@ -158,6 +160,7 @@ class Shared:
             self._bad.add(artifact.sha256)
             raise Gone(artifact, f"{self.place} has it damaged ({wrong.name})") from None
         except StoreError as error:
+            self._resting = time.monotonic() + REST
             raise Gone(artifact, str(error)) from None
 
     def send(self, key: StepKey, task: str) -> None:

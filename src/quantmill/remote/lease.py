@@ -28,10 +28,12 @@ class Leases:
 
     def take(self, digest: str) -> "Watched | None":
         """Hold the lease of a key: None when it is ours, else what is to be watched until it ends."""
-        if self._bucket.create(_name(digest), self._text(0)):
+        ours = self._bucket.create(_name(digest), self._text(0))
+        found = None if ours else self.look(digest)
+        if ours or (found and found.is_of(self._owner)):  # the reply to our own request may have been lost
             self._keep(digest)
             return None
-        return self.look(digest)
+        return found
 
     def look(self, digest: str) -> "Watched | None":
         """The lease of a key that somebody else holds, None when nobody does."""
@@ -85,6 +87,10 @@ class Watched:
         self._leases, self.digest, self._data = leases, digest, data
         self.version: dict[str, str] = dict(version) if isinstance(version, dict) else {}
         self._since = time.monotonic()
+
+    def is_of(self, owner: str) -> bool:
+        """Whether it is of that owner."""
+        return owner.encode() in self._data
 
     def ended(self) -> bool:
         """Whether its holder let it go."""
