@@ -53,7 +53,8 @@ class FileRow:
 
 @dataclass(frozen=True)
 class Preview:
-    """What `quantmill plan` prints. `inexact` says why sizes may be off by a few MB, and is empty when they are exact.
+    """What `quantmill plan` prints. `files` come largest first. `inexact` says why sizes may be off by a few MB, and is
+    empty when they are exact.
     `computed_weights` are to be quantized when nothing is in the store yet,
     `shared_weights` are copied from a file of the same matrix that holds them already; `seconds` is the time for the
     first at the rates measured on this machine now, over its threads."""
@@ -135,7 +136,7 @@ def preview(recipe: Recipe, root: Path) -> Preview:
         recipe=recipe.name,
         tag=recipe.llama_cpp,
         inexact=_inexact(recipe, base, imatrix),
-        files=tuple(rows),
+        files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(recipe, lock, root),
         findings=tuple(finding.text for finding in findings(base.tensors, files, imatrix, recipe.imatrix is not None)),
         computed_weights=sum(work.computed.values()),
