@@ -417,3 +417,25 @@ def test_choose_reads_a_repository(project: Project, hub: Hub) -> None:
         "quantmill: acme/tiny: there are no GGUF files of a known ftype in it; give a recipe, a release's folder or a "
         "Hub repository with GGUF files"
     )
+
+
+def test_what_a_lock_leaves_open_is_filled_in(project: Project, hub: Hub) -> None:
+    config = json.loads((TINY / "config.json").read_text())
+    base = {"repo": "acme/tiny", "revision": "main"}
+    lock = {"format": 1, "unresolved": ["base.commit", "files"], "base": base, "files": {}, "config": config}
+    project.recipe.with_suffix(".lock").write_text(json.dumps(lock | {"metadata_bytes": None}))
+    planned = json.loads(project.run("quantmill", "plan", "small", "--json", HF_ENDPOINT="http://127.0.0.1:1").stdout)
+    assert not planned["exact"]
+    assert fails(project, "quantmill", "build", "small", code=2) == (
+        "quantmill: recipes/small.lock: it is not resolved yet (base.commit, files); run 'quantmill lock "
+        "recipes/small.toml' and commit the lock"
+    )
+    project.run("quantmill", "lock", "small")
+    found = lock_of(project)
+    assert "unresolved" not in found
+    assert found["base"]["commit"] == hub.first
+    assert found["about"]["license"] == "mit"
+    assert found["about"]["language"] == ["en"]
+    assert found["about"]["chat_template"].startswith("{%- for message in messages %}")
+    project.run("quantmill", "build", "small", "--locked")
+    assert "license: mit\n" in project.release()["README.md"].decode()

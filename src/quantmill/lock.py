@@ -44,7 +44,7 @@ class Lock:
     """`base` is what the recipe said, with a Hub repository's `commit`; `files` maps names below the base to their
     content, `calibration` the calibration texts' names in the recipe to theirs; `config` is the model's config.json
     (None for a GGUF base); `about` is what its page and tokenizer say (model/about.py), of which the release's page is
-    made."""
+    made. `unresolved` names what a lock written by hand leaves to `quantmill lock`, which leaves nothing."""
 
     base: Mapping[str, str]
     files: Mapping[str, FileFact]
@@ -53,12 +53,7 @@ class Lock:
     about: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, FileFact] = field(default_factory=dict)
 
-    @property
-    def unresolved(self) -> tuple[str, ...]:
-        """What only `quantmill lock` can fill in: nothing, or what a lock written by hand leaves open."""
-        if self.files:
-            return ()
-        return ("base.commit", "files", "about", *(["metadata_bytes"] if self.metadata_bytes is None else []))
+    unresolved: tuple[str, ...] = ()
 
     def base_said(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -110,7 +105,10 @@ def _read(path: Path, data: Any) -> Lock:
     about = data.get("about", {})
     if not isinstance(about, dict) or not all(map(_said_about, about.values())):
         raise LockDrift(path, "its about is no table of texts and lists of texts")
-    return Lock(base, files, config, metadata_bytes, about, texts)
+    unresolved = data.get("unresolved", [])
+    if not _said_about(unresolved):
+        raise LockDrift(path, "its unresolved is no list of texts")
+    return Lock(base, files, config, metadata_bytes, about, texts, tuple(unresolved))
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -134,18 +132,18 @@ def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock
     problem = "it is missing" if lock is None else drift(recipe, lock, digest)
     if lock is not None and problem is None:
         return lock
-    if lock is not None and lock.unresolved and lock.base_said() == _said(recipe):
-        raise LockDrift(path_of(recipe), f"it is not resolved yet ({', '.join(lock.unresolved)})")
+    if lock is not None and (lock.unresolved or not lock.files) and lock.base_said() == _said(recipe):
+        raise LockDrift(path_of(recipe), f"it is not resolved yet ({', '.join(lock.unresolved or ('files',))})")
     if locked:
         raise LockDrift(path_of(recipe), f"the recipe is to be built as locked, but {problem}")
     return write(recipe, digest)
 
 
 def peek(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
-    """The lock that a build would use, without writing it. An unresolved one (no files yet) is as good: it has the
+    """The lock that a build would use, without writing it. An unresolved one is as good: it has the
     model's configuration."""
     lock = load(recipe)
-    if lock is not None and lock.base_said() == _said(recipe) and not lock.files:
+    if lock is not None and lock.base_said() == _said(recipe) and (lock.unresolved or not lock.files):
         return lock
     return lock if lock is not None and drift(recipe, lock, digest) is None else resolve(recipe, digest)
 
@@ -164,7 +162,7 @@ def write(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
 
 def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | None:
     """What of the base differs from the lock, or None."""
-    if not lock.files:
+    if not lock.files or lock.unresolved:
         return "its base is not resolved yet"
     said = lock.base_said()
     if said != _said(recipe):
