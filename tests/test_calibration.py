@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,7 +17,9 @@ from quantmill.build import key_of
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.imatrix import entries
+from quantmill.model.pace import memory, weigh
 from quantmill.plan import graph
+from quantmill.quant.types import TYPES
 from quantmill.recipe import Recipe, load
 from quantmill.recipe_calibration import Text
 from quantmill.web import WebError, fetch
@@ -313,3 +315,55 @@ def test_a_text_as_large_as_no_text(tmp_path: Path, address: str, monkeypatch: p
     monkeypatch.setattr("quantmill.web.LIMIT", 1000)
     with pytest.raises(QuantmillError, match="it is larger than 1000 bytes; give the address of a text"):
         fetch(address, tmp_path / "part")
+
+
+def plan_of(project: Project) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
+    return found
+
+
+def test_a_plan_counts_the_tokens_and_says_what_they_take(calibrated: Project) -> None:
+    plan = plan_of(calibrated)
+    found = plan["imatrix"]
+    assert (found["tokens"], found["chunks"], found["n_ctx"], found["exact"]) == (found["chunks"] * 128, 22, 128, True)
+    assert found["arithmetic"] == "f32"
+    assert sorted(found["seconds"]) == ["bf16x2", "f32"]
+    assert found["fastest"] in found["seconds"]
+    assert 200_000_000 < found["memory_bytes"] < 300_000_000
+    assert plan["exact"]
+    said = calibrated.run("quantmill", "plan", "small").stdout
+    assert "importance matrix: 2816 tokens in 22 chunks, about " in said
+    sizes = {file["name"]: file["bytes"] for file in plan["files"]}
+    calibrated.run("quantmill", "build", "small")
+    assert {path.name: path.stat().st_size for path in (calibrated.folder / "release/small").glob("*.gguf")} == sizes
+    calibrated.edit("n_ctx = 128", "n_ctx = 128\nchunks = 7\nfrom_chunk = 2")
+    assert plan_of(calibrated)["imatrix"]["chunks"] == 7
+    (calibrated.recipe.parent / "text.txt").write_bytes(b"short")
+    done = calibrated.run("quantmill", "plan", "small", check=1)
+    assert "text.txt: 2 tokens are too few to begin at chunk 2" in done.stderr
+
+
+def test_a_plan_without_the_text_estimates(calibrated: Project, address: str) -> None:
+    calibrated.edit('text = "text.txt"', f'url = "{address}"')
+    calibrated.run("quantmill", "lock", "small")
+    Handler.seen.clear()
+    found = plan_of(calibrated)["imatrix"]
+    assert (found["chunks"], found["exact"]) == (len(SHORT) // 4 // 128, False)
+    assert Handler.seen == []
+
+
+def test_the_work_of_a_shape() -> None:
+    types = TYPES["BF16"]
+    tensors = [
+        ("token_embd.weight", (64, 1000), types),
+        ("blk.0.attn_q.weight", (64, 32), types),
+        ("blk.0.attn_norm.weight", (64,), types),
+        ("blk.0.ffn_up_exps.weight", (64, 128, 8), types),
+        ("blk.1.attn_q.weight", (64, 32), types),
+    ]
+    work = weigh(tensors, {"attention.head_count": 2, "attention.key_length": 16, "expert_used_count": 2}, 256)
+    attention = 2 * 4 * 2 * 16 * 128
+    assert work.products == 2 * (2 * 64 * 32 + 64 * 128 * 2) + attention + 2 * 64000 * 127 / 256
+    assert (work.layer, work.columns, work.rows, work.width) == (64 * 32 + 64 * 128 * 8, 64, 128, 64)
+    assert memory(work, 1000, 10**9) == 200_000_000 + 4 * work.layer + 4 * 64 * 1000
+    assert memory(work, 1000, 10**8) == 10**8

@@ -17,6 +17,7 @@ from quantmill.errors import UsageError
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
+from quantmill.preview_imatrix import Measuring, measuring
 from quantmill.quant.params import overrides_of
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
 from quantmill.quant.preflight import check_base, findings
@@ -57,7 +58,7 @@ class Preview:
     empty when they are exact.
     `computed_weights` are to be quantized when nothing is in the store yet,
     `shared_weights` are copied from a file of the same matrix that holds them already; `seconds` is the time for the
-    first at the rates measured on this machine now, over its threads."""
+    first at the rates measured on this machine now, over its threads. `measuring` is the importance matrix's part."""
 
     recipe: str
     tag: str
@@ -70,6 +71,7 @@ class Preview:
     seconds: float
     disk_bytes: int
     memory_bytes: int
+    measuring: Measuring | None
 
     @property
     def exact(self) -> bool:
@@ -102,6 +104,7 @@ class Preview:
             "seconds": round(self.seconds, 1),
             "disk_bytes": self.disk_bytes,
             "memory_bytes": self.memory_bytes,
+            **({"imatrix": self.measuring.data()} if self.measuring else {}),
         }
 
 
@@ -144,6 +147,7 @@ def preview(recipe: Recipe, root: Path) -> Preview:
         seconds=seconds(work.computed, recipe.imatrix is not None) / space.threads,
         disk_bytes=disk,
         memory_bytes=MEMORY_BYTES,
+        measuring=measuring(recipe, lock, base.kvs, base.tensors, space.threads),
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from quantmill.build import FIRST
 
+PASSES = ("imatrix:",)  # tasks whose progress counts passes through a model, not bytes
+
 
 class Reporter:
     """doit's reporter. The steps' events reach the one reporter of the process through `hear`."""
@@ -47,7 +49,7 @@ class Reporter:
                 self._ran += 1
                 self._say(f"{name}: {facts['reason']}" if facts["reason"] != FIRST else name)
                 if self._terminal:
-                    self._bars[name] = self._live().add_task(name, total=None)
+                    self._bars[name] = self._live().add_task(name, total=None, in_bytes=not name.startswith(PASSES))
             elif event in ("fetch", "send"):
                 self._transfer(f"{name}: {event}", facts["done"], facts["total"])
             elif event == "told":
@@ -70,14 +72,34 @@ class Reporter:
     def _live(self) -> Any:
         if self._progress is None:
             from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-            from rich.progress import TransferSpeedColumn as Speed
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                Task,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+            from rich.text import Text
+
+            class Amount(DownloadColumn):
+                """Bytes, or the share of passes."""
+
+                def render(self, task: Task) -> Text:
+                    return super().render(task) if task.fields["in_bytes"] else Text(f"{task.percentage:.0f}%")
+
+            class Speed(TransferSpeedColumn):
+                """Bytes a second, where there are bytes."""
+
+                def render(self, task: Task) -> Text:
+                    return super().render(task) if task.fields["in_bytes"] else Text("")
 
             # With doit's threads sys.stdout is swapped now and then, so the console holds the stream itself.
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                DownloadColumn(),
+                Amount(),
                 Speed(),
                 TimeRemainingColumn(),
                 console=Console(file=self._out),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from quantmill.build import FIRST
 from quantmill.preview import Preview
+from quantmill.preview_imatrix import Measuring
 
 
 def plan_text(plan: Preview) -> str:
@@ -36,7 +37,21 @@ def _lines(plan: Preview) -> Iterator[str]:
         f"{plan.computed_weights / 1e9:.2f} G weights to quantize from nothing, {share:.0%} of the matrix shared "
         f"between its files, about {_duration(plan.seconds)} on this machine"
     )
+    if plan.measuring:
+        yield _measuring(plan.measuring)
     yield f"disk {size(plan.disk_bytes)} for everything, memory {size(plan.memory_bytes)} for a quantize step"
+
+
+def _measuring(work: Measuring) -> str:
+    about = "" if work.exact else "about "
+    if not work.chunks:
+        return "importance matrix: the text is not known yet; 'quantmill lock' fetches it"
+    other = next(name for name in work.seconds if name != work.arithmetic)
+    pace = f"about {_duration(work.seconds[work.arithmetic])} by {work.arithmetic}"
+    return (
+        f"importance matrix: {about}{work.tokens} tokens in {work.chunks} chunks, {pace} "
+        f"({_duration(work.seconds[other])} by {other}; {work.fastest} is faster here), memory {size(work.memory)}"
+    )
 
 
 def _duration(seconds: float) -> str:
