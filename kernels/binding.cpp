@@ -9,6 +9,8 @@
 
 using namespace quantmill;
 
+void bind_infer(nb::module_ &m);
+
 static std::atomic<const Level *> current;
 
 const Level &quantmill::current_level() { return *current.load(); }
@@ -120,4 +122,5 @@ NB_MODULE(_kernels, m) {
     m.def("set_isa", [](const std::string &level) { current = level_named(level); }, nb::arg("level"));
     m.def("quantize_types", &quantize_types);
     bind_forward(m);
+    bind_infer(m);
 }

@@ -1,0 +1,139 @@
+// A decoder of the llama family on quantized weights: its tensors, its cache, and the evaluation of some tokens.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "infer.h"
+#include "infer_pool.h"
+#include "kernel.h"
+
+namespace quantmill::infer {
+
+struct Config {
+    std::int64_t layers, width, hidden, heads, kv_heads, head_dim, vocabulary, context, rotated;
+    std::int64_t window, pattern;  // layers see `window` positions but every pattern-th, which sees all; 0: all see all
+    float eps, base, local_base, position_scale, embedding_scale, attention_scale, softcap;
+    bool halves_apart, gelu;
+};
+
+// Memory of its own, aligned for vectors and in large pages where the system has them; zeros.
+class Memory {
+  public:
+    explicit Memory(std::size_t bytes = 0);
+    ~Memory();
+    Memory(Memory &&other) noexcept;
+    Memory &operator=(Memory &&other) noexcept;
+    std::uint8_t *data() const { return data_; }
+    template <class T>
+    T *as() const { return reinterpret_cast<T *>(data_); }
+    std::size_t size() const { return size_; }
+
+  private:
+    std::uint8_t *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+struct Matrix {
+    Weights weights{};
+    Memory memory;  // empty where the file's blocks are used
+    bool given() const { return weights.data != nullptr; }
+};
+
+// Keeps the file's blocks at `data` or repacks them.
+Matrix make_matrix(const InferKernels &kernels, Pool &pool, const Form &form, std::int64_t rows, std::int64_t cols,
+                   const std::uint8_t *data, bool repack);
+
+// Room for the activations of `tokens` tokens of up to `cols` columns.
+class Room {
+  public:
+    Room(std::int64_t tokens, std::int64_t cols, int planes, bool floats);
+    // Set out for a product.
+    Activations of(std::int64_t tokens, std::int64_t cols, std::int64_t tile, int planes) const;
+
+  private:
+    Memory bytes_, scales_, sums_, counts_, floats_;
+};
+
+using Vector = std::vector<float>;
+
+struct Layer {
+    Matrix q, k, v, o, gate, up, down;
+    Vector attention_norm, q_bias, k_bias, v_bias, q_norm, k_norm, after_attention, feed_norm, after_feed;
+    Memory keys, values;
+};
+
+class Model {
+  public:
+    Model(const Config &config, const InferKernels &kernels, int threads, bool repack, int planes);
+
+    // A tensor by its name in the file without ".weight"; false where this kind of model has none of that name.
+    Matrix *matrix(const std::string &name);
+    Vector *vector(const std::string &name);
+    // The rows' file bytes stay where they are, for looking tokens up.
+    void set_embedding(const Kernel &kernel, const std::uint8_t *data) { embedding_ = &kernel, embedding_data_ = data; }
+    // The name of a tensor that is missing or has another shape than the configuration says; empty: none.
+    std::string missing() const;
+    // Makes room; call once after the tensors were set.
+    void prepare();
+
+    // Evaluates `count` tokens at the positions from `position` on, whose predecessors must be in the cache; logits of the last
+    // one, or of all, are written.
+    void evaluate(const std::int32_t *tokens, std::int64_t count, std::int64_t position, float *logits, bool all);
+
+    const Config config;
+    const InferKernels &kernels;
+    const bool repack;
+    Pool pool;
+    Matrix output;
+    Vector output_norm, frequency_factors;
+
+  private:
+    static constexpr std::int64_t BATCH = 512;  // tokens evaluated at a time
+
+    struct Thread {
+        Room room;  // for one token
+        Memory buffer, scores, row;
+        int phase = 0;  // of the evaluation, by which threads that share work find its counter
+    };
+    struct Use {  // one matrix of a product, and where its results go
+        const Matrix *matrix;
+        float *out;
+        std::int64_t stride;
+    };
+    struct Inputs {  // of a product: as integers, as floats, or both
+        Activations integers, floats;
+    };
+
+    void evaluate_batch(const std::int32_t *tokens, std::int64_t count, std::int64_t position, float *logits, bool all);
+    void forward(int thread, const std::int32_t *tokens, std::int64_t n, std::int64_t position, float *logits, bool all);
+    void place_heads(int thread, int index, std::int64_t n, std::int64_t position);
+    void attend(int thread, int index, std::int64_t n, std::int64_t position);
+    void feed(int thread, const Layer &layer, std::int64_t n);
+    void product(int thread, std::initializer_list<Use> uses, const float *x, std::int64_t n, const Vector *norm, bool add);
+    void join(int thread, const Matrix &matrix, const float *x, std::int64_t n, const Vector &after);
+    Inputs activate(int thread, std::initializer_list<Use> uses, const float *x, std::int64_t n, const Vector *norm);
+    void multiply(int thread, const Use &use, const Inputs &inputs, bool add, std::int64_t first, std::int64_t last);
+    std::int64_t chunk_of(const Matrix &matrix, std::int64_t n) const;
+    void extend_rotations(std::int64_t end);
+    bool local(int index) const { return config.window > 0 && (config.pattern == 0 || (index + 1) % config.pattern != 0); }
+    // Calls work(i) for each i below `count`, in whichever thread is free; returns when all threads are done.
+    template <class Work>
+    void share(int thread, std::int64_t count, Work work);
+    // The part of 0 to count that is a thread's.
+    void part(int thread, std::int64_t count, std::int64_t &first, std::int64_t &last) const;
+
+    const int planes_;
+    const Kernel *embedding_ = nullptr;
+    const std::uint8_t *embedding_data_ = nullptr;
+    std::vector<Layer> layers_;
+    std::vector<Thread> threads_;
+    std::unique_ptr<Room> room_;
+    Memory x_, normed_, q_, k_, v_, mixed_, gate_, up_, after_;
+    Vector cosines_, sines_, local_cosines_, local_sines_;
+    std::int64_t rotations_ = 0;
+    std::unique_ptr<std::atomic<std::int64_t>[]> counters_;
+};
+
+}  // namespace quantmill::infer
