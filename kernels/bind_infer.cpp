@@ -5,13 +5,13 @@
 #include <map>
 #include <vector>
 
+#include "bind_infer.h"
 #include "buffer.h"
 #include "infer_model.h"
 
-using namespace quantmill;
-using namespace quantmill::infer;
+namespace quantmill::infer {
 
-static const infer::Form &form_named(const std::string &type) {
+static const Form &form_named(const std::string &type) {
     const Form *form = find_form(type.c_str());
     if (!form) fail("no kernel multiplies weights of type '" + type + "'");
     return *form;
@@ -144,8 +144,7 @@ static Config config_of(const std::map<std::string, double> &given) {
     c.pattern = count("pattern", 0, 4096);
     if (c.heads % c.kv_heads) fail("heads must be a multiple of kv_heads");
     if (c.head_dim % 16 || c.rotated % 2) fail("head_dim must be a multiple of 16 and rotated of 2");
-    c.eps = float(number("eps")), c.base = float(number("base")), c.local_base = float(number("local_base"));
-    c.position_scale = float(number("position_scale")), c.embedding_scale = float(number("embedding_scale"));
+    c.eps = float(number("eps")), c.embedding_scale = float(number("embedding_scale"));
     c.attention_scale = float(number("attention_scale")), c.softcap = float(number("softcap"));
     c.halves_apart = number("halves_apart") != 0, c.gelu = number("gelu") != 0;
     return c;
@@ -224,7 +223,7 @@ class PyModel {
     std::int64_t filled_ = 0;
 };
 
-void bind_infer(nb::module_ &m) {
+static void bind(nb::module_ &m) {
     nb::class_<PyMatrix>(m, "Matrix")
         .def(nb::init<const std::string &, nb::handle, std::int64_t, std::int64_t, bool, int, int>(), nb::arg("type"),
              nb::arg("data"), nb::arg("rows"), nb::arg("cols"), nb::arg("repack") = true, nb::arg("threads") = 1,
@@ -244,3 +243,7 @@ void bind_infer(nb::module_ &m) {
         return names;
     });
 }
+
+}  // namespace quantmill::infer
+
+void quantmill::bind_infer(nb::module_ &m) { infer::bind(m); }

@@ -6,10 +6,9 @@
 #include <cstdlib>
 
 #include "bind_forward.h"
+#include "bind_infer.h"
 
 using namespace quantmill;
-
-void bind_infer(nb::module_ &m);
 
 static std::atomic<const Level *> current;
 

@@ -93,7 +93,7 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
     Layer &layer = layers_[std::size_t(index)];
     const std::int64_t dims = config.head_dim, half = config.rotated / 2, context = (config.context + ROWS - 1) / ROWS * ROWS;
     const std::int64_t units = config.heads + 2 * config.kv_heads;
-    const Vector &cosines = local(index) ? local_cosines_ : cosines_, &sines = local(index) ? local_sines_ : sines_;
+    const Vector &turn = local(index) ? local_cosines : cosines, &rise = local(index) ? local_sines : sines;
     std::int64_t first, last;
     part(thread, n * units, first, last);
     for (std::int64_t unit = first; unit < last; ++unit) {
@@ -113,7 +113,7 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
         }
         const Vector &norm = query ? layer.q_norm : layer.k_norm;
         if (!norm.empty()) kernels.norm(x, norm.data(), config.eps, dims, x);
-        kernels.rotate(x, cosines.data() + at * half, sines.data() + at * half, half, config.halves_apart);
+        kernels.rotate(x, turn.data() + at * half, rise.data() + at * half, half, config.halves_apart);
         if (key) kernels.store_key(x, dims, layer.keys.as<std::uint16_t>() + head * context * dims, at);
     }
     pool.meet();
@@ -187,7 +187,6 @@ void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std:
 }
 
 void Model::evaluate_batch(const std::int32_t *tokens, std::int64_t n, std::int64_t position, float *logits, bool all) {
-    extend_rotations(std::max(rotations_, position + n));
     for (std::int64_t i = 0; i < config.layers * 8 + 8; ++i) counters_[std::size_t(i)].store(0, std::memory_order_relaxed);
     pool.run([&](int thread) { forward(thread, tokens, n, position, logits, all); });
 }

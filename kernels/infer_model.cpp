@@ -1,8 +1,7 @@
 // What a model holds: memory, matrices, names.
 #include "infer_model.h"
 
-#include <cmath>
-#include <cstring>
+#include <algorithm>
 #include <new>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -115,7 +114,10 @@ Matrix *Model::matrix(const std::string &name) {
 
 Vector *Model::vector(const std::string &name) {
     if (name == "output_norm") return &output_norm;
-    if (name == "rope_freqs") return &frequency_factors;
+    if (name == "cosines") return &cosines;
+    if (name == "sines") return &sines;
+    if (name == "local_cosines") return &local_cosines;
+    if (name == "local_sines") return &local_sines;
     std::string rest;
     Layer *layer = layer_of(layers_, name, rest);
     return layer ? vector_of(*layer, rest) : nullptr;
@@ -133,7 +135,13 @@ std::string Model::missing() const {
     if (!embedding_) return "token_embd.weight";
     if (!matrix(output, c.vocabulary, c.width)) return "output.weight";
     if (!vector(output_norm, c.width, true)) return "output_norm.weight";
-    if (!vector(frequency_factors, c.rotated / 2, false)) return "rope_freqs.weight";
+    const std::int64_t angles = c.context * c.rotated / 2;
+    for (const Vector *v : {&cosines, &sines}) {
+        if (!vector(*v, angles, true)) return "cosines and sines";
+    }
+    for (const Vector *v : {&local_cosines, &local_sines}) {
+        if (!vector(*v, angles, c.window > 0)) return "local_cosines and local_sines";
+    }
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         const Layer &l = layers_[i];
         const std::string place = "blk." + std::to_string(i) + ".";
@@ -180,23 +188,6 @@ void Model::prepare() {
     x_ = room(c.width), normed_ = room(cols), q_ = room(wide), k_ = room(narrow), v_ = room(narrow), mixed_ = room(wide);
     gate_ = room(c.hidden), up_ = room(c.hidden), after_ = room(c.width);
     counters_ = std::make_unique<std::atomic<std::int64_t>[]>(std::size_t(c.layers * 8 + 8));
-}
-
-void Model::extend_rotations(std::int64_t end) {
-    const std::int64_t half = config.rotated / 2;
-    cosines_.resize(std::size_t(end * half)), sines_.resize(std::size_t(end * half));
-    local_cosines_.resize(cosines_.size()), local_sines_.resize(sines_.size());
-    for (; rotations_ < end; ++rotations_) {
-        for (std::int64_t i = 0; i < half; ++i) {
-            const double power = -2.0 * double(i) / double(config.rotated);
-            const double factor = frequency_factors.empty() ? 1.0 : double(frequency_factors[std::size_t(i)]);
-            const double angle = double(rotations_) * double(config.position_scale) * std::pow(double(config.base), power) / factor;
-            const double near = double(rotations_) * std::pow(double(config.local_base), power);
-            const std::size_t at = std::size_t(rotations_ * half + i);
-            cosines_[at] = float(std::cos(angle)), sines_[at] = float(std::sin(angle));
-            local_cosines_[at] = float(std::cos(near)), local_sines_[at] = float(std::sin(near));
-        }
-    }
 }
 
 }  // namespace quantmill::infer

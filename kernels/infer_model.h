@@ -14,7 +14,7 @@ namespace quantmill::infer {
 struct Config {
     std::int64_t layers, width, hidden, heads, kv_heads, head_dim, vocabulary, context, rotated;
     std::int64_t window, pattern;  // layers see `window` positions but every pattern-th, which sees all; 0: all see all
-    float eps, base, local_base, position_scale, embedding_scale, attention_scale, softcap;
+    float eps, embedding_scale, attention_scale, softcap;
     bool halves_apart, gelu;
 };
 
@@ -87,7 +87,9 @@ class Model {
     const bool repack;
     Pool pool;
     Matrix output;
-    Vector output_norm, frequency_factors;
+    Vector output_norm;
+    // For each position, head_dim / 2 of each: how far a head's pairs are turned, and in layers that see a window.
+    Vector cosines, sines, local_cosines, local_sines;
 
   private:
     static constexpr std::int64_t BATCH = 512;  // tokens evaluated at a time
@@ -116,7 +118,6 @@ class Model {
     Inputs activate(int thread, std::initializer_list<Use> uses, const float *x, std::int64_t n, const Vector *norm);
     void multiply(int thread, const Use &use, const Inputs &inputs, bool add, std::int64_t first, std::int64_t last);
     std::int64_t chunk_of(const Matrix &matrix, std::int64_t n) const;
-    void extend_rotations(std::int64_t end);
     bool local(int index) const { return config.window > 0 && (config.pattern == 0 || (index + 1) % config.pattern != 0); }
     // Calls work(i) for each i below `count`, in whichever thread is free; returns when all threads are done.
     template <class Work>
@@ -131,8 +132,6 @@ class Model {
     std::vector<Thread> threads_;
     std::unique_ptr<Room> room_;
     Memory x_, normed_, q_, k_, v_, mixed_, gate_, up_, after_;
-    Vector cosines_, sines_, local_cosines_, local_sines_;
-    std::int64_t rotations_ = 0;
     std::unique_ptr<std::atomic<std::int64_t>[]> counters_;
 };
 
