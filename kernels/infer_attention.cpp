@@ -48,10 +48,12 @@ static float weigh(const Heads &h, float *scores, std::int64_t from, std::int64_
         }
     }
     const float scale = h.softcap > 0 ? 1.f : h.scale;
-    float largest = scores[from];
-    for (std::int64_t i = from + 1; i < to; ++i) largest = scores[i] > largest ? scores[i] : largest;
     for (std::int64_t i = 0; i < from; ++i) scores[i] = -__builtin_inff();
     for (std::int64_t i = to; i < end; ++i) scores[i] = -__builtin_inff();
+    V most = load<V>(scores);
+    for (std::int64_t i = W; i < end; i += W) most = greater(load<V>(scores + i), most);
+    float largest = most[0];
+    for (int i = 1; i < W; ++i) largest = most[i] > largest ? most[i] : largest;
     V sum = {};
     for (std::int64_t i = 0; i < end; i += W) {
         const V s = load<V>(scores + i);

@@ -5,6 +5,16 @@
 
 namespace quantmill::QM_LEVEL {
 
+// Weights are asked for so many bytes ahead: the processor's own guesses end at every page.
+#ifndef AHEAD
+constexpr int AHEAD = 4096;
+#endif
+
+// Behind the end of the weights it is without effect.
+QM_INLINE void fetch(const std::uint8_t *from, int ahead) {
+    __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(ahead)));
+}
+
 // What codes are to the product of bytes: values, biased to be unsigned where it wants that.
 struct Table {
     std::int8_t values[16];
@@ -37,6 +47,7 @@ static void panel_times_one(const Form &form, std::int64_t cols, const std::uint
     const std::int64_t groups = cols / GROUP;
     V total[SPLITS] = {};
     for (std::int64_t g = 0; g < groups; ++g, codes += ROWS * GROUP * BITS / 8, x += PLANES * GROUP) {
+        for (int line = 0; line < ROWS * GROUP * BITS / 8; line += 64) fetch(codes, AHEAD + line);
         for (int split = 0; split < SPLITS; ++split) {
             QM_UNROLL
             for (int half = 0; half < parts; ++half) {

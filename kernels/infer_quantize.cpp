@@ -8,16 +8,23 @@ constexpr int PARTS = GROUP / W;  // vectors of a group
 typedef std::int8_t N __attribute__((vector_size(W)));
 
 QM_INLINE float largest_of(V v) {
-    float lanes[W], most = 0;
-    store(lanes, v);
-    for (int i = 0; i < W; ++i) most = lanes[i] > most ? lanes[i] : most;
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    float most = v[0];
+    for (int i = 1; i < W; ++i) most = v[i] > most ? v[i] : most;
     return most;
+#endif
 }
 
-QM_INLINE std::int32_t sum_of(const std::int16_t *from, int count) {
+QM_INLINE std::int32_t sum_of(I v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_epi32((__m512i)v);
+#else
     std::int32_t sum = 0;
-    for (int i = 0; i < count; ++i) sum += from[i];
+    for (int i = 0; i < W; ++i) sum += v[i];
     return sum;
+#endif
 }
 
 struct Group {
@@ -27,7 +34,7 @@ struct Group {
 };
 
 // A group of one token. NaN and infinity make a scale that spoils what they touch, and integers that are in range.
-static void quantize_group(const float *x, int planes, Group &to) {
+QM_INLINE void quantize_group(const float *x, int planes, Group &to) {
     V v[PARTS], most = {};
     for (int i = 0; i < PARTS; ++i) {
         v[i] = load<V>(x + i * W);
@@ -36,8 +43,8 @@ static void quantize_group(const float *x, int planes, Group &to) {
     const float largest = largest_of(most), range = planes == 2 ? 32512.f : 127.f;
     to.scale = largest / range;
     const float inverse = to.scale > 0 ? range / largest : 0;
-    std::int16_t all[GROUP];
-    typedef std::int16_t S __attribute__((vector_size(2 * W)));
+    I halves[2] = {};
+    QM_UNROLL
     for (int i = 0; i < PARTS; ++i) {
         I q = nearest_int(v[i] * inverse);
         if (planes == 2) {
@@ -51,10 +58,10 @@ static void quantize_group(const float *x, int planes, Group &to) {
             q = lesser(greater(q, splat_int(-127)), splat_int(127));
             store(to.high + i * W, __builtin_convertvector(q, N));
         }
-        store(all + i * W, __builtin_convertvector(q, S));
+        halves[2 * i / PARTS] += q;
     }
-    to.counts[0] = sum_of(all, GROUP / 2);
-    to.counts[1] = sum_of(all + GROUP / 2, GROUP / 2);
+    to.counts[0] = sum_of(halves[0]);
+    to.counts[1] = sum_of(halves[1]);
 }
 
 static void floats_tile(const float *x, std::int64_t stride, const Activations &a, std::int64_t tile, std::int64_t tokens) {
@@ -76,8 +83,9 @@ void quantize_tiles(const float *x, std::int64_t stride, const Activations &a, s
         }
         for (std::int64_t t = 0; t < T; ++t) {
             for (std::int64_t g = 0; g < groups; ++g) {
-                Group group = {};
-                if (t < tokens) quantize_group(from + t * stride + g * GROUP, a.planes, group);
+                Group group;
+                if (t >= tokens) group = Group{};
+                else quantize_group(from + t * stride + g * GROUP, a.planes, group);
                 const std::int64_t at = tile * groups + g;
                 std::uint8_t *bytes = a.bytes + at * a.planes * GROUP * T + 4 * t;
                 for (int plane = 0; plane < a.planes; ++plane, bytes += GROUP * T) {
