@@ -8,22 +8,21 @@ namespace quantmill::QM_LEVEL {
 typedef std::int32_t I8 __attribute__((vector_size(32)));
 typedef float V8 __attribute__((vector_size(32)));
 
-// sum + products of four bytes, eight times; w is biased by BIAS.
-QM_INLINE I8 dot_8(I8 sum, const std::int8_t *w, const std::uint8_t *x) {
+// sum += products of four bytes, eight times; w is biased by BIAS.
+QM_INLINE void dot_8(I8 &sum, const std::int8_t *w, const std::uint8_t *x) {
 #if defined(__AVX512VNNI__)
-    return (I8)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)load<I8>(w), (__m256i)load<I8>(x));
+    sum = (I8)_mm256_dpbusd_epi32((__m256i)sum, (__m256i)load<I8>(w), (__m256i)load<I8>(x));
 #elif defined(__AVX2__)
-    return sum + (I8)dot(I{}, load<I>(x), load<I>(w));
+    sum += (I8)dot(I{}, load<I>(x), load<I>(w));
 #else
-    const I low = dot(I{}, load<I>(x), load<I>(w)), high = dot(I{}, load<I>(x + 16), load<I>(w + 16));
-    I8 both;
-    std::memcpy(&both, &low, 16);
-    std::memcpy(reinterpret_cast<char *>(&both) + 16, &high, 16);
-    return sum + both;
+    I halves[2];
+    std::memcpy(halves, &sum, sizeof sum);
+    for (int i = 0; i < 2; ++i) halves[i] = dot(halves[i], load<I>(x + 16 * i), load<I>(w + 16 * i));
+    std::memcpy(&sum, halves, sizeof sum);
 #endif
 }
 
-QM_INLINE float total_of(V8 v) {
+QM_INLINE float total_of(const V8 &v) {
     float sum = 0;
     for (int i = 0; i < 8; ++i) sum += v[i];
     return sum;
@@ -58,10 +57,12 @@ static float row_times_one(const Form &form, std::int64_t groups, const Row &row
         const std::int32_t *counts = a.counts + 3 * (at + g);
         I8 low = {-BIAS * counts[0], 0, 0, 0, -BIAS * counts[1], 0, 0, 0};
         if (a.planes == 2) {
-            const I8 high = dot_8(I8{}, row.values + g * GROUP, x);
-            low = (high << 8) + dot_8(low, row.values + g * GROUP, x + GROUP);
+            I8 high = {};
+            dot_8(high, row.values + g * GROUP, x);
+            low += high << 8;
+            dot_8(low, row.values + g * GROUP, x + GROUP);
         } else {
-            low = dot_8(low, row.values + g * GROUP, x);
+            dot_8(low, row.values + g * GROUP, x);
         }
         const float s = row.scales[2 * g] * a.scales[at + g], t = row.scales[2 * g + 1] * a.scales[at + g];
         total += __builtin_convertvector(low, V8) * V8{s, s, s, s, t, t, t, t};

@@ -45,6 +45,7 @@ ALLOWED = {
     "quant": {"gguf", "imatrix", "key", "_kernels", "compat"},
     "quality": {"gguf", "model", "_kernels"},
     "model": {"gguf", "quant", "safetensors", "_kernels"},
+    "runtime": {"model", "quant", "_kernels"},
     "steps": {
         "quality",
         "gguf",

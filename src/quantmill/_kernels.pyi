@@ -166,3 +166,57 @@ def forward_levels() -> list[str]:
 
     set_isa() and QUANTMILL_ISA take all of them, and "tiles-model", a slow model of the tiles in software, for tests.
     """
+
+class Matrix:
+    """One matrix, held as its type's blocks, and its products."""
+
+    def __init__(
+        self,
+        type: str,
+        data: npt.NDArray[np.uint8],
+        rows: int,
+        cols: int,
+        repack: bool = True,
+        threads: int = 1,
+        activation_bits: int = 16,
+    ) -> None:
+        """`data`, shape (rows * row bytes,), has one of infer_types(); `cols` is a multiple of 32 and of its block.
+
+        With `repack` the blocks are copied into panels of sixteen rows, else `data` is kept and used as it is.
+        `activation_bits` is 8 or 16. The level is the one in use now. ValueError says what does not fit.
+        """
+
+    def multiply(self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+        """out (n, rows) = x (n, cols) @ w.T, x being rounded to integers for each 32 columns (not for float weights).
+
+        A row's results do not depend on n nor on the number of threads. The interpreter's lock is released.
+        """
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+
+class Model:
+    """A decoder of the llama family on quantized blocks, with its cache of keys and values."""
+
+    def __init__(self, config: dict[str, float], threads: int, repack: bool = True, activation_bits: int = 16) -> None:
+        """`config` has every size and constant by name (Config in kernels/infer_model.h); ValueError if one is missing."""
+
+    def set_matrix(self, name: str, type: str, data: npt.NDArray[np.uint8], rows: int, cols: int) -> None:
+        """Give a tensor by its name in the file without ".weight". "token_embd" and blocks not repacked are kept."""
+
+    def set_vector(self, name: str, data: npt.NDArray[np.float32]) -> None:
+        """Give a vector by its name in the file without ".weight"; or "cosines" and "sines", (context * head_dim / 2,)."""
+
+    def evaluate(self, tokens: npt.NDArray[np.int32], position: int, logits: npt.NDArray[np.float32]) -> None:
+        """Evaluate tokens, shape (n,), at the positions from `position` on, which may not be behind the cache's end.
+
+        `logits`, shape (1 or n, vocabulary), are those of the last token or of all. The first call checks that no
+        tensor is missing. ValueError says what does not fit. The interpreter's lock is released.
+        """
+
+def infer_isa() -> str:
+    """The name of the inference kernels that the level in use has on this machine, like "avx512-vnni"."""
+
+def infer_types() -> list[str]:
+    """The types that Matrix and Model take."""

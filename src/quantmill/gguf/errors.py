@@ -189,6 +189,10 @@ class InvalidShape(GGUFError):
         return f"{self.place}: the tensor {shown(self.tensor)} has {self.shape}; {self.why}"
 
 
+# Blocks interleaved in the file, of types that their ids no longer name; rows are interleaved in memory instead.
+_WITHDRAWN = {31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8", 36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8", 38: "IQ4_NL_8_8"}
+
+
 @dataclass(eq=False)
 class UnknownTensorType(GGUFError):
     place: str
@@ -196,6 +200,11 @@ class UnknownTensorType(GGUFError):
     id: int
 
     def __str__(self) -> str:
+        if old := _WITHDRAWN.get(self.id):
+            return (
+                f"{self.place}: the tensor {shown(self.tensor)} has the type {old}, which llama.cpp withdrew in b4282; "
+                f"use {old[:-4]}, which is repacked when it is loaded"
+            )
         return (
             f"{self.place}: the tensor {shown(self.tensor)} has the unknown type {self.id}; "
             "the file is damaged, or its type is newer than this version or was withdrawn from ggml"

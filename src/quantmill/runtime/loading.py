@@ -16,7 +16,6 @@ from quantmill.quant.types import Type
 Logits = NDArray[np.float32]
 
 
-
 class CannotRun(QuantmillError):
     """A model that the quantized kernels do not run. The message is the sentence."""
 

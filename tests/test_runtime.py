@@ -1,0 +1,112 @@
+"""Models on quantized kernels: logits against the exact engine, the cache, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import forward_models
+from forward_models import LENGTH, MODELS, write
+from quantmill.errors import QuantmillError
+from quantmill.gguf import read
+from quantmill.model.engine import Run, evaluate, open_model
+from quantmill.quant.driver import quantize_file
+from quantmill.runtime.loading import CannotRun, load
+
+TOKENS = forward_models.chunks(MODELS["qwen2"])
+RUNNABLE = [name for name in MODELS if name not in ("mixtral", "qwen3moe", "llama-bias")]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("small")
+    return {name: write(small, folder / f"{name}.gguf") for name, small in MODELS.items()}
+
+
+def exact(path: Path) -> np.ndarray:
+    """The engine's logits of the counted tokens of the first chunk."""
+    with open_model(path) as model, evaluate(model, TOKENS[:1], Run()) as hidden:
+        return hidden.logits(0, 1).copy()
+
+
+def divergence(base: np.ndarray, logits: np.ndarray) -> float:
+    p, q = (v.astype(np.float64) - v.max(1, keepdims=True) for v in (base, logits))
+    p, q = (v - np.log(np.exp(v).sum(1, keepdims=True)) for v in (p, q))
+    return float((np.exp(p) * (p - q)).sum(1).mean())
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_logits_are_the_engines(files: dict[str, Path], name: str) -> None:
+    base = exact(files[name])
+    for repack in (True, False):
+        model = load(files[name], threads=2, repack=repack)
+        logits = model.evaluate(TOKENS[0], 0, every=True)[LENGTH // 2 : LENGTH - 1]
+        assert divergence(base, logits) < 1e-5, repack
+        assert np.abs(logits - base).max() < 0.02 * np.abs(base).max(), repack
+
+
+@pytest.mark.parametrize("ftype", ["Q8_0", "Q4_0", "IQ4_NL"])
+def test_a_quantized_file_is_as_far_from_its_base_as_the_engine_says(
+    files: dict[str, Path], tmp_path: Path, ftype: str
+) -> None:
+    small = tmp_path / f"{ftype}.gguf"
+    quantize_file(files["qwen2"], small, ftype, generation=1, threads=1)
+    of_file = exact(small)
+    own = divergence(exact(files["qwen2"]), of_file)
+    for repack in (True, False):
+        logits = load(small, repack=repack).evaluate(TOKENS[0], 0, every=True)[LENGTH // 2 : LENGTH - 1]
+        assert divergence(of_file, logits) < max(0.02 * own, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_token_by_token_is_what_a_prompt_is(files: dict[str, Path], name: str) -> None:
+    tokens = TOKENS[0]
+    whole = load(files[name], threads=2).evaluate(tokens, 0, every=True)
+    model = load(files[name], threads=1)
+    parts = [model.evaluate(tokens[:50], 0, every=True)]
+    parts += [model.evaluate(tokens[i : i + 1], i) for i in range(50, 80)]
+    parts.append(model.evaluate(tokens[80:], 80, every=True))
+    assert np.abs(np.concatenate(parts) - whole).max() < 2e-4 * np.abs(whole).max()
+    assert np.array_equal(load(files[name], threads=3).evaluate(tokens, 0, every=True), whole)
+
+
+def test_the_cache_can_be_rewound(files: dict[str, Path]) -> None:
+    tokens = TOKENS[0]
+    model = load(files["qwen3"], context=100)
+    first = model.evaluate(tokens[:20], 0)
+    model.evaluate(tokens[40:60], 20)
+    assert np.array_equal(model.evaluate(tokens[:20], 0), first)
+    with pytest.raises(ValueError, match="position must be from 0 to 20, where the cache ends"):
+        model.evaluate(tokens[:1], 21)
+    with pytest.raises(ValueError, match="the context has room for 100 tokens, not 101"):
+        model.evaluate(np.resize(tokens, 81).astype(np.int32), 20)
+    with pytest.raises(ValueError, match="there is no token 258"):
+        model.evaluate(np.array([258], np.int32), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("mixtral", "is a mixture of experts, which these kernels do not run; llama.cpp's can"),
+        ("llama-bias", "has the bias blk.0.attn_output.bias, which these kernels do not add; llama.cpp's do"),
+    ],
+)
+def test_models_that_do_not_run(files: dict[str, Path], name: str, sentence: str) -> None:
+    with pytest.raises(CannotRun) as caught:
+        load(files[name])
+    assert str(caught.value) == f"{files[name]}: {sentence}"
+
+
+@pytest.mark.parametrize(("id_", "name"), [(31, "Q4_0_4_4"), (32, "Q4_0_4_8"), (33, "Q4_0_8_8"), (36, "IQ4_NL_4_4")])
+def test_withdrawn_types_are_refused_with_advice(tmp_path: Path, id_: int, name: str) -> None:
+    from gguf_files import raw, tensor
+
+    path = tmp_path / "old.gguf"
+    path.write_bytes(raw(tensors=[tensor(b"blk.0.attn_q.weight", (32, 4), id_)], data=bytes(96)))
+    with pytest.raises(QuantmillError) as caught:
+        read(path)
+    plain = "IQ4_NL" if name.startswith("IQ") else "Q4_0"
+    assert str(caught.value) == (
+        f"{path}: the tensor 'blk.0.attn_q.weight' has the type {name}, which llama.cpp withdrew in b4282; "
+        f"use {plain}, which is repacked when it is loaded"
+    )
