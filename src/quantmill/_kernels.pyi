@@ -200,13 +200,13 @@ class Model:
     """A decoder of the llama family on quantized blocks, with its cache of keys and values."""
 
     def __init__(self, config: dict[str, float], threads: int, repack: bool = True, activation_bits: int = 16) -> None:
-        """`config` has every size and constant by name (Config in kernels/infer_model.h); ValueError if one is missing."""
+        """`config` has every size and constant by name (kernels/infer_model.h); ValueError if one is missing."""
 
     def set_matrix(self, name: str, type: str, data: npt.NDArray[np.uint8], rows: int, cols: int) -> None:
         """Give a tensor by its name in the file without ".weight". "token_embd" and blocks not repacked are kept."""
 
     def set_vector(self, name: str, data: npt.NDArray[np.float32]) -> None:
-        """Give a vector by its name in the file without ".weight"; or "cosines" and "sines", (context * head_dim / 2,)."""
+        """Give a vector by its name in the file without ".weight"; or "cosines" and "sines" of all positions."""
 
     def evaluate(self, tokens: npt.NDArray[np.int32], position: int, logits: npt.NDArray[np.float32]) -> None:
         """Evaluate tokens, shape (n,), at the positions from `position` on, which may not be behind the cache's end.
