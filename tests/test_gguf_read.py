@@ -188,9 +188,9 @@ HOSTILE: list[tuple[str, bytes, type[Exception], str]] = [
     ),
     (
         "tensor type",
-        raw([], [tensor(T, type_=31)], ROOM),
+        raw([], [tensor(T, type_=99)], ROOM),
         errors.UnknownTensorType,
-        "the tensor 'a' has the unknown type 31; "
+        "the tensor 'a' has the unknown type 99; "
         "the file is damaged, or its type is newer than this version or was withdrawn from ggml",
     ),
     (
