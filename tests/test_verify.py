@@ -190,12 +190,42 @@ def test_a_file_must_end_where_its_last_tensor_does(path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + b"more")
     assert refused(path) == (f"{path}: 4 bytes follow the last tensor; a whole file ends there, fetch or make it anew")
+    path.write_bytes(whole + whole)
+    assert refused(path) == (
+        f"{path}: another GGUF file follows the last tensor, as `cat` leaves them; fetch the file anew"
+    )
+    path.write_bytes(whole + b"<html><title>502 Bad Gateway")
+    assert refused(path) == (
+        f"{path}: 28 bytes follow the last tensor (a web page); a whole file ends there, fetch or make it anew"
+    )
     for missing in (1, 24, 25, 400):  # the last 24 bytes are padding
         path.write_bytes(whole[:-missing])
         assert refused(path) == (
             f"{path}: {missing} bytes are missing ({len(whole) - missing} of {len(whole)} are there); "
             "it was cut short, fetch it again"
         )
+
+
+def test_a_download_that_is_not_finished_though_of_full_size_is_named(path: Path) -> None:
+    path.with_name("x.gguf.aria2").touch()
+    assert refused(path) == (
+        f"{path}: its download is not finished, for x.gguf.aria2 is beside it; start the download again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<!DOCTYPE html>\n<html>", "a web page; fetch the file itself"),
+        (b'{"error":"Repository not found"}', "JSON text, perhaps a server's error message; read it"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "a git-lfs pointer; fetch the file itself with"),
+        (b"", "an empty file; fetch it again"),
+        (bytes(4096), "zeros, as an unfinished download leaves them; fetch it again"),
+    ],
+)
+def test_what_people_save_as_a_model_is_recognized(path: Path, content: bytes, said: str) -> None:
+    path.write_bytes(content)
+    assert refused(path).startswith(f"{path}: not a GGUF file but {said}")
 
 
 def test_no_model_and_a_header_cut_short_are_named(path: Path) -> None:
@@ -229,9 +259,19 @@ class TestShards:
     def test_a_shard_under_another_name_is_not_taken_for_a_whole_file(self, parts: list[Path]) -> None:
         alone = parts[0].replace(parts[0].with_name("model.gguf"))
         assert refused(alone) == (
-            f"{alone}: split.count is 3 and not 1; "
-            "it was renamed or belongs to another file, fetch all shards of one release"
+            f"{alone}: this is shard 1 of 3 under another name, the others are missing; "
+            "fetch them and name each like model-00001-of-00003.gguf"
         )
+
+    def test_shards_that_cat_put_together_are_recognized(self, parts: list[Path]) -> None:
+        together = parts[0].with_name("model.gguf")
+        together.write_bytes(b"".join(part.read_bytes() for part in parts))
+        assert refused(together) == (
+            f"{together}: a shard of 3 with others behind it, as `cat` leaves them, which is no model; "
+            "fetch the shards, and give llama.cpp the first or join them with `quantmill merge`"
+        )
+        parts[0].write_bytes(together.read_bytes())  # cat under the first shard's own name
+        assert "with others behind it, as `cat` leaves them" in refused(parts[0])
 
     def test_a_merged_file_is_whole(self, parts: list[Path], tmp_path: Path) -> None:
         assert gguf.verify(gguf.merge(parts[0], tmp_path / "m.gguf"), PLANNED).types == {"F32": 1, "Q4_K": 1, "Q8_0": 1}

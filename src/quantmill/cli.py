@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
     "cache": "Look after the store: what is in it, whether it is whole, what may go.",
     "key": "Make the keys that sign a shared store's records.",
+    "diff": "Say in what two GGUF files differ: metadata, tensors, types, blocks.",
 }
 
 

@@ -10,25 +10,68 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill.artifact import silent
 from quantmill.gguf.errors import Changed, GGUFError, Truncated, Unreadable, shown
-from quantmill.gguf.layout import TensorInfo
+from quantmill.gguf.foreign import describe
+from quantmill.gguf.layout import MAGIC, TensorInfo
 from quantmill.gguf.reading import GGUFFile, read
-from quantmill.gguf.shards import COUNT, find_shards
+from quantmill.gguf.shards import COUNT, NO, find_shards
 from quantmill.gguf.splitting import MissingShards, check_shards
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+CONTROLS = (".aria2", ".st")  # of aria2c and axel
 _CHUNK = 8 << 20  # bytes in memory at a time
 
 
 @dataclass(eq=False)
 class TrailingBytes(GGUFError):
+    """`found` is what the bytes are, where that was recognized."""
+
     place: str
+    count: int
+    found: str = ""
+
+    def __str__(self) -> str:
+        what = f" ({self.found})" if self.found else ""
+        follow = f"{self.count} bytes follow the last tensor{what}"
+        return f"{self.place}: {follow}; a whole file ends there, fetch or make it anew"
+
+
+@dataclass(eq=False)
+class Concatenated(GGUFError):
+    """`shards` is what the first of them says of their number, 1 for a whole file."""
+
+    place: str
+    shards: int
+
+    def __str__(self) -> str:
+        if self.shards == 1:
+            return f"{self.place}: another GGUF file follows the last tensor, as `cat` leaves them; fetch the file anew"
+        return (
+            f"{self.place}: a shard of {self.shards} with others behind it, as `cat` leaves them, which is no model; "
+            "fetch the shards, and give llama.cpp the first or join them with `quantmill merge`"
+        )
+
+
+@dataclass(eq=False)
+class Unfinished(GGUFError):
+    place: str
+    control: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: its download is not finished, for {self.control} is beside it; start the download again"
+
+
+@dataclass(eq=False)
+class LoneShard(GGUFError):
+    place: str
+    number: int
     count: int
 
     def __str__(self) -> str:
         return (
-            f"{self.place}: {self.count} bytes follow the last tensor; a whole file ends there, fetch or make it anew"
+            f"{self.place}: this is shard {self.number} of {self.count} under another name, the others are missing; "
+            f"fetch them and name each like model-{self.number:05d}-of-{self.count:05d}.gguf"
         )
 
 
@@ -153,6 +196,7 @@ def verify_files(
         for name, path in paths.items():
             # The name where the path does not end in it, as in a store of objects named by digest.
             opened.append(read(path, str(path) if path.name == Path(name).name else name))
+            _check_finished(path, opened[-1].place)
         _check_completeness(opened)
         _check_types(opened, planned)
         total, done = sum(file.size for file in opened), 0
@@ -183,15 +227,39 @@ def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:
     return {found[item.name]: files[found[item.name]] for item in wanted}
 
 
+def _check_finished(path: Path, place: str) -> None:
+    """Some programs give a file its whole size at the start of a download, with a file of their own beside it."""
+    for ending in CONTROLS:
+        if (control := path.with_name(path.name + ending)).exists():
+            raise Unfinished(place, control.name)
+
+
 def _check_completeness(files: list[GGUFFile]) -> None:
     for file in files:
         if file.size < file.padded_end and file.tensors:
             raise Truncated(file.place, file.size, file.padded_end)
         if file.size > file.padded_end:
-            raise TrailingBytes(file.place, file.size - file.padded_end)
-    count = files[0].metadata.get(COUNT)
-    if len(files) > 1 or (count is not None and count.value != 0):
+            raise _trailing(file)
+    count = _count(files[0])
+    if len(files) == 1 and count > 1 and find_shards(Path(files[0].place)) is None:
+        raise LoneShard(files[0].place, _count(files[0], NO) + 1, count)
+    if len(files) > 1 or count != 0:
         check_shards(files)
+
+
+def _trailing(file: GGUFFile) -> GGUFError:
+    """What follows the end of a file: another, which `cat` put there, or what a server sent in place of the rest."""
+    with file.descriptor() as descriptor:
+        start = os.pread(descriptor, 512, file.padded_end)
+    if start.startswith(MAGIC):
+        return Concatenated(file.place, max(_count(file), 1))
+    found = describe(start).partition(";")[0] if start.lstrip()[:1] in (b"<", b"{") else ""
+    return TrailingBytes(file.place, file.size - file.padded_end, found)
+
+
+def _count(file: GGUFFile, key: str = COUNT) -> int:
+    entry = file.metadata.get(key)
+    return entry.value if entry is not None and isinstance(entry.value, int) else 0
 
 
 def _check_types(files: list[GGUFFile], planned: Mapping[str, str] | None) -> None:
