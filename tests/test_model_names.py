@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from quantmill.model.arch import TensorSpec
 from quantmill.model.errors import ModelError, NoName
 from quantmill.model.frontmatter import load
 from quantmill.model.general import general
@@ -57,7 +58,7 @@ def test_size_label(counts: tuple[int, int, int, int], expected: str) -> None:
 
 
 def entries(card: dict[str, Any], config: dict[str, Any] | None = None, name: str | None = "m") -> dict[str, Any]:
-    found = general(card, config or {}, name, 5000, "qwen2")
+    found = general(card, config or {}, name, [TensorSpec("t", (5000,), (), True)], "qwen2")
     return {entry.key.removeprefix("general."): entry.value for entry in found}
 
 

@@ -20,6 +20,8 @@ PRE = {
     "Qwen2.5-Tiny-7B-Instruct-v0.2": "qwen2",
     "qwen2-sharded": "qwen2",
     "Qwen3-0.6B": "qwen2",
+    "Qwen3-mixture": "qwen2",
+    "Qwen3-shards": "qwen2",
     "Meta-Llama-3.1-8B-Instruct": "llama-bpe",
     "SmolLM2-135M": "smollm",
     "DeepSeek-R1-Distill-Qwen-1.5B": "deepseek-r1-qwen",
@@ -278,6 +280,22 @@ def qwen3(folder: Path) -> None:
     write(folder, facts, "BF16", files, shapes_of(facts, norms=True))
 
 
+def qwen3moe(folder: Path, shards: int = 1) -> None:
+    """Twelve experts, so that 10 comes before 2; in shards, a layer's experts lie in several files."""
+    more = {"num_experts": 12, "num_experts_per_tok": 3, "moe_intermediate_size": 32, "head_dim": 32}
+    facts = config("Qwen3MoeForCausalLM", "qwen3_moe", rope_theta=1000000.0, **more)
+    shapes = {name: shape for name, shape in shapes_of(facts, norms=True).items() if ".mlp." not in name}
+    for layer in range(facts["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}.mlp."
+        shapes[f"{prefix}gate.weight"] = (12, 64)
+        for expert in range(12):
+            for name, shape in {"gate": (32, 64), "up": (32, 64), "down": (64, 32)}.items():
+                shapes[f"{prefix}experts.{expert}.{name}_proj.weight"] = shape
+    tokenizer = byte_level(split(QWEN2), _QWEN_TOKENS, {"type": "NFC"})
+    files = {"tokenizer.json": tokenizer, "tokenizer_config.json": _QWEN_CONFIG}
+    write(folder, facts, "BF16", files, shapes, shards)
+
+
 def llama3(folder: Path) -> None:
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     scaling |= {"original_max_position_embeddings": 8192}
@@ -340,6 +358,8 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "Qwen2.5-Tiny-7B-Instruct-v0.2": qwen2,
     "qwen2-sharded": qwen2_sharded,
     "Qwen3-0.6B": qwen3,
+    "Qwen3-mixture": qwen3moe,
+    "Qwen3-shards": lambda folder: qwen3moe(folder, shards=3),
     "Meta-Llama-3.1-8B-Instruct": llama3,
     "llama-spm-chat": llama_spm,
     "llama-json": llama_json,

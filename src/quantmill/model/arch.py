@@ -31,6 +31,7 @@ class Architecture:
     keys: tuple[str, ...] = ()
     scaling: str = ""
     permute: bool = False
+    experts: bool = False  # each layer's feed-forward part is a mixture, its experts stacked in one tensor
     llama_vocabulary: bool = False  # the extra vocabulary rules of the converter's llama class
 
 
@@ -49,6 +50,23 @@ ARCHITECTURES: dict[str, Architecture] = {
         {**_COMMON, "num_key_value_heads": 32, "max_position_embeddings": 32768, "head_dim": 128},
         {"qk_norm": True, "qkv_bias": "attention_bias", "o_bias": "attention_bias"},
         scaling="yarn",
+    ),
+    "Qwen3MoeForCausalLM": Architecture(
+        "qwen3moe",
+        {
+            **_COMMON,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 32768,
+            "num_experts": 128,
+            "num_experts_per_tok": 8,
+            "moe_intermediate_size": 768,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": (),
+        },
+        {"qk_norm": True, "qkv_bias": "attention_bias", "o_bias": "attention_bias"},
+        keys=("expert_count", "expert_feed_forward_length"),
+        scaling="yarn",
+        experts=True,
     ),
     "LlamaForCausalLM": Architecture(
         "llama",
@@ -79,11 +97,15 @@ model.norm.weight          output_norm.weight  embd
 _LAYER = """
 input_layernorm.weight           attn_norm.weight    embd
 mlp.down_proj.bias               ffn_down.bias       embd     mlp_bias
-mlp.down_proj.weight             ffn_down.weight     ff embd
+mlp.down_proj.weight             ffn_down.weight     ff embd  dense
+mlp.experts.*.down_proj.weight   ffn_down_exps.weight  eff embd experts  mixed
+mlp.experts.*.gate_proj.weight   ffn_gate_exps.weight  embd eff experts  mixed
+mlp.experts.*.up_proj.weight     ffn_up_exps.weight    embd eff experts  mixed
+mlp.gate.weight                  ffn_gate_inp.weight   embd experts      mixed
 mlp.gate_proj.bias               ffn_gate.bias       ff       mlp_bias
-mlp.gate_proj.weight             ffn_gate.weight     embd ff
+mlp.gate_proj.weight             ffn_gate.weight     embd ff  dense
 mlp.up_proj.bias                 ffn_up.bias         ff       mlp_bias
-mlp.up_proj.weight               ffn_up.weight       embd ff
+mlp.up_proj.weight               ffn_up.weight       embd ff  dense
 post_attention_layernorm.weight  ffn_norm.weight     embd
 self_attn.k_norm.weight          attn_k_norm.weight  head     qk_norm
 self_attn.k_proj.bias            attn_k.bias         kv       qkv_bias
@@ -96,7 +118,8 @@ self_attn.q_proj.weight          attn_q.weight       embd q
 self_attn.v_proj.bias            attn_v.bias         kv       qkv_bias
 self_attn.v_proj.weight          attn_v.weight       embd kv
 """
-_SIZES = frozenset({"embd", "vocab", "ff", "head", "q", "kv"})
+_SIZES = frozenset({"embd", "vocab", "ff", "head", "q", "kv", "eff", "experts"})
+_F32 = ("_norm.weight", "ffn_gate_inp.weight")  # matrices that the converter keeps as they count for much
 
 # What old checkpoints carry and the converter drops: buffers that a model computes for itself.
 _BUFFERS = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
@@ -106,7 +129,8 @@ _BUFFERS = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 class TensorSpec:
     """A tensor of the GGUF file. `shape` is in ggml's order (the row's length first).
 
-    `sources` are the checkpoint's names that it is made of, empty for a tensor that is computed from config.json;
+    `sources` are the checkpoint's names that it is made of (each is one matrix of a stack), empty for
+    a tensor that is computed from config.json;
     `heads` is the number of heads whose rows are to be permuted, 0 for none; `keep_f32` marks what stays F32 whatever
     the file's type (norms, biases, everything of one dimension).
     """
@@ -167,6 +191,11 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
             f"config.json has {found['num_attention_heads']} attention heads, "
             f"which {found['num_key_value_heads']} key-value heads do not divide"
         )
+    if row.experts:
+        for key in ("num_experts", "num_experts_per_tok", "moe_intermediate_size"):
+            _positive(found, key)
+        if found["decoder_sparse_step"] != 1 or found["mlp_only_layers"]:
+            raise ConfigError("config.json has layers without experts among those with; all need to have them")
     if "rope_scaling" in found and not isinstance(found["rope_scaling"], Mapping | None):
         raise ConfigError("config.json's `rope_scaling` is neither null nor a table")
     return found
@@ -204,7 +233,8 @@ def tensors(config: Mapping[str, Any], sources: Iterable[str] | None = None) -> 
     from quantmill.model.errors import MissingTensor, UnexpectedTensor
 
     row, found = architecture(config), hparams(config)
-    expected = {spec.sources[0]: spec for spec in _checkpoint(row, found, tied_output=sources is not None)}
+    specs = list(_checkpoint(row, found, tied_output=sources is not None))
+    expected = {source: spec for spec in specs for source in spec.sources}
     tied = bool(found["tie_word_embeddings"])
     if sources is None:
         order = sorted(expected)
@@ -216,7 +246,28 @@ def tensors(config: Mapping[str, Any], sources: Iterable[str] | None = None) -> 
         missing = sorted(expected.keys() - set(order) - ({"lm_head.weight"} if tied else set()))
         if missing:
             raise MissingTensor(missing[0], len(missing), config["architectures"][0])
-    return [*_generated(row, found), *(expected[name] for name in order)]
+    return [*_generated(row, found), *_in_order(order, expected, specs)]
+
+
+def _in_order(order: list[str], expected: Mapping[str, TensorSpec], specs: list[TensorSpec]) -> Iterator[TensorSpec]:
+    """The tensors as the converter comes to them: stacks of a layer when it has met the last of the layer's experts."""
+    stacks: dict[str, list[TensorSpec]] = {}
+    for spec in specs:
+        if len(spec.shape) == 3:
+            stacks.setdefault(_layer(spec), []).append(spec)
+    waiting = {layer: sum(len(spec.sources) for spec in found) for layer, found in stacks.items()}
+    for name in order:
+        spec = expected[name]
+        if len(spec.shape) < 3:
+            yield spec
+            continue
+        waiting[_layer(spec)] -= 1
+        if not waiting[_layer(spec)]:
+            yield from stacks[_layer(spec)]
+
+
+def _layer(spec: TensorSpec) -> str:
+    return spec.name.rpartition(".ffn_")[0]
 
 
 def _generated(row: Architecture, found: Mapping[str, Any]) -> Iterator[TensorSpec]:
@@ -236,10 +287,13 @@ def _checkpoint(row: Architecture, found: Mapping[str, Any], tied_output: bool) 
         "head": head,
         "q": heads * head,
         "kv": heads_kv * head,
+        "eff": found.get("moe_intermediate_size", 0),
+        "experts": found.get("num_experts", 0),
     }
     if row.permute and head % 2:
         raise ConfigError(f"config.json's `head_dim` is {head}; rotary positions need an even one")
     present = {name: bool(found.get(rule)) if isinstance(rule, str) else rule for name, rule in row.when.items()}
+    present |= {"dense": not row.experts, "mixed": row.experts}
     present["untied"] = tied_output or not found["tie_word_embeddings"]
 
     def specs(table: str, source_prefix: str, prefix: str) -> Iterator[TensorSpec]:
@@ -249,8 +303,10 @@ def _checkpoint(row: Architecture, found: Mapping[str, Any], tied_output: bool) 
             shape = tuple(sizes[size] for size in rest)
             permuted = row.permute and re.match(r"self_attn\.([qk])_proj\.", source)
             count = (heads if permuted.group(1) == "q" else heads_kv) if permuted else 0
-            keep = len(shape) == 1 or not name.endswith(".weight") or name.endswith("_norm.weight")
-            yield TensorSpec(prefix + name, shape, (source_prefix + source,), keep, count)
+            keep = len(shape) == 1 or not name.endswith(".weight") or name.endswith(_F32)
+            parts = [str(expert) for expert in range(sizes["experts"])] if "*" in source else [""]
+            names = tuple(source_prefix + source.replace("*", part) for part in parts)
+            yield TensorSpec(prefix + name, shape, names, keep, count)
 
     yield from specs(_TOP, "", "")
     for layer in range(found["num_hidden_layers"]):

@@ -37,7 +37,12 @@ def facts(config: Mapping[str, Any], file_type: str) -> Iterator[KV]:
         if name is not None and found[name] is not None:
             yield _number(f"{row.gguf}.{key}", name, found[name], type_)
     yield kv("general.file_type", FILE_TYPES[file_type])
-    extra = {"vocab_size": found["vocab_size"], "rope.dimension_count": head_dim(found)}
+    extra = {
+        "vocab_size": found["vocab_size"],
+        "rope.dimension_count": head_dim(found),
+        "expert_count": found.get("num_experts"),
+        "expert_feed_forward_length": found.get("moe_intermediate_size"),
+    }
     for key in row.keys:
         yield kv(f"{row.gguf}.{key}", extra[key])
     yield from _scaling(row.gguf, row.scaling, found.get("rope_scaling"))

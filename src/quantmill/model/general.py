@@ -1,10 +1,11 @@
 """The `general.*` keys: who made the model, out of what, under which licence."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quantmill.gguf import KV, kv
+from quantmill.model.arch import TensorSpec
 from quantmill.model.errors import NoName
 from quantmill.model.names import Components, components, size_label, title
 
@@ -41,13 +42,14 @@ _PARENT_KEYS = ("name", "author", "version", "organization", "description", "url
 
 
 def general(
-    card: Mapping[str, Any], config: Mapping[str, Any], name: str | None, parameters: int, arch: str
+    card: Mapping[str, Any], config: Mapping[str, Any], name: str | None, specs: Sequence[TensorSpec], arch: str
 ) -> Iterator[KV]:
     """The entries from general.architecture to general.languages in the converter's order.
 
     `card` is the front matter; `name` is the model's name, which has the place of the folder's name in llama.cpp's
-    converter: it names what card and config.json leave unnamed. `parameters` is the number of weights in the file.
+    converter: it names what card and config.json leave unnamed. `specs` are the tensors of the file.
     """
+    parameters = sum(spec.n_elements for spec in specs)
     facts = {fact: next((card[key] for key in keys if card.get(key) is not None), None) for fact, keys in _CARD.items()}
     path = config.get("_name_or_path")
     ids = [path] if isinstance(path, str) and path.count("/") <= 1 else []
@@ -58,7 +60,7 @@ def general(
     if facts["name"] is None:
         raise NoName
     if facts["size_label"] is None and parameters:
-        facts["size_label"] = size_label(parameters)
+        facts["size_label"] = _size_label(specs)
     if isinstance(facts["license"], list):
         facts["license"] = ",".join(map(str, facts["license"]))
     yield kv("general.architecture", arch)
@@ -71,6 +73,14 @@ def general(
         values = [_utf8(value) for source in sources for value in _listed(card.get(source))]
         if values:
             yield kv(f"general.{key}", values)
+
+
+def _size_label(specs: Sequence[TensorSpec]) -> str:
+    stacks = [spec for spec in specs if "_exps." in spec.name]
+    total = sum(spec.n_elements for spec in specs)
+    shared = total - sum(spec.n_elements for spec in stacks)
+    expert = sum(spec.n_elements // spec.shape[2] for spec in stacks)
+    return size_label(total, shared, expert, stacks[0].shape[2] if stacks else 0)
 
 
 def _text(key: str, value: Any) -> Iterator[KV]:

@@ -38,10 +38,10 @@ def metadata(
     """
     config = load_config(files)
     row = architecture(config)
-    parameters = sum(spec.n_elements for spec in specs or tensors(config))
+    specs = specs or tensors(config)
     card = frontmatter.load(files["README.md"]) if "README.md" in files else {}
     return [
-        *general(card, config, name, parameters, row.gguf),
+        *general(card, config, name, specs, row.gguf),
         *facts(config, type),
         *vocabulary(files, config, pre_tokenizer),
     ]

@@ -5,6 +5,7 @@ NaNs, to f16 to nearest even with infinities past its range, and bf16 → f16 by
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
     """Raises WrongShape or UnsupportedDtype unless the sources of `spec` are what config.json says."""
     for source in spec.sources:
         weight = weights[source]
-        expected = tuple(reversed(spec.shape))
+        expected = tuple(reversed(spec.shape[:2]))  # a third dimension counts the sources
         if weight.shape != expected:
             raise WrongShape(source, weight.file, weight.shape, expected)
         if weight.dtype not in _NUMPY:
@@ -47,11 +48,23 @@ def rows(
     """The bytes of the rows `begin` to `end`; a vector has rows of one value."""
     if not spec.sources:
         return np.array(llama3_factors(hparams(config))[begin:end], "<f4").view(np.uint8)
+    if len(spec.shape) == 3:
+        return np.concatenate(list(_stacked(spec, config, weights, type_, begin, end)))
     weight = weights[spec.sources[0]]
     values = weight.data.view(_NUMPY[weight.dtype]).reshape(-1, spec.shape[0] if len(spec.shape) > 1 else 1)
     if spec.heads:
         return cast(values[_permuted(begin, end, len(values) // spec.heads)], weight.dtype, type_)
     return cast(values[begin:end], weight.dtype, type_)
+
+
+def _stacked(
+    spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], type_: str, begin: int, end: int
+) -> Iterator[Bytes]:
+    """`rows` of a stack, matrix by matrix."""
+    count = spec.shape[1]
+    for index in range(begin // count, -(-end // count)):
+        matrix = replace(spec, shape=spec.shape[:2], sources=(spec.sources[index],))
+        yield rows(matrix, config, weights, type_, max(begin - index * count, 0), min(end - index * count, count))
 
 
 def _permuted(begin: int, end: int, head: int) -> NDArray[np.intp]:
