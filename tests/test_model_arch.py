@@ -23,6 +23,20 @@ QWEN_32B = {
     "vocab_size": 152064,
 }
 
+QWEN_MIXTURE = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 94,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 1536,
+    "vocab_size": 151936,
+}
+
 
 def test_a_32b_model_is_described_without_weights() -> None:
     specs = tensors(QWEN_32B)
@@ -31,6 +45,20 @@ def test_a_32b_model_is_described_without_weights() -> None:
     size = sum(spec.type("BF16").row_bytes(spec.n_elements) for spec in specs)
     assert size == 65_529_991_168  # 65.54 GB with the header's 152k tokens
     assert header_size([], [(spec.name, spec.shape, spec.type("BF16")) for spec in specs]) < 60_000
+
+
+def test_a_mixture_is_described_without_weights() -> None:
+    specs = tensors(QWEN_MIXTURE)
+    assert sum(spec.n_elements for spec in specs) == 235_093_634_560
+    assert len(specs) == 94 * 12 + 3
+    by_name = {spec.name: spec for spec in specs}
+    assert by_name["blk.93.ffn_down_exps.weight"].shape == (1536, 4096, 128)
+    assert len(by_name["blk.93.ffn_down_exps.weight"].sources) == 128
+    assert by_name["blk.0.ffn_gate_inp.weight"].keep_f32
+    found = {entry.key: entry.value for entry in facts(QWEN_MIXTURE, "BF16")}
+    assert (found["qwen3moe.expert_count"], found["qwen3moe.expert_used_count"]) == (128, 8)
+    with pytest.raises(ConfigError, match="has layers without experts among those with"):
+        tensors(QWEN_MIXTURE | {"mlp_only_layers": [3]})
 
 
 def test_the_order_is_that_of_the_checkpoints_names() -> None:
