@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from quantmill.build import FIRST
 from quantmill.preview import Preview
 from quantmill.preview_imatrix import Measuring
+from quantmill.simulate import Simulation
 
 
 def plan_text(plan: Preview) -> str:
@@ -54,12 +55,32 @@ def _measuring(work: Measuring) -> str:
     )
 
 
+def simulation_text(found: Simulation) -> str:
+    """What came of a simulation, for a person."""
+    team = f"{found.workers} workers" if found.workers > 1 else "one worker"
+    return "\n".join(
+        [
+            f"{found.recipes} recipes, {found.tasks} tasks, {team} of {found.threads} threads",
+            f"time     {_duration(found.seconds)}; {_duration(found.least_seconds)} with any number of workers",
+            f"work     {_duration(found.thread_seconds)} of one thread; workers are busy {found.busy:.0%} of the time",
+            f"network  {size(found.hub_bytes)} from the Hub, {size(found.sent_bytes)} to the remote store, "
+            f"{size(found.fetched_bytes)} from it, at {size(int(found.bandwidth))}/s for each worker",
+            f"store    {size(found.store_bytes)} in all, up to {size(found.worker_bytes)} on one worker; "
+            f"releases {size(found.release_bytes)}",
+        ]
+    )
+
+
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 200 * 3600:
+        return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:,.0f} days"
 
 
 def size(count: int) -> str:
-    """Bytes in GB of 10^9 with two digits, in MB below one."""
+    """Bytes in GB of 10^9 with two digits, in MB below one, in TB from 10,000 GB on."""
+    if count >= 1e13:
+        return f"{count / 1e12:,.2f} TB"
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

@@ -2,26 +2,68 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantmill.commands.common import positive
+from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.recipe import Recipe
+
+SIMULATING = ("workers", "threads", "bandwidth", "times")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("recipe")
+    parser.add_argument("recipe", nargs="+", help="a .toml file, or the name of one in recipes/; several to simulate")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--simulate", action="store_true", help="how long builds take for a team, and what they send")
+    parser.add_argument("--workers", type=positive, metavar="N", help="machines of the team (1)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of each (as many as here)")
+    parser.add_argument("--bandwidth", metavar="SIZE", help="a second, of each machine to the remote store (1.25GB)")
+    parser.add_argument("--times", type=positive, metavar="N", help="build N models of each recipe's shape (1)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     import json
 
-    from quantmill.preview import preview
     from quantmill.recipe import find, load
 
-    plan = preview(load(find(options.recipe)), Path.cwd())
+    recipes = [load(find(name)) for name in options.recipe]
+    if options.simulate:
+        return _simulate(recipes, options)
+    if given := next((name for name in SIMULATING if getattr(options, name) is not None), None):
+        raise UsageError(f"--{given} is an option of --simulate; add that, or leave it out")
+    if len(recipes) > 1:
+        raise UsageError(f"one recipe has a plan, {len(recipes)} are named; name one, or add --simulate")
+    from quantmill.preview import preview
+
+    plan = preview(recipes[0], Path.cwd())
     if options.json:
         print(json.dumps(plan.data(), indent=1))
     else:
         from quantmill.show import plan_text
 
         print(plan_text(plan))
+    return 0
+
+
+def _simulate(recipes: "list[Recipe]", options: argparse.Namespace) -> int:
+    import json
+
+    from quantmill.recipe import size
+    from quantmill.show import simulation_text
+    from quantmill.simulate import Team, simulate
+    from quantmill.tasks import cores
+
+    try:
+        bandwidth = size((options.bandwidth or "1.25GB").removesuffix("/s"))
+    except ValueError as error:
+        raise UsageError(f"--bandwidth: {error}") from None
+    if not bandwidth:
+        raise UsageError("--bandwidth: a network that carries nothing; write it like 1.25GB")
+    team = Team(options.workers or 1, options.threads or cores(), bandwidth)
+    found = simulate(recipes, Path.cwd(), team, options.times or 1)
+    print(json.dumps(found.data(), indent=1) if options.json else simulation_text(found))
     return 0

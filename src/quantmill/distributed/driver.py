@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster, Security
 
 from quantmill import tasks
 from quantmill.build import Facts, Workspace
-from quantmill.distributed.parts import Part, cut, pairs, planned
+from quantmill.distributed.parts import PARTS_FROM, Part, cut, pairs, planned
 from quantmill.distributed.pool import Pool
 from quantmill.distributed.worker import Done, Job
 from quantmill.errors import QuantmillError, UsageError
@@ -22,7 +22,6 @@ from quantmill.preview import Description, describe
 from quantmill.recipe import Recipe, load
 
 HERE = ("release",)  # steps that only the driver's machine can run: they lay files out below its folder
-PARTS_FROM = 256 << 20  # bytes of a base from which on its matrix is cut into parts
 CONNECT_SECONDS = 30
 BYTES_A_SECOND = 1e9  # that a step reads, checks and writes: a guess by which those that wait for a worker are ordered
 TASKS = 128  # that doit keeps going at a time; most of them wait for a worker or for parts

@@ -18,6 +18,7 @@ from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
 from quantmill.quant.rates import rate
 from quantmill.quant.sharing import CHEAP
 
+PARTS_FROM = 256 << 20  # bytes of a base from which on its matrix is cut into parts
 LEAST_SECONDS = 0.5  # of a part on one thread: below it, sending costs more than it spares
 FILES_A_WORKER = 4  # a file that takes more than such a share of a worker's time is cut
 PARTS_A_WORKER = 8  # so that the last one to finish leaves the others idle for little
@@ -58,16 +59,33 @@ class Cut:
     rest: Mapping[str, float]
 
 
+def costs(quants: Mapping[str, Node], base: Description) -> tuple[dict[str, set[Pair]], dict[Pair, float]]:
+    """What each file holds that is worth sharing, and the seconds of one thread that each such tensor takes here."""
+    files = {name: pairs(planned(node, base)) for name, node in quants.items()}
+    described = {pair: found for file in files.values() for pair, found in file.items()}
+    guided = any(edge.name == "imatrix.dat" for node in quants.values() for edge in node.edges)
+    rates = {type_: rate(type_, guided) for type_ in {type_ for _, type_ in described}}
+    seconds = {pair: prod(shape) / rates[pair[1]] for pair, (_, shape, _) in described.items()}
+    return {name: set(file) for name, file in files.items()}, seconds
+
+
+def uncut(quants: Mapping[str, Node], base: Description) -> "Cut":
+    """One worker's share of everything: each tensor is computed for the first file that holds it."""
+    files, seconds = costs(quants, base)
+    seen: set[Pair] = set()
+    rest = {}
+    for name, file in files.items():
+        rest[name] = sum(seconds[pair] for pair in file - seen)
+        seen |= file
+    return Cut((), rest)
+
+
 def cut(quants: Mapping[str, Node], base: Description, workers: int) -> Cut:
     """Cut the quant nodes of one recipe: what several files hold into parts, and of what one file alone holds so much
     that a worker would be left with it at the end."""
-    files = {name: pairs(planned(node, base)) for name, node in quants.items()}
+    files, seconds = costs(quants, base)
     holders = Counter(pair for file in files.values() for pair in file)
-    described = {pair: found for file in files.values() for pair, found in file.items()}
     any_node = next(iter(quants.values()))
-    guided = any(edge.name == "imatrix.dat" for edge in any_node.edges)
-    rates = {type_: rate(type_, guided) for type_ in {type_ for _, type_ in described}}
-    seconds = {pair: prod(shape) / rates[pair[1]] for pair, (_, shape, _) in described.items()}
     total = sum(seconds.values())
     wanted = {pair for pair, count in holders.items() if count > 1}
     rest = {}
