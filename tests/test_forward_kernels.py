@@ -1,5 +1,8 @@
 """The forward pass's kernels: against exact or float64 references, and the same bits on every level and any threads."""
 
+import multiprocessing
+import threading
+
 import numpy as np
 import pytest
 
@@ -172,3 +175,39 @@ def test_a_logit_that_is_excluded_has_no_divergence() -> None:
     out = np.empty(1)
     _kernels.kld(base, base, out, 1)
     assert out[0] == 0
+
+
+def gate_of(x: np.ndarray, threads: int) -> bytes:
+    out = np.empty_like(x)
+    _kernels.silu_mul(x, x, out, threads)
+    return out.tobytes()
+
+
+def test_calls_from_many_threads_do_not_meet() -> None:
+    inputs = [normal(64, 2000, seed=seed) for seed in range(6)]
+    expected = [gate_of(x, 1) for x in inputs]
+    found: list[list[bytes]] = [[] for _ in inputs]
+
+    def work(i: int) -> None:
+        found[i] = [gate_of(inputs[i], 3) for _ in range(20)]
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert found == [[one] * 20 for one in expected]
+
+
+def in_a_child(x: np.ndarray, expected: bytes) -> None:
+    raise SystemExit(0 if gate_of(x, 3) == expected else 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # newer Pythons warn of what is tested here
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    x = normal(64, 2000)
+    expected = gate_of(x, 3)  # the parent's threads wait in a pool that the child has no threads in
+    child = multiprocessing.get_context("fork").Process(target=in_a_child, args=(x, expected))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
