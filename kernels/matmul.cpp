@@ -72,8 +72,10 @@ void multiply(const Level &level, const float *x, std::int64_t m, const Panels &
     const std::int64_t bytes = product.packed_bytes(k);
     const std::int64_t most = std::min<std::int64_t>(product.block_rows, (m + product.rows - 1) / product.rows * product.rows);
     std::uint8_t *packed = scratch().grow(most / product.rows * bytes);
-    // Panels that share a slice of x while it is in the second cache; enough pieces that no thread waits long at the end.
-    const std::int64_t group = std::max<std::int64_t>(1, std::min<std::int64_t>(32, count / (3 * std::int64_t(threads))));
+    // Pieces of at most 32 panels, which share a slice of x while it is in the second cache; as many for each thread as for any
+    // other, and two at least, since a thread may be held up.
+    const std::int64_t each = std::max<std::int64_t>(2, (count + 32 * std::int64_t(threads) - 1) / (32 * std::int64_t(threads)));
+    const std::int64_t pieces = std::min(count, each * threads);
     for (std::int64_t first = 0; first < m; first += product.block_rows) {
         const std::int64_t rows = std::min<std::int64_t>(product.block_rows, m - first);
         const std::int64_t panels = (rows + product.rows - 1) / product.rows;
@@ -82,8 +84,8 @@ void multiply(const Level &level, const float *x, std::int64_t m, const Panels &
             product.pack(x + (first + row) * k, std::min<std::int64_t>(product.rows, rows - row), k, packed, panel, panels);
         });
         const Multiplication of = {packed, rows, k, weights.form, weights.memory.data(), n, out + first * n};
-        parallel(threads, (count + group - 1) / group, product.flushes ? Mode::flush : Mode::ieee, [&](std::int64_t piece) {
-            product.multiply(of, piece * group, std::min(count, (piece + 1) * group));
+        parallel(threads, pieces, product.flushes ? Mode::flush : Mode::ieee, [&](std::int64_t piece) {
+            product.multiply(of, count * piece / pieces, count * (piece + 1) / pieces);
         });
     }
 }
