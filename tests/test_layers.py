@@ -16,8 +16,9 @@ ALLOWED = {
     "disk": set(),
     "store": {"disk", "key"},
     "compat": set(),
-    "recipe": {"compat", "quant", "recipe_calibration", "recipe_page"},
+    "recipe": {"compat", "quant", "recipe_calibration", "recipe_page", "recipe_quality"},
     "recipe_calibration": set(),
+    "recipe_quality": {"recipe_calibration"},
     "recipe_page": set(),
     "released": set(),
     "page": {"lock", "recipe"},
@@ -64,7 +65,7 @@ ALLOWED = {
 }
 NO_OP = (
     *("recipe", "recipe_page", "page", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter"),
-    *("disk", "artifact", "errors", "calibration", "recipe_calibration"),
+    *("disk", "artifact", "errors", "calibration", "recipe_calibration", "recipe_quality"),
 )
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
 

@@ -16,7 +16,7 @@ from quantmill.model.chunks import Text, TextError, read_text, tokenize
 from quantmill.model.engine import Run, evaluate, open_model
 from quantmill.model.forward.errors import NotFinite
 from quantmill.model.tokenizer import load
-from quantmill.quality import gates, numbers, tensors
+from quantmill.quality import charts, gates, numbers, report, tensors
 from quantmill.quality.compare import compare
 from quantmill.quality.errors import GateError, QualityError
 from quantmill.quality.measure import against_stored
@@ -261,3 +261,27 @@ def test_gates(asked: dict[str, object], message: str) -> None:
     assert str(caught.value) == message
     gates.check("f", {"max_kld": 0.02, "min_top1": 0.9, "no_fallback": True}, QUALITY, [])
     gates.check("f", {"max_kld": 0.01}, {"perplexity": 5.0}, [])  # the base's own file
+
+
+def test_a_report_is_drawn_alike_and_escapes_names() -> None:
+    kld = dict.fromkeys(("mean", "median", "p90", "p99", "p999", "max"), 0.01)
+    lost = {"blk.0.ffn_up.weight": 0.1, "blk.1.ffn_up.weight": 0.2, "token_embd.weight": 0.05}
+    one = {"bytes": 4_000_000, "bits": 4.5, "kld": kld, "perplexity": 11.0, "top1": 0.9, "delta_p_rms": 0.02}
+    measured = {"Q4_K_M": {**one, "tensors": lost}, "F32": {**one, "bytes": 9_000_000, "tensors": {}}}
+    base = {"perplexity": 10.0, "perplexity_error": 0.5, "tokens": 1000}
+    pages = [report.render("<b>x</b>", "b5490", base, measured) for _ in range(2)]
+    assert pages[0] == pages[1]
+    page, chart = pages[0]["report.html"], pages[0]["chart.svg"]
+    assert "<b>x" not in page
+    assert "&lt;b&gt;x&lt;/b&gt;: measured quality" in page
+    assert page.count("<svg") == 3  # two pictures, and the errors of the one file whose tensors changed
+    assert chart.count("Q4_K_M") >= 1
+    assert "+10.00 %" in page
+
+
+def test_the_front_is_what_no_smaller_file_beats() -> None:
+    files = [
+        charts.Measured(name, size, 4.0, kld, 10.0, {})
+        for name, size, kld in (("A", 10, 0.5), ("B", 20, 0.6), ("C", 30, 0.1), ("D", 30, 0.2), ("E", 40, 0.05))
+    ]
+    assert [file.ftype for file in charts.front(files)] == ["A", "C", "E"]

@@ -325,7 +325,7 @@ class Workspace:
 
 def _resumes(node: Node) -> bool:
     """Whether the step goes on from what a killed run of it left."""
-    return node.step == "imatrix" or bool(node.where.get("repo") or node.where.get("urls"))
+    return node.step in ("imatrix", "evaluate", "quality") or bool(node.where.get("repo") or node.where.get("urls"))
 
 
 def key_of(node: Node, inputs: Outputs) -> StepKey:

@@ -1,4 +1,4 @@
-"""A recipe's calibration texts: what they resolve to in the lock, and where they are."""
+"""A recipe's calibration and evaluation texts: what they resolve to in the lock, and where they are."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,47 +20,75 @@ class FileFact:
 
 
 class TextMissing(UsageError):
-    """A calibration text that the recipe names is not there, or not the one that it means."""
+    """A text that the recipe names is not there, or not the one that it means."""
 
     def __init__(self, recipe: Recipe, text: Text, problem: str) -> None:
-        super().__init__(f"{recipe.path}: calibration: {text.name}: {problem}")
+        kind = "evaluation" if recipe.evaluation and text is recipe.evaluation.text else "calibration"
+        super().__init__(f"{recipe.path}: {kind}: {text.name}: {problem}")
 
 
 def texts(recipe: Recipe) -> dict[str, Text]:
-    """The recipe's texts by the names that their files have in a build."""
+    """The recipe's calibration texts by the names that their files have in a build."""
     found = recipe.calibration.texts if recipe.calibration else ()
     return {f"text-{number}.txt": text for number, text in enumerate(found, 1)}
 
 
-def local(recipe: Recipe, facts: Mapping[str, FileFact]) -> dict[str, Artifact]:
-    """The texts of the recipe's own folder, by their names in a build, with what the lock says of them."""
+def evaluation(recipe: Recipe) -> dict[str, Text]:
+    """The evaluation text, likewise; nothing where the recipe has none."""
+    return {"evaluation.txt": recipe.evaluation.text} if recipe.evaluation else {}
+
+
+def local(named: Mapping[str, Text], facts: Mapping[str, FileFact]) -> dict[str, Artifact]:
+    """Those texts that are in the recipe's own folder, by their names in a build, with what the lock says of them."""
     return {
         name: Artifact(text.path, facts[text.name].sha256, facts[text.name].size)
-        for name, text in texts(recipe).items()
+        for name, text in named.items()
         if text.path is not None and text.name in facts
     }
 
 
-def drift(recipe: Recipe, facts: Mapping[str, FileFact], digest: Callable[[Path], str]) -> str | None:
-    """What of the texts differs from the lock's `facts`, or None. `digest(path)` is the sha256 of a local file."""
-    known = {text.name: text for text in texts(recipe).values()}
-    if gone := sorted(set(facts) - set(known)):
-        return f"the calibration text {gone[0]} is not in the recipe any more"
-    for name, text in known.items():
-        fact = facts.get(name)
-        if fact is None:
-            return f"the calibration text {name} is new"
-        if text.sha256 not in (None, fact.sha256):
-            return f"the recipe gives the calibration text {name} another sha256"
-        if text.path is not None and (_size(recipe, text) != fact.size or digest(text.path) != fact.sha256):
-            return f"the calibration text {name} changed"
+def drift(
+    recipe: Recipe,
+    calibrated: Mapping[str, FileFact],
+    evaluated: Mapping[str, FileFact],
+    digest: Callable[[Path], str],
+) -> str | None:
+    """What of the texts differs from what the lock says of them, or None. `digest(path)` is the sha256 of a local
+    file."""
+    for kind, named, facts in (
+        ("calibration", texts(recipe), calibrated),
+        ("evaluation", evaluation(recipe), evaluated),
+    ):
+        known = {text.name: text for text in named.values()}
+        if problem := _drift(recipe, kind, known, facts, digest):
+            return problem
     return None
 
 
-def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> dict[str, FileFact]:
+def _drift(
+    recipe: Recipe,
+    kind: str,
+    known: Mapping[str, Text],
+    facts: Mapping[str, FileFact],
+    digest: Callable[[Path], str],
+) -> str | None:
+    if gone := sorted(set(facts) - set(known)):
+        return f"the {kind} text {gone[0]} is not in the recipe any more"
+    for name, text in known.items():
+        fact = facts.get(name)
+        if fact is None:
+            return f"the {kind} text {name} is new"
+        if text.sha256 not in (None, fact.sha256):
+            return f"the recipe gives the {kind} text {name} another sha256"
+        if text.path is not None and (_size(recipe, text) != fact.size or digest(text.path) != fact.sha256):
+            return f"the {kind} text {name} changed"
+    return None
+
+
+def resolve(recipe: Recipe, named: Mapping[str, Text], digest: Callable[[Path], str]) -> dict[str, FileFact]:
     """Look at the texts: hash local files, fetch others. TextMissing when one is not there, or has another sha256 than
     the recipe says; a WebError when an address does not answer."""
-    return {text.name: _resolve(recipe, text, digest) for text in texts(recipe).values()}
+    return {text.name: _resolve(recipe, text, digest) for text in named.values()}
 
 
 def _resolve(recipe: Recipe, text: Text, digest: Callable[[Path], str]) -> FileFact:

@@ -42,9 +42,10 @@ class BaseMissing(UsageError):
 @dataclass(frozen=True)
 class Lock:
     """`base` is what the recipe said, with a Hub repository's `commit`; `files` maps names below the base to their
-    content, `calibration` the calibration texts' names in the recipe to theirs; `config` is the model's config.json
-    (None for a GGUF base); `about` is what its page and tokenizer say (model/about.py), of which the release's page is
-    made. `unresolved` names what a lock written by hand leaves to `quantmill lock`, which leaves nothing."""
+    content, `calibration` and `evaluation` the texts' names in the recipe to theirs; `config` is the model's
+    config.json (None for a GGUF base); `about` is what its page and tokenizer say (model/about.py), of which the
+    release's page is made. `unresolved` names what a lock written by hand leaves to `quantmill lock`, which leaves
+    nothing."""
 
     base: Mapping[str, str]
     files: Mapping[str, FileFact]
@@ -52,7 +53,7 @@ class Lock:
     metadata_bytes: int | None = field(default=None)
     about: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, FileFact] = field(default_factory=dict)
-
+    evaluation: Mapping[str, FileFact] = field(default_factory=dict)
     unresolved: tuple[str, ...] = ()
 
     def base_said(self) -> dict[str, str]:
@@ -67,6 +68,7 @@ class Lock:
             "base": dict(self.base),
             "files": _facts(self.files),
             **({"calibration": _facts(self.calibration)} if self.calibration else {}),
+            **({"evaluation": _facts(self.evaluation)} if self.evaluation else {}),
             "config": self.config,
             "metadata_bytes": self.metadata_bytes,
             "about": dict(self.about),
@@ -94,7 +96,8 @@ def _read(path: Path, data: Any) -> Lock:
     if data["format"] != FORMAT:
         raise LockDrift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
     base = {str(key): str(value) for key, value in data["base"].items()}
-    files, texts = _read_facts(path, data["files"]), _read_facts(path, data.get("calibration", {}))
+    files = _read_facts(path, data["files"])
+    texts, measured = (_read_facts(path, data.get(key, {})) for key in ("calibration", "evaluation"))
     if odd := [name for name in files if not _plain(name)]:
         raise LockDrift(path, f"{odd[0]!r} cannot be the name of a base file")
     config, metadata_bytes = data["config"], data["metadata_bytes"]
@@ -108,7 +111,7 @@ def _read(path: Path, data: Any) -> Lock:
     unresolved = data.get("unresolved", [])
     if not _said_about(unresolved):
         raise LockDrift(path, "its unresolved is no list of texts")
-    return Lock(base, files, config, metadata_bytes, about, texts, tuple(unresolved))
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, tuple(unresolved))
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -169,7 +172,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
         return f"the recipe's base is {_words(_said(recipe))} and the lock's is {_words(said)}"
     local = local_files(recipe)
     if local is None:
-        return calibration.drift(recipe, lock.calibration, digest)
+        return calibration.drift(recipe, lock.calibration, lock.evaluation, digest)
     if missing := sorted(set(lock.files) - set(local)):
         return f"{missing[0]} of the base is missing"
     if added := sorted(set(local) - set(lock.files)):
@@ -177,7 +180,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     for name, path in sorted(local.items()):
         if path.stat().st_size != lock.files[name].size or digest(path) != lock.files[name].sha256:
             return f"{name} of the base changed"
-    return calibration.drift(recipe, lock.calibration, digest)
+    return calibration.drift(recipe, lock.calibration, lock.evaluation, digest)
 
 
 def local_files(recipe: Recipe) -> dict[str, Path] | None:
@@ -219,8 +222,13 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
         return _resolve_hub(recipe, digest)
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
     config = _config(local["config.json"]) if "config.json" in local else None
-    texts = calibration.resolve(recipe, digest)
-    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local), texts)
+    texts = _texts(recipe, digest)
+    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local), *texts)
+
+
+def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
+    named = calibration.texts(recipe), calibration.evaluation(recipe)
+    return calibration.resolve(recipe, named[0], digest), calibration.resolve(recipe, named[1], digest)
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -237,9 +245,9 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
     base = {**_said(recipe), "commit": commit}
-    texts = calibration.resolve(recipe, digest)
+    texts = _texts(recipe, digest)
     metadata_bytes = _metadata_bytes(recipe, small)
-    return Lock(base, files, _config(small["config.json"]), metadata_bytes, _about(recipe, small), texts)
+    return Lock(base, files, _config(small["config.json"]), metadata_bytes, _about(recipe, small), *texts)
 
 
 def _said(recipe: Recipe) -> dict[str, str]:

@@ -89,10 +89,9 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     preflight = _preflight(recipe, lock, imatrix)
     base = Edge(task("download", recipe), "model.gguf", "model.gguf")
     first: tuple[str, ...] = ()
-    if recipe.calibration:
-        texts = _texts(recipe, lock)
+    for texts in _texts(recipe, lock):
         yield texts
-        first = (texts.name,)
+        first = (*first, texts.name)
     if recipe.base.gguf is None:
         yield preflight
         yield _download(recipe, lock, after=(*first, preflight.name))
@@ -104,6 +103,8 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     if recipe.calibration:
         yield _imatrix(recipe, base, preflight)
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
+    if recipe.evaluation:
+        yield _evaluate(recipe, base)
     index = Node(task("index", recipe), "index", {}, (base,))
     if recipe.ftypes:
         yield index
@@ -123,7 +124,9 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         name = file_name(recipe, label)
         limit = {"prefix": name, "max_size": recipe.max_size}
         yield Node(task("split", recipe, label), "split", limit, (source,), after=(preflight.name,))
-        yield from _verify(recipe, label, base)
+        if recipe.evaluation and source is not base:
+            yield _quality(recipe, label, source, base)
+        yield _verify(recipe, label, base)
     yield from _release(recipe, lock)
 
 
@@ -145,13 +148,17 @@ def _convert(recipe: Recipe) -> Node:
     )
 
 
-def _texts(recipe: Recipe, lock: Lock) -> Node:
-    named = calibration.texts(recipe)
-    facts = {name: lock.calibration.get(text.name) for name, text in named.items()}
-    files = {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in facts.items() if fact}
-    where = {"urls": {name: text.url for name, text in named.items() if text.url}}
-    local = calibration.local(recipe, lock.calibration)
-    return Node(task("calibration", recipe), "download", {"files": files}, where=where, files=local)
+def _texts(recipe: Recipe, lock: Lock) -> Iterable[Node]:
+    for kind, named, known in (
+        ("calibration", calibration.texts(recipe), lock.calibration),
+        ("evaluation", calibration.evaluation(recipe), lock.evaluation),
+    ):
+        facts = {name: known.get(text.name) for name, text in named.items()}
+        files = {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in facts.items() if fact}
+        where = {"urls": {name: text.url for name, text in named.items() if text.url}}
+        local = calibration.local(named, known)
+        if named:
+            yield Node(task(kind, recipe), "download", {"files": files}, where=where, files=local)
 
 
 def _imatrix(recipe: Recipe, base: Edge, preflight: Node) -> Node:
@@ -188,18 +195,60 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     return Node(task("preflight", recipe), "preflight", params, edges)
 
 
-def _verify(recipe: Recipe, label: str, base: Edge) -> Iterable[Node]:
-    params = quant_params(recipe, label) if label != recipe.base.type else {}
-    edges = (Edge(task("split", recipe, label), ALL, "files/"), Edge(base.node, base.output, "base.gguf"))
-    yield Node(task("verify", recipe, label), "verify", params, edges)
+def _evaluate(recipe: Recipe, base: Edge) -> Node:
+    said = recipe.evaluation
+    assert said is not None
+    params: dict[str, Any] = {"text": ["evaluation.txt", said.text.name], "n_ctx": said.n_ctx}
+    params |= {"arithmetic": said.arithmetic} | ({"chunks": said.chunks} if said.chunks else {})
+    edges = [base, Edge(task("evaluation", recipe), ALL, "texts/")]
+    if recipe.calibration:
+        edges.append(Edge(task("calibration", recipe), ALL, "seen/"))
+    return Node(task("evaluate", recipe), "evaluate", params, tuple(edges), where={"memory": said.memory})
+
+
+def _quality(recipe: Recipe, label: str, source: Edge, base: Edge) -> Node:
+    said = recipe.evaluation
+    assert said is not None
+    stored = tuple(Edge(task("evaluate", recipe), name, name) for name in ("states.npy", "tokens.npy"))
+    edges = (source, Edge(base.node, base.output, "base.gguf"), *stored)
+    where = {"memory": said.memory, "place": f"{file_name(recipe, label)}.gguf"}
+    return Node(task("quality", recipe, label), "quality", {"arithmetic": said.arithmetic}, edges, where=where)
+
+
+def _verify(recipe: Recipe, label: str, base: Edge) -> Node:
+    own = label == recipe.base.type
+    params = {} if own else quant_params(recipe, label)
+    edges = [Edge(task("split", recipe, label), ALL, "files/"), Edge(base.node, base.output, "base.gguf")]
+    if recipe.evaluation:
+        measured = task("evaluate", recipe) if own else task("quality", recipe, label)
+        edges.append(Edge(measured, "evaluation.json" if own else "quality.json", "quality.json"))
+    if recipe.gates and not own:
+        params["gates"] = dict(recipe.gates)
+    return Node(task("verify", recipe, label), "verify", params, tuple(edges))
 
 
 def _release(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
     reports = tuple(Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe))
     facts = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
-    yield Node(task("card", recipe), "card", card_params(recipe, lock), (*files, *reports))
-    yield Node(task("release", recipe), "release", facts, (*files, *reports, Edge(task("card", recipe), ALL, "page/")))
+    seen: tuple[Edge, ...] = (*files, *reports)
+    pages: tuple[Edge, ...] = ()
+    if recipe.evaluation and recipe.ftypes:
+        report = _report(recipe, reports)
+        yield report
+        seen = (*seen, Edge(report.name, "chart.svg", "chart.svg"))
+        pages = (Edge(report.name, ALL, "page/"),)
+    yield Node(task("card", recipe), "card", card_params(recipe, lock), seen)
+    pages = (*pages, Edge(task("card", recipe), ALL, "page/"))
+    yield Node(task("release", recipe), "release", facts, (*files, *reports, *pages))
+
+
+def _report(recipe: Recipe, reports: tuple[Edge, ...]) -> Node:
+    own = task("verify", recipe, recipe.base.type)
+    edges = tuple(edge for edge in reports if edge.node != own)
+    edges = (*edges, Edge(task("evaluate", recipe), "evaluation.json", "evaluation.json"))
+    params = {"title": recipe.prefix, "llama_cpp": recipe.llama_cpp}
+    return Node(task("report", recipe), "report", params, edges)
 
 
 def card_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:

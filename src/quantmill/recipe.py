@@ -12,12 +12,13 @@ from typing import Any
 
 import tomli
 
-from quantmill import recipe_calibration, recipe_page
+from quantmill import recipe_calibration, recipe_page, recipe_quality
 from quantmill.compat import check_options, generation_of
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.ftypes import STANDARD_MATRIX, ftype, tensor_type
 from quantmill.recipe_calibration import Calibration, Imatrix
 from quantmill.recipe_page import Card
+from quantmill.recipe_quality import Evaluation
 
 BASE_TYPES = ("BF16", "F16", "F32")
 
@@ -37,6 +38,7 @@ KEYS: dict[str, str] = {
     "base.pre_tokenizer": "string",
     "strict": "boolean",
     **recipe_calibration.KEYS,
+    **recipe_quality.KEYS,
     "quants.matrix": "string or list",
     "quants.override.ftypes": "list",
     "quants.override.output": "string",
@@ -89,7 +91,8 @@ class Override:
 @dataclass(frozen=True)
 class Recipe:
     """A release. `ftypes` are in the order of the recipe, the base's own file not among them; `base_file` says whether
-    the release holds it. `max_size` is in bytes, 0 for files of any size."""
+    the release holds it. `gates` are what [verify] asks of each file, by key. `max_size` is in bytes, 0 for files of
+    any size."""
 
     path: Path
     name: str
@@ -99,6 +102,8 @@ class Recipe:
     base: Base
     imatrix: Imatrix | None
     calibration: Calibration | None
+    evaluation: Evaluation | None
+    gates: Mapping[str, Any]
     ftypes: tuple[str, ...]
     base_file: bool
     overrides: tuple[Override, ...]
@@ -181,6 +186,7 @@ def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
         "size": lambda: isinstance(value, str | int) and not isinstance(value, bool),
         "boolean": lambda: isinstance(value, bool),
         "count": lambda: type(value) is int and 0 <= value < 2**31,
+        "number": lambda: type(value) in (int, float),
     }[kind]()
     if not right:
         wanted = {
@@ -191,6 +197,7 @@ def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
             "size": 'a size like "50GB"',
             "boolean": "true or false",
             "count": "a whole number that is not negative",
+            "number": "a number",
         }[kind]
         raise RecipeError(path, place, f"{value!r} is not right here; give {wanted}")
 
@@ -211,6 +218,8 @@ class _Reader:
         try:
             calibration = recipe_calibration.calibration(self.get, self.path.parent)
             imatrix = recipe_calibration.imatrix(self.get, self.path.parent, size, calibration is not None)
+            evaluation = recipe_quality.evaluation(self.get, self.path.parent, size)
+            gates = recipe_quality.gates(self.get, evaluation is not None)
         except recipe_calibration.Unfit as error:
             raise self.fail(error.place, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
@@ -232,6 +241,8 @@ class _Reader:
             base=base,
             imatrix=imatrix,
             calibration=calibration,
+            evaluation=evaluation,
+            gates=gates,
             ftypes=files,
             base_file=len(files) < len(matrix),
             overrides=overrides,

@@ -37,7 +37,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class Text:
-    """A calibration text: exactly one of `path` and `url`. `sha256` is None where the lock alone says it; `weight` is
+    """A text: exactly one of `path` and `url`. `sha256` is None where the lock alone says it; `weight` is
     None for a text that is used whole."""
 
     name: str
@@ -86,11 +86,11 @@ def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
         raise Unfit("calibration", "give one text by `text` or `url`, or several as [[calibration.texts]]")
     texts: tuple[Text, ...]
     if listed is None:
-        texts = (_text("calibration", table, folder),)
+        texts = (read_text("calibration", table, folder),)
     else:
         if extra := [key for key in ("sha256", "name") if key in table]:
             raise Unfit(f"calibration.{extra[0]}", "with [[calibration.texts]] this belongs to each of them")
-        texts = tuple(_text("calibration.texts", text, folder) for text in listed)
+        texts = tuple(read_text("calibration.texts", text, folder) for text in listed)
     names = [text.name for text in texts]
     if not texts or len(set(names)) < len(names):
         raise Unfit("calibration.texts", "no text, or two of one name; give each a `name` of its own")
@@ -143,7 +143,8 @@ def imatrix(get: Callable[[str], Any], folder: Path, size: Callable[[Any], int],
     return Imatrix(folder / file if file else None, digest or "", name, arithmetic, limit)
 
 
-def _text(place: str, table: Mapping[str, Any], folder: Path) -> Text:
+def read_text(place: str, table: Mapping[str, Any], folder: Path) -> Text:
+    """The text that a table of keys like [calibration]'s names. Raises Unfit."""
     path, url, digest = table.get("text"), table.get("url"), table.get("sha256")
     if (path is None) == (url is None):
         raise Unfit(place, "give either `text`, a file's path, or `url`")

@@ -39,12 +39,15 @@ DOCS = {
     "imatrix": "measure the importance of the base's columns on the calibration text",
     "index": "hash the base's tensors, by which files share what they quantize alike",
     "quant": "quantize the base",
+    "evaluate": "make the base's predictions of the evaluation text",
+    "quality": "measure how far a file is from the base, on the evaluation text",
     "split": "cut a file that is too large into shards",
     "verify": "check a file's structure, types, scales and digest",
+    "report": "draw the measured quality of all files",
     "card": "write the release's page, in four languages",
     "release": "lay the release's files out, with their digests",
 }
-STEPS = (*DOCS, "calibration")  # what tasks' names begin with
+STEPS = (*DOCS, "calibration", "evaluation")  # what tasks' names begin with
 DOIT_OPTIONS = {"par_type": "thread", "backend": "sqlite3", "reporter": Reporter, "verbosity": 0}
 
 

@@ -173,7 +173,7 @@ class _Spread:
 
 def needs(node: Node, reads: Mapping[str, int]) -> dict[str, float]:
     """What a step takes of a worker: memory and disk in bytes, threads."""
-    memory = MEMORY.get(node.step, SMALL_MEMORY)
+    memory = float(node.where.get("memory", MEMORY.get(node.step, SMALL_MEMORY)))
     return {"memory": memory, "threads": 1, "disk": sum(reads.values()) if node.step in MEMORY else 0}
 
 

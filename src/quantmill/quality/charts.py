@@ -4,6 +4,7 @@ pins.
 Made by altair and drawn by vl-convert with a font that it brings.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +48,15 @@ def size_against_kld(files: Sequence[Measured]) -> str:
     line = base.transform_filter("datum.front").mark_line(color="#4c78a8", opacity=0.5).encode(order="size:Q")
     colour = alt.condition("datum.front", alt.value("#4c78a8"), alt.value("#999999"))
     points = base.mark_point(filled=True, size=50, opacity=1).encode(color=colour)
-    names = base.mark_text(align="left", dx=6, dy=-4, fontSize=10).encode(text="ftype:N", color=colour)
-    return _svg((line + points + names).properties(width=720, height=420))
+    # The front falls to the right: there is room below it for the names on it, and above for the others.
+    below, above = {"align": "right", "dx": -7, "dy": 9}, {"align": "left", "dx": 7, "dy": -5}
+    names = [
+        base.transform_filter(f"datum.front == {on}")
+        .mark_text(fontSize=10, color=shade, **place)
+        .encode(text="ftype:N")
+        for on, shade, place in (("true", "#4c78a8", below), ("false", "#888888", above))
+    ]
+    return _svg((line + points + names[0] + names[1]).properties(width=860, height=560), "size")
 
 
 def perplexity_increase(files: Sequence[Measured], base: float) -> str:
@@ -59,7 +67,7 @@ def perplexity_increase(files: Sequence[Measured], base: float) -> str:
         y=alt.Y("ftype:N", title=None, sort=None),
     )
     names = chart.mark_text(align="left", dx=4, fontSize=10).encode(text=alt.Text("delta:Q", format="+.2f"))
-    return _svg((chart.mark_bar(color="#4c78a8") + names).properties(width=640, height=alt.Step(18)))
+    return _svg((chart.mark_bar(color="#4c78a8") + names).properties(width=640, height=alt.Step(18)), "perplexity")
 
 
 def tensor_errors(file: Measured) -> str | None:
@@ -76,13 +84,18 @@ def tensor_errors(file: Measured) -> str | None:
         y=alt.Y("kind:N", title=None),
         color=alt.Color("error:Q", title="error (%)", scale=alt.Scale(scheme="viridis")),
     )
-    return _svg(chart.mark_rect().properties(width=640, height=alt.Step(18)))
+    return _svg(chart.mark_rect().properties(width=640, height=alt.Step(18)), file.ftype)
 
 
 def _chart(rows: list[dict[str, Any]]) -> Any:
     return alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
 
 
-def _svg(chart: Any) -> str:
+def _svg(chart: Any, name: str) -> str:
+    """`name` begins the picture's own ids, numbered through a process otherwise; on a page they must differ."""
     styled = chart.configure(font=FONT, background="white").configure_view(stroke=None)
-    return str(vl_convert.vegalite_to_svg(styled.to_json(), vl_version=vl_convert.get_vegalite_versions()[-1])) + "\n"
+    drawn = str(vl_convert.vegalite_to_svg(styled.to_json(), vl_version=vl_convert.get_vegalite_versions()[-1]))
+    ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', drawn))
+    for number, id_ in enumerate(ids):
+        drawn = re.sub(rf'(id="|url\(#){re.escape(id_)}\b', rf"\g<1>{name}-{number}", drawn)
+    return drawn + "\n"

@@ -25,7 +25,7 @@ def render(
     page = _template().render(
         title=title,
         llama_cpp=llama_cpp,
-        base=base,
+        perplexity=f"{base['perplexity']:.4f} ± {base['perplexity_error']:.4f}",
         tokens=base["tokens"],
         rows=_rows(found, measured, base),
         size_chart=Markup(chart),
@@ -55,7 +55,7 @@ def _rows(
                 "front": file.ftype in best,
                 "size": size,
                 "bits": f"{file.bits:.2f}",
-                "kld": {name: f"{value:.3g}" for name, value in quality["kld"].items()},
+                "kld": {name: f"{value:#.3g}" for name, value in quality["kld"].items()},
                 "perplexity": f"{file.perplexity:.4f}",
                 "above": f"{100 * (file.perplexity / base['perplexity'] - 1):+.2f} %",
                 "top1": f"{100 * quality['top1']:.2f} %",

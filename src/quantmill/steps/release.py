@@ -27,7 +27,8 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         ftype = None if name.startswith(PAGE) else name.partition("/")[0]
         entry = {"name": path, "input": name, "ftype": ftype, "sha256": artifact.sha256, "size": artifact.size}
         measured = json.loads(inputs[f"{ftype}.json"].path.read_bytes()).get("quality") if ftype else None
-        listing.append(entry | ({"quality": measured} if measured else {}))
+        shown = {key: value for key, value in (measured or {}).items() if key != "tensors"}
+        listing.append(entry | ({"quality": shown} if shown else {}))
     release = {"format": FORMAT, **params, "files": listing}
     (out / "release.json").write_text(json.dumps(release, indent=1) + "\n", encoding="utf-8")
     sums = "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in listing)

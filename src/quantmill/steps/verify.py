@@ -8,6 +8,7 @@ from typing import Any
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.gguf.verifying import verify_files
+from quantmill.quality import gates
 from quantmill.quant.ftypes import ftype
 from quantmill.quant.hparams import Hparams
 from quantmill.quant.mix import plan_types
@@ -15,29 +16,36 @@ from quantmill.quant.params import overrides_of
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """`inputs`: `files/<name>` for one GGUF file or all its shards, and `base.gguf`, whose tensors they must have.
-    `params` are the quant step's, or nothing for the base itself.
+    """`inputs`: `files/<name>` for one GGUF file or all its shards, and `base.gguf`, whose tensors they must have;
+    `quality.json`, where it was measured. `params` are the quant step's, or nothing for the base itself, and `gates`
+    (quality.gates.check) that the file must pass.
 
-    Writes `verify.json`, the report, the same for the same bytes. Raises a GGUFError for the first thing that is wrong.
+    Writes `verify.json`, the report with `quality` in it, the same for the same bytes. Raises a GGUFError for the first
+    thing that is wrong, a GateError for a file that is not good enough.
     """
     files = {name.partition("/")[2]: a for name, a in inputs.items() if name.startswith("files/")}
+    gated = params.get("gates", {})
+    types, fallbacks = _types(inputs["base.gguf"].path, {k: v for k, v in params.items() if k != "gates"})
+    quality = json.loads(inputs["quality.json"].path.read_bytes()) if "quality.json" in inputs else None
+    gates.check(min(files, default=""), gated, quality, fallbacks)
     report = verify_files(
         {name: artifact.path for name, artifact in files.items()},
-        _types(inputs["base.gguf"].path, params),
+        types,
         digests={name: artifact.sha256 for name, artifact in files.items()},
         progress=context.progress,
     )
-    text = json.dumps(report.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    found = report.to_json() | ({"quality": quality} if quality else {})
+    text = json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (out / "verify.json").write_text(text, encoding="utf-8")
 
 
-def _types(base: Path, params: Mapping[str, Any]) -> dict[str, str]:
-    """The type that each tensor is to have, from the base's header alone."""
+def _types(base: Path, params: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """The type that each tensor is to have, from the base's header alone, and those that could not have the ftype's."""
     with gguf.read(base) as file:
         tensors = [(info.name, info.shape, info.type) for info in file.tensors.values()]
         if "ftype" not in params:
-            return {name: type_.name for name, _, type_ in tensors}
+            return {name: type_.name for name, _, type_ in tensors}, []
         facts = {key: entry.value for key, entry in file.metadata.items() if not key.startswith("tokenizer.")}
     chosen = ftype(params["ftype"])
     mix = plan_types(chosen, Hparams.from_metadata(facts), tensors, "imatrix_name" in params, overrides_of(params))
-    return {name: type_.name for name, type_ in mix.types.items()}
+    return {name: type_.name for name, type_ in mix.types.items()}, [found.tensor for found in mix.fallbacks]

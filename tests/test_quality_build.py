@@ -1,0 +1,74 @@
+"""Quality in a build: measured files, gates, texts that overlap, and what a change measures anew."""
+
+import json
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from conftest import RECIPE, TINY, Project
+
+MEASURED = RECIPE + '\n[evaluation]\ntext = "tiny/evaluation.txt"\nchunks = 2\n'
+
+
+@pytest.fixture
+def measured(make_project: Callable[..., Project]) -> Project:
+    project = make_project(text=MEASURED)
+    for name in ("calibration.txt", "evaluation.txt"):
+        shutil.copy(TINY / name, project.folder / "recipes" / "tiny" / name)
+    return project
+
+
+def test_a_release_is_measured_and_a_gate_measures_nothing_anew(measured: Project) -> None:
+    measured.run("quantmill", "build", "small")
+    listed = json.loads(measured.release()["release.json"])["files"]
+    quality = {file["ftype"]: file["quality"] for file in listed if "quality" in file}
+    assert quality["BF16"]["perplexity"] > 1
+    assert 0 < quality["Q8_0"]["kld"]["mean"] < quality["Q2_K"]["kld"]["mean"] < 1
+    assert "tensors" not in quality["Q2_K"]
+    assert b"<svg" in measured.release()["chart.svg"]
+    assert b"Q2_K" in measured.release()["report.html"]
+    assert b"chart.svg" in measured.release()["README.md"]
+    measured.edit("[evaluation]", "[verify]\nmax_kld = 1.5\nno_fallback = true\n\n[evaluation]")
+    ran = measured.ran("quantmill", "build", "small")
+    assert {name.partition(":")[0] for name in ran} == {"verify"}
+    measured.edit("max_kld = 1.5", "max_kld = 0.000001")
+    failed = measured.run("quantmill", "build", "small", check=1)
+    assert "its mean KL divergence to the base is" in failed.stderr + failed.stdout
+    assert "and the recipe's max_kld is 1e-06" in failed.stderr + failed.stdout
+
+
+def test_an_evaluation_text_that_was_calibrated_with_is_refused(measured: Project) -> None:
+    measured.edit("[evaluation]", '[calibration]\ntext = "tiny/seen.txt"\nchunks = 2\n\n[evaluation]')
+    folder = measured.folder / "recipes" / "tiny"
+    text = (folder / "evaluation.txt").read_text()
+    (folder / "seen.txt").write_text((folder / "calibration.txt").read_text() + text[5000:9000])
+    failed = measured.run("quantmill", "build", "small", check=1)
+    said = failed.stderr + failed.stdout
+    assert "with the calibration text text-1.txt; measure with a text that the importance matrix has not seen" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("chunks = 2", "chunks = 0", "evaluation.chunks: 0 chunks measure nothing; leave it out for all"),
+        ("chunks = 2", "n_ctx = 8", "evaluation.n_ctx: chunks of 8 tokens are too short; choose 512, say"),
+        ("chunks = 2", 'arithmetic = "f16"', "evaluation.arithmetic: 'f16' is not one of f32, bf16x2"),
+        (
+            "[evaluation]",
+            "[verify]\nmin_top1 = 1.5\n[evaluation]",
+            "verify.min_top1: 1.5 is no share; give a number from 0 to 1",
+        ),
+        ('text = "tiny/evaluation.txt"', "", "evaluation: give either `text`, a file's path, or `url`"),
+    ],
+)
+def test_what_a_recipe_says_wrong(measured: Project, old: str, new: str, message: str) -> None:
+    measured.edit(old, new)
+    failed = measured.run("quantmill", "plan", "small", check=2)
+    assert failed.stderr == f"quantmill: recipes/small.toml: {message}\n"
+
+
+def test_a_gate_without_a_text_is_refused(make_project: Callable[..., Project]) -> None:
+    project = make_project(text=RECIPE + "\n[verify]\nmax_kld = 0.1\n")
+    failed = project.run("quantmill", "plan", "small", check=2)
+    assert "verify.max_kld: nothing is measured without a text; give one in [evaluation]" in failed.stderr
