@@ -40,6 +40,7 @@ class S3Server:
         command = [str(program if program.exists() else Path(_shared_scripts()) / "weed"), "server", f"-dir={data}"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.config=identities.json", "-s3.iam=false"]
         command += ["-volume.max=64", "-master.volumeSizeLimitMB=256"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # their ports are fixed, so that two servers would fail
         command += [f"-{name}={port}" for name, port in ports.items()]
         with open(folder / "log", "wb") as log:
             self._process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)

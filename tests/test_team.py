@@ -1,15 +1,23 @@
 """Two colleagues and one shared store: a real S3 server, builds run as a person runs them."""
 
 import json
+import os
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import RECIPE, Project
+from quantmill.remote.settings import format_public
+from quantmill.remote.trust import new_key
 from s3_server import S3Server
 from team import AS_READER, AS_WRITER, Team, s3_url
 from test_build import ALL_TASKS
+
+SMALL = RECIPE.replace('"BF16", "Q8_0", "Q4_K_M", "Q2_K"', '"Q8_0", "Q2_K"')
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +103,69 @@ def test_only_what_is_wanted_is_fetched(
     assert "quant:small/Q2_K" in ran
     assert not {"convert:small", "quant:small/Q8_0"} & set(ran)
     assert base & objects(second) == {pointer(second, "convert")["model.gguf"]}
+
+
+def test_clients_at_once_compute_each_step_once(team: Team, make_project: Callable[..., Project]) -> None:
+    clients = [team.join(make_project(f"client{n}", SMALL), sign=True, lease=60) for n in range(4)]
+    doit = str(Path(sys.executable).parent / "doit")
+    running = [
+        subprocess.Popen([doit], cwd=one.folder, env={**os.environ, **AS_WRITER}, stdout=subprocess.PIPE, text=True)
+        for one in clients
+    ]
+    lines = [line for run in running for line in run.communicate()[0].splitlines() if not line.startswith("  ")]
+    ran = Counter(line.split(": ")[0] for line in lines if ": from " not in line and " run, " not in line)
+    assert set(ran.values()) == {1}
+    assert "quant:small/Q2_K" in ran
+    assert all(one.release() == clients[0].release() for one in clients)
+
+
+def test_a_machine_that_dies_is_waited_for_no_longer_than_its_lease(team: Team, project: Project) -> None:
+    team.join(project, sign=True, lease=1)
+    killed = "import os; from quantmill.steps import index; index.run = lambda *a: os.kill(os.getpid(), 9)"
+    build = "from quantmill import cli; cli.main(['build', 'small'])"
+    project.run("python", "-c", f"{killed}\n{build}", check=-9, **AS_WRITER)
+    done = project.run("doit", **AS_WRITER)
+    assert "the machine that was computing index:small is not heard of any more" in done.stdout
+    assert "index:small" in [line.split(": ")[0] for line in done.stdout.splitlines()]
+
+
+def test_what_was_built_before_is_pushed_and_signed_again(
+    team: Team, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    first, second = make_project("first", SMALL), make_project("second", SMALL)
+    first.run("doit")
+    for action in ("push", "sign"):
+        team.join(first)
+        assert "this needs a signing key" in first.run("quantmill", "cache", action, check=2).stderr
+    team.join(first, sign=True)
+    count = len(list((first.folder / "cache" / "ac").iterdir()))
+    assert first.run("quantmill", "cache", "push", **AS_WRITER).stdout == f"{count} results are at the shared store\n"
+    new = {"name": "new", "public": format_public(new_key(tmp_path / "new.key"))}
+    old = {"name": "team", "public": format_public(team.public.public)}
+    team.join(first, keys=[old, new])
+    signed = first.run("quantmill", "cache", "sign", **AS_WRITER, QUANTMILL_SIGN=str(tmp_path / "new.key")).stdout
+    assert signed == f"{count} records have this machine's signature now\n"
+    team.join(second, keys=[new])
+    assert second.run("doit", **AS_READER).stdout.splitlines()[-1].startswith(f"0 run, {count} from the store")
+
+
+def test_explain_tells_what_differs_from_the_shared_store(team: Team, make_project: Callable[..., Project]) -> None:
+    team.join(make_project("first", SMALL), sign=True).run("doit", **AS_WRITER)
+    other = team.join(make_project("other", SMALL))
+    told = other.run("quantmill", "explain", "quant:small/Q2_K", **AS_READER).stdout
+    assert told == f"quant:small/Q2_K: hit: {team.url} has it\n"
+    other.recipe.write_text(SMALL + '[[quants.override]]\nftypes = ["Q2_K"]\noutput = "Q4_0"\n')
+    told = other.run("quantmill", "explain", "quant:small/Q2_K", **AS_READER).stdout
+    assert told == f'quant:small/Q2_K: run: {team.url} has it but for output_tensor_type none → "Q4_0"\n'
+
+
+def test_a_network_folder_is_a_shared_store(tmp_path: Path, make_project: Callable[..., Project]) -> None:
+    team = Team(tmp_path, f"file://{tmp_path}/shared")
+    first, second = team.join(make_project("first", SMALL), sign=True), team.join(make_project("second", SMALL))
+    first.run("doit")
+    assert second.run("doit").stdout.splitlines()[-1].startswith("0 run, ")
+    assert second.release() == first.release()
+    assert [path for path in (tmp_path / "shared" / "lease").rglob("*") if path.is_file()] == []
 
 
 def pointer(project: Project, task: str) -> dict[str, str]:

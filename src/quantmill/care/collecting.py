@@ -101,8 +101,13 @@ def _marks(store: Store, keep: Keep) -> Marks:
 
 
 def _choose(found: list[Record], marks: Marks, cutoff: int, oldest: int | None, limit: int | None) -> list[Record]:
-    """The records to go: those used longest ago first."""
-    held = [record for record in found if record.name in marks.records or record.used >= cutoff]
+    """The records to go: those used longest ago first. One whose objects all stay anyway stays too: it costs nothing,
+    and a pointer may be its without a note that says so, where two keys came to the same bytes."""
+    held = [
+        record
+        for record in found
+        if record.name in marks.records or record.used >= cutoff or record.objects.keys() <= marks.objects
+    ]
     free = sorted((record for record in found if record not in held), key=lambda record: (record.used, record.name))
     doomed = [record for record in free if oldest is not None and record.used < oldest]
     if limit is None:

@@ -194,6 +194,8 @@ class Shared:
         if left := len(self._outbox):
             self.bucket.stop.set()
             self._outbox.clear()
+            if self._outbox.wait(5):
+                self.bucket.stop.clear()  # this process may have more to do, as a worker does
             self._tell(f"{_count(left)} will be sent by the next build", always=True)
 
     def _send_one(self, digest: str, task: str) -> bool:
