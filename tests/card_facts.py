@@ -22,7 +22,7 @@ PARAMS: dict[str, Any] = {
     "quantized_by": "someone",
     "pipeline_tag": "text-generation",
     "front": {"license": "apache-2.0", "language": ["en", "no"], "datasets": ["open/data"], "tags": ["code"]},
-    "calibration": "https://example.org/texts/calibration.txt",
+    "calibration": [["calibration.txt", "https://example.org/texts/calibration.txt"], ["another.txt", ""]],
     "imatrix": True,
     "tied": False,
     "shape": {

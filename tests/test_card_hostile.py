@@ -108,7 +108,7 @@ def test_metadata_stays_text(evil: str) -> None:
     evils: dict[str, Any] = {
         "base": evil,
         "on_hub": False,
-        "calibration": evil,
+        "calibration": [[evil, evil]],
         "front": {"license": evil, "license_name": evil, "license_link": evil, "language": [evil], "tags": [evil]},
         "pipeline_tag": evil,
         "quantized_by": evil,
@@ -117,7 +117,7 @@ def test_metadata_stays_text(evil: str) -> None:
     good = {
         "base": "good",
         "on_hub": False,
-        "calibration": "good text",
+        "calibration": [["good", "no address"]],
         "front": {
             "license": "mit",
             "license_name": "mit",
@@ -144,7 +144,7 @@ def test_metadata_stays_text(evil: str) -> None:
 def test_a_page_without_anything_known(language: str) -> None:
     files = (ReleasedFile("x.gguf", "NEW_TYPE", 1, 1),)
     page = render(
-        made(files, base="", on_hub=False, repo=None, front={}, calibration=None, imatrix=False, credits=[], chat={},
+        made(files, base="", on_hub=False, repo=None, front={}, calibration=[], imatrix=False, credits=[], chat={},
              shape=None),
         language,
     )  # fmt: skip

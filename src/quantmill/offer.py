@@ -19,6 +19,8 @@ from quantmill.recipe import Recipe
 from quantmill.released import Bench, ReleasedFile, bench, quality
 from quantmill.tasks import workspace
 
+CHART = "chart.svg"  # the name of the card step's input for the release's picture
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -46,7 +48,8 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     layers = shape.layers if shape else 0
     candidates = tuple(Candidate(file, of_tensors(described[file.ftype][1].tensors, layers)) for file in files)
     speed = bench(_output(space, nodes.get(plan.task("bench", recipe)), "bench.json"))
-    return Offer(lock, files, candidates, shape, speed, None)
+    shown = {edge.name for edge in nodes[plan.task("card", recipe)].edges}
+    return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None)
 
 
 def _shape(file: PlannedFile | Description) -> Shape | None:

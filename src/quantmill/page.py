@@ -29,7 +29,7 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "quantized_by": said.quantized_by or (recipe.repo or "").partition("/")[0] or None,
         "pipeline_tag": said.pipeline_tag or about.get("pipeline_tag") or "text-generation",
         "front": {key: value for key, value in front.items() if value},
-        "calibration": said.calibration or _address(recipe),
+        "calibration": _texts(recipe),
         "imatrix": recipe.imatrix is not None,
         "tied": bool((lock.config or {}).get("tie_word_embeddings", False)),
         "shape": shape(lock),
@@ -39,10 +39,13 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
     }
 
 
-def _address(recipe: Recipe) -> str | None:
-    """Where the first calibration text that has an address is."""
+def _texts(recipe: Recipe) -> list[list[str]]:
+    """[name, address] of each text that the importance matrix is computed over; the address may be empty."""
+    if recipe.card.calibration:
+        where = recipe.card.calibration
+        return [[where.rstrip("/").rpartition("/")[2], where]]
     texts = recipe.calibration.texts if recipe.calibration else ()
-    return next((text.url for text in texts if text.url), None)
+    return [[text.name.rstrip("/").rpartition("/")[2], text.url or ""] for text in texts]
 
 
 def base_name(recipe: Recipe) -> str:

@@ -15,9 +15,9 @@ FRONT = ("license", "license_name", "license_link", "language", "datasets", "tag
 @dataclass(frozen=True)
 class CardFacts:
     """A page's facts. `base` is the base's Hub repository or its name, `on_hub` which of the two; `repo` is where the
-    release is published, None for a folder; `front` are the values of FRONT that are known; `shape` is None where
-    the architecture is not known; `limit` the bytes above which files are split;
-    `chart` the name of a picture of the release."""
+    release is published, None for a folder; `front` are the values of FRONT that are known; `calibration` are the names
+    and addresses of texts, an address may be empty; `shape` is None where the architecture is not known; `limit` the
+    bytes above which files are split; `chart` the name of a picture of the release."""
 
     base: str
     on_hub: bool
@@ -27,7 +27,7 @@ class CardFacts:
     quantized_by: str | None
     pipeline_tag: str
     front: Mapping[str, Any]
-    calibration: str | None
+    calibration: tuple[tuple[str, str], ...]
     imatrix: bool
     tied: bool
     shape: Shape | None
@@ -58,7 +58,7 @@ def facts(
         quantized_by=params["quantized_by"],
         pipeline_tag=params["pipeline_tag"],
         front={key: said[key] for key in FRONT if said.get(key)},
-        calibration=params["calibration"],
+        calibration=tuple((name, address) for name, address in params["calibration"]),
         imatrix=params["imatrix"],
         tied=params["tied"],
         shape=Shape(**params["shape"]) if params["shape"] else None,

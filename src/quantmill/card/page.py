@@ -63,8 +63,8 @@ class Page:
         )  # fmt: skip
         base = link(facts.base, f"{HUB}/{facts.base}") if facts.on_hub else text(facts.base)
         if facts.calibration:
-            name = facts.calibration.rstrip("/").rpartition("/")[2]
-            imatrix = self.say("intro.calibration", text=link(name, facts.calibration))
+            texts = (link(name, address) for name, address in facts.calibration)
+            imatrix = self.say("intro.calibration", text=", ".join(texts))
         else:
             imatrix = self.say("intro.imatrix" if facts.imatrix else "intro.plain")
         license_ = facts.front.get("license_name") or facts.front.get("license")
