@@ -1,6 +1,6 @@
 """Makes the README's pictures from the default recipe: `python docs/gallery/make.py` in an environment with quantmill.
 
-Every picture is what the commands print in a fresh folder with the repository's recipe; lines left out are marked.
+Every picture is what the commands print in a fresh folder with the repository's recipes; lines left out are marked.
 """
 
 import io
@@ -27,7 +27,7 @@ def main() -> None:
         project = Path(folder)
         shutil.copy(ROOT / "dodo.py", project)
         (project / "recipes").mkdir()
-        for name in ("tiny", "tiny.toml", "tiny.lock"):
+        for name in ("tiny", "tiny.toml", "tiny.lock", "inf-o1-pi0.toml", "inf-o1-pi0.lock"):
             copy = shutil.copytree if (ROOT / "recipes" / name).is_dir() else shutil.copy
             copy(ROOT / "recipes" / name, project / "recipes" / name)
 
@@ -48,8 +48,8 @@ def main() -> None:
         recipe.write_text(recipe.read_text() + OVERRIDE)
         build.append("$ tail -3 recipes/tiny.toml" + OVERRIDE.rstrip("\n"))
         build.append(shown("doit"))
-        machine = ("--backend", "cuda", "--vram", "8", "--ram", "16")
-        choose = shown("quantmill", "choose", "release/tiny", *machine)
+        machine = ("--backend", "cuda", "--vram", "24", "--ram", "64")
+        choose = shown("quantmill", "choose", "inf-o1-pi0", *machine)  # of tiny's files any machine holds the largest
     picture("plan", "quantmill plan", Text(plan))
     picture("build", "doit", Text("\n\n".join(build)))
     picture("choose", "quantmill choose", Text(choose))
