@@ -62,12 +62,14 @@ def _text(value: Any) -> str:
     """A text in one line; a list of one, as some cards have it, is its item."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    return " ".join(_utf8(value).split())[:LENGTH] if isinstance(value, str | int | float) else ""
+    text = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return " ".join(_utf8(value).split())[:LENGTH] if text else ""
 
 
 def _texts(value: Any) -> list[str]:
     items = value if isinstance(value, list) else [value]
-    return list(filter(None, map(_text, items)))[:COUNT]
+    # Norwegian's code is YAML's word for false.
+    return list(filter(None, ("no" if item is False else _text(item) for item in items)))[:COUNT]
 
 
 def _utf8(value: Any) -> str:
