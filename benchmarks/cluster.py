@@ -11,7 +11,9 @@ bytes of an undisturbed one. Exits with 1 where they differ.
 
 import argparse
 import json
+import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -34,6 +36,13 @@ def build(folder: Path, recipe: str, *options: str) -> float:
     return time.perf_counter() - began
 
 
+def processor() -> tuple[float, float]:
+    """Seconds of processor of the builds so far, and of everything on this machine."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    return used.ru_utime + used.ru_stime, (user + nice + system) / os.sysconf("SC_CLK_TCK")
+
+
 def speed(options: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         seconds, sums = [], []
@@ -48,7 +57,14 @@ def speed(options: argparse.Namespace) -> bool:
             folder = Path(name) / str(workers)
             folder.mkdir()
             (folder / "recipes").symlink_to(recipes)
+            ours, all_ = processor()
             seconds.append(build(folder, "matrix", "--workers", str(workers), "--threads", "1"))
+            more, all_more = processor()
+            print(
+                f"{workers} of one thread: {seconds[-1]:.1f} s, {more - ours:.1f} s of processor; all else here took "
+                f"{all_more - all_ - more + ours:.1f} s of processor meanwhile",
+                flush=True,
+            )
             sums.append((folder / "release" / "matrix" / "SHA256SUMS").read_bytes())
             shutil.rmtree(folder)
     same = sums[0] == sums[1]

@@ -19,6 +19,7 @@ from quantmill.plan import graph
 from quantmill.preview import describe
 from quantmill.recipe import load
 from quantmill.store import sha256_file
+from team import Team
 
 BIN = Path(sys.executable).parent
 IN_PARTS = """
@@ -94,6 +95,25 @@ def test_a_release_made_by_workers_is_the_one_made_here(make_project: Callable[.
     assert {key["step"] for key in records} - {"part"} == {
         json.loads(path.read_bytes())["key"]["step"] for path in (here.folder / "cache" / "ac").iterdir()
     }
+
+
+def test_workers_with_stores_of_their_own_meet_at_a_shared_one(
+    make_project: Callable[..., Project], cluster: Cluster, tmp_path: Path
+) -> None:
+    here = make_project("here")
+    here.run("quantmill", "build", "small")
+    there = Team(tmp_path, f"file://{tmp_path}/shared").join(make_project("there"), sign=True)
+    stores = [tmp_path / "first", tmp_path / "second"]
+    for store in stores:
+        cluster.start(QUANTMILL_CACHE=str(store))
+    (there.folder / "build.py").write_text(IN_PARTS)
+    there.run("python", "build.py", cluster.address)
+    assert there.release() == here.release()
+    for store in stores:
+        steps = {json.loads(path.read_bytes())["key"]["step"] for path in (store / "ac").iterdir()}
+        assert {"part", "quant"} & steps
+        assert not list((store / "work").glob("*/*"))
+    assert there.run("doit").stdout == "nothing to do: everything is up to date\n"
 
 
 def test_a_killed_worker_costs_its_step(make_project: Callable[..., Project], cluster: Cluster) -> None:

@@ -197,7 +197,7 @@ class Pool:
         if not seen.shared and not self._remote:
             raise UnfitWorker(
                 f"{address}: its store {seen.folder} is not this machine's {self._store}, and there is no remote store "
-                "between them; name one (docs/team.md), or give the worker this folder by QUANTMILL_CACHE"
+                "between them; name one in quantmill.toml, or give the worker this folder by QUANTMILL_CACHE"
             )
         return seen
 

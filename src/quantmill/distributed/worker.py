@@ -111,4 +111,5 @@ def _perform(job: Job, space: Workspace) -> Facts:
 
 
 def _workspace(root: str, store: str, threads: int) -> Workspace:
-    return workspace(Path(root), threads, Path(store))
+    """The driver's folder, where this machine has it, says which store is shared; else the worker's own does."""
+    return workspace(Path(root) if Path(root).is_dir() else Path.cwd(), threads, Path(store))
