@@ -1,6 +1,7 @@
 """The driver of a distributed build: doit's tasks as always, but steps run on workers."""
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,16 +64,7 @@ def connect(cluster: Cluster) -> Iterator[Client]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the build says what matters of it
     if cluster.scheduler is None:
         threads = cluster.threads or max(1, tasks.cores() // cluster.workers)
-        with (
-            LocalCluster(
-                n_workers=cluster.workers,
-                threads_per_worker=threads,
-                memory_limit=0,  # steps bound their memory themselves
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            ) as local,
-            Client(local) as client,
-        ):
+        with _local(cluster.workers, threads) as local, Client(local) as client:
             yield client
         return
     security = None
@@ -86,6 +78,21 @@ def connect(cluster: Cluster) -> Iterator[Client]:
         raise UsageError(f"{cluster.scheduler}: there is no Dask scheduler that answers: {error}") from None
     with client:
         yield client
+
+
+def _local(workers: int, threads: int) -> LocalCluster:
+    """Workers on this machine. Ctrl-C is the driver's, which ends them; on their own they would end with tracebacks."""
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=0,  # steps bound their memory themselves
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 class _Spread:
@@ -106,7 +113,7 @@ class _Spread:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)  # those that wait end with the client
 
     def run(self, node: Node, nodes: Mapping[str, Node], reason: str) -> bool:
         """Run the node's step on a worker; False when it has to run here. Raises QuantmillError."""
