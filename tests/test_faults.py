@@ -24,13 +24,6 @@ from team import AS_READER, AS_WRITER, Team, s3_url
 SMALL = RECIPE.replace('"BF16", "Q8_0", "Q4_K_M", "Q2_K"', '"Q8_0", "Q2_K"')
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def proxy(s3: S3Server) -> Iterator[FaultProxy]:
     found = FaultProxy(s3.port, lambda method, path: None)

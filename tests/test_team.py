@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,6 @@ from team import AS_READER, AS_WRITER, Team, s3_url
 from test_build import ALL_TASKS
 
 SMALL = RECIPE.replace('"BF16", "Q8_0", "Q4_K_M", "Q2_K"', '"Q8_0", "Q2_K"')
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    server = S3Server(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -61,10 +54,10 @@ def test_a_no_op_knows_nothing_of_the_network(team: Team, project: Project) -> N
 def test_a_reader_of_the_bucket_is_told_once_that_its_writes_are_refused(
     team: Team, make_project: Callable[..., Project]
 ) -> None:
-    project, other = team.join(make_project("a"), sign=True), team.join(make_project("b"))
+    project, other = team.join(make_project("a", SMALL), sign=True), team.join(make_project("b", SMALL))
     done = project.run("doit", **AS_READER)
     assert done.stdout.count("access is refused (403 Forbidden, AccessDenied)") == 1
-    assert done.stdout.splitlines()[-1].startswith(f"{len(ALL_TASKS)} run, 0 from the store, 0 failed")
+    assert " run, 0 from the store, 0 failed" in done.stdout.splitlines()[-1]
     assert from_store(other.run("doit", **AS_READER).stdout) == []
     assert other.release() == project.release()
 

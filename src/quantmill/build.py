@@ -20,8 +20,9 @@ from quantmill.disk import locked, place, read_small, write_atomic
 from quantmill.errors import QuantmillError
 from quantmill.key import StepKey, difference
 from quantmill.plan import ALL, Node
+from quantmill.shared import Gone
 from quantmill.steps import VERSIONS
-from quantmill.store import Gone, Hit, Miss, Store
+from quantmill.store import Hit, Miss, Store
 
 Outputs = Mapping[str, Artifact]
 Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them: {output: {sha256, size}}

@@ -16,8 +16,8 @@ from quantmill import __version__
 from quantmill.build import Facts, Workspace
 from quantmill.errors import QuantmillError, sentence
 from quantmill.plan import Node
+from quantmill.shared import Gone
 from quantmill.steps import VERSIONS
-from quantmill.store import Gone
 from quantmill.tasks import workspace
 
 

@@ -17,7 +17,7 @@ from quantmill.errors import QuantmillError
 from quantmill.key import StepKey
 from quantmill.remote.outbox import Outbox
 from quantmill.remote.settings import Settings, find
-from quantmill.store import Found, Gone
+from quantmill.shared import Found, Gone
 
 if TYPE_CHECKING:
     from quantmill.remote.bucket import Bucket

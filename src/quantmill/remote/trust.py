@@ -16,7 +16,7 @@ from quantmill import __version__
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.key import StepKey, canonical
 from quantmill.remote.settings import PublicKey
-from quantmill.store import Found
+from quantmill.shared import Found
 
 PAYLOAD_TYPE = "application/vnd.quantmill.record+json"
 LIMIT = 16 << 20  # bytes of an envelope
