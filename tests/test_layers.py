@@ -48,7 +48,7 @@ ALLOWED = {
     "quant": {"gguf", "imatrix", "key", "_kernels", "compat"},
     "quality": {"gguf", "model", "_kernels"},
     "model": {"gguf", "quant", "safetensors", "_kernels"},
-    "runtime": {"model", "quant", "_kernels"},
+    "runtime": {"gguf", "model", "quant", "_kernels"},
     "steps": {
         "quality",
         "gguf",

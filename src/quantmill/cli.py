@@ -27,6 +27,8 @@ COMMANDS: dict[str, str] = {
     "split": "Cut a GGUF file into shards, as llama-gguf-split does.",
     "merge": "Put shards together again, as llama-gguf-split does.",
     "perplexity": "Measure how well a model predicts a text, and how far it is from its base.",
+    "bench": "Measure how fast files run: prompts and generation, on this machine.",
+    "generate": "Let a GGUF file write text.",
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
     "cache": "Look after the store: what is in it, whether it is whole, what may go.",
     "key": "Make the keys that sign a shared store's records.",

@@ -58,6 +58,13 @@ def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
     return Prompt(refused=answer.get("refused", "broken").replace("messages", "broken"))
 
 
+def chat(template: str, messages: list[dict[str, str]], bos: str, eos: str, length: int) -> Prompt:
+    """A conversation rendered, of at most `length` characters; `refused` says what kept it from being."""
+    request = {"template": template, "messages": messages, "bos_token": bos, "eos_token": eos}
+    answer = _render({**request, "memory": MEMORY, "seconds": SECONDS, "length": length})
+    return Prompt(answer.get("text", ""), refused=answer.get("refused", ""))
+
+
 def _render(request: Mapping[str, Any]) -> dict[str, str]:
     """What the child answers, or a refusal in its place. It gets no environment, no arguments and an empty folder's
     view of the disk: the root, where nothing is its own."""
@@ -70,7 +77,7 @@ def _render(request: Mapping[str, Any]) -> dict[str, str]:
         late = threading.Timer(PATIENCE, process.kill)
         late.start()
         try:
-            most = LENGTH * 8 + 100  # JSON may write six bytes for a character
+            most = request["length"] * 8 + 100  # JSON may write six bytes for a character
             try:
                 process.stdin.write(json.dumps(request).encode())
                 process.stdin.close()

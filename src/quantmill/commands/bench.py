@@ -1,0 +1,56 @@
+"""`quantmill bench`: measure how fast files run: prompts and generation, on this machine."""
+
+import argparse
+from pathlib import Path
+
+from quantmill.commands.common import bar, existing, positive, threads
+
+
+def _counts(text: str) -> list[int]:
+    """Numbers from 1 on, separated by commas; "0": none."""
+    return [] if text == "0" else [positive(part) for part in text.split(",")]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.gguf", help="models, or first shards")
+    parser.add_argument("-p", type=_counts, default=[512], metavar="N,...", help="tokens of prompts (512; 0: none)")
+    parser.add_argument("-n", type=_counts, default=[128], metavar="N,...", help="tokens to generate (128; 0: none)")
+    parser.add_argument("-t", dest="threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("-r", type=positive, default=5, metavar="N", help="repetitions (5)")
+    parser.add_argument("--runtime", choices=("kernels", "llama.cpp"), default="kernels", help="what runs the files")
+    parser.add_argument("--no-repack", action="store_true", help="use the files' blocks as they lie")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    import json
+
+    from quantmill._kernels import infer_isa
+    from quantmill.errors import UsageError
+    from quantmill.runtime.benching import Kernels, LlamaBench
+    from quantmill.runtime.host import host
+    from quantmill.runtime.speeds import Trial, data, measure, table
+
+    tests = [Trial("pp", count) for count in options.p] + [Trial("tg", count) for count in options.n]
+    if not tests:
+        raise UsageError("-p 0 and -n 0 leave no test; give the tokens of at least one")
+    if options.no_repack and options.runtime != "kernels":
+        raise UsageError("--no-repack is for --runtime kernels; llama.cpp decides that for itself")
+    files = list(dict.fromkeys(existing(file) for file in options.files))
+    count, versions = threads(options), {}
+    runner: Kernels | LlamaBench
+    if options.runtime == "kernels":
+        runner = Kernels(files, max(test.count for test in tests) + 1, count, not options.no_repack)
+        backend = infer_isa()
+    else:
+        runner = LlamaBench(count)
+        backend, versions = "llama.cpp", runner.versions
+    with bar("bench") as progress:
+        rows = measure(files, tests, options.r, runner.run, progress)
+    if options.json:
+        print(json.dumps(data(rows, host(count, backend, versions)), indent=1))
+    else:
+        print(table(rows))
+    return 0

@@ -1,0 +1,72 @@
+"""`quantmill generate`: let a GGUF file write text."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantmill.commands.common import existing, positive, threads
+from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.runtime.loading import LoadedModel
+
+_LONGEST = 1_000_000  # characters of a rendered conversation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("model", type=Path, metavar="FILE.gguf", help="a model, or the first of its shards")
+    parser.add_argument("-p", "--prompt", required=True, metavar="TEXT")
+    parser.add_argument(
+        "-n", dest="count", type=positive, default=256, metavar="N", help="at most so many tokens (256)"
+    )
+    parser.add_argument("--raw", action="store_true", help="go on with the text itself, without the chat template")
+    parser.add_argument("--system", metavar="TEXT", help="a system message before the prompt")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0, the default, is greedy")
+    parser.add_argument("--top-k", type=int, default=40, metavar="K", help="of the K likeliest tokens (40; 0: all)")
+    parser.add_argument("--top-p", type=float, default=0.95, metavar="P", help="of those that reach P together (0.95)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--context", type=positive, default=4096, metavar="N", help="tokens to have room for (4096)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("--no-repack", action="store_true", help="use the file's blocks as they lie")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill.model.tokenizer import load as tokenizer_of
+    from quantmill.runtime.generating import generate
+    from quantmill.runtime.loading import load
+    from quantmill.runtime.sampling import Sampling
+
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
+    tokenizer = tokenizer_of(existing(options.model))
+    model = load(options.model, context=options.context, threads=threads(options), repack=not options.no_repack)
+    text = options.prompt if options.raw else _conversation(options, model)
+    prompt = tokenizer.encode(text, add_special=options.raw, parse_special=not options.raw)
+    for piece in generate(model, prompt, options.count, sampling):
+        print(piece, end="", flush=True)
+    print()
+    return 0
+
+
+def _conversation(options: argparse.Namespace, model: "LoadedModel") -> str:
+    """The prompt in the model's own chat template."""
+    from quantmill.card.prompt import chat
+
+    entry = model.metadata.get("tokenizer.chat_template")
+    if entry is None or not isinstance(entry.value, str):
+        raise UsageError(f"{options.model}: has no chat template; give --raw to go on with the text itself")
+
+    def token(name: str) -> str:
+        found = model.metadata.get(f"tokenizer.ggml.{name}_token_id")
+        return str(model.metadata["tokenizer.ggml.tokens"].value[found.value]) if found else ""
+
+    messages = [{"role": "user", "content": options.prompt}]
+    if options.system:
+        messages.insert(0, {"role": "system", "content": options.system})
+    rendered = chat(entry.value, messages, token("bos"), token("eos"), _LONGEST)
+    if rendered.refused:
+        raise UsageError(
+            f"{options.model}: its chat template cannot be rendered ({rendered.refused}); give --raw to go without it"
+        )
+    return rendered.text
