@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import struct
 from pathlib import Path
 
 import gguf as peer
@@ -34,6 +35,31 @@ def test_the_table_grows_as_gnus() -> None:
         "36 34 32 37 29 11 30 10 38 3 8 12 7 9 19 6 26 31 5 1 15 39 33 2 0 13 35 4 16 18 23 17 21 14 24 25 22 20 27 28"
     )
     assert hash_order(f"blk.{number}.w" for number in range(40)) == [f"blk.{number}.w" for number in numbers.split()]
+
+
+DENSE = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+MIXTURE = (*DENSE[:4], "ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")
+
+
+@pytest.mark.parametrize(
+    ("layers", "parts", "output", "digest"),
+    [
+        (2, DENSE, True, "1143443f37cb2cda"),  # small qwen2, qwen3 and llama models
+        (2, DENSE, False, "3579c5d0a0415002"),
+        (2, MIXTURE, True, "411276ea3da9db44"),  # mixtral, qwen3moe
+        (7, DENSE, False, "dfc0f32b959111c8"),  # gemma3
+        (30, DENSE, False, "158596ba2eae1be2"),  # SmolLM2-135M
+    ],
+)
+def test_the_order_is_llama_imatrix_s(layers: int, parts: tuple[str, ...], output: bool, digest: str) -> None:
+    """Digests of the names in files that llama-imatrix (llama-cpp-python 0.3.9's) wrote of such models."""
+    names = [f"blk.{layer}.{part}.weight" for layer in range(layers) for part in parts]
+    names += ["output.weight"] if output else []
+    shuffled = Sums({name: one([1.0]) for name in sorted(names)})
+    (count,) = struct.unpack("<i", shuffled.in_graph_order().legacy(b"", 1)[:4])
+    assert count == len(names)
+    ordered = hash_order(shuffled.in_graph_order().tensors)
+    assert hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:16] == digest
 
 
 def test_merging_is_llama_imatrix_s() -> None:
