@@ -136,26 +136,6 @@ def test_a_killed_worker_costs_its_step(make_project: Callable[..., Project], cl
     assert project.release() == here.release()
 
 
-def test_an_interrupt_is_one_sentence_and_costs_nothing_finished(project: Project) -> None:
-    command = [str(BIN / "quantmill"), "build", "small", "--engine", "dask", "--workers", "2"]
-    with subprocess.Popen(
-        command,
-        cwd=project.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as run:
-        assert run.stdout is not None
-        assert any(line.startswith("convert:") for line in run.stdout)
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the driver and its workers hear it
-        _, said = run.communicate(timeout=60)
-    assert run.returncode == 1
-    assert said == "quantmill: interrupted; finished work is kept, run the same command to go on\n"
-    assert "release:small" in project.ran("doit")
-
-
 def test_a_step_that_fails_says_so_as_it_does_here(project: Project, cluster: Cluster) -> None:
     project.edit('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')
     with open(project.folder / "recipes" / "tiny" / "model.safetensors", "r+b") as file:
