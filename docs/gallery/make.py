@@ -53,7 +53,7 @@ def main() -> None:
     picture("plan", "quantmill plan", Text(plan))
     picture("build", "doit", Text("\n\n".join(build)))
     picture("choose", "quantmill choose", Text(choose))
-    picture("card", "release/tiny/README.md", Markdown(excerpt(card)))
+    picture("card", "release/tiny/README.md", Markdown(excerpt(card)), width=150)
 
 
 def environment() -> dict[str, str]:
@@ -69,9 +69,9 @@ def excerpt(page: str, rows: int = 12) -> str:
     return "\n".join([*lines[: table + 1 + rows], "", "…"])
 
 
-def picture(name: str, title: str, content: Text | Markdown) -> None:
+def picture(name: str, title: str, content: Text | Markdown, width: int = WIDTH) -> None:
     """One SVG, the same for the same content."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(content)
     text = console.export_svg(title=title, unique_id=f"quantmill-{name}")
     (HERE / f"{name}.svg").write_text(text, encoding="utf-8")
