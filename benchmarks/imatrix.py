@@ -7,10 +7,12 @@ python benchmarks/imatrix.py LLAMA_IMATRIX [--model F.gguf]... [--synthetic] [--
 arithmetic: llama-imatrix's tokens a second (as it prints them: without loading, with the logits of all tokens, which it
 computes whether they are wanted or not), then those of quantmill with the perplexity (logits of the half of the tokens
 that count) and without it (no logits, which the file does not need), and how many times the tool's they are. Every
-repeat runs all in turn; speeds are of the best repeat, ratios are of those speeds.
+repeat runs all in turn; speeds are of the best repeat, ratios are of those speeds. Where other processes take part of
+the machine, trust the last column more: the ratio of tokens a second of processor time (the tool's with its loading).
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -62,23 +64,27 @@ def synthetic(path: Path, n_vocab: int) -> Path:
     return path
 
 
-def peer(binary: str, model: Path, text: Path, count: int, threads: int) -> float:
-    """Tokens a second."""
+Speed = tuple[float, float]  # tokens a second, by the clock on the wall and by processor time
+
+
+def peer(binary: str, model: Path, text: Path, count: int, threads: int) -> Speed:
     with tempfile.TemporaryDirectory() as folder:
         command = [binary, "-m", str(model), "-f", str(text), "-o", f"{folder}/out.dat", "-c", str(LENGTH)]
         command += ["--chunks", str(count), "-t", str(threads)]
+        before = os.times()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search(r"prompt eval time.* ([\d.]+) tokens per second", done.stdout + done.stderr)
     assert found is not None
-    return float(found[1])
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return float(found[1]), count * LENGTH / spent
 
 
-def own(model: Path, tokens: np.ndarray, run: Run, perplexity: bool) -> float:
-    """Tokens a second."""
+def own(model: Path, tokens: np.ndarray, run: Run, perplexity: bool) -> Speed:
     with open_model(model) as opened:
-        begin = time.perf_counter()
+        begin, spent = time.perf_counter(), time.process_time()
         collect(opened, tokens, run, perplexity=perplexity)
-        return tokens.size / (time.perf_counter() - begin)
+        return tokens.size / (time.perf_counter() - begin), tokens.size / (time.process_time() - spent)
 
 
 def main() -> None:
@@ -104,19 +110,21 @@ def main() -> None:
             words = tokenizer.load(model)
             ids = words.encode(chunks.read_text(options.text))
             tokens = chunks.chunks(ids, LENGTH, words.bos if words.add_bos else None, count=options.chunks)
-            theirs: list[float] = []
-            ours: dict[tuple[str, bool], list[float]] = {}
+            theirs: list[Speed] = []
+            ours: dict[tuple[str, bool], list[Speed]] = {}
             for _ in range(options.repeats):
                 theirs.append(peer(options.peer, model, options.text, options.chunks, options.threads))
                 for arithmetic in options.arithmetic.split(","):
                     for perplexity in (True, False):
                         run = Run(arithmetic, threads=options.threads)
                         ours.setdefault((arithmetic, perplexity), []).append(own(model, tokens, run, perplexity))
-            print(f"{model.name}: llama-imatrix {max(theirs):.0f} tokens/s")
+            wall, processor = map(max, zip(*theirs, strict=True))
+            print(f"{model.name}: llama-imatrix {wall:.0f} tokens/s, {processor:.0f} of processor time")
             for (arithmetic, perplexity), speeds in ours.items():
                 what = "with perplexity" if perplexity else "without"
-                ratio = max(speeds) / max(theirs)
-                print(f"  {arithmetic:6} {what:15} {max(speeds):7.0f} tokens/s  {ratio:5.2f}x   bar {BARS[arithmetic]}")
+                mine, own_processor = map(max, zip(*speeds, strict=True))
+                ratios = f"{mine / wall:5.2f}x  {own_processor / processor:5.2f}x of processor time"
+                print(f"  {arithmetic:6} {what:15} {mine:7.0f} tokens/s  {ratios}   bar {BARS[arithmetic]}")
             sys.stdout.flush()
 
 
