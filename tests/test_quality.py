@@ -285,3 +285,24 @@ def test_the_front_is_what_no_smaller_file_beats() -> None:
         for name, size, kld in (("A", 10, 0.5), ("B", 20, 0.6), ("C", 30, 0.1), ("D", 30, 0.2), ("E", 40, 0.05))
     ]
     assert [file.ftype for file in charts.front(files)] == ["A", "C", "E"]
+
+
+def test_a_file_that_loses_nothing_is_not_on_a_logarithmic_axis() -> None:
+    files = [
+        charts.Measured(name, size, 4.0, kld, 10.0, {}) for name, size, kld in (("F32", 40, 0.0), ("Q8_0", 9, 0.1))
+    ]
+    drawn = charts.size_against_kld(files)
+    assert "NaN" not in drawn
+    assert ">Q8_0<" in drawn
+    assert ">F32<" not in drawn
+    assert ">F32<" in charts.size_against_kld(files[:1])
+
+
+def test_the_order_of_files_of_one_size_is_not_the_recipes() -> None:
+    kld = dict.fromkeys(("mean", "median", "p90", "p99", "p999", "max"), 0.01)
+    one = {"bytes": 4_000_000, "bits": 4.5, "kld": kld, "perplexity": 11.0, "top1": 0.9, "delta_p_rms": 0.02}
+    lost = {"blk.0.ffn_up.weight": 0.1}
+    measured = {"Q4_K_M": {**one, "tensors": lost}, "IQ4_NL": {**one, "tensors": lost}}
+    base = {"perplexity": 10.0, "perplexity_error": 0.5, "tokens": 1000}
+    other = dict(reversed(measured.items()))
+    assert report.render("x", "b5490", base, measured) == report.render("x", "b5490", base, other)

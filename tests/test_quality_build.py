@@ -45,7 +45,19 @@ def test_an_evaluation_text_that_was_calibrated_with_is_refused(measured: Projec
     (folder / "seen.txt").write_text((folder / "calibration.txt").read_text() + text[5000:9000])
     failed = measured.run("quantmill", "build", "small", check=1)
     said = failed.stderr + failed.stdout
-    assert "with the calibration text text-1.txt; measure with a text that the importance matrix has not seen" in said
+    assert "preflight:small: tiny/evaluation.txt: shares " in said
+    assert "the calibration text tiny/seen.txt; measure with a text that the importance matrix has not seen" in said
+    assert "convert:small" not in said  # said before anything that takes long
+
+
+def test_another_calibration_text_does_not_evaluate_the_base_anew(measured: Project) -> None:
+    measured.edit("[evaluation]", '[calibration]\ntext = "tiny/calibration.txt"\nchunks = 2\n\n[evaluation]')
+    measured.run("quantmill", "build", "small", "--only", "Q8_0")
+    text = measured.folder / "recipes" / "tiny" / "calibration.txt"
+    text.write_text(text.read_text()[1000:])
+    ran = {name.partition(":")[0] for name in measured.ran("quantmill", "build", "small", "--only", "Q8_0")}
+    assert {"imatrix", "preflight"} <= ran
+    assert not ran & {"convert", "evaluate"}
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,19 @@ def test_a_reference_is_an_output_without_a_copy(tmp_path: Path) -> None:
     assert len([path for path in (tmp_path / "cas").rglob("*") if path.is_file()]) == 1
 
 
+def test_what_was_taken_in_when_a_run_was_killed_can_be_written_anew(tmp_path: Path) -> None:
+    with Store(tmp_path).lookup(KEY, resume=True) as found:
+        assert isinstance(found, Miss)
+        folder = found.slot.folder
+    folder.mkdir()  # as one that is killed leaves it
+    left = folder / "out"
+    left.write_bytes(b"half")
+    left.chmod(0o444)  # an object that is about to be moved
+    with Store(tmp_path).lookup(KEY, resume=True) as found:
+        assert isinstance(found, Miss)
+        assert left.stat().st_mode & 0o200
+
+
 def _race(root: Path, ran: str) -> None:
     with Store(root).lookup(KEY) as found:
         if isinstance(found, Miss):

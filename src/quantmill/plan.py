@@ -104,7 +104,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         yield _imatrix(recipe, base, preflight)
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
     if recipe.evaluation:
-        yield _evaluate(recipe, base)
+        yield _evaluate(recipe, base, preflight)
     index = Node(task("index", recipe), "index", {}, (base,))
     if recipe.ftypes:
         yield index
@@ -192,18 +192,22 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
         params["computed"] = True
     if recipe.strict:
         params["strict"] = True
-    return Node(task("preflight", recipe), "preflight", params, edges)
+    where: dict[str, Any] = {}
+    if recipe.calibration and recipe.evaluation:  # before hours are spent on texts that share passages
+        kinds = (("evaluation", "texts/", calibration.evaluation), ("calibration", "seen/", calibration.texts))
+        edges = (*edges, *(Edge(task(kind, recipe), ALL, prefix) for kind, prefix, _ in kinds))
+        where["names"] = {prefix + name: t.name for _, prefix, named in kinds for name, t in named(recipe).items()}
+    return Node(task("preflight", recipe), "preflight", params, edges, where=where)
 
 
-def _evaluate(recipe: Recipe, base: Edge) -> Node:
+def _evaluate(recipe: Recipe, base: Edge, preflight: Node) -> Node:
     said = recipe.evaluation
     assert said is not None
     params: dict[str, Any] = {"text": ["evaluation.txt", said.text.name], "n_ctx": said.n_ctx}
     params |= {"arithmetic": said.arithmetic} | ({"chunks": said.chunks} if said.chunks else {})
-    edges = [base, Edge(task("evaluation", recipe), ALL, "texts/")]
-    if recipe.calibration:
-        edges.append(Edge(task("calibration", recipe), ALL, "seen/"))
-    return Node(task("evaluate", recipe), "evaluate", params, tuple(edges), where={"memory": said.memory})
+    edges = (base, Edge(task("evaluation", recipe), ALL, "texts/"))
+    where = {"memory": said.memory}
+    return Node(task("evaluate", recipe), "evaluate", params, edges, where=where, after=(preflight.name,))
 
 
 def _quality(recipe: Recipe, label: str, source: Edge, base: Edge) -> Node:

@@ -169,6 +169,9 @@ class Store:
             if not resume:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.rglob("*"):  # one that was killed while it was taken in cannot be written to
+                if path.is_file() and not path.is_symlink():
+                    path.chmod(0o644)
             try:
                 yield Miss(_Slot(self, key, folder, task))
             except BaseException:

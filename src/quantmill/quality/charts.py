@@ -12,7 +12,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-FONT = "Roboto, sans-serif"  # vl-convert brings it, so that no machine measures text by another
+# vl-convert brings the first, so that no machine measures text by another; the second is as wide, where a page is read.
+FONT = "Liberation Sans, Arial, sans-serif"
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,17 @@ def front(files: Sequence[Measured]) -> list[Measured]:
 
 
 def size_against_kld(files: Sequence[Measured]) -> str:
-    """File size against mean KL divergence, logarithmic, with the Pareto front as a line."""
+    """File size against mean KL divergence, logarithmic, with the Pareto front as a line. A file that loses nothing has
+    no place on such an axis, and is left out."""
+    files = [file for file in files if file.kld > 0] or files
+    scale_type = "log" if files[0].kld > 0 else "linear"
     best = {file.ftype for file in front(files)}
     unit, scale = ("GB", 1e9) if max(f.bytes for f in files) >= 1e8 else ("MB", 1e6)
     rows = [{"ftype": f.ftype, "size": f.bytes / scale, "kld": f.kld, "front": f.ftype in best} for f in files]
     x = alt.X("size:Q", title=f"file size ({unit})", scale=alt.Scale(zero=False, padding=24))
-    y = alt.Y("kld:Q", title="mean KL divergence to the base (nats a token)", scale=alt.Scale(type="log", padding=12))
+    y = alt.Y(
+        "kld:Q", title="mean KL divergence to the base (nats a token)", scale=alt.Scale(type=scale_type, padding=12)
+    )
     base = _chart(rows).encode(x=x, y=y)
     line = base.transform_filter("datum.front").mark_line(color="#4c78a8", opacity=0.5).encode(order="size:Q")
     colour = alt.condition("datum.front", alt.value("#4c78a8"), alt.value("#999999"))

@@ -32,7 +32,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 def perplexity(nll: Sequence[float]) -> tuple[float, float]:
     """The perplexity of negative log-likelihoods and its standard error, as llama-perplexity prints them."""
     middle = mean(nll)
-    spread = math.fsum((value - middle) ** 2 for value in nll) / len(nll)
+    spread = math.fsum((value - middle) * (value - middle) for value in nll) / len(nll)
     error = math.sqrt(spread / (len(nll) - 1)) if len(nll) > 1 else 0.0
     value = exp(middle)
     return value, error * value

@@ -19,7 +19,7 @@ def render(
         Measured(ftype, q["bytes"], q["bits"], q["kld"]["mean"], q["perplexity"], q["tensors"])
         for ftype, q in measured.items()
     ]
-    found.sort(key=lambda file: -file.bytes)
+    found.sort(key=lambda file: (-file.bytes, file.ftype))  # not as a recipe lists them, which no key holds
     chart = size_against_kld(found)
     maps = [(file.ftype, Markup(drawn)) for file in found[::-1] if (drawn := tensor_errors(file))]
     page = _template().render(

@@ -7,6 +7,8 @@ from typing import Any
 
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
+from quantmill.quality.errors import QualityError
+from quantmill.quality.overlap import shared_passage
 from quantmill.quant.preflight import PreflightFailed, check_base, findings, mixes
 
 
@@ -16,10 +18,12 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     `inputs`: `imatrix.dat`, where the recipe has one, and `model.gguf`, where the base is one; `params`: `type`, the
     base's, and `config` for a base in Hugging Face layout; `ftypes`, label → the quant step's params; `computed`, where
     the imatrix is yet to be made, from a text; `strict`, with which any finding raises PreflightFailed, as one does
-    that a build must fail by.
+    that a build must fail by. An evaluation text, `texts/<name>`, that shares a passage with a calibration text,
+    `seen/<name>`, raises QualityError; `names` are what errors call these inputs.
     """
     from quantmill.imatrix import read
 
+    _check_texts(inputs, params.get("names", {}))
     if "model.gguf" in inputs:
         with gguf.read(inputs["model.gguf"].path) as file:
             facts = {key: entry.value for key, entry in file.metadata.items() if not key.startswith("tokenizer.")}
@@ -31,11 +35,27 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         entries, tensors = describe(params["config"], params["type"])
         facts = {entry.key: entry.value for entry in entries}
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
+    ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
     found = findings(
-        tensors, mixes(tensors, facts, params["ftypes"]), imatrix, imatrix is not None or bool(params.get("computed"))
+        tensors, mixes(tensors, facts, ftypes), imatrix, imatrix is not None or bool(params.get("computed"))
     )
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise PreflightFailed(failed)
     text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)
     (out / "preflight.json").write_text(text + "\n", encoding="utf-8")
     context.progress(1, 1)
+
+
+def _check_texts(inputs: Mapping[str, Artifact], names: Mapping[str, str]) -> None:
+    texts = {
+        name: artifact.path.read_text(encoding="utf-8", errors="replace")
+        for name, artifact in inputs.items()
+        if name.startswith(("texts/", "seen/"))
+    }
+    for name in texts:
+        for seen in texts if name.startswith("texts/") else ():
+            if seen.startswith("seen/") and (shared := shared_passage(texts[name], texts[seen])) is not None:
+                raise QualityError(
+                    f"{names[name]}: shares {json.dumps(shared[:60], ensure_ascii=False)} with the calibration text "
+                    f"{names[seen]}; measure with a text that the importance matrix has not seen"
+                )
