@@ -42,7 +42,6 @@ def size_against_kld(files: Sequence[Measured]) -> str:
     """File size against mean KL divergence, logarithmic, with the Pareto front as a line. A file that loses nothing has
     no place on such an axis, and is left out."""
     files = [file for file in files if file.kld > 0] or files
-    scale_type = "log" if files[0].kld > 0 else "linear"
     best = {file.ftype for file in front(files)}
     unit, scale = ("GB", 1e9) if max(f.bytes for f in files) >= 1e8 else ("MB", 1e6)
     rows = [{"ftype": f.ftype, "size": f.bytes / scale, "kld": f.kld, "front": f.ftype in best} for f in files]
