@@ -46,9 +46,8 @@ def size_against_kld(files: Sequence[Measured]) -> str:
     unit, scale = ("GB", 1e9) if max(f.bytes for f in files) >= 1e8 else ("MB", 1e6)
     rows = [{"ftype": f.ftype, "size": f.bytes / scale, "kld": f.kld, "front": f.ftype in best} for f in files]
     x = alt.X("size:Q", title=f"file size ({unit})", scale=alt.Scale(zero=False, padding=24))
-    y = alt.Y(
-        "kld:Q", title="mean KL divergence to the base (nats a token)", scale=alt.Scale(type=scale_type, padding=12)
-    )
+    lossy = alt.Scale(type="log" if files[0].kld > 0 else "linear", padding=12)
+    y = alt.Y("kld:Q", title="mean KL divergence to the base (nats a token)", scale=lossy)
     base = _chart(rows).encode(x=x, y=y)
     line = base.transform_filter("datum.front").mark_line(color="#4c78a8", opacity=0.5).encode(order="size:Q")
     colour = alt.condition("datum.front", alt.value("#4c78a8"), alt.value("#999999"))
