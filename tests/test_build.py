@@ -27,15 +27,20 @@ def test_a_build_makes_the_release_and_a_second_one_does_nothing(project: Projec
         "README.zh-CN.md",
         "README.zh-TW.md",
         "SHA256SUMS",
+        "provenance.json",
         "release.json",
         "small-Q2_K.gguf",
         "small-Q4_K_M.gguf",
         "small-Q8_0.gguf",
         "small-bf16.gguf",
+        "small.lock",
+        "small.toml",
     ]
     sums = dict(reversed(line.split("  ")) for line in files["SHA256SUMS"].decode().splitlines())
     assert sums == {
-        n: hashlib.sha256(b).hexdigest() for n, b in files.items() if n not in ("SHA256SUMS", "release.json")
+        n: hashlib.sha256(b).hexdigest()
+        for n, b in files.items()
+        if n not in ("SHA256SUMS", "release.json", "provenance.json")
     }
     assert json.loads(files["release.json"])["llama_cpp"] == "b5490"
     assert project.run("doit").stdout == "nothing to do: everything is up to date\n"
@@ -73,8 +78,10 @@ def test_one_override_rebuilds_exactly_what_it_concerns(project: Project) -> Non
         "README.zh-CN.md",
         "README.zh-TW.md",
         "SHA256SUMS",
+        "provenance.json",
         "release.json",
         "small-Q4_K_M.gguf",
+        "small.toml",
     }
     project.edit('Q8_0" }', 'Q8_0" }  # back to what the file had been, by another spelling')
     assert project.ran("doit") == []

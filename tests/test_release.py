@@ -37,7 +37,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_file_is_listed_and_whole(release: Path) -> None:
     listed = {entry["name"] for entry in json.loads((release / "release.json").read_text())["files"]}
     found = {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
-    assert found == listed | {"SHA256SUMS", "release.json"}
+    assert found == listed | {"SHA256SUMS", "release.json", "provenance.json"}
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=release, check=True)
 
 

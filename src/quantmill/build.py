@@ -29,6 +29,7 @@ Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them:
 T = TypeVar("T")
 FIRST = "not built here yet"
 LISTING = "release.json"
+UNLISTED = ("SHA256SUMS", "provenance.json", "provenance.dsse.json")  # what is ours beside the listing and its files
 
 
 class MissingOutput(QuantmillError):
@@ -288,7 +289,7 @@ class Workspace:
     def remove_tree(self, node: Node) -> None:
         """Remove the release folder's files that are ours, and the folders that this leaves empty."""
         tree = self.tree(node)
-        self._remove(tree, {*_read_listing(tree / LISTING), "SHA256SUMS"})
+        self._remove(tree, {*_read_listing(tree / LISTING), *UNLISTED})
         self._remove(tree, {LISTING})
         _remove_empty(tree)
 
@@ -364,7 +365,7 @@ def facts_of(outputs: Outputs) -> Facts:
 def _manifest(outputs: Outputs) -> dict[str, str]:
     """Path in the release folder → name of the release step's input, as release.json lists them."""
     listing = json.loads(outputs[LISTING].path.read_bytes())["files"]
-    return {entry["name"]: entry["input"] for entry in listing}
+    return {entry["name"]: entry["input"] for entry in listing if "input" in entry}
 
 
 def _read_listing(path: Path) -> set[str]:

@@ -32,6 +32,8 @@ COMMANDS: dict[str, str] = {
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
     "cache": "Look after the store: what is in it, whether it is whole, what may go.",
     "key": "Make the keys that sign a shared store's records.",
+    "reproduce": "Build a release again from the recipe in it, and compare every file.",
+    "publish": "Send a release to the Hub: without --yes, show what would be sent.",
     "diff": "Say in what two GGUF files differ: metadata, tensors, types, blocks.",
 }
 

@@ -101,11 +101,11 @@ def list_files(repo: str, revision: str, recursive: bool = False) -> tuple[str, 
     """
     from huggingface_hub import HfApi, RepoFile
 
-    with _named(repo, revision):
-        commit = str(_patiently(lambda: HfApi().model_info(repo, revision=revision)).sha)
+    with named(repo, revision):
+        commit = str(patiently(lambda: HfApi().model_info(repo, revision=revision)).sha)
         if not COMMIT.fullmatch(commit):
             raise HubError(repo, revision, f"the Hub answers with {commit!r}, which is no commit; check HF_ENDPOINT")
-        tree = _patiently(lambda: list(HfApi().list_repo_tree(repo, revision=commit, recursive=recursive)))
+        tree = patiently(lambda: list(HfApi().list_repo_tree(repo, revision=commit, recursive=recursive)))
         return commit, {
             file.path: HubFile(file.lfs.size, file.lfs.sha256, file.blob_id)
             if file.lfs
@@ -119,7 +119,7 @@ def fetch_small(repo: str, name: str, commit: str, listed: HubFile) -> Path:
     """A file in the Hub's own cache, downloaded when it is not there, or not with the content `listed` gives it."""
     from huggingface_hub import hf_hub_download
 
-    with _named(repo, commit, name):
+    with named(repo, commit, name):
         for force in (False, True):  # power loss can leave a broken file in that cache
             path = Path(hf_hub_download(repo, name, revision=commit, force_download=force))
             if listed.describes(path):
@@ -146,12 +146,12 @@ def fetch(repo: str, name: str, commit: str, part: Path, size: int, advance: Cal
         return
     part.touch()
     failures, patience = 0, ATTEMPTS
-    with _named(repo, commit, name):
+    with named(repo, commit, name):
         while (before := part.stat().st_size) < size:
             try:
                 _request(repo, name, commit, part, before, size, advance)
             except Exception as error:
-                if not _passing(error):
+                if not passing(error):
                     raise
                 failures += 1
                 if part.stat().st_size > before:
@@ -221,8 +221,8 @@ def fetch_head(repo: str, name: str, commit: str, count: int) -> bytes:
                     break
         return bytes(found[:count])
 
-    with _named(repo, commit, name):
-        return _patiently(ask)
+    with named(repo, commit, name):
+        return patiently(ask)
 
 
 def _fetch_whole(repo: str, name: str, commit: str, part: Path, advance: Callable[[int], None]) -> None:
@@ -242,22 +242,22 @@ def _fetch_whole(repo: str, name: str, commit: str, part: Path, advance: Callabl
             advance(int(count or 0))
 
     folder = part.parent / "whole"
-    with _named(repo, commit, name):
+    with named(repo, commit, name):
         Path(hf_hub_download(repo, name, revision=commit, local_dir=folder, tqdm_class=Bar)).replace(part)
 
 
-def _patiently(call: Callable[[], T]) -> T:
+def patiently(call: Callable[[], T]) -> T:
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
         except Exception as error:
-            if not _passing(error):
+            if not passing(error):
                 raise
         time.sleep(PAUSE * 2 ** (attempt - 1))
     return call()
 
 
-def _passing(error: Exception) -> bool:
+def passing(error: Exception) -> bool:
     """Whether the same request may well succeed a moment later."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
@@ -268,7 +268,7 @@ def _passing(error: Exception) -> bool:
 
 
 @contextmanager
-def _named(repo: str, revision: str, name: str = "") -> Iterator[None]:
+def named(repo: str, revision: str, name: str = "") -> Iterator[None]:
     """Errors of huggingface_hub, and of the network below it, as ours: one sentence that names the repository."""
     from huggingface_hub import errors
 

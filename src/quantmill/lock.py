@@ -85,9 +85,17 @@ def load(recipe: Recipe) -> Lock | None:
     """The recipe's lock as written, or None when there is none; UsageError when it cannot be read."""
     path = path_of(recipe)
     try:
-        return _read(path, json.loads(path.read_text(encoding="utf-8")))
+        return parse(path, path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise LockDrift(path, f"it is not a lock ({error!r})") from None
+
+
+def parse(path: Path, text: str) -> Lock:
+    """The lock that `text`, of the file at `path`, describes; LockDrift when it is none."""
+    try:
+        return _read(path, json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LockDrift(path, f"it is not a lock ({error!r})") from None
 

@@ -4,10 +4,10 @@ Pure: a recipe and its lock in, nodes out. Nothing is read but small JSON, nothi
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from quantmill import calibration, page
+from quantmill import calibration, page, proof
 from quantmill.artifact import Artifact
 from quantmill.lock import Lock, local_files
 from quantmill.recipe import Recipe
@@ -43,7 +43,10 @@ class Node:
 
 def graph(recipe: Recipe, lock: Lock) -> dict[str, Node]:
     """The recipe's nodes by task name, each after those that it reads."""
-    return {node.name: node for node in _nodes(recipe, lock)}
+    nodes = {node.name: node for node in _nodes(recipe, lock)}
+    last = task("release", recipe)
+    nodes[last] = _proven(recipe, lock, nodes, nodes[last])
+    return nodes
 
 
 def task(step: str, recipe: Recipe, label: str = "") -> str:
@@ -253,6 +256,19 @@ def _report(recipe: Recipe, reports: tuple[Edge, ...]) -> Node:
     edges = (*edges, Edge(task("evaluate", recipe), "evaluation.json", "evaluation.json"))
     params = {"title": recipe.prefix, "llama_cpp": recipe.llama_cpp}
     return Node(task("report", recipe), "report", params, edges)
+
+
+def _proven(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], release: Node) -> Node:
+    """The release node with what it tells of how it was made, and the importance matrix."""
+    downloads = [
+        (node.name.partition(":")[0], node.params["files"], node.where)
+        for node in nodes.values()
+        if node.step == "download"
+    ]
+    edges = release.edges
+    if (imatrix := task("imatrix", recipe)) in nodes:
+        edges = (*edges, Edge(imatrix, "imatrix.dat", f"page/{recipe.prefix}.imatrix"))
+    return replace(release, params={**release.params, **proof.params(recipe, lock, downloads)}, edges=edges)
 
 
 def card_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:

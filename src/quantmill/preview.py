@@ -18,6 +18,7 @@ from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
 from quantmill.preview_imatrix import Measuring, measuring
+from quantmill.proof import tag
 from quantmill.quant.params import overrides_of
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
 from quantmill.quant.preflight import check_base, findings
@@ -54,7 +55,8 @@ class FileRow:
 
 @dataclass(frozen=True)
 class Preview:
-    """What `quantmill plan` prints. `files` come largest first. `inexact` says why sizes may be off by a few MB, and is
+    """What `quantmill plan` prints. `tag` is llama.cpp's, `release_tag` the release's (proof.tag), None while the lock
+    is not resolved. `files` come largest first. `inexact` says why sizes may be off by a few MB, and is
     empty when they are exact.
     `computed_weights` are to be quantized when nothing is in the store yet,
     `shared_weights` are copied from a file of the same matrix that holds them already; `seconds` is the time for the
@@ -62,6 +64,7 @@ class Preview:
 
     recipe: str
     tag: str
+    release_tag: str | None
     inexact: str
     files: tuple[FileRow, ...]
     tasks: Mapping[str, Status]
@@ -83,6 +86,7 @@ class Preview:
         return {
             "recipe": self.recipe,
             "tag": self.tag,
+            "release_tag": self.release_tag,
             "exact": self.exact,
             "files": [
                 {
@@ -138,6 +142,7 @@ def preview(recipe: Recipe, root: Path) -> Preview:
     return Preview(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
+        release_tag=None if lock.unresolved else tag(recipe, lock),
         inexact=_inexact(recipe, base, imatrix),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(recipe, lock, root),

@@ -111,6 +111,7 @@ class Recipe:
     strict: bool
     card: Card
     repo: str | None  # the Hub repository that the release is published as
+    said: Mapping[str, Any]  # what the file says, as plain data
 
     def overrides_of(self, ftype: str) -> tuple[Override, ...]:
         """The overrides that concern one ftype, in order."""
@@ -129,10 +130,18 @@ def find(name: str, folder: Path = Path()) -> Path:
 def load(path: Path) -> Recipe:
     """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong."""
     try:
-        data = tomli.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors begin a file with a mark
+        return parse(path, path.read_text(encoding="utf-8-sig"))  # Windows' editors begin a file with a mark
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such recipe") from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+
+
+def parse(path: Path, text: str) -> Recipe:
+    """`load` for a recipe whose text is `text` and which need not be at `path`, from where its paths lead."""
+    try:
+        data = tomli.loads(text)
+    except (tomli.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     if not re.fullmatch(NAME, path.stem):
         raise UsageError(f"{path}: {path.stem!r} cannot name tasks and folders; rename it to {NAME_WORDS}")
@@ -250,6 +259,7 @@ class _Reader:
             strict=self.get("strict") or False,
             card=card,
             repo=repo,
+            said=self.data,
         )
 
     def fail(self, place: str, problem: str) -> RecipeError:

@@ -15,7 +15,8 @@ def plan_text(plan: Preview) -> str:
 
 
 def _lines(plan: Preview) -> Iterator[str]:
-    yield f"{plan.recipe}, llama.cpp {plan.tag}"
+    release = f"release {plan.release_tag}" if plan.release_tag else "a release whose tag its lock will decide"
+    yield f"{plan.recipe}, llama.cpp {plan.tag}, {release}"
     rows = [("file", "ftype", "size", "bits/weight", "split")]
     for row in plan.files:
         split = f"{row.shards} files" if row.shards > 1 else ""

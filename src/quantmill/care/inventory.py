@@ -86,7 +86,7 @@ def released(store: Store) -> Marks:
         for listing in release.glob("*/release.json"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 marks.objects |= {entry["sha256"] for entry in json.loads(listing.read_bytes())["files"]}
-            for path in (listing, listing.with_name("SHA256SUMS")):
+            for path in (listing, listing.with_name("SHA256SUMS"), listing.with_name("provenance.json")):
                 with suppress(OSError):
                     marks.objects.add(sha256_file(path))
     return marks

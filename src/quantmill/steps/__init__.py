@@ -19,5 +19,5 @@ VERSIONS: dict[str, int] = {
     "split": 1,
     "verify": 1,
     "card": 2,
-    "release": 2,
+    "release": 3,
 }

@@ -1,36 +1,57 @@
-"""release: the listing of a finished release, by name, size and sha256.
+"""release: the listing of a finished release, by name, size and sha256, and the statement of how it was made.
 
 The weights themselves are laid out beside it by the build; this step only names them.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
+from quantmill.steps.statement import statement
 
 FORMAT = 1
-PAGE = "page/"  # what the names of the inputs that are pages begin with
+PAGE = "page/"  # what the names of the inputs that are no weights begin with
+FACTS = ("recipe", "prefix", "llama_cpp", "tag", "repo")  # of the params, what the listing says
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Write `SHA256SUMS` (as coreutils' sha256sum reads it) and `release.json`.
+    """Write `SHA256SUMS` (as coreutils' sha256sum reads it), `release.json`, `provenance.json` (an in-toto statement
+    with SLSA provenance) and the recipe and lock that the release was made by.
 
-    `inputs`: `<FTYPE>/<file name>` for each released file, `<FTYPE>.json` for its verify report, `page/README.md` and
-    its translations. `params`: recipe, prefix, llama_cpp. Both outputs are deterministic: sorted, without dates or
-    machines. What verify measured of a file is listed beside it.
+    `inputs`: `<FTYPE>/<file name>` for each released file, `<FTYPE>.json` for its verify report, `bench.json` where
+    there is one, and `page/<path>` for what lies beside the weights. `params`: `recipe`, `prefix`, `llama_cpp`, `repo`
+    (None where it is not published), and what proof.params gives. All outputs are deterministic: sorted, without dates
+    or machines. What verify measured of a file is listed beside it.
     """
     files = {name.partition("/")[2]: (name, artifact) for name, artifact in inputs.items() if "/" in name}
     listing: list[dict[str, Any]] = []
-    for path, (name, artifact) in sorted(files.items()):
+    for path, (name, artifact) in files.items():
         ftype = None if name.startswith(PAGE) else name.partition("/")[0]
         entry = {"name": path, "input": name, "ftype": ftype, "sha256": artifact.sha256, "size": artifact.size}
         measured = json.loads(inputs[f"{ftype}.json"].path.read_bytes()).get("quality") if ftype else None
         shown = {key: value for key, value in (measured or {}).items() if key != "tensors"}
         listing.append(entry | ({"quality": shown} if shown else {}))
-    release = {"format": FORMAT, **params, "files": listing}
-    (out / "release.json").write_text(json.dumps(release, indent=1) + "\n", encoding="utf-8")
+    for name, text in params["texts"].items():
+        data = text.encode()
+        listing.append({"name": name, "ftype": None, "sha256": _write(out / name, data), "size": len(data)})
+    listing.sort(key=lambda entry: str(entry["name"]))
+    release = {"format": FORMAT, **{key: params[key] for key in FACTS}, "files": listing}
     sums = "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in listing)
-    (out / "SHA256SUMS").write_text(sums, encoding="utf-8")
+    subjects = {entry["name"]: entry["sha256"] for entry in listing}
+    subjects["release.json"] = _write(out / "release.json", _json(release))
+    subjects["SHA256SUMS"] = _write(out / "SHA256SUMS", sums.encode())
+    byproducts = {name: artifact.sha256 for name, artifact in inputs.items() if "/" not in name}
+    _write(out / "provenance.json", _json(statement(subjects, byproducts, params)))
     context.progress(1, 1)
+
+
+def _json(data: Any) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _write(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,84 @@
+"""`quantmill publish`: send a release to the Hub; without --yes, show what would be sent."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.publish import Sending
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("recipe", help="a .toml file, or the name of one in recipes/")
+    both = parser.add_mutually_exclusive_group()
+    both.add_argument("--yes", action="store_true", help="do it")
+    both.add_argument("--dry-run", action="store_true", help="show what would be done (the default)")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill import lock as locks
+    from quantmill import recipe_git
+    from quantmill.proof import tag
+    from quantmill.publish import files_of, prepare, send
+    from quantmill.recipe import find, load
+    from quantmill.tasks import workspace
+
+    recipe = load(find(options.recipe))
+    if recipe.repo is None:
+        raise UsageError(f"{recipe.path}: publish.owner: the recipe does not say where to publish; give owner or repo")
+    space = workspace(Path.cwd())
+    lock = locks.current(recipe, True, space.store.digest_of)
+    name, tree = tag(recipe, lock), space.release / recipe.name
+    if _tag(tree) != name:
+        there = f"is {_tag(tree)}" if _tag(tree) else "is not there"
+        raise UsageError(f"{tree}: the release {there}, the recipe and its lock make {name}; build it first")
+    files = files_of(tree, space.store.digest_of)
+    in_git = recipe_git.check([recipe.path, locks.path_of(recipe)])
+    sending = prepare(recipe.repo, name, files)
+    if options.json:
+        commits = [[{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in group] for group in sending.commits]
+        print(json.dumps({
+            "repo": sending.repo, "tag": name, "create": sending.new, "commits": commits, "removed": sending.removed,
+            "there": sending.there, "bytes": sending.bytes, "git_tag": in_git,
+        }, indent=1))  # fmt: skip
+    else:
+        print("\n".join(_lines(sending, in_git)))
+    if not options.yes:
+        return 0
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
+    commit = send(files, sending, lambda line: None if options.json else print(line, flush=True))
+    if in_git:
+        recipe_git.tag(recipe.path.absolute().parent, name)
+    if not options.json:
+        print(f"{sending.repo} at {name} ({commit[:12]}): {len(files)} files, each as it is here")
+    return 0
+
+
+def _tag(tree: Path) -> str:
+    try:
+        return str(json.loads((tree / "release.json").read_bytes())["tag"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _lines(sending: "Sending", in_git: bool) -> Iterator[str]:
+    yield f"{sending.repo}" + (" (to be created)" if sending.new else "") + f", release {sending.tag}"
+    for number, group in enumerate(sending.commits, 1):
+        for file in group:
+            yield f"commit {number}  {file.name}  {file.size:,} bytes  {file.sha256}"
+    for name in sending.removed:
+        yield f"remove    {name}, of an earlier release"
+    yield f"{sending.bytes:,} bytes to send, {sending.there} files are there already"
+    if not sending.tagged:
+        yield f"tag {sending.tag} at the Hub" + (" and in the recipe's git repository" if in_git else "")

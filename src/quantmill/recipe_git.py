@@ -1,0 +1,42 @@
+"""The git repository that a recipe is kept in: whether what is published is committed there, and its tag."""
+
+import subprocess
+from pathlib import Path
+
+from quantmill.errors import UsageError
+
+
+class NotCommitted(UsageError):
+    """The recipe or its lock is not committed as it is."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: this is not committed as it is, so a tag would name another; commit it first")
+
+
+def check(paths: list[Path]) -> bool:
+    """Whether the files are in a git repository. Raises NotCommitted when one of them is not committed as it is."""
+    folder = paths[0].absolute().parent
+    if _git(folder, "rev-parse", "--is-inside-work-tree").stdout.strip() != "true":
+        return False
+    for path in paths:
+        known = _git(folder, "ls-files", "--error-unmatch", str(path.absolute())).returncode == 0
+        if not known or _git(folder, "status", "--porcelain", "--", str(path.absolute())).stdout.strip():
+            raise NotCommitted(path)
+    return True
+
+
+def tag(folder: Path, name: str) -> bool:
+    """Tag the commit that is checked out; False when the tag is there already. It is not pushed."""
+    if _git(folder, "rev-parse", "-q", "--verify", f"refs/tags/{name}").returncode == 0:
+        return False
+    done = _git(folder, "tag", name)
+    if done.returncode:
+        raise UsageError(f"{folder}: git tag {name}: {(done.stderr.strip().splitlines() or ['failed'])[0]}")
+    return True
+
+
+def _git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, errors="replace")
+    except FileNotFoundError:  # no git on this machine
+        return subprocess.CompletedProcess(arguments, 127, "", "git is not installed")

@@ -1,0 +1,154 @@
+"""reproduce: a release built once more from the recipe in it, apart from everything, and compared file by file."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from quantmill import lock as locks
+from quantmill.build import Workspace
+from quantmill.disk import sha256_file
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.comparing import compare
+from quantmill.lock import Lock
+from quantmill.plan import graph, task
+from quantmill.proof import tag
+from quantmill.recipe import Recipe, find, parse
+from quantmill.reporter import Reporter
+from quantmill.store import Store
+from quantmill.tasks import run
+
+LISTING = "release.json"
+APART = ("bench.json", "provenance.dsse.json")  # of a machine's speed, and of who signed: not of the inputs
+SHOWN = 8  # differences of one file that are told
+
+
+class NoRelease(UsageError):
+    """What was named is no release of quantmill."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}; name the folder of a release, or the tag of one below release/")
+
+
+class OtherInputs(UsageError):
+    """What was found for the release's base or texts is not what it was made of."""
+
+    def __init__(self, tree: Path, problem: str, folder: Path) -> None:
+        super().__init__(f"{tree}: {problem}, in {folder}; name the folder that has them with --beside")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release in a folder, and what it was made by. `files` are all its paths."""
+
+    tree: Path
+    tag: str
+    recipe: Recipe
+    lock: Lock
+    files: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One file: `differences` in words, nothing where the bytes are equal."""
+
+    name: str
+    differences: tuple[str, ...]
+
+
+def locate(name: str, root: Path) -> Path:
+    """The folder of a release: `name` itself, or the one below `root`/release whose tag it is. Raises NoRelease."""
+    if Path(name).is_dir():
+        return Path(name)
+    for listing in sorted((root / "release").glob(f"*/{LISTING}")):
+        if _json(listing).get("tag") == name:
+            return listing.parent
+    raise NoRelease(name, "there is no such folder, and no release here has this tag")
+
+
+def load(tree: Path, beside: Path | None, root: Path) -> Release:
+    """Read the release's own recipe and lock. What the recipe names by path is looked for in `beside`, else where the
+    recipe of that name is below `root`, else in the release. Raises NoRelease, or OtherInputs where a base or text
+    that is found is another."""
+    listing = _json(tree / LISTING)
+    name, found = listing.get("recipe"), listing.get("files")
+    if not isinstance(name, str) or not isinstance(found, list) or not isinstance(listing.get("tag"), str):
+        raise NoRelease(str(tree), f"it has no {LISTING} that tells recipe, tag and files")
+    texts = [tree / f"{PurePosixPath(name).name}{ending}" for ending in (".toml", ".lock")]
+    for path in texts:
+        if not path.is_file():
+            raise NoRelease(str(tree), f"it has no {path.name}, by which it could be built again")
+    recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, texts[0].read_text(encoding="utf-8"))
+    lock = locks.parse(texts[1], texts[1].read_text(encoding="utf-8"))
+    if problem := locks.drift(recipe, lock, sha256_file):
+        raise OtherInputs(tree, problem, recipe.path.parent)
+    files = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
+    return Release(tree, listing["tag"], recipe, lock, frozenset(files | set(_names(found))))
+
+
+def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
+    """The folder of the release built anew below `work`, with a store of its own. QuantmillError when that fails."""
+    nodes = graph(release.recipe, release.lock)
+    last = task("release", release.recipe)
+    space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, Reporter.hear)
+    if run(nodes, space, work, [last], jobs):
+        raise QuantmillError(f"{release.tree}: building it again failed; see above")
+    return space.tree(nodes[last])
+
+
+def compared(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[Compared]:
+    """Each file of the release or of the one built anew, by name, with how they differ."""
+    anew = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    for name in sorted((release.files | anew) - set(APART)):
+        yield Compared(name, tuple(_differences(release.tree / name, made / name, progress)))
+
+
+def remark(release: Release) -> str:
+    """What is to be said before the comparison: that this quantmill gives the release another tag."""
+    ours = tag(release.recipe, release.lock)
+    if ours == release.tag:
+        return ""
+    return f"this quantmill's tag of it is {ours}, not {release.tag}: its own version or a step's differs, or the texts"
+
+
+def _differences(old: Path, new: Path, progress: Callable[[int, int], None]) -> list[str]:
+    if not old.is_file() or not new.is_file():
+        return ["it is missing" if new.is_file() else "it is not made from this recipe"]
+    if old.stat().st_size == new.stat().st_size and sha256_file(old) == sha256_file(new):
+        return []
+    if old.suffix != ".gguf":
+        return [_line(old.read_bytes(), new.read_bytes())]
+    try:
+        found = [str(difference) for difference in compare(old, new, progress=progress)]
+    except QuantmillError as error:
+        return [str(error)]
+    return found[:SHOWN] + ([f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else [])
+
+
+def _line(old: bytes, new: bytes) -> str:
+    lines = zip(old.split(b"\n"), new.split(b"\n"), strict=False)
+    at = next((number for number, (a, b) in enumerate(lines, 1) if a != b), None)
+    return f"line {at} is the first that differs" if at else f"{len(old)} bytes, and {len(new)} when built again"
+
+
+def _folder(name: str, root: Path) -> Path | None:
+    try:
+        return find(name, root).parent
+    except UsageError:
+        return None
+
+
+def _names(entries: list[Any]) -> Iterator[str]:
+    for entry in entries:
+        name = entry.get("name") if isinstance(entry, Mapping) else None
+        if isinstance(name, str) and not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts:
+            yield name
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, Mapping) else {}

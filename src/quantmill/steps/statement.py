@@ -1,0 +1,45 @@
+"""The in-toto statement of a release: what was made, of what, by what (SLSA provenance v1)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD = "urn:quantmill:release:v1"
+
+
+def statement(subjects: Mapping[str, str], byproducts: Mapping[str, str], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The statement, as plain JSON. `subjects` and `byproducts` are name → sha256; `params` the release step's.
+
+    https://slsa.dev/spec/v1.0/provenance gives the fields' meaning. It holds no time and no machine: whoever builds the
+    release again makes the same statement, which is what is to be proven.
+    """
+    made_by = params["made_by"]
+    quantmill = {
+        "name": "quantmill",
+        "uri": f"pkg:pypi/quantmill@{made_by['quantmill']}",
+        "annotations": {"generation": made_by["generation"], "steps": made_by["steps"]},
+    }
+    texts = [{"name": name, "digest": {"sha256": subjects[name]}} for name in params["texts"]]
+    return {
+        "_type": STATEMENT,
+        "subject": _descriptors(subjects),
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD,
+                "externalParameters": {name: params[name] for name in ("recipe", "tag", "llama_cpp")},
+                "internalParameters": {"generation": made_by["generation"]},
+                "resolvedDependencies": [*params["materials"], *texts, quantmill],
+            },
+            "runDetails": {
+                "builder": {"id": BUILD, "version": {"quantmill": made_by["quantmill"]}},
+                "metadata": {"invocationId": params["tag"]},
+                "byproducts": _descriptors(byproducts),
+            },
+        },
+    }
+
+
+def _descriptors(digests: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(digests.items())]
