@@ -125,6 +125,9 @@ QM_INLINE V from_bytes(const std::uint8_t *from) {
     return to_float(__builtin_convertvector(load<N>(from), I));
 }
 
+// The byte in every lane; a mask that is written as an expression is an int to some compilers' checks, and refused.
+QM_INLINE UB bytes_of(std::uint8_t byte) { return UB{} + byte; }
+
 // Codes of step `step` (columns 4 * step to 4 * step + 3 of a group), of the W rows from row `row` on: byte 4 * r + i is row r's
 // weight 4 * step + i. Lines of 64 bytes: nibbles (two steps to a line), then pairs of bits (four), then single bits (eight).
 template <int BITS>
@@ -141,13 +144,13 @@ QM_INLINE UB codes_of(const std::uint8_t *group, int step, int row) {
     if constexpr (BITS & 2) {
         const H16 four = load<H16>(from + 64 * (line + step / 4));
         const int move = 2 * (step % 4) - shift;
-        code |= (UB)(move < 0 ? four << -move : four >> move) & std::uint8_t(3 << shift);
+        code |= (UB)(move < 0 ? four << -move : four >> move) & bytes_of(std::uint8_t(3 << shift));
         line += 2, shift += 2;
     }
     if constexpr (BITS & 1) {
         const H16 eight = load<H16>(from + 64 * line);
         const int move = step - shift;
-        code |= (UB)(move < 0 ? eight << -move : eight >> move) & std::uint8_t(1 << shift);
+        code |= (UB)(move < 0 ? eight << -move : eight >> move) & bytes_of(std::uint8_t(1 << shift));
     }
     return code;
 }

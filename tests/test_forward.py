@@ -168,7 +168,8 @@ def test_a_folder_is_its_converted_file(name: str, tmp_path: Path, monkeypatch: 
     golden.MODELS[name](folder)
     inputs = {path.name: Artifact(path, "0" * 64, path.stat().st_size) for path in folder.iterdir()}
     with open_model(folder) as model:
-        types = {type_.name for shape, type_ in model.source.tensors().values() if len(shape) > 1}
+        matrices = {name: type_ for name, (shape, type_) in model.source.tensors().items() if len(shape) > 1}
+    types = {type_.name for name, type_ in matrices.items() if ".ffn_gate_inp." not in name}  # a router is always F32
     assert len(types) == 1
     convert.run(inputs, {"name": name, "type": types.pop()}, tmp_path, Context())
     tokens = (np.arange(2 * 24, dtype=np.int32) * 7 % 50).reshape(2, 24)
