@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import ROOT, TINY
-from quantmill import gguf
+from quantmill import gguf, numbers
 from quantmill.artifact import Context, silent
 from quantmill.model.chunks import Text, TextError, read_text, tokenize
 from quantmill.model.engine import Run, evaluate, open_model
 from quantmill.model.forward.errors import NotFinite
 from quantmill.model.tokenizer import load
-from quantmill.quality import charts, gates, numbers, report, tensors
+from quantmill.quality import charts, gates, report, tensors
 from quantmill.quality.compare import compare
 from quantmill.quality.errors import GateError, QualityError
 from quantmill.quality.measure import against_stored
@@ -152,6 +152,10 @@ def test_numbers() -> None:
     assert numbers.perplexity([1.0])[1] == 0.0
     assert numbers.mean([1e100, 1.0, -1e100]) == pytest.approx(1 / 3)
     assert numbers.rounded(0.00123456789) == 0.00123457
+    with pytest.raises(
+        numbers.NoPerplexity, match=r"^the text's tokens lose 1e\+07 nats each, and no number is as large"
+    ):
+        numbers.perplexity([1e7])
 
 
 def changed(base: Path, file: Path, name: str, value: float | None) -> Path:

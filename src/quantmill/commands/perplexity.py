@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.model.chunks import Text, check_vocabulary, read_text, tokenize
     from quantmill.model.engine import Run, evaluate, open_model
     from quantmill.model.tokenizer import load
+    from quantmill.numbers import perplexity, rounded
     from quantmill.quality.measure import against
-    from quantmill.quality.numbers import perplexity, rounded
     from quantmill.recipe import size
 
     try:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
+from quantmill.numbers import exp, mean, percentile, perplexity, root_mean_square, rounded
 from quantmill.quality.errors import QualityError
-from quantmill.quality.numbers import exp, mean, percentile, perplexity, root_mean_square, rounded
 
 Floats = NDArray[np.float32]
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.model.engine import Model, Run, evaluate, open_model
+from quantmill.numbers import rounded
 from quantmill.quality import tensors
 from quantmill.quality.compare import Predictions, compare
 from quantmill.quality.errors import QualityError
-from quantmill.quality.numbers import rounded
 from quantmill.quality.stored import Stored
 
 

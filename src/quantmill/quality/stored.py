@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from quantmill.model.engine import Hidden, Model, Run
 from quantmill.model.forward.budget import budget
 from quantmill.model.forward.output import Output
+from quantmill.numbers import perplexity, rounded
 from quantmill.quality.compare import Floats
-from quantmill.quality.numbers import perplexity, rounded
 
 STATES, TOKENS, REPORT = "states.npy", "tokens.npy", "evaluation.json"
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels, gguf
 from quantmill.gguf import GGUFFile, TensorInfo
+from quantmill.numbers import rounded
 from quantmill.quality.errors import QualityError
-from quantmill.quality.numbers import rounded
 
 SAMPLE = 1 << 20  # weights of a tensor that are compared: whole rows, evenly spaced
 _STEP = 1 << 17  # of them at a time

@@ -21,6 +21,7 @@ from quantmill.imatrix.sums import Sum, Sums
 from quantmill.model.chunks import Text, check_vocabulary, read_text, tokenize
 from quantmill.model.engine import Run, collect, open_model
 from quantmill.model.tokenizer import load
+from quantmill.numbers import rounded
 
 PARAMS = ("arithmetic", "texts", "n_ctx", "chunks", "from_chunk", "process_output", "memory")
 WORK = ".work"  # below the output folder while the step runs
@@ -100,8 +101,8 @@ def measure(
         "n_ctx": options.n_ctx,
         "tokens": int(chunks.size),
         "arithmetic": how.arithmetic,
-        "perplexity": _rounded(found.perplexity),
-        "perplexity_error": _rounded(found.perplexity_error),
+        "perplexity": None if found.perplexity is None else rounded(found.perplexity),
+        "perplexity_error": None if found.perplexity_error is None else rounded(found.perplexity_error),
         **coverage(sums),
     }
     return Measured(sums, max((sum_.calls for sum_ in tensors.values()), default=0), report)
@@ -128,8 +129,3 @@ def coverage(sums: Sums) -> dict[str, Any]:
 def _share(sum_: Sum) -> float:
     means = sum_.squares / np.maximum(sum_.counts, 1).reshape(-1, 1).astype(np.float32)
     return round(int((means > ACTIVE).sum()) / means.size, 6)
-
-
-def _rounded(value: float | None) -> float | None:
-    """Six digits: libraries differ in the last bits of an exponential."""
-    return None if value is None else float(f"{value:.6g}")

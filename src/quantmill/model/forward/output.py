@@ -1,6 +1,5 @@
 """From the states after the last layer to logits, and to the text's perplexity."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from quantmill.model.forward.errors import NotFinite
 from quantmill.model.forward.matrix import Matrix, Workspace, panel_bytes
 from quantmill.model.forward.model import Floats, Model
 from quantmill.model.forward.run import Run
+from quantmill.numbers import perplexity
 
 _LEAST = 16  # rows of logits at a time, however little room there is
 _MANY = 2048  # and however much, where the output matrix is packed again for each time
@@ -83,9 +83,4 @@ def counted(length: int) -> tuple[int, int]:
 
 def score(nll: NDArray[np.float64]) -> Perplexity:
     """Of negative log-likelihoods of any shape; the error of a single one is 0."""
-    values = nll.reshape(-1).tolist()
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum(value * value for value in values) / len(values) - mean * mean
-    error = math.sqrt(variance / (len(values) - 1)) if variance > 0 and len(values) > 1 else 0.0
-    value = math.exp(mean)
-    return Perplexity(value, error * value)
+    return Perplexity(*perplexity(nll.reshape(-1).tolist()))

@@ -4,7 +4,14 @@ import math
 from collections.abc import Sequence
 from decimal import Context, Decimal
 
+from quantmill.errors import QuantmillError
+
 _EXACT = Context(prec=25)  # digits; a double has 17
+_MOST = 600.0  # nats; a double ends at e to the power 709, and the error may be larger than the perplexity
+
+
+class NoPerplexity(QuantmillError):
+    """A model predicts a text worse than can be said in numbers."""
 
 
 def exp(x: float) -> float:
@@ -30,8 +37,14 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def perplexity(nll: Sequence[float]) -> tuple[float, float]:
-    """The perplexity of negative log-likelihoods and its standard error, as llama-perplexity prints them."""
+    """The perplexity of negative log-likelihoods and its standard error, as llama-perplexity prints them. Raises
+    NoPerplexity when it is larger than any number."""
     middle = mean(nll)
+    if middle > _MOST:
+        raise NoPerplexity(
+            f"the text's tokens lose {middle:g} nats each, and no number is as large as that perplexity; "
+            "the model's weights are damaged, fetch or convert it anew"
+        )
     spread = math.fsum((value - middle) * (value - middle) for value in nll) / len(nll)
     error = math.sqrt(spread / (len(nll) - 1)) if len(nll) > 1 else 0.0
     value = exp(middle)
