@@ -112,12 +112,13 @@ def test_another_name_changes_the_metadata_and_so_every_file(project: Project) -
 
 
 def test_an_output_that_stays_the_same_stops_the_rebuild(project: Project) -> None:
-    """A changed file of the base that the conversion does not read: only convert runs, by early cutoff."""
+    """A changed file of the base that the conversion does not read: only convert runs, by early cutoff, and
+    the release is told anew, whose lock and tag are others."""
     project.run("doit")
     model = project.folder / "recipes" / "tiny"
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "quantmill_unused": 1}))
-    assert project.ran("doit") == ["convert:small", "download:small", "preflight:small"]
+    assert project.ran("doit") == ["convert:small", "download:small", "preflight:small", "release:small"]
 
 
 def test_a_clone_with_the_same_store_computes_nothing(make_project: Callable[..., Project]) -> None:
