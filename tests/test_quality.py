@@ -198,7 +198,7 @@ def test_a_file_of_another_shape_is_refused(base: Path, stored: Path, tmp_path: 
 
 def test_a_weight_that_is_no_number_is_named(base: Path, stored: Path, tmp_path: Path) -> None:
     file = changed(base, tmp_path / "nan.gguf", "blk.1.ffn_up.weight", math.nan)
-    with pytest.raises(NotFinite, match=r"row 0 of blk\.1\.ffn_up\.weight has a weight that is not finite"):
+    with pytest.raises(NotFinite, match=r"^nan.gguf: row 0 of blk\.1\.ffn_up\.weight has a weight that is not finite"):
         against_stored(base, stored / STATES, stored / TOKENS, file, Run(), "nan.gguf")
 
 

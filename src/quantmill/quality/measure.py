@@ -22,7 +22,7 @@ def against_stored(base: Path, states: Path, tokens: Path, file: Path, run: Run,
     lost = tensors.errors(base, file, place)  # first: it tells a file of another model at once
     ids: NDArray[np.int32] = np.load(tokens, allow_pickle=False)
     half = replace(run, memory=run.memory // 2, progress=lambda done, total: None)
-    with open_model(base) as reference:
+    with open_model(base, "the base") as reference:
         found = against(reference, Stored(reference, states, half, ids.shape[1]), file, ids, run, place)
     return {**found, "bits": rounded(tensors.bits(file)), "tensors": lost}
 
@@ -32,7 +32,7 @@ def against(
 ) -> dict[str, Any]:
     """The file's quality as JSON; `base` are the predictions of the model `reference`."""
     half = replace(run, memory=run.memory // 2)
-    with open_model(file) as model:
+    with open_model(file, place) as model:
         if model.hyper.n_vocab != reference.hyper.n_vocab:
             raise QualityError(
                 f"{place}: predicts {model.hyper.n_vocab} tokens and its base {reference.hyper.n_vocab}; "

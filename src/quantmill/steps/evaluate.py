@@ -27,7 +27,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     work.mkdir(exist_ok=True)
     how = Run(params["arithmetic"], context.threads, params.get("memory") or Run.memory, work, context.progress)
     tokenizer = load(model)
-    with open_model(model) as opened:
+    with open_model(model, "the base") as opened:
         check_vocabulary(tokenizer, opened.described("token_embd.weight")[0][1], "the base")
         tokens = tokenize([Text(name, text)], tokenizer, params["n_ctx"], count=params.get("chunks"))
         with evaluate(opened, tokens, how) as hidden:

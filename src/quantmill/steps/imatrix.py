@@ -84,7 +84,7 @@ def measure(
     """The sums of a GGUF's or model folder's matrices over the texts, and a report. `place` is what errors call the
     model; `said(chunks, tokens)` is told before the work. Raises a TextError, ModelError or ForwardError."""
     tokenizer = load(model)
-    with open_model(model) as opened:
+    with open_model(model, place) as opened:
         check_vocabulary(tokenizer, opened.described("token_embd.weight")[0][1], place)
         chunks = tokenize(texts, tokenizer, options.n_ctx, first=options.from_chunk, count=options.chunks)
         said(len(chunks), chunks.size)

@@ -90,12 +90,13 @@ class Model:
         self.close()
 
 
-def open_model(path: Path) -> Model:
-    """The model in a GGUF file, the first of its shards, or a Hugging Face folder.
+def open_model(path: Path, place: str | None = None) -> Model:
+    """The model in a GGUF file, the first of its shards, or a Hugging Face folder, which errors call `place`.
 
     Raises a ForwardError when it cannot be evaluated, and what its reader raises when it cannot be read.
     """
     source = open_source(path)
+    source.place = place or source.place
     try:
         embeddings = source.tensors().get("token_embd.weight")
         n_vocab = embeddings[0][1] if embeddings is not None and len(embeddings[0]) == 2 else 0
