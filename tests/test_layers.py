@@ -17,8 +17,10 @@ ALLOWED = {
     "shared": {"key"},
     "store": {"disk", "key", "shared"},
     "compat": set(),
-    "recipe": {"compat", "quant", "recipe_calibration", "recipe_page", "recipe_quality"},
+    "recipe": {"recipe_bench", "compat", "quant", "recipe_calibration", "recipe_page", "recipe_quality"},
     "recipe_calibration": set(),
+    "recipe_bench": {"recipe_calibration"},
+    "host": {"_kernels"},
     "recipe_quality": {"recipe_calibration"},
     "recipe_page": set(),
     "released": set(),
@@ -33,7 +35,7 @@ ALLOWED = {
     "publish": {"hub"},
     "recipe_git": set(),
     "reproduce": {"build", "disk", "gguf", "lock", "plan", "proof", "recipe", "reporter", "store", "tasks"},
-    "plan": {"recipe", "lock", "page", "proof", "calibration"},
+    "plan": {"host", "recipe", "recipe_bench", "lock", "page", "proof", "calibration"},
     "build": {"disk", "key", "plan", "shared", "steps", "store"},
     "remote": {"disk", "key", "recipe", "shared"},
     "care": {"disk", "key", "store"},
@@ -68,6 +70,8 @@ ALLOWED = {
     "model": {"gguf", "numbers", "quant", "safetensors", "_kernels"},
     "runtime": {"gguf", "model", "quant", "_kernels"},
     "steps": {
+        "host",
+        "runtime",
         "quality",
         "gguf",
         "hub",
@@ -85,7 +89,18 @@ ALLOWED = {
 }
 NO_OP = (
     *("recipe", "recipe_page", "page", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter"),
-    *("disk", "artifact", "errors", "calibration", "recipe_calibration", "recipe_quality", "proof", "toml_text"),
+    *(
+        "disk",
+        "artifact",
+        "errors",
+        "calibration",
+        "recipe_calibration",
+        "recipe_quality",
+        "recipe_bench",
+        "host",
+        "proof",
+        "toml_text",
+    ),
 )
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
 

@@ -1,16 +1,18 @@
 """The graph of a recipe: every task, what it reads, and what decides its bytes.
 
-Pure: a recipe and its lock in, nodes out. Nothing is read but small JSON, nothing heavy is imported.
+Pure: a recipe and its lock in, nodes out. Nothing is read but small JSON, nothing heavy is imported. Only
+a recipe with [bench] asks the host what it is.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from quantmill import calibration, page, proof
+from quantmill import calibration, host, page, proof
 from quantmill.artifact import Artifact
 from quantmill.lock import Lock, local_files
 from quantmill.recipe import Recipe
+from quantmill.recipe_bench import Bench
 
 ALL = "*"
 
@@ -130,7 +132,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         if recipe.evaluation and source is not base:
             yield _quality(recipe, label, source, base)
         yield _verify(recipe, label, base)
-    yield from _release(recipe, lock)
+    yield from _release(recipe, lock, base)
 
 
 def _download(recipe: Recipe, lock: Lock, after: tuple[str, ...]) -> Node:
@@ -234,7 +236,7 @@ def _verify(recipe: Recipe, label: str, base: Edge) -> Node:
     return Node(task("verify", recipe, label), "verify", params, tuple(edges))
 
 
-def _release(recipe: Recipe, lock: Lock) -> Iterable[Node]:
+def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
     reports = tuple(Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe))
     facts = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
@@ -245,9 +247,34 @@ def _release(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         yield report
         seen = (*seen, Edge(report.name, "chart.svg", "chart.svg"))
         pages = (Edge(report.name, ALL, "page/"),)
+    if recipe.bench:
+        speeds = _bench(recipe, recipe.bench, base, tuple(edge.node for edge in reports))
+        yield speeds
+        seen = (*seen, Edge(speeds.name, "bench.json", "bench.json"))
+        pages = (*pages, Edge(speeds.name, "bench.json", "page/bench.json"))
     yield Node(task("card", recipe), "card", card_params(recipe, lock), seen)
     pages = (*pages, Edge(task("card", recipe), ALL, "page/"))
     yield Node(task("release", recipe), "release", facts, (*files, *reports, *pages))
+
+
+def _bench(recipe: Recipe, said: Bench, base: Edge, checked: tuple[str, ...]) -> Node:
+    """Measured last, when nothing else of the recipe is at work; the key names the host, whose the numbers are."""
+    names = {label: f"{file_name(recipe, label)}.gguf" for label in labels(recipe) if label in said.ftypes}
+    edges = tuple(
+        Edge(base.node, base.output, label)
+        if label == recipe.base.type
+        else Edge(task("quant", recipe, label), "model.gguf", label)
+        for label in names
+    )
+    params = {
+        "names": names,
+        "tests": list(said.tests),
+        "runtime": said.runtime,
+        "repetitions": said.repetitions,
+        "threads": said.threads or host.usable_threads(),
+        "host": host.facts(said.runtime),
+    }
+    return Node(task("bench", recipe), "bench", params, edges, after=checked)
 
 
 def _report(recipe: Recipe, reports: tuple[Edge, ...]) -> Node:

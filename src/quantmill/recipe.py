@@ -12,10 +12,11 @@ from typing import Any
 
 import tomli
 
-from quantmill import recipe_calibration, recipe_page, recipe_quality
+from quantmill import recipe_bench, recipe_calibration, recipe_page, recipe_quality
 from quantmill.compat import check_options, generation_of
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.ftypes import STANDARD_MATRIX, ftype, tensor_type
+from quantmill.recipe_bench import Bench
 from quantmill.recipe_calibration import Calibration, Imatrix
 from quantmill.recipe_page import Card
 from quantmill.recipe_quality import Evaluation
@@ -39,6 +40,7 @@ KEYS: dict[str, str] = {
     "strict": "boolean",
     **recipe_calibration.KEYS,
     **recipe_quality.KEYS,
+    **recipe_bench.KEYS,
     "quants.matrix": "string or list",
     "quants.override.ftypes": "list",
     "quants.override.output": "string",
@@ -104,6 +106,7 @@ class Recipe:
     calibration: Calibration | None
     evaluation: Evaluation | None
     gates: Mapping[str, Any]
+    bench: Bench | None
     ftypes: tuple[str, ...]
     base_file: bool
     overrides: tuple[Override, ...]
@@ -229,6 +232,7 @@ class _Reader:
             imatrix = recipe_calibration.imatrix(self.get, self.path.parent, size, calibration is not None)
             evaluation = recipe_quality.evaluation(self.get, self.path.parent, size)
             gates = recipe_quality.gates(self.get, evaluation is not None)
+            bench = recipe_bench.bench(self.get, matrix, self.ftype)
         except recipe_calibration.Unfit as error:
             raise self.fail(error.place, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
@@ -252,6 +256,7 @@ class _Reader:
             calibration=calibration,
             evaluation=evaluation,
             gates=gates,
+            bench=bench,
             ftypes=files,
             base_file=len(files) < len(matrix),
             overrides=overrides,

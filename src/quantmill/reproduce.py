@@ -7,12 +7,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantmill import lock as locks
+from quantmill.artifact import Artifact
 from quantmill.build import Workspace
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.comparing import compare
 from quantmill.lock import Lock
-from quantmill.plan import graph, task
+from quantmill.plan import Node, graph, task
 from quantmill.proof import tag
 from quantmill.recipe import Recipe, find, parse
 from quantmill.reporter import Reporter
@@ -20,7 +21,8 @@ from quantmill.store import Store
 from quantmill.tasks import run
 
 LISTING = "release.json"
-APART = ("bench.json", "provenance.dsse.json")  # of a machine's speed, and of who signed: not of the inputs
+BENCH = "bench.json"
+APART = (BENCH, "provenance.dsse.json")  # of a machine's speed, and of who signed: not of the inputs
 SHOWN = 8  # differences of one file that are told
 
 
@@ -89,12 +91,22 @@ def load(tree: Path, beside: Path | None, root: Path) -> Release:
 
 def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
     """The folder of the release built anew below `work`, with a store of its own. QuantmillError when that fails."""
-    nodes = graph(release.recipe, release.lock)
+    nodes = graph(release.recipe, release.lock) | _told(release)
     last = task("release", release.recipe)
     space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, Reporter.hear)
     if run(nodes, space, work, [last], jobs):
         raise QuantmillError(f"{release.tree}: building it again failed; see above")
     return space.tree(nodes[last])
+
+
+def _told(release: Release) -> dict[str, Node]:
+    """The node of the speeds, which belong to whoever measured them: taken from the release, not measured again."""
+    name, path = task("bench", release.recipe), release.tree / BENCH
+    if release.recipe.bench is None or not path.is_file():
+        return {}
+    file = Artifact(path, sha256_file(path), path.stat().st_size)
+    params = {"files": {BENCH: {"sha256": file.sha256, "size": file.size}}}
+    return {name: Node(name, "download", params, files={BENCH: file})}
 
 
 def compared(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[Compared]:

@@ -44,6 +44,7 @@ DOCS = {
     "split": "cut a file that is too large into shards",
     "verify": "check a file's structure, types, scales and digest",
     "report": "draw the measured quality of all files",
+    "bench": "measure how fast the files run on this machine",
     "card": "write the release's page, in four languages",
     "release": "lay the release's files out, with their digests",
 }

@@ -22,7 +22,8 @@ from quantmill.plan import Node, graph
 from quantmill.preview import Description, describe
 from quantmill.recipe import Recipe, load
 
-HERE = ("release",)  # steps that only the driver's machine can run: they lay files out below its folder
+# Steps that only the driver's machine can run: one lays files out below its folder, one measures the host in its key.
+HERE = ("release", "bench")
 CONNECT_SECONDS = 30
 BYTES_A_SECOND = 1e9  # that a step reads, checks and writes: a guess by which those that wait for a worker are ordered
 TASKS = 128  # that doit keeps going at a time; most of them wait for a worker or for parts

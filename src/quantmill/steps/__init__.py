@@ -15,6 +15,7 @@ VERSIONS: dict[str, int] = {
     "part": 1,
     "evaluate": 1,
     "quality": 1,
+    "bench": 1,
     "report": 2,
     "split": 1,
     "verify": 1,

@@ -1,0 +1,55 @@
+"""The machine that speeds are measured on. Never part of what decides a file of weights."""
+
+import hashlib
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from quantmill import __version__
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def cpu_name() -> str:
+    """The processor's name, or the architecture's where the system does not tell."""
+    try:
+        lines = CPUINFO.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def host(threads: int, backend: str, versions: dict[str, str] | None = None) -> dict[str, Any]:
+    """What a table of speeds says of its machine."""
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "threads": threads,
+        "backend": backend,
+        "versions": {"quantmill": __version__, **(versions or {})},
+    }
+
+
+def facts(runtime: str) -> dict[str, Any]:
+    """What decides speeds here, beside the files and the threads: the key's share of the host.
+
+    `runtime` is "kernels" or "llama.cpp", whose llama-bench on PATH is known by its sha256 (None where there is none).
+    """
+    found = {"cpu": cpu_name(), "cores": os.cpu_count() or 1, "versions": {"quantmill": __version__}}
+    if runtime == "kernels":
+        from quantmill._kernels import infer_isa  # only where it is asked for: a no-op loads no kernels
+
+        return {**found, "level": infer_isa()}
+    program = shutil.which("llama-bench")
+    return {**found, "llama-bench": hashlib.sha256(Path(program).read_bytes()).hexdigest() if program else None}
+
+
+def usable_threads() -> int:
+    """The processor threads that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,57 @@
+"""What a recipe says of speed: the keys of [bench], the tests that the released files are run through."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quantmill.recipe_calibration import Unfit
+
+KEYS: dict[str, str] = {
+    "bench.tests": "list",
+    "bench.ftypes": "list",
+    "bench.runtime": "string",
+    "bench.repetitions": "count",
+    "bench.threads": "count",
+}
+
+RUNTIMES = ("kernels", "llama.cpp")
+TESTS = ("pp512", "tg128")
+REPETITIONS = 5
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Which tests are run on which files, and by what. `threads` None: all that the host gives."""
+
+    tests: tuple[str, ...]
+    ftypes: tuple[str, ...]
+    runtime: str
+    repetitions: int
+    threads: int | None
+
+
+def bench(get: Callable[[str], Any], matrix: Sequence[str], ftype: Callable[[str, str], str]) -> Bench | None:
+    """The [bench] of a recipe with that matrix, None when it has none; `ftype(key, name)` gives an ftype's own
+    spelling or raises. Raises Unfit."""
+    table = get("bench")
+    if table is None:
+        return None
+    tests = tuple(table.get("tests", TESTS))
+    ftypes = tuple(ftype("bench.ftypes", name) for name in table.get("ftypes", matrix))
+    for test in tests:
+        if not re.fullmatch(r"(pp|tg)[1-9]\d{0,6}", test):
+            raise Unfit("bench.tests", f"{test!r} is no test; write pp512 for a prompt, tg128 to generate")
+    for name in ftypes:
+        if name not in matrix:
+            raise Unfit("bench.ftypes", f"{name} is not in the matrix; add it there or remove it here")
+    for key, names in (("bench.tests", tests), ("bench.ftypes", ftypes)):
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise Unfit(key, f"{min(twice)} is listed twice; once is enough")
+    runtime = table.get("runtime", RUNTIMES[0])
+    if runtime not in RUNTIMES:
+        raise Unfit("bench.runtime", f"{runtime!r} is not one of {', '.join(RUNTIMES)}")
+    for key, otherwise in (("repetitions", REPETITIONS), ("threads", "all")):
+        if table.get(key) == 0:
+            raise Unfit(f"bench.{key}", f"0 measure nothing; give 1 or more, or leave it out for {otherwise}")
+    return Bench(tests, ftypes, runtime, table.get("repetitions", REPETITIONS), table.get("threads"))
