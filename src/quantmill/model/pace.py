@@ -72,7 +72,7 @@ def rate(work: Work, arithmetic: str, threads: int) -> float:
     if work.type != "F32":
         data = np.empty(rows * TYPES[work.type].row_bytes(columns), np.uint8)
         _kernels.quantize(work.type, weights, data, None)
-    packed = _kernels.pack(work.type, data, rows, columns, arithmetic, threads)  # type: ignore[arg-type]
+    packed = _kernels.pack(work.type, data, rows, columns, arithmetic, threads)  # type: ignore[arg-type]  # the caller has checked it
     x = random.normal(0, 1, (ROWS, columns)).astype(np.float32)
     out = np.empty((ROWS, rows), np.float32)
     _kernels.matmul(x, packed, out, threads)

@@ -92,7 +92,7 @@ def tensor_errors(file: Measured) -> str | None:
 
 
 def _chart(rows: list[dict[str, Any]]) -> Any:
-    return alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]
+    return alt.Chart(alt.Data(values=rows))  # type: ignore[no-untyped-call]  # altair's has no types
 
 
 def _svg(chart: Any, name: str) -> str:

@@ -142,8 +142,8 @@ def new_key(path: Path) -> bytes:
 
 def _library() -> None:
     try:
-        import cryptography  # noqa: F401
-        import securesystemslib  # noqa: F401
+        import cryptography  # noqa: F401 -- only whether it is there
+        import securesystemslib  # noqa: F401 -- likewise
     except ImportError:
         raise UsageError("a shared store needs signatures: pip install 'quantmill[sign]'") from None
 
