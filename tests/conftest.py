@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from quantmill import _kernels
 from s3_server import S3Server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,3 +96,11 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server = S3Server(tmp_path_factory.mktemp("s3"))
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def fastest_level_afterwards() -> Iterator[None]:
+    """A test may set the level of instructions; the next one begins with the fastest."""
+    level = _kernels.isa()
+    yield
+    _kernels.set_isa(level)

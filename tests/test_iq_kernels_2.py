@@ -1,75 +1,27 @@
-"""IQ2_XXS, IQ2_XS, IQ2_S, IQ1_S and IQ1_M: golden bytes, ggml's own on rows nobody thought of, and what is refused."""
+"""IQ2_XXS, IQ2_XS, IQ2_S, IQ1_S and IQ1_M: ggml's own bytes on any rows, and what is refused."""
 
 import hashlib
-import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ggml_oracle
+from kernel_checks import (
+    LANES,
+    LEVELS,
+    assert_as_ggml,
+    assert_dequantized_as_ggml,
+    quantize,
+    rows_of,
+    weights_of,
+)
 from quantmill import _kernels
 from quantmill.quant.types import TYPES
 
-GOLDEN = Path(__file__).parent / "golden"
-EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
-OLDER, NEWER = "b4867-b5490", "ggml-0.20.2"
 WRITTEN = ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M"]
 # ggml quantizes these without an importance vector, too.
 UNWEIGHTED = ["IQ2_S", "IQ1_M"]
-LEVELS = _kernels.isa_levels()
-LANES = {"x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16, "aarch64": 4}
-
-
-@pytest.fixture(autouse=True)
-def fastest_level_afterwards() -> Iterator[None]:
-    level = _kernels.isa()
-    yield
-    _kernels.set_isa(level)
-
-
-def quantize(type_: str, src: np.ndarray, importance: np.ndarray | None, generation: int = 2) -> np.ndarray:
-    """Quantizes into the middle of a larger array and checks that not one byte around it is touched."""
-    size, guard = len(src) * TYPES[type_].row_bytes(src.shape[1]), 64
-    out = np.full(size + 2 * guard, 0xA5, np.uint8)
-    _kernels.quantize(type_, src, out[guard : guard + size], importance, generation)
-    assert (out[:guard] == 0xA5).all()
-    assert (out[guard + size :] == 0xA5).all()
-    return out[guard : guard + size]
-
-
-def assert_as_ggml(type_: str, src: np.ndarray, importance: np.ndarray | None) -> None:
-    expected = ggml_oracle.quantize(type_, src, importance)
-    for level in LEVELS:
-        _kernels.set_isa(level)
-        np.testing.assert_array_equal(quantize(type_, src, importance), expected, err_msg=f"{type_} at {level}")
-
-
-def expected_digest(generation: int, key: str) -> str:
-    """Generation 1 stops on some inputs, and on one reads memory it never wrote: then the newer bytes are right."""
-    digest = EXPECTED[OLDER if generation == 1 else NEWER][key]
-    unwritten = key.startswith("IQ1_M/one_hot_rows/")
-    return EXPECTED[NEWER][key] if digest == "abort" or unwritten else digest
-
-
-@pytest.mark.parametrize("generation", [1, 2])
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("type_", WRITTEN)
-def test_bytes_are_golden(type_: str, level: str, generation: int) -> None:
-    _kernels.set_isa(level)
-    keys = [key for key in EXPECTED[NEWER] if key.split("/")[0] == type_]
-    wrong = []
-    with np.load(GOLDEN / "inputs.npz") as inputs:
-        for key in keys:
-            _, case, imatrix = key.split("/")
-            out = quantize(type_, inputs[f"x/{case}"], inputs[f"imatrix/{imatrix}"], generation)
-            if hashlib.sha256(out).hexdigest() != expected_digest(generation, key):
-                wrong.append(key)
-    assert wrong == []
-    assert len(keys) == 44
 
 
 @pytest.mark.parametrize("type_", WRITTEN)
@@ -95,43 +47,6 @@ def test_importance_is_demanded(type_: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared
         _kernels.quantize(type_, src, out)
     assert str(raised.value) == f"{type_} needs an importance vector"
-
-
-def rows_of(kind: str, random: np.random.Generator, rows: int, cols: int) -> np.ndarray:
-    """Rows of the sorts that reach every branch of the searches."""
-    src = random.standard_normal((rows, cols)) * 0.02
-    match kind:
-        case "heavy":
-            src = src * np.exp(random.standard_normal(src.shape) * 3)
-        case "ties":
-            src = np.round(src * 100) / 64
-        case "constant":
-            src = np.repeat(src[:, ::32], 32, axis=1)
-        case "sparse":
-            src[random.random(src.shape) < 0.9] = 0
-        case "near zero":
-            src = src * np.repeat(10.0 ** random.integers(-44, -4, (rows, cols // 16)), 16, axis=1)
-        case "one sign":
-            src = np.abs(src) + random.integers(0, 3) * 0.01
-    return src.astype(np.float32)
-
-
-def weights_of(kind: str, random: np.random.Generator, cols: int) -> np.ndarray:
-    weights = random.gamma(0.5, 1, cols)
-    match kind:
-        case "equal":
-            weights[:] = 1
-        case "zero groups":
-            weights[np.repeat(random.random(cols // 16) < 0.4, 16)] = 0
-        case "mostly zero":
-            weights[random.random(cols) < 0.9] = 0
-        case "all zero":
-            weights[:] = 0
-        case "minute":
-            weights *= 10.0 ** random.integers(-44, -5)
-        case "large":
-            weights *= 1e6
-    return weights.astype(np.float32)
 
 
 @pytest.mark.parametrize("type_", WRITTEN)
@@ -167,11 +82,7 @@ def test_dequantize_any_bytes(type_: str, level: str) -> None:
     """Also what no quantizer writes: any fp16 as a scale, NaN and infinities among them."""
     _kernels.set_isa(level)
     src = np.random.default_rng(13).integers(0, 256, 4096 * TYPES[type_].size, np.uint8)
-    out = np.zeros((4096, 256), np.float32)
-    _kernels.dequantize(type_, src, out)
-    np.testing.assert_array_equal(
-        out.view(np.uint32), ggml_oracle.dequantize(type_, src, 4096, 256).view(np.uint32), err_msg=type_
-    )
+    assert_dequantized_as_ggml(type_, src, 4096)
 
 
 @pytest.mark.parametrize("type_", WRITTEN)

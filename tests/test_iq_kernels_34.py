@@ -1,70 +1,27 @@
-"""IQ4_NL, IQ4_XS, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, MXFP4: the golden bytes, ggml on other rows, and what is refused."""
+"""IQ4_NL, IQ4_XS, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, MXFP4: ggml's own bytes on any rows, and what is refused."""
 
-import hashlib
-import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ggml_oracle
+from kernel_checks import (
+    LANES,
+    LEVELS,
+    assert_as_ggml,
+    assert_dequantized_as_ggml,
+    quantize,
+    rows_of,
+    weights_of,
+)
 from quantmill import _kernels
 from quantmill.quant.types import TYPES
 
-GOLDEN = Path(__file__).parent / "golden"
-EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
-OLDER, NEWER = "b4867-b5490", "ggml-0.20.2"
-ENTRIES = {"IQ4_NL": 55, "IQ4_XS": 55, "IQ3_XXS": 44, "IQ3_S": 55, "TQ1_0": 55, "TQ2_0": 55}
 GRIDS = ["IQ3_XXS", "IQ3_S"]
-WRITTEN = [*ENTRIES, "MXFP4"]
 UNWEIGHTED = ["TQ1_0", "TQ2_0", "MXFP4"]
-LEVELS = _kernels.isa_levels()
-LANES = {"x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16, "aarch64": 4}
-
-
-@pytest.fixture(autouse=True)
-def fastest_level_afterwards() -> Iterator[None]:
-    level = _kernels.isa()
-    yield
-    _kernels.set_isa(level)
-
-
-def quantize(type_: str, src: np.ndarray, importance: np.ndarray | None, generation: int = 2) -> np.ndarray:
-    """Quantizes into the middle of a larger array and checks that not one byte around it is touched."""
-    size, guard = len(src) * TYPES[type_].row_bytes(src.shape[1]), 64
-    out = np.full(size + 2 * guard, 0xA5, np.uint8)
-    _kernels.quantize(type_, src, out[guard : guard + size], importance, generation)
-    assert (out[:guard] == 0xA5).all()
-    assert (out[guard + size :] == 0xA5).all()
-    return out[guard : guard + size]
-
-
-def assert_as_ggml(type_: str, src: np.ndarray, importance: np.ndarray | None) -> None:
-    expected = ggml_oracle.quantize(type_, src, importance)
-    for level in LEVELS:
-        _kernels.set_isa(level)
-        np.testing.assert_array_equal(quantize(type_, src, importance), expected, err_msg=f"{type_} at {level}")
-
-
-@pytest.mark.parametrize("generation", [1, 2])
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("type_", ENTRIES)
-def test_bytes_are_golden(type_: str, level: str, generation: int) -> None:
-    _kernels.set_isa(level)
-    keys = {k: v for k, v in EXPECTED[OLDER if generation == 1 else NEWER].items() if k.split("/")[0] == type_}
-    wrong = []
-    with np.load(GOLDEN / "inputs.npz") as inputs:
-        for key, digest in keys.items():
-            _, case, imatrix = key.split("/")
-            importance = None if imatrix == "none" else inputs[f"imatrix/{imatrix}"]
-            if hashlib.sha256(quantize(type_, inputs[f"x/{case}"], importance, generation)).hexdigest() != digest:
-                wrong.append(key)
-    assert wrong == []
-    assert len(keys) == ENTRIES[type_]
+WRITTEN = ["IQ4_NL", "IQ4_XS", *GRIDS, *UNWEIGHTED]
 
 
 @pytest.mark.parametrize("type_", WRITTEN)
@@ -77,49 +34,6 @@ def test_block_counts_around_the_lanes(type_: str) -> None:
                 src = (random.standard_normal((rows, per_row * block)) * 0.02).astype(np.float32)
                 assert_as_ggml(type_, src, random.gamma(1, 1, per_row * block).astype(np.float32))
                 assert_as_ggml(type_, src, None)
-
-
-def rows_of(kind: str, random: np.random.Generator, rows: int, cols: int) -> np.ndarray:
-    """Rows of the sorts that reach every branch of the searches."""
-    src = random.standard_normal((rows, cols)) * 0.02
-    match kind:
-        case "heavy":
-            src = src * np.exp(random.standard_normal(src.shape) * 3)
-        case "ties":
-            src = np.round(src * 100) / 64
-        case "cells' borders":
-            # The largest is 15 or 16 steps: some candidate puts other weights where two levels are equally near.
-            src = np.round(src * 200)
-            src[:, ::32] = random.integers(15, 17)
-        case "constant":
-            src = np.repeat(src[:, ::32], 32, axis=1)
-        case "sparse":
-            src[random.random(src.shape) < 0.9] = 0
-        case "near zero":
-            src = src * np.repeat(10.0 ** random.integers(-44, -4, (rows, cols // 16)), 16, axis=1)
-        case "one sign":
-            src = np.abs(src) + random.integers(0, 3) * 0.01
-    return src.astype(np.float32)
-
-
-def weights_of(kind: str, random: np.random.Generator, cols: int) -> np.ndarray | None:
-    weights = random.gamma(0.5, 1, cols)
-    match kind:
-        case "none":
-            return None
-        case "equal":
-            weights[:] = 1
-        case "zero groups":
-            weights[np.repeat(random.random(cols // 16) < 0.4, 16)] = 0
-        case "mostly zero":
-            weights[random.random(cols) < 0.9] = 0
-        case "all zero":
-            weights[:] = 0
-        case "minute":
-            weights *= 10.0 ** random.integers(-44, -5)
-        case "large":
-            weights *= 1e6
-    return weights.astype(np.float32)
 
 
 @pytest.mark.parametrize("type_", WRITTEN)
@@ -210,12 +124,8 @@ def test_iq4_between_its_values(type_: str) -> None:
 def test_dequantize_any_bytes(type_: str, level: str) -> None:
     """Also what no quantizer writes: NaN and infinite scales, bytes that are no five trits."""
     _kernels.set_isa(level)
-    kind = TYPES[type_]
-    src = np.random.default_rng(13).integers(0, 256, 2048 * kind.size, np.uint8)
-    out = np.zeros((2048, kind.block), np.float32)
-    _kernels.dequantize(type_, src, out)
-    expected = ggml_oracle.dequantize(type_, src, 2048, kind.block)
-    np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32))
+    src = np.random.default_rng(13).integers(0, 256, 2048 * TYPES[type_].size, np.uint8)
+    assert_dequantized_as_ggml(type_, src, 2048)
 
 
 @pytest.mark.parametrize("type_", WRITTEN)

@@ -1,44 +1,16 @@
 """The kernels against ggml itself, where blocks do not fill the lanes and on rows nobody thought of."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ggml_oracle
+from kernel_checks import LANES, LEVELS, assert_as_ggml, assert_dequantized_as_ggml, quantize
 from quantmill import _kernels
 from quantmill.quant.types import TYPES
 
-LEVELS = _kernels.isa_levels()
-LANES = {"x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16, "aarch64": 4}
 WRITTEN = [name for name in _kernels.quantize_types() if name != "F32" and name[0] in "FBQ"]
 READ = [*WRITTEN, "MXFP4"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fastest_level_afterwards() -> Iterator[None]:
-    level = _kernels.isa()
-    yield
-    _kernels.set_isa(level)
-
-
-def quantize(type_: str, src: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
-    """Quantizes into the middle of a larger array and checks that not one byte around it is touched."""
-    size, guard = len(src) * TYPES[type_].row_bytes(src.shape[1]), 64
-    out = np.full(size + 2 * guard, 0xA5, np.uint8)
-    _kernels.quantize(type_, src, out[guard : guard + size], importance, 2)
-    assert (out[:guard] == 0xA5).all()
-    assert (out[guard + size :] == 0xA5).all()
-    return out[guard : guard + size]
-
-
-def assert_as_ggml(type_: str, src: np.ndarray, importance: np.ndarray | None) -> None:
-    expected = ggml_oracle.quantize(type_, src, importance)
-    for level in LEVELS:
-        _kernels.set_isa(level)
-        np.testing.assert_array_equal(quantize(type_, src, importance), expected, err_msg=f"{type_} at {level}")
 
 
 @pytest.mark.parametrize("type_", WRITTEN)
@@ -139,11 +111,7 @@ def test_dequantize_any_bytes(type_: str, level: str) -> None:
     src = np.random.default_rng(13).integers(0, 256, blocks * kind.size, np.uint8)
     if kind.block == 1:
         src = np.arange(1 << 16, dtype=np.uint16).view(np.uint8)
-    out = np.zeros((blocks, kind.block), np.float32)
-    _kernels.dequantize(type_, src, out)
-    np.testing.assert_array_equal(
-        out.view(np.uint32), ggml_oracle.dequantize(type_, src, blocks, kind.block).view(np.uint32)
-    )
+    assert_dequantized_as_ggml(type_, src, blocks)
 
 
 def test_f32_is_a_copy() -> None:
