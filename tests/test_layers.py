@@ -25,7 +25,7 @@ ALLOWED = {
     "recipe_page": set(),
     "released": set(),
     "numbers": set(),
-    "page": {"lock", "recipe"},
+    "page": {"lock", "model", "recipe"},
     "toml_text": set(),
     "proof": {"key", "lock", "recipe", "steps", "toml_text"},
     "hub": set(),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantmill.lock import Lock
+from quantmill.model.arch import assumed
 from quantmill.recipe import Recipe
 
 CHAT = ("chat_template", "bos_token", "eos_token")
@@ -31,7 +32,7 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "front": {key: value for key, value in front.items() if value},
         "calibration": _texts(recipe),
         "imatrix": recipe.imatrix is not None,
-        "tied": bool((lock.config or {}).get("tie_word_embeddings", False)),
+        "tied": bool(assumed(lock.config or {}).get("tie_word_embeddings", False)),
         "shape": shape(lock),
         "max_size": recipe.max_size,
         "credits": list(said.credits),
@@ -56,7 +57,7 @@ def base_name(recipe: Recipe) -> str:
 def shape(lock: Lock) -> dict[str, int] | None:
     """What of the architecture decides memory, by the names of choose.shape.Shape; None where the configuration does
     not say enough, as that of a GGUF base, which the lock does not hold."""
-    found = lock.config or {}
+    found = assumed(lock.config or {})
     layers, heads, width = (_number(found, key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     if not (layers and heads and width):
         return None

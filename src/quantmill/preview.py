@@ -17,6 +17,7 @@ from quantmill.errors import UsageError
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
+from quantmill.model.arch import assumed
 from quantmill.preview_imatrix import Measuring, measuring
 from quantmill.proof import tag
 from quantmill.quant.params import overrides_of
@@ -215,7 +216,7 @@ def _of_size(entries: list[KV], lock: Lock) -> list[KV]:
     """What a quantizer reads of the metadata, with a stand-in for the rest so that the size is the lock's."""
     wanted = lock.metadata_bytes
     if wanted is None:
-        wanted = BYTES_PER_TOKEN * int((lock.config or {}).get("vocab_size") or 0)
+        wanted = BYTES_PER_TOKEN * int(assumed(lock.config or {}).get("vocab_size") or 0)
     name = "tokenizer"
     empty = len(kv(name, "").encode())
     rest = max(wanted - sum(len(entry.encode()) for entry in entries) - empty, 0)

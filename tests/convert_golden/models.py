@@ -8,7 +8,7 @@ cannot know these vocabularies, so the pre-tokenizer's name (`PRE`) was put in i
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +128,13 @@ def field(number: int, wire: int, payload: bytes) -> bytes:
     return bytes([number << 3 | wire]) + size + payload
 
 
-def spm_model() -> bytes:
-    """tokenizer.model: a trained SentencePiece model's parts, as many as its readers ask for."""
-    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<user>", 0.0, 4), ("<gone>", 0.0, 5)]
+_SPM_PIECES = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<user>", 0.0, 4), ("<gone>", 0.0, 5)]
+
+
+def spm_model(first: Sequence[tuple[str, float, int]] = _SPM_PIECES) -> bytes:
+    """tokenizer.model: a trained SentencePiece model's parts, as many as its readers ask for; `first` are its first
+    pieces: text, score and type."""
+    pieces = [*first]
     pieces += [(f"<0x{byte:02X}>", 0.0, 6) for byte in range(256)]
     pieces += [(text, -float(index) / 3, 1) for index, text in enumerate(["▁", *"etaoin", "▁t", "▁the", "é", "日本"])]
     data = b""
@@ -354,6 +358,75 @@ def deepseek(folder: Path) -> None:
     write(folder, facts, "BF16", files, shapes_of(facts, ("q", "k", "v")))
 
 
+_GEMMA_CONFIG = {
+    "tokenizer_class": "GemmaTokenizer",
+    "add_bos_token": True,
+    "add_eos_token": False,
+    "bos_token": "<bos>",
+    "eos_token": "<eos>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "chat_template": "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}{% endfor %}",
+    "added_tokens_decoder": {
+        "0": {"content": "<pad>", "special": True},
+        "1": {"content": "<eos>", "special": True},
+        "2": {"content": "<bos>", "special": True},
+        "4": {"content": "<mask>", "special": False},
+        "5": {"content": "\n\n", "special": False},
+        "6": {"content": "▁▁", "special": False},
+        "300": {"content": "<image_soft_token>", "special": True},
+    },
+}
+_GEMMA_PIECES = [("<pad>", 0.0, 3), ("<eos>", 0.0, 3), ("<bos>", 0.0, 3), ("<unk>", 0.0, 2)]
+_GEMMA_PIECES += [(text, 0.0, 4) for text in ("<mask>", "\n\n", "▁▁", "<unused0>", "<start_of_turn>")]
+
+
+def gemma3_shapes(config: Mapping[str, Any], prefix: str = "") -> Shapes:
+    """The checkpoint's tensors of a text model, `prefix` before them all."""
+    found = {name: shape for name, shape in shapes_of(config, norms=True).items() if name != "lm_head.weight"}
+    for layer in range(config["num_hidden_layers"]):
+        for name in ("pre_feedforward", "post_feedforward"):
+            found[f"model.layers.{layer}.{name}_layernorm.weight"] = (config["hidden_size"],)
+    return {prefix + name: shape for name, shape in found.items()}
+
+
+def gemma3_files(**settings: Any) -> dict[str, Any]:
+    tokens = [(id_, text) for id_, text in enumerate(text for text, _, _ in _GEMMA_PIECES)]
+    tokenizer = spm_json() | {"added_tokens": [added(id_, text, special=id_ < 4) for id_, text in tokens]}
+    files = {"tokenizer.model": spm_model(_GEMMA_PIECES), "tokenizer.json": tokenizer}
+    return files | {"tokenizer_config.json": _GEMMA_CONFIG | settings}
+
+
+def gemma3(folder: Path) -> None:
+    """F16, in which a norm's sum with 1 is rounded; most sizes stated, no scaling, as in the model of 1B."""
+    more = {"head_dim": 32, "sliding_window": 512, "rope_theta": 1000000, "max_position_embeddings": 32768}
+    facts = config("Gemma3ForCausalLM", "gemma3_text", **more, eos_token_id=[1, 106], query_pre_attn_scalar=32)
+    write(folder, facts, "F16", gemma3_files(), gemma3_shapes(facts))
+
+
+def gemma3_vision(folder: Path, shards: int = 2) -> None:
+    """Text and images: what the text model's table leaves out is the class's own; the vision model's tensors go."""
+    scaling = {"factor": 8.0, "rope_type": "linear"}
+    text = config("", "gemma3_text", head_dim=16, sliding_window=1024, rope_scaling=scaling)
+    for key in ("architectures", "rms_norm_eps", "num_key_value_heads", "num_attention_heads"):
+        text.pop(key)
+    text |= {"vocab_size": 304, "hidden_size": 128}
+    facts = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text}
+    facts |= {"vision_config": {"hidden_size": 32, "num_hidden_layers": 1}, "eos_token_id": [1, 106]}
+    shapes = gemma3_shapes({**text, "num_key_value_heads": 4, "num_attention_heads": 8}, "language_model.")
+    shapes |= {"vision_tower.vision_model.embeddings.patch_embedding.weight": (32, 3, 4, 4)}
+    shapes |= {"multi_modal_projector.mm_soft_emb_norm.weight": (32,)}
+    files = gemma3_files() | {"added_tokens.json": {"<image_soft_token>": 300}}
+    write(folder, facts, "BF16", files, shapes, shards)
+
+
+def gemma3_untied(folder: Path) -> None:
+    facts = config("Gemma3ForCausalLM", "gemma3_text", tie_word_embeddings=False, head_dim=16)
+    facts |= {"rope_scaling": {"type": "linear", "rope_type": "linear", "factor": 4}, "bos_token_id": 2}
+    shapes = gemma3_shapes(facts) | {"lm_head.weight": (288, 64)}
+    write(folder, facts, "F32", {"tokenizer.model": spm_model(_GEMMA_PIECES)}, shapes)
+
+
 MODELS: dict[str, Callable[[Path], None]] = {
     "Qwen2.5-Tiny-7B-Instruct-v0.2": qwen2,
     "qwen2-sharded": qwen2_sharded,
@@ -366,5 +439,8 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "Mistral-8x7B-v0.1": mistral,
     "SmolLM2-135M": smollm,
     "DeepSeek-R1-Distill-Qwen-1.5B": deepseek,
+    "gemma-3-1b-it": gemma3,
+    "gemma-3-4b-it-shards": gemma3_vision,
+    "gemma-3-untied": gemma3_untied,
 }
 TYPES = ("BF16", "F16", "F32")

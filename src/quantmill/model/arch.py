@@ -6,10 +6,10 @@ and metadata are those of llama.cpp's convert_hf_to_gguf.py at b5490. A new arch
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from quantmill.model.errors import ConfigError, UnsupportedArchitecture
+from quantmill.model.errors import ConfigError, ModelError, UnsupportedArchitecture
 from quantmill.quant.types import TYPES, Type
 
 # A condition is True (always), or a key of config.json that must be true.
@@ -33,10 +33,38 @@ class Architecture:
     permute: bool = False
     experts: bool = False  # each layer's feed-forward part is a mixture, its experts stacked in one tensor
     llama_vocabulary: bool = False  # the extra vocabulary rules of the converter's llama class
+    sentencepiece: bool = False  # the vocabulary comes from tokenizer.model alone, and no space goes before a text
+    norms_from_one: bool = False  # the checkpoint's norms hold what is to be added to 1
+    without: tuple[str, ...] = ()  # keys of config.json that no converted model may have a value for
+    part: str = ""  # what the text model's tensors begin with, in a checkpoint that holds other models too
+    others: tuple[str, ...] = ()  # what those of the other models begin with; they are left out
 
 
 _COMMON = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False}
 _LLAMA_KEYS = ("vocab_size", "rope.dimension_count")
+
+_GEMMA3 = Architecture(
+    "gemma3",
+    {
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1_000_000.0,
+        "tie_word_embeddings": True,
+        "vocab_size": 262208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+    },
+    {"qk_norm": True, "post_norms": True},
+    scaling="linear",
+    sentencepiece=True,
+    norms_from_one=True,
+    without=("attn_logit_softcapping", "final_logit_softcapping"),
+)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "Qwen2ForCausalLM": Architecture(
@@ -86,6 +114,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         permute=True,
         llama_vocabulary=True,
     ),
+    "Gemma3ForCausalLM": _GEMMA3,
+    "Gemma3ForConditionalGeneration": replace(
+        _GEMMA3,
+        part="language_model.",
+        others=("vision_tower.", "vision_model.", "multi_modal_projector.", "multimodal_projector."),
+    ),
 }
 
 # Checkpoint's name, GGUF's name, dimensions (ggml's order: a row's length first), and the condition, if any.
@@ -106,7 +140,10 @@ mlp.gate_proj.bias               ffn_gate.bias       ff       mlp_bias
 mlp.gate_proj.weight             ffn_gate.weight     embd ff  dense
 mlp.up_proj.bias                 ffn_up.bias         ff       mlp_bias
 mlp.up_proj.weight               ffn_up.weight       embd ff  dense
-post_attention_layernorm.weight  ffn_norm.weight     embd
+post_attention_layernorm.weight  ffn_norm.weight     embd  two_norms
+post_attention_layernorm.weight  post_attention_norm.weight  embd  post_norms
+post_feedforward_layernorm.weight  post_ffw_norm.weight  embd  post_norms
+pre_feedforward_layernorm.weight   ffn_norm.weight       embd  post_norms
 self_attn.k_norm.weight          attn_k_norm.weight  head     qk_norm
 self_attn.k_proj.bias            attn_k.bias         kv       qkv_bias
 self_attn.k_proj.weight          attn_k.weight       embd kv
@@ -132,7 +169,8 @@ class TensorSpec:
     `sources` are the checkpoint's names that it is made of (each is one matrix of a stack), empty for
     a tensor that is computed from config.json;
     `heads` is the number of heads whose rows are to be permuted, 0 for none; `keep_f32` marks what stays F32 whatever
-    the file's type (norms, biases, everything of one dimension).
+    the file's type (norms, biases, everything of one dimension); `added` is added to every value, in the checkpoint's
+    own precision.
     """
 
     name: str
@@ -140,6 +178,7 @@ class TensorSpec:
     sources: tuple[str, ...]
     keep_f32: bool
     heads: int = 0
+    added: int = 0
 
     def type(self, file_type: str) -> Type:
         """The tensor's type in a file of type F32, F16 or BF16."""
@@ -166,25 +205,30 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
 def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
     """config.json with the architecture's defaults filled in; every size in it is a positive whole number.
 
-    Reads the newer spelling too: `rope_parameters` (transformers 5) holds what `rope_theta` and `rope_scaling` held.
+    Of a model of text and images it is the text model's. Reads the newer spelling too: `rope_parameters` (transformers
+    5) holds what `rope_theta` and `rope_scaling` held; where layers differ in it, what counts is full attention's.
     """
     row = architecture(config)
-    found = {**row.defaults, **config}
-    rope = config.get("rope_parameters")
+    text = config.get("text_config")
+    stated = {**config, **text} if row.part and isinstance(text, Mapping) else config
+    found = {**row.defaults, **stated}
+    rope = stated.get("rope_parameters")
     if isinstance(rope, Mapping):
-        found["rope_theta"] = config.get("rope_theta", rope.get("rope_theta", row.defaults["rope_theta"]))
-        if config.get("rope_scaling") is None and rope.get("rope_type", "default") != "default":
+        rope = rope["full_attention"] if isinstance(rope.get("full_attention"), Mapping) else rope
+        found["rope_theta"] = stated.get("rope_theta", rope.get("rope_theta", row.defaults["rope_theta"]))
+        if stated.get("rope_scaling") is None and rope.get("rope_type", "default") != "default":
             kind = rope["rope_type"]
             found["rope_scaling"] = {"type": kind, **rope}
     for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-        if key not in config:
+        if key not in found:
             raise ConfigError(f"config.json lacks `{key}`, without which the tensors' shapes are not known")
         _positive(found, key)
     if found["num_key_value_heads"] is None:
         found["num_key_value_heads"] = found["num_attention_heads"]
     if "head_dim" in row.defaults and found["head_dim"] is None:
         found["head_dim"] = found["hidden_size"] // found["num_attention_heads"]
-    for key in ("num_key_value_heads", "max_position_embeddings", *(["head_dim"] if "head_dim" in found else [])):
+    present = [key for key, where in (("head_dim", found), ("sliding_window", row.defaults)) if key in where]
+    for key in ("num_key_value_heads", "max_position_embeddings", *present):
         _positive(found, key)
     if found["num_attention_heads"] % found["num_key_value_heads"]:
         raise ConfigError(
@@ -196,9 +240,20 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
             _positive(found, key)
         if found["decoder_sparse_step"] != 1 or found["mlp_only_layers"]:
             raise ConfigError("config.json has layers without experts among those with; all need to have them")
+    for key in row.without:
+        if found.get(key) is not None:
+            raise ConfigError(f"config.json's `{key}` is {found[key]!r}; {row.gguf} has none in a GGUF file")
     if "rope_scaling" in found and not isinstance(found["rope_scaling"], Mapping | None):
         raise ConfigError("config.json's `rope_scaling` is neither null nor a table")
     return found
+
+
+def assumed(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`hparams`, or config.json as it is where it cannot be converted."""
+    try:
+        return hparams(config)
+    except ModelError:
+        return config
 
 
 def _positive(found: Mapping[str, Any], key: str) -> None:
@@ -217,9 +272,9 @@ def head_dim(found: Mapping[str, Any]) -> int:
     return int(width // heads)
 
 
-def is_buffer(source: str) -> bool:
+def _left_out(row: Architecture, source: str) -> bool:
     """Whether a checkpoint's tensor is one that the converter drops without a word."""
-    return source.endswith(_BUFFERS)
+    return source.endswith(_BUFFERS) or source.startswith(row.others)
 
 
 def tensors(config: Mapping[str, Any], sources: Iterable[str] | None = None) -> list[TensorSpec]:
@@ -239,11 +294,11 @@ def tensors(config: Mapping[str, Any], sources: Iterable[str] | None = None) -> 
     if sources is None:
         order = sorted(expected)
     else:
-        order = [name for name in sources if not is_buffer(name)]
+        order = [name for name in sources if not _left_out(row, name)]
         for name in order:
             if name not in expected:
                 raise UnexpectedTensor(name, config["architectures"][0])
-        missing = sorted(expected.keys() - set(order) - ({"lm_head.weight"} if tied else set()))
+        missing = sorted(expected.keys() - set(order) - ({row.part + "lm_head.weight"} if tied else set()))
         if missing:
             raise MissingTensor(missing[0], len(missing), config["architectures"][0])
     return [*_generated(row, found), *_in_order(order, expected, specs)]
@@ -293,7 +348,7 @@ def _checkpoint(row: Architecture, found: Mapping[str, Any], tied_output: bool) 
     if row.permute and head % 2:
         raise ConfigError(f"config.json's `head_dim` is {head}; rotary positions need an even one")
     present = {name: bool(found.get(rule)) if isinstance(rule, str) else rule for name, rule in row.when.items()}
-    present |= {"dense": not row.experts, "mixed": row.experts}
+    present |= {"dense": not row.experts, "mixed": row.experts, "two_norms": not present.get("post_norms")}
     present["untied"] = tied_output or not found["tie_word_embeddings"]
 
     def specs(table: str, source_prefix: str, prefix: str) -> Iterator[TensorSpec]:
@@ -306,8 +361,9 @@ def _checkpoint(row: Architecture, found: Mapping[str, Any], tied_output: bool) 
             keep = len(shape) == 1 or not name.endswith(".weight") or name.endswith(_F32)
             parts = [str(expert) for expert in range(sizes["experts"])] if "*" in source else [""]
             names = tuple(source_prefix + source.replace("*", part) for part in parts)
-            yield TensorSpec(prefix + name, shape, names, keep, count)
+            added = int(row.norms_from_one and source.endswith("norm.weight"))
+            yield TensorSpec(prefix + name, shape, names, keep, count, added)
 
-    yield from specs(_TOP, "", "")
+    yield from specs(_TOP, row.part, "")
     for layer in range(found["num_hidden_layers"]):
-        yield from specs(_LAYER, f"model.layers.{layer}.", f"blk.{layer}.")
+        yield from specs(_LAYER, f"{row.part}model.layers.{layer}.", f"blk.{layer}.")

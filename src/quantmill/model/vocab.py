@@ -43,6 +43,8 @@ def vocabulary(files: Mapping[str, Path], config: Mapping[str, Any], pre_tokeniz
     if "tokenizer.model" in files:
         pieces = spm.from_model(files, settings, size)
         entries, limit = list(_spm(pieces)), len(pieces)
+    elif row.sentencepiece:
+        raise TokenizerError(f"the model has no tokenizer.model, the only file that {row.gguf}'s vocabulary is made of")
     elif data is None:
         raise TokenizerError("the model has neither tokenizer.model nor tokenizer.json; one of them is needed")
     elif row.llama_vocabulary and spm.is_spm_json(data):
@@ -55,6 +57,8 @@ def vocabulary(files: Mapping[str, Path], config: Mapping[str, Any], pre_tokeniz
     entries += template_entries(files, settings)
     if row.llama_vocabulary:
         entries += _llama(settings, size, {entry.key for entry in entries})
+    if row.sentencepiece:
+        entries.append(kv(_PREFIX + "add_space_prefix", False))
     return entries
 
 

@@ -52,9 +52,18 @@ def rows(
         return np.concatenate(list(_stacked(spec, config, weights, type_, begin, end)))
     weight = weights[spec.sources[0]]
     values = weight.data.view(_NUMPY[weight.dtype]).reshape(-1, spec.shape[0] if len(spec.shape) > 1 else 1)
+    if spec.added:
+        return cast(*_sum(values[begin:end], weight.dtype, spec.added), type_)
     if spec.heads:
         return cast(values[_permuted(begin, end, len(values) // spec.heads)], weight.dtype, type_)
     return cast(values[begin:end], weight.dtype, type_)
+
+
+def _sum(values: NDArray[Any], dtype: str, added: int) -> tuple[NDArray[Any], str]:
+    """The values with a number added, and their dtype: F16 stays F16, all else is F32 before, as in the converter."""
+    if dtype == "F16":
+        return values + np.float16(added), dtype
+    return _floats(values, dtype) + np.float32(added), "F32"
 
 
 def _stacked(
@@ -81,7 +90,7 @@ def cast(values: NDArray[Any], dtype: str, type_: str) -> Bytes:
     """Rows of a safetensors `dtype` as the bytes of a GGUF `type_`; bf16 values come as their 16 bits."""
     if dtype == type_:
         return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-    floats = (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else _as(values, "<f4")
+    floats = _floats(values, dtype)
     if type_ == "F32":
         return np.ascontiguousarray(floats).reshape(-1).view(np.uint8)
     if type_ == "F16":
@@ -90,6 +99,10 @@ def cast(values: NDArray[Any], dtype: str, type_: str) -> Bytes:
     nan = (bits & 0x7FFFFFFF) > 0x7F800000
     rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
     return np.where(nan, bits >> 16 | 64, rounded).astype("<u2").reshape(-1).view(np.uint8)
+
+
+def _floats(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    return (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else _as(values, "<f4")
 
 
 def _as(values: NDArray[Any], dtype: str) -> NDArray[Any]:
