@@ -1,9 +1,9 @@
 #include "matmul.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <string>
-#include <vector>
 
 #include "pool.h"
 
@@ -16,34 +16,40 @@ Form form_of(const Kernel &kernel, Arithmetic arithmetic) {
     return type == "F16" ? Form::f16 : Form::f32;
 }
 
-// The rows of one panel, as rows of 32-bit words padded with zeros, then interleaved.
-static void pack_panel(const Level &level, const Kernel &kernel, const std::uint8_t *src, int valid, std::int64_t cols, Form form,
-                       std::uint8_t *panel, std::vector<std::uint8_t> &work) {
+// Columns of a panel that are packed at a time: a multiple of every type's block, and what stays in the second cache.
+constexpr std::int64_t COLUMNS = 1024;
+constexpr std::int64_t WORK = COLUMNS * PANEL * 8;  // bytes of rows on their way into a panel
+
+// The columns `first` to `last` of the rows of one panel, as rows of 32-bit words padded with zeros, then interleaved.
+static void pack_columns(const Level &level, const Kernel &kernel, const std::uint8_t *src, int valid, std::int64_t cols, Form form,
+                         std::uint8_t *panel, std::int64_t first, std::int64_t last, std::uint8_t *work) {
     const Packing &packing = *level.forward->packing;
-    const std::int64_t whole = padded(cols), blocks = whole / SPLIT_K, words = SPLIT_K / 2;
-    const std::size_t values = std::size_t(whole * valid);
-    std::uint32_t *to = reinterpret_cast<std::uint32_t *>(panel);
-    work.assign(values * 8, 0);
-    float *floats = reinterpret_cast<float *>(work.data());
+    const std::int64_t some = last - first, whole = padded(some), row_bytes = cols / kernel.block * kernel.size;
+    const std::uint8_t *from = src + first / kernel.block * kernel.size;
+    std::uint32_t *to = reinterpret_cast<std::uint32_t *>(panel + panel_bytes(form, first));
+    float *floats = reinterpret_cast<float *>(work);
+    if (form == Form::f32 || form == Form::split) {
+        for (int i = 0; i < valid; ++i) kernel.dequantize(from + i * row_bytes, floats + i * some, some);
+    }
     if (form == Form::f32) {
-        kernel.dequantize(src, floats, valid * cols);
-        packing.interleave(reinterpret_cast<std::uint32_t *>(floats), valid, cols, cols, to);
+        packing.interleave(reinterpret_cast<std::uint32_t *>(floats), valid, some, some, to);
         return;
     }
-    std::uint16_t *high = reinterpret_cast<std::uint16_t *>(floats + values), *low = high + values;
-    if (form == Form::split) {
-        kernel.dequantize(src, floats, valid * cols);
-        for (int i = 0; i < valid; ++i) packing.split(floats + i * cols, cols, high + i * whole, low + i * whole);
-    } else {
-        for (int i = 0; i < valid; ++i) std::memcpy(high + i * whole, src + i * cols * 2, std::size_t(cols) * 2);
+    std::uint16_t *high = reinterpret_cast<std::uint16_t *>(work + COLUMNS * PANEL * 4), *low = high + COLUMNS * PANEL;
+    if (whole != some) std::memset(high, 0, COLUMNS * PANEL * 4);
+    for (int i = 0; i < valid; ++i) {
+        if (form == Form::split) {
+            packing.split(floats + i * some, some, high + i * whole, low + i * whole);
+        } else {
+            std::memcpy(high + i * whole, from + i * row_bytes, std::size_t(some) * 2);
+        }
     }
-    for (std::int64_t block = 0; block < blocks; ++block) {
-        const std::uint16_t *from = high + block * SPLIT_K;
-        packing.interleave(reinterpret_cast<const std::uint32_t *>(from), valid, whole / 2, words, to);
+    const std::int64_t words = SPLIT_K / 2;
+    for (std::int64_t column = 0; column < whole; column += SPLIT_K) {
+        packing.interleave(reinterpret_cast<const std::uint32_t *>(high + column), valid, whole / 2, words, to);
         to += words * PANEL;
         if (form != Form::split) continue;
-        from = low + block * SPLIT_K;
-        packing.interleave(reinterpret_cast<const std::uint32_t *>(from), valid, whole / 2, words, to);
+        packing.interleave(reinterpret_cast<const std::uint32_t *>(low + column), valid, whole / 2, words, to);
         to += words * PANEL;
     }
 }
@@ -52,15 +58,16 @@ void pack_weights(const Level &level, const Kernel &kernel, const std::uint8_t *
     const std::int64_t rows = panels.rows, cols = panels.cols, count = (rows + PANEL - 1) / PANEL;
     const std::int64_t row_bytes = cols / kernel.block * kernel.size, bytes = panel_bytes(panels.form, cols);
     panels.memory.grow(count * bytes);
-    const std::int64_t pieces = std::min<std::int64_t>(count, 4 * std::int64_t(threads));
-    // Memory is taken here, where running out of it can be told.
-    std::vector<std::vector<std::uint8_t>> work(static_cast<std::size_t>(pieces));
-    for (auto &one : work) one.resize(std::size_t(padded(cols) * PANEL * 8));
-    parallel(threads, pieces, Mode::ieee, [&](std::int64_t piece) {
-        for (std::int64_t panel = count * piece / pieces; panel < count * (piece + 1) / pieces; ++panel) {
+    const std::int64_t takers = std::min<std::int64_t>(count, threads);
+    Memory work(takers * WORK);  // taken here, where running out of it can be told
+    std::atomic<std::int64_t> next{0};
+    parallel(threads, takers, Mode::ieee, [&](std::int64_t taker) {
+        for (std::int64_t panel; (panel = next.fetch_add(1)) < count;) {
             const int valid = int(std::min<std::int64_t>(PANEL, rows - panel * PANEL));
-            pack_panel(level, kernel, src + panel * PANEL * row_bytes, valid, cols, panels.form, panels.memory.data() + panel * bytes,
-                       work[std::size_t(piece)]);
+            for (std::int64_t first = 0; first < cols; first += COLUMNS) {
+                pack_columns(level, kernel, src + panel * PANEL * row_bytes, valid, cols, panels.form,
+                             panels.memory.data() + panel * bytes, first, std::min(first + COLUMNS, cols), work.data() + taker * WORK);
+            }
         }
     });
 }
@@ -71,7 +78,7 @@ void multiply(const Level &level, const float *x, std::int64_t m, const Panels &
     const std::int64_t k = weights.cols, n = weights.rows, count = (n + PANEL - 1) / PANEL;
     const std::int64_t bytes = product.packed_bytes(k);
     const std::int64_t most = std::min<std::int64_t>(product.block_rows, (m + product.rows - 1) / product.rows * product.rows);
-    std::uint8_t *packed = scratch().grow(most / product.rows * bytes);
+    std::uint8_t *packed = scratch().grow(most / product.rows * bytes);  // as budget.py counts it
     // Pieces of at most 32 panels, which share a slice of x while it is in the second cache; as many for each thread as for any
     // other, and two at least, since a thread may be held up.
     const std::int64_t each = std::max<std::int64_t>(2, (count + 32 * std::int64_t(threads) - 1) / (32 * std::int64_t(threads)));

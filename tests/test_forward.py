@@ -76,14 +76,14 @@ def test_what_llama_imatrix_stores(name: str, arithmetic: str, files: dict[str, 
         assert np.median(errors) < median, tensor
 
 
-def budgets(path: Path, count: int, length: int) -> list[int]:
+def budgets(path: Path, arithmetic: str, count: int, length: int) -> list[int]:
     """The least memory that will do, one in which a layer just fits, and plenty."""
     with open_model(path) as model:
         with pytest.raises(TooLittleMemory) as least:
-            budget(model, Run(threads=2, memory=1), count, length)
+            budget(model, Run(arithmetic, threads=2, memory=1), count, length)
         kinds = {}
         for memory in range(least.value.needed, least.value.needed + (8 << 20), 16 << 10):
-            plan = budget(model, Run(threads=2, memory=memory), count, length)
+            plan = budget(model, Run(arithmetic, threads=2, memory=memory), count, length)
             kinds.setdefault((plan.step > 0, plan.spilled), memory)
         assert (True, True) in kinds
         assert (False, False) in kinds
@@ -99,7 +99,7 @@ def test_same_bytes_however_it_is_run(
     digests = {
         (threads, memory): digest(run(files[name], tokens, Run(arithmetic, threads, memory, tmp_path)))
         for threads, memory in [(1, 1 << 33), (2, 1 << 33), (3, 1 << 33)]
-        + [(2, memory) for memory in budgets(files[name], 7, 75)]
+        + [(2, memory) for memory in budgets(files[name], arithmetic, 7, 75)]
     }
     before = _kernels.isa()
     try:

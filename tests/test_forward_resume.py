@@ -47,9 +47,9 @@ def killed(model: Path, work: Path, memory: int, arithmetic: str, at: int) -> No
     assert process.returncode == -signal.SIGKILL
 
 
-def least(path: Path) -> int:
+def least(path: Path, arithmetic: str = "f32") -> int:
     with open_model(path) as model, pytest.raises(TooLittleMemory) as error:
-        budget(model, Run(threads=2, memory=1), 6, 64)
+        budget(model, Run(arithmetic, threads=2, memory=1), 6, 64)
     return error.value.needed
 
 
@@ -60,10 +60,11 @@ def test_a_killed_run_goes_on_with_the_same_bytes(name: str, arithmetic: str, tm
     work = tmp_path / "work"
     layers = MODELS[name].layers
     _, expected, _ = finish(path, work, PLENTY, arithmetic)
-    for memory in (PLENTY, least(path)):
+    tight = least(path, arithmetic)
+    for memory in (PLENTY, tight):
         killed(path, work, memory, arithmetic, at=6 * (layers - 1) + 1)  # in the last layer
         assert len(list(work.iterdir())) == 1
-        first, digest, _ = finish(path, work, PLENTY if memory != PLENTY else least(path), arithmetic)
+        first, digest, _ = finish(path, work, PLENTY if memory != PLENTY else tight, arithmetic)
         assert first > 6 * (layers - 1 if memory != PLENTY else 1)  # states in memory are saved when that is cheap
         assert digest == expected
         assert list(work.iterdir()) == []

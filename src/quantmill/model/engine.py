@@ -17,8 +17,9 @@ from quantmill.model.forward.budget import Budget, budget
 from quantmill.model.forward.checkpoint import Checkpoint
 from quantmill.model.forward.estimate import estimate
 from quantmill.model.forward.importance import Importance
-from quantmill.model.forward.model import Floats, Model, open_model
+from quantmill.model.forward.model import Model, open_model
 from quantmill.model.forward.output import Output, Perplexity, counted, score
+from quantmill.model.forward.room import Floats
 from quantmill.model.forward.run import ARITHMETICS, Run
 from quantmill.model.forward.states import States
 from quantmill.model.forward.stream import Tokens, check_tokens, key, through_layers

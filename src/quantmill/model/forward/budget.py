@@ -1,4 +1,8 @@
-"""What fits into the memory that is allowed: how many chunks go together, which weights stay packed, what spills."""
+"""What fits into the memory that is allowed: how many chunks go together, which weights stay packed, what spills.
+
+Everything that grows with the model or the text is counted, and comes from the system directly (room.py, memory.h), so
+that it is gone when it is no longer used; the heap holds small things only.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +11,11 @@ from quantmill.model.forward.matrix import panel_bytes
 from quantmill.model.forward.model import Model
 from quantmill.model.forward.run import Run
 
-BASE = 96 << 20  # bytes of the process itself: the interpreter, its modules, tables, a vocabulary
+BASE = 64 << 20  # bytes of the process itself, about twice of what was seen: the interpreter, its modules, the heap
+_WORD = 640  # bytes of an entry of the vocabulary, in metadata and tokenizer (420 where there are 152,000)
+_ID = 16  # bytes of a token of the text, of which there may be several forms
+_PACKED = {"f32": 4, "bf16x2": 8}  # bytes of an input of a matrix product as it is packed, at most (kernels/gemm_*.cpp)
+_PACKED_ROWS = 520  # rows of inputs that are packed together, at most
 _ROWS = 16 << 20  # bytes of panels when a matrix goes by ranges of rows; a product's part takes no more
 _TOKENS = 1024  # tokens that go together where a layer stays packed: enough for the matrix product's full speed
 _MANY = 8192  # … and where a layer has to be packed again for every group
@@ -41,7 +49,7 @@ def budget(model: Model, run: Run, chunks: int, length: int) -> Budget:
     buffers = token_bytes(model) * length
     chunk = buffers + 4 * length * hyper.n_embd  # with a buffer of its own for spilled states
     states = chunks * length * hyper.n_embd * 4
-    fixed = BASE + _sums(model) + _attention(length, run)
+    fixed = BASE + _WORD * hyper.n_vocab + _ID * chunks * length + _sums(model) + _scratch(model, run, chunks, length)
     free = run.memory - fixed - layer - chunk
     ranges, tokens = 0, _MANY if hyper.n_expert else _TOKENS
     if free < 0:
@@ -59,16 +67,26 @@ def budget(model: Model, run: Run, chunks: int, length: int) -> Budget:
 def token_bytes(model: Model) -> int:
     """Bytes of the buffers of one token as it passes a layer."""
     hyper = model.hyper
-    attention = 2 * hyper.n_embd + 2 * hyper.n_head * hyper.head + 2 * hyper.n_head_kv * hyper.head
+    attention = 2 * hyper.n_embd + 2 * hyper.n_head * hyper.head + 4 * hyper.n_head_kv * _whole(hyper.head)
     if not hyper.n_expert:
         return 4 * (attention + 2 * hyper.n_ff + hyper.n_embd)
     rows = 2 * hyper.n_embd + 2 * hyper.n_ff  # of an expert; at worst all tokens choose the same one
     return 4 * (attention + rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used)
 
 
-def _attention(length: int, run: Run) -> int:
-    """Scores of a block of queries for each thread."""
-    return run.threads * 4 * length * 128
+def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
+    """Bytes that kernels take: inputs of a product as they are packed, scores of a block of queries for each thread,
+    and work on weights on their way into panels."""
+    hyper = model.hyper
+    columns = _whole(max(hyper.n_embd, hyper.n_ff, hyper.n_head * hyper.head))
+    packed = min(_PACKED_ROWS, chunks * length + 32) * columns * _PACKED[run.arithmetic]
+    scores = 4 * _whole(length) * 128 + 4 * (_whole(hyper.head) * (_whole(length) - length + 16) + 1024)
+    return packed + run.threads * (scores + (1 << 18))
+
+
+def _whole(count: int) -> int:
+    """The number padded to whole panels."""
+    return -(-count // 32) * 32
 
 
 def _layer_bytes(model: Model, run: Run) -> int:
@@ -83,8 +101,8 @@ def _layer_bytes(model: Model, run: Run) -> int:
 
 
 def _sums(model: Model) -> int:
-    """Bytes of all importance sums, twice: a checkpoint has a copy."""
+    """Bytes of all importance sums, three times: a checkpoint makes two copies."""
     hyper = model.hyper
     experts = max(1, hyper.n_expert)
     columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * (hyper.n_embd + hyper.n_ff)
-    return 2 * 4 * hyper.n_layer * columns
+    return 3 * 4 * hyper.n_layer * columns

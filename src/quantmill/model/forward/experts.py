@@ -8,7 +8,7 @@ import numpy as np
 from quantmill import _kernels
 from quantmill.model.forward.importance import Importance, order
 from quantmill.model.forward.layer import Layer
-from quantmill.model.forward.model import Floats
+from quantmill.model.forward.room import Floats
 
 
 def mixture(layer: Layer, x: Floats, length: int, importance: Importance | None) -> Floats:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.model.forward.errors import NotFinite
-from quantmill.model.forward.model import Floats
+from quantmill.model.forward.room import Floats
 
 BATCH = 512  # llama.cpp's physical batch (n_ubatch)
 LEAST = 16  # rows of a batch that count

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
-from quantmill.model.forward.model import Floats, Model
+from quantmill.model.forward.model import Model
+from quantmill.model.forward.room import Floats, Workspace
 from quantmill.model.forward.run import Run
 
 _HALVES = {"f32": frozenset({"F16", "BF16"}), "bf16x2": frozenset({"BF16"})}
@@ -13,24 +14,6 @@ _HALVES = {"f32": frozenset({"F16", "BF16"}), "bf16x2": frozenset({"BF16"})}
 def panel_bytes(type_: str, arithmetic: str) -> int:
     """Bytes that a packed weight of the type takes."""
     return 2 if type_ in _HALVES[arithmetic] else 4
-
-
-class Workspace:
-    """Buffers that are used again, by name: a layer needs the same ones for every group of chunks."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, Floats] = {}
-
-    def floats(self, name: str, *shape: int) -> Floats:
-        """An array of the shape with any contents; what was in the buffer of that name before is lost."""
-        size = 1
-        for length in shape:
-            size *= length
-        held = self._buffers.get(name)
-        if held is None or held.size < size:
-            self._buffers.pop(name, None)
-            held = self._buffers[name] = np.empty(size, np.float32)
-        return held[:size].reshape(shape)
 
 
 class Matrix:

@@ -12,10 +12,10 @@ from quantmill import _kernels
 from quantmill.model.forward.errors import MissingWeights, NotFinite
 from quantmill.model.forward.expected import check
 from quantmill.model.forward.hyper import Hyper, hyper
+from quantmill.model.forward.room import Floats
 from quantmill.model.forward.source import Source, open_source
 from quantmill.quant.types import Type
 
-Floats = NDArray[np.float32]
 _STEP = 1 << 20  # weights dequantized at a time in search of one that is not finite
 
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.model.forward.budget import Budget, ranged
 from quantmill.model.forward.errors import NotFinite
-from quantmill.model.forward.matrix import Matrix, Workspace, panel_bytes
-from quantmill.model.forward.model import Floats, Model
+from quantmill.model.forward.matrix import Matrix, panel_bytes
+from quantmill.model.forward.model import Model
+from quantmill.model.forward.room import Floats, Workspace, floats
 from quantmill.model.forward.run import Run
 from quantmill.numbers import perplexity
 
@@ -50,14 +51,14 @@ class Output:
 
     def normed(self, states: Floats) -> Floats:
         """The states as the output matrix sees them."""
-        out = np.empty(states.shape, np.float32)
+        out = floats(*states.shape)
         _kernels.rms_norm(states, self._norm, out, self.model.hyper.eps, self.run.threads)
         return out
 
     def logits(self, normed: Floats, out: Floats | None = None) -> Floats:
         """Shape (rows, n_vocab); in `out` if it is given."""
         if out is None:
-            out = np.empty((len(normed), self.n_vocab), np.float32)
+            out = floats(len(normed), self.n_vocab)
         self._matrix.apply(normed, out)
         return out
 

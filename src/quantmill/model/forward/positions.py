@@ -4,7 +4,8 @@ import numpy as np
 
 from quantmill import _kernels
 from quantmill.model.forward.hyper import Hyper, Rope
-from quantmill.model.forward.model import Floats, Model
+from quantmill.model.forward.model import Model
+from quantmill.model.forward.room import Floats
 
 
 class Positions:

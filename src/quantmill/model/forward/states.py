@@ -4,10 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
-import numpy as np
-
 from quantmill.errors import QuantmillError, sentence
-from quantmill.model.forward.model import Floats
+from quantmill.model.forward.room import Floats, floats
 
 
 class SpillError(QuantmillError):
@@ -23,8 +21,8 @@ class States:
     def __init__(self, folder: Path, chunks: int, length: int, width: int, spilled: bool) -> None:
         self.folder, self.chunks, self.length, self.width, self.spilled = folder, chunks, length, width, spilled
         self.layer = 0  # the number of layers that the states have passed
-        self._memory = None if spilled else np.empty((chunks * length, width), np.float32)
-        self._room = np.empty(0, np.float32)
+        self._memory = None if spilled else floats(chunks * length, width)
+        self._room = floats(0)
         self._files: dict[int, int] = {}  # layer → descriptor
         self._digest = hashlib.sha256()
 
@@ -42,7 +40,8 @@ class States:
         if self._memory is not None:
             return self._memory[first * self.length : last * self.length]
         if self._room.size < rows * self.width:
-            self._room = np.empty(rows * self.width, np.float32)
+            self._room = floats(0)
+            self._room = floats(rows * self.width)
         found = self._room[: rows * self.width].reshape(rows, self.width)
         _read(self._descriptor(self.layer, os.O_RDONLY), self.file(self.layer), found, self._offset(first))
         return found

@@ -14,13 +14,14 @@ from quantmill.model.forward.checkpoint import Checkpoint
 from quantmill.model.forward.errors import NotFinite, StrangeToken
 from quantmill.model.forward.importance import Importance
 from quantmill.model.forward.layer import Layer, finite
-from quantmill.model.forward.matrix import Workspace
 from quantmill.model.forward.model import Model
 from quantmill.model.forward.positions import Positions
+from quantmill.model.forward.room import Workspace, floats
 from quantmill.model.forward.run import Run
 from quantmill.model.forward.states import States
 
 VERSION = 1  # of what a checkpoint holds
+_ROWS = 256  # embeddings that are fetched together
 Tokens = NDArray[np.int32]
 
 
@@ -78,7 +79,10 @@ def through_layers(
 
 def embedded(model: Model, chunks: Tokens) -> NDArray[np.float32]:
     """The states before the first layer, shape (tokens, n_embd)."""
-    x = model.gather("token_embd.weight", chunks.reshape(-1))
+    ids = chunks.reshape(-1)
+    x = floats(len(ids), model.hyper.n_embd)
+    for begin in range(0, len(ids), _ROWS):
+        x[begin : begin + _ROWS] = model.gather("token_embd.weight", ids[begin : begin + _ROWS])
     if model.hyper.row.embedding_scale:
         _kernels.scale(x, float(np.sqrt(np.float32(model.hyper.n_embd))), 1)
     if not finite(x):
