@@ -140,6 +140,28 @@ def test_files_of_an_earlier_release_go_and_others_stay(built: Project, hub: Upl
     assert hub.content(REPO, "main") == built.release() | INITIAL | {"mine.txt": b"mine"}
 
 
+def test_two_signers_publish_one_release(built: Project, hub: UploadHub, tmp_path: Path) -> None:
+    """Who comes second has the tag's own files and sends nothing; a signature that covers them no more goes."""
+    from huggingface_hub import HfApi
+
+    copy = Project(tmp_path / "copy")
+    shutil.copytree(built.folder, copy.folder, symlinks=True)
+    envelope = copy.folder / "release" / "small" / "provenance.dsse.json"
+    envelope.write_text("the first")
+    send(copy)
+    assert hub.content(REPO, tag(built)) == built.release() | INITIAL | {envelope.name: b"the first"}
+    commits = len(hub.repos[REPO].commits)
+    envelope.write_text("the second")
+    send(copy)
+    send(built)
+    assert len(hub.repos[REPO].commits) == commits
+    assert hub.content(REPO, tag(built))[envelope.name] == b"the first"
+    hub.repos[REPO].tags.clear()
+    HfApi().upload_file(path_or_fileobj=b"changed", path_in_repo="README.md", repo_id=REPO)
+    send(built)
+    assert hub.content(REPO, tag(built)) == built.release() | INITIAL
+
+
 def test_a_tag_of_other_files_is_not_moved(built: Project, hub: UploadHub) -> None:
     from huggingface_hub import HfApi
 

@@ -73,7 +73,7 @@ def test_unsigned_records_and_other_bytes_are_refused(sealed: bytes, ours: Publi
     unsigned = {**json.loads(sealed), "signatures": []}
     assert refusal(json.dumps(unsigned).encode(), [ours]) == "they are not signed"
     for data in (b"", b"{}", b"[]", b'{"payload": 1}', b"\xff\xfe", sealed[:-9], b"[" * 100_000):
-        assert refusal(data, [ours]) == "they are no envelopes"
+        assert refusal(data, [ours]) == "they are not what a DSSE signer writes"
     typed = {**json.loads(sealed), "payloadType": "text/plain"}
     assert refusal(json.dumps(typed).encode(), [ours]) == "they are of the type 'text/plain'"
 

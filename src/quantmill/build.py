@@ -21,6 +21,8 @@ from quantmill.errors import QuantmillError
 from quantmill.key import StepKey, difference
 from quantmill.plan import ALL, Node
 from quantmill.shared import Gone
+from quantmill.signature import NAME as SIGNATURE
+from quantmill.signature import STATEMENT, Seal, covers
 from quantmill.steps import VERSIONS
 from quantmill.store import Hit, Miss, Store
 
@@ -29,7 +31,7 @@ Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them:
 T = TypeVar("T")
 FIRST = "not built here yet"
 LISTING = "release.json"
-UNLISTED = ("SHA256SUMS", "provenance.json", "provenance.dsse.json")  # what is ours beside the listing and its files
+UNLISTED = ("SHA256SUMS", STATEMENT, SIGNATURE)  # what is ours beside the listing and its files
 
 
 class MissingOutput(QuantmillError):
@@ -65,6 +67,7 @@ class Workspace:
     # Asked before a step runs here, with the node, the graph and why: whether it has now been run elsewhere, so that
     # the store has it.
     elsewhere: Callable[[Node, Mapping[str, Node], str], bool] | None = None
+    seal: Seal | None = None  # what signs finished releases, where a key is configured
     # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
     _known: dict[str, Facts] = field(default_factory=dict)
 
@@ -103,7 +106,9 @@ class Workspace:
 
     def _current(self, node: Node, facts: Facts) -> bool:
         """Whether the node's pointer, and a release's folder, are what the store has for the node's key."""
-        return self.pointed(node) == facts and (node.step != "release" or self._laid_out(node, facts))
+        if self.pointed(node) != facts:
+            return False
+        return node.step != "release" or (self._laid_out(node, facts) and self._sealed(node))
 
     def pointed(self, node: Node) -> Facts | None:
         """The node's pointer as it is written, None when there is none."""
@@ -255,6 +260,8 @@ class Workspace:
             return "its pointer is not what the store has"
         if node.step == "release" and not self._laid_out(node, facts_of(outputs)):
             return "files of the release folder are gone or changed"
+        if node.step == "release" and not self._sealed(node):
+            return "its statement is not signed yet"
         return ""
 
     def _discard_damaged(self, node: Node, inputs: Outputs) -> None:
@@ -285,6 +292,13 @@ class Workspace:
             for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
                 if not self._same(f"{tree}/{path}", artifact.sha256, artifact.size):
                     place(artifact.path, tree / path)
+            if not covers(tree):  # of what was here before
+                self._remove(tree, {SIGNATURE})
+            if self.seal is not None and not self.seal.holds(tree):
+                self.seal.put(tree)
+
+    def _sealed(self, node: Node) -> bool:
+        return self.seal is None or self.seal.holds(self.tree(node))
 
     def remove_tree(self, node: Node) -> None:
         """Remove the release folder's files that are ours, and the folders that this leaves empty."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named, passing, patiently
+from quantmill.signature import NAME as SIGNATURE
 
 LISTING = "release.json"
 ATTEMPTS = 8  # without anything new at the Hub
@@ -97,7 +98,7 @@ def prepare(repo: str, tag: str, files: Sequence[File]) -> Sending:
     if tag in tags:
         commit, at = list_files(repo, tag, recursive=True)
         for file in files:
-            if not _same(file, at.get(file.name)):
+            if file.name != SIGNATURE and not _same(file, at.get(file.name)):
                 raise TagTaken(repo, tag, file.name)
         return Sending(repo, tag, (), (), commit, len(files), False, True)
     wanted = [file for file in files if not _same(file, there.get(file.name))]
@@ -204,7 +205,7 @@ def _left(repo: str, commit: str, there: Mapping[str, HubFile]) -> set[str]:
         return set()
     try:
         data = json.loads(fetch_head(repo, LISTING, commit, listing.size))
-        return {str(entry["name"]) for entry in data["files"]} & there.keys()
+        return {SIGNATURE, *(str(entry["name"]) for entry in data["files"])} & there.keys()
     except (ValueError, KeyError, TypeError):
         return set()
 

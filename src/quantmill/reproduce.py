@@ -17,12 +17,13 @@ from quantmill.plan import Node, graph, task
 from quantmill.proof import tag
 from quantmill.recipe import Recipe, find, parse
 from quantmill.reporter import Reporter
+from quantmill.signature import NAME as SIGNATURE
 from quantmill.store import Store
 from quantmill.tasks import run
 
 LISTING = "release.json"
 BENCH = "bench.json"
-APART = (BENCH, "provenance.dsse.json")  # of a machine's speed, and of who signed: not of the inputs
+APART = (BENCH, SIGNATURE)  # of a machine's speed, and of who signed: not of the inputs
 SHOWN = 8  # differences of one file that are told
 
 

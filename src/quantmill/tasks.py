@@ -29,7 +29,9 @@ from quantmill.errors import INTERRUPTED, QuantmillError, UsageError, nearest, s
 from quantmill.plan import Node, graph, labels, task
 from quantmill.recipe import Recipe, load
 from quantmill.remote.client import connect
+from quantmill.remote.settings import signing
 from quantmill.reporter import Reporter
+from quantmill.signature import Seal
 from quantmill.store import Store
 
 DOCS = {
@@ -72,14 +74,16 @@ SqliteDB.remove = _forgiving(SqliteDB.remove)
 
 def workspace(root: Path, threads: int | None = None, cache: Path | None = None) -> Workspace:
     """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
-    `quantmill.toml`, upward from `root`, names the shared store."""
+    `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases."""
     folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
     remote = connect(root, folder, Reporter.hear)
     store = Store(folder, remote)
     if remote:
         Reporter.flush = remote.flush
     threads = threads or cores()
-    return Workspace(store, root / "build", root / "release", threads, Reporter.hear)
+    known = signing(root)
+    seal = Seal(known.sign, known.keys) if known.sign else None
+    return Workspace(store, root / "build", root / "release", threads, Reporter.hear, seal=seal)
 
 
 def cores() -> int:

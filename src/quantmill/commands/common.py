@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quantmill.artifact import silent
 from quantmill.errors import UsageError
+from quantmill.remote.settings import PublicKey, parse_public, signing
 
 Progress = Callable[[int, int], None]
 
@@ -28,6 +29,31 @@ def existing(path: Path) -> Path:
 
 def threads(options: argparse.Namespace) -> int:
     return getattr(options, "threads", None) or len(os.sched_getaffinity(0))
+
+
+def add_key(parser: argparse.ArgumentParser) -> None:
+    """--key, whose values `signed` takes."""
+    parser.add_argument(
+        "--key",
+        action="append",
+        type=_public,
+        metavar="ed25519:…",
+        help="the release must be signed by this key (those of quantmill.toml, where it is signed)",
+    )
+
+
+def _public(text: str) -> PublicKey:
+    try:
+        return PublicKey(text, parse_public(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def signed(tree: Path, given: list[PublicKey] | None) -> str:
+    """Who signed the release in `tree`, as signature.check says it."""
+    from quantmill.signature import check
+
+    return check(tree, given or signing(Path.cwd()).keys, needed=bool(given))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from quantmill.commands.common import bar, positive, threads
+from quantmill.commands.common import add_key, bar, positive, signed, threads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, metavar="DIR", help="build there and keep it (a temporary folder)")
     parser.add_argument("-n", dest="jobs", type=positive, default=1, metavar="N", help="tasks at a time (1)")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of one task (all cores)")
+    add_key(parser)
     parser.add_argument("--json", action="store_true")
 
 
@@ -28,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.reproduce import compared, load, locate, rebuild, remark
 
     release = load(locate(options.release, Path.cwd()), options.beside, Path.cwd())
+    who = signed(release.tree, options.key)
     with tempfile.TemporaryDirectory(prefix="quantmill-") as temporary:
         with _aside() if options.json else nullcontext():
             made = rebuild(release, options.work or Path(temporary), threads(options), options.jobs)
@@ -38,12 +40,17 @@ def run(options: argparse.Namespace) -> int:
     wrong = [file for file in found if file.differences]
     if options.json:
         files = [{"name": file.name, "same": not file.differences, "differences": file.differences} for file in found]
-        print(json.dumps({"tag": release.tag, "same": not wrong, "files": files}, indent=1, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"tag": release.tag, "same": not wrong, "signature": who, "files": files}, indent=1, ensure_ascii=False
+            )
+        )
         return 1 if wrong else 0
     for file in wrong:
         print("\n".join(f"{file.name}: {difference}" for difference in file.differences))
     same = len(found) - len(wrong)
     print(f"{release.tree}: {same} of {len(found)} files are the same" + ("" if wrong else f", {release.tag}"))
+    print(f"{release.tree}: {who}")
     return 1 if wrong else 0
 
 

@@ -1,16 +1,19 @@
-"""`quantmill verify`: check a GGUF file or shards: structure, scales, digests."""
+"""`quantmill verify`: check a GGUF file or shards, or a release's folder: structure, scales, digests, signature."""
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from quantmill.commands.common import bar, existing
-from quantmill.errors import QuantmillError
+from quantmill.commands.common import add_key, bar, existing, signed
+from quantmill.errors import QuantmillError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.gguf")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.gguf|DIR", help="files, or a release's folder")
+    add_key(parser)
     parser.add_argument("--json", action="store_true")
 
 
@@ -18,20 +21,51 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     import json
 
-    from quantmill.gguf.verifying import verify as check
-
-    reports, failed = [], 0
+    if options.key and not all(path.is_dir() for path in options.files):
+        raise UsageError("--key is for the folders of releases; a file of its own has no signature")
+    reports: list[Any] = []
+    failed = 0
     for path in options.files:
-        try:
-            with bar(f"verify {path.name}") as progress:
-                report = check(existing(path), progress=progress)
-        except QuantmillError as error:
-            print(f"quantmill: {error}", file=sys.stderr)
-            failed = max(failed, error.exit_code)
-            continue
-        reports.append(report.to_json())
-        for file in report.files if not options.json else ():
-            print(f"{file.sha256}  {file.name}  {file.size} bytes, {file.tensors} tensors: whole")
+        for line in _lines(path, options, reports):
+            if isinstance(line, QuantmillError):
+                print(f"quantmill: {line}", file=sys.stderr)
+                failed = max(failed, line.exit_code)
+            elif not options.json:
+                print(line)
     if options.json:
         print(json.dumps(reports, indent=1))
     return failed
+
+
+def _lines(path: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:
+    """What is to be told of one file or folder; its report is added to `reports`."""
+    try:
+        yield from _release(path, options, reports) if path.is_dir() else _file(path, reports)
+    except QuantmillError as error:
+        yield error
+
+
+def _file(path: Path, reports: list[Any]) -> Iterator[str]:
+    from quantmill.gguf.verifying import verify
+
+    with bar(f"verify {path.name}") as progress:
+        report = verify(existing(path), progress=progress)
+    reports.append(report.to_json())
+    for file in report.files:
+        yield f"{file.sha256}  {file.name}  {file.size} bytes, {file.tensors} tensors: whole"
+
+
+def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:
+    from quantmill.proven import proven
+
+    files = []
+    with bar(f"verify {tree}") as progress:
+        for file in proven(tree, progress):
+            if file.problem:
+                yield file.problem
+            else:
+                yield f"{file.sha256}  {file.name}  {file.size} bytes: whole"
+                files.append({"name": file.name, "size": file.size, "sha256": file.sha256})
+    who = signed(tree, options.key)
+    yield f"{tree}: {who}"
+    reports.append({"release": str(tree), "files": files, "signature": who})

@@ -1,4 +1,4 @@
-"""Where the shared store is and whose records are believed: `quantmill.toml`, or the environment.
+"""Where the shared store is and whose signatures are believed: `quantmill.toml`, or the environment.
 
 Nothing heavy is imported: every build reads this.
 """
@@ -62,16 +62,25 @@ class Settings:
         return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
+@dataclass(frozen=True)
+class Signing:
+    """Whose signatures count, with a shared store or without, and the secret key that signs what is made here."""
+
+    keys: tuple[PublicKey, ...] = ()
+    sign: str | None = None
+
+
+def signing(start: Path, environment: Mapping[str, str] = os.environ) -> Signing:
+    """The keys for work below `start`, from where `find` takes them."""
+    _, values = _values(start, environment)
+    return Signing(values.get("keys", ()), values.get("sign"))
+
+
 def find(start: Path, environment: Mapping[str, str] = os.environ) -> Settings | None:
     """The settings for work below `start`: those of the nearest `quantmill.toml` above it, with QUANTMILL_STORE and
     QUANTMILL_SIGN before its `url` and `sign`. None when no shared store is named. UsageError for a file that is
     wrong."""
-    start = start.absolute()
-    path = next((folder / NAME for folder in (start, *start.parents) if (folder / NAME).is_file()), None)
-    values = _read(path) if path else {}
-    for name, variable in (("url", "QUANTMILL_STORE"), ("sign", "QUANTMILL_SIGN")):
-        if variable in environment:
-            values[name] = environment[variable] or None
+    path, values = _values(start, environment)
     if not values.get("url"):
         return None
     scheme = values["url"].partition("://")[0]
@@ -79,6 +88,16 @@ def find(start: Path, environment: Mapping[str, str] = os.environ) -> Settings |
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(f"{path or 'QUANTMILL_STORE'}: {values['url']!r} names no store; it begins with {known}")
     return Settings(**values)
+
+
+def _values(start: Path, environment: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:
+    start = start.absolute()
+    path = next((folder / NAME for folder in (start, *start.parents) if (folder / NAME).is_file()), None)
+    values = _read(path) if path else {}
+    for name, variable in (("url", "QUANTMILL_STORE"), ("sign", "QUANTMILL_SIGN")):
+        if variable in environment:
+            values[name] = environment[variable] or None
+    return path, values
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Records of the shared store: signed (Ed25519, a DSSE envelope), bound to their key, believed from listed keys only.
+"""Signatures (Ed25519, in DSSE envelopes), and what they are for first: records of the shared store, bound to their
+key, believed from listed keys only.
 
-The payload is canonical JSON `{"key": the step key's fields, "outputs": {name: {"sha256", "size"}}, "task", "time",
-"quantmill"}`. Because it holds the key itself, a record that is copied to another key's place is found out.
+A record's payload is canonical JSON `{"key": the step key's fields, "outputs": {name: {"sha256", "size"}}, "task",
+"time", "quantmill"}`. Because it holds the key itself, a record that is copied to another key's place is found out.
 """
 
 import json
@@ -41,17 +42,22 @@ class Signer:
         public = bytes.fromhex(self._signer.public_key.keyval["public"])
         if not any(public == key.public for key in keys):
             raise UsageError(
-                f"the signing key {source} is not among the keys of quantmill.toml, so nobody would believe its records"
+                f"the signing key {source} is not among the keys of quantmill.toml, so nobody would believe what it "
+                "signs; list its public half there"
             )
 
     def seal(self, key: StepKey, outputs: Mapping[str, tuple[str, int]], task: str) -> bytes:
         """The record, signed."""
-        from securesystemslib.dsse import Envelope
-
         listed = {name: {"sha256": sha256, "size": count} for name, (sha256, count) in outputs.items()}
         payload: dict[str, Any] = {"key": key.fields(), "outputs": listed, "task": task}
         payload |= {"time": int(time.time()), "quantmill": __version__}
-        envelope = Envelope(canonical(payload).encode(), PAYLOAD_TYPE, {})
+        return self.sign(canonical(payload).encode(), PAYLOAD_TYPE)
+
+    def sign(self, payload: bytes, kind: str) -> bytes:
+        """A DSSE envelope of that payload and payloadType. Ed25519 signs the same bytes with the same signature."""
+        from securesystemslib.dsse import Envelope
+
+        envelope = Envelope(payload, kind, {})
         envelope.sign(self._signer)
         return json.dumps(envelope.to_dict()).encode()
 
@@ -71,19 +77,9 @@ class Signer:
 def unseal(data: bytes, digest: str, keys: Sequence[PublicKey], now: float) -> tuple[Mapping[str, Any], Found]:
     """The payload of an envelope and what it says of the key of that digest; Refused unless one of `keys`, not
     expired, signed it."""
-    _library()
-    from securesystemslib.dsse import Envelope
-
+    content, by = opened(data, PAYLOAD_TYPE, keys, now)
     try:
-        envelope = Envelope.from_dict(json.loads(data))
-        signed = set(envelope.signatures)
-    except Exception:  # whatever a stranger's bytes provoke in the parsers
-        raise Refused("they are no envelopes") from None
-    if envelope.payload_type != PAYLOAD_TYPE:
-        raise Refused(f"they are of the type {envelope.payload_type[:80]!r}")
-    by = _signer_of(envelope, signed, keys, now)
-    try:
-        payload = json.loads(envelope.payload)
+        payload = json.loads(content)
         if StepKey(**payload["key"]).digest() != digest:
             raise Refused("they are of other keys than their places say")
         if int(payload["time"]) > now + EARLY:
@@ -94,19 +90,37 @@ def unseal(data: bytes, digest: str, keys: Sequence[PublicKey], now: float) -> t
     return payload, Found(outputs, {"key": by.id})
 
 
-def _signer_of(envelope: Any, signed: set[str], keys: Sequence[PublicKey], now: float) -> PublicKey:
+def opened(
+    data: bytes, kind: str, keys: Sequence[PublicKey], now: float, are: str = "they are"
+) -> tuple[bytes, PublicKey]:
+    """The payload of an envelope of payloadType `kind`, and which of `keys`, not expired, signed it; else Refused, in a
+    sentence that begins with `are`."""
+    _library()
+    from securesystemslib.dsse import Envelope
+
+    try:
+        envelope = Envelope.from_dict(json.loads(data))
+        signed = set(envelope.signatures)
+    except Exception:  # whatever a stranger's bytes provoke in the parsers
+        raise Refused(f"{are} not what a DSSE signer writes") from None
+    if envelope.payload_type != kind:
+        raise Refused(f"{are} of the type {envelope.payload_type[:80]!r}")
+    return envelope.payload, _signer_of(envelope, signed, keys, now, are)
+
+
+def _signer_of(envelope: Any, signed: set[str], keys: Sequence[PublicKey], now: float, are: str) -> PublicKey:
     from securesystemslib.exceptions import VerificationError
     from securesystemslib.signer import SSlibKey
 
     if not signed:
-        raise Refused("they are not signed")
+        raise Refused(f"{are} not signed")
     listed = [key for key in keys if key.id in signed]
     if not listed:
         named = re.sub("[^0-9a-z]", "?", min(signed)[:16])
-        raise Refused(f"they are signed by no key of quantmill.toml ({named}…)")
+        raise Refused(f"{are} signed by no key of quantmill.toml ({named}…)")
     valid = [key for key in listed if key.expires is None or now < key.expires]
     if not valid:
-        raise Refused(f"they are signed by the key {listed[0].name!r}, which has expired")
+        raise Refused(f"{are} signed by the key {listed[0].name!r}, which has expired")
     for key in valid:
         try:
             envelope.verify([SSlibKey(key.id, "ed25519", "ed25519", {"public": key.public.hex()})], 1)
@@ -145,7 +159,7 @@ def _library() -> None:
         import cryptography  # noqa: F401 -- only whether it is there
         import securesystemslib  # noqa: F401 -- likewise
     except ImportError:
-        raise UsageError("a shared store needs signatures: pip install 'quantmill[sign]'") from None
+        raise UsageError("signatures need securesystemslib: pip install 'quantmill[sign]'") from None
 
 
 def _from_file(path: Path) -> Any:
