@@ -24,7 +24,7 @@ from quantmill.quant.ftypes import Ftype, tensor_type
 from quantmill.quant.ftypes import ftype as ftype_named
 from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_importance
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
-from quantmill.quant.pool import Buffers, ordered
+from quantmill.quant.pool import Buffers, in_turn
 from quantmill.quant.report import Report, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.source import Source
@@ -246,12 +246,13 @@ class _Run:
                     "give an imatrix computed from this model"
                 )
 
-    def write(self, path: Path, planned: PlannedFile) -> Iterator[TensorReport]:
-        """Write one file, reporting each tensor."""
-        reports = []
+    def write(self, path: Path, planned: PlannedFile) -> list[TensorReport]:
+        """Write one file; what became of each of its tensors."""
+        reports: list[TensorReport] = []
         with gguf.Writer(path, planned.kvs, planned.tensors) as writer:
-            # One stream of jobs for the whole file: no thread waits at the end of a tensor.
-            for job, out in ordered(self._work, self._jobs(planned), self.threads):
+
+            def finish(done: "tuple[_Job, NDArray[np.uint8] | None]") -> None:
+                job, out = done
                 tensor = job.tensor
                 if out is not None:
                     writer.append(out.data)
@@ -264,7 +265,10 @@ class _Run:
                 tensor.jobs -= 1
                 if not tensor.jobs:
                     reports.append(self._report(tensor))
-        yield from reports
+
+            # One stream of jobs for the whole file: no thread waits at the end of a tensor.
+            in_turn(self._work, self._jobs(planned), finish, self.threads)
+        return reports
 
     def _report(self, tensor: _Tensor) -> TensorReport:
         info = self.source.info(tensor.name)
