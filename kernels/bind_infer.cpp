@@ -91,16 +91,19 @@ class PyMatrix {
         const Activations a = room.of(n, w.cols, n == 1 || !w.repacked ? 1 : kernels_.tokens, floats ? 0 : planes_);
         std::vector<Memory> buffers;
         for (int i = 0; i < pool_.threads(); ++i) buffers.emplace_back(std::size_t(2 * 4 * ROWS * w.cols));
+        const float *source = from.data<const float>();
         float *result = to.data<float>();
-        pool_.run([&](int thread) {
-            const int threads = pool_.threads();
-            kernels_.quantize(from.data<const float>(), w.cols, a, a.tiles() * thread / threads, a.tiles() * (thread + 1) / threads);
-            pool_.meet();
-            const std::int64_t first = w.panels() * thread / threads, last = w.panels() * (thread + 1) / threads;
-            std::uint8_t *buffer = buffers[std::size_t(thread)].data();
-            if (!w.repacked) kernels_.multiply_plain(w, a, result, w.rows, false, first, last, buffer);
-            else if (a.tile == 1) kernels_.multiply_one(w, a, result, false, first, last);
-            else kernels_.multiply(w, a, result, w.rows, false, first, last, buffer);
+        const Memory *buffer = buffers.data();
+        const std::int64_t tiles = a.tiles(), panels = w.panels();
+        pool_.run([=](int thread) {
+            pool_.share(thread, tiles, [=](std::int64_t i) { kernels_.quantize(source, a.cols, a, i, i + 1); });
+            pool_.share(thread, (panels + 1) / 2, [=](std::int64_t i) {
+                const Weights &w = matrix_.weights;
+                const std::int64_t first = 2 * i, last = std::min(panels, first + 2);
+                if (!w.repacked) kernels_.multiply_plain(w, a, result, w.rows, false, first, last, buffer[thread].data());
+                else if (a.tile == 1) kernels_.multiply_one(w, a, result, false, first, last);
+                else kernels_.multiply(w, a, result, w.rows, false, first, last, buffer[thread].data());
+            });
         });
     }
 
@@ -112,8 +115,8 @@ class PyMatrix {
     Held held_;
     int planes_;
     const InferKernels &kernels_;
-    Pool pool_;
     Matrix matrix_;
+    Pool pool_;  // the last member, since its threads look at the others until they end
 };
 
 static Config config_of(const std::map<std::string, double> &given) {

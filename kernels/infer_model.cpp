@@ -40,11 +40,11 @@ Matrix make_matrix(const InferKernels &kernels, Pool &pool, const Form &form, st
     made.weights = {&form, rows, cols, data, repack};
     if (!repack) return made;
     made.memory = Memory(std::size_t(made.weights.panels() * panel_bytes(form, cols)));
-    made.weights.data = made.memory.data();
-    const std::int64_t panels = made.weights.panels();
-    pool.run([&](int thread) {
-        const std::int64_t first = panels * thread / pool.threads(), last = panels * (thread + 1) / pool.threads();
-        kernels.pack(form, rows, cols, data, made.memory.data(), first, last);
+    std::uint8_t *panels = made.memory.data();
+    made.weights.data = panels;
+    const std::int64_t count = made.weights.panels();
+    pool.run([=, &pool, &kernels, &form](int thread) {
+        pool.share(thread, count, [&](std::int64_t i) { kernels.pack(form, rows, cols, data, panels, i, i + 1); });
     });
     return made;
 }
@@ -64,7 +64,7 @@ Activations Room::of(std::int64_t tokens, std::int64_t cols, std::int64_t tile, 
 }
 
 Model::Model(const Config &given, const InferKernels &used, int threads, bool repacked, int planes)
-    : config(given), kernels(used), repack(repacked), pool(threads), planes_(planes), layers_(std::size_t(given.layers)) {}
+    : config(given), kernels(used), repack(repacked), planes_(planes), layers_(std::size_t(given.layers)), pool(threads) {}
 
 // The tensors of a layer, by the names that files give them.
 static Matrix *matrix_of(Layer &layer, const std::string &name) {
@@ -187,7 +187,6 @@ void Model::prepare() {
     const auto room = [&](std::int64_t width) { return Memory(std::size_t(batch * width * 4)); };
     x_ = room(c.width), normed_ = room(cols), q_ = room(wide), k_ = room(narrow), v_ = room(narrow), mixed_ = room(wide);
     gate_ = room(c.hidden), up_ = room(c.hidden), after_ = room(c.width);
-    counters_ = std::make_unique<std::atomic<std::int64_t>[]>(std::size_t(c.layers * 8 + 8));
 }
 
 }  // namespace quantmill::infer

@@ -85,7 +85,6 @@ class Model {
     const Config config;
     const InferKernels &kernels;
     const bool repack;
-    Pool pool;
     Matrix output;
     Vector output_norm;
     // For each position, head_dim / 2 of each: how far a head's pairs are turned, and in layers that see a window.
@@ -97,33 +96,33 @@ class Model {
     struct Thread {
         Room room;  // for one token
         Memory buffer, scores, row;
-        int phase = 0;  // of the evaluation, by which threads that share work find its counter
     };
     struct Use {  // one matrix of a product, and where its results go
         const Matrix *matrix;
         float *out;
         std::int64_t stride;
     };
+    struct Source {  // of a product's activations: rows, and what they are normed by or null
+        const float *x;
+        const Vector *norm;
+    };
     struct Inputs {  // of a product: as integers, as floats, or both
         Activations integers, floats;
+        bool any_integers, any_floats, made;
     };
 
-    void evaluate_batch(const std::int32_t *tokens, std::int64_t count, std::int64_t position, float *logits, bool all);
+    // The steps of an evaluation, in every thread: phases of the pool.
     void forward(int thread, const std::int32_t *tokens, std::int64_t n, std::int64_t position, float *logits, bool all);
     void place_heads(int thread, int index, std::int64_t n, std::int64_t position);
     void attend(int thread, int index, std::int64_t n, std::int64_t position);
     void feed(int thread, const Layer &layer, std::int64_t n);
-    void product(int thread, std::initializer_list<Use> uses, const float *x, std::int64_t n, const Vector *norm, bool add);
+    void product(int thread, std::initializer_list<Use> uses, const Source &from, std::int64_t n, bool add);
     void join(int thread, const Matrix &matrix, const float *x, std::int64_t n, const Vector &after);
-    Inputs activate(int thread, std::initializer_list<Use> uses, const float *x, std::int64_t n, const Vector *norm);
+    Inputs activate(int thread, std::initializer_list<Use> uses, const Source &from, std::int64_t n);
+    void ready(int thread, const Source &from, const Inputs &to, std::int64_t first, std::int64_t last);
     void multiply(int thread, const Use &use, const Inputs &inputs, bool add, std::int64_t first, std::int64_t last);
     std::int64_t chunk_of(const Matrix &matrix, std::int64_t n) const;
     bool local(int index) const { return config.window > 0 && (config.pattern == 0 || (index + 1) % config.pattern != 0); }
-    // Calls work(i) for each i below `count`, in whichever thread is free; returns when all threads are done.
-    template <class Work>
-    void share(int thread, std::int64_t count, Work work);
-    // The part of 0 to count that is a thread's.
-    void part(int thread, std::int64_t count, std::int64_t &first, std::int64_t &last) const;
 
     const int planes_;
     const Kernel *embedding_ = nullptr;
@@ -132,7 +131,9 @@ class Model {
     std::vector<Thread> threads_;
     std::unique_ptr<Room> room_;
     Memory x_, normed_, q_, k_, v_, mixed_, gate_, up_, after_;
-    std::unique_ptr<std::atomic<std::int64_t>[]> counters_;
+
+  public:
+    Pool pool;  // the last member, since its threads look at the others until they end
 };
 
 }  // namespace quantmill::infer
