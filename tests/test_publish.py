@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,10 @@ import pytest
 
 from conftest import RECIPE, ROOT, Project
 from hub_upload_server import INITIAL, TOKEN, UploadHub
+from published import REPO, environment, git, tag
 from quantmill import publish
 from quantmill.disk import sha256_file
 
-REPO = "someone/small-GGUF"
 # huggingface_hub's own way to call httpx, when it sends a file
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
@@ -49,21 +48,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[UploadHub]:
     monkeypatch.setattr(time, "sleep", lambda seconds: wait(seconds / 1000))
     yield server
     server.close()
-
-
-def git(project: Project, *arguments: str) -> str:
-    who = ("-c", "user.name=someone", "-c", "user.email=someone@example.org", "-c", "commit.gpgsign=false")
-    return subprocess.run(
-        ["git", *who, *arguments], cwd=project.folder, check=True, capture_output=True, text=True
-    ).stdout
-
-
-def tag(project: Project) -> str:
-    return str(json.loads(project.release()["release.json"])["tag"])
-
-
-def environment(hub: UploadHub, home: Path) -> dict[str, str]:
-    return {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
 
 
 def test_the_command_shows_first_and_sends_when_told(built: Project, hub: UploadHub, tmp_path: Path) -> None:

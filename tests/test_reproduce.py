@@ -82,4 +82,3 @@ def test_another_base_or_none_is_refused(built: Project, copy: Path, tmp_path: P
     )
     (copy / "small.lock").unlink()
     assert "it has no small.lock, by which" in there.run("quantmill", "reproduce", str(copy), check=2).stderr
-    assert "no release here has this tag" in there.run("quantmill", "reproduce", "b5490-0", check=2).stderr

@@ -57,6 +57,7 @@ class NoSuchRevision(UsageError):
     """The model is there, the branch, tag or commit is not."""
 
     def __init__(self, repo: str, revision: str, known: list[str]) -> None:
+        self.known = known
         there = f", it has {', '.join(known[:8])}" if known else ""
         super().__init__(
             f"{repo} at {revision}: the model has no such branch, tag or commit{nearest(revision, known)}{there}; "

@@ -12,6 +12,7 @@ from quantmill.build import Workspace
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.comparing import compare
+from quantmill.hub import HubFile
 from quantmill.lock import Lock
 from quantmill.plan import Node, graph, task
 from quantmill.proof import tag
@@ -24,6 +25,7 @@ from quantmill.tasks import run
 LISTING = "release.json"
 BENCH = "bench.json"
 APART = (BENCH, SIGNATURE)  # of a machine's speed, and of who signed: not of the inputs
+MISSING, EXTRA = "it is missing", "it is not made from this recipe"
 SHOWN = 8  # differences of one file that are told
 
 
@@ -31,7 +33,7 @@ class NoRelease(UsageError):
     """What was named is no release of quantmill."""
 
     def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}; name the folder of a release, or the tag of one below release/")
+        super().__init__(f"{place}: {problem}; name the folder of a release, its tag, or owner/name@tag of the Hub")
 
 
 class OtherInputs(UsageError):
@@ -43,13 +45,16 @@ class OtherInputs(UsageError):
 
 @dataclass(frozen=True)
 class Release:
-    """A release in a folder, and what it was made by. `files` are all its paths."""
+    """A release in a folder, and what it was made by. `files` are all its paths. Of one that is at the Hub, `tree` has
+    the small files alone, and `published` is what the Hub lists; `place` is what messages call it."""
 
     tree: Path
     tag: str
     recipe: Recipe
     lock: Lock
     files: frozenset[str]
+    place: str
+    published: Mapping[str, HubFile] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,34 +65,43 @@ class Compared:
     differences: tuple[str, ...]
 
 
-def locate(name: str, root: Path) -> Path:
-    """The folder of a release: `name` itself, or the one below `root`/release whose tag it is. Raises NoRelease."""
+def locate(name: str, root: Path) -> Path | None:
+    """The folder of a release: `name` itself, or the one below `root`/release whose tag it is."""
     if Path(name).is_dir():
         return Path(name)
-    for listing in sorted((root / "release").glob(f"*/{LISTING}")):
-        if _json(listing).get("tag") == name:
-            return listing.parent
-    raise NoRelease(name, "there is no such folder, and no release here has this tag")
+    listings = sorted((root / "release").glob(f"*/{LISTING}"))
+    return next((listing.parent for listing in listings if _json(listing).get("tag") == name), None)
 
 
 def load(tree: Path, beside: Path | None, root: Path) -> Release:
     """Read the release's own recipe and lock. What the recipe names by path is looked for in `beside`, else where the
     recipe of that name is below `root`, else in the release. Raises NoRelease, or OtherInputs where a base or text
     that is found is another."""
-    listing = _json(tree / LISTING)
-    name, found = listing.get("recipe"), listing.get("files")
-    if not isinstance(name, str) or not isinstance(found, list) or not isinstance(listing.get("tag"), str):
-        raise NoRelease(str(tree), f"it has no {LISTING} that tells recipe, tag and files")
+    name = listed(tree)["recipe"]
     texts = [tree / f"{PurePosixPath(name).name}{ending}" for ending in (".toml", ".lock")]
     for path in texts:
         if not path.is_file():
             raise NoRelease(str(tree), f"it has no {path.name}, by which it could be built again")
     recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, texts[0].read_text(encoding="utf-8"))
-    lock = locks.parse(texts[1], texts[1].read_text(encoding="utf-8"))
+    return release(tree, recipe, locks.parse(texts[1], texts[1].read_text(encoding="utf-8")))
+
+
+def release(tree: Path, recipe: Recipe, lock: Lock) -> Release:
+    """The release in `tree`, which that recipe and lock are said to make. Raises NoRelease and OtherInputs."""
+    listing = listed(tree)
     if problem := locks.drift(recipe, lock, sha256_file):
         raise OtherInputs(tree, problem, recipe.path.parent)
     files = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
-    return Release(tree, listing["tag"], recipe, lock, frozenset(files | set(_names(found))))
+    return Release(tree, listing["tag"], recipe, lock, frozenset(files | set(_names(listing["files"]))), str(tree))
+
+
+def listed(tree: Path) -> Mapping[str, Any]:
+    """What the release's listing says: `recipe`, `tag` and `files` are there. Raises NoRelease."""
+    listing = _json(tree / LISTING)
+    kinds = {"recipe": str, "tag": str, "files": list}
+    if not all(isinstance(listing.get(key), kind) for key, kind in kinds.items()):
+        raise NoRelease(str(tree), f"it has no {LISTING} that tells recipe, tag and files")
+    return listing
 
 
 def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
@@ -96,7 +110,7 @@ def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
     last = task("release", release.recipe)
     space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, Reporter.hear)
     if run(nodes, space, work, [last], jobs):
-        raise QuantmillError(f"{release.tree}: building it again failed; see above")
+        raise QuantmillError(f"{release.place}: building it again failed; see above")
     return space.tree(nodes[last])
 
 
@@ -114,7 +128,11 @@ def compared(release: Release, made: Path, progress: Callable[[int, int], None])
     """Each file of the release or of the one built anew, by name, with how they differ."""
     anew = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
     for name in sorted((release.files | anew) - set(APART)):
-        yield Compared(name, tuple(_differences(release.tree / name, made / name, progress)))
+        if release.published is None:
+            found = _differences(release.tree / name, made / name, progress)
+        else:
+            found = _from_hub(release.published.get(name), made / name)
+        yield Compared(name, tuple(found))
 
 
 def remark(release: Release) -> str:
@@ -125,9 +143,19 @@ def remark(release: Release) -> str:
     return f"this quantmill's tag of it is {ours}, not {release.tag}: its own version or a step's differs, or the texts"
 
 
+def _from_hub(listed: HubFile | None, new: Path) -> list[str]:
+    if listed is None or not new.is_file():
+        return [MISSING if new.is_file() else EXTRA]
+    if listed.describes(new):
+        return []
+    there = f"sha256 {listed.sha256}" if listed.sha256 else f"git object {listed.blob}"
+    here = f"{new.stat().st_size}, sha256 {sha256_file(new)}"
+    return [f"the Hub has {listed.size} bytes of it, {there}; built again it has {here}"]
+
+
 def _differences(old: Path, new: Path, progress: Callable[[int, int], None]) -> list[str]:
     if not old.is_file() or not new.is_file():
-        return ["it is missing" if new.is_file() else "it is not made from this recipe"]
+        return [MISSING if new.is_file() else EXTRA]
     if old.stat().st_size == new.stat().st_size and sha256_file(old) == sha256_file(new):
         return []
     if old.suffix != ".gguf":

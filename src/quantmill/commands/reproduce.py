@@ -7,13 +7,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantmill.commands.common import add_key, bar, positive, signed, threads
+from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.reproduce import Release
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("release", metavar="DIR|TAG", help="a release's folder, or the tag of one below release/")
+    text = "a release's folder; a tag: of a release below release/, else of the git repository here; owner/name@tag"
+    parser.add_argument("release", metavar="DIR|TAG", help=text)
+    parser.add_argument("--against", type=Path, metavar="DIR", help="compare with this folder what a git tag makes")
     parser.add_argument("--beside", type=Path, metavar="DIR", help="the recipe's folder, where its paths lead from")
     parser.add_argument("--work", type=Path, metavar="DIR", help="build there and keep it (a temporary folder)")
     parser.add_argument("-n", dest="jobs", type=positive, default=1, metavar="N", help="tasks at a time (1)")
@@ -26,13 +33,14 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0 when all is the same, 1 when anything differs, or an error."""
     import json
 
-    from quantmill.reproduce import compared, load, locate, rebuild, remark
+    from quantmill.reproduce import compared, rebuild, remark
 
-    release = load(locate(options.release, Path.cwd()), options.beside, Path.cwd())
-    who = signed(release.tree, options.key)
     with tempfile.TemporaryDirectory(prefix="quantmill-") as temporary:
+        work = options.work or Path(temporary)
+        release = _find(options, Path.cwd(), work)
+        who = signed(release.tree, options.key)
         with _aside() if options.json else nullcontext():
-            made = rebuild(release, options.work or Path(temporary), threads(options), options.jobs)
+            made = rebuild(release, work, threads(options), options.jobs)
         with bar("compare") as progress:
             found = list(compared(release, made, progress))
     if note := remark(release):
@@ -49,9 +57,24 @@ def run(options: argparse.Namespace) -> int:
     for file in wrong:
         print("\n".join(f"{file.name}: {difference}" for difference in file.differences))
     same = len(found) - len(wrong)
-    print(f"{release.tree}: {same} of {len(found)} files are the same" + ("" if wrong else f", {release.tag}"))
-    print(f"{release.tree}: {who}")
+    print(f"{release.place}: {same} of {len(found)} files are the same" + ("" if wrong else f", {release.tag}"))
+    print(f"{release.place}: {who}")
     return 1 if wrong else 0
+
+
+def _find(options: argparse.Namespace, root: Path, work: Path) -> "Release":
+    from quantmill.reproduce import load, locate
+    from quantmill.tagged import from_git, from_hub
+
+    repo, at, tag = options.release.rpartition("@")
+    if options.against is not None and (at or Path(options.release).is_dir()):
+        raise UsageError("--against is the folder that a git tag's release is in; name the tag alone beside it")
+    tree = None if options.against else locate(options.release, root)
+    if tree is not None:
+        return load(tree, options.beside, root)
+    if at:
+        return from_hub(repo, tag, options.beside, root, work)
+    return from_git(options.release, options.beside, options.against, root, work)
 
 
 @contextmanager
