@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from disks import heed_rights
+from disks import read_only as read_only  # the fixture
+from disks import small_disk as small_disk  # the fixture
 from quantmill import _kernels
 from s3_server import S3Server
 
@@ -43,6 +46,7 @@ class Project:
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
+            preexec_fn=heed_rights,
         )
         assert check is None or done.returncode == check, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done

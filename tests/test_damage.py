@@ -1,16 +1,14 @@
 """What a build notices and heals: objects that somebody wrote to, release folders that somebody changed."""
 
-import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import Project
-from test_robust import small_disk as small_disk  # the fixture
+from disks import ReadOnly, SmallDisk
 
 
 def object_of(project: Project, task: str, output: str = "model.gguf") -> Path:
@@ -133,63 +131,43 @@ def test_a_pointer_older_than_its_note_is_not_believed(project: Project) -> None
     assert project.release() == after
 
 
-@pytest.fixture
-def read_only(project: Project) -> Iterator[Callable[[str], None]]:
-    """Makes a folder of the project read-only: mounted so, which even root heeds."""
-
-    def make(name: str) -> None:
-        folder = project.folder / name
-        if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
-            pytest.skip("only root may mount the file system that this test needs")
-        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        mounted.append(folder)
-
-    mounted: list[Path] = []
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
-
-
-def test_a_read_only_store_serves_what_it_has(project: Project, read_only: Callable[[str], None]) -> None:
+def test_a_read_only_store_serves_what_it_has(project: Project, read_only: ReadOnly) -> None:
     project.run("doit")
     config = project.folder / "recipes" / "tiny" / "config.json"
     os.utime(config)
-    read_only("cache")
+    read_only(project.folder / "cache")
     project.run("quantmill", "plan", "small")
     assert project.run("doit").stdout == "nothing to do: everything is up to date\n"
     project.edit('"Q2_K"', '"Q6_K"')
     failed = project.run("doit", check=1)
-    assert "Read-only file system" in failed.stderr
+    assert read_only.said in failed.stderr
     assert failed.stderr.count("\n") == 1
 
 
-def test_a_read_only_release_folder_is_named(project: Project, read_only: Callable[[str], None]) -> None:
+def test_a_read_only_release_folder_is_named(project: Project, read_only: ReadOnly) -> None:
     project.run("doit")
     project.edit('"Q2_K"', '"Q6_K"')
-    read_only("release")
+    read_only(project.folder / "release")
     failed = project.run("doit", check=1)
     where = f"{project.folder}/release/small/small-Q2_K.gguf"
-    assert failed.stderr.startswith(f"quantmill: release:small: {where}: Read-only file system; ")
+    assert failed.stderr.startswith(f"quantmill: release:small: {where}: {read_only.said}; ")
     assert failed.stderr.count("\n") == 1
 
 
-def test_a_full_disk_under_build_is_one_sentence(project: Project, small_disk: Path) -> None:
+def test_a_full_disk_under_build_is_one_sentence(project: Project, small_disk: SmallDisk) -> None:
     project.run("doit")
     (project.folder / "build").rename(project.folder / "old")
-    (project.folder / "build").symlink_to(small_disk)
-    with open(small_disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
+    (project.folder / "build").symlink_to(small_disk.path)
+    small_disk.fill()
     for command in (("doit",), ("quantmill", "build", "small")):
         failed = project.run(*command, check=1)
-        assert "database or disk is full; check the path, its rights and the room left" in failed.stderr
+        problem = "database or disk is full" if small_disk.mounted else "disk I/O error"
+        assert f"{problem}; check the path, its rights and the room left" in failed.stderr
         assert failed.stderr.count("\n") == 1
-    (small_disk / "filler").unlink()
+    small_disk.free()
     project.run("doit")
-    with open(small_disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
     project.edit('"Q2_K"', '"Q6_K"')
+    small_disk.fill()
     failed = project.run("doit", check=1)
-    assert "No space left on device; check the path" in failed.stderr
+    assert small_disk.said in failed.stderr
     assert failed.stderr.count("\n") == 1

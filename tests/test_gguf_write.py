@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf as package
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,7 +41,6 @@ def entries() -> st.SearchStrategy[KV]:
 
 
 def test_value_types_are_those_of_the_gguf_package() -> None:
-    package = pytest.importorskip("gguf")
     assert {t.name: t.value for t in ValueType} == {t.name: t.value for t in package.GGUFValueType}
 
 
@@ -79,7 +79,6 @@ def test_tensors_survive_a_file(
 
 
 def test_a_file_equals_that_of_the_gguf_package(tmp_path: Path) -> None:
-    package = pytest.importorskip("gguf")
     theirs = package.GGUFWriter(tmp_path / "theirs.gguf", "llama")
     theirs.add_uint32("a", 1)
     theirs.add_array("b", ["x", "yz"])

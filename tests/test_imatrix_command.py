@@ -9,7 +9,7 @@ import pytest
 
 from quantmill.cli import main
 from quantmill.gguf import ValueType, kv
-from quantmill.imatrix import entries, load, read
+from quantmill.imatrix import Entry, encode, entries, load, read
 from tokenizer_cases import CALIBRATION, TINY, P, tiny, write
 
 PEERS = TINY / "imatrix.dat"
@@ -75,6 +75,37 @@ def test_what_an_earlier_run_measured_counts_by_its_chunks(model: Path, tmp_path
     assert imatrix(model, *common, "-o", both, "--from-chunk", 2, "--chunks", 4, "--in-file", legacy) == 0
     for name, vector in read(whole).vectors.items():
         assert np.allclose(read(both).vectors[name], vector, rtol=1e-5)
+
+
+def test_with_a_text_an_earlier_file_counts_as_llama_imatrix_counts_it(model: Path, tmp_path: Path) -> None:
+    """b5490 takes each earlier chunk for one token. The sums over a tensor's columns are those of llama-imatrix of
+    llama-cpp-python 0.3.9's sources: -f calibration.txt --in-file imatrix.dat --chunks 3 -c 128."""
+    target = tmp_path / "i.dat"
+    common = ("-f", CALIBRATION, "--chunks", 3, "--n-ctx", 128)
+    assert imatrix(model, *common, "--in-file", PEERS, "-o", target) == 0
+    found, dataset, chunks = entries(target)
+    assert (dataset.decode(), chunks) == (str(CALIBRATION), 106 + 3)
+    assert {entry.calls for entry in found} == {106 + 3}
+    expected = {
+        "blk.1.attn_output.weight": 17662.08141899109,
+        "blk.1.ffn_up.weight": 1152.7258020043373,
+        "blk.0.ffn_down.weight": 477386.91152892646,
+        "blk.0.attn_q.weight": 290.74064731318504,
+        "blk.2.attn_k.weight": 21121.346824645996,
+    }
+    sums = {entry.name: float(entry.values.astype(float).sum()) for entry in found}
+    assert {name: sums[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert next(iter(sums)) == next(iter(expected))
+
+
+def test_the_number_of_chunks_is_that_of_tensors_measured_now(model: Path, tmp_path: Path) -> None:
+    """As llama-imatrix: what an earlier file has of a tensor that no pass measures does not count."""
+    earlier, target = tmp_path / "e.dat", tmp_path / "i.dat"
+    earlier.write_bytes(encode([Entry("output.weight", 500, np.ones(64, np.float32))], b"x", 500))
+    assert imatrix(model, "-f", CALIBRATION, "--chunks", 2, "--n-ctx", 128, "--in-file", earlier, "-o", target) == 0
+    found, _, chunks = entries(target)
+    assert chunks == 2
+    assert {entry.name: entry.calls for entry in found}["output.weight"] == 500
 
 
 def test_files_are_merged_as_llama_imatrix_merges_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from conftest import RECIPE, Project
+from disks import SmallDisk
 
 MATRIX = RECIPE.replace(
     '["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', '["BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"]'
@@ -62,48 +61,35 @@ def test_killed_at_random_moments(make_project: Callable[..., Project], tmp_path
     assert not list((store / "work").iterdir())
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 12 MB; needs the right to mount one, as root has."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root may mount the small file system that this test fills")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], small_disk: Path) -> None:
+def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], small_disk: SmallDisk) -> None:
     whole, project = make_project("whole", MATRIX), make_project("full", MATRIX)
     whole.run("doit")
-    store = small_disk / "store"
-    for size in (12, 16, 20, 24):
-        subprocess.run(["mount", "-o", f"remount,size={size}m", str(small_disk)], check=True)
+    store = small_disk.path / "store"
+    for size in small_disk.steps:
+        small_disk.resize(size)
         known = records(store)
         failed = project.run("doit", check=1, QUANTMILL_CACHE=str(store))
-        assert "no space left" in failed.stderr or "the disk is full" in failed.stderr
+        assert small_disk.said in failed.stderr or "the disk is full" in failed.stderr
         assert "Traceback" not in failed.stderr
         assert failed.stderr.count("\n") == 1
         assert {name: records(store)[name] for name in known} == known
         assert len(records(store)) > len(known)
         assert not list((store / "work").iterdir())
         assert not [path for path in store.rglob("*") if path.name.endswith(".tmp")]
-    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    small_disk.resize(100)
     known = records(store)
     project.run("doit", QUANTMILL_CACHE=str(store))
     assert {name: records(store)[name] for name in known} == known
     assert project.release() == whole.release()
 
 
-def test_a_full_disk_under_the_build_folder_is_one_sentence(project: Project, small_disk: Path) -> None:
-    (project.folder / "build").symlink_to(small_disk)
-    filler = small_disk / "filler"
-    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True)  # until it is full
+def test_a_full_disk_under_the_build_folder_is_one_sentence(project: Project, small_disk: SmallDisk) -> None:
+    (project.folder / "build").symlink_to(small_disk.path)
+    small_disk.fill()
     failed = project.run("quantmill", "build", "small", check=1)
     assert "Traceback" not in failed.stderr
-    assert "full" in failed.stderr or "No space left" in failed.stderr
-    filler.unlink()
+    assert "full" in failed.stderr or small_disk.said in failed.stderr
+    small_disk.free()
     project.run("quantmill", "build", "small")
     assert "small-Q2_K.gguf" in project.release()
 

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy as numpy_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantmill import safetensors
 from quantmill.errors import QuantmillError
 from quantmill.safetensors import INDEX, SINGLE, open_weights
-
-numpy_format = pytest.importorskip("safetensors.numpy")
 
 
 def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf as package
 import numpy as np
 import pytest
 
@@ -60,8 +61,6 @@ def test_every_fp16_of_every_block_is_looked_at(name: str, count: int) -> None:
 
 @pytest.mark.parametrize("name", [name for name in HALVES if name != "F16"])
 def test_the_places_agree_with_the_gguf_packages_dequantization(name: str) -> None:
-    quants = pytest.importorskip("gguf.quants")
-    package = pytest.importorskip("gguf")
     for at in HALVES[name]:
         data = blocks(name, 1)
         data[:] = 1
@@ -69,7 +68,7 @@ def test_the_places_agree_with_the_gguf_packages_dequantization(name: str) -> No
             data[:, other : other + 2] = 0
         data[:, at : at + 2] = list(INFINITE)
         with np.errstate(all="ignore"):
-            weights = quants.dequantize(data, package.GGMLQuantizationType[name])
+            weights = package.quants.dequantize(data, package.GGMLQuantizationType[name])
         assert not np.isfinite(weights).any()
 
 

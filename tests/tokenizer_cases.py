@@ -4,7 +4,7 @@
 
 runs llama.cpp's own llama-tokenize (the file in the repository was made by that of llama-cpp-python 0.3.9's sources,
 May 2025, which stand for b5490) over each vocabulary and text, with `--no-escape`, with and without special tokens.
-Ids are stored for two vocabularies; for each way of cutting words, the sha256 of all its ids.
+Ids are stored for two vocabularies; for each name of a way of cutting words, the sha256 of all its ids.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from quantmill import gguf
@@ -71,6 +70,9 @@ HOSTILE = (
     "camelCase HTTPServer \xc9COLE \xe9cole/n",
     "wait...what?!  ...",
     "\u1100\u1161\uac01",
+    "\u0531\u0561 \u10c5\u10c7\u10d0 \u13a0\u13f5 \u1c90\u1cbb \u2126\u212a\u2127",
+    "\ua66d\ua66e \ufb06\ufb07 \U00010400\U0001e900\U0001e944",
+    "x\u3000\u3001y \u2018z\u2020 \uff21\uff0f\uff10 \u0800\u9fa5\u9fa6 \ud7ff  \n x  ",
 )
 
 
@@ -154,18 +156,9 @@ def sentencepiece(size: int = 2048, prefix: bool = True) -> dict[str, KV | None]
     }
 
 
-def cuttings() -> Iterator[str]:
-    """One name for each way of cutting words, and each name with rules of its own."""
-    seen = set()
-    for name, cutting in CUTTINGS.items():
-        if cutting not in seen or name == "jina-v2-es":
-            seen.add(cutting)
-            yield name
-
-
 def names() -> list[str]:
     """The vocabularies of the expected file by their names there."""
-    return ["tiny", "sentencepiece", "sentencepiece bare", "phi3", *(f"cut {name}" for name in cuttings())]
+    return ["tiny", "sentencepiece", "sentencepiece bare", "phi3", *(f"cut {name}" for name in CUTTINGS)]
 
 
 def vocabulary(name: str) -> dict[str, KV | None]:

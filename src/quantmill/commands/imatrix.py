@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.imatrix import load
     from quantmill.imatrix.sums import merge
 
-    rows = options.n_ctx if options.texts or _form(options) == "gguf" else 1  # of a call, which old files do not say
+    # What rows an earlier call had, the legacy form does not say: b5490 takes it for one, later versions for a chunk.
+    rows = options.n_ctx if _form(options) == "gguf" else 1
     parts = [(str(path), load(path, rows)) for path in options.earlier]
     report: dict[str, Any] = {}
     if options.texts:
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
             "there is nothing to do; give a model and a text (MODEL -f TEXT), or files to merge (--in-file)"
         )
     sums = merge(parts)
-    _write(options, sums)
+    _write(options, sums, parts[-1][1] if options.texts else None)
     report = {"file": str(options.target), "tensors": len(sums.tensors), **report}
     _print(options, report, sums if options.show_statistics else None)
     if not options.json and not options.texts:
@@ -90,16 +91,17 @@ def _measure(options: argparse.Namespace) -> Any:
             work.rmdir()
 
 
-def _write(options: argparse.Namespace, sums: "Sums") -> None:
+def _write(options: argparse.Namespace, sums: "Sums", measured: "Sums | None") -> None:
     from quantmill.disk import write_atomic
     from quantmill.imatrix import gguf_form
 
     if _form(options) == "gguf":
         gguf_form.write(options.target, sums.stored(options.n_ctx))
         return
-    # As llama-imatrix: files that are only merged lose the texts' names and the number of chunks.
+    # As llama-imatrix: files that are only merged lose the texts' names and the number of chunks, which counts only
+    # tensors that were measured now.
     dataset = ", ".join(options.texts).encode()
-    chunks = max((sum_.calls for sum_ in sums.tensors.values()), default=0) if options.texts else 0
+    chunks = max((sums.tensors[name].calls for name in measured.tensors), default=0) if measured else 0
     write_atomic(options.target, sums.legacy(dataset, chunks))
 
 

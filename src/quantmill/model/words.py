@@ -4,7 +4,7 @@ A name stands for expressions that are applied one after another, each to the pi
 matches becomes a piece, what lies between matches becomes one too. An expression with a category (`\\p{L}`, always
 within brackets here) looks at the text with each code point beyond ASCII collapsed to one byte of its category, as
 there; any other looks at the text itself. `\\s` and `\\d` are ASCII's. Source of the facts: llama.cpp's llama-vocab.cpp
-and unicode.cpp at b5490. deepseek-llm is not offered: its letters are a list of its own, of another Unicode.
+and unicode.cpp at b5490, all of whose names are here.
 """
 
 import re
@@ -53,6 +53,35 @@ _CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 _KANA = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 _CHAMELEON = ("<sentinel:[0-9]+>", "(?:IMGIMG)[A-I]{1,4}Z", r"[\t\n]|    |  ")
 _DIGIT = r"[\p{N}]"
+# DeepSeek-LLM's letters: those that have a case, as an old Unicode knew them. In hexadecimal: the first code point of a
+# run and, after the sign, how far the last is from it.
+_CASED_LETTERS = (
+    "41+19 61+19 b5 c0+16 d8+1e f8+c2 1bc+3 1c4+cf 295+1a 370+3 376 377 37b+2 37f 386 388+2 38c 38e+13 3a3+52 3f7+8a "
+    "48a+a5 531+25 10a0+25 13a0+55 13f8+5 1c90+2a 1cbd+2 1d00+2b 1d6b+c 1d79+21 1e00+115 1f18+5 1f20+25 1f48+5 1f50+7 "
+    "1f59 1f5b 1f5d 1f5f+1e 1f80+34 1fb6+6 1fbe 1fc2+2 1fc6+6 1fd0+3 1fd6+5 1fe0+c 1ff2+2 1ff6+6 2102 2107 210a+9 "
+    "2115 2119+4 2124 2126 2128 212a+3 212f+5 2139 213c+3 2145+4 214e 2183 2184 2c00+7b 2c7e+66 2ceb+3 2cf2 2cf3 "
+    "a640+2d a680+1b a722+4d a771+16 a78b+3 ab70+4f fb00+6 fb13+4 ff21+19 ff41+19 10400+4f 104b0+23 104d8+23 10c80+32 "
+    "10cc0+32 118a0+3f 1e900+43"
+)
+
+
+def _characters(runs: str) -> str:
+    """The runs as the inside of a character class."""
+    found = []
+    for run in runs.split():
+        first, _, more = run.partition("+")
+        found.append(f"{chr(int(first, 16))}-{chr(int(first, 16) + int(more or '0', 16))}")
+    return "".join(found)
+
+
+_DEEPSEEK_LLM = (
+    "[\r\n]",
+    rf"\s?[{_characters(_CASED_LETTERS)}]+",
+    "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+    r"\s+\Z",  # the end of a piece: a line end has been cut off before
+    _CJK,
+    r"[\p{N}]+",
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +104,7 @@ def _rows() -> Iterator[tuple[str, Cutting]]:
         ("gpt-2 phi-2 jina-es jina-de gigachat jina-v1-en jina-v2-es jina-v2-de jina-v2-code", Cutting((_GPT2,))),
         ("roberta-bpe mpt olmo jais trillion", Cutting((_GPT2,))),
         ("deepseek-v3", Cutting((r"[\p{N}]{1,3}", _KANA, _DEEPSEEK3))),
+        ("deepseek-llm", Cutting(_DEEPSEEK_LLM)),
         ("deepseek-coder", Cutting(("[\r\n]", r"\s?[\p{L}]+", r"\s?[\p{P}]+", _CJK, _DIGIT))),
         ("falcon", Cutting((r"[\p{P}$+<=>^~|`]+", _GPT2, "[0-9][0-9][0-9]"))),
         ("poro-chat bloom gpt3-finnish", Cutting((_BLOOM,))),
@@ -83,20 +113,7 @@ def _rows() -> Iterator[tuple[str, Cutting]]:
         ("gpt-4o llama4", Cutting((_GPT4O,))),
         ("superbpe", Cutting((r"[\p{N}]+", r"(?=(?:\d{3})+(?!\d))"))),
         ("bailingmoe", Cutting((_BAILING,))),
-        (
-            "chameleon",
-            Cutting(
-                (
-                    "<sentinel:[0-9]+>",
-                    "(?:IMGIMG)[A-I]{1,4}Z",
-                    r"[\t\n]|    |  ",
-                    _DIGIT,
-                    r"[\p{P}!-/:-@\[-`{-~]",
-                    _GPT2,
-                ),
-                bos=True,
-            ),
-        ),
+        ("chameleon", Cutting((*_CHAMELEON, _DIGIT, r"[\p{P}!-/:-@\[-`{-~]", _GPT2), bos=True)),
     ):
         yield from ((name, cutting) for name in names.split())
 
