@@ -143,9 +143,12 @@ static Config config_of(const std::map<std::string, double> &given) {
     c.vocabulary = count("vocabulary", 1, 1 << 24);
     c.context = count("context", 1, 1 << 24);
     c.rotated = count("rotated", 2, double(c.head_dim));
+    c.experts = count("experts", 0, 4096);
+    c.experts_used = count("experts_used", c.experts ? 1 : 0, double(c.experts));
     c.window = count("window", 0, 1 << 24);
     c.pattern = count("pattern", 0, 4096);
     if (c.heads % c.kv_heads) fail("heads must be a multiple of kv_heads");
+    if (c.experts && (c.width % ROWS || c.hidden % ROWS)) fail("width and hidden of a mixture must be multiples of 16");
     if (c.head_dim % 16 || c.rotated % 2) fail("head_dim must be a multiple of 16 and rotated of 2");
     c.eps = float(number("eps")), c.embedding_scale = float(number("embedding_scale"));
     c.attention_scale = float(number("attention_scale")), c.softcap = float(number("softcap"));

@@ -169,6 +169,10 @@ void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std:
         place_heads(thread, i, n, position);
         attend(thread, i, n, position);
         join(thread, layer.o, mixed_.as<float>(), n, layer.after_attention);
+        if (config.experts) {
+            feed_experts(thread, layer, n);
+            continue;
+        }
         feed(thread, layer, n);
         join(thread, layer.down, gate_.as<float>(), n, layer.after_feed);
     }

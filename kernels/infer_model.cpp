@@ -75,6 +75,10 @@ static Matrix *matrix_of(Layer &layer, const std::string &name) {
     if (name == "ffn_gate") return &layer.gate;
     if (name == "ffn_up") return &layer.up;
     if (name == "ffn_down") return &layer.down;
+    if (name == "ffn_gate_inp") return &layer.router;
+    if (name == "ffn_gate_exps") return &layer.gates;
+    if (name == "ffn_up_exps") return &layer.ups;
+    if (name == "ffn_down_exps") return &layer.downs;
     return nullptr;
 }
 
@@ -149,9 +153,16 @@ std::string Model::missing() const {
         if (!matrix(l.k, narrow, c.width)) return place + "attn_k.weight";
         if (!matrix(l.v, narrow, c.width)) return place + "attn_v.weight";
         if (!matrix(l.o, c.width, wide)) return place + "attn_output.weight";
-        if (!matrix(l.gate, c.hidden, c.width)) return place + "ffn_gate.weight";
-        if (!matrix(l.up, c.hidden, c.width)) return place + "ffn_up.weight";
-        if (!matrix(l.down, c.width, c.hidden)) return place + "ffn_down.weight";
+        if (c.experts) {
+            if (!matrix(l.router, c.experts, c.width)) return place + "ffn_gate_inp.weight";
+            if (!matrix(l.gates, c.experts * c.hidden, c.width)) return place + "ffn_gate_exps.weight";
+            if (!matrix(l.ups, c.experts * c.hidden, c.width)) return place + "ffn_up_exps.weight";
+            if (!matrix(l.downs, c.experts * c.width, c.hidden)) return place + "ffn_down_exps.weight";
+        } else {
+            if (!matrix(l.gate, c.hidden, c.width)) return place + "ffn_gate.weight";
+            if (!matrix(l.up, c.hidden, c.width)) return place + "ffn_up.weight";
+            if (!matrix(l.down, c.width, c.hidden)) return place + "ffn_down.weight";
+        }
         if (!vector(l.attention_norm, c.width, true)) return place + "attn_norm.weight";
         if (!vector(l.feed_norm, c.width, true)) return place + "ffn_norm.weight";
         if (!vector(l.q_bias, wide, false)) return place + "attn_q.bias";
@@ -171,8 +182,8 @@ void Model::prepare() {
     const std::int64_t cols = std::max(std::max(c.width, c.hidden), wide), context = rounded(c.context, ROWS);
     bool floats = output.weights.form->scale == Scale::none;
     for (Layer &l : layers_) {
-        for (const Matrix *m : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
-            floats = floats || m->weights.form->scale == Scale::none;
+        for (const Matrix *m : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down, &l.router, &l.gates, &l.ups, &l.downs}) {
+            floats = floats || (m->given() && m->weights.form->scale == Scale::none);
         }
         l.keys = Memory(std::size_t(context * narrow * 2));
         l.values = Memory(std::size_t(context * narrow * 2));
@@ -186,7 +197,9 @@ void Model::prepare() {
     room_ = std::make_unique<Room>(batch, cols, planes_, floats);
     const auto room = [&](std::int64_t width) { return Memory(std::size_t(batch * width * 4)); };
     x_ = room(c.width), normed_ = room(cols), q_ = room(wide), k_ = room(narrow), v_ = room(narrow), mixed_ = room(wide);
-    gate_ = room(c.hidden), up_ = room(c.hidden), after_ = room(c.width);
+    after_ = room(c.width);
+    if (c.experts) experts_ = std::make_unique<Experts>(c, batch, planes_, floats);
+    else gate_ = room(c.hidden), up_ = room(c.hidden);
 }
 
 }  // namespace quantmill::infer

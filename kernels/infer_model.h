@@ -13,6 +13,7 @@ namespace quantmill::infer {
 
 struct Config {
     std::int64_t layers, width, hidden, heads, kv_heads, head_dim, vocabulary, context, rotated;
+    std::int64_t experts, experts_used;  // 0: no mixture; with one, `hidden` is an expert's
     std::int64_t window, pattern;  // layers see `window` positions but every pattern-th, which sees all; 0: all see all
     float eps, embedding_scale, attention_scale, softcap;
     bool halves_apart, gelu;
@@ -60,8 +61,31 @@ using Vector = std::vector<float>;
 
 struct Layer {
     Matrix q, k, v, o, gate, up, down;
+    Matrix router, gates, ups, downs;  // of a mixture, in place of the last three; one expert's rows after the other's
     Vector attention_norm, q_bias, k_bias, v_bias, q_norm, k_norm, after_attention, feed_norm, after_feed;
     Memory keys, values;
+};
+
+// Room for what the experts of a layer do with some tokens, and which do it.
+struct Experts {
+    struct Group {  // the tokens of one expert, in slots from `first` on
+        std::int64_t expert, first, tokens;
+    };
+    struct Tile {  // the slots of one tile of activations
+        std::int64_t first, tokens;
+    };
+
+    Experts(const Config &config, std::int64_t batch, int planes, bool floats);
+    void arrange(const Config &config, std::int64_t n, std::int64_t tile);
+
+    const std::int64_t pairs, slots;  // at most
+    Room room;
+    Memory logits, gate, up, out;
+    std::vector<std::int32_t> chosen;       // of each pair of a token and one of its experts: the expert,
+    std::vector<float> shares;              // its share of the result,
+    std::vector<std::int64_t> slot, token;  // and the slot; of each slot: the token
+    std::vector<Group> groups;
+    std::vector<Tile> tiles;
 };
 
 class Model {
@@ -116,6 +140,7 @@ class Model {
     void place_heads(int thread, int index, std::int64_t n, std::int64_t position);
     void attend(int thread, int index, std::int64_t n, std::int64_t position);
     void feed(int thread, const Layer &layer, std::int64_t n);
+    void feed_experts(int thread, const Layer &layer, std::int64_t n);
     void product(int thread, std::initializer_list<Use> uses, const Source &from, std::int64_t n, bool add);
     void join(int thread, const Matrix &matrix, const float *x, std::int64_t n, const Vector &after);
     Inputs activate(int thread, std::initializer_list<Use> uses, const Source &from, std::int64_t n);
@@ -130,6 +155,7 @@ class Model {
     std::vector<Layer> layers_;
     std::vector<Thread> threads_;
     std::unique_ptr<Room> room_;
+    std::unique_ptr<Experts> experts_;
     Memory x_, normed_, q_, k_, v_, mixed_, gate_, up_, after_;
 
   public:

@@ -80,8 +80,6 @@ def load(
 
 
 def _check_runnable(place: str, facts: Hyper, found: dict[str, tuple[tuple[int, ...], Type]]) -> None:
-    if facts.n_expert:
-        raise CannotRun(f"{place}: is a mixture of experts, which these kernels do not run; llama.cpp's can")
     known = set(_kernels.infer_types())
     for name, (shape, type_) in found.items():
         if name.endswith(".bias") and name.split(".")[-2] not in ("attn_q", "attn_k", "attn_v"):
@@ -106,6 +104,8 @@ def _configuration(facts: Hyper, context: int) -> dict[str, float]:
         "vocabulary": facts.n_vocab,
         "context": context,
         "rotated": facts.head,
+        "experts": facts.n_expert,
+        "experts_used": facts.n_expert_used,
         "window": facts.window,
         "pattern": facts.row.window_pattern,
         "eps": facts.eps,
@@ -156,7 +156,8 @@ def _set(model: _kernels.Model, source: Source, name: str, shape: tuple[int, ...
 
 def _set_matrix(model: _kernels.Model, source: Source, as_name: str, name: str) -> None:
     info = source.info(name)
-    model.set_matrix(as_name, info.type.name, source.data(name), info.shape[1], info.shape[0])
+    rows = math.prod(info.shape[1:])  # of all experts
+    model.set_matrix(as_name, info.type.name, source.data(name), rows, info.shape[0])
 
 
 def _floats(source: Source, name: str) -> NDArray[np.float32]:
