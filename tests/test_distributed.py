@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Project
+from conftest import RECIPE, Project
 from quantmill.distributed.parts import cut, pairs, planned
 from quantmill.lock import peek
 from quantmill.plan import graph
@@ -22,6 +22,7 @@ from quantmill.store import sha256_file
 from team import Team
 
 BIN = Path(sys.executable).parent
+ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')
 IN_PARTS = """
 import sys
 from pathlib import Path
@@ -114,6 +115,45 @@ def test_workers_with_stores_of_their_own_meet_at_a_shared_one(
         assert {"part", "quant"} & steps
         assert not list((store / "work").glob("*/*"))
     assert there.run("doit").stdout == "nothing to do: everything is up to date\n"
+
+
+def test_what_the_driver_made_before_there_was_a_shared_store_reaches_the_workers(
+    make_project: Callable[..., Project], cluster: Cluster, tmp_path: Path
+) -> None:
+    there = Team(tmp_path, f"file://{tmp_path}/shared").join(make_project("there", ONE_FILE), sign=True)
+    there.run("doit", "convert:small", QUANTMILL_STORE="")
+    cluster.start(QUANTMILL_CACHE=str(tmp_path / "first"))
+    done = there.run("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address)
+    assert done.stdout.startswith("index:small\n"), done.stdout
+    assert "again" not in done.stdout
+    steps = [json.loads(path.read_bytes())["key"]["step"] for path in (tmp_path / "first" / "ac").iterdir()]
+    assert "quant" in steps and "convert" not in steps and "download" not in steps
+
+
+@pytest.mark.parametrize("seen", (True, False))
+def test_a_base_damaged_at_the_shared_store_is_sent_again(
+    make_project: Callable[..., Project], cluster: Cluster, tmp_path: Path, seen: bool
+) -> None:
+    here, there = make_project("here", ONE_FILE), make_project("there", ONE_FILE)
+    here.run("quantmill", "build", "small")
+    team = Team(tmp_path, f"file://{tmp_path}/shared")
+    first = team.join(make_project("first", ONE_FILE), sign=True, chunk="64MiB")
+    first.run("doit", "download:small")
+    pointer = json.loads((first.folder / "build" / "small" / "download.json").read_bytes())
+    digest = pointer["model.safetensors"]["sha256"]
+    damaged = tmp_path / "shared" / "cas" / digest
+    with open(damaged, "r+b") as file:
+        file.write(b"\0" * 64)
+    if not seen:  # by the workers, which run in another folder
+        base = there.folder / "recipes" / "tiny"
+        base.rename(there.folder / "base")
+        base.symlink_to("/proc/self/cwd/base")
+    team.join(there, sign=True, chunk="64MiB")
+    cluster.start(QUANTMILL_CACHE=str(tmp_path / "second"))
+    done = there.run("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address)
+    assert ("download:small is made again here" if seen else "download:small is sent again: ") in done.stdout
+    assert there.release() == here.release()
+    assert sha256_file(damaged) == digest
 
 
 def test_a_killed_worker_costs_its_step(make_project: Callable[..., Project], cluster: Cluster) -> None:

@@ -41,6 +41,14 @@ class MissingOutput(QuantmillError):
         super().__init__(f"{node}: {upstream} has no output {output}; this is a fault of quantmill, please report it")
 
 
+class NotMadeAgain(QuantmillError):
+    """What a node's outputs were is gone, and `node` cannot be made again here, for reasons of its own."""
+
+    def __init__(self, node: str, why: QuantmillError) -> None:
+        super().__init__(str(why))
+        self.node = node
+
+
 @dataclass(frozen=True)
 class Status:
     """What a build would do with a node. `state`: "up to date" (nothing), "hit" (take it from the store or the shared
@@ -211,7 +219,12 @@ class Workspace:
 
     def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:
         self.report(node.name, "finding", {"text": f"{gone}: {node.name} is made again here"})
-        self.perform(node, nodes, whole=True)
+        try:
+            self.perform(node, nodes, whole=True)
+        except NotMadeAgain:
+            raise
+        except QuantmillError as error:
+            raise NotMadeAgain(node.name, error) from error
 
     def _elsewhere(self, node: Node, nodes: Mapping[str, Node], key: StepKey, reason: str) -> bool:
         if self.elsewhere is None or (self.store.remote and self.store.remote.find(key)):

@@ -1,6 +1,6 @@
 """What a store of one machine asks of a store that machines share; quantmill.remote answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,10 @@ class Remote(Protocol):
 
     def send(self, key: StepKey, task: str) -> None:
         """Send a record of the local store and its objects, some time, beside whatever else is done."""
+
+    def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
+        """Have objects of the local store at the shared one before this returns, as far as that takes them, for a
+        machine that is about to be told of them; `again`: those too that it says it has."""
 
     def flush(self, wait: bool = True) -> None:
         """Wait until what was given to `send` is sent, or no more of it can be; without `wait`, leave it for the next

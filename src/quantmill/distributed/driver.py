@@ -1,17 +1,20 @@
 """The driver of a distributed build: doit's tasks as always, but steps run on workers."""
 
 import logging
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from distributed import Client, LocalCluster, Security
 
 from quantmill import tasks
+from quantmill.artifact import Artifact
 from quantmill.build import Facts, Workspace
 from quantmill.distributed.parts import PARTS_FROM, Part, cut, pairs, planned
 from quantmill.distributed.pool import Pool
@@ -26,6 +29,7 @@ from quantmill.recipe import Recipe, load
 HERE = ("release", "bench")
 CONNECT_SECONDS = 30
 BYTES_A_SECOND = 1e9  # that a step reads, checks and writes: a guess by which those that wait for a worker are ordered
+LOUD = ("finding", "progress", "fetch")
 TASKS = 128  # that doit keeps going at a time; most of them wait for a worker or for parts
 
 
@@ -53,7 +57,7 @@ def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluste
         connect(cluster) as client,
         Pool(client, root.absolute(), space.store.root.absolute(), bool(space.store.remote)) as pool,
     ):
-        spread = _Spread(pool, space, recipe, lock, _below(wanted, recipe_nodes), parts_from)
+        spread = _Spread(pool, space, root.absolute(), recipe, lock, _below(wanted, recipe_nodes), parts_from)
         with spread:
             return tasks.run(recipe_nodes, replace(space, elsewhere=spread.run), root, wanted, TASKS)
 
@@ -96,15 +100,27 @@ def _local(workers: int, threads: int) -> LocalCluster:
         signal.signal(signal.SIGINT, heard)
 
 
+def nothing() -> None:
+    """For a step that has been told of."""
+
+
 class _Spread:
     """What a workspace asks when its store has no record of a step: it is run on a worker."""
 
     def __init__(
-        self, pool: Pool, space: Workspace, recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], parts_from: int
+        self,
+        pool: Pool,
+        space: Workspace,
+        root: Path,
+        recipe: Recipe,
+        lock: Lock,
+        nodes: Mapping[str, Node],
+        parts_from: int,
     ) -> None:
-        self._pool, self._space, self._recipe, self._lock, self._nodes = pool, space, recipe, lock, nodes
-        self._parts_from = parts_from
-        self._once = threading.Lock()
+        self._pool, self._space, self._root = pool, space, root
+        self._recipe, self._lock, self._nodes, self._parts_from = recipe, lock, nodes, parts_from
+        self._once, self._healing = threading.Lock(), threading.Lock()
+        self._offered: set[str] = set()  # digests of objects that workers find at the shared store
         self._parts: list[tuple[Part, Future[Done]]] | None = None
         self._rest: Mapping[str, float] = {}
         self._base: Description | None = None
@@ -124,6 +140,9 @@ class _Spread:
         done = self._send(node, nodes, lent, begun=lambda: self._space.report(node.name, "start", {"reason": reason}))
         for text in done.findings if node.step != "preflight" else ():
             self._space.report(node.name, "finding", {"text": text})
+        if done.lacks:  # again and again: the shared store gives them less than this machine has
+            with self._healing:
+                self._quiet().perform(node, nodes)
         return True
 
     def _send(
@@ -132,24 +151,70 @@ class _Spread:
         nodes: Mapping[str, Node],
         lent: tuple[Facts, ...] = (),
         seconds: float | None = None,
-        begun: Callable[[], None] = lambda: None,
+        begun: Callable[[], None] = nothing,
     ) -> Done:
-        everything = {**nodes, node.name: node}
+        below = _below([node.name], {**nodes, node.name: node})
         upstream = {
             name: facts
-            for name in _below([node.name], everything)
-            if name != node.name and (facts := self._space.pointed(everything[name])) is not None
+            for name in below
+            if name != node.name and (facts := self._space.pointed(below[name])) is not None
         }
         read = [fact for edge in node.edges for fact in upstream[edge.node].values()]
         read += [fact for facts in lent for fact in facts.values()]
         reads = {fact["sha256"]: fact["size"] for fact in read}
         if seconds is None:
             seconds = sum(reads.values()) / BYTES_A_SECOND + self._rest.get(node.name, 0.0)
-        job = Job(node, everything, upstream, lent, str(self._space.build.parent), str(self._space.store.root))
-        done = self._pool.run(job, reads, needs(node, reads), seconds, begun)
-        if done.error:
+        sent = {name: self._named(one) for name, one in below.items()}
+        job = Job(sent[node.name], sent, upstream, lent, str(self._root), str(self._space.store.root.absolute()))
+        lacked = ""
+        while True:
+            self._offer(fact for edge in node.edges for fact in upstream[edge.node].values())
+            done = self._pool.run(job, reads, needs(node, reads), seconds, begun)
+            if not done.lacks or done.lacks == lacked:
+                break
+            lacked = done.lacks
+            self._heal(node, below[lacked], below, done.error)
+            begun = nothing
+        if done.error and not done.lacks:
             raise QuantmillError(done.error)
         return done
+
+    def _named(self, node: Node) -> Node:
+        """The node with its local files named from the project's folder, where they are below it: a worker may have
+        that elsewhere."""
+        files = {name: Path(os.path.abspath(file.path)) for name, file in node.files.items()}
+        return replace(
+            node,
+            files={
+                name: replace(node.files[name], path=path.relative_to(root) if path.is_relative_to(root) else path)
+                for root in [Path(os.path.abspath(self._root))]
+                for name, path in files.items()
+            },
+        )
+
+    def _offer(self, facts: Iterable[Mapping[str, Any]], again: bool = False) -> None:
+        """Have what this machine made at the shared store, before a worker with a store of its own looks for it there:
+        it is else sent some time behind the build, or was made when there was no shared store."""
+        store = self._space.store
+        if store.remote is None or not self._pool.apart:
+            return
+        new = {fact["sha256"]: fact["size"] for fact in facts if again or fact["sha256"] not in self._offered}
+        artifacts = (Artifact(store.object_path(digest), digest, size) for digest, size in new.items())
+        store.remote.offer([artifact for artifact in artifacts if store.has(artifact)], again)
+        self._offered |= new.keys()
+
+    def _heal(self, reader: Node, node: Node, nodes: Mapping[str, Node], why: str) -> None:
+        """Give workers anew what they can neither fetch nor make."""
+        with self._healing:
+            text = f"{node.name} is sent again: the worker that needs it for {reader.name} cannot have it: {why}"
+            self._space.report(reader.name, "finding", {"text": text})
+            self._quiet().perform(node, nodes, whole=True)
+            self._offer((self._space.pointed(node) or {}).values(), again=True)
+
+    def _quiet(self) -> Workspace:
+        """The workspace of this machine, for work within a task that has been told of."""
+        report = self._space.report
+        return replace(self._space, report=lambda n, event, facts: report(n, event, facts) if event in LOUD else None)
 
     def _lent(self, node: Node) -> tuple[Facts, ...]:
         """Outputs of the parts that hold tensors of the node's file, when they are all there."""
@@ -159,7 +224,8 @@ class _Spread:
         if not self._parts or self._base is None:
             return ()
         mine = pairs(planned(node, self._base)).keys()
-        return tuple(future.result().facts for part, future in self._parts if part.pairs & mine)
+        lent = (future.result().facts for part, future in self._parts if part.pairs & mine)
+        return tuple(facts for facts in lent if facts)
 
     def _cut(self) -> list[tuple[Part, Future[Done]]]:
         """Begin the parts of all files that are to be quantized."""

@@ -75,6 +75,13 @@ class Pool:
             self._look()
             return len(self._workers)
 
+    @property
+    def apart(self) -> bool:
+        """Whether a worker has a store of its own, or the first one, which is yet to come, may have."""
+        with self._changed:
+            self._look()
+            return not self._workers or any(not worker.seen.shared for worker in self._workers.values())
+
     def run(
         self, job: Job, reads: Mapping[str, int], needs: Mapping[str, float], seconds: float, begun: Callable[[], None]
     ) -> Done:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill import __version__
-from quantmill.build import Facts, Workspace
+from quantmill.build import Facts, NotMadeAgain, Workspace
 from quantmill.errors import QuantmillError, sentence
 from quantmill.plan import Node
 from quantmill.shared import Gone
@@ -28,7 +28,8 @@ class StepFailed(Exception):
 @dataclass(frozen=True)
 class Job:
     """A node to be brought about. `nodes` are it and those that it reads; `upstream`, the outputs of the latter;
-    `lent`, outputs of parts, whose tensors it may copy."""
+    `lent`, outputs of parts, whose tensors it may copy. Local files of the nodes are named from `root`, the driver's
+    folder, where they are below it."""
 
     node: Node
     nodes: Mapping[str, Node]
@@ -40,7 +41,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a job: the node's outputs, or in `error` one sentence. `ran`: whether the step was computed."""
+    """What came of a job: the node's outputs, or in `error` one sentence. `ran`: whether the step was computed.
+    `lacks`: that what it reads of this node is not to be had here."""
 
     worker: str
     facts: Facts
@@ -48,6 +50,7 @@ class Done:
     seconds: float
     findings: tuple[str, ...]
     error: str = ""
+    lacks: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def run(job: Job) -> Done:
         try:
             facts = _perform(job, space)
         except QuantmillError as error:
-            return Done(worker.address, {}, True, time.monotonic() - began, (), str(error))
+            lacks = error.node if isinstance(error, NotMadeAgain) else ""
+            return Done(worker.address, {}, True, time.monotonic() - began, (), str(error), lacks)
         except OSError as error:
             raise StepFailed(sentence(error)) from None
     ran = any(event == "start" for event, _ in events)
@@ -97,19 +101,29 @@ def run(job: Job) -> Done:
 
 
 def _perform(job: Job, space: Workspace) -> Facts:
+    nodes = {name: _found(node, _root(job.root)) for name, node in job.nodes.items()}
     for name, facts in job.upstream.items():
-        space.write_pointer(job.nodes[name], facts)
+        space.write_pointer(nodes[name], facts)
     for facts in job.lent:
         outputs = space.artifacts(facts)
         with suppress(Gone):  # it is computed again
             space.store.bring(outputs.values())
             space.borrow(outputs)
-    space.perform(job.node, job.nodes)
+    space.perform(job.node, nodes)
     if space.store.remote:
         space.store.remote.flush()  # whoever reads this next may have only the shared store
     return space.pointed(job.node) or {}
 
 
 def _workspace(root: str, store: str, threads: int) -> Workspace:
-    """The driver's folder, where this machine has it, says which store is shared; else the worker's own does."""
-    return workspace(Path(root) if Path(root).is_dir() else Path.cwd(), threads, Path(store))
+    return workspace(_root(root), threads, Path(store))
+
+
+def _root(root: str) -> Path:
+    """The driver's folder, where this machine has it, else the worker's own: it says which store is shared."""
+    return Path(root) if Path(root).is_dir() else Path.cwd()
+
+
+def _found(node: Node, root: Path) -> Node:
+    """The node with its local files as they are named here."""
+    return replace(node, files={n: replace(file, path=root / file.path) for n, file in node.files.items()})

@@ -6,7 +6,8 @@ Whatever the shared store does, a build goes on: what it cannot give is computed
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from quantmill.remote.settings import Settings, find
 from quantmill.shared import Found, Gone
 
 if TYPE_CHECKING:
-    from quantmill.remote.bucket import Bucket
+    from quantmill.remote.bucket import Bucket, StoreError
     from quantmill.remote.lease import Leases
     from quantmill.remote.trust import Signer
 
@@ -49,6 +50,7 @@ class Shared:
         self._resting = 0.0
         self._refused = False
         self._lock = threading.Lock()
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # of each object that is sent
         self._sent = self._to_send = 0
         self._moved = time.monotonic()
 
@@ -174,6 +176,21 @@ class Shared:
         data = json.loads((self._root / "ac" / digest).read_bytes())
         return "origin" not in data and self._publish(digest, data.get("task", ""))
 
+    def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
+        """Have objects of the local store here before this returns, unless we are a reader."""
+        from quantmill.remote.bucket import StoreError
+        from quantmill.remote.chunks import Wrong
+
+        for artifact in artifacts:
+            if not self.settings.sign or self._refused or time.monotonic() < self._resting:
+                return
+            try:
+                self._send_object(artifact.sha256, again)
+            except StoreError as error:
+                self._broke(error)
+            except (Wrong, OSError):
+                continue  # not here, or damaged
+
     def flush(self, wait: bool = True) -> None:
         """Wait until everything is sent, or for `patience` seconds nothing of it was; the rest waits for the next
         build. Without `wait` it does so at once."""
@@ -208,10 +225,7 @@ class Shared:
                 return self._refused
             return self._publish(digest, task)
         except StoreError as error:
-            self._refused |= error.denied
-            self._resting = time.monotonic() + REST
-            later = "this build sends no more" if error.denied else "results are sent by the next build"
-            self._tell(f"{error.args[0].removeprefix(f'{self.place}: ')}: {later}")
+            self._broke(error)
             return error.denied
         except (Wrong, OSError, ValueError, KeyError, TypeError):
             return True  # not here any more, or damaged: whoever needs it makes it again, and that is sent
@@ -222,23 +236,35 @@ class Shared:
         finally:
             self._end(digest)
 
-    def _publish(self, digest: str, task: str) -> bool:
-        from quantmill.remote.chunks import send
+    def _broke(self, error: "StoreError") -> None:
+        """The shared store did not take what it was sent."""
+        self._refused |= error.denied
+        self._resting = time.monotonic() + REST
+        later = "this build sends no more" if error.denied else "results are sent by the next build"
+        self._tell(f"{error.args[0].removeprefix(f'{self.place}: ')}: {later}")
 
+    def _publish(self, digest: str, task: str) -> bool:
         data = json.loads((self._root / "ac" / digest).read_bytes())
         if "origin" in data or self.signer is None:
             return True
-        key, settings = StepKey(**data["key"]), self.settings
+        key = StepKey(**data["key"])
         outputs = {name: (fact["sha256"], fact["size"]) for name, fact in data["outputs"].items()}
         objects = dict(outputs.values())
         self._to_send += sum(objects.values())
         for sha256 in objects:
-            path, again = self._root / "cas" / sha256[:2] / sha256, sha256 in self._bad
-            send(self.bucket, path, sha256, settings.chunk, settings.parallel, again, self._advance)
-            self._bad.discard(sha256)
+            self._send_object(sha256)
         self._record(digest, self.signer.seal(key, outputs, task), outputs)
         self.bucket.put(_task(task), digest.encode())
         return True
+
+    def _send_object(self, sha256: str, again: bool = False) -> None:
+        from quantmill.remote.chunks import send
+
+        path, settings = self._root / "cas" / sha256[:2] / sha256, self.settings
+        with self._turns[sha256]:
+            again |= sha256 in self._bad
+            send(self.bucket, path, sha256, settings.chunk, settings.parallel, again, self._advance)
+            self._bad.discard(sha256)
 
     def _record(self, digest: str, sealed: bytes, outputs: Mapping[str, tuple[str, int]]) -> None:
         """Put the record, unless there is one that is believed."""
