@@ -93,7 +93,7 @@ def _local(workers: int, threads: int) -> LocalCluster:
             n_workers=workers,
             threads_per_worker=threads,
             memory_limit=0,  # steps bound their memory themselves
-            dashboard_address=None,
+            dashboard_address=":0",  # None takes a fixed port, and warns where another cluster has it
             silence_logs=logging.CRITICAL,
         )
     finally:
