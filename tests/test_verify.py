@@ -191,7 +191,8 @@ def test_a_file_must_end_where_its_last_tensor_does(path: Path) -> None:
     assert refused(path) == (f"{path}: 4 bytes follow the last tensor; a whole file ends there, fetch or make it anew")
     path.write_bytes(whole + whole)
     assert refused(path) == (
-        f"{path}: another GGUF file follows the last tensor, as `cat` leaves them; fetch the file anew"
+        f"{path}: another GGUF file follows the last tensor, as `cat` leaves them, it holds "
+        f"file 1 ({len(whole)} bytes), file 2 ({len(whole)} bytes); fetch the file anew"
     )
     path.write_bytes(whole + b"<html><title>502 Bad Gateway")
     assert refused(path) == (
@@ -263,14 +264,29 @@ class TestShards:
         )
 
     def test_shards_that_cat_put_together_are_recognized(self, parts: list[Path]) -> None:
-        together = parts[0].with_name("model.gguf")
-        together.write_bytes(b"".join(part.read_bytes() for part in parts))
-        assert refused(together) == (
-            f"{together}: a shard of 3 with others behind it, as `cat` leaves them, which is no model; "
-            "fetch the shards, and give llama.cpp the first or join them with `quantmill merge`"
+        together, sizes = parts[0].with_name("model.gguf"), [part.stat().st_size for part in parts]
+        data = b"".join(part.read_bytes() for part in parts)
+        together.write_bytes(data)
+        names = [f"model-0000{number}-of-00003.gguf ({size} bytes)" for number, size in enumerate(sizes, 1)]
+        said, cure = (
+            f"{together}: a shard of 3 with others behind it, as `cat` leaves them, which is no model, it holds ",
+            "; fetch the shards, and give llama.cpp the first or join them with `quantmill merge`",
         )
-        parts[0].write_bytes(together.read_bytes())  # cat under the first shard's own name
-        assert "with others behind it, as `cat` leaves them" in refused(parts[0])
+        assert refused(together) == said + ", ".join(names) + cure
+        together.write_bytes(data[: -sizes[2]])
+        assert refused(together) == said + ", ".join(names[:2]) + cure
+        together.write_bytes(parts[1].read_bytes() + parts[0].read_bytes())  # in another order
+        assert refused(together) == said + ", ".join([names[1], names[0]]) + cure
+        together.write_bytes(data[:-32])
+        broken = f"a part that is cut short or no GGUF file ({sizes[2] - 32} bytes)"
+        assert refused(together) == said + ", ".join([*names[:2], broken]) + cure
+        parts[0].write_bytes(data)  # cat under the first shard's own name
+        assert f"it holds {parts[0].name} ({sizes[0]} bytes), {parts[1].name} (" in refused(parts[0])
+
+    def test_a_long_list_of_what_cat_put_together_ends(self, parts: list[Path]) -> None:
+        together = parts[0].with_name("model.gguf")
+        together.write_bytes(parts[0].read_bytes() * 1200)
+        assert ", and 989 more; fetch the shards" in refused(together)
 
     def test_a_merged_file_is_whole(self, parts: list[Path], tmp_path: Path) -> None:
         assert gguf.verify(gguf.merge(parts[0], tmp_path / "m.gguf"), PLANNED).types == {"F32": 1, "Q4_K": 1, "Q8_0": 1}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KV_LEAST = 8 + 1 + 4 + 1  # bytes: the length of the key, a key, a type, a value
+_HEADS = (1 << 16, 64 << 20)  # bytes that are looked at of a file within a file: a later shard's header is small
 _TENSOR_LEAST = 8 + 4 + 4 + 8  # the length of the name, the number of dimensions, the type, the offset
 
 
@@ -39,7 +40,7 @@ class GGUFFile:
         self,
         path: Path,
         place: str,
-        mapping: mmap.mmap,
+        mapping: mmap.mmap | bytes,
         identity: tuple[int, ...],
         version: int,
         alignment: int,
@@ -86,7 +87,8 @@ class GGUFFile:
     def close(self) -> None:
         """Lets go of the mapping; it lives on as long as views of it do."""
         with contextlib.suppress(BufferError):
-            self._mapping.close()
+            if isinstance(self._mapping, mmap.mmap):
+                self._mapping.close()
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +121,21 @@ def read(path: str | os.PathLike[str], place: str | None = None) -> GGUFFile:
         raise
 
 
+def within(file: GGUFFile, start: int) -> GGUFFile:
+    """The GGUF file that begins at byte `start` of a mapped one, where `cat` put it: its facts alone, no data. Raises a
+    GGUFError as `read` does; what it says of the place is of the whole file."""
+    left = file.size - start
+    for length in _HEADS:
+        try:
+            return _Reader(file._mapping[start : start + length], file.place, left).file(file.path, file._identity)
+        except (errors.GGUFError, struct.error) as error:
+            if length >= left or length == _HEADS[-1]:
+                if isinstance(error, errors.GGUFError):
+                    raise
+                break
+    raise errors.TruncatedHeader(file.place, file.size, "a header behind the first file")
+
+
 def _identity(descriptor: int) -> tuple[int, ...]:
     status = os.fstat(descriptor)
     return status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns
@@ -127,9 +144,9 @@ def _identity(descriptor: int) -> tuple[int, ...]:
 class _Reader:
     """A position in a mapped file, and the checks that move it."""
 
-    def __init__(self, mapping: mmap.mmap, place: str) -> None:
+    def __init__(self, mapping: mmap.mmap | bytes, place: str, size: int | None = None) -> None:
         self.mapping = mapping
-        self.size = len(mapping)
+        self.size = len(mapping) if size is None else size
         self.place = place
         self.at = 0
 

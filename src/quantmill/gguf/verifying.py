@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,15 @@ from quantmill.artifact import silent
 from quantmill.gguf.errors import Changed, GGUFError, Truncated, Unreadable, shown
 from quantmill.gguf.foreign import describe
 from quantmill.gguf.layout import MAGIC, TensorInfo
-from quantmill.gguf.reading import GGUFFile, read
-from quantmill.gguf.shards import COUNT, NO, find_shards
+from quantmill.gguf.reading import GGUFFile, read, within
+from quantmill.gguf.shards import COUNT, NO, find_shards, parse_name, shard_name
 from quantmill.gguf.splitting import MissingShards, check_shards
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+MOST = 1000  # files that are looked for in one
+LISTED = 12  # of the files in one, how many a message names
 CONTROLS = (".aria2", ".st")  # of aria2c and axel
 _CHUNK = 8 << 20  # bytes in memory at a time
 
@@ -39,17 +41,26 @@ class TrailingBytes(GGUFError):
 
 @dataclass(eq=False)
 class Concatenated(GGUFError):
-    """`shards` is what the first of them says of their number, 1 for a whole file."""
+    """`found` are the files in it, in order, by what they call themselves and their bytes; `shards` is what the first
+    says of their number, 1 for a whole file."""
 
     place: str
     shards: int
+    found: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
+        parts = [f"{name} ({size} bytes)" for name, size in self.found]
+        held = ", ".join(
+            parts if len(parts) <= LISTED else [*parts[: LISTED - 1], f"and {len(parts) - LISTED + 1} more"]
+        )
         if self.shards == 1:
-            return f"{self.place}: another GGUF file follows the last tensor, as `cat` leaves them; fetch the file anew"
+            return (
+                f"{self.place}: another GGUF file follows the last tensor, as `cat` leaves them, it holds {held}; "
+                "fetch the file anew"
+            )
         return (
-            f"{self.place}: a shard of {self.shards} with others behind it, as `cat` leaves them, which is no model; "
-            "fetch the shards, and give llama.cpp the first or join them with `quantmill merge`"
+            f"{self.place}: a shard of {self.shards} with others behind it, as `cat` leaves them, which is no model, "
+            f"it holds {held}; fetch the shards, and give llama.cpp the first or join them with `quantmill merge`"
         )
 
 
@@ -252,9 +263,29 @@ def _trailing(file: GGUFFile) -> GGUFError:
     with file.descriptor() as descriptor:
         start = os.pread(descriptor, 512, file.padded_end)
     if start.startswith(MAGIC):
-        return Concatenated(file.place, max(_count(file), 1))
+        return Concatenated(file.place, max(_count(file), 1), tuple(_held(file)))
     found = describe(start).partition(";")[0] if start.lstrip()[:1] in (b"<", b"{") else ""
     return TrailingBytes(file.place, file.size - file.padded_end, found)
+
+
+def _held(file: GGUFFile) -> Iterator[tuple[str, int]]:
+    """The files that lie in one, one behind the other: shards by the names they had, as far as that can be known."""
+    name = Path(file.place).name
+    parsed = parse_name(name)
+    prefix = parsed[0] if parsed else name.removesuffix(".gguf")
+    part, start, number = file, 0, 1
+    while True:
+        count = _count(part)
+        title = shard_name(prefix, _count(part, NO) + 1, count) if count > 1 else f"file {number}"
+        yield title, min(part.padded_end, file.size - start)
+        start, number = start + part.padded_end, number + 1
+        if start >= file.size or number > MOST:
+            return
+        try:
+            part = within(file, start)
+        except GGUFError:
+            yield "a part that is cut short or no GGUF file", file.size - start
+            return
 
 
 def _count(file: GGUFFile, key: str = COUNT) -> int:
