@@ -1,5 +1,6 @@
 """Strangers' templates and metadata: neither run, nor hang, nor break the page."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from card_facts import body, inline, made, structure, tokens
+from conftest import ROOT
 from quantmill.card import prompt
 from quantmill.card.catalogue import LANGUAGES
 from quantmill.card.markdown import addressed, code, fence, link, text
@@ -34,8 +36,25 @@ ESCAPES = [
 ENDLESS = [
     "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
-    "{{ 9 ** 9 ** 9 ** 9 }}",
+    "{{ 9 ** (9 ** (9 ** 9)) }}",
     "{{ 'x' | replace('x', 'xx' * 9999) | replace('x', 'xx' * 9999) | replace('x', 'xx' * 9999) }}",
+]
+MOST = 20_000  # units that the recipes' templates take at most
+LIST = "{% set l = range(50000) | list %}"
+COSTLY = [  # each of few nodes, with far more to do than they look like
+    LIST + "{% for a in l %}{% if 'x' in l %}{% endif %}{% endfor %}",
+    LIST + "{% for a in l %}{% for b in l if false %}{% endfor %}{% endfor %}",
+    LIST + "{% for a in l %}{% set b = l[1:] %}{% endfor %}",
+    LIST + "{{ l | select('in', l) | list | length }}",
+    "{% set ns = namespace(x='a') %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    "{% set ns = namespace(x='a') %}{% for i in range(40) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
+    "{% set ns = namespace(x=3) %}{% for i in range(40) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
+    "{% macro f(n) %}{% for i in range(9) %}{{ f(n - 1) if n else '' }}{% endfor %}{% endmacro %}{{ f(20) }}",
+    "{{ '{:1000000000}'.format(1) }}",
+    "{{ 'x'.center(10 ** 9) }}",
+    "{{ 'x' | center(10 ** 9) }}",
+    "{{ 'x' | indent(10 ** 9) }}",
+    "{{ [[['x' * 1000] * 1000] * 1000] * 1000 }}",
 ]
 HUGE = ["{{ 'a' * 10 ** 9 }}", "{% for a in range(99999) %}aaaaaaaaaa{% endfor %}", "{{ ('%' ~ 10 ** 9 ~ 'd') % 1 }}"]
 EVIL = [
@@ -72,14 +91,49 @@ def test_a_template_does_not_leave_the_sandbox(template: str, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("template", [*ENDLESS, *HUGE])
-def test_a_template_neither_hangs_nor_floods(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt, "SECONDS", 1)
+def test_a_template_neither_hangs_nor_floods(template: str) -> None:
     found = prompt.prompt_of({"chat_template": template})
     assert found is not None
     assert found.refused in ("slow", "long", "broken"), found
     page = render(made(chat={"chat_template": template}), "en")
     assert "could not be rendered in a sandbox" in page
     assert len(page) < 20_000
+
+
+@pytest.mark.parametrize("template", [*COSTLY, ENDLESS[0], ENDLESS[2], ENDLESS[3], HUGE[0], HUGE[2]])
+def test_what_is_refused_is_counted_not_timed(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever time there is, so that every machine makes the same page."""
+    monkeypatch.setattr(prompt, "SECONDS", 3000)
+    assert prompt.prompt_of({"chat_template": template}) == prompt.Prompt(refused="slow")
+
+
+@pytest.mark.parametrize(
+    "name", ["olympiccoder-32b", "tessa-t1-3b", "qwen3-8b", "qwq-32b-rpr-v4", "inf-o1-pi0", "tiny"]
+)
+def test_a_recipe_s_template_needs_a_tenth_of_what_it_may_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = json.loads((ROOT / "recipes" / f"{name}.lock").read_text())["about"]
+    found = prompt.prompt_of(about)
+    monkeypatch.setattr(prompt, "WORK", prompt.WORK // 10)
+    assert prompt.prompt_of(about) == found
+    assert found is not None
+    assert "{prompt}" in found.text
+
+
+def test_the_count_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One unit less is refused, each time."""
+    about = json.loads((ROOT / "recipes" / "qwen3-8b.lock").read_text())["about"]
+    low, high = 0, MOST
+    while high - low > 1:
+        monkeypatch.setattr(prompt, "WORK", (low + high) // 2)
+        found = prompt.prompt_of(about)
+        assert found is not None
+        low, high = (low, prompt.WORK) if found.text else (prompt.WORK, high)
+    for work, refused in ((low, "slow"), (high, ""), (low, "slow"), (high, "")):
+        monkeypatch.setattr(prompt, "WORK", work)
+        again = prompt.prompt_of(about)
+        assert again is not None
+        assert again.refused == refused
+    assert 100 < high < MOST
 
 
 def test_a_child_that_sleeps_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -89,7 +143,9 @@ def test_a_child_that_sleeps_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(prompt, "CHILD", sleeper)
     monkeypatch.setattr(prompt, "PATIENCE", 1)
     began = time.monotonic()
-    assert prompt.prompt_of({"chat_template": "x"}) == prompt.Prompt(refused="slow")
+    with pytest.raises(prompt.Stuck) as caught:
+        prompt.prompt_of({"chat_template": "x"})
+    assert str(caught.value).startswith("the model's chat template was still not rendered after 60 s of processor time")
     assert time.monotonic() - began < 600
 
 

@@ -1,7 +1,8 @@
 """The prompt format: a model's own chat template, rendered for a system message, a user's message and the turn to come.
 
-A template is a stranger's program. It runs in jinja2's immutable sandbox, in a child process of its own with limits of
-memory, processor time and files, which is killed when it takes too long and is not believed when it writes too much.
+A template is a stranger's program. It runs in jinja2's immutable sandbox, in a child process of its own that counts
+what it does (sandbox.py) and has limits of memory, processor time and files. What a page says is refused is refused by
+the count: a machine that is slow, or has other things to do, makes the same page, or an error.
 """
 
 import json
@@ -13,12 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantmill.errors import QuantmillError
+
 SYSTEM, USER = "{system_prompt}", "{prompt}"
 LENGTH = 4000  # characters of a rendered prompt; long ones describe tools that nobody asked for
+WORK = 1_000_000  # units, as sandbox.py counts them; a template of twenty thousand characters takes a tenth of that
 MEMORY = 512_000_000  # bytes of address space
-SECONDS = 5  # of processor time; a template of twenty thousand characters takes milliseconds
+SECONDS = 60  # of processor time; those units take one at most
 CHILD = Path(__file__).with_name("sandbox.py")
-PATIENCE = 30  # seconds of wall clock, on a machine with much else to do
+PATIENCE = 300  # seconds of wall clock, on a machine with much else to do
+
+
+class Stuck(QuantmillError):
+    """A chat template did what is not counted for longer than any should take."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"the model's chat template was still not rendered after {SECONDS} s of processor time, or {PATIENCE} s; "
+            "run again when the machine has less to do, or take a model whose template ends"
+        )
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,8 @@ class Prompt:
 
 
 def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
-    """The prompt format of a model of which the lock says `about` this; None when it has no chat template."""
+    """The prompt format of a model of which the lock says `about` this; None when it has no chat template. Raises
+    Stuck."""
     template = about.get("chat_template")
     if not template:
         return None
@@ -45,9 +60,8 @@ def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
                 "messages": messages,
                 "bos_token": about.get("bos_token", ""),
                 "eos_token": about.get("eos_token", ""),
-                "memory": MEMORY,
-                "seconds": SECONDS,
                 "length": LENGTH,
+                "work": WORK,
             }
         )
         if "text" in answer and USER in answer["text"]:
@@ -59,14 +73,16 @@ def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
 
 
 def chat(template: str, messages: list[dict[str, str]], bos: str, eos: str, length: int) -> Prompt:
-    """A conversation rendered, of at most `length` characters; `refused` says what kept it from being."""
-    request = {"template": template, "messages": messages, "bos_token": bos, "eos_token": eos}
-    answer = _render({**request, "memory": MEMORY, "seconds": SECONDS, "length": length})
+    """A conversation rendered, of at most `length` characters; `refused` says what kept it from being. Raises
+    Stuck."""
+    request = {"template": template, "messages": messages, "bos_token": bos, "eos_token": eos, "length": length}
+    work = WORK + 100 * sum(len(message["content"]) for message in messages)
+    answer = _render({**request, "work": work})
     return Prompt(answer.get("text", ""), refused=answer.get("refused", ""))
 
 
 def _render(request: Mapping[str, Any]) -> dict[str, str]:
-    """What the child answers, or a refusal in its place. It gets no environment, no arguments and an empty folder's
+    """What the child answers; Stuck when it does not. It gets no environment, no arguments and an empty folder's
     view of the disk: the root, where nothing is its own."""
     command = [sys.executable, "-I", "-B", str(CHILD)]
     with subprocess.Popen(
@@ -79,12 +95,11 @@ def _render(request: Mapping[str, Any]) -> dict[str, str]:
         try:
             most = request["length"] * 8 + 100  # JSON may write six bytes for a character
             try:
-                process.stdin.write(json.dumps(request).encode())
+                process.stdin.write(json.dumps({**request, "memory": MEMORY, "seconds": SECONDS}).encode())
                 process.stdin.close()
             except BrokenPipeError:
                 pass
             data = process.stdout.read(most + 1)
-            on_time = late.is_alive()
             process.kill()
             process.wait()
         finally:
@@ -96,4 +111,4 @@ def _render(request: Mapping[str, Any]) -> dict[str, str]:
             return {kind: value}
     except (ValueError, AttributeError, StopIteration):
         pass
-    return {"refused": "long" if on_time and data else "slow"}
+    raise Stuck

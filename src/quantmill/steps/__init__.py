@@ -19,6 +19,6 @@ VERSIONS: dict[str, int] = {
     "report": 2,
     "split": 1,
     "verify": 1,
-    "card": 2,
+    "card": 3,
     "release": 3,
 }
