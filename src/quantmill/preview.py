@@ -19,6 +19,7 @@ from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
 from quantmill.model.arch import assumed
 from quantmill.preview_imatrix import Measuring, measuring
+from quantmill.preview_measured import Evaluating, benching, evaluating
 from quantmill.proof import tag
 from quantmill.quant.params import overrides_of
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
@@ -61,7 +62,9 @@ class Preview:
     empty when they are exact.
     `computed_weights` are to be quantized when nothing is in the store yet,
     `shared_weights` are copied from a file of the same matrix that holds them already; `seconds` is the time for the
-    first at the rates measured on this machine now, over its threads. `measuring` is the importance matrix's part."""
+    first at the rates measured on this machine now, over its threads.
+    `measuring` is the importance matrix's part, `evaluating` that of quality, in seconds of one of `threads` threads;
+    `bench_seconds` go to the tests of speed, over all threads."""
 
     recipe: str
     tag: str
@@ -76,6 +79,9 @@ class Preview:
     disk_bytes: int
     memory_bytes: int
     measuring: Measuring | None
+    threads: int
+    evaluating: Evaluating | None
+    bench_seconds: float | None
 
     @property
     def exact(self) -> bool:
@@ -110,6 +116,8 @@ class Preview:
             "disk_bytes": self.disk_bytes,
             "memory_bytes": self.memory_bytes,
             **({"imatrix": self.measuring.data()} if self.measuring else {}),
+            **({"quality": self.evaluating.data(self.threads)} if self.evaluating else {}),
+            **({"bench_seconds": round(self.bench_seconds, 1)} if self.bench_seconds is not None else {}),
         }
 
 
@@ -140,6 +148,8 @@ def preview(recipe: Recipe, root: Path) -> Preview:
     disk = sum(fact.size for fact in lock.files.values()) + sum(file.n_bytes for file in files.values())
     disk += (base.bytes if recipe.base.gguf is None else 0) + sum(row.bytes for row in rows if row.shards > 1)
     work = weigh(files.values())
+    tensors = {label: file.tensors for label, file in files.items()}
+    spent = benching(recipe, base.kvs, base.tensors, tensors)
     return Preview(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
@@ -154,7 +164,16 @@ def preview(recipe: Recipe, root: Path) -> Preview:
         disk_bytes=disk,
         memory_bytes=MEMORY_BYTES,
         measuring=measuring(recipe, lock, base.kvs, base.tensors, space.threads),
+        threads=space.threads,
+        evaluating=evaluating(recipe, lock, base.kvs, base.tensors, tensors, _speed),
+        bench_seconds=None if spent is None else spent / ((recipe.bench and recipe.bench.threads) or space.threads),
     )
+
+
+def _speed(arithmetic: str) -> float:
+    from quantmill.model.forward.estimate import speed
+
+    return speed(arithmetic, 1)
 
 
 def described_files(

@@ -1,16 +1,17 @@
 """What measuring a recipe's importance matrix will take: tokens, chunks, time by either arithmetic, memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from quantmill import calibration
+from quantmill.calibration import FileFact
 from quantmill.gguf import KV
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
 from quantmill.recipe import Recipe
-from quantmill.recipe_calibration import ARITHMETICS
+from quantmill.recipe_calibration import ARITHMETICS, Text
 
 BYTES_PER_TOKEN = 4  # of English, where the text or the tokenizer is not at hand
 
@@ -57,9 +58,9 @@ def measuring(
         return None
     from quantmill.model.pace import memory, seconds, weigh
 
-    chunks, exact = _chunks(recipe, lock, kvs)
-    facts = {kv.key.partition(".")[2]: kv.value for kv in kvs if not kv.key.startswith(("tokenizer", "general."))}
-    work = weigh(tensors, facts, said.n_ctx)
+    texts = list(calibration.texts(recipe).values())
+    chunks, exact = chunk_count(recipe, texts, lock.calibration, kvs, said.n_ctx, said.from_chunk, said.chunks)
+    work = weigh(tensors, facts_of(kvs), said.n_ctx)
     tokens = chunks * said.n_ctx
     return Measuring(
         how.arithmetic,
@@ -72,21 +73,38 @@ def measuring(
     )
 
 
-def _chunks(recipe: Recipe, lock: Lock, kvs: Sequence[KV]) -> tuple[int, bool]:
-    said = recipe.calibration
-    assert said is not None
-    at_hand = all(text.path is not None for text in said.texts)
-    if at_hand and any(kv.key == "tokenizer.ggml.tokens" for kv in kvs):
-        from quantmill.model.chunks import Text, read_text, tokenize
+def facts_of(kvs: Sequence[KV]) -> dict[str, Any]:
+    """What a base's metadata say of the model's shape, without the architecture's name in front."""
+    return {kv.key.partition(".")[2]: kv.value for kv in kvs if not kv.key.startswith(("tokenizer", "general."))}
+
+
+def chunk_count(
+    recipe: Recipe,
+    texts: Sequence[Text],
+    known: Mapping[str, FileFact],
+    kvs: Sequence[KV],
+    n_ctx: int,
+    first: int,
+    count: int | None,
+) -> tuple[int, bool]:
+    """How many chunks of `n_ctx` tokens the texts have from chunk `first` on, at most `count`, and whether they were
+    counted: that takes texts at hand and a vocabulary in `kvs`. Else it goes by the sizes that the lock knows; 0 where
+    it knows none."""
+    if all(text.path is not None for text in texts) and any(kv.key == "tokenizer.ggml.tokens" for kv in kvs):
+        from quantmill.model import chunks
         from quantmill.model.tokenizer import from_metadata
 
         tokenizer = from_metadata({kv.key: kv for kv in kvs}, str(recipe.path))
-        texts = [
-            Text(text.name, read_text(text.path, text.name), None if text.weight is None else Fraction(text.weight))
-            for text in said.texts
+        found = [
+            chunks.Text(
+                text.name,
+                chunks.read_text(text.path, text.name),
+                None if text.weight is None else Fraction(text.weight),
+            )
+            for text in texts
             if text.path is not None
         ]
-        return len(tokenize(texts, tokenizer, said.n_ctx, first=said.from_chunk, count=said.chunks)), True
-    facts = [lock.calibration.get(text.name) for text in calibration.texts(recipe).values()]
-    found = sum(max(0, fact.size // BYTES_PER_TOKEN // said.n_ctx - said.from_chunk) for fact in facts if fact)
-    return (min(found, said.chunks) if said.chunks and found else said.chunks or found), False
+        return len(chunks.tokenize(found, tokenizer, n_ctx, first=first, count=count)), True
+    facts = [known.get(text.name) for text in texts]
+    total = sum(max(0, fact.size // BYTES_PER_TOKEN // n_ctx - first) for fact in facts if fact)
+    return (min(total, count) if count and total else count or total), False

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from quantmill.build import FIRST
 from quantmill.preview import Preview
 from quantmill.preview_imatrix import Measuring
+from quantmill.preview_measured import Evaluating
 from quantmill.simulate import Simulation
 
 
@@ -41,6 +42,10 @@ def _lines(plan: Preview) -> Iterator[str]:
     )
     if plan.measuring:
         yield _measuring(plan.measuring)
+    if plan.evaluating:
+        yield _evaluating(plan.evaluating, plan.threads)
+    if plan.bench_seconds is not None:
+        yield f"bench: about {_duration(plan.bench_seconds)}"
     yield f"disk {size(plan.disk_bytes)} for everything, memory {size(plan.memory_bytes)} for a quantize step"
 
 
@@ -53,6 +58,16 @@ def _measuring(work: Measuring) -> str:
     return (
         f"importance matrix: {about}{work.tokens} tokens in {work.chunks} chunks, {pace} "
         f"({_duration(work.seconds[other])} by {other}; {work.fastest} is faster here), memory {size(work.memory)}"
+    )
+
+
+def _evaluating(work: Evaluating, threads: int) -> str:
+    if not work.chunks:
+        return "quality: the text is not known yet; 'quantmill lock' fetches it"
+    about, files = "" if work.exact else "about ", len(work.files)
+    return (
+        f"quality: {about}{work.tokens} tokens in {work.chunks} chunks, about {_duration(work.base / threads)} for the "
+        f"base and {_duration(sum(work.files.values()) / threads)} for {files} file{'s' if files != 1 else ''}"
     )
 
 

@@ -8,8 +8,9 @@ the longest that is ready first, to the idle worker that holds most of what it r
 import hashlib
 import heapq
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 from quantmill import lock as locks
 from quantmill import plan
 from quantmill.distributed.parts import PARTS_FROM, Cut, cut, pairs, planned, uncut
+from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
 from quantmill.plan import Node, graph
 from quantmill.preview import Description, FileRow, describe, file_row
+from quantmill.preview_measured import Evaluating, benching, evaluating
 from quantmill.quant.planned import PlannedFile
 from quantmill.quant.types import TYPES
 from quantmill.recipe import Recipe
@@ -149,6 +152,17 @@ class _Builder:
     rows: Mapping[str, FileRow]
     rates: Rates
 
+    @cached_property
+    def _evaluating(self) -> Evaluating | None:
+        base = self.base
+        return evaluating(
+            self.recipe, self.lock, base.kvs, base.tensors, self._tensors(), self.rates.products, otherwise=TOKENS
+        )
+
+    def _tensors(self) -> dict[str, Sequence[Described]]:
+        """Of each quantized file, by label."""
+        return {name.partition("/")[2]: file.tensors for name, file in self.files.items()}
+
     def tasks(self, nodes: Mapping[str, Node], whole: Cut) -> Iterator[Task]:
         index: dict[str, int] = {}
         sizes: dict[str, int] = {}  # bytes that a node gives to those that read it
@@ -205,6 +219,12 @@ class _Builder:
                 return Task(node.name, self._pass("split", size), size)
             case "verify":
                 return Task(node.name, self._pass("verify", self.rows[label].bytes))
+            case "evaluate" if self._evaluating:
+                return Task(node.name, self._evaluating.base, self._evaluating.states)
+            case "quality" if self._evaluating:
+                return Task(node.name, self._evaluating.files[label])
+            case "bench":
+                return Task(node.name, benching(self.recipe, self.base.kvs, self.base.tensors, self._tensors()) or 0.0)
             case _:
                 return Task(node.name, 0.0)
 
