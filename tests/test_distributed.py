@@ -1,18 +1,15 @@
 """Builds on real Dask workers, processes on this machine: the same bytes, whatever dies."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import RECIPE, Project
+from dask_cluster import BIN, Cluster, started
 from quantmill.distributed.parts import cut, pairs, planned
 from quantmill.lock import peek
 from quantmill.plan import graph
@@ -21,7 +18,6 @@ from quantmill.recipe import load
 from quantmill.store import sha256_file
 from team import Team
 
-BIN = Path(sys.executable).parent
 ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')
 IN_PARTS = """
 import sys
@@ -33,45 +29,10 @@ if __name__ == "__main__":
 """
 
 
-@dataclass
-class Cluster:
-    """A scheduler and workers without nannies, so that one that is killed stays dead."""
-
-    folder: Path
-    address: str
-    processes: list[subprocess.Popen[bytes]]
-
-    def start(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
-        command = [str(BIN / "dask"), "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        return self._popen([*command, *options], environment)
-
-    def _popen(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        log = open(self.folder / "dask.log", "ab")  # noqa: SIM115 - the process holds it
-        with log:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env={**os.environ, **environment}, stdout=log, stderr=log
-            )
-        self.processes.append(process)
-        return process
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    made = Cluster(folder, "", [])
-    file = folder / "scheduler.json"
-    command = [str(BIN / "dask"), "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    made._popen([*command, "--scheduler-file", str(file)], {})
-    for _ in range(600):
-        if file.exists() and file.read_text():
-            break
-        time.sleep(0.05)
-    made.address = json.loads(file.read_text())["address"]
-    yield made
-    for process in made.processes:
-        process.kill()
-        process.wait()
+    with started(tmp_path / "cluster") as made:
+        yield made
 
 
 def test_a_release_made_by_workers_is_the_one_made_here(make_project: Callable[..., Project], cluster: Cluster) -> None:
@@ -227,7 +188,10 @@ def test_parts_hold_what_files_share_once_and_no_file_is_too_long_alone(project:
         shared = {pair for file in files for pair in file if sum(pair in other for other in files) > 1}
         assert shared <= set(held) <= set().union(*files)
         assert all(len({type_ for _, type_ in part.pairs}) == 1 for part in whole.parts)
-        assert [part.seconds for part in whole.parts] == sorted((p.seconds for p in whole.parts), reverse=True)
+        assert [part.urgency for part in whole.parts] == sorted((p.urgency for p in whole.parts), reverse=True)
+        for part in whole.parts:
+            waiting = [n for n, node in quants.items() if pairs(planned(node, base)).keys() & part.pairs]
+            assert part.urgency == part.seconds + max(whole.rest[name] for name in waiting)
     # one file alone is cut, or its worker would be left with it
     name, alone = next((n, node) for n, node in quants.items() if n.endswith("Q4_K_M"))
     whole = cut({name: alone}, base, 2)

@@ -150,7 +150,7 @@ class _Spread:
         node: Node,
         nodes: Mapping[str, Node],
         lent: tuple[Facts, ...] = (),
-        seconds: float | None = None,
+        urgency: float | None = None,
         begun: Callable[[], None] = nothing,
     ) -> Done:
         below = _below([node.name], {**nodes, node.name: node})
@@ -162,14 +162,14 @@ class _Spread:
         read = [fact for edge in node.edges for fact in upstream[edge.node].values()]
         read += [fact for facts in lent for fact in facts.values()]
         reads = {fact["sha256"]: fact["size"] for fact in read}
-        if seconds is None:
-            seconds = sum(reads.values()) / BYTES_A_SECOND + self._rest.get(node.name, 0.0)
+        if urgency is None:
+            urgency = sum(reads.values()) / BYTES_A_SECOND + self._rest.get(node.name, 0.0)
         sent = {name: self._named(one) for name, one in below.items()}
         job = Job(sent[node.name], sent, upstream, lent, str(self._root), str(self._space.store.root.absolute()))
         lacked = ""
         while True:
             self._offer(fact for edge in node.edges for fact in upstream[edge.node].values())
-            done = self._pool.run(job, reads, needs(node, reads), seconds, begun)
+            done = self._pool.run(job, reads, needs(node, reads), urgency, begun)
             if not done.lacks or done.lacks == lacked:
                 break
             lacked = done.lacks
@@ -241,7 +241,7 @@ class _Spread:
         self._rest = whole.rest
         self._threads = ThreadPoolExecutor(len(whole.parts) or 1)  # each waits for a worker of its own
         return [
-            (part, self._threads.submit(self._send, part.node, self._nodes, (), part.seconds)) for part in whole.parts
+            (part, self._threads.submit(self._send, part.node, self._nodes, (), part.urgency)) for part in whole.parts
         ]
 
 

@@ -28,11 +28,13 @@ Pair = tuple[str, str]  # tensor, type
 
 @dataclass(frozen=True)
 class Part:
-    """A step that quantizes some tensors to one type, in about `seconds` of one thread."""
+    """A step that quantizes some tensors to one type, in about `seconds` of one thread; `urgency`: with those of the
+    longest step that waits for it."""
 
     node: Node
     pairs: frozenset[Pair]
     seconds: float
+    urgency: float
 
 
 def planned(node: Node, base: Description) -> PlannedFile:
@@ -52,8 +54,8 @@ def pairs(file: PlannedFile) -> dict[Pair, Described]:
 
 @dataclass(frozen=True)
 class Cut:
-    """What several quant nodes come to: `parts`, those that take longest first, and what is left to each node itself in
-    seconds of one thread, by name."""
+    """What several quant nodes come to: `parts`, the most urgent first, and what is left to each node itself in seconds
+    of one thread, by name."""
 
     parts: tuple[Part, ...]
     rest: Mapping[str, float]
@@ -103,8 +105,10 @@ def cut(quants: Mapping[str, Node], base: Description, workers: int) -> Cut:
     parts: list[Part] = []
     for type_, found in by_type.items():
         for names, spent in _shares(found, share):
-            parts.append(_part(any_node, type_, names, spent, len(parts)))
-    return Cut(tuple(sorted(parts, key=lambda part: -part.seconds)), rest)
+            held = frozenset((name, type_) for name in names)
+            after = max((rest[name] for name, file in files.items() if file & held), default=0.0)
+            parts.append(Part(_part(any_node, type_, names, len(parts)), held, spent, spent + after))
+    return Cut(tuple(sorted(parts, key=lambda part: -part.urgency)), rest)
 
 
 def _shares(found: list[tuple[str, float]], share: float) -> Iterator[tuple[list[str], float]]:
@@ -119,9 +123,9 @@ def _shares(found: list[tuple[str, float]], share: float) -> Iterator[tuple[list
             names, spent = [], 0.0
 
 
-def _part(quant: Node, type_: str, names: list[str], seconds: float, number: int) -> Part:
+def _part(quant: Node, type_: str, names: list[str], number: int) -> Node:
     recipe = quant.name.partition(":")[2].partition("/")[0]
-    node = Node(
+    return Node(
         f"part:{recipe}/{type_}.{number}",
         "part",
         {"types": dict.fromkeys(names, type_)},
@@ -129,4 +133,3 @@ def _part(quant: Node, type_: str, names: list[str], seconds: float, number: int
         quant.generation,
         where=quant.where,
     )
-    return Part(node, frozenset((name, type_) for name in names), seconds)

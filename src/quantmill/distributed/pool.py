@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,19 @@ class _Worker:
     busy: int = 0
 
 
+@dataclass(eq=False)
+class _Ticket:
+    """A step that waits for a worker, and the worker once it has one. Each waits by itself: a hundred threads that all
+    wake whenever a worker is free would take a core from the workers of this machine."""
+
+    name: str
+    reads: Mapping[str, int]
+    needs: Mapping[str, float]
+    urgency: float
+    given: threading.Event = field(default_factory=threading.Event)
+    address: str = ""
+
+
 class Pool:
     """Safe for several threads. `patience`: how long to wait, in seconds, when there are no workers; `retries`: how
     often a step is tried again when it fails by the system's fault. `remote`: workers may have stores of their own."""
@@ -50,11 +63,9 @@ class Pool:
     ) -> None:
         self._client, self._root, self._store, self._remote = client, root, store, remote
         self._patience, self._retries = patience, retries
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
         self._workers: dict[str, _Worker] = {}
-        self._waiting: dict[
-            object, tuple[float, Mapping[str, float]]
-        ] = {}  # seconds and needs of steps without a worker
+        self._waiting: list[_Ticket] = []
         self._held: dict[str, set[str]] = {}  # store → digests of objects that are there
         self._looked = 0.0
         self._alone_since: float | None = None
@@ -71,26 +82,26 @@ class Pool:
     @property
     def size(self) -> int:
         """How many workers there are now."""
-        with self._changed:
+        with self._lock:
             self._look()
             return len(self._workers)
 
     @property
     def apart(self) -> bool:
         """Whether a worker has a store of its own, or the first one, which is yet to come, may have."""
-        with self._changed:
+        with self._lock:
             self._look()
             return not self._workers or any(not worker.seen.shared for worker in self._workers.values())
 
     def run(
-        self, job: Job, reads: Mapping[str, int], needs: Mapping[str, float], seconds: float, begun: Callable[[], None]
+        self, job: Job, reads: Mapping[str, int], needs: Mapping[str, float], urgency: float, begun: Callable[[], None]
     ) -> Done:
         """Have a worker bring the job's node about. `reads`: digest and size of what it reads; `needs`: amounts of the
         resources memory, threads and disk, which count where a worker was started with such; of the steps that wait
-        for a worker, the one that takes most `seconds` goes first; `begun` is called when it has one. Raises
+        for a worker, the one of most `urgency`, in seconds, goes first; `begun` is called when it has one. Raises
         QuantmillError."""
         name = job.node.name
-        address, resources = self._take(name, reads, needs, seconds)
+        address, resources = self._take(_Ticket(name, reads, needs, urgency))
         try:
             begun()
             future = self._client.submit(
@@ -105,10 +116,10 @@ class Pool:
             )
             done = self._result(name, future)
         finally:
-            with self._changed:
+            with self._lock:
                 if address in self._workers:
                     self._workers[address].busy -= 1
-                self._changed.notify_all()
+                self._assign()
         self._remember(done, reads)
         return done
 
@@ -119,7 +130,7 @@ class Pool:
                     wait([future], timeout=LOOK_EVERY * 2)
                     break
                 except TimeoutError:
-                    with self._changed:
+                    with self._lock:
                         self._look()
             result: Done = future.result()
         except KilledWorker:
@@ -132,40 +143,50 @@ class Pool:
             future.release()
         return result
 
-    def _take(
-        self, name: str, reads: Mapping[str, int], needs: Mapping[str, float], seconds: float
-    ) -> tuple[str, dict[str, float] | None]:
-        ticket = object()
-        with self._changed:
-            self._waiting[ticket] = seconds, needs
-            try:
-                return self._await_turn(ticket, name, reads)
-            finally:
-                del self._waiting[ticket]
-                self._changed.notify_all()
+    def _take(self, ticket: _Ticket) -> tuple[str, dict[str, float] | None]:
+        with self._lock:
+            self._waiting.append(ticket)
+        try:
+            while True:
+                with self._lock:
+                    self._look()
+                    if self._workers and not any(_fits(worker, ticket.needs) for worker in self._workers.values()):
+                        raise UnfitWorker(f"{ticket.name}: {_too_small(self._workers.values(), ticket.needs)}")
+                    self._assign()
+                if ticket.given.wait(LOOK_EVERY):
+                    break
+        except BaseException:
+            with self._lock:
+                if ticket.address in self._workers:
+                    self._workers[ticket.address].busy -= 1
+            raise
+        finally:
+            with self._lock:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+        with self._lock:
+            worker = self._workers.get(ticket.address)
+            resources = worker.resources if worker else {}
+        return ticket.address, {n: amount for n, amount in ticket.needs.items() if n in resources} or None
 
-    def _await_turn(self, ticket: object, name: str, reads: Mapping[str, int]) -> tuple[str, dict[str, float] | None]:
-        seconds, needs = self._waiting[ticket]
-        while True:
-            self._look()
-            fit = {address: worker for address, worker in self._workers.items() if _fits(worker, needs)}
-            if self._workers and not fit:
-                raise UnfitWorker(f"{name}: {_too_small(self._workers.values(), needs)}")
-            idle = [address for address, worker in fit.items() if not worker.busy]
-            longer = [others for more, others in self._waiting.values() if more > seconds]
-            if idle := [a for a in idle if not any(_fits(self._workers[a], others) for others in longer)]:
-                address = max(idle, key=lambda a: self._holds(self._workers[a], reads))
-                worker = self._workers[address]
-                worker.busy += 1
-                return address, {n: amount for n, amount in needs.items() if n in worker.resources} or None
-            self._changed.wait(LOOK_EVERY)
+    def _assign(self) -> None:
+        """Give idle workers the most urgent steps that fit. The lock is held."""
+        for ticket in sorted(self._waiting, key=lambda ticket: -ticket.urgency):
+            idle = [a for a, worker in self._workers.items() if not worker.busy]
+            if not idle:
+                return
+            if fit := [a for a in idle if _fits(self._workers[a], ticket.needs)]:
+                ticket.address = max(fit, key=lambda a: self._holds(self._workers[a], ticket.reads))
+                self._workers[ticket.address].busy += 1
+                self._waiting.remove(ticket)
+                ticket.given.set()
 
     def _holds(self, worker: _Worker, reads: Mapping[str, int]) -> int:
         held = self._held.get(worker.seen.store, set())
         return sum(size for digest, size in reads.items() if digest in held)
 
     def _remember(self, done: Done, reads: Mapping[str, int]) -> None:
-        with self._changed:
+        with self._lock:
             if worker := self._workers.get(done.worker):
                 held = self._held.setdefault(worker.seen.store, set())
                 held |= {*reads, *(fact["sha256"] for fact in done.facts.values())}

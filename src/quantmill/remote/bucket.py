@@ -178,10 +178,17 @@ class Bucket:
 
 
 class Throttle:
-    """At most `rate` bytes a second, where there is a limit; counts them all."""
+    """At most `rate` bytes a second, where there is a limit; counts them all. `now` and `sleep`, in seconds, are a
+    clock."""
 
-    def __init__(self, rate: int | None) -> None:
-        self._rate, self._free, self._lock = rate, 0.0, threading.Lock()
+    def __init__(
+        self,
+        rate: int | None,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate, self._now, self._sleep = rate, now, sleep
+        self._free, self._lock = 0.0, threading.Lock()
         self.total = 0
 
     def take(self, count: int) -> None:
@@ -190,10 +197,10 @@ class Throttle:
             self.total += count
             if self._rate is None:
                 return
-            now = time.monotonic()
+            now = self._now()
             pause = max(0.0, self._free - now)
             self._free = max(now, self._free) + count / self._rate
-        time.sleep(pause)
+        self._sleep(pause)
 
 
 def _open(settings: Settings) -> Any:
