@@ -2,20 +2,20 @@
 
 python benchmarks/inference.py BASE.gguf --imatrix FILE --llama-bench PROGRAM [--types Q4_0,...] [-t 2] [-r 3]
 python benchmarks/inference.py --synthetic --llama-bench PROGRAM      a qwen2 of width 2048, random weights
-Every repetition measures ours and theirs one after the other on each file; figures are medians. Generation is also
-given as a share of the memory bandwidth that reading 512 MB from as many threads reaches.
+Every repetition measures ours and theirs one after the other in each test. Figures are medians; a ratio is the median
+of the repetitions' ratios, whose two sides ran next to each other. Generation is also given as a share of the bandwidth
+at which as many threads, doing nothing else, read 512 MB of memory just before it.
 """
 
 import argparse
 import os
 import statistics
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from quantmill import _kernels
 from quantmill.gguf import Writer, kv
 from quantmill.quant.driver import quantize_file
 from quantmill.quant.types import TYPES
@@ -27,15 +27,8 @@ TRIALS = [Trial("pp", 512), Trial("tg", 128)]
 
 
 def bandwidth(threads: int) -> float:
-    """GB/s of reading memory, the best of five."""
-    parts = [np.ones(2**29 // 8 // threads, np.int64) for _ in range(threads)]
-    best = 0.0
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(5):
-            started = time.perf_counter()
-            list(pool.map(np.bitwise_xor.reduce, parts))
-            best = max(best, 2**29 / (time.perf_counter() - started) / 1e9)
-    return best
+    """Bytes a second that the threads read of memory, the best of three."""
+    return max(_kernels.read_rate(2**29, threads) for _ in range(3))
 
 
 def synthetic(path: Path, width: int = 2048, hidden: int = 11008, layers: int = 8, vocabulary: int = 32000) -> Path:
@@ -91,6 +84,7 @@ def main() -> None:
     parser.add_argument("--plain", default="Q4_0,IQ4_NL", help="ftypes to measure without repacking as well")
     parser.add_argument("--keep", type=Path, help="a folder for the quantized files, used again when they are there")
     parser.add_argument("--memory", type=Path, default=Path("/dev/shm"), help="where files go without --keep")
+    parser.add_argument("--activation-bits", type=int, choices=(8, 16), default=16, help="llama.cpp takes 8")
     parser.add_argument("-t", type=int, default=2)
     parser.add_argument("-r", type=int, default=3)
     options = parser.parse_args()
@@ -108,10 +102,9 @@ def main() -> None:
             if not file.exists():
                 kind = {"imatrix": options.imatrix} if options.imatrix else {"imatrix": flat(base, folder)}
                 quantize_file(base, file, name, generation=1, threads=options.t, **kind)
-        limit = bandwidth(options.t)
-        print(f"memory: {limit:.1f} GB/s read by {options.t} threads")
+        print(f"memory: {bandwidth(options.t) / 1e9:.1f} GB/s read by {options.t} threads; {_kernels.infer_isa()}")
         for name, file in wanted.items():
-            report(name, file, options, limit)
+            report(name, file, options)
 
 
 def flat(base: Path, folder: Path) -> Path:
@@ -134,28 +127,29 @@ def flat(base: Path, folder: Path) -> Path:
     return path
 
 
-def report(name: str, file: Path, options: argparse.Namespace, limit: float) -> None:
-    runners = {"ours": Kernels([file], 1024, options.t)}
+def report(name: str, file: Path, options: argparse.Namespace) -> None:
+    runners: dict[str, Kernels | LlamaBench] = {"ours": Kernels([file], 1024, options.t, True, options.activation_bits)}
     if options.llama_bench:
-        runners["theirs"] = LlamaBench(options.t)
+        runners["llama.cpp"] = LlamaBench(options.t)
     if name in options.plain.split(","):
-        runners["plain"] = Kernels([file], 1024, options.t, repack=False)
-    rates: dict[str, list[list[float]]] = {who: [[], []] for who in runners}
-    size = 0
-    for _ in range(options.r):
-        for who, runner in runners.items():
-            trials = TRIALS if who != "plain" else TRIALS[:1]
-            for i, row in enumerate(runner.run(file, trials)):
-                rates[who][i] += row.rates
-                size = row.size
-    middle = {who: [statistics.median(values) if values else 0.0 for values in both] for who, both in rates.items()}
-    pp, tg = middle["ours"]
-    line = f"{name:8} pp512 {pp:7.1f}  tg128 {tg:6.1f} ({tg * size / limit / 1e9:4.0%} of memory)"
-    if "theirs" in middle:
-        line += f"  llama.cpp {middle['theirs'][0]:7.1f} {middle['theirs'][1]:6.1f}"
-        line += f"  ratio {pp / middle['theirs'][0]:.2f} {tg / middle['theirs'][1]:.2f}"
-    if "plain" in middle:
-        line += f"  repacked/plain {pp / middle['plain'][0]:.2f}"
+        runners["plain"] = Kernels([file], 1024, options.t, False, options.activation_bits)
+    line = f"{name:8}"
+    for trial in TRIALS:
+        rates: dict[str, list[float]] = {who: [] for who in runners}
+        shares = []
+        for _ in range(options.r):
+            limit = bandwidth(options.t) if trial.kind == "tg" else 0.0
+            for who, runner in runners.items():
+                (row,) = runner.run(file, [trial])
+                rates[who] += row.rates
+                if who == "ours" and limit:
+                    shares.append(row.rates[0] * row.size / limit)
+        line += f"  {trial.name} {statistics.median(rates['ours']):7.1f}"
+        if shares:
+            line += f" ({statistics.median(shares):4.0%} of memory)"
+        for who in list(runners)[1:]:
+            ratio = statistics.median(ours / other for ours, other in zip(rates["ours"], rates[who], strict=True))
+            line += f" {who} {statistics.median(rates[who]):7.1f} ratio {ratio:5.2f}"
     print(line, flush=True)
 
 

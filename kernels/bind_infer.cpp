@@ -2,6 +2,9 @@
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
 
+#include <atomic>
+#include <chrono>
+#include <cstring>
 #include <map>
 #include <vector>
 
@@ -229,6 +232,26 @@ class PyModel {
     std::int64_t filled_ = 0;
 };
 
+// Bytes a second that the threads read of memory, which nothing else is done with.
+static double read_rate(std::int64_t bytes, int threads) {
+    constexpr std::int64_t part = 1 << 20;
+    if (bytes < part || bytes > std::int64_t(1) << 40) fail("bytes must be from 1048576 to 2^40, not " + std::to_string(bytes));
+    checked_threads(threads);
+    nb::gil_scoped_release release;
+    const InferKernels &kernels = infer_kernels(current_level().name).kernels;
+    const std::int64_t parts = bytes / part;
+    const Memory memory{std::size_t(parts * part)};
+    std::uint8_t *data = memory.data();
+    std::atomic<std::int32_t> wanted{0}, *sink = &wanted;
+    Pool pool(threads);
+    pool.run([=, &pool](int thread) { pool.share(thread, parts, [=](std::int64_t i) { std::memset(data + i * part, 1, part); }); });
+    const auto started = std::chrono::steady_clock::now();
+    pool.run([=, &pool, &kernels](int thread) {
+        pool.share(thread, parts, [&](std::int64_t i) { *sink ^= kernels.read(data + i * part, part); });
+    });
+    return double(parts * part) / std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+}
+
 static void bind(nb::module_ &m) {
     nb::class_<PyMatrix>(m, "Matrix")
         .def(nb::init<const std::string &, nb::handle, std::int64_t, std::int64_t, bool, int, int>(), nb::arg("type"),
@@ -242,6 +265,7 @@ static void bind(nb::module_ &m) {
         .def("set_matrix", &PyModel::set_matrix, nb::arg("name"), nb::arg("type"), nb::arg("data"), nb::arg("rows"), nb::arg("cols"))
         .def("set_vector", &PyModel::set_vector, nb::arg("name"), nb::arg("data"))
         .def("evaluate", &PyModel::evaluate, nb::arg("tokens"), nb::arg("position"), nb::arg("logits"));
+    m.def("read_rate", &read_rate, nb::arg("bytes"), nb::arg("threads"));
     m.def("infer_isa", [] { return std::string(infer_kernels(current_level().name).name); });
     m.def("infer_types", [] {
         nb::list names;

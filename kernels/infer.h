@@ -114,6 +114,8 @@ struct InferKernels {
                    std::int64_t window, float *out, std::int64_t out_stride, float *scores);
     void (*store_key)(const float *key, std::int64_t dims, std::uint16_t *keys, std::int64_t position);
     void (*store_value)(const float *value, std::int64_t dims, std::uint16_t *values, std::int64_t position);
+    // All of some memory, a multiple of 256 bytes, read and nothing else done: what generation is measured against.
+    std::int32_t (*read)(const std::uint8_t *from, std::int64_t bytes);
 };
 
 // The kernels for a level of levels.h: the fastest of its own or lower features that this processor runs, and their name.

@@ -38,4 +38,17 @@ void gate(const float *gate, const float *up, float *out, std::int64_t n, bool g
     }
 }
 
+std::int32_t read(const std::uint8_t *from, std::int64_t bytes) {
+    constexpr int ABREAST_READ = 4;
+    I found[ABREAST_READ] = {};
+    for (std::int64_t i = 0; i < bytes; i += ABREAST_READ * std::int64_t(sizeof(I))) {
+        QM_UNROLL
+        for (int n = 0; n < ABREAST_READ; ++n) found[n] ^= load<I>(from + i + n * std::int64_t(sizeof(I)));
+    }
+    const I all = (found[0] ^ found[1]) ^ (found[2] ^ found[3]);
+    std::int32_t result = 0;
+    for (int i = 0; i < W; ++i) result ^= all[i];
+    return result;
+}
+
 }  // namespace quantmill::QM_LEVEL

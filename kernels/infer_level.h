@@ -70,5 +70,6 @@ void attend(const Heads &, const float *q, std::int64_t stride, std::int64_t n, 
             std::int64_t window, float *out, std::int64_t out_stride, float *scores);
 void store_key(const float *key, std::int64_t dims, std::uint16_t *keys, std::int64_t position);
 void store_value(const float *value, std::int64_t dims, std::uint16_t *values, std::int64_t position);
+std::int32_t read(const std::uint8_t *from, std::int64_t bytes);
 
 }  // namespace quantmill::QM_LEVEL

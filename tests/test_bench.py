@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from forward_models import MODELS, write
+from quantmill._kernels import infer_isa
 from quantmill.cli import main
 from quantmill.errors import UsageError
 from quantmill.quant.driver import quantize_file
@@ -55,7 +56,7 @@ def test_repetitions_go_over_all_files_before_the_next() -> None:
     assert percent(rows[2:], rows[2]) is None
 
 
-@pytest.mark.parametrize("extra", [[], ["--no-repack"]])
+@pytest.mark.parametrize("extra", [[], ["--no-repack"], ["--activation-bits", "8"]])
 def test_bench_measures_files(files: dict[str, Path], capsys: pytest.CaptureFixture[str], extra: list[str]) -> None:
     arguments = ["-p", "8,16", "-n", "4", "-r", "2", "-t", "1", "--json", *extra]
     code, out, _ = call(capsys, "bench", files["Q4_0"], files["Q8_0"], *arguments)
@@ -66,6 +67,9 @@ def test_bench_measures_files(files: dict[str, Path], capsys: pytest.CaptureFixt
     ]
     assert all(row["ts"] > 0 and row["size"] > 0 and row["threads"] == 1 for row in found["rows"])
     assert found["rows"][0]["percent_of_q4_0"] == 100
+    names = {"": infer_isa(), "--no-repack": f"{infer_isa()}, not repacked"}
+    named = names.get("".join(extra), f"{infer_isa()}, 8-bit activations")
+    assert {row["backend"] for row in found["rows"]} == {named}
     assert set(found["host"]) == {"cpu", "cores", "threads", "backend", "versions"}
 
 
@@ -108,6 +112,11 @@ def test_bench_with_llama_bench(
 
 def test_calls_that_make_no_sense(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "bench", files["Q4_0"], "-p", "0", "-n", "0")[0] == 2
+    for option in (["--no-repack"], ["--activation-bits", "8"]):
+        assert call(capsys, "bench", files["Q4_0"], "--runtime", "llama.cpp", *option)[::2] == (
+            2,
+            f"quantmill: {option[0]} is for --runtime kernels; llama.cpp decides that for itself\n",
+        )
     code, _, error = call(capsys, "bench", files["Q4_0"], "-p", "4096", "-n", "0", "-r", "1")
     assert (code, error) == (
         1,
@@ -118,9 +127,9 @@ def test_calls_that_make_no_sense(files: dict[str, Path], capsys: pytest.Capture
 def test_generating_is_greedy_and_repeats(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     texts = [
         call(capsys, "generate", files["Q8_0"], "-p", "abc", "-n", "12", "--raw", *more)
-        for more in ([], ["--threads", "1"])
+        for more in ([], ["--threads", "1"], ["--activation-bits", "8"])
     ]
-    assert texts[0][0] == 0
+    assert [code for code, _, _ in texts] == [0, 0, 0]
     assert texts[0] == texts[1]
     code, _, error = call(capsys, "generate", files["Q8_0"], "-p", "abc")
     assert (code, error) == (

@@ -153,3 +153,9 @@ def test_calls_that_do_not_fit() -> None:
             matrix.multiply(np.zeros(x, np.float32), np.zeros(out, np.float32))
     with pytest.raises(ValueError, match="activation_bits must be 8 or 16, not 12"):
         _kernels.Matrix("Q8_0", data, 4, 64, activation_bits=12)
+
+
+def test_reading_memory_is_measured() -> None:
+    assert _kernels.read_rate(2**22, 2) > 0
+    with pytest.raises(ValueError, match="bytes must be from 1048576 to 2\\^40, not 5"):
+        _kernels.read_rate(5, 1)

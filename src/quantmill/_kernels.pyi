@@ -215,6 +215,9 @@ class Model:
         tensor is missing. ValueError says what does not fit. The interpreter's lock is released.
         """
 
+def read_rate(bytes: int, threads: int) -> float:
+    """Bytes a second at which so many threads read `bytes` (from 2**20 to 2**40) of memory once, doing nothing else."""
+
 def infer_isa() -> str:
     """The name of the inference kernels that the level in use has on this machine, like "avx512-vnni"."""
 

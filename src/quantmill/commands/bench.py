@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing, positive, threads
+from quantmill.commands.common import activation_bits, bar, existing, positive, threads
 
 
 def _counts(text: str) -> list[int]:
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-r", type=positive, default=5, metavar="N", help="repetitions (5)")
     parser.add_argument("--runtime", choices=("kernels", "llama.cpp"), default="kernels", help="what runs the files")
     parser.add_argument("--no-repack", action="store_true", help="use the files' blocks as they lie")
+    activation_bits(parser)
     parser.add_argument("--json", action="store_true")
 
 
@@ -36,13 +37,15 @@ def run(options: argparse.Namespace) -> int:
     tests = [Trial("pp", count) for count in options.p] + [Trial("tg", count) for count in options.n]
     if not tests:
         raise UsageError("-p 0 and -n 0 leave no test; give the tokens of at least one")
-    if options.no_repack and options.runtime != "kernels":
-        raise UsageError("--no-repack is for --runtime kernels; llama.cpp decides that for itself")
+    if (options.no_repack or options.activation_bits != 16) and options.runtime != "kernels":
+        given = "--no-repack" if options.no_repack else "--activation-bits"
+        raise UsageError(f"{given} is for --runtime kernels; llama.cpp decides that for itself")
     files = list(dict.fromkeys(existing(file) for file in options.files))
     count, versions = threads(options), {}
     runner: Kernels | LlamaBench
     if options.runtime == "kernels":
-        runner = Kernels(files, max(test.count for test in tests) + 1, count, not options.no_repack)
+        context = max(test.count for test in tests) + 1
+        runner = Kernels(files, context, count, not options.no_repack, options.activation_bits)
         backend = infer_isa()
     else:
         runner = LlamaBench(count)

@@ -31,6 +31,17 @@ def threads(options: argparse.Namespace) -> int:
     return getattr(options, "threads", None) or len(os.sched_getaffinity(0))
 
 
+def activation_bits(parser: argparse.ArgumentParser) -> None:
+    """--activation-bits, of what runs a model."""
+    parser.add_argument(
+        "--activation-bits",
+        type=int,
+        choices=(8, 16),
+        default=16,
+        help="of each activation beside quantized weights (16; llama.cpp takes 8, which is faster and less exact)",
+    )
+
+
 def add_key(parser: argparse.ArgumentParser) -> None:
     """--key, whose values `signed` takes."""
     parser.add_argument(

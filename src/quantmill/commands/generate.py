@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import existing, positive, threads
+from quantmill.commands.common import activation_bits, existing, positive, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=positive, default=4096, metavar="N", help="tokens to have room for (4096)")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
     parser.add_argument("--no-repack", action="store_true", help="use the file's blocks as they lie")
+    activation_bits(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,7 +41,13 @@ def run(options: argparse.Namespace) -> int:
 
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
     tokenizer = tokenizer_of(existing(options.model))
-    model = load(options.model, context=options.context, threads=threads(options), repack=not options.no_repack)
+    model = load(
+        options.model,
+        context=options.context,
+        threads=threads(options),
+        repack=not options.no_repack,
+        activation_bits=options.activation_bits,
+    )
     text = options.prompt if options.raw else _conversation(options, model)
     prompt = tokenizer.encode(text, add_special=options.raw, parse_special=not options.raw)
     for piece in generate(model, prompt, options.count, sampling):

@@ -27,8 +27,10 @@ class BenchFailed(QuantmillError):
 class Kernels:
     """These kernels. Models stay loaded while all of them fit into half of the free memory."""
 
-    def __init__(self, files: Sequence[Path], context: int, threads: int, repack: bool = True) -> None:
-        self._context, self._threads, self._repack = context, threads, repack
+    def __init__(
+        self, files: Sequence[Path], context: int, threads: int, repack: bool = True, activation_bits: int = 16
+    ) -> None:
+        self._context, self._threads, self._repack, self._bits = context, threads, repack, activation_bits
         self._keep = 3 * sum(file.stat().st_size for file in files) < _free_memory()
         self._loaded: dict[Path, LoadedModel] = {}
 
@@ -36,13 +38,20 @@ class Kernels:
         """One repetition of each test, after a warm-up of a new model."""
         model = self._loaded.get(file)
         if model is None:
-            model = load(file, context=self._context, threads=self._threads, repack=self._repack)
+            model = load(
+                file,
+                context=self._context,
+                threads=self._threads,
+                repack=self._repack,
+                activation_bits=self._bits,
+            )
             warm = np.zeros(min(64, model.context - 1), np.int32)
             model.evaluate(warm, 0)
             model.evaluate(warm[:1], len(warm))
             if self._keep:
                 self._loaded[file] = model
         backend = model.backend + ("" if self._repack else ", not repacked")
+        backend += "" if self._bits == 16 else f", {self._bits}-bit activations"
         facts = (*_named(model.metadata, file), model.bytes, model.parameters, backend, self._threads)
         return [Row(file, *facts, test, [test.count / self._seconds(model, test)]) for test in tests]
 
@@ -63,12 +72,15 @@ class Kernels:
 
 
 class LlamaBench:
-    """A llama-bench found on PATH, asked for JSON. `versions` is filled by the first run."""
+    """A llama-bench found on PATH, asked for JSON. `versions` is filled by the first run.
 
-    def __init__(self, threads: int) -> None:
+    `otherwise` is how the caller's user asks for what needs none, for the sentence of BenchFailed when there is none.
+    """
+
+    def __init__(self, threads: int, otherwise: str = "--runtime kernels") -> None:
         found = shutil.which("llama-bench")
         if found is None:
-            raise BenchFailed("there is no llama-bench on PATH; install llama.cpp, or measure with --runtime kernels")
+            raise BenchFailed(f"there is no llama-bench on PATH; install llama.cpp, or measure with {otherwise}")
         self._program, self._threads = found, threads
         self.versions: dict[str, str] = {}
 

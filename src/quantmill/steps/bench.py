@@ -38,7 +38,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
             runner = Kernels(list(files), max(test.count for test in tests) + 1, threads)
             backend = infer_isa()
         else:
-            runner = LlamaBench(threads)
+            runner = LlamaBench(threads, 'runtime = "kernels" in the recipe\'s [bench]')
             backend, versions = "llama.cpp", runner.versions
         rows = measure(list(files), tests, params["repetitions"], runner.run, context.progress)
     except QuantmillError as error:
