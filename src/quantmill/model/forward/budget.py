@@ -18,19 +18,22 @@ _PACKED = {"f32": 4, "bf16x2": 8}  # bytes of an input of a matrix product as it
 _PACKED_ROWS = 520  # rows of inputs that are packed together, at most
 _ROWS = 16 << 20  # bytes of panels when a matrix goes by ranges of rows; a product's part takes no more
 _TOKENS = 1024  # tokens that go together where a layer stays packed: enough for the matrix product's full speed
+_PIECE = 512  # … or that a thread takes by itself
 _MANY = 8192  # … and where a layer has to be packed again for every group
 
 
 @dataclass(frozen=True)
 class Budget:
     """`group` chunks of `tokens` tokens in all go together through a layer; `step` weights are packed at a time, 0 for
-    whole matrices that stay; `spilled` says whether the states live in a file; `room` bytes are left for the output."""
+    whole matrices that stay; `spilled` says whether the states live in a file; `room` bytes are left for the output.
+    `piece` chunks of a group are one thread's at a time, 0 when all threads share all."""
 
     group: int
     tokens: int
     step: int
     spilled: bool
     room: int
+    piece: int = 0
 
     def rows(self, columns: int) -> int:
         """Rows of a matrix of so many columns that are packed at a time; 0 for all, to be kept."""
@@ -60,8 +63,16 @@ def budget(model: Model, run: Run, chunks: int, length: int) -> Budget:
     spilled = states > free - free // 4
     if not spilled:
         free -= states
+    room = run.memory - fixed - (0 if spilled else states)
+    piece = max(1, min(_PIECE // length, chunks // run.threads))
+    group = min(chunks, piece * run.threads) if spilled else chunks
+    needed = run.threads * (piece * buffers + _packed(model, run, piece * length)) + (group if spilled else 0) * (
+        chunk - buffers
+    )
+    if not ranges and not hyper.n_expert and 1 < run.threads <= chunks and needed <= free + chunk:
+        return Budget(group, group * length, 0, spilled, room, piece)
     group = min(chunks, max(1, tokens // length), 1 + free // chunk)
-    return Budget(group, group * length, ranges // 4, spilled, run.memory - fixed - (0 if spilled else states))
+    return Budget(group, group * length, ranges // 4, spilled, room)
 
 
 def token_bytes(model: Model) -> int:
@@ -78,10 +89,16 @@ def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
     """Bytes that kernels take: inputs of a product as they are packed, scores of a block of queries for each thread,
     and work on weights on their way into panels."""
     hyper = model.hyper
-    columns = _whole(max(hyper.n_embd, hyper.n_ff, hyper.n_head * hyper.head))
-    packed = min(_PACKED_ROWS, chunks * length + 32) * columns * _PACKED[run.arithmetic]
+    packed = _packed(model, run, chunks * length)
     scores = 4 * _whole(length) * 128 + 4 * (_whole(hyper.head) * (_whole(length) - length + 16) + 1024)
     return packed + run.threads * (scores + (1 << 18))
+
+
+def _packed(model: Model, run: Run, tokens: int) -> int:
+    """Bytes of the widest input of a product, packed."""
+    hyper = model.hyper
+    columns = _whole(max(hyper.n_embd, hyper.n_ff, hyper.n_head * hyper.head))
+    return min(_PACKED_ROWS, tokens + 32) * columns * _PACKED[run.arithmetic]
 
 
 def _whole(count: int) -> int:

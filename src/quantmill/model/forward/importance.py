@@ -57,16 +57,17 @@ class Importance:
             self.found[names[0]] = Sums(names, values, np.zeros(matrices, np.int64))
         return self.found[names[0]]
 
-    def dense(self, names: tuple[str, ...], x: Floats) -> None:
-        """The input of the matrices `names`: whole chunks of rows, shape (m, columns)."""
+    def dense(self, names: tuple[str, ...], x: Floats, threads: int = 0) -> None:
+        """The input of the matrices `names`: whole chunks of rows, shape (m, columns). `threads` 0: its own."""
+        threads = threads or self.threads
         if not self._calls:
             return
         sums = self._sums(names, 1, x.shape[1])
         if self._counted == self.length:
-            _kernels.column_sums(x, sums.values[0], self.threads)
+            _kernels.column_sums(x, sums.values[0], threads)
         else:
             for begin in range(0, len(x), self.length):
-                _kernels.column_sums(x[begin : begin + self._counted], sums.values[0], self.threads)
+                _kernels.column_sums(x[begin : begin + self._counted], sums.values[0], threads)
         chunks = len(x) // self.length
         sums.rows += chunks * self._counted
         sums.calls += chunks * self._calls

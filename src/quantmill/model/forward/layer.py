@@ -3,6 +3,10 @@
 Source of what is computed, in which order: the graphs of llama-model.cpp and llama-graph.cpp at b5490.
 """
 
+from copy import copy
+from dataclasses import replace
+from typing import Self
+
 import numpy as np
 
 from quantmill import _kernels
@@ -13,6 +17,9 @@ from quantmill.model.forward.model import Model
 from quantmill.model.forward.positions import Positions
 from quantmill.model.forward.room import Floats, Workspace
 from quantmill.model.forward.run import Run
+from quantmill.model.forward.workers import InTurn
+
+Taps = Importance | InTurn
 
 _ROWS = 64  # whose answers are looked at together
 _ACTIVATIONS = {"silu": "silu_mul", "gelu": "gelu_mul"}
@@ -22,7 +29,7 @@ class Layer:
     """The weights of a layer, read when they are first needed."""
 
     def __init__(self, model: Model, index: int, run: Run, space: Workspace, plan: Budget) -> None:
-        self.hyper = model.hyper
+        self.hyper, self.index = model.hyper, index
         self.model, self.run, self.space, self.plan, self.prefix = model, run, space, plan, f"blk.{index}."
         self.window = self.hyper.window if self.hyper.windowed(index) else 0
         self.rope = self.hyper.rope_of(index)
@@ -40,6 +47,18 @@ class Layer:
             step = self.plan.rows(self.model.described(whole)[0][0])
             self._matrices[name] = Matrix(self.model, whole, self.run, self.space, step)
         return self._matrices[name]
+
+    def beside(self, space: Workspace) -> Self:
+        """The same layer for one thread of several, with buffers of its own; no mixtures."""
+        other = copy(self)
+        other.run, other.space = replace(self.run, threads=1), space
+        return other
+
+    def load(self) -> None:
+        """Packs all matrices that are to be kept, by all threads."""
+        for name in self.names():
+            if len(self.model.described(name)[0]) == 2:
+                self.matrix(name.removeprefix(self.prefix).removesuffix(".weight")).hold()
 
     def product(self, name: str, x: Floats) -> Floats:
         """x times the matrix, plus its bias if it has one; in a buffer of the workspace."""
@@ -59,11 +78,11 @@ class Layer:
         _kernels.rms_norm(x, weight, out, self.hyper.eps, self.run.threads)
         return out
 
-    def tap(self, importance: Importance | None, names: str, x: Floats) -> None:
+    def tap(self, importance: Taps | None, names: str, x: Floats) -> None:
         if importance is not None:
             importance.dense(tuple(f"{self.prefix}{name}.weight" for name in names.split()), x)
 
-    def push(self, x: Floats, positions: Positions, importance: Importance | None) -> None:
+    def push(self, x: Floats, positions: Positions, importance: Taps | None) -> None:
         """Replaces the states of whole chunks, shape (m, n_embd), by the layer's."""
         normed = self.space.floats("normed", *x.shape)
         self._add(x, "post_attention_norm", self._attention(self.norm("attn_norm", x, normed), positions, importance))
@@ -71,6 +90,7 @@ class Layer:
         if self.hyper.n_expert:
             from quantmill.model.forward.experts import mixture
 
+            assert not isinstance(importance, InTurn)  # budget.py
             self._add(x, "post_ffw_norm", mixture(self, normed, positions.length, importance))
         else:
             self._add(x, "post_ffw_norm", self._dense(normed, importance))
@@ -78,7 +98,7 @@ class Layer:
     def _add(self, x: Floats, norm: str, change: Floats) -> None:
         _kernels.add(x, self.norm(norm, change, change), x, self.run.threads)
 
-    def _attention(self, x: Floats, positions: Positions, importance: Importance | None) -> Floats:
+    def _attention(self, x: Floats, positions: Positions, importance: Taps | None) -> Floats:
         hyper, threads = self.hyper, self.run.threads
         self.tap(importance, "attn_q attn_k attn_v", x)
         q = self.product("attn_q", x).reshape(len(x), hyper.n_head, hyper.head)
@@ -95,7 +115,7 @@ class Layer:
         self.tap(importance, "attn_output", rows)
         return self.product("attn_output", rows)
 
-    def _dense(self, x: Floats, importance: Importance | None) -> Floats:
+    def _dense(self, x: Floats, importance: Taps | None) -> Floats:
         self.tap(importance, "ffn_gate ffn_up", x)
         gate, up = self.product("ffn_gate", x), self.product("ffn_up", x)
         self.activate(gate, up)

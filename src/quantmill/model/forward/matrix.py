@@ -33,6 +33,11 @@ class Matrix:
         run = self._run
         return _kernels.pack(self._type.name, raw, end - begin, self.columns, run.kind, run.threads)
 
+    def hold(self) -> None:
+        """Packs a matrix that is to be kept."""
+        if not self._step and 0 not in self._packed:
+            self._packed[0] = self._pack(0, self.rows)
+
     def apply(self, x: Floats, out: Floats, index: int = 0) -> None:
         """out = x @ w.T, for `x` of shape (m, columns), `out` of shape (m, rows), with matrix `index` of the stack."""
         begin = index * self.rows

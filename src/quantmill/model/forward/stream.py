@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,10 @@ from quantmill.model.forward.importance import Importance
 from quantmill.model.forward.layer import Layer, finite
 from quantmill.model.forward.model import Model
 from quantmill.model.forward.positions import Positions
-from quantmill.model.forward.room import Workspace, floats
+from quantmill.model.forward.room import Floats, Workspace, floats
 from quantmill.model.forward.run import Run
 from quantmill.model.forward.states import States
+from quantmill.model.forward.workers import InTurn, Turns, share
 
 VERSION = 1  # of what a checkpoint holds
 _ROWS = 256  # embeddings that are fetched together
@@ -57,24 +59,60 @@ def through_layers(
     `progress` is told the number of chunks that have passed, counted once for each layer.
     """
     count, length = chunks.shape
-    positions, space = Positions(model, length), Workspace()
+    positions, spaces = Positions(model, length), [Workspace() for _ in range(run.threads)]
     groups = [(first, min(first + plan.group, count)) for first in range(0, count, plan.group)]
     if not checkpoint.resume(states, importance):
         for first, last in groups:
             states.start(first, embedded(model, chunks[first:last]))
     for index in range(states.layer, model.hyper.n_layer):
-        layer = Layer(model, index, run, space, plan)
+        layer = Layer(model, index, run, spaces[0], plan)
         for first, last in groups:
             x = states.get(first, last)
-            layer.push(x, positions, importance)
-            if not finite(x):
-                model.find_bad(layer.names())
-                what = f"layer {index} gives values that are not finite; the model cannot be evaluated in float32"
-                raise NotFinite(model.source.place, what)
+            _push(layer, spaces, x, positions, importance, partial(_report, progress, index * count + first))
             states.put(first, x)
-            progress(index * count + last)
         states.turn()
         checkpoint.after(states, importance, last=index == model.hyper.n_layer - 1)
+
+
+def _push(
+    layer: Layer,
+    spaces: list[Workspace],
+    x: Floats,
+    positions: Positions,
+    importance: Importance | None,
+    progress: Callable[[int], None],
+) -> None:
+    """The states of whole chunks through a layer: pieces of them by a thread each, and what is left by all threads."""
+    length, piece = positions.length, layer.plan.piece
+    chunks = len(x) // length
+    pieces = chunks // piece // len(spaces) * len(spaces) if piece else 0
+    if pieces:
+        layer.load()
+        layers = [layer.beside(space) for space in spaces]
+
+        def work(turn: int, thread: int, turns: Turns) -> None:
+            part = x[turn * piece * length : (turn + 1) * piece * length]
+            layers[thread].push(part, positions, InTurn(importance, turns, turn) if importance else None)
+            _check(layer, part)
+
+        share(pieces, len(spaces), work, lambda done: progress(done * piece))
+    step = piece or chunks
+    for first in range(pieces * step, chunks, step):
+        left = x[first * length : (first + step) * length]
+        layer.push(left, positions, importance)
+        _check(layer, left)
+        progress(min(first + step, chunks))
+
+
+def _report(progress: Callable[[int], None], before: int, done: int) -> None:
+    progress(before + done)
+
+
+def _check(layer: Layer, x: Floats) -> None:
+    if not finite(x):
+        layer.model.find_bad(layer.names())
+        what = f"layer {layer.index} gives values that are not finite; the model cannot be evaluated in float32"
+        raise NotFinite(layer.model.source.place, what)
 
 
 def embedded(model: Model, chunks: Tokens) -> NDArray[np.float32]:
