@@ -9,7 +9,8 @@ namespace quantmill::QM_LEVEL {
 // A block sees the positions from its first query's oldest, rounded down to a whole panel, to its last query. It is a number of all
 // levels, since what is masked adds zeros to a chain.
 constexpr int BLOCK = 48;
-static_assert(BLOCK % ROWS == 0, "whole tiles");
+constexpr int STRIP = 12;  // queries of a block whose products end with what the last of them sees; of all levels, too
+static_assert(BLOCK % STRIP == 0 && STRIP % ROWS == 0, "whole tiles");
 
 QM_INLINE std::int64_t panels(std::int64_t n) { return (n + PANEL - 1) / PANEL; }
 
@@ -39,22 +40,22 @@ static void pack(const Attention &of, std::int64_t sequence, std::int64_t kv_hea
     }
 }
 
-// Scores of BLOCK queries, then the same packed, then ROWS packed queries.
+// Scores of ROWS queries, then the same or the queries packed.
 static std::int64_t scratch_floats(const Attention &of) {
-    return BLOCK * panels(of.sequence) * PANEL + ROWS * (panels(of.sequence) * PANEL + of.dims) + 2 * W;
+    const std::int64_t span = panels(of.sequence) * PANEL;
+    return ROWS * (span + (span > of.dims ? span : of.dims)) + 2 * W;
 }
 
 // One query's scores, of positions `begin` on, to weights; what it does not see has none. The sum of the weights.
 static float weigh(const Attention &of, float *scores, std::int64_t begin, std::int64_t row, std::int64_t end) {
     const std::int64_t first = of.window && row + 1 - of.window > begin ? row + 1 - of.window : begin;
-    for (std::int64_t j = begin; j < first; ++j) scores[j - begin] = -__builtin_inff();
     const V scale = broadcast(of.scale), cap = broadcast(of.softcap);
-    for (std::int64_t j = first - begin; j <= row - begin; j += W) {
-        const std::int64_t left = row + 1 - begin - j;
-        V s = load_some(scores + j, left, 0.f) * scale;
+    for (std::int64_t j = 0; j <= row - begin; j += W) {
+        V s = load(scores + j) * scale;  // what is too many is within the row of scores, and replaced below
         if (of.softcap != 0) s = cap * hyperbolic_tangent(s / cap);
-        store_some(scores + j, left, s);
+        store(scores + j, s);
     }
+    for (std::int64_t j = begin; j < first; ++j) scores[j - begin] = -__builtin_inff();
     const float sum = exponentials(scores, row + 1 - begin);
     for (std::int64_t j = row + 1; j < end; ++j) scores[j - begin] = 0.f;
     return sum;
@@ -69,21 +70,21 @@ static void run(const Attention &of, std::int64_t sequence, std::int64_t head, s
     const std::int64_t q_stride = of.heads * of.dims, out_stride = of.heads * of.value_dims;
     const float *q = of.q + (sequence * of.sequence + first) * q_stride + head * of.dims;
     float *out = of.out + (sequence * of.sequence + first) * out_stride + head * of.value_dims;
-    float *scores = scratch, *packed = scores + BLOCK * span;
+    float *scores = scratch, *packed = scores + ROWS * span;
     for (std::int64_t row = first; row < end; row += ROWS) {
         const int rows = int(end - row < ROWS ? end - row : ROWS);
         pack_rows<ROWS>(q + (row - first) * q_stride, q_stride, rows, of.dims, packed);
-        float *at = scores + (row - first) * span;
-        for (std::int64_t panel = begin; panel < end; panel += PANEL) {
-            multiply_panel(packed, rows, keys + panel * of.dims, of.dims, at + panel - begin, span, PANEL, true);
+        const std::int64_t strip = first + ((row - first) / STRIP + 1) * STRIP, seen = strip < end ? strip : end;
+        for (std::int64_t panel = begin; panel < seen; panel += PANEL) {
+            multiply_panel(packed, rows, keys + panel * of.dims, of.dims, scores + panel - begin, span, PANEL, true);
         }
         float sum[ROWS];
-        for (int i = 0; i < rows; ++i) sum[i] = weigh(of, at + i * span, begin, row + i, end);
-        pack_rows<ROWS>(at, span, rows, end - begin, packed);
+        for (int i = 0; i < rows; ++i) sum[i] = weigh(of, scores + i * span, begin, row + i, seen);
+        pack_rows<ROWS>(scores, span, rows, seen - begin, packed);
         for (std::int64_t panel = 0; panel < panels(of.value_dims); ++panel) {
             const std::int64_t left = of.value_dims - panel * PANEL;
             const float *value = values + (panel * of.sequence + begin) * PANEL;
-            multiply_panel(packed, rows, value, end - begin, out + (row - first) * out_stride + panel * PANEL, out_stride,
+            multiply_panel(packed, rows, value, seen - begin, out + (row - first) * out_stride + panel * PANEL, out_stride,
                            int(left < PANEL ? left : PANEL), true);
         }
         for (int i = 0; i < rows; ++i) {

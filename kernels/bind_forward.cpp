@@ -124,7 +124,7 @@ void column_sums(nb::handle x_, nb::handle acc_, int threads) {
     checked_threads(threads);
     nb::gil_scoped_release release;
     parallel_ranges(threads, n, 256, [&](int64_t first, int64_t last) {
-        for (int64_t i = 0; i < x.size(0); ++i) forward().rows->add_squares(acc.out() + first, x.in() + i * n + first, last - first);
+        forward().rows->add_squares(acc.out() + first, x.in() + first, x.size(0), n, last - first);
     });
 }
 

@@ -22,6 +22,9 @@ QM_INLINE void store(float *to, V v) { std::memcpy(to, &v, sizeof v); }
 // The first n values at `from`, the rest of the lanes being `other`.
 QM_INLINE V load_some(const float *from, std::int64_t n, float other) {
     if (n >= W) return load(from);
+#if defined(__AVX512F__)
+    return (V)_mm512_mask_loadu_ps(_mm512_set1_ps(other), n > 0 ? __mmask16((1u << n) - 1) : __mmask16(0), from);
+#endif
     float lane[W];
     for (int i = 0; i < W; ++i) lane[i] = i < n ? from[i] : other;
     return load(lane);
@@ -29,6 +32,9 @@ QM_INLINE V load_some(const float *from, std::int64_t n, float other) {
 
 QM_INLINE void store_some(float *to, std::int64_t n, V v) {
     if (n >= W) return store(to, v);
+#if defined(__AVX512F__)
+    return _mm512_mask_storeu_ps(to, n > 0 ? __mmask16((1u << n) - 1) : __mmask16(0), (__m512)v);
+#endif
     float lane[W];
     store(lane, v);
     for (int i = 0; i < n; ++i) to[i] = lane[i];

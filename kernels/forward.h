@@ -24,7 +24,8 @@ struct Rows {
     void (*scale)(float *x, float factor, std::int64_t count);
     void (*softcap)(float *x, float cap, std::int64_t count);
     void (*add_scaled)(float *acc, const float *y, float factor, std::int64_t count);  // acc += factor * y, product rounded
-    void (*add_squares)(float *acc, const float *x, std::int64_t count);               // acc += x * x, product rounded
+    // acc[j] += x[i][j] * x[i][j], product rounded, for the rows i in turn, `stride` floats apart; j < count
+    void (*add_squares)(float *acc, const float *x, std::int64_t rows, std::int64_t stride, std::int64_t count);
     void (*rope)(float *x, const float *cos, const float *sin, std::int64_t heads, std::int64_t dims, std::int64_t half, bool neox);
 };
 

@@ -7,18 +7,16 @@ namespace quantmill::QM_LEVEL {
 
 // Within 1.5 units in the last place. Below -87.3, where exp(v) is no normal number, it is 0; above 88.72 infinite; NaN stays NaN.
 QM_INLINE V exponential(V v) {
-    const V x = greater(lesser(v, broadcast(89.f)), broadcast(-88.f));
-    const V n = (x * 1.44269504f + ROUNDER) - ROUNDER;  // x / log(2), rounded
-    const V r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    const V shifted = v * 1.44269504f + ROUNDER, n = shifted - ROUNDER;  // v / log(2), rounded
+    const V r = (v - n * 0.693359375f) - n * -2.12194440e-4f;
     V p = r * 1.9841270e-4f + 1.3888889e-3f;  // the Taylor series: |r| <= log(2) / 2
     p = p * r + 8.3333333e-3f;
     p = p * r + 4.1666667e-2f;
     p = p * r + 1.6666667e-1f;
     p = p * r + 0.5f;
     p = (p * r) * r + r + 1.f;
-    // Two factors, since 2^128 is no float.
-    const I whole = bits(n + ROUNDER) - bits(broadcast(ROUNDER)), half = whole >> 1;
-    V value = p * from_bits((half + 127) << 23) * from_bits((whole - half + 127) << 23);
+    // p times 2^n, which is a normal number or infinite where it is not replaced: an addition to the exponent.
+    V value = (V)((U)p + ((U)shifted << 23));  // the low bits of `shifted` are n, those of ROUNDER zeros
     value = select(v > 88.7228317f, broadcast(__builtin_inff()), value);
     value = select(v < -87.3365402f, V{}, value);
     return select(v != v, v, value);

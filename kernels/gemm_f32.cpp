@@ -4,15 +4,22 @@
 
 namespace quantmill::QM_LEVEL {
 
-constexpr int SLICE = 384;  // of k: a slice of a panel stays in the first cache while all rows go by
+// Columns of k that are multiplied at a time, at most: a panel's slice stays in the caches near the processor while all rows go by.
+// A k that is a little more is cut into equal slices.
+constexpr int MOST = 640;
+static std::int64_t slice_of(std::int64_t k) {
+    const std::int64_t slices = (k + MOST - 1) / MOST;
+    return slices ? ((k + slices - 1) / slices + 31) / 32 * 32 : 32;
+}
 
 static std::int64_t packed_bytes(std::int64_t k) { return k * ROWS * 4; }
 
 // [slice][panel][k of the slice][ROWS]: what is multiplied at a time lies together.
 static void pack(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t *packed, std::int64_t panel, std::int64_t panels) {
     float *to = reinterpret_cast<float *>(packed);
-    for (std::int64_t begin = 0; begin < k; begin += SLICE) {
-        const std::int64_t some = k - begin < SLICE ? k - begin : SLICE;
+    const std::int64_t slice = slice_of(k);
+    for (std::int64_t begin = 0; begin < k; begin += slice) {
+        const std::int64_t some = k - begin < slice ? k - begin : slice;
         pack_rows<ROWS>(x + begin, k, int(rows), some, to + (begin * panels + some * panel) * ROWS);
     }
 }
@@ -38,20 +45,21 @@ QM_INLINE void prefetch_share(const std::uint8_t *from, std::int64_t bytes, std:
 }
 
 static void multiply(const Multiplication &of, std::int64_t first, std::int64_t last) {
-    alignas(64) float slice[SLICE * PANEL];
+    alignas(64) float wide[MOST * PANEL];
+    const std::int64_t slice = slice_of(of.k);
     const std::int64_t bytes = panel_bytes(of.form, of.k), panels = (of.m + ROWS - 1) / ROWS;
     const std::int64_t line = PANEL * (of.form == Form::f32 ? 4 : 2);  // bytes a k
-    for (std::int64_t begin = 0; begin < of.k || begin == 0; begin += SLICE) {
-        const std::int64_t k = of.k - begin < SLICE ? of.k - begin : SLICE;
+    for (std::int64_t begin = 0; begin < of.k || begin == 0; begin += slice) {
+        const std::int64_t k = of.k - begin < slice ? of.k - begin : slice;
         const float *x = reinterpret_cast<const float *>(of.x) + begin * panels * ROWS;
         for (std::int64_t panel = first; panel < last; ++panel) {
             const std::uint8_t *weights = of.weights + panel * bytes + begin * line;
             const std::uint8_t *next = panel + 1 < last ? weights + bytes : of.weights + first * bytes + (begin + k) * line;
-            const std::int64_t next_bytes = (panel + 1 < last ? k : of.k - begin - k < SLICE ? of.k - begin - k : SLICE) * line;
+            const std::int64_t next_bytes = (panel + 1 < last ? k : of.k - begin - k < slice ? of.k - begin - k : slice) * line;
             const float *w = reinterpret_cast<const float *>(weights);
             if (of.form != Form::f32) {
-                widen(of.form, weights, k, slice);
-                w = slice;
+                widen(of.form, weights, k, wide);
+                w = wide;
             }
             const std::int64_t left = of.n - panel * PANEL;
             const int valid = int(left < PANEL ? left : PANEL);

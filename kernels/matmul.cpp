@@ -72,17 +72,12 @@ void pack_weights(const Level &level, const Kernel &kernel, const std::uint8_t *
     });
 }
 
-void multiply(const Level &level, const float *x, std::int64_t m, const Panels &weights, float *out, int threads) {
-    const bool split = weights.arithmetic == Arithmetic::bf16x2;
+void multiply(const Level &level, const float *x, std::int64_t m, const std::vector<Task> &tasks, int threads) {
+    const bool split = tasks.front().weights->arithmetic == Arithmetic::bf16x2;
     const Product &product = !split ? *level.forward->f32 : level.tiles ? *level.tiles : *level.forward->bf16x2;
-    const std::int64_t k = weights.cols, n = weights.rows, count = (n + PANEL - 1) / PANEL;
-    const std::int64_t bytes = product.packed_bytes(k);
+    const std::int64_t k = tasks.front().weights->cols, bytes = product.packed_bytes(k);
     const std::int64_t most = std::min<std::int64_t>(product.block_rows, (m + product.rows - 1) / product.rows * product.rows);
     std::uint8_t *packed = scratch().grow(most / product.rows * bytes);  // as budget.py counts it
-    // Pieces of at most 32 panels, which share a slice of x while it is in the second cache; as many for each thread as for any
-    // other, and two at least, since a thread may be held up.
-    const std::int64_t each = std::max<std::int64_t>(2, (count + 32 * std::int64_t(threads) - 1) / (32 * std::int64_t(threads)));
-    const std::int64_t pieces = std::min(count, each * threads);
     for (std::int64_t first = 0; first < m; first += product.block_rows) {
         const std::int64_t rows = std::min<std::int64_t>(product.block_rows, m - first);
         const std::int64_t panels = (rows + product.rows - 1) / product.rows;
@@ -90,10 +85,17 @@ void multiply(const Level &level, const float *x, std::int64_t m, const Panels &
             const std::int64_t row = panel * product.rows;
             product.pack(x + (first + row) * k, std::min<std::int64_t>(product.rows, rows - row), k, packed, panel, panels);
         });
-        const Multiplication of = {packed, rows, k, weights.form, weights.memory.data(), n, out + first * n};
-        parallel(threads, pieces, product.flushes ? Mode::flush : Mode::ieee, [&](std::int64_t piece) {
-            product.multiply(of, count * piece / pieces, count * (piece + 1) / pieces);
-        });
+        for (const Task &task : tasks) {
+            const Panels &w = *task.weights;
+            const std::int64_t n = w.rows, count = (n + PANEL - 1) / PANEL, many = 32 * std::int64_t(threads);
+            // Pieces of at most 32 panels, which share a slice of x while it is in the second cache; as many for each thread as
+            // for any other, and two at least, since a thread may be held up.
+            const std::int64_t pieces = std::min(count, std::max<std::int64_t>(2, (count + many - 1) / many) * threads);
+            const Multiplication of = {packed, rows, k, w.form, w.memory.data(), n, task.out + first * n};
+            parallel(threads, pieces, product.flushes ? Mode::flush : Mode::ieee, [&](std::int64_t piece) {
+                product.multiply(of, count * piece / pieces, count * (piece + 1) / pieces);
+            });
+        }
     }
 }
 

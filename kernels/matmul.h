@@ -1,6 +1,8 @@
 // Weights packed once and multiplied often.
 #pragma once
 
+#include <vector>
+
 #include "levels.h"
 #include "memory.h"
 
@@ -21,7 +23,12 @@ Form form_of(const Kernel &kernel, Arithmetic arithmetic);
 // `src` has rows * cols / block * size bytes. The layout is every level's.
 void pack_weights(const Level &level, const Kernel &kernel, const std::uint8_t *src, Panels &panels, int threads);
 
-// out (m, rows) = x (m, cols) times the panels.
-void multiply(const Level &level, const float *x, std::int64_t m, const Panels &weights, float *out, int threads);
+struct Task {
+    const Panels *weights;
+    float *out;
+};
+
+// out (m, rows) = x (m, cols) times the panels, for one or more tasks of one arithmetic and width that share x: it is packed once.
+void multiply(const Level &level, const float *x, std::int64_t m, const std::vector<Task> &tasks, int threads);
 
 }  // namespace quantmill

@@ -24,11 +24,11 @@ class Memory {
     std::uint8_t *grow(std::int64_t bytes) {
         if (bytes <= size_) return data_;
         release();
-        const std::size_t page = bytes >= 4 * LARGE ? LARGE : 4096, whole = (std::size_t(bytes) + page - 1) / page * page;
+        const std::size_t page = bytes >= LARGE ? LARGE : 4096, whole = (std::size_t(bytes) + 4095) / 4096 * 4096;
 #if defined(__linux__)
         data_ = mapped(whole, page);
 #else
-        data_ = static_cast<std::uint8_t *>(std::aligned_alloc(page, whole));
+        data_ = static_cast<std::uint8_t *>(std::aligned_alloc(4096, whole));
 #endif
         if (!data_) throw std::bad_alloc();
         size_ = std::int64_t(whole);

@@ -70,8 +70,14 @@ def pack(
     """Pack weights of any type that dequantize() reads. `src` has shape (rows * row bytes,); any range of a matrix's
     rows may be packed by itself."""
 
+def repack(panels: Panels, type: str, src: npt.NDArray[np.uint8], rows: int, cols: int, threads: int) -> None:
+    """Other weights into a Panels object, in its arithmetic and the memory it has, if that is enough."""
+
 def matmul(x: Floats, w: Panels, out: Floats, threads: int) -> None:
     """out = x @ w.T; x is (m, w.cols), out (m, w.rows). docs/forward.md defines the two arithmetics bit by bit."""
+
+def matmuls(x: Floats, ws: list[Panels], outs: list[Floats], threads: int) -> None:
+    """The products of one x with weights of one arithmetic, each in its place of `outs`, which do not overlap."""
 
 def rms_norm(x: Floats, weight: Floats, out: Floats, eps: float, threads: int) -> None:
     """out = x / sqrt(mean of squares of the row + eps) * weight; x and out (rows, n), weight (n,). `out` may be `x`."""

@@ -7,6 +7,7 @@ Results have the same bits for any number of threads, level of instructions and 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -75,15 +76,16 @@ def collect(
     plan = budget(model, run, count, length)
     importance = Importance(model.source.place, length, run.threads)
     wants_output = process_output and model.has("output.weight")
-    total = count * (model.hyper.n_layer + (perplexity or wants_output))
+    wants_states = perplexity or wants_output
+    total = count * (model.hyper.n_layer + wants_states)
     nll = None
-    with Checkpoint(run.work, key(model, chunks, run, "importance")) as checkpoint:
+    purpose = "importance" if wants_states else "importance alone"
+    with Checkpoint(run.work, key(model, chunks, run, purpose)) as checkpoint:
         states = _states(model, plan, checkpoint, count, length)
         try:
-            through_layers(
-                model, chunks, run, plan, states, checkpoint, importance, lambda done: run.progress(done, total)
-            )
-            if perplexity or wants_output:
+            told = partial(_told, run, total)
+            through_layers(model, chunks, run, plan, states, checkpoint, importance, told, wants_states)
+            if wants_states:
                 nll = _last(model, chunks, run, plan, states, importance if wants_output else None, perplexity, total)
         finally:
             states.close()
@@ -95,6 +97,10 @@ def collect(
         {sums.names[0]: sums.calls for sums in found},
         nll,
     )
+
+
+def _told(run: Run, total: int, done: int) -> None:
+    run.progress(done, total)
 
 
 def _states(model: Model, plan: Budget, checkpoint: Checkpoint, count: int, length: int) -> States:

@@ -69,7 +69,7 @@ def budget(model: Model, run: Run, chunks: int, length: int) -> Budget:
     needed = run.threads * (piece * buffers + _packed(model, run, piece * length)) + (group if spilled else 0) * (
         chunk - buffers
     )
-    if not ranges and not hyper.n_expert and 1 < run.threads <= chunks and needed <= free + chunk:
+    if not ranges and not hyper.n_expert and run.threads <= chunks and needed <= free + chunk:
         return Budget(group, group * length, 0, spilled, room, piece)
     group = min(chunks, max(1, tokens // length), 1 + free // chunk)
     return Budget(group, group * length, ranges // 4, spilled, room)

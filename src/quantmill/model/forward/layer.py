@@ -54,21 +54,37 @@ class Layer:
         other.run, other.space = replace(self.run, threads=1), space
         return other
 
-    def load(self) -> None:
-        """Packs all matrices that are to be kept, by all threads."""
-        for name in self.names():
-            if len(self.model.described(name)[0]) == 2:
-                self.matrix(name.removeprefix(self.prefix).removesuffix(".weight")).hold()
+    def load(self, free: dict[str, _kernels.Panels]) -> None:
+        """Packs all matrices that are to be kept, by all threads, into the panels that a layer before had; `free` holds
+        them, and then this layer's."""
+        for whole in self.names():
+            if len(self.model.described(whole)[0]) == 2:
+                name = whole.removeprefix(self.prefix).removesuffix(".weight")
+                self.matrix(name).hold(free.get(name))
+                if held := self.matrix(name).held:
+                    free[name] = held
 
     def product(self, name: str, x: Floats) -> Floats:
         """x times the matrix, plus its bias if it has one; in a buffer of the workspace."""
-        matrix = self.matrix(name)
-        out = self.space.floats(name, len(x), matrix.rows)
-        matrix.apply(x, out)
-        bias = self.vector(f"{name}.bias")
-        if bias is not None:
-            _kernels.add(out, bias, out, self.run.threads)
+        (out,) = self.products([name], x)
         return out
+
+    def products(self, names: list[str], x: Floats) -> list[Floats]:
+        """x times each of the matrices, as `product`."""
+        matrices = [self.matrix(name) for name in names]
+        outs = [self.space.floats(name, len(x), matrix.rows) for name, matrix in zip(names, matrices, strict=True)]
+        held = [matrix.held for matrix in matrices]
+        together = [panels for panels in held if panels is not None]
+        if len(together) == len(outs):
+            _kernels.matmuls(x, together, outs, self.run.threads)
+        else:
+            for matrix, out in zip(matrices, outs, strict=True):
+                matrix.apply(x, out, self.run.threads)
+        for name, out in zip(names, outs, strict=True):
+            bias = self.vector(f"{name}.bias")
+            if bias is not None:
+                _kernels.add(out, bias, out, self.run.threads)
+        return outs
 
     def norm(self, name: str, x: Floats, out: Floats) -> Floats:
         """The root-mean-square norm of the rows of x; unchanged where the layer has no such norm. `out` may be x."""
@@ -82,8 +98,9 @@ class Layer:
         if importance is not None:
             importance.dense(tuple(f"{self.prefix}{name}.weight" for name in names.split()), x)
 
-    def push(self, x: Floats, positions: Positions, importance: Taps | None) -> None:
-        """Replaces the states of whole chunks, shape (m, n_embd), by the layer's."""
+    def push(self, x: Floats, positions: Positions, importance: Taps | None, wanted: bool = True) -> None:
+        """Replaces the states of whole chunks, shape (m, n_embd), by the layer's; where they are not wanted, goes only
+        as far as the importance needs it."""
         normed = self.space.floats("normed", *x.shape)
         self._add(x, "post_attention_norm", self._attention(self.norm("attn_norm", x, normed), positions, importance))
         self.norm("ffn_norm", x, normed)
@@ -93,7 +110,7 @@ class Layer:
             assert not isinstance(importance, InTurn)  # budget.py
             self._add(x, "post_ffw_norm", mixture(self, normed, positions.length, importance))
         else:
-            self._add(x, "post_ffw_norm", self._dense(normed, importance))
+            self._dense(x, normed, importance, wanted)
 
     def _add(self, x: Floats, norm: str, change: Floats) -> None:
         _kernels.add(x, self.norm(norm, change, change), x, self.run.threads)
@@ -101,9 +118,7 @@ class Layer:
     def _attention(self, x: Floats, positions: Positions, importance: Taps | None) -> Floats:
         hyper, threads = self.hyper, self.run.threads
         self.tap(importance, "attn_q attn_k attn_v", x)
-        q = self.product("attn_q", x).reshape(len(x), hyper.n_head, hyper.head)
-        k = self.product("attn_k", x).reshape(len(x), hyper.n_head_kv, hyper.head)
-        v = self.product("attn_v", x).reshape(len(x), hyper.n_head_kv, hyper.head)
+        q, k, v = (out.reshape(len(x), -1, hyper.head) for out in self.products(["attn_q", "attn_k", "attn_v"], x))
         cos, sin = positions.tables(self.rope)
         for name, heads in (("attn_q_norm", q), ("attn_k_norm", k)):
             rows = heads.reshape(-1, hyper.head)
@@ -115,12 +130,13 @@ class Layer:
         self.tap(importance, "attn_output", rows)
         return self.product("attn_output", rows)
 
-    def _dense(self, x: Floats, importance: Taps | None) -> Floats:
-        self.tap(importance, "ffn_gate ffn_up", x)
-        gate, up = self.product("ffn_gate", x), self.product("ffn_up", x)
+    def _dense(self, x: Floats, normed: Floats, importance: Taps | None, wanted: bool) -> None:
+        self.tap(importance, "ffn_gate ffn_up", normed)
+        gate, up = self.products(["ffn_gate", "ffn_up"], normed)
         self.activate(gate, up)
         self.tap(importance, "ffn_down", gate)
-        return self.product("ffn_down", gate)
+        if wanted:
+            self._add(x, "post_ffw_norm", self.product("ffn_down", gate))
 
     def activate(self, gate: Floats, up: Floats) -> None:
         """gate = activation(gate) * up."""

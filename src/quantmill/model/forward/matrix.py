@@ -33,13 +33,24 @@ class Matrix:
         run = self._run
         return _kernels.pack(self._type.name, raw, end - begin, self.columns, run.kind, run.threads)
 
-    def hold(self) -> None:
-        """Packs a matrix that is to be kept."""
-        if not self._step and 0 not in self._packed:
+    def hold(self, panels: _kernels.Panels | None) -> None:
+        """Packs a matrix that is to be kept; into panels that are free now, if there are such."""
+        if self._step or 0 in self._packed:
+            return
+        if panels is None:
             self._packed[0] = self._pack(0, self.rows)
+            return
+        raw = np.ascontiguousarray(self._model.source.rows(self.name, 0, self.rows))
+        _kernels.repack(panels, self._type.name, raw, self.rows, self.columns, self._run.threads)
+        self._packed[0] = panels
 
-    def apply(self, x: Floats, out: Floats, index: int = 0) -> None:
-        """out = x @ w.T, for `x` of shape (m, columns), `out` of shape (m, rows), with matrix `index` of the stack."""
+    @property
+    def held(self) -> _kernels.Panels | None:
+        """The panels of a matrix that is kept whole."""
+        return self._packed.get(0)
+
+    def apply(self, x: Floats, out: Floats, threads: int, index: int = 0) -> None:
+        """out = x @ w.T by so many threads, with matrix `index` of the stack; `x` (m, columns), `out` (m, rows)."""
         begin = index * self.rows
         if not self._step or self._step >= self.rows:
             panels = self._packed.get(index)
@@ -47,10 +58,10 @@ class Matrix:
                 panels = self._pack(begin, begin + self.rows)
             if not self._step:
                 self._packed[index] = panels
-            _kernels.matmul(x, panels, out, self._run.threads)
+            _kernels.matmul(x, panels, out, threads)
             return
         for first in range(0, self.rows, self._step):
             last = min(first + self._step, self.rows)
             part = self._space.floats("part of a product", len(x), last - first)
-            _kernels.matmul(x, self._pack(begin + first, begin + last), part, self._run.threads)
+            _kernels.matmul(x, self._pack(begin + first, begin + last), part, threads)
             out[:, first:last] = part

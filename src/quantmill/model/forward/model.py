@@ -58,9 +58,8 @@ class Model:
         """The rows `ids` of a matrix, shape (len(ids), columns)."""
         shape, type_ = self.described(name)
         unique, where = np.unique(ids, return_inverse=True)
-        raw = np.concatenate([self.source.rows(name, row, row + 1) for row in unique.tolist()])
         out = np.empty((len(unique), shape[0]), np.float32)
-        _kernels.dequantize(type_.name, raw, out)
+        _kernels.dequantize(type_.name, self.source.gather(name, unique), out)
         return out[where]
 
     def find_bad(self, names: list[str]) -> None:

@@ -59,7 +59,7 @@ class Output:
         """Shape (rows, n_vocab); in `out` if it is given."""
         if out is None:
             out = floats(len(normed), self.n_vocab)
-        self._matrix.apply(normed, out)
+        self._matrix.apply(normed, out, self.run.threads)
         return out
 
     def nll(self, normed: Floats, targets: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-_LARGE = 4 << 20  # bytes from which on larger pages are worth it
+_LARGE = 2 << 20  # bytes from which on larger pages are worth it
 
 
 def floats(*shape: int) -> Floats:

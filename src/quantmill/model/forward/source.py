@@ -33,6 +33,9 @@ class Source(Protocol):
     def rows(self, name: str, begin: int, end: int) -> NDArray[np.uint8]:
         """The bytes of the rows `begin` to `end`; a vector is one row, and several matrices have their rows in turn."""
 
+    def gather(self, name: str, ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """The bytes of the rows `ids`, one after the other."""
+
     def fingerprint(self) -> str:
         """Changes whenever the files may have; reads no weights."""
 
@@ -55,6 +58,11 @@ class GGUFSource:
         shape, type_ = self._tensors[name]
         size = type_.row_bytes(shape[0])
         return self._shards.data(name)[begin * size : end * size]
+
+    def gather(self, name: str, ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        size = self._tensors[name][1].row_bytes(self._tensors[name][0][0])
+        found: NDArray[np.uint8] = self._shards.data(name).reshape(-1, size)[ids]
+        return found.reshape(-1)
 
     def fingerprint(self) -> str:
         facts = [(entry.key, hashlib.sha256(entry.encode()).hexdigest()) for entry in self.metadata.values()]
@@ -108,6 +116,9 @@ class FolderSource:
         if len(spec.shape) == 1:
             begin, end = begin * spec.shape[0], end * spec.shape[0]
         return rows(spec, self._config, self._weights, type_.name, begin, end)
+
+    def gather(self, name: str, ids: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        return np.concatenate([self.rows(name, row, row + 1) for row in ids.tolist()])
 
     def fingerprint(self) -> str:
         names = {"config.json", *(weight.file for weight in self._weights.values())}

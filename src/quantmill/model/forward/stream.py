@@ -53,12 +53,15 @@ def through_layers(
     checkpoint: Checkpoint,
     importance: Importance | None,
     progress: Callable[[int], None],
+    wanted: bool = True,
 ) -> None:
-    """Fills `states` with those after the last layer, and `importance` with the sums; goes on after a checkpoint.
+    """Fills `states` with those after the last layer, if they are `wanted`, and `importance` with the sums; goes on
+    after a checkpoint.
 
     `progress` is told the number of chunks that have passed, counted once for each layer.
     """
     count, length = chunks.shape
+    free: dict[str, _kernels.Panels] = {}
     positions, spaces = Positions(model, length), [Workspace() for _ in range(run.threads)]
     groups = [(first, min(first + plan.group, count)) for first in range(0, count, plan.group)]
     if not checkpoint.resume(states, importance):
@@ -66,9 +69,12 @@ def through_layers(
             states.start(first, embedded(model, chunks[first:last]))
     for index in range(states.layer, model.hyper.n_layer):
         layer = Layer(model, index, run, spaces[0], plan)
+        if plan.piece:
+            layer.load(free)
         for first, last in groups:
             x = states.get(first, last)
-            _push(layer, spaces, x, positions, importance, partial(_report, progress, index * count + first))
+            told = partial(_report, progress, index * count + first)
+            _push(layer, spaces, x, positions, importance, told, wanted or index < model.hyper.n_layer - 1)
             states.put(first, x)
         states.turn()
         checkpoint.after(states, importance, last=index == model.hyper.n_layer - 1)
@@ -81,25 +87,25 @@ def _push(
     positions: Positions,
     importance: Importance | None,
     progress: Callable[[int], None],
+    wanted: bool,
 ) -> None:
     """The states of whole chunks through a layer: pieces of them by a thread each, and what is left by all threads."""
     length, piece = positions.length, layer.plan.piece
     chunks = len(x) // length
     pieces = chunks // piece // len(spaces) * len(spaces) if piece else 0
     if pieces:
-        layer.load()
         layers = [layer.beside(space) for space in spaces]
 
         def work(turn: int, thread: int, turns: Turns) -> None:
             part = x[turn * piece * length : (turn + 1) * piece * length]
-            layers[thread].push(part, positions, InTurn(importance, turns, turn) if importance else None)
+            layers[thread].push(part, positions, InTurn(importance, turns, turn) if importance else None, wanted)
             _check(layer, part)
 
         share(pieces, len(spaces), work, lambda done: progress(done * piece))
     step = piece or chunks
     for first in range(pieces * step, chunks, step):
         left = x[first * length : (first + step) * length]
-        layer.push(left, positions, importance)
+        layer.push(left, positions, importance, wanted)
         _check(layer, left)
         progress(min(first + step, chunks))
 
