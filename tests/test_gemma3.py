@@ -11,9 +11,12 @@ import pytest
 
 from conftest import TINY, Project
 from convert_golden import models
+from quantmill import page
+from quantmill.cli import main
 from quantmill.errors import QuantmillError
 from quantmill.gguf import read
 from quantmill.imatrix import read as read_imatrix
+from quantmill.lock import Lock
 from quantmill.model.arch import tensors
 from quantmill.model.facts import facts
 from quantmill.model.metadata import metadata
@@ -132,3 +135,27 @@ def test_a_release_of_a_folder(tmp_path: Path) -> None:
     said = "the note\n\n  \u65e5\u672c<start_of_turn>x"
     assert of_file.encode(said) == of_folder.encode(said)
     assert (of_file.encode(said)[0], of_file.add_bos) == (2, True)
+
+
+def test_a_folder_and_its_file_are_measured_alike(tmp_path: Path) -> None:
+    folder = project(tmp_path / "p").folder / "recipes"
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", str(folder / "gemma"), str(tmp_path / "g.gguf")])
+    assert ended.value.code == 0
+    found = []
+    for model in (folder / "gemma", tmp_path / "g.gguf"):
+        text = ["-f", str(folder / "calibration.txt"), "--n-ctx", "64", "--chunks", "2"]
+        with pytest.raises(SystemExit) as ended:
+            main(["imatrix", str(model), *text, "-o", str(tmp_path / "i.dat")])
+        assert ended.value.code == 0
+        found.append((tmp_path / "i.dat").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_page_and_a_choice_know_the_text_models_shape() -> None:
+    text = {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34}
+    config = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
+    found = page.shape(Lock({"repo": "x/y", "revision": "main"}, {}, config, None))
+    assert found is not None
+    assert (found["layers"], found["heads"], found["vocabulary"]) == (34, 8, 262208)
+    assert found["cache"] == 2 * 4 * 256
