@@ -4,7 +4,7 @@ python benchmarks/inference.py BASE.gguf --imatrix FILE --llama-bench PROGRAM [-
 python benchmarks/inference.py --synthetic --llama-bench PROGRAM      a qwen2 of width 2048, random weights
 Every repetition measures ours and theirs one after the other in each test. Figures are medians; a ratio is the median
 of the repetitions' ratios, whose two sides ran next to each other. Generation is also given as a share of the bandwidth
-at which as many threads, doing nothing else, read 512 MB of memory just before it.
+at which as many threads, doing nothing else, read memory just before and after it.
 """
 
 import argparse
@@ -27,8 +27,8 @@ TRIALS = [Trial("pp", 512), Trial("tg", 128)]
 
 
 def bandwidth(threads: int) -> float:
-    """Bytes a second that the threads read of memory, the best of three."""
-    return max(_kernels.read_rate(2**29, threads) for _ in range(3))
+    """Bytes a second that the threads read of memory: 512 MB, six times."""
+    return statistics.harmonic_mean([_kernels.read_rate(2**29, threads) for _ in range(6)])
 
 
 def synthetic(path: Path, width: int = 2048, hidden: int = 11008, layers: int = 8, vocabulary: int = 32000) -> Path:
@@ -138,16 +138,18 @@ def report(name: str, file: Path, options: argparse.Namespace) -> None:
         rates: dict[str, list[float]] = {who: [] for who in runners}
         shares = []
         for _ in range(options.r):
-            limit = bandwidth(options.t) if trial.kind == "tg" else 0.0
+            before = bandwidth(options.t) if trial.kind == "tg" else 0.0
             for who, runner in runners.items():
+                if (who, trial.kind) == ("plain", "tg"):
+                    continue
                 (row,) = runner.run(file, [trial])
                 rates[who] += row.rates
-                if who == "ours" and limit:
-                    shares.append(row.rates[0] * row.size / limit)
+                if who == "ours" and before:
+                    shares.append(row.rates[0] * row.size / statistics.fmean([before, bandwidth(options.t)]))
         line += f"  {trial.name} {statistics.median(rates['ours']):7.1f}"
         if shares:
             line += f" ({statistics.median(shares):4.0%} of memory)"
-        for who in list(runners)[1:]:
+        for who in [who for who in list(runners)[1:] if rates[who]]:
             ratio = statistics.median(ours / other for ours, other in zip(rates["ours"], rates[who], strict=True))
             line += f" {who} {statistics.median(rates[who]):7.1f} ratio {ratio:5.2f}"
     print(line, flush=True)
