@@ -95,6 +95,6 @@ def numbers(page: str) -> list[str]:
 
 
 def cells(page: str) -> list[list[str]]:
-    """The rows of all tables as source."""
-    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    """The rows of all tables as source; a space that does not break is one."""
+    rows = [line.replace("&nbsp;", " ") for line in page.splitlines() if line.startswith("| ")]
     return [re.split(r"(?<!\\) ?\| ?", row)[1:-1] for row in rows]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from quantmill.card.markdown import code, table
+from quantmill.card.markdown import HARD, code, table
 from quantmill.choose.advise import Candidate, NothingFits, choose
 from quantmill.choose.machine import GB, machine
 from quantmill.choose.rules import bits
@@ -20,14 +20,20 @@ COLUMNS = ("cuda", "vulkan", "metal", "arm")
 
 def advice(page: "Page") -> list[str]:
     """The table, with what introduces it; nothing where the architecture is not known or no row has a file. A graphics
-    card's column names files that lie on it as a whole; sizes alone decide, so it is the same before a build."""
-    rows = [[f"{memory} GB", *(_file(page, backend, memory * GB) for backend in COLUMNS)] for memory in MEMORIES]
+    card's column names files that lie on it as a whole, with a dash where none does; sizes alone decide, so it is the
+    same before a build."""
+    rows = [[f"{memory}{HARD}GB", *(_file(page, backend, memory * GB) for backend in COLUMNS)] for memory in MEMORIES]
     last = next((at for at in range(len(rows), 0, -1) if at == 1 or rows[at - 1][1:] != rows[at - 2][1:]), 0)
     kept = [row for row in rows[:last] if any(row[1:])]
     if not kept:
         return []
     head = [page.words[f"choose.{key}"] for key in ("amount", *COLUMNS)]
-    return ["", page.say("choose.table", context=CONTEXT), "", *table(head, "rllll", kept)]
+    return [
+        "",
+        page.say("choose.table", context=CONTEXT),
+        "",
+        *table(head, "rllll", [[cell or "-" for cell in row] for row in kept]),
+    ]
 
 
 def _file(page: "Page", backend: str, memory: int) -> str:

@@ -8,6 +8,7 @@ an address on the web.
 import re
 from collections.abc import Sequence
 
+HARD = "&nbsp;"  # a space at which no browser breaks a narrow cell: a number stays with its unit
 LENGTH = 300  # characters of a text that a page shows
 _SIGNS = re.compile(r"([\\`*_\[\]|~$])")
 _WORD_UNDERSCORE = re.compile(r"(?<=[A-Za-z0-9])\\_(?=[A-Za-z0-9])")  # within a word it is only an underscore

@@ -18,7 +18,7 @@ from quantmill.errors import QuantmillError
 
 SYSTEM, USER = "{system_prompt}", "{prompt}"
 LENGTH = 4000  # characters of a rendered prompt; long ones describe tools that nobody asked for
-WORK = 1_000_000  # units, as sandbox.py counts them; a template of twenty thousand characters takes a tenth of that
+WORK = 1_000_000  # units, as sandbox.py counts them; the templates that llama.cpp collects take a fiftieth of that
 MEMORY = 512_000_000  # bytes of address space
 SECONDS = 60  # of processor time; those units take one at most
 CHILD = Path(__file__).with_name("sandbox.py")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from quantmill.card.markdown import table, text
+from quantmill.card.markdown import HARD, table, text
 from quantmill.quant.ftypes import FTYPES
 from quantmill.released import Bench, ReleasedFile, size
 
@@ -26,7 +26,8 @@ def _file(page: "Page", file: ReleasedFile, columns: list[str]) -> list[str]:
     split = page.say("files.yes", count=file.shards) if file.shards > 1 else page.words["files.no"]
     measured = [_measured(file, column) for column in columns]
     name = f"[{text(file.name)}]({page.where(file.name)})"
-    return [name, text(file.ftype), size(file.bytes), split, *measured, describe(page, file)]
+    short = (cell.replace(" ", HARD) for cell in (size(file.bytes), split))
+    return [name, text(file.ftype), *short, *measured, describe(page, file)]
 
 
 def _measured(file: ReleasedFile, column: str) -> str:
@@ -37,7 +38,7 @@ def _measured(file: ReleasedFile, column: str) -> str:
         return f"{found.kld['mean']:.5f}" if "mean" in found.kld else ""
     if column == "top1":
         return f"{found.top1:.1%}" if found.top1 is not None else ""
-    error = f" ± {found.perplexity_error:.3f}" if found.perplexity_error is not None else ""
+    error = f"{HARD}±{HARD}{found.perplexity_error:.3f}" if found.perplexity_error is not None else ""
     return f"{found.perplexity:.3f}{error}" if found.perplexity is not None else ""
 
 
@@ -59,8 +60,8 @@ def bench(page: "Page", found: Bench) -> list[str]:
         [
             text(row.ftype),
             text(row.test),
-            f"{row.rate:.2f} ± {row.deviation:.2f}",
-            f"{row.percent:.0f} %" if row.percent is not None else "",
+            f"{row.rate:.2f}{HARD}±{HARD}{row.deviation:.2f}",
+            f"{row.percent:.0f}{HARD}%" if row.percent is not None else "",
         ]
         for row in found.rows
     ]
