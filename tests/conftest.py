@@ -12,6 +12,7 @@ import pytest
 from disks import heed_rights
 from disks import read_only as read_only  # the fixture
 from disks import small_disk as small_disk  # the fixture
+from hub_server import olah, olah_program
 from quantmill import _kernels
 from s3_server import S3Server
 
@@ -110,3 +111,14 @@ def fastest_level_afterwards() -> Iterator[None]:
     level = _kernels.isa()
     yield
     _kernels.set_isa(level)
+
+
+@pytest.fixture(scope="session")
+def mirrors(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[tuple[Path, int]]:
+    """The folder of the repositories that a running olah serves, and its port."""
+    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)  # -p no:cacheprovider
+    program = olah_program(cache.mkdir("olah") if cache else tmp_path_factory.mktemp("program"))
+    folder = tmp_path_factory.mktemp("olah")
+    (folder / "mirrors" / "models").mkdir(parents=True)
+    with olah(program, folder) as port:
+        yield folder / "mirrors" / "models", port

@@ -19,7 +19,7 @@ ALLOWED = {
     "compat": set(),
     "recipe": {"recipe_bench", "compat", "quant", "recipe_calibration", "recipe_page", "recipe_quality"},
     "recipe_calibration": set(),
-    "recipe_bench": {"recipe_calibration"},
+    "recipe_bench": set(),
     "host": {"_kernels"},
     "recipe_quality": {"recipe_calibration"},
     "recipe_page": set(),

@@ -26,6 +26,15 @@ class UsageError(QuantmillError):
     exit_code = 2
 
 
+class Unfit(Exception):
+    """The value of a recipe's key `place` does not fit; `problem` says what would. Raised by what reads one table, for
+    recipe.py, which knows the file."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}")
+        self.place, self.problem = place, problem
+
+
 def sentence(error: OSError) -> str:
     """What the operating system refused, where it said where, as one sentence."""
     where = f"{error.filename}: " if error.filename else ""

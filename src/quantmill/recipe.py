@@ -14,7 +14,7 @@ import tomli
 
 from quantmill import recipe_bench, recipe_calibration, recipe_page, recipe_quality
 from quantmill.compat import check_options, generation_of
-from quantmill.errors import UsageError, nearest
+from quantmill.errors import Unfit, UsageError, nearest
 from quantmill.quant.ftypes import STANDARD_MATRIX, ftype, tensor_type
 from quantmill.recipe_bench import Bench
 from quantmill.recipe_calibration import Calibration, Imatrix
@@ -233,18 +233,15 @@ class _Reader:
             evaluation = recipe_quality.evaluation(self.get, self.path.parent, size)
             gates = recipe_quality.gates(self.get, evaluation is not None)
             bench = recipe_bench.bench(self.get, matrix, self.ftype)
-        except recipe_calibration.Unfit as error:
+            prefix = self.prefix(name, base)
+            card, repo = recipe_page.card(self.get), recipe_page.repo(self.get, prefix)
+        except Unfit as error:
             raise self.fail(error.place, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
         try:
             check_options(tag, tensor_types=any(override.tensors for override in overrides))
         except UsageError as error:
             raise self.fail("quants.override.tensors", str(error)) from None
-        prefix = self.prefix(name, base)
-        try:
-            card, repo = recipe_page.card(self.get), recipe_page.repo(self.get, prefix)
-        except recipe_page.Unfit as error:
-            raise self.fail(error.place, error.problem) from None
         return Recipe(
             path=self.path,
             name=name,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantmill.recipe_calibration import Unfit
+from quantmill.errors import Unfit
 
 KEYS: dict[str, str] = {
     "bench.tests": "list",

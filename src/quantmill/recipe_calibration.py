@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantmill.errors import Unfit
+
 _TEXT = {"text": "string", "url": "string", "sha256": "string", "name": "string"}
 KEYS: dict[str, str] = {
     "imatrix.file": "string",
@@ -25,14 +27,6 @@ KEYS: dict[str, str] = {
 ARITHMETICS = ("f32", "bf16x2")
 MEMORY = 8_000_000_000
 N_CTX = 512
-
-
-class Unfit(Exception):
-    """The value of the key `place` does not fit; `problem` says what would."""
-
-    def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}")
-        self.place, self.problem = place, problem
 
 
 @dataclass(frozen=True)

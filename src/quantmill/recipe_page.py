@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from quantmill.errors import Unfit
+
 KEYS: dict[str, str] = {
     "card.quantized_by": "string",
     "card.license": "string",
@@ -21,14 +23,6 @@ KEYS: dict[str, str] = {
 }
 _PART = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"  # of a Hub repository's name
 _LANGUAGE = r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*"
-
-
-class Unfit(Exception):
-    """The value of the key `place` does not fit; `problem` says what would."""
-
-    def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}")
-        self.place, self.problem = place, problem
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantmill.recipe_calibration import ARITHMETICS, MEMORY, N_CTX, Text, Unfit, read_text
+from quantmill.errors import Unfit
+from quantmill.recipe_calibration import ARITHMETICS, MEMORY, N_CTX, Text, read_text
 
 KEYS: dict[str, str] = {
     "evaluation.text": "string",
