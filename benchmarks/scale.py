@@ -1,9 +1,10 @@
 """A project of many recipes with nothing to do, beside plain doit on as many empty tasks, and beside DVC.
 
-    python benchmarks/scale.py [--recipes 1 10 100 1000] [--runs 5] [--folder DIR] [--dvc PATH]
+    python benchmarks/scale.py [--recipes 1 10 100 1000] [--runs 5] [--folder DIR | --keep DIR] [--dvc PATH]
 
 Builds every recipe first (27 tasks each, each with a small base of its own; DIR is best on a memory file system, for
-a build syncs what it writes). Then, in turn and in one run, medians of whole processes:
+a build syncs what it writes; with --keep, what is built stays there and the next run finds it). Then, in turn and in
+one run, medians of whole processes:
 - `doit 'release:*'` beside plain doit, whose tasks have the same targets and file dependencies and touch one file each;
 - one recipe of all, `doit release:x` and `quantmill build x`, beside the same in a project of that recipe alone;
 - with --dvc (the program), `dvc repro` on a pipeline of 27 stages with the same dependencies, beside ours on one
@@ -13,12 +14,15 @@ a build syncs what it writes). Then, in turn and in one run, medians of whole pr
 import argparse
 import hashlib
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +40,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 FTYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "IQ4_XS")
 TASKS = 27
+# A program's modules are compiled once, whatever this shell says: doit's and DVC's are, where they were installed.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 PLAIN = """
 import json
 from pathlib import Path
@@ -96,7 +102,7 @@ def write_project(folder: Path, count: int) -> None:
 def seconds(command: Sequence[str], folder: Path) -> float:
     """Seconds of a whole process, which must succeed."""
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     spent = time.perf_counter() - began
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed: {done.stdout[-500:]}{done.stderr[-500:]}")
@@ -127,12 +133,16 @@ def main() -> None:
     parser.add_argument("--recipes", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--dvc", type=Path)
     options = parser.parse_args()
     doit, quantmill = str(BIN / "doit"), str(BIN / "quantmill")
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+    with ExitStack() as stack:
+        name = options.keep or stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
         projects = {count: Path(name) / str(count) for count in options.recipes}
         for count, folder in projects.items():
+            if (folder / "release").exists():
+                continue
             write_project(folder, count)
             spent = seconds([doit, "release:*"], folder)
             seconds([doit], folder / "plain")
@@ -151,6 +161,7 @@ def main() -> None:
                   f"ratio {ours / alone:.2f}", flush=True)  # fmt: skip
         if options.dvc:
             folder = Path(name) / "dvc"
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             dvc = str(options.dvc)
             seconds([dvc, "init", "--no-scm", "-q"], folder)

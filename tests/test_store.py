@@ -1,5 +1,6 @@
 """The store: what is in it is whole, what is computed is computed once, whatever happens in between."""
 
+import json
 import multiprocessing
 import os
 import threading
@@ -234,3 +235,30 @@ def test_an_object_with_another_time_is_hashed_before_it_is_used(tmp_path: Path)
     assert not store.has(artifact)
     assert store.record(KEY) is None
     assert compute(store)["sub/out.bin"].path.read_bytes() == b"data"
+
+
+def test_facts_are_those_that_a_pointer_says(tmp_path: Path) -> None:
+    """Whatever else a record's text holds that looks like outputs."""
+    store, trap = Store(tmp_path), '\n "outputs": {\n  "a": {}\n }'
+    key = StepKey("quant", 1, 1, {"outputs": {"a": {"sha256": "0" * 64, "size": 1}}, "note": trap}, {})
+    with store.lookup(key, task="quant:x") as found:
+        assert isinstance(found, Miss)
+        (found.slot.folder / "a").write_bytes(b"of a")
+        made = found.slot.commit({})["a"]
+    said = {"a": {"sha256": made.sha256, "size": 4}}
+    pointer = (json.dumps(said, sort_keys=True, indent=1) + "\n").encode()
+    assert store.facts(key) == store.facts(key, pointer) == said
+    assert store.facts(key, json.dumps(said).encode()) == said  # written by another hand
+    for other in (
+        b"",
+        b"{",
+        b"{}",
+        b"null",
+        pointer.replace(b'"a"', b'"b"'),
+        pointer.replace(b"4", b"5", 1),
+        json.dumps(key.params["outputs"], indent=1).encode(),
+        b'{\n  "a": {}\n }',
+    ):
+        assert store.facts(key, other) is None
+    made.path.unlink()
+    assert store.facts(key, pointer) is None

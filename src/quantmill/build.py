@@ -106,25 +106,30 @@ class Workspace:
         inputs = _upstream(node, nodes, lambda upstream: self._known.get(upstream.name) or self.pointed(upstream))
         if inputs is None:
             return False
-        facts = self.store.facts(_key(node, {name: fact["sha256"] for name, fact in inputs.items()}))
-        if facts is None or not self._current(node, facts):
+        key = _key(node, {name: fact["sha256"] for name, fact in inputs.items()})
+        facts = self.store.facts(key, self._written(node))
+        if facts is None or not self._in_place(node, facts):
             return False
         self._known[node.name] = facts
         return True
 
-    def _current(self, node: Node, facts: Facts) -> bool:
-        """Whether the node's pointer, and a release's folder, are what the store has for the node's key."""
-        if self.pointed(node) != facts:
-            return False
+    def _in_place(self, node: Node, facts: Facts) -> bool:
+        """Whether a release's folder is what the store has for the node's key."""
         return node.step != "release" or (self._laid_out(node, facts) and self._sealed(node))
 
     def pointed(self, node: Node) -> Facts | None:
         """The node's pointer as it is written, None when there is none."""
         try:
-            facts: Facts = json.loads(read_small(self.pointer_name(node)))
-        except (OSError, ValueError):
+            facts: Facts = json.loads(self._written(node))
+        except ValueError:
             return None
         return facts
+
+    def _written(self, node: Node) -> bytes:
+        try:
+            return read_small(self.pointer_name(node))
+        except OSError:
+            return b""
 
     def status(self, node: Node, nodes: Mapping[str, Node], known: dict[str, Outputs | None]) -> Status:
         """What a build would do. `known` collects the outputs of the nodes asked so far, in the graph's order. A shared
@@ -136,7 +141,7 @@ class Workspace:
             return Status("after", f"{waiting} has to run first")
         key = key_of(node, inputs)
         recorded = known[node.name] = self.store.record(key)
-        if recorded is not None and self._current(node, facts_of(recorded)):
+        if recorded is not None and self.pointed(node) == (facts := facts_of(recorded)) and self._in_place(node, facts):
             return Status("up to date")
         reason, remote = self._reason(node, key, recorded), self.store.remote
         if recorded is not None or remote is None:
@@ -329,7 +334,7 @@ class Workspace:
                 _remove_empty((tree / path).parent)
 
     def _laid_out(self, node: Node, facts: Facts) -> bool:
-        tree = self.tree(node)
+        tree = str(self.tree(node))
         try:
             listing = json.loads(self.store.object_path(facts[LISTING]["sha256"]).read_bytes())["files"]
         except FileNotFoundError:  # still at the shared store
@@ -345,7 +350,7 @@ class Workspace:
             if not stat.S_ISREG(found.st_mode) or found.st_size != size:
                 return False
             with suppress(FileNotFoundError):  # the object may be at the shared store alone
-                if os.path.samestat(found, self.store.object_path(sha256).stat()):
+                if os.path.samestat(found, os.stat(self.store.object_name(sha256))):
                     return True
             return self.store.digest_of(Path(path)) == sha256
         except (FileNotFoundError, NotADirectoryError):

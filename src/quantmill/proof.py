@@ -17,16 +17,16 @@ HEX = 12  # digits of a tag
 HUB = "https://huggingface.co"
 
 
-def tag(recipe: Recipe, lock: Lock) -> str:
+def tag(recipe: Recipe, lock: Lock, text: str = "") -> str:
     """The release's tag, `<llama.cpp tag>-<12 hex>`: sha256 of the canonical JSON of what decides its bytes.
 
     That is the recipe's name and what it says (not its comments, spaces or the order of its keys), the lock, the
-    generation, the steps' versions and quantmill's own, which the provenance names.
+    generation, the steps' versions and quantmill's own, which the provenance names. `text` is the lock's, if known.
     """
     said = {
         "name": recipe.name,
         "recipe": dict(recipe.said),
-        "lock": lock.text(),
+        "lock": text or lock.text(),
         "generation": recipe.generation,
         "steps": VERSIONS,
         "quantmill": __version__,
@@ -37,10 +37,11 @@ def tag(recipe: Recipe, lock: Lock) -> str:
 def params(recipe: Recipe, lock: Lock, downloads: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> Any:
     """The release step's share: `tag`, `repo`, `texts` (name → text: recipe and lock), `materials` (in-toto's resource
     descriptors) and `made_by`. `downloads` are (kind, name → {sha256, ...}, where) of what is brought in."""
+    text = lock.text()
     return {
-        "tag": tag(recipe, lock),
+        "tag": tag(recipe, lock, text),
         "repo": recipe.repo,
-        "texts": {f"{recipe.name}.toml": toml_text.text(recipe.said), f"{recipe.name}.lock": lock.text()},
+        "texts": {f"{recipe.name}.toml": toml_text.text(recipe.said), f"{recipe.name}.lock": text},
         "materials": [entry for download in downloads for entry in _materials(*download)],
         "made_by": {"quantmill": __version__, "generation": recipe.generation, "steps": dict(VERSIONS)},
     }

@@ -86,9 +86,10 @@ class Store:
 
     def object_path(self, sha256: str) -> Path:
         """Where the object of that digest is, or would be."""
-        return Path(self._object_name(sha256))
+        return Path(self.object_name(sha256))
 
-    def _object_name(self, sha256: str) -> str:
+    def object_name(self, sha256: str) -> str:
+        """`object_path` as text, which takes a tenth of the time where there are thousands."""
         return f"{self.root}/cas/{sha256[:2]}/{sha256}"
 
     def has(self, artifact: Artifact) -> bool:
@@ -97,7 +98,7 @@ class Store:
 
     def _holds(self, sha256: str, size: int) -> bool:
         try:
-            stat = os.stat(self._object_name(sha256))
+            stat = os.stat(self.object_name(sha256))
         except FileNotFoundError:
             return False
         if stat.st_size != size:
@@ -121,13 +122,22 @@ class Store:
     def record(self, key: StepKey, whole: bool = False) -> Mapping[str, Artifact] | None:
         """The recorded outputs of a step, or None. Every object is here or, unless they are to be `whole`, at the
         shared store that the record was taken from."""
-        facts = self.facts(key, whole)
+        facts = self.facts(key, whole=whole)
         return None if facts is None else {name: self._artifact(**fact) for name, fact in facts.items()}
 
-    def facts(self, key: StepKey, whole: bool = False) -> Mapping[str, Mapping[str, Any]] | None:
-        """`record` as it is written, {output: {sha256, size}}: what a build with nothing to do asks of every task."""
+    def facts(
+        self, key: StepKey, pointer: bytes | None = None, whole: bool = False
+    ) -> Mapping[str, Mapping[str, Any]] | None:
+        """`record` as it is written, {output: {sha256, size}}: what a build with nothing to do asks of every task. None
+        too where it is not what `pointer`, JSON, says, if one is given."""
         try:
-            data = json.loads(read_small(f"{self.root}/ac/{key.digest()}"))
+            text = read_small(f"{self.root}/ac/{key.digest()}")
+            if pointer is not None and _is_said(pointer, text):  # so that only the shorter one has to be parsed
+                data = {"outputs": json.loads(pointer)}
+            else:
+                data = json.loads(text)
+                if pointer is not None and data["outputs"] != json.loads(pointer):
+                    return None
             outputs: Mapping[str, Mapping[str, Any]] = data["outputs"]
             origin = data.get("origin")
             if not all(fact.keys() == FACT for fact in outputs.values()):
@@ -348,6 +358,13 @@ class _Slot:
 def _leave(path: Path, descriptor: int) -> None:
     path.unlink(missing_ok=True)
     os.close(descriptor)
+
+
+def _is_said(pointer: bytes, record: bytes) -> bool:
+    """Whether the text of a record, as it is written here, has the pointer's JSON as its outputs and no origin. Within
+    a JSON string there is no line end, and what is nested deeper stands further to the right."""
+    outputs = b'\n "outputs": ' + pointer.strip().replace(b"\n", b"\n ")
+    return b'\n "origin": ' not in record and (outputs + b',\n "task": ' in record or record.endswith(outputs + b"\n}"))
 
 
 @contextmanager
