@@ -56,14 +56,22 @@ QM_INLINE double total(const D (&part)[PARTS]) {
     return lane[0];
 }
 
+QM_INLINE V wide(const float *from) {
+    V v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
 QM_INLINE float largest(const float *x, std::int64_t n) {
-    V most = splat(-__builtin_inff());
+    const V none = splat(-__builtin_inff());
+    V some[] = {none, none, none, none};
     std::int64_t j = 0;
-    for (; j + W <= n; j += W) {
-        V v;
-        std::memcpy(&v, x + j, sizeof v);
-        most = greater(v, most);
+    for (; j + 4 * W <= n; j += 4 * W) {  // of several at a time, since each waits for the one before
+        QM_UNROLL
+        for (int i = 0; i < 4; ++i) some[i] = greater(wide(x + j + i * W), some[i]);
     }
+    for (; j + W <= n; j += W) some[0] = greater(wide(x + j), some[0]);
+    const V most = greater(greater(some[0], some[1]), greater(some[2], some[3]));
     float found = -__builtin_inff();
     for (int i = 0; i < W; ++i) found = most[i] > found ? most[i] : found;
     for (; j < n; ++j) found = x[j] > found ? x[j] : found;
@@ -83,8 +91,9 @@ static double log_sum(const float *x, std::int64_t n, double top) {
 static double nll(const float *logits, std::int64_t n, std::int64_t target, std::int32_t *top) {
     const float most = largest(logits, n);
     std::int64_t at = 0;
+    while (at + W <= n && !any(wide(logits + at) == most)) at += W;
     while (at < n - 1 && logits[at] != most) ++at;
-    *top = std::int32_t(at);
+    *top = std::int32_t(at < n ? at : n - 1);
     return log_sum(logits, n, double(most)) - (double(logits[target]) - double(most));
 }
 

@@ -149,6 +149,8 @@ def node_key(project: Project) -> str:
         ("n_ctx = 128\nchunks = 3", True),
         ("n_ctx = 128\nfrom_chunk = 1", True),
         ("n_ctx = 128\nprocess_output = true", True),
+        ("n_ctx = 128\nperplexity = false", True),
+        ("n_ctx = 128\nperplexity = true", False),
         ('n_ctx = 128\nname = "other"', True),  # the file says it
         ('n_ctx = 128\n[imatrix]\narithmetic = "bf16x2"', True),
         ('n_ctx = 128\n[imatrix]\nmemory = "1GB"', False),

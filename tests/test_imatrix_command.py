@@ -42,6 +42,10 @@ def test_a_text_is_measured(model: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "smallest share of columns reached: blk." in said.out
     assert said.err == "imatrix tiny-f16.gguf: 2 chunks, 1024 tokens\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["i.dat"]
+    before = target.read_bytes()
+    assert imatrix(model, "-f", CALIBRATION, "-o", target, "--chunks", 2, "--no-ppl") == 0
+    assert target.read_bytes() == before
+    assert "perplexity" not in capsys.readouterr().out
 
 
 def test_a_folder_and_its_bf16_file_are_measured_alike(tmp_path: Path) -> None:

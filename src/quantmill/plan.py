@@ -177,6 +177,7 @@ def _imatrix(recipe: Recipe, base: Edge, preflight: Node) -> Node:
         "from_chunk": said.from_chunk,
         **({"chunks": said.chunks} if said.chunks else {}),
         **({"process_output": True} if said.process_output else {}),
+        **({} if said.perplexity else {"perplexity": False}),
     }
     edges = (base, Edge(task("calibration", recipe), ALL, "texts/"))
     where = {"memory": how.memory}

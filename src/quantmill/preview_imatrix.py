@@ -60,7 +60,7 @@ def measuring(
 
     texts = list(calibration.texts(recipe).values())
     chunks, exact = chunk_count(recipe, texts, lock.calibration, kvs, said.n_ctx, said.from_chunk, said.chunks)
-    work = weigh(tensors, facts_of(kvs), said.n_ctx)
+    work = weigh(tensors, facts_of(kvs), said.n_ctx, said.perplexity)
     tokens = chunks * said.n_ctx
     return Measuring(
         how.arithmetic,

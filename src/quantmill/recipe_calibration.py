@@ -21,6 +21,7 @@ KEYS: dict[str, str] = {
     "calibration.chunks": "count",
     "calibration.from_chunk": "count",
     "calibration.process_output": "boolean",
+    "calibration.perplexity": "boolean",
     **{f"calibration.texts.{key}": kind for key, kind in _TEXT.items()},
     "calibration.texts.weight": "count",
 }
@@ -50,6 +51,7 @@ class Calibration:
     chunks: int | None
     from_chunk: int
     process_output: bool
+    perplexity: bool
 
     @property
     def dataset(self) -> str:
@@ -101,6 +103,7 @@ def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
         chunks=get("calibration.chunks"),
         from_chunk=get("calibration.from_chunk") or 0,
         process_output=get("calibration.process_output") or False,
+        perplexity=get("calibration.perplexity") is not False,
     )
 
 

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--from-chunk", type=_count, default=0, metavar="N", help="leave so many chunks out at the beginning (0)")
     add("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
     add("--process-output", action="store_true", help="measure output.weight too")
+    add("--no-ppl", action="store_true", help="leave out the text's perplexity, which the file does not need")
     add("--in-file", dest="earlier", type=Path, action="append", default=[], metavar="F", help="add what F holds")
     add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
     add("--memory", default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
@@ -78,7 +79,7 @@ def _measure(options: argparse.Namespace) -> Any:
     except ValueError as error:
         raise UsageError(f"--memory: {error}") from None
     texts = [Text(name, read_text(Path(name))) for name in options.texts]
-    wanted = Options(options.n_ctx, options.chunks, options.from_chunk, options.process_output)
+    wanted = Options(options.n_ctx, options.chunks, options.from_chunk, options.process_output, not options.no_ppl)
     work = options.target.with_name(options.target.name + ".work")
     if not options.target.absolute().parent.is_dir():
         raise UsageError(f"{options.target.parent}: there is no such folder; make it, or give -o another path")

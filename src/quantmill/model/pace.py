@@ -27,9 +27,11 @@ class Work:
     type: str
 
 
-def weigh(tensors: Sequence[tuple[str, tuple[int, ...], Type]], facts: Mapping[str, Any], n_ctx: int) -> Work:
-    """The work of measuring a model's importance and the text's perplexity. `facts` are metadata by key without the
-    architecture's name: `attention.head_count`, `expert_used_count`."""
+def weigh(
+    tensors: Sequence[tuple[str, tuple[int, ...], Type]], facts: Mapping[str, Any], n_ctx: int, perplexity: bool = True
+) -> Work:
+    """The work of measuring a model's importance and, if wanted, the text's perplexity. `facts` are metadata by key
+    without the architecture's name: `attention.head_count`, `expert_used_count`."""
     products = 0.0
     layers: dict[str, int] = {}
     largest = (0, 1, 1, "F32")
@@ -50,7 +52,8 @@ def weigh(tensors: Sequence[tuple[str, tuple[int, ...], Type]], facts: Mapping[s
     heads = int(facts.get("attention.head_count", 1))
     head = int(facts.get("attention.key_length", width // heads))
     products += 4 * heads * head * (n_ctx / 2) * len(layers)  # half of the square: later tokens are not seen
-    products += 2 * output * (n_ctx - 1 - n_ctx // 2) / n_ctx  # the text's perplexity counts a chunk's second half
+    if perplexity:  # which counts a chunk's second half
+        products += 2 * output * (n_ctx - 1 - n_ctx // 2) / n_ctx
     return Work(products, max(layers.values(), default=0), largest[1], largest[2], width, largest[3])
 
 

@@ -23,7 +23,7 @@ from quantmill.model.engine import Run, collect, open_model
 from quantmill.model.tokenizer import load
 from quantmill.numbers import rounded
 
-PARAMS = ("arithmetic", "texts", "n_ctx", "chunks", "from_chunk", "process_output", "memory")
+PARAMS = ("arithmetic", "texts", "n_ctx", "chunks", "from_chunk", "process_output", "perplexity", "memory")
 WORK = ".work"  # below the output folder while the step runs
 SHOWN = 5  # tensors at each end of the report
 
@@ -36,6 +36,7 @@ class Options:
     chunks: int | None = None
     from_chunk: int = 0
     process_output: bool = False
+    perplexity: bool = True  # in the report
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
 
     `inputs`: `model.gguf`, and the texts, in UTF-8, as `texts/<name>`; `params["texts"]` lists their names below that,
     with what the file calls them and their weights: [[input, name, weight or null], ...]. `arithmetic`, `n_ctx`,
-    `chunks`, `from_chunk` and `process_output` decide the bytes; `memory`, in bytes, does not.
+    `chunks`, `from_chunk`, `process_output` and `perplexity` decide the bytes; `memory`, in bytes, does not.
     """
     for name in params:
         if name not in PARAMS:
@@ -63,7 +64,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     ]
     work = out / WORK
     work.mkdir(exist_ok=True)
-    options = {key: params[key] for key in ("n_ctx", "chunks", "from_chunk", "process_output") if key in params}
+    options = {key: params[key] for key in PARAMS[2:-1] if key in params}
     how = Run(params["arithmetic"], context.threads, params.get("memory") or Run.memory, work, context.progress)
     found = measure(inputs["model.gguf"].path, texts, Options(**options), how, "the base")
     dataset = ", ".join(text.name for text in texts).encode()
@@ -88,7 +89,7 @@ def measure(
         check_vocabulary(tokenizer, opened.described("token_embd.weight")[0][1], place)
         chunks = tokenize(texts, tokenizer, options.n_ctx, first=options.from_chunk, count=options.chunks)
         said(len(chunks), chunks.size)
-        found = collect(opened, chunks, how, process_output=options.process_output)
+        found = collect(opened, chunks, how, process_output=options.process_output, perplexity=options.perplexity)
     tensors = {
         name: Sum(np.atleast_2d(squares), np.atleast_1d(found.counts[name]), found.calls[name])
         for name, squares in found.sums.items()
