@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <optional>
 
 #include "bind_forward.h"
 #include "bind_infer.h"
@@ -48,46 +49,78 @@ std::int64_t quantmill::quantized_bytes(const Kernel &kernel, std::int64_t rows,
     return rows * (cols / kernel.block) * kernel.size;
 }
 
+static void expect_bytes(const Buffer &buffer, const char *name, const Kernel &kernel, std::int64_t rows, std::int64_t cols) {
+    const std::int64_t bytes = quantized_bytes(kernel, rows, cols);
+    if (buffer.size(0) != bytes) {
+        fail(std::string(name) + " must have " + std::to_string(bytes) + " bytes for " + std::to_string(rows) + " rows of " +
+             std::to_string(cols) + " weights as " + kernel.type + ", not " + std::to_string(buffer.size(0)));
+    }
+}
+
+// What quantize and convert share: the type's kernel, the generation and an importance vector that is None or fits.
+struct Target {
+    Target(const std::string &type, nb::handle vector, int generation) : kernel(kernel_named(type, true)), generation(generation) {
+        if (generation != 1 && generation != 2) fail("generation must be 1 or 2, not " + std::to_string(generation));
+        if (!vector.is_none()) importance.emplace(vector, "importance", "f", "float32", 1, false);
+    }
+    void check(const Buffer &out, std::int64_t rows, std::int64_t cols) const {
+        expect_bytes(out, "dst", kernel, rows, cols);
+        if (!importance && kernel.needs_importance) fail(std::string(kernel.type) + " needs an importance vector");
+        if (!importance) return;
+        if (importance->size(0) != cols) {
+            fail("importance must have one value for each of the " + std::to_string(cols) + " columns, not " +
+                 std::to_string(importance->size(0)));
+        }
+        if (importance->overlaps(out)) fail("importance and dst must not overlap");
+    }
+    const float *values() const { return importance ? importance->data<const float>() : nullptr; }
+
+    const Kernel &kernel;
+    const int generation;
+    std::optional<Buffer> importance;
+};
+
 static void quantize(const std::string &type, nb::handle src, nb::handle dst, nb::handle importance, int generation) {
-    const Kernel &kernel = kernel_named(type, true);
-    if (generation != 1 && generation != 2) fail("generation must be 1 or 2, not " + std::to_string(generation));
+    const Target target(type, importance, generation);
     const Buffer in(src, "src", "f", "float32", 2, false), out(dst, "dst", "B", "uint8", 1, true);
-    const std::int64_t rows = in.size(0), cols = in.size(1), bytes = quantized_bytes(kernel, rows, cols);
-    if (out.size(0) != bytes) {
-        fail("dst must have " + std::to_string(bytes) + " bytes for " + std::to_string(rows) + " rows of " +
-             std::to_string(cols) + " weights as " + kernel.type + ", not " + std::to_string(out.size(0)));
-    }
+    const std::int64_t rows = in.size(0), cols = in.size(1);
+    target.check(out, rows, cols);
     if (in.overlaps(out)) fail("src and dst must not overlap");
-    if (importance.is_none()) {
-        if (kernel.needs_importance) fail(std::string(kernel.type) + " needs an importance vector");
-        if (bytes == 0) return;
-        nb::gil_scoped_release release;
-        kernel.quantize(in.data<const float>(), out.data<std::uint8_t>(), rows, cols, nullptr, generation);
-        return;
-    }
-    const Buffer weights(importance, "importance", "f", "float32", 1, false);
-    if (weights.size(0) != cols) {
-        fail("importance must have one value for each of the " + std::to_string(cols) + " columns, not " +
-             std::to_string(weights.size(0)));
-    }
-    if (weights.overlaps(out)) fail("importance and dst must not overlap");
-    if (bytes == 0) return;  // rows without columns may claim any number
+    if (out.size(0) == 0) return;  // rows without columns may claim any number
     nb::gil_scoped_release release;
-    kernel.quantize(in.data<const float>(), out.data<std::uint8_t>(), rows, cols, weights.data<const float>(), generation);
+    target.kernel.quantize(in.data<const float>(), out.data<std::uint8_t>(), rows, cols, target.values(), generation);
 }
 
 static void dequantize(const std::string &type, nb::handle src, nb::handle dst) {
     const Kernel &kernel = kernel_named(type, false);
     const Buffer in(src, "src", "B", "uint8", 1, false), out(dst, "dst", "f", "float32", 2, true);
-    const std::int64_t rows = out.size(0), cols = out.size(1), bytes = quantized_bytes(kernel, rows, cols);
-    if (in.size(0) != bytes) {
-        fail("src must have " + std::to_string(bytes) + " bytes for " + std::to_string(rows) + " rows of " +
-             std::to_string(cols) + " weights as " + kernel.type + ", not " + std::to_string(in.size(0)));
-    }
+    const std::int64_t rows = out.size(0), cols = out.size(1);
+    expect_bytes(in, "src", kernel, rows, cols);
     if (in.overlaps(out)) fail("src and dst must not overlap");
-    if (bytes == 0) return;
+    if (in.size(0) == 0) return;
     nb::gil_scoped_release release;
     kernel.dequantize(in.data<const std::uint8_t>(), out.data<float>(), rows * cols);
+}
+
+static bool convert(const std::string &source, nb::handle src, const std::string &type, nb::handle dst, nb::handle tile,
+                    nb::handle importance, int generation) {
+    const Kernel &from = kernel_named(source, false);
+    const Target target(type, importance, generation);
+    const Buffer in(src, "src", "B", "uint8", 1, false), out(dst, "dst", "B", "uint8", 1, true);
+    const Buffer room(tile, "tile", "f", "float32", 2, true);
+    const std::int64_t tile_rows = room.size(0), cols = room.size(1), row_bytes = quantized_bytes(from, 1, cols);
+    if (tile_rows == 0 || cols == 0) fail("tile must have rows and columns");
+    const std::int64_t rows = in.size(0) / row_bytes;
+    expect_bytes(in, "src", from, rows, cols);
+    target.check(out, rows, cols);
+    if (in.overlaps(out)) fail("src and dst must not overlap");
+    if (room.overlaps(in) || room.overlaps(out) || (target.importance && room.overlaps(*target.importance))) {
+        fail("tile must not overlap another array");
+    }
+    const Convert run = *current_level().convert;
+    nb::gil_scoped_release release;
+    return run({&from, &target.kernel, in.data<const std::uint8_t>(), out.data<std::uint8_t>(), rows, cols, room.data<float>(),
+                tile_rows, target.values(), generation});
 }
 
 static std::vector<std::string> quantize_types() {
@@ -115,6 +148,8 @@ NB_MODULE(_kernels, m) {
     m.def("quantize", &quantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"), nb::arg("importance") = nb::none(),
           nb::arg("generation") = 1);
     m.def("dequantize", &dequantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"));
+    m.def("convert", &convert, nb::arg("source"), nb::arg("src"), nb::arg("type"), nb::arg("dst"), nb::arg("tile"),
+          nb::arg("importance") = nb::none(), nb::arg("generation") = 1);
     m.def("isa", [] { return std::string(current_level().name); });
     m.def("isa_levels", [] { return levels_up_to(Kind::own); });
     m.def("forward_levels", [] { return levels_up_to(Kind::forward); });

@@ -15,19 +15,23 @@ namespace quantmill {
 #if defined(__x86_64__)
 namespace v2 {
 #include "families.inc"
+extern const Convert convert;
 extern const Forward forward;
 }
 namespace v3 {
 #include "families.inc"
+extern const Convert convert;
 extern const Forward forward;
 }
 namespace v4 {
 #include "families.inc"
+extern const Convert convert;
 extern const Forward forward;
 }
 #else
 namespace aarch64 {
 #include "families.inc"
+extern const Convert convert;
 extern const Forward forward;
 }
 #endif
@@ -86,11 +90,16 @@ static bool runs_amx() {
 }
 
 static const Level levels[] = {
-    {"tiles-model", Kind::model, runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2, &v2::forward, &model::tiles_product},
-    {"x86-64-v2", Kind::own, runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2, &v2::forward, nullptr},
-    {"x86-64-v3", Kind::own, runs_v3, families_v3, sizeof families_v3 / sizeof *families_v3, &v3::forward, nullptr},
-    {"x86-64-v4", Kind::own, runs_v4, families_v4, sizeof families_v4 / sizeof *families_v4, &v4::forward, nullptr},
-    {"x86-64-v4-amx", Kind::forward, runs_amx, families_v4, sizeof families_v4 / sizeof *families_v4, &v4::forward, &amx::tiles_product},
+    {"tiles-model", Kind::model, runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2,
+     &v2::convert, &v2::forward, &model::tiles_product},
+    {"x86-64-v2", Kind::own, runs_v2, families_v2, sizeof families_v2 / sizeof *families_v2,
+     &v2::convert, &v2::forward, nullptr},
+    {"x86-64-v3", Kind::own, runs_v3, families_v3, sizeof families_v3 / sizeof *families_v3,
+     &v3::convert, &v3::forward, nullptr},
+    {"x86-64-v4", Kind::own, runs_v4, families_v4, sizeof families_v4 / sizeof *families_v4,
+     &v4::convert, &v4::forward, nullptr},
+    {"x86-64-v4-amx", Kind::forward, runs_amx, families_v4, sizeof families_v4 / sizeof *families_v4,
+     &v4::convert, &v4::forward, &amx::tiles_product},
 };
 
 #else
@@ -104,9 +113,10 @@ static const Family *const families_aarch64[] = {
 static bool runs_aarch64() { return true; }
 
 static const Level levels[] = {
-    {"tiles-model", Kind::model, runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64, &aarch64::forward,
-     &model::tiles_product},
-    {"aarch64", Kind::own, runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64, &aarch64::forward, nullptr},
+    {"tiles-model", Kind::model, runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64,
+     &aarch64::convert, &aarch64::forward, &model::tiles_product},
+    {"aarch64", Kind::own, runs_aarch64, families_aarch64, sizeof families_aarch64 / sizeof *families_aarch64,
+     &aarch64::convert, &aarch64::forward, nullptr},
 };
 
 #endif

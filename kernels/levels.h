@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "convert.h"
 #include "forward.h"
 #include "kernel.h"
 
@@ -19,6 +20,7 @@ struct Level {
     bool (*runs)();  // whether this processor and system can run it
     const Family *const *families;
     int count;
+    const Convert *convert;
     const Forward *forward;
     const Product *tiles;  // bf16x2 on tiles; null: forward's
 };

@@ -29,6 +29,21 @@ def quantize(
 def dequantize(type: str, src: npt.NDArray[np.uint8], dst: npt.NDArray[np.float32]) -> None:
     """Expand `src`, shape (rows * row bytes,), into `dst`, shape (rows, cols). Errors and lock as in quantize()."""
 
+def convert(
+    source: str,
+    src: npt.NDArray[np.uint8],
+    type: str,
+    dst: npt.NDArray[np.uint8],
+    tile: npt.NDArray[np.float32],
+    importance: npt.NDArray[np.float32] | None = None,
+    generation: int = 1,
+) -> bool:
+    """dequantize() `src` and quantize() it into `dst`, both of whole rows, as many of them at a time as `tile` has.
+
+    `tile`, shape (rows, cols) with at least one of each, is where the weights are meanwhile; one that a core's cache
+    holds is fastest. True if all weights are finite; if not, what `dst` holds means nothing. The rest as in quantize().
+    """
+
 def isa() -> str:
     """The level whose kernels run: "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-amx" or "aarch64".
 

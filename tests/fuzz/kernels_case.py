@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
-from quantmill.quant.finite import first_not_finite
+from quantmill.gguf.scales import first_broken
 from quantmill.quant.types import TYPES
 
 Floats = NDArray[np.float32]
@@ -77,12 +77,17 @@ def quantizing(rng: random.Random) -> str:
         _kernels.set_isa(level)
         out = np.full(rows * type_.row_bytes(columns), 0xA5, np.uint8)
         _kernels.quantize(name, weights, out, importance, generation)
+        through, tile = np.empty_like(out), np.empty((rng.choice([1, 2, 16]), columns), np.float32)
+        raw = weights.view(np.uint8).reshape(-1)
+        whole = _kernels.convert("F32", raw, name, through, tile, importance, generation)
+        if whole != bool(np.isfinite(weights).all()) or (whole and through.tobytes() != out.tobytes()):
+            raise AssertionError(f"{name}: converting in tiles differs")
         back = np.empty((rows, columns), np.float32)
         _kernels.dequantize(name, out, back)
         made.append(out.tobytes())
     usual = finite and (importance is None or bool((np.isfinite(importance) & (importance >= 0)).all()))
     differ = usual and any(data != made[0] for data in made)
-    if differ and all(first_not_finite(type_, np.frombuffer(data, np.uint8)) is None for data in made):
+    if differ and all(first_broken(type_, np.frombuffer(data, np.uint8)) is None for data in made):
         raise AssertionError(f"{name}: the levels differ")
     return "quantized"
 

@@ -1,8 +1,8 @@
 """Quantizing a file: tensors streamed through the kernels in row chunks, in llama-quantize's order, into one new file.
 
-The base is never read as a whole: threads read a chunk of rows each, expand it to float32 and quantize it, and results
-are written in order. So memory is bounded by a few chunks whatever the size of a tensor or a model, and the bytes
-depend neither on the number of threads nor on the size of a chunk.
+The base is never read as a whole: threads read a chunk of rows each, expand and quantize it a few rows at a time, and
+chunks are written in order. So memory is bounded by a few chunks whatever the size of a tensor or a model, and the
+bytes depend neither on the number of threads nor on the size of a chunk.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from quantmill import _kernels, gguf
 from quantmill import imatrix as imatrix_file
 from quantmill.artifact import Span, silent
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.scales import first_broken
 from quantmill.imatrix import Imatrix
-from quantmill.quant.finite import first_not_finite
 from quantmill.quant.ftypes import Ftype, tensor_type
 from quantmill.quant.ftypes import ftype as ftype_named
 from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_importance
 from quantmill.quant.planned import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
-from quantmill.quant.pool import Buffers, in_turn
+from quantmill.quant.pool import Buffers, Scratch, in_turn
 from quantmill.quant.report import Report, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.source import Source
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CHUNK_WEIGHTS = 1 << 19  # weights in a chunk of rows: what is fastest of 2^17 to 2^20
+CHUNK_WEIGHTS = 1 << 20  # weights in a chunk of rows: what a thread reads, quantizes and hands over at once
+TILE_WEIGHTS = 1 << 16  # of which so many are float32 at a time: a core's second cache holds four times as many
+LANES = 16  # blocks side by side in the widest kernels
 
 
 class NotFinite(QuantmillError):
@@ -179,6 +181,11 @@ def _paths(dst: Path, count: int) -> list[Path]:
     return [dst.with_name(f"{prefix}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
 
 
+def _tile_rows(columns: int) -> int:
+    """Rows that are expanded at a time: a multiple of LANES, so that no lane is idle whatever blocks a row has."""
+    return max(1, TILE_WEIGHTS // (columns * LANES)) * LANES
+
+
 @dataclass
 class _Tensor:
     """One tensor on its way: `span` are bytes that someone lends; `jobs` are left to be written, `digest` is theirs."""
@@ -219,7 +226,7 @@ class _Run:
     ) -> None:
         self.source, self.ftype, self.guide = source, ftype, guide
         self.generation, self.threads, self.sharing, self.progress = generation, threads, sharing, progress
-        self.buffers = Buffers()
+        self.buffers, self.scratch = Buffers(), Scratch()
         self.done, self.total = 0, sum(source.info(name).nbytes for name, _, _ in source.tensors())
 
     def check(self, planned: PlannedFile, allow_requantize: bool) -> None:
@@ -318,37 +325,25 @@ class _Run:
         if job.tensor.span:
             return job, None
         name, type_, info = job.tensor.name, job.tensor.type, self.source.info(job.tensor.name)
-        raw = self.buffers.take(job.count)
-        self.source.read(name, job.start, raw)
         if type_ == info.type:
+            raw = self.buffers.take(job.count)
+            self.source.read(name, job.start, raw)
             self._refuse_not_finite(name, type_, raw, job.start)
             return job, raw
-        weights = self._expanded(info.type, raw, info.columns)
-        if not (np.isfinite(weights.min()) and np.isfinite(weights.max())):  # NaN is the least and the greatest
+        raw = self.scratch.take("raw", job.count)
+        self.source.read(name, job.start, raw)
+        columns, rows = info.columns, job.count // info.type.row_bytes(info.columns)
+        tile = self.scratch.take("tile", _tile_rows(columns) * columns * 4).view(np.float32).reshape(-1, columns)
+        out = self.buffers.take(rows * type_.row_bytes(columns))
+        vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]
+        if not _kernels.convert(info.type.name, raw, type_.name, out, tile, vector, self.generation):
             self._refuse_not_finite(name, info.type, raw, job.start)
             raise NotFinite(f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew")
-        if weights.base is not raw.base:
-            self.buffers.give(raw)
-        if type_.name == "F32":
-            return job, weights.reshape(-1).view(np.uint8)
-        out = self.buffers.take(len(weights) * type_.row_bytes(info.columns))
-        vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]
-        _kernels.quantize(type_.name, weights, out, vector, self.generation)
-        self.buffers.give(weights)
-        if first_not_finite(type_, out) is not None:
+        if first_broken(type_, out) is not None:
             raise NotFinite(
                 f"{name}: some of its weights are too large for {type_.name}; choose a type of wider range for it"
             )
         return job, out
-
-    def _expanded(self, type_: Type, raw: "NDArray[np.uint8]", columns: int) -> "NDArray[np.float32]":
-        """The rows as float32: a view where they are already."""
-        rows = raw.size // type_.row_bytes(columns)
-        if type_.name == "F32":
-            return raw.view(np.float32).reshape(rows, columns)
-        weights = self.buffers.take(rows * columns * 4).view(np.float32).reshape(rows, columns)
-        _kernels.dequantize(type_.name, raw, weights)
-        return weights
 
     def _importance(self, name: str) -> "NDArray[np.float32] | None":
         """The tensor's importance vectors, shape (matrices, columns), or None."""
@@ -363,9 +358,9 @@ class _Run:
         return np.ascontiguousarray(vector).reshape(shape[2], shape[0])
 
     def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
-        bad = first_not_finite(type_, piece)
-        if bad is not None:
-            weight = (at // type_.size + bad) * type_.block
+        broken = first_broken(type_, piece)
+        if broken is not None:
+            weight = (at // type_.size + broken[0]) * type_.block
             place = self.source.path(name)
             raise NotFinite(f"{place}: {name} is not finite at weight {weight}; the base is damaged, get it anew")
 

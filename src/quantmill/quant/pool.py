@@ -1,7 +1,7 @@
 """Work in threads, results in order, and never more of them in memory than the threads need to stay busy."""
 
 from collections.abc import Callable, Iterable
-from threading import Condition, Lock, Thread
+from threading import Condition, Lock, Thread, local
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -129,3 +129,16 @@ class Buffers:
         """Back comes what `take` returned, in whatever shape and type; nobody may use it afterwards."""
         if array.base is not None:  # the whole, of which `take` returned a slice
             self._free.append(array.base)
+
+
+class Scratch(local):
+    """A thread's own memory, used again for each of its jobs: what another thread wrote to is in that one's cache."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[np.uint8]] = {}
+
+    def take(self, name: str, count: int) -> "NDArray[np.uint8]":
+        """An array of `count` bytes of any value; what was taken by the name before may be the same memory."""
+        if name not in self._held or self._held[name].size < count:
+            self._held[name] = np.empty(count, np.uint8)
+        return self._held[name][:count]

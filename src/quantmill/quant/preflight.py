@@ -6,6 +6,7 @@ Findings are words for a person, with the tensors and the share of the weights t
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from quantmill.errors import QuantmillError, UsageError
@@ -55,7 +56,7 @@ def check_base(tensors: Sequence[Tensor], type_: str) -> None:
     weights: Counter[str] = Counter()
     for _, shape, found in tensors:
         if len(shape) > 1:
-            weights[found.name] += _count(shape)
+            weights[found.name] += prod(shape)
     if weights and (found_type := weights.most_common(1)[0][0]) != type_:
         raise BaseType(found_type, type_)
 
@@ -87,7 +88,7 @@ def findings(
 ) -> list[Finding]:
     """What a build should say before it begins, what makes it fail first. `chosen` is by ftype; `imatrix` is None where
     the recipe has none, or (`has_imatrix`) where it is not at hand."""
-    weights = {name: _count(shape) for name, shape, _ in tensors}
+    weights = {name: prod(shape) for name, shape, _ in tensors}
     found: list[Finding] = []
     if imatrix is not None or not has_imatrix:
         found += _impossible(weights, chosen, frozenset(imatrix.vectors if imatrix else ()))
@@ -166,10 +167,3 @@ def _of(names: Sequence[str], weights: Mapping[str, int]) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from quantmill.quant.planned import PlannedFile
 
@@ -29,9 +30,7 @@ def weigh(files: Iterable[PlannedFile]) -> Work:
         for name, shape, type_ in file.tensors:
             if file.sources[name] == type_:
                 continue
-            count = 1
-            for length in shape:
-                count *= length
+            count = prod(shape)
             if (name, type_.name) in seen:
                 shared += count
             else:
