@@ -9,7 +9,7 @@ import pytest
 
 from peer_quant.record import calls
 from peer_quant.synthetic import IMATRIX, MODELS, sha256, write_base, write_imatrix
-from quantmill import gguf
+from quantmill import _kernels, gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.imatrix import Entry, ImatrixError, encode
@@ -124,6 +124,33 @@ def base_with(tmp_path: Path, values: "np.ndarray[Any, Any]", type_: str) -> Pat
     with gguf.Writer(path, kvs, [("x.weight", (values.size // 2, 2), TYPES[type_])]) as writer:
         writer.append(values.tobytes())
     return path
+
+
+@pytest.mark.parametrize("ftype", ["IQ1_S", "IQ1_M"])
+def test_groups_of_zeros_do_not_depend_on_chunks(ftype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generation 1 gives them what an earlier group of the same call had: ggml's calls, not ours, decide."""
+    random = np.random.default_rng(1)
+    weights = random.standard_normal((224, 512)).astype(np.float32)
+    weights.reshape(-1, 16)[random.random(224 * 32) < 0.2] = 0
+    weights.reshape(-1, 1 << 14)[:, :256] = 1  # no call begins with zeros, where ggml's bytes are anything
+    base, imatrix = tmp_path / "base.gguf", tmp_path / "imatrix.dat"
+    name = "blk.0.ffn_up.weight"
+    facts = {"general.architecture": "llama", "llama.block_count": 1, "llama.attention.head_count": 1}
+    with gguf.Writer(base, [gguf.kv(k, v) for k, v in facts.items()], [(name, (512, 224), TYPES["F32"])]) as writer:
+        writer.append(weights)
+    imatrix.write_bytes(encode([Entry(name, 1, np.ones(512, np.float32))], b"", 1))
+    expected = np.empty((224, TYPES[ftype].row_bytes(512)), np.uint8)
+    for first in range(0, 224, 32):  # 16384 weights
+        rows = weights[first : first + 32]
+        _kernels.quantize(ftype, rows, expected[first : first + 32].reshape(-1), np.ones(512, np.float32), 1)
+    at_once = np.empty_like(expected)
+    _kernels.quantize(ftype, weights, at_once.reshape(-1), np.ones(512, np.float32), 1)
+    assert at_once.tobytes() != expected.tobytes()
+    for chunk in (1, 1 << 15, 1 << 20):
+        monkeypatch.setattr(driver, "CHUNK_WEIGHTS", chunk)
+        quantize_file(base, tmp_path / "out.gguf", ftype, imatrix=imatrix, threads=2)
+        with gguf.read(tmp_path / "out.gguf") as file:
+            assert file.data(file.tensors[name]).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("ftype", ["Q8_0", "F16", "COPY"])

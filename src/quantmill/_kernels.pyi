@@ -1,6 +1,8 @@
 """The numeric kernels, compiled from kernels/. Arrays in, bytes out; see docs/kernels.md.
 
-Bytes do not depend on the level of instruction sets that runs, nor on how rows are shared between calls.
+Bytes do not depend on the level of instruction sets that runs, nor on how rows are shared between calls; but, as with
+ggml, those of generation 1 depend on what is in one call where groups of IQ1_S and IQ1_M are all zeros, or where
+weights or importance are so large or small that sums overflow or vanish.
 """
 
 from typing import Literal, TypeAlias, final

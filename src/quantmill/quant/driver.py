@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 CHUNK_WEIGHTS = 1 << 20  # weights in a chunk of rows: what a thread reads, quantizes and hands over at once
 TILE_WEIGHTS = 1 << 16  # of which so many are float32 at a time: a core's second cache holds four times as many
 LANES = 16  # blocks side by side in the widest kernels
+CALL_WEIGHTS = 1 << 14  # weights that llama-quantize hands to ggml at once, made up to whole rows
 
 
 class NotFinite(QuantmillError):
@@ -181,8 +182,11 @@ def _paths(dst: Path, count: int) -> list[Path]:
     return [dst.with_name(f"{prefix}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
 
 
-def _tile_rows(columns: int) -> int:
-    """Rows that are expanded at a time: a multiple of LANES, so that no lane is idle whatever blocks a row has."""
+def _tile_rows(type_: Type, columns: int, generation: int) -> int:
+    """Rows that are expanded and quantized at a time: a multiple of LANES, so that no lane is idle whatever blocks a
+    row has; for types whose bytes depend on it, as many as llama-quantize takes when it has more than one thread."""
+    if generation == 1 and type_.name in ("IQ1_S", "IQ1_M"):
+        return -(-CALL_WEIGHTS // columns)
     return max(1, TILE_WEIGHTS // (columns * LANES)) * LANES
 
 
@@ -299,7 +303,7 @@ class _Run:
         for name, shape, type_ in planned.tensors:
             info = self.source.info(name)
             tensor = _Tensor(name, shape, type_)
-            matrices, unit, weights = 1, type_.size, type_.block  # what is copied is cut between any blocks
+            matrices, unit, weights, at_once = 1, type_.size, type_.block, 1  # what is copied is cut between any blocks
             if type_ != info.type:
                 tensor.importance = self._importance(name)
                 tensor.key = self.sharing.key(name, info.type, type_, tensor.importance, self.generation)
@@ -307,11 +311,12 @@ class _Run:
                     tensor.span = self.sharing.find_whole(tensor.key, info.n_elements // type_.block * type_.size)
                     tensor.digest = hashlib.sha256()
                 unit, weights = info.type.row_bytes(info.columns), info.columns
+                at_once = _tile_rows(type_, weights, self.generation)
                 matrices = info.nbytes // (unit * (*info.shape, 1)[1])
             if tensor.span:
                 yield _Job(tensor, 0, info.nbytes)
                 continue
-            size, step = info.nbytes // matrices, max(1, CHUNK_WEIGHTS // weights) * unit
+            size, step = info.nbytes // matrices, max(1, CHUNK_WEIGHTS // (weights * at_once)) * at_once * unit
             jobs = [
                 _Job(tensor, matrix * size + start, min(step, size - start), matrix)
                 for matrix in range(matrices)
@@ -333,7 +338,8 @@ class _Run:
         raw = self.scratch.take("raw", job.count)
         self.source.read(name, job.start, raw)
         columns, rows = info.columns, job.count // info.type.row_bytes(info.columns)
-        tile = self.scratch.take("tile", _tile_rows(columns) * columns * 4).view(np.float32).reshape(-1, columns)
+        tile_rows = _tile_rows(type_, columns, self.generation)
+        tile = self.scratch.take("tile", tile_rows * columns * 4).view(np.float32).reshape(-1, columns)
         out = self.buffers.take(rows * type_.row_bytes(columns))
         vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]
         if not _kernels.convert(info.type.name, raw, type_.name, out, tile, vector, self.generation):
