@@ -3,6 +3,8 @@
     python benchmarks/threads.py [--ftypes Q4_K_M,Q6_K,IQ3_M] [--runs 5] [--folder DIR]
 
 The base is that of benchmarks/matrix.py. Prints the medians and the median ratio; both files must have the same bytes.
+Beside it stands what the machine gives at that time: the same ratio for the kernel of the ftype's type alone, on rows
+that each core's cache holds, without a file.
 """
 
 import argparse
@@ -10,11 +12,36 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from matrix import sha256, write_base
 
+from quantmill import _kernels
 from quantmill.quant.driver import quantize_file
+from quantmill.quant.ftypes import FTYPES
+from quantmill.quant.types import Type
+
+ROWS, COLUMNS = 16, 2048
+CALLS = 400  # of the kernel, shared among the threads
+
+
+def alone(type_: Type, threads: int) -> float:
+    """Seconds of CALLS calls of the kernel, each thread on rows of its own."""
+
+    def work(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        weights = random.standard_normal((ROWS, COLUMNS)).astype(np.float32)
+        importance = random.gamma(1, 1, COLUMNS).astype(np.float32)
+        out = np.empty(ROWS * type_.row_bytes(COLUMNS), np.uint8)
+        for _ in range(CALLS // threads):
+            _kernels.quantize(type_.name, weights, out, importance)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -29,8 +56,10 @@ def main() -> None:
         write_base(folder, layers=2, vocabulary=32768)
         for ftype in options.ftypes.split(","):
             times: dict[int, list[float]] = {1: [], 2: []}
+            kernel = []
             digests = set()
             for _ in range(options.runs):
+                kernel.append(alone(FTYPES[ftype].type, 1) / alone(FTYPES[ftype].type, 2))
                 for threads, spent in times.items():
                     out, imatrix = folder / "out.gguf", folder / "imatrix.dat"
                     out.unlink(missing_ok=True)
@@ -41,7 +70,11 @@ def main() -> None:
             ratio = statistics.median(one / two for one, two in zip(times[1], times[2], strict=True))
             one, two = (statistics.median(spent) for spent in times.values())
             same = "same bytes" if len(digests) == 1 else "DIFFERENT BYTES"
-            print(f"{ftype:8} one thread {one:.2f} s, two {two:.2f} s: {ratio:.2f}x, {same}", flush=True)
+            print(
+                f"{ftype:8} one thread {one:.2f} s, two {two:.2f} s: {ratio:.2f}x, {same}; "
+                f"the kernel alone {statistics.median(kernel):.2f}x",
+                flush=True,
+            )
             wrong |= len(digests) > 1
     sys.exit(1 if wrong else 0)
 
