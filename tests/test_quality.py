@@ -23,6 +23,7 @@ from quantmill.quality.measure import against_stored
 from quantmill.quality.overlap import PASSAGE, shared_passage
 from quantmill.quality.stored import REPORT, STATES, TOKENS, save
 from quantmill.quant.driver import quantize_file
+from quantmill.runtime.loading import load as load_model
 from quantmill.steps import convert
 
 EVALUATION = ROOT / "recipes" / "tiny" / "evaluation.txt"
@@ -212,6 +213,38 @@ def test_tensors_errors(base: Path, tmp_path: Path) -> None:
         > 5 * tensors.errors(base, quantized(base, tmp_path, "Q8_0"), "Q8_0")["blk.0.ffn_down.weight"]
     )
     assert tensors.errors(base, base, "base") == {}
+
+
+class OnBlocks:
+    """A chunk's predictions on quantized kernels; a compare.Predictions."""
+
+    chunks, rows = 1, 255
+
+    def __init__(self, file: Path, tokens: np.ndarray) -> None:
+        self._logits = load_model(file, context=512, threads=2).evaluate(tokens[0], 0, every=True)[256:511]
+
+    def logits(self, first: int, last: int) -> np.ndarray:
+        return np.ascontiguousarray(self._logits)
+
+
+@pytest.mark.parametrize("ftype", ["Q8_0", "Q6_K", "Q4_K_M", "IQ4_XS", "IQ3_M"])
+def test_quantized_kernels_add_less_than_a_fiftieth_of_a_files_divergence(
+    base: Path, tmp_path: Path, ftype: str
+) -> None:
+    tokens = tokenize([Text("text", read_text(EVALUATION))], load(base), 512, count=1)
+    file, run = quantized(base, tmp_path, ftype), Run(threads=2)
+    with (
+        open_model(base) as model,
+        evaluate(model, tokens, run) as original,
+        open_model(file) as small,
+        evaluate(small, tokens, run) as exact,
+    ):
+        targets = exact.targets(0, 1).reshape(1, -1)
+        own, found = (
+            compare(a, b, targets, 2, silent).kld["mean"]
+            for a, b in ((original, exact), (exact, OnBlocks(file, tokens)))
+        )
+    assert 0 <= found < 0.02 * own
 
 
 def test_ten_tokens_are_too_few(base: Path) -> None:
