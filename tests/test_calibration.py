@@ -207,24 +207,26 @@ def test_a_build_computes_the_matrix_and_stops_where_nothing_changed(calibrated:
     # Another end that belongs to no chunk: the matrix is measured again, is the same, and nothing below it runs but the
     # release, whose lock and statement name the text.
     (calibrated.recipe.parent / "text.txt").write_bytes(SHORT + b" end")
-    assert calibrated.ran("doit") == ["calibration:small", "imatrix:small", "release:small"]
+    assert calibrated.ran("doit") == ["calibration:small", "imatrix:small", "preflight:small", "release:small"]
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "imatrix:small: text.txt: the text is empty; give one of at least two chunks"),
+        (b"", "preflight:small: text.txt: the text is empty; give one of at least two chunks"),
+        (b"A few words.", "preflight:small: text.txt: its 12 bytes are too few; at least 256 tokens are needed"),
         (
-            b"A few words.",
-            "imatrix:small: text.txt: its 4 tokens are too few; at least 256 are needed, two chunks of 128",
+            b"A few words." * 60,  # which only its tokens tell
+            "imatrix:small: text.txt: its 240 tokens are too few; at least 256 are needed, two chunks of 128",
         ),
-        (b"abc\xff" * 999, "imatrix:small: text.txt: not UTF-8: byte 3 begins no character; save the text as UTF-8"),
+        (b"abc\xff" * 999, "preflight:small: text.txt: not UTF-8: byte 3 begins no character; save the text as UTF-8"),
     ],
 )
 def test_a_text_that_cannot_be_used_is_one_sentence(calibrated: Project, data: bytes, message: str) -> None:
     (calibrated.recipe.parent / "text.txt").write_bytes(data)
     done = calibrated.run("quantmill", "build", "small", "--only", "Q2_K", check=1)
     assert done.stderr == f"quantmill: {message}\n"
+    assert ("convert:small" in done.stdout) == message.startswith("imatrix")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -50,6 +50,18 @@ def test_an_evaluation_text_that_was_calibrated_with_is_refused(measured: Projec
     assert "convert:small" not in said  # said before anything that takes long
 
 
+def test_a_text_that_cannot_be_evaluated_is_told_before_the_base_is_made(measured: Project) -> None:
+    text = measured.folder / "recipes" / "tiny" / "evaluation.txt"
+    for data, message in (
+        (b"ten tokens or so, and no more", "its 29 bytes are too few; at least 1024 tokens are needed"),
+        (b"\xfe" * 5000, "not UTF-8: byte 0 begins no character; save the text as UTF-8"),
+    ):
+        text.write_bytes(data)
+        failed = measured.run("quantmill", "build", "small", check=1)
+        assert failed.stderr == f"quantmill: preflight:small: tiny/evaluation.txt: {message}\n"
+        assert "convert:small" not in failed.stdout
+
+
 def test_another_calibration_text_does_not_evaluate_the_base_anew(measured: Project) -> None:
     measured.edit("[evaluation]", '[calibration]\ntext = "tiny/calibration.txt"\nchunks = 2\n\n[evaluation]')
     measured.run("quantmill", "build", "small", "--only", "Q8_0")

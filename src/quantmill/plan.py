@@ -198,11 +198,16 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
         params["computed"] = True
     if recipe.strict:
         params["strict"] = True
+    # Before hours are spent: texts that no model can be measured on, or that share passages.
     where: dict[str, Any] = {}
-    if recipe.calibration and recipe.evaluation:  # before hours are spent on texts that share passages
-        kinds = (("evaluation", "texts/", calibration.evaluation), ("calibration", "seen/", calibration.texts))
-        edges = (*edges, *(Edge(task(kind, recipe), ALL, prefix) for kind, prefix, _ in kinds))
-        where["names"] = {prefix + name: t.name for _, prefix, named in kinds for name, t in named(recipe).items()}
+    for kind, prefix, named, said in (
+        ("evaluation", "texts/", calibration.evaluation(recipe), recipe.evaluation),
+        ("calibration", "seen/", calibration.texts(recipe), recipe.calibration),
+    ):
+        if said is not None:
+            edges = (*edges, Edge(task(kind, recipe), ALL, prefix))
+            where.setdefault("names", {}).update({prefix + name: text.name for name, text in named.items()})
+            params.setdefault("least", {})[prefix] = said.least
     return Node(task("preflight", recipe), "preflight", params, edges, where=where)
 
 

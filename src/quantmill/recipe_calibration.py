@@ -54,6 +54,11 @@ class Calibration:
     perplexity: bool
 
     @property
+    def least(self) -> int:
+        """The tokens that each text must have."""
+        return (self.from_chunk + 2) * self.n_ctx + (self.from_chunk > 0)
+
+    @property
     def dataset(self) -> str:
         """What the imatrix file calls its text."""
         return ", ".join(text.name for text in self.texts)

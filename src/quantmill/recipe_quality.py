@@ -34,6 +34,11 @@ class Evaluation:
     arithmetic: str
     memory: int
 
+    @property
+    def least(self) -> int:
+        """The tokens that the text must have."""
+        return 2 * self.n_ctx
+
 
 def evaluation(get: Callable[[str], Any], folder: Path, size: Callable[[Any], int]) -> Evaluation | None:
     """The [evaluation] of a recipe in `folder`, None when it has none. Raises Unfit."""

@@ -47,6 +47,14 @@ def read_text(path: Path, name: str | None = None) -> str:
     return found
 
 
+def check_length(text: str, least: int, name: str) -> None:
+    """TextError when the text is too short for `least` tokens whatever the tokenizer: none makes more tokens than there
+    are bytes, but for a space in front and a token that begins a text."""
+    size = len(text.encode())
+    if size + 2 < least:
+        raise TextError(f"{name}: its {size} bytes are too few; at least {least} tokens are needed")
+
+
 def check_vocabulary(tokenizer: Tokenizer, rows: int, place: str) -> None:
     """TextError when the model has another number of embedding rows than the tokenizer has tokens."""
     if tokenizer.size != rows:

@@ -19,11 +19,12 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     base's, and `config` for a base in Hugging Face layout; `ftypes`, label → the quant step's params; `computed`, where
     the imatrix is yet to be made, from a text; `strict`, with which any finding raises PreflightFailed, as one does
     that a build must fail by. An evaluation text, `texts/<name>`, that shares a passage with a calibration text,
-    `seen/<name>`, raises QualityError; `names` are what errors call these inputs.
+    `seen/<name>`, raises QualityError, and one that no model can be measured on, by `least`, the tokens that each kind
+    needs ({"texts/": n, "seen/": n}), a TextError; `names` are what errors call these inputs.
     """
     from quantmill.imatrix import read
 
-    _check_texts(inputs, params.get("names", {}))
+    _check_texts(inputs, params.get("least", {}), params.get("names", {}))
     if "model.gguf" in inputs:
         with gguf.read(inputs["model.gguf"].path) as file:
             facts = {key: entry.value for key, entry in file.metadata.items() if not key.startswith("tokenizer.")}
@@ -46,12 +47,15 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     context.progress(1, 1)
 
 
-def _check_texts(inputs: Mapping[str, Artifact], names: Mapping[str, str]) -> None:
-    texts = {
-        name: artifact.path.read_text(encoding="utf-8", errors="replace")
-        for name, artifact in inputs.items()
-        if name.startswith(("texts/", "seen/"))
-    }
+def _check_texts(inputs: Mapping[str, Artifact], least: Mapping[str, int], names: Mapping[str, str]) -> None:
+    from quantmill.model.chunks import check_length, read_text
+
+    texts = {}
+    for name, artifact in inputs.items():
+        kind = name.partition("/")[0] + "/"
+        if kind in least:
+            texts[name] = read_text(artifact.path, names[name])
+            check_length(texts[name], least[kind], names[name])
     for name in texts:
         for seen in texts if name.startswith("texts/") else ():
             if seen.startswith("seen/") and (shared := shared_passage(texts[name], texts[seen])) is not None:
