@@ -53,10 +53,12 @@ def rounded(x: Floats, type_: str) -> Floats:
 _exact = Matrix.apply
 
 
-def _apply(self: Matrix, x: Floats, out: Floats, index: int = 0) -> None:
-    _exact(self, rounded(x, self._type.name), out, index)
+def _apply(self: Matrix, x: Floats, out: Floats, threads: int, index: int = 0) -> None:
+    _exact(self, rounded(x, self._type.name), out, threads, index)
 
 
 if __name__ == "__main__":
+    # Products of several matrices with one input go together where all are held: each has a rounding of its own here.
     Matrix.apply = _apply  # type: ignore[method-assign]
+    Matrix.held = property(lambda self: None)  # type: ignore[method-assign, assignment]
     main(["perplexity", *sys.argv[1:]])
