@@ -19,6 +19,42 @@ from quantmill.store import sha256_file
 from team import Team
 
 ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')
+OUT_OF_SIGHT = """
+import os
+import sys
+import threading
+from pathlib import Path
+
+from distributed import Client
+
+from quantmill import tasks
+from quantmill.distributed.pool import Pool
+from quantmill.distributed.worker import Job
+from quantmill.recipe import load
+
+
+def lose():
+    with pool._lock:
+        pool._workers.clear()
+        while not pool._workers:
+            pool._look()
+
+
+def step(begun):
+    pool.run(Job(node, {node.name: node}, {}, (), str(root), str(space.store.root)), {}, {}, 1.0, begun)
+
+
+root = Path.cwd()
+space = tasks.workspace(root)
+node = tasks.nodes(load(Path("recipes/small.toml")), space)["download:small"]
+with Client(sys.argv[1]) as client, Pool(client, root, space.store.root.absolute(), False) as pool:
+    step(lose)
+    second = threading.Thread(target=step, args=(lambda: None,), daemon=True)
+    second.start()
+    second.join(30)
+    print("its second step waits" if second.is_alive() else "its second step ran", flush=True)
+    os._exit(0)
+"""
 IN_PARTS = """
 import sys
 from pathlib import Path
@@ -116,6 +152,12 @@ def test_a_base_damaged_at_the_shared_store_is_sent_again(
     assert ("download:small is made again here" if seen else "download:small is sent again: ") in done.stdout
     assert there.release() == here.release()
     assert sha256_file(damaged) == digest
+
+
+def test_a_worker_that_was_lost_from_sight_during_a_step_is_idle_after_it(project: Project, cluster: Cluster) -> None:
+    (project.folder / "build.py").write_text(OUT_OF_SIGHT)
+    cluster.start()
+    assert project.run("python", "build.py", cluster.address).stdout == "its second step ran\n"
 
 
 def test_a_killed_worker_costs_its_step(make_project: Callable[..., Project], cluster: Cluster) -> None:

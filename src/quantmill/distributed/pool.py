@@ -7,6 +7,7 @@ for: one that is idle, fits, and holds most of what the step reads.
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,6 @@ class UnfitWorker(QuantmillError):
 class _Worker:
     seen: Seen
     resources: Mapping[str, float]
-    busy: int = 0
 
 
 @dataclass(eq=False)
@@ -66,6 +66,9 @@ class Pool:
         self._lock = threading.RLock()
         self._workers: dict[str, _Worker] = {}
         self._waiting: list[_Ticket] = []
+        # Steps that each worker has, also while it is not known: a scheduler may drop one that it does not hear of, and
+        # have it again before its step ends.
+        self._busy: Counter[str] = Counter()
         self._held: dict[str, set[str]] = {}  # store → digests of objects that are there
         self._looked = 0.0
         self._alone_since: float | None = None
@@ -117,8 +120,7 @@ class Pool:
             done = self._result(name, future)
         finally:
             with self._lock:
-                if address in self._workers:
-                    self._workers[address].busy -= 1
+                self._busy[address] -= 1
                 self._assign()
         self._remember(done, reads)
         return done
@@ -157,8 +159,8 @@ class Pool:
                     break
         except BaseException:
             with self._lock:
-                if ticket.address in self._workers:
-                    self._workers[ticket.address].busy -= 1
+                if ticket.address:
+                    self._busy[ticket.address] -= 1
             raise
         finally:
             with self._lock:
@@ -172,12 +174,12 @@ class Pool:
     def _assign(self) -> None:
         """Give idle workers the most urgent steps that fit. The lock is held."""
         for ticket in sorted(self._waiting, key=lambda ticket: -ticket.urgency):
-            idle = [a for a, worker in self._workers.items() if not worker.busy]
+            idle = [address for address in self._workers if not self._busy[address]]
             if not idle:
                 return
             if fit := [a for a in idle if _fits(self._workers[a], ticket.needs)]:
                 ticket.address = max(fit, key=lambda a: self._holds(self._workers[a], ticket.reads))
-                self._workers[ticket.address].busy += 1
+                self._busy[ticket.address] += 1
                 self._waiting.remove(ticket)
                 ticket.given.set()
 
