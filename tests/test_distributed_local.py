@@ -1,10 +1,13 @@
-"""Workers that a build starts itself, and clusters that ask for TLS."""
+"""Workers that a build starts itself, an imatrix that they share, and clusters that ask for TLS."""
 
 import datetime
 import ipaddress
+import json
 import os
+import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
@@ -12,9 +15,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from conftest import RECIPE, Project
+from conftest import RECIPE, TINY, Project
 from dask_cluster import BIN, started
 
+IN_WAVES = """
+import sys
+from pathlib import Path
+from quantmill.distributed.driver import Cluster, build
+
+if __name__ == "__main__":
+    sys.exit(build(Path("recipes/small.toml"), Path.cwd(), [], False, Cluster(workers=2, threads=1), parts_from=0))
+"""
 ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')
 SLOW = "import time, quantmill.steps.convert as c; c.run = lambda *a: time.sleep(600)"
 
@@ -92,3 +103,20 @@ def test_a_cluster_with_tls_takes_whom_its_authority_vouches_for(project: Projec
             assert not project.release()
         assert "quant:small/Q8_0\n" in build(ours, key, 0).stdout
         assert "small-Q8_0.gguf" in project.release()
+
+
+def test_an_imatrix_that_workers_share_is_the_one_made_here(make_project: Callable[..., Project]) -> None:
+    recipe = ONE_FILE.replace("[quants]", '[calibration]\ntext = "tiny/calibration.txt"\nchunks = 5\n[quants]')
+    here, there = make_project("here", recipe), make_project("there", recipe)
+    for project in (here, there):
+        shutil.copy(TINY / "calibration.txt", project.folder / "recipes" / "tiny")
+    here.run("quantmill", "build", "small")
+    (there.folder / "build.py").write_text(IN_WAVES)
+    done = there.run("python", "build.py")
+    assert [line for line in done.stdout.splitlines() if line.startswith(("imatrix", "part"))] == ["imatrix:small"]
+    assert there.release() == here.release()
+    records = [json.loads(path.read_bytes()) for path in (there.folder / "cache" / "ac").iterdir()]
+    waves = [record["key"] for record in records if record["key"]["step"] == "wave"]
+    layers = json.loads((TINY / "config.json").read_bytes())["num_hidden_layers"]
+    assert len(waves) == 2 * layers
+    assert there.run("doit").stdout == "nothing to do: everything is up to date\n"

@@ -99,6 +99,7 @@ ALLOWED = {
     "model": {"gguf", "numbers", "quant", "safetensors", "_kernels"},
     "runtime": {"gguf", "model", "quant", "_kernels"},
     "steps": {
+        "key",
         "host",
         "runtime",
         "quality",

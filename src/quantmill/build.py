@@ -31,6 +31,7 @@ Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them:
 T = TypeVar("T")
 FIRST = "not built here yet"
 LISTING = "release.json"
+LENT = {"model.gguf": "tensors.json", "collected": "lent.json"}  # outputs of which others copy, and what lists how
 UNLISTED = ("SHA256SUMS", STATEMENT, SIGNATURE)  # what is ours beside the listing and its files
 
 
@@ -190,7 +191,7 @@ class Workspace:
                             self._discard_damaged(node, inputs)
                         raise
                     outputs = slot.commit(references or {})
-                    if node.step in ("quant", "part"):
+                    if node.step in ("quant", "part", "wave"):
                         self.borrow(outputs)
         try:
             if node.step in ("release", "preflight"):
@@ -246,8 +247,10 @@ class Workspace:
         return inputs is not None and self.store.record(key_of(node, inputs)) is not None
 
     def borrow(self, outputs: Outputs) -> None:
-        """Remember the quantized tensors that outputs of a quant step or of a part hold, for other files to copy."""
-        self.store.add_spans(outputs["model.gguf"], json.loads(outputs["tensors.json"].path.read_bytes()))
+        """Remember what outputs hold that other steps may copy: quantized tensors, a whole imatrix's sums."""
+        for name, listing in LENT.items():
+            if name in outputs and listing in outputs:
+                self.store.add_spans(outputs[name], json.loads(outputs[listing].path.read_bytes()))
 
     def _held(self, node: Node) -> dict[str, Artifact]:
         """Files that a download names by digest and the store has: of another commit or recipe, or of a killed run."""

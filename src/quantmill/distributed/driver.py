@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster, Security
 from quantmill import tasks
 from quantmill.artifact import Artifact
 from quantmill.build import Facts, Workspace
+from quantmill.distributed import waves
 from quantmill.distributed.parts import PARTS_FROM, Part, cut, pairs, planned
 from quantmill.distributed.pool import Pool
 from quantmill.distributed.worker import Done, Job
@@ -104,6 +105,10 @@ def nothing() -> None:
     """For a step that has been told of."""
 
 
+class Lacking(QuantmillError):
+    """A worker cannot have what a wave reads."""
+
+
 class _Spread:
     """What a workspace asks when its store has no record of a step: it is run on a worker."""
 
@@ -120,6 +125,7 @@ class _Spread:
         self._pool, self._space, self._root = pool, space, root
         self._recipe, self._lock, self._nodes, self._parts_from = recipe, lock, nodes, parts_from
         self._once, self._healing = threading.Lock(), threading.Lock()
+        self._made: dict[str, Facts] = {}  # of waves, which have no pointers
         self._offered: set[str] = set()  # digests of objects that workers find at the shared store
         self._parts: list[tuple[Part, Future[Done]]] | None = None
         self._rest: Mapping[str, float] = {}
@@ -136,8 +142,11 @@ class _Spread:
         """Run the node's step on a worker; False when it has to run here. Raises QuantmillError."""
         if node.files or node.step in HERE:
             return False
+        begun = lambda: self._space.report(node.name, "start", {"reason": reason})  # noqa: E731
         lent = self._lent(node) if node.step == "quant" else ()
-        done = self._send(node, nodes, lent, begun=lambda: self._space.report(node.name, "start", {"reason": reason}))
+        if node.step == "imatrix":
+            begun, lent = nothing, self._summed(node, nodes, begun)
+        done = self._send(node, nodes, lent, begun=begun)
         for text in done.findings if node.step != "preflight" else ():
             self._space.report(node.name, "finding", {"text": text})
         if done.lacks:  # again and again: the shared store gives them less than this machine has
@@ -157,7 +166,7 @@ class _Spread:
         upstream = {
             name: facts
             for name in below
-            if name != node.name and (facts := self._space.pointed(below[name])) is not None
+            if name != node.name and (facts := self._made.get(name) or self._space.pointed(below[name])) is not None
         }
         read = [fact for edge in node.edges for fact in upstream[edge.node].values()]
         read += [fact for facts in lent for fact in facts.values()]
@@ -227,6 +236,29 @@ class _Spread:
         lent = (future.result().facts for part, future in self._parts if part.pairs & mine)
         return tuple(facts for facts in lent if facts)
 
+    def _summed(self, node: Node, nodes: Mapping[str, Node], begun: Callable[[], None]) -> tuple[Facts, ...]:
+        """Output of the last wave of an imatrix, for which workers share its text; nothing where that is not worth
+        it, or they lack what they need for it."""
+        begun()
+        base, workers = describe(self._recipe, self._lock), self._pool.size
+        if workers < 2 or base.bytes < self._parts_from:
+            return ()
+        layers = next(int(kv.value) for kv in base.kvs if kv.key.endswith(".block_count"))
+        rows = waves.cut(node, workers, layers)
+        everything = {**nodes, **{wave.name: wave for row in rows for wave in row}}
+
+        def send(wave: Node) -> Facts:
+            done = self._send(wave, everything, urgency=float(layers - wave.params["layers"][0]))
+            if done.lacks:
+                raise Lacking(done.error)
+            self._made[wave.name] = done.facts
+            return done.facts
+
+        try:
+            return (waves.run(rows, send),)
+        except Lacking:
+            return ()
+
     def _cut(self) -> list[tuple[Part, Future[Done]]]:
         """Begin the parts of all files that are to be quantized."""
         workers = self._pool.size
@@ -252,7 +284,7 @@ def needs(node: Node, reads: Mapping[str, int]) -> dict[str, float]:
 
 
 SMALL_MEMORY = 300e6
-MEMORY = {"convert": 600e6, "quant": 600e6, "part": 600e6, "verify": 600e6}
+MEMORY = {"convert": 600e6, "quant": 600e6, "part": 600e6, "wave": 600e6, "verify": 600e6}
 
 
 def _below(names: list[str], nodes: Mapping[str, Node]) -> dict[str, Node]:

@@ -86,10 +86,15 @@ def collect(
             told = partial(_told, run, total)
             through_layers(model, chunks, run, plan, states, checkpoint, importance, told, wants_states)
             if wants_states:
-                nll = _last(model, chunks, run, plan, states, importance if wants_output else None, perplexity, total)
+                nll = last(model, chunks, run, plan, states, importance if wants_output else None, perplexity, total)
         finally:
             states.close()
     importance.check()
+    return collected(importance, nll)
+
+
+def collected(importance: Importance, nll: NDArray[np.float64] | None) -> Collected:
+    """The sums as `collect` returns them."""
     found = list(importance.expanded())
     return Collected(
         {sums.names[0]: sums.values for sums in found},
@@ -107,7 +112,7 @@ def _states(model: Model, plan: Budget, checkpoint: Checkpoint, count: int, leng
     return States(checkpoint.folder, count, length, model.hyper.n_embd, plan.spilled)
 
 
-def _last(
+def last(
     model: Model,
     chunks: Tokens,
     run: Run,
@@ -119,10 +124,10 @@ def _last(
 ) -> NDArray[np.float64] | None:
     """The output's stage of `collect`."""
     count, length = chunks.shape
-    first, last = counted(length)
-    output = Output(model, run, plan, max(1, last - first))
-    nll = np.empty((count, last - first), np.float64) if perplexity else None
-    group = max(1, output.rows // max(1, last - first))
+    kept = max(0, counted(length)[1] - counted(length)[0])
+    output = Output(model, run, plan, max(1, kept))
+    nll = np.empty((count, kept), np.float64) if perplexity else None
+    group = max(1, output.rows // max(1, kept))
     for begin in range(0, count, group):
         end = min(begin + group, count)
         normed = output.normed(states.get(begin, end))

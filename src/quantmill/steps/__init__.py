@@ -10,6 +10,7 @@ VERSIONS: dict[str, int] = {
     "convert": 1,
     "preflight": 3,
     "imatrix": 1,
+    "wave": 1,
     "index": 1,
     "quant": 1,
     "part": 1,

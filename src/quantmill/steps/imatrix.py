@@ -4,9 +4,11 @@ The bytes are the same for any number of threads, level of instructions and amou
 on from the last whole layer.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,8 +20,11 @@ from quantmill.artifact import Artifact, Context, silent
 from quantmill.errors import UsageError, nearest
 from quantmill.imatrix.statistics import ACTIVE
 from quantmill.imatrix.sums import Sum, Sums
+from quantmill.key import canonical
 from quantmill.model.chunks import Text, check_vocabulary, read_text, tokenize
-from quantmill.model.engine import Run, collect, open_model
+from quantmill.model.engine import Model, Run, collect, open_model
+from quantmill.model.forward.stream import Tokens
+from quantmill.model.forward.wave import gathered
 from quantmill.model.tokenizer import load
 from quantmill.numbers import rounded
 
@@ -58,20 +63,56 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     for name in params:
         if name not in PARAMS:
             raise UsageError(f"imatrix has no parameter {name!r}{nearest(name, PARAMS)}; it has {', '.join(PARAMS)}")
-    texts = [
-        Text(name, read_text(inputs[f"texts/{input_}"].path, name), None if weight is None else Fraction(weight))
-        for input_, name, weight in params["texts"]
-    ]
+    texts = texts_of(inputs, params)
     work = out / WORK
     work.mkdir(exist_ok=True)
-    options = {key: params[key] for key in PARAMS[2:-1] if key in params}
     how = Run(params["arithmetic"], context.threads, params.get("memory") or Run.memory, work, context.progress)
-    found = measure(inputs["model.gguf"].path, texts, Options(**options), how, "the base")
+    lent = _lent(inputs, params, context)
+    found = measure(inputs["model.gguf"].path, texts, Options(**options_of(params)), how, "the base", lent=lent)
     dataset = ", ".join(text.name for text in texts).encode()
     (out / "imatrix.dat").write_bytes(found.sums.legacy(dataset, found.chunks))
     text = json.dumps(found.report, indent=1, ensure_ascii=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(work)
+
+
+def texts_of(inputs: Mapping[str, Artifact], params: Mapping[str, Any]) -> list[Text]:
+    """The texts that the step's params name."""
+    return [
+        Text(name, read_text(inputs[f"texts/{input_}"].path, name), None if weight is None else Fraction(weight))
+        for input_, name, weight in params["texts"]
+    ]
+
+
+def options_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the step's params that are options."""
+    return {key: params[key] for key in PARAMS[2:-1] if key in params}
+
+
+def lent_key(inputs: Mapping[str, Artifact], params: Mapping[str, Any]) -> str:
+    """Of what the sums come from, by which others than this step may have computed them (see steps/wave.py)."""
+    read = {name: file.sha256 for name, file in inputs.items() if name == "model.gguf" or name.startswith("texts/")}
+    decide = {name: params[name] for name in PARAMS if name in params and name != "memory"}
+    return hashlib.sha256(canonical(["imatrix", read, decide]).encode()).hexdigest()
+
+
+def _lent(inputs: Mapping[str, Artifact], params: Mapping[str, Any], context: Context) -> bytes | None:
+    span = context.find(lent_key(inputs, params))
+    if span is None:
+        return None
+    with suppress(OSError), open(span.path, "rb") as file:
+        file.seek(span.offset)
+        data = file.read(span.size)
+        if hashlib.sha256(data).hexdigest() == span.sha256:
+            return data
+    return None
+
+
+def text_chunks(model: Model, path: Path, texts: Sequence[Text], options: Options, place: str) -> Tokens:
+    """The texts as the model shall see them."""
+    tokenizer = load(path)
+    check_vocabulary(tokenizer, model.described("token_embd.weight")[0][1], place)
+    return tokenize(texts, tokenizer, options.n_ctx, first=options.from_chunk, count=options.chunks)
 
 
 def measure(
@@ -81,15 +122,18 @@ def measure(
     how: Run,
     place: str,
     said: Callable[[int, int], None] = silent,
+    lent: bytes | None = None,
 ) -> Measured:
     """The sums of a GGUF's or model folder's matrices over the texts, and a report. `place` is what errors call the
-    model; `said(chunks, tokens)` is told before the work. Raises a TextError, ModelError or ForwardError."""
-    tokenizer = load(model)
+    model; `said(chunks, tokens)` is told before the work; `lent` is what several machines computed
+    (forward.wave.gather). Raises a TextError, ModelError or ForwardError."""
     with open_model(model, place) as opened:
-        check_vocabulary(tokenizer, opened.described("token_embd.weight")[0][1], place)
-        chunks = tokenize(texts, tokenizer, options.n_ctx, first=options.from_chunk, count=options.chunks)
+        chunks = text_chunks(opened, model, texts, options, place)
         said(len(chunks), chunks.size)
-        found = collect(opened, chunks, how, process_output=options.process_output, perplexity=options.perplexity)
+        if lent is None:
+            found = collect(opened, chunks, how, process_output=options.process_output, perplexity=options.perplexity)
+        else:
+            found = gathered(lent, options.n_ctx)
     tensors = {
         name: Sum(np.atleast_2d(squares), np.atleast_1d(found.counts[name]), found.calls[name])
         for name, squares in found.sums.items()

@@ -69,7 +69,7 @@ class Checkpoint:
         if hashlib.sha256(data).hexdigest() != sums or not states.load(layer, digest):
             return False
         if importance is not None:
-            importance.found = _decoded(data)
+            importance.found = decoded(data)
         return True
 
     def after(self, states: States, importance: Importance | None, last: bool) -> None:
@@ -82,7 +82,7 @@ class Checkpoint:
         if started - self._last < _SHARE * self._cost and not last and not states.spilled:
             return
         try:
-            self._save(states, _encoded(importance.found) if importance is not None else b"")
+            self._save(states, encoded(importance.found) if importance is not None else b"")
         except OSError as error:
             raise SpillError(sentence(error)) from None
         self._last = time.monotonic()
@@ -129,7 +129,7 @@ class Checkpoint:
             self._lock = -1
 
 
-def _encoded(found: dict[str, Sums]) -> bytes:
+def encoded(found: dict[str, Sums]) -> bytes:
     """A line of JSON that says what is there, then the values and rows of each."""
     header = [[list(sums.names), list(sums.values.shape), sums.calls] for sums in found.values()]
     parts = [json.dumps(header).encode() + b"\n"]
@@ -138,7 +138,8 @@ def _encoded(found: dict[str, Sums]) -> bytes:
     return b"".join(parts)
 
 
-def _decoded(data: bytes) -> dict[str, Sums]:
+def decoded(data: bytes) -> dict[str, Sums]:
+    """What `encoded` wrote; of nothing, nothing."""
     line, _, raw = data.partition(b"\n")
     found, at = {}, 0
     for names, (matrices, columns), calls in json.loads(line or b"[]"):

@@ -19,7 +19,7 @@ from quantmill.model.forward.model import Model
 from quantmill.model.forward.positions import Positions
 from quantmill.model.forward.room import Floats, Workspace, floats
 from quantmill.model.forward.run import Run
-from quantmill.model.forward.states import States
+from quantmill.model.forward.states import SpillError, States
 from quantmill.model.forward.workers import InTurn, Turns, share
 
 VERSION = 1  # of what a checkpoint holds
@@ -54,20 +54,25 @@ def through_layers(
     importance: Importance | None,
     progress: Callable[[int], None],
     wanted: bool = True,
+    layers: range | None = None,
 ) -> None:
     """Fills `states` with those after the last layer, if they are `wanted`, and `importance` with the sums; goes on
     after a checkpoint.
 
-    `progress` is told the number of chunks that have passed, counted once for each layer.
+    `progress` is told the number of chunks that have passed, counted once for each layer. Of the `layers`, all without,
+    the first that is not 0 needs a checkpoint before it; SpillError where there is none.
     """
+    layers = layers or range(model.hyper.n_layer)
     count, length = chunks.shape
     free: dict[str, _kernels.Panels] = {}
     positions, spaces = Positions(model, length), [Workspace() for _ in range(run.threads)]
     groups = [(first, min(first + plan.group, count)) for first in range(0, count, plan.group)]
     if not checkpoint.resume(states, importance):
+        if layers.start:
+            raise SpillError(f"{checkpoint.folder}: the states before layer {layers.start} are not there or damaged")
         for first, last in groups:
             states.start(first, embedded(model, chunks[first:last]))
-    for index in range(states.layer, model.hyper.n_layer):
+    for index in range(states.layer, layers.stop):
         layer = Layer(model, index, run, spaces[0], plan)
         if plan.piece:
             layer.load(free)
@@ -77,7 +82,7 @@ def through_layers(
             _push(layer, spaces, x, positions, importance, told, wanted or index < model.hyper.n_layer - 1)
             states.put(first, x)
         states.turn()
-        checkpoint.after(states, importance, last=index == model.hyper.n_layer - 1)
+        checkpoint.after(states, importance, last=index == layers.stop - 1)
 
 
 def _push(
