@@ -48,13 +48,13 @@ def run(
 ) -> Callable[..., tuple[Path, int]]:
     """Runs the quant step; returns its folder and the number of calls of the quantizing kernels."""
     calls = []
-    kernel = driver._kernels.quantize
+    kernel = driver._kernels.convert
 
-    def counted(*arguments: Any) -> None:
-        calls.append(arguments[0])
-        kernel(*arguments)
+    def counted(*arguments: Any) -> bool:
+        calls.append(arguments[2])
+        return kernel(*arguments)
 
-    monkeypatch.setattr(driver._kernels, "quantize", counted)
+    monkeypatch.setattr(driver._kernels, "convert", counted)
 
     def run(ftype: str, shelf: Shelf, imatrix: Path | None = None) -> tuple[Path, int]:
         out = tmp_path / f"{ftype}{len(list(tmp_path.iterdir()))}"
