@@ -34,6 +34,24 @@ def test_pieces_add_up_in_order_whoever_is_late(threads: int) -> None:
     assert told[-1] == 12
 
 
+def test_what_is_told_always_grows() -> None:
+    for _ in range(50):
+        told: list[int] = []
+        second = threading.Event()
+
+        def work(piece: int, thread: int, turns: Turns, second: threading.Event = second) -> None:
+            if piece == 1:
+                second.set()
+            elif piece == 0 and thread:  # the caller's own piece is done before the first
+                second.wait(1)
+                time.sleep(0.002)
+
+        share(4, 2, work, told.append)
+        assert told == sorted(set(told))
+        assert told[0] > 0
+        assert told[-1] == 4
+
+
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 def test_all_end_when_one_fails(where: str) -> None:
     """The others wait for a turn that will not come."""

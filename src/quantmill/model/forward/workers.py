@@ -56,15 +56,15 @@ class InTurn:
 def share(count: int, threads: int, work: Callable[[int, int, Turns], None], after: Callable[[int], None]) -> None:
     """Calls work(piece, thread, turns) for the pieces 0 to `count` - 1, taken in order by `threads` threads; this is 0.
 
-    `after(n)` is called here, now and then, when the first n pieces are done. What any thread raises is raised, once
-    all have come to an end.
+    `after(n)` is called here, now and then, when the first n pieces are done, with a larger n each time. What any
+    thread raises is raised, once all have come to an end.
     """
     turns, lock = Turns(), threading.Lock()
     left, finished, failures = iter(range(count)), set[int](), list[BaseException]()
-    first = 0
+    first = told = 0
 
     def take(thread: int) -> None:
-        nonlocal first
+        nonlocal first, told
         try:
             while not failures:
                 with lock:
@@ -77,7 +77,8 @@ def share(count: int, threads: int, work: Callable[[int, int, Turns], None], aft
                     while first in finished:
                         first += 1
                     done = first
-                if thread == 0:
+                if thread == 0 and done > told:
+                    told = done
                     after(done)
         except Stopped:
             pass
@@ -99,4 +100,5 @@ def share(count: int, threads: int, work: Callable[[int, int, Turns], None], aft
             other.join()
     if failures:
         raise failures[0]
-    after(count)
+    if told < count:
+        after(count)
