@@ -1,8 +1,9 @@
 """What a second thread gives: one file quantized with one thread and with two, in turn, on the clock.
 
-    python benchmarks/threads.py [--ftypes Q4_K_M,Q6_K,IQ3_M] [--runs 5] [--folder DIR]
+    python benchmarks/threads.py [--ftypes Q4_K_M,Q6_K,IQ3_M] [--runs 5] [--layers 2] [--folder DIR]
 
-The base is that of benchmarks/matrix.py. Prints the medians and the median ratio; both files must have the same bytes.
+The base is that of benchmarks/matrix.py. Prints the medians and the median ratio, and for all ftypes together the ratio
+of the medians' sums; both files must have the same bytes. With more layers a file's beginning and end weigh less.
 Beside it stands what the machine gives at that time: the same ratio for the kernel of the ftype's type alone, on rows
 that each core's cache holds, without a file.
 """
@@ -48,12 +49,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ftypes", default="Q4_K_M,Q6_K,IQ3_M,IQ4_XS")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    wrong = False
+    wrong, all_files = False, [0.0, 0.0]
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        write_base(folder, layers=2, vocabulary=32768)
+        write_base(folder, layers=options.layers, vocabulary=32768)
         for ftype in options.ftypes.split(","):
             times: dict[int, list[float]] = {1: [], 2: []}
             kernel = []
@@ -76,6 +78,8 @@ def main() -> None:
                 flush=True,
             )
             wrong |= len(digests) > 1
+            all_files = [all_files[0] + one, all_files[1] + two]
+        print(f"together one thread {all_files[0]:.2f} s, two {all_files[1]:.2f} s: {all_files[0] / all_files[1]:.2f}x")
     sys.exit(1 if wrong else 0)
 
 
