@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ class _Spread:
         """Run the node's step on a worker; False when it has to run here. Raises QuantmillError."""
         if node.files or node.step in HERE:
             return False
-        begun = lambda: self._space.report(node.name, "start", {"reason": reason})  # noqa: E731
+        begun: Callable[[], None] = partial(self._space.report, node.name, "start", {"reason": reason})
         lent = self._lent(node) if node.step == "quant" else ()
         if node.step == "imatrix":
             begun, lent = nothing, self._summed(node, nodes, begun)

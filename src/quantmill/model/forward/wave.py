@@ -58,11 +58,13 @@ def pass_group(
     if before.states:
         _lay(run.work / name, layers.start, before.sums, *before.states)
     nll = np.empty((0, 0))
+
+    def tell(done: int) -> None:
+        run.progress(done - count * layers.start, total)
+
     with Checkpoint(run.work, name) as checkpoint:
         states = States(checkpoint.folder, count, length, model.hyper.n_embd, plan.spilled)
         try:
-            passed = count * layers.start
-            tell = lambda done: run.progress(done - passed, total)  # noqa: E731
             output = importance if process_output and model.has("output.weight") else None
             wanted = not final or perplexity or output is not None
             through_layers(model, chunks, run, plan, states, checkpoint, importance, tell, wanted, layers)
