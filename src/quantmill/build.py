@@ -7,32 +7,27 @@ which `explain` says what moved. Both are disposable: the store is the truth.
 
 import importlib
 import json
-import os
-import stat
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from quantmill.artifact import Artifact, Context
-from quantmill.disk import locked, place, read_small, write_atomic
+from quantmill.disk import read_small, write_atomic
 from quantmill.errors import QuantmillError
 from quantmill.key import StepKey, difference
 from quantmill.plan import ALL, Node
 from quantmill.shared import Gone
-from quantmill.signature import NAME as SIGNATURE
-from quantmill.signature import STATEMENT, Seal, covers
+from quantmill.signature import Seal
 from quantmill.steps import VERSIONS
 from quantmill.store import Hit, Miss, Store
+from quantmill.tree import Tree
 
 Outputs = Mapping[str, Artifact]
 Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them: {output: {sha256, size}}
 T = TypeVar("T")
 FIRST = "not built here yet"
-LISTING = "release.json"
 LENT = {"model.gguf": "tensors.json", "collected": "lent.json"}  # outputs of which others copy, and what lists how
-UNLISTED = ("SHA256SUMS", STATEMENT, SIGNATURE)  # what is ours beside the listing and its files
 
 
 class MissingOutput(QuantmillError):
@@ -116,7 +111,7 @@ class Workspace:
 
     def _in_place(self, node: Node, facts: Facts) -> bool:
         """Whether a release's folder is what the store has for the node's key."""
-        return node.step != "release" or (self._laid_out(node, facts) and self._sealed(node))
+        return node.step != "release" or ((tree := self._tree(node)).laid_out(facts) and tree.sealed())
 
     def pointed(self, node: Node) -> Facts | None:
         """The node's pointer as it is written, None when there is none."""
@@ -201,7 +196,7 @@ class Workspace:
             return
         if node.step == "release":
             self._bring_inputs(node, nodes, inputs)
-            self._lay_out(node, inputs, outputs)
+            self._tree(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
         elif node.step == "preflight":
             for text in json.loads(outputs["preflight.json"].path.read_bytes())["findings"]:
                 self.report(node.name, "finding", {"text": text})
@@ -279,9 +274,9 @@ class Workspace:
             return f"{missing[0]} is gone from the store" if missing else "its record is gone from the store"
         if outputs != recorded:  # a pointer and its note are two files: a power cut may keep the one and not the other
             return "its pointer is not what the store has"
-        if node.step == "release" and not self._laid_out(node, facts_of(outputs)):
+        if node.step == "release" and not self._tree(node).laid_out(facts_of(outputs)):
             return "files of the release folder are gone or changed"
-        if node.step == "release" and not self._sealed(node):
+        if node.step == "release" and not self._tree(node).sealed():
             return "its statement is not signed yet"
         return ""
 
@@ -297,67 +292,12 @@ class Workspace:
         """The folder of a release node's finished files."""
         return self.release / node.name.partition(":")[2]
 
-    def _lay_out(self, node: Node, inputs: Outputs, outputs: Outputs) -> None:
-        """Make the release folder hold the release's files and none that an earlier release of ours left.
-
-        What is no longer released goes first and the listing comes last, so that whatever is ours is listed at every
-        moment in between.
-        """
-        tree = self.tree(node)
-        files = {path: inputs[name] for path, name in _manifest(outputs).items()} | dict(outputs)
-        with locked(self.pointer(node).with_suffix(".lock")):
-            self._remove(tree, _read_listing(tree / LISTING) - set(files))
-            for folder in {(tree / path).parent for path in files}:
-                for left in folder.glob(".*.tmp"):  # by a build that was killed
-                    left.unlink()
-            for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
-                if not self._same(f"{tree}/{path}", artifact.sha256, artifact.size):
-                    place(artifact.path, tree / path)
-            if not covers(tree):  # of what was here before
-                self._remove(tree, {SIGNATURE})
-            if self.seal is not None and not self.seal.holds(tree):
-                self.seal.put(tree)
-
-    def _sealed(self, node: Node) -> bool:
-        return self.seal is None or self.seal.holds(self.tree(node))
+    def _tree(self, node: Node) -> Tree:
+        return Tree(self.tree(node), self.store, self.seal)
 
     def remove_tree(self, node: Node) -> None:
         """Remove the release folder's files that are ours, and the folders that this leaves empty."""
-        tree = self.tree(node)
-        self._remove(tree, {*_read_listing(tree / LISTING), *UNLISTED})
-        self._remove(tree, {LISTING})
-        _remove_empty(tree)
-
-    @staticmethod
-    def _remove(tree: Path, paths: set[str]) -> None:
-        for path in sorted(paths):
-            if (tree / path).is_file():
-                (tree / path).unlink()
-            if (tree / path).parent != tree:
-                _remove_empty((tree / path).parent)
-
-    def _laid_out(self, node: Node, facts: Facts) -> bool:
-        tree = str(self.tree(node))
-        try:
-            listing = json.loads(self.store.object_path(facts[LISTING]["sha256"]).read_bytes())["files"]
-        except FileNotFoundError:  # still at the shared store
-            return False
-        files = {**{fact["name"]: fact for fact in listing}, **facts}
-        return all(self._same(f"{tree}/{path}", fact["sha256"], fact["size"]) for path, fact in files.items())
-
-    def _same(self, path: str, sha256: str, size: int) -> bool:
-        """Whether a file of the release folder is the object: the same file or, where links are not possible, a copy,
-        which is hashed once."""
-        try:
-            found = os.stat(path)
-            if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-                return False
-            with suppress(FileNotFoundError):  # the object may be at the shared store alone
-                if os.path.samestat(found, os.stat(self.store.object_name(sha256))):
-                    return True
-            return self.store.digest_of(Path(path)) == sha256
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        self._tree(node).remove()
 
 
 def _resumes(node: Node) -> bool:
@@ -395,26 +335,6 @@ def _upstream(
 def facts_of(outputs: Outputs) -> Facts:
     """Outputs as pointers and records write them."""
     return {name: {"sha256": artifact.sha256, "size": artifact.size} for name, artifact in outputs.items()}
-
-
-def _manifest(outputs: Outputs) -> dict[str, str]:
-    """Path in the release folder → name of the release step's input, as release.json lists them."""
-    listing = json.loads(outputs[LISTING].path.read_bytes())["files"]
-    return {entry["name"]: entry["input"] for entry in listing if "input" in entry}
-
-
-def _read_listing(path: Path) -> set[str]:
-    """The files that a listing in a release folder names. It may have been edited: only names below the folder."""
-    try:
-        names = [PurePosixPath(entry["name"]) for entry in json.loads(path.read_bytes())["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    return {str(name) for name in names if not name.is_absolute() and ".." not in name.parts}
-
-
-def _remove_empty(folder: Path) -> None:
-    if folder.is_dir() and not os.listdir(folder):
-        folder.rmdir()
 
 
 def _json(data: Any) -> bytes:

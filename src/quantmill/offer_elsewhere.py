@@ -14,12 +14,10 @@ from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.head import leading_metadata
 from quantmill.gguf.shards import describe, parse_name
 from quantmill.quant.ftypes import FTYPES
-from quantmill.released import Bench, ReleasedFile, bench, quality
+from quantmill.released import LISTING, LISTING_LIMIT, Bench, ReleasedFile, bench, quality
 
 HEAD = 1 << 20  # bytes of a file's beginning; the architecture's entries come before the vocabulary
-LISTING = "release.json"
 BENCH = "bench.json"
-LISTING_LIMIT = 10_000_000  # bytes of a listing that is worth reading
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.verifying import WrongDigest, verify_files
+from quantmill.released import LISTING
 from quantmill.signature import STATEMENT
-
-LISTING = "release.json"
 
 
 class NotARelease(UsageError):

@@ -13,13 +13,12 @@ from typing import Any
 
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named, passing, patiently
+from quantmill.released import LISTING, LISTING_LIMIT
 from quantmill.signature import NAME as SIGNATURE
 
-LISTING = "release.json"
 ATTEMPTS = 8  # without anything new at the Hub
 PAUSE = 0.5  # seconds after the first of them, doubled for each that follows
 BRANCH = "main"
-LISTING_LIMIT = 10_000_000  # bytes
 ENDINGS = (".gguf", ".imatrix")  # what is sent before the page and what goes with it
 
 

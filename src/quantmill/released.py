@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LISTING, SUMS = "release.json", "SHA256SUMS"  # names in a release's folder
+LISTING_LIMIT = 10_000_000  # bytes of a listing that is read from elsewhere
 KLD = ("mean", "median", "p90", "p99", "p999", "max")
 
 

@@ -17,12 +17,12 @@ from quantmill.lock import Lock
 from quantmill.plan import Node, graph, task
 from quantmill.proof import tag
 from quantmill.recipe import Recipe, find, parse
+from quantmill.released import LISTING
 from quantmill.reporter import Reporter
 from quantmill.signature import NAME as SIGNATURE
 from quantmill.store import Store
 from quantmill.tasks import run
 
-LISTING = "release.json"
 BENCH = "bench.json"
 APART = (BENCH, SIGNATURE)  # of a machine's speed, and of who signed: not of the inputs
 MISSING, EXTRA = "it is missing", "it is not made from this recipe"

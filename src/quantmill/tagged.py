@@ -12,12 +12,13 @@ from quantmill.hub import HubError, HubFile, NoSuchRepository, NoSuchRevision, f
 from quantmill.lock import Lock
 from quantmill.proof import tag as tag_of
 from quantmill.recipe import Recipe, parse
-from quantmill.reproduce import BENCH, LISTING, NoRelease, Release, listed, load, release
+from quantmill.released import LISTING, SUMS
+from quantmill.reproduce import BENCH, NoRelease, Release, listed, load, release
 from quantmill.signature import NAME as SIGNATURE
 from quantmill.signature import STATEMENT
 
 SMALL = (LISTING, BENCH, STATEMENT, SIGNATURE)  # what is fetched of a release to tell whose it is
-UNLISTED = (LISTING, "SHA256SUMS", STATEMENT)
+UNLISTED = (LISTING, SUMS, STATEMENT)
 LIMIT = 10_000_000  # bytes of a file that is fetched to be read
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from quantmill.disk import sha256_file, unless_locked
 from quantmill.key import StepKey
+from quantmill.released import LISTING, SUMS
+from quantmill.signature import STATEMENT
 from quantmill.store import Store
 
 
@@ -83,10 +85,10 @@ def released(store: Store) -> Marks:
     """The objects of the release folders of the builds that use this store."""
     marks = Marks()
     for _, release in roots(store):
-        for listing in release.glob("*/release.json"):
+        for listing in release.glob(f"*/{LISTING}"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 marks.objects |= {entry["sha256"] for entry in json.loads(listing.read_bytes())["files"]}
-            for path in (listing, listing.with_name("SHA256SUMS"), listing.with_name("provenance.json")):
+            for path in (listing, listing.with_name(SUMS), listing.with_name(STATEMENT)):
                 with suppress(OSError):
                     marks.objects.add(sha256_file(path))
     return marks

@@ -66,8 +66,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tag(tree: Path) -> str:
+    from quantmill.released import LISTING
+
     try:
-        return str(json.loads((tree / "release.json").read_bytes())["tag"])
+        return str(json.loads((tree / LISTING).read_bytes())["tag"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

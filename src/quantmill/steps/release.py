@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
+from quantmill.released import LISTING, SUMS
 from quantmill.steps.statement import statement
 
 FORMAT = 1
@@ -41,8 +42,8 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     release = {"format": FORMAT, **{key: params[key] for key in FACTS}, "files": listing}
     sums = "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in listing)
     subjects = {entry["name"]: entry["sha256"] for entry in listing}
-    subjects["release.json"] = _write(out / "release.json", _json(release))
-    subjects["SHA256SUMS"] = _write(out / "SHA256SUMS", sums.encode())
+    subjects[LISTING] = _write(out / LISTING, _json(release))
+    subjects[SUMS] = _write(out / SUMS, sums.encode())
     byproducts = {name: artifact.sha256 for name, artifact in inputs.items() if "/" not in name}
     _write(out / "provenance.json", _json(statement(subjects, byproducts, params)))
     context.progress(1, 1)
