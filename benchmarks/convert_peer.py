@@ -22,9 +22,9 @@ from quantmill.gguf import read
 from quantmill.steps.convert import convert
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "convert_golden"
-sys.path.insert(0, str(GOLDEN))
+sys.path.insert(0, str(GOLDEN.parent))
 
-from models import MODELS, PRE, TYPES  # noqa: E402  (found through the line above)
+from convert_golden.models import MODELS, PRE, TYPES  # noqa: E402  (found through the line above)
 
 # Runs the converter's own main with one function replaced: the one that knows vocabularies by hash.
 _RUN = """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import TINY, Project
-from convert_golden import models
+from convert_golden import models, vocabularies
 from quantmill import page
 from quantmill.cli import main
 from quantmill.errors import QuantmillError
@@ -90,7 +90,7 @@ def test_a_configuration_that_gguf_cannot_say_is_refused(change: Mapping[str, An
 
 
 def test_without_tokenizer_model_there_is_no_vocabulary(tmp_path: Path) -> None:
-    files = {"config.json": json.dumps(TEXT), "tokenizer.json": json.dumps(models.spm_json())}
+    files = {"config.json": json.dumps(TEXT), "tokenizer.json": json.dumps(vocabularies.spm_json())}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(QuantmillError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from convert_golden import models
+from convert_golden import models, vocabularies
 from quantmill.errors import QuantmillError
 from quantmill.model import bytelevel, pretokenizer
 from quantmill.model.errors import TokenizerError, UnknownPreTokenizer
@@ -16,7 +16,7 @@ from quantmill.model.hf_tokenizer import HFTokenizer
 from quantmill.model.sentencepiece import Piece, pieces
 from quantmill.model.vocab import vocabulary
 
-TOKENIZER = models.byte_level(models.split(models.QWEN2), [("<|end|>", True, False)])
+TOKENIZER = vocabularies.byte_level(vocabularies.split(vocabularies.QWEN2), [("<|end|>", True, False)])
 CONFIG = models.config("Qwen2ForCausalLM", "qwen2")
 SETTINGS = {"tokenizer_class": "PreTrainedTokenizerFast"}
 OTHER = {"chat_template": "B"}
@@ -44,9 +44,15 @@ def variant(**pre_tokenizer: Any) -> dict[str, Any]:
     ("tokenizer", "expected"),
     [
         (variant(type="ByteLevel", add_prefix_space=False, trim_offsets=True), "gpt-2"),
-        (variant(**models.DIGITS), "smollm"),
-        ({**variant(**models.split(models.QWEN2)), "normalizer": {"type": "Sequence", "normalizers": []}}, "qwen2"),
-        ({**variant(**models.split(models.LLAMA3)), "model": {"ignore_merges": True}}, "llama-bpe"),
+        (variant(**vocabularies.DIGITS), "smollm"),
+        (
+            {
+                **variant(**vocabularies.split(vocabularies.QWEN2)),
+                "normalizer": {"type": "Sequence", "normalizers": []},
+            },
+            "qwen2",
+        ),
+        ({**variant(**vocabularies.split(vocabularies.LLAMA3)), "model": {"ignore_merges": True}}, "llama-bpe"),
     ],
 )
 def test_names_of_patterns(tokenizer: Mapping[str, Any], expected: str) -> None:
@@ -54,7 +60,7 @@ def test_names_of_patterns(tokenizer: Mapping[str, Any], expected: str) -> None:
 
 
 def test_the_way_to_keep_matches_decides_nothing() -> None:
-    removed = copy.deepcopy(models.split(models.QWEN2))
+    removed = copy.deepcopy(vocabularies.split(vocabularies.QWEN2))
     removed["pretokenizers"][0] |= {"behavior": "Removed", "invert": True}
     assert pretokenizer.name(variant(**removed)) == "qwen2"
 
@@ -63,8 +69,8 @@ def test_the_way_to_keep_matches_decides_nothing() -> None:
     "tokenizer",
     [
         variant(type="ByteLevel", add_prefix_space=True),
-        variant(**models.split(models.QWEN2 + "|x")),
-        {**variant(**models.DIGITS), "normalizer": {"type": "Lowercase"}},
+        variant(**vocabularies.split(vocabularies.QWEN2 + "|x")),
+        {**variant(**vocabularies.DIGITS), "normalizer": {"type": "Lowercase"}},
         {"pre_tokenizer": None},
         variant(type="Metaspace"),
     ],
@@ -77,11 +83,11 @@ def test_an_unknown_pattern_names_the_recipes_key(tokenizer: Mapping[str, Any]) 
 
 def test_an_ambiguous_pattern_names_the_choice() -> None:
     with pytest.raises(UnknownPreTokenizer, match=r"\(llama-bpe for Llama 3 and its descendants, smaug-bpe or dbrx"):
-        pretokenizer.name(variant(**models.split(models.LLAMA3)))
+        pretokenizer.name(variant(**vocabularies.split(vocabularies.LLAMA3)))
 
 
 def test_the_recipe_may_name_the_pre_tokenizer(tmp_path: Path) -> None:
-    unknown = models.byte_level(models.split("x"), [])
+    unknown = vocabularies.byte_level(vocabularies.split("x"), [])
     found = entries(tmp_path, {"tokenizer.json": unknown}, pre_tokenizer="superbpe")
     assert found["tokenizer.ggml.pre"] == "superbpe"
 
@@ -108,14 +114,14 @@ def test_padding_fills_the_vocabulary(tmp_path: Path) -> None:
     ],
 )
 def test_added_tokens(text: str, special: bool, normalized: bool, expected: tuple[str, int]) -> None:
-    data = models.byte_level(None, [(text, special, normalized)])
+    data = vocabularies.byte_level(None, [(text, special, normalized)])
     tokenizer = HFTokenizer(data, {**SETTINGS, "clean_up_tokenization_spaces": True})
     id_ = tokenizer.data["added_tokens"][0]["id"]
     assert bytelevel.tokens(tokenizer, id_ + 1)[id_] == expected
 
 
 def test_the_alphabet_is_gpt2s() -> None:
-    assert [bytelevel.byte_of()[character] for character in models.alphabet()] == list(range(256))
+    assert [bytelevel.byte_of()[character] for character in vocabularies.alphabet()] == list(range(256))
 
 
 def test_special_ids_come_from_the_tokenizer_then_the_config(tmp_path: Path) -> None:
@@ -159,19 +165,19 @@ def test_named_chat_templates(tmp_path: Path) -> None:
 def test_sizes_that_llama_knows(tmp_path: Path) -> None:
     for size, key, value in ((32016, "eot_token_id", 32010), (49152, "add_bos_token", False)):
         config = models.config("LlamaForCausalLM", "llama") | {"vocab_size": size}
-        found = entries(tmp_path, {"tokenizer.model": models.spm_model()}, config)
+        found = entries(tmp_path, {"tokenizer.model": vocabularies.spm_model()}, config)
         assert found[f"tokenizer.ggml.{key}"] == value
 
 
 def test_sentencepiece_pieces() -> None:
-    found = pieces(models.spm_model())
+    found = pieces(vocabularies.spm_model())
     assert len(found) == 272
     assert found[:2] == [Piece(b"<unk>", 0.0, 2), Piece(b"<s>", 0.0, 3)]
     assert found[5] == Piece(b"<0x00>", 0.0, 6)
     assert found[-1].text.decode() == "日本"
 
 
-MODEL = models.spm_model()
+MODEL = vocabularies.spm_model()
 
 
 @pytest.mark.parametrize(

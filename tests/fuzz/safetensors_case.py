@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from convert_golden import models
+from convert_golden import models, vocabularies
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.safetensors import BITS, INDEX, SINGLE, open_weights
@@ -24,7 +24,7 @@ Files = dict[str, bytes]
 
 def built(folder: Path, shards: int) -> Files:
     facts = models.config("Qwen2ForCausalLM", "qwen2", rope_theta=1e6) | SIZES | {"num_key_value_heads": 1}
-    tokenizer = models.byte_level(models.split(models.QWEN2), [("<|endoftext|>", True, False)])
+    tokenizer = vocabularies.byte_level(vocabularies.split(vocabularies.QWEN2), [("<|endoftext|>", True, False)])
     settings = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>"}
     files = {"tokenizer.json": tokenizer, "tokenizer_config.json": settings}
     models.write(folder, facts, "BF16", files, models.shapes_of(facts, ("q", "k", "v")), shards)
