@@ -1,6 +1,7 @@
 """Makes the README's pictures from the default recipe: `python docs/gallery/make.py` in an environment with quantmill.
 
-Every picture is what the commands print in a fresh folder with the repository's recipes; lines left out are marked.
+Every picture is what the commands print or write in a fresh folder with the repository's recipes; lines left out are
+marked. The report is opened in Chromium, which has to be on PATH.
 """
 
 import io
@@ -18,11 +19,12 @@ from rich.text import Text
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WIDTH = 100
+PAGE = "1160,1500"  # pixels of the report that are shown
 OVERRIDE = '\n[[quants.override]]\nftypes = ["Q4_K_M"]\ntensors = { "attn_v" = "Q8_0" }\n'
 
 
 def main() -> None:
-    """Write plan.svg, build.svg, choose.svg and card.svg beside this file."""
+    """Write plan.svg, build.svg, choose.svg, card.svg, chart.svg and report.png beside this file."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
         shutil.copy(ROOT / "dodo.py", project)
@@ -43,7 +45,10 @@ def main() -> None:
 
         plan = shown("quantmill", "plan", "tiny")
         build = [shown("doit", first=12, last=4), shown("doit")]
-        card = (project / "release" / "tiny" / "README.md").read_text()
+        release = project / "release" / "tiny"
+        card = (release / "README.md").read_text()
+        shutil.copyfile(release / "chart.svg", HERE / "chart.svg")
+        screenshot(release / "report.html", HERE / "report.png")
         recipe = project / "recipes" / "tiny.toml"
         recipe.write_text(recipe.read_text() + OVERRIDE)
         build.append("$ tail -3 recipes/tiny.toml" + OVERRIDE.rstrip("\n"))
@@ -54,6 +59,13 @@ def main() -> None:
     picture("build", "doit", Text("\n\n".join(build)))
     picture("choose", "quantmill choose", Text(choose))
     picture("card", "release/tiny/README.md", Markdown(excerpt(card)), width=150)
+
+
+def screenshot(page: Path, image: Path) -> None:
+    """The top of a page, as a browser without a window shows it."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={PAGE}"]
+    command = ["chromium", *options, f"--screenshot={image}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def environment() -> dict[str, str]:
