@@ -16,7 +16,7 @@ from quantmill.quant.driver import quantize_file
 from quantmill.runtime.generating import generate
 from quantmill.runtime.loading import load
 from quantmill.runtime.sampling import Sampler, Sampling
-from quantmill.runtime.speeds import Row, Trial, measure, percent, table
+from quantmill.runtime.speeds import Row, Trial, data, measure, percent, table
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,9 @@ def test_repetitions_go_over_all_files_before_the_next() -> None:
     assert [percent(rows, row) for row in rows] == [100, 100, pytest.approx(400 / 3), pytest.approx(400 / 3)]
     assert "| m Q8_0 | 0.00 MiB | 0.00 M | b | 1 | pp1 | 4.00 ± 2.00 | 133 |" in table(rows)
     assert percent(rows[2:], rows[2]) is None
+    once = measure([Path("Q4_0")], tests[:1], 1, run)
+    assert "| m Q4_0 | 0.00 MiB | 0.00 M | b | 1 | pp1 | 7.00 | 100 |" in table(once)
+    assert data(once, {})["rows"][0]["sd"] is None
 
 
 @pytest.mark.parametrize("extra", [[], ["--no-repack"], ["--activation-bits", "8"]])

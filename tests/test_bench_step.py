@@ -27,6 +27,7 @@ def test_speeds_reach_page_and_release_and_are_reproduced_from_it(make_project: 
     ]
     assert all(row["ts"] > 0 for row in found["rows"])
     assert found["rows"][0]["percent_of_q4_0"] == 100
+    assert {row["sd"] for row in found["rows"]} == {None}
     assert found["host"]["cpu"] == host.cpu_name()
     assert found["host"]["threads"] == 1
     listed = {file["name"]: file["ftype"] for file in json.loads(tree["release.json"])["files"]}

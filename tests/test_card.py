@@ -125,6 +125,9 @@ def test_reports_of_verify_and_bench() -> None:
     row = {"ftype": "Q4_0", "test": "pp512", "ts": 204.03, "sd": 1.03, "percent_of_q4_0": 100}
     host = {"cpu": "AMD EPYC 7702", "cores": 64, "threads": 64, "backend": "CPU", "versions": {}}
     assert bench({"host": host, "rows": [row]}) == BENCH
+    once = bench({"host": host, "rows": [row | {"sd": None}]})
+    assert once is not None
+    assert cells(render(made(bench=once), "en"))[-1] == ["Q4_0", "pp512", "204.03", "100 %"]
     assert bench({"host": host, "rows": []}) is None
     assert bench(None) is None
 

@@ -26,12 +26,13 @@ class Quality:
 
 @dataclass(frozen=True)
 class BenchRow:
-    """One test of one file: tokens per second, mean and standard deviation; per cent of Q4_0's, where that was run."""
+    """One test of one file: tokens per second, with their standard deviation if it ran more than once; per cent of
+    Q4_0's, if that ran."""
 
     ftype: str
     test: str
     rate: float
-    deviation: float
+    deviation: float | None
     percent: float | None
 
 
@@ -85,7 +86,7 @@ def bench(report: Any) -> Bench | None:
     for row in report["rows"]:
         rate = _number(row.get("ts")) if isinstance(row, Mapping) else None
         if rate is not None:
-            deviation, percent = _number(row.get("sd")) or 0.0, _number(row.get("percent_of_q4_0"))
+            deviation, percent = _number(row.get("sd")), _number(row.get("percent_of_q4_0"))
             rows.append(BenchRow(str(row.get("ftype")), str(row.get("test")), rate, deviation, percent))
     threads = host.get("threads")
     found = Bench(

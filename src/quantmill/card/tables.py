@@ -60,7 +60,7 @@ def bench(page: "Page", found: Bench) -> list[str]:
         [
             text(row.ftype),
             text(row.test),
-            f"{row.rate:.2f}{HARD}±{HARD}{row.deviation:.2f}",
+            f"{row.rate:.2f}" + ("" if row.deviation is None else f"{HARD}±{HARD}{row.deviation:.2f}"),
             f"{row.percent:.0f}{HARD}%" if row.percent is not None else "",
         ]
         for row in found.rows

@@ -38,8 +38,9 @@ class Row:
         return statistics.fmean(self.rates)
 
     @property
-    def deviation(self) -> float:
-        return statistics.stdev(self.rates) if len(self.rates) > 1 else 0.0
+    def deviation(self) -> float | None:
+        """Their standard deviation; one repetition has none."""
+        return statistics.stdev(self.rates) if len(self.rates) > 1 else None
 
 
 # Runs each test once on a file and gives the rows, with one rate each.
@@ -89,7 +90,7 @@ def data(rows: Sequence[Row], host: Mapping[str, Any]) -> dict[str, Any]:
                 "threads": row.threads,
                 "test": row.test.name,
                 "ts": round(row.mean, 2),
-                "sd": round(row.deviation, 2),
+                "sd": None if row.deviation is None else round(row.deviation, 2),
                 "percent_of_q4_0": None if (share := percent(rows, row)) is None else round(share, 1),
             }
             for row in rows
@@ -111,7 +112,7 @@ def table(rows: Sequence[Row]) -> str:
                 row.backend,
                 str(row.threads),
                 row.test.name,
-                f"{row.mean:.2f} ± {row.deviation:.2f}",
+                f"{row.mean:.2f}" + ("" if row.deviation is None else f" ± {row.deviation:.2f}"),
                 "" if share is None else f"{share:.0f}",
             )
         )

@@ -16,10 +16,10 @@ VERSIONS: dict[str, int] = {
     "part": 1,
     "evaluate": 1,
     "quality": 1,
-    "bench": 1,
+    "bench": 2,
     "report": 2,
     "split": 1,
     "verify": 1,
-    "card": 3,
+    "card": 4,
     "release": 3,
 }
