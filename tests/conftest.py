@@ -52,9 +52,9 @@ class Project:
         assert check is None or done.returncode == check, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
-    def ran(self, *command: str) -> list[str]:
+    def ran(self, *command: str, **environment: str) -> list[str]:
         """The names of the tasks that a run computed, sorted."""
-        lines = self.run(*command).stdout.splitlines()
+        lines = self.run(*command, **environment).stdout.splitlines()
         return sorted(line.split(": ")[0] for line in lines[:-1] if ":" in line and ": from " not in line)
 
     def edit(self, old: str, new: str) -> None:

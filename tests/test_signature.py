@@ -89,7 +89,7 @@ def test_a_signature_is_no_part_of_the_release(
     accept(signed, theirs)
     who = str(tmp_path / "theirs.key")
     explained = signed.run("quantmill", "explain", "release:small", "small", QUANTMILL_SIGN=who).stdout
-    assert explained == "release:small: hit: its statement is not signed yet\n"
+    assert explained == "release:small: hit: its signature is missing or wrong\n"
     signed.run("quantmill", "build", "small", QUANTMILL_SIGN=who)
     assert (tree(signed) / NAME).read_bytes() != first
     assert signed.release() == files
@@ -167,6 +167,40 @@ def test_a_wrong_signature_is_one_sentence(signed: Project, ours: PublicKey, tmp
     for text in ("", "[]", "{", '{"signatures": []}', '{"signatures": 5, "payload": ""}'):
         path.write_text(text)
         assert verify(signed, check=1) == f"{where}this is no DSSE envelope with a signature{CURE}"
+
+
+def wrong(envelope: bytes) -> bytes:
+    """The envelope as it is, but for the bits of the signature."""
+    data = json.loads(envelope)
+    data["signatures"][0]["sig"] = base64.b64encode(bytes(64)).decode()
+    return json.dumps(data).encode()
+
+
+@pytest.mark.parametrize("with_key", [True, False])
+def test_a_build_heals_the_signature(signed: Project, tmp_path: Path, with_key: bool) -> None:
+    """With the key, and without it from what the build keeps."""
+    known = {"QUANTMILL_SIGN": str(tmp_path / "ours.key")} if with_key else {}
+    path, kept = tree(signed) / NAME, signed.folder / "build" / "small" / "release.signed"
+    good, nothing = path.read_bytes(), "nothing to do: everything is up to date\n"
+    for damaged in (None, b"", good[:-9], wrong(good)):
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        explained = signed.run("quantmill", "explain", "release:small", "small", **known).stdout
+        assert explained == "release:small: hit: its signature is missing or wrong\n"
+        assert signed.ran("quantmill", "build", "small", **known) == []
+        assert path.read_bytes() == good
+    kept.unlink()
+    assert signed.run("quantmill", "build", "small", **known).stdout == nothing
+    assert kept.read_bytes() == good  # found right
+    kept.unlink()
+    path.write_bytes(wrong(good))
+    signed.run("quantmill", "build", "small", **known)
+    assert path.read_bytes() == (good if with_key else wrong(good))  # without either, verify says what is wrong
+    path.write_bytes(good[:-9])
+    kept.unlink(missing_ok=True)
+    signed.run("quantmill", "build", "small", **known)
+    assert path.exists() == with_key  # what is of no statement is removed
 
 
 def test_a_file_that_the_statement_does_not_say(signed: Project) -> None:

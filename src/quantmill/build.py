@@ -2,7 +2,8 @@
 
 Below the build folder each node has a pointer `<recipe>/<step>[/FTYPE].json`, the deterministic `{output: {sha256,
 size}}` that a task runner sees as the task's target, and beside it a note `.key` with the key it was made by, from
-which `explain` says what moved. Both are disposable: the store is the truth.
+which `explain` says what moved; beside a release's, `.signed` is its signature. All are disposable: the store is the
+truth.
 """
 
 import importlib
@@ -71,7 +72,7 @@ class Workspace:
     # Asked before a step runs here, with the node, the graph and why: whether it has now been run elsewhere, so that
     # the store has it.
     elsewhere: Callable[[Node, Mapping[str, Node], str], bool] | None = None
-    seal: Seal | None = None  # what signs finished releases, where a key is configured
+    seal: Seal = field(default_factory=Seal)  # what signs finished releases
     # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
     _known: dict[str, Facts] = field(default_factory=dict)
 
@@ -277,7 +278,7 @@ class Workspace:
         if node.step == "release" and not self._tree(node).laid_out(facts_of(outputs)):
             return "files of the release folder are gone or changed"
         if node.step == "release" and not self._tree(node).sealed():
-            return "its statement is not signed yet"
+            return "its signature is missing or wrong"
         return ""
 
     def _discard_damaged(self, node: Node, inputs: Outputs) -> None:
@@ -293,7 +294,7 @@ class Workspace:
         return self.release / node.name.partition(":")[2]
 
     def _tree(self, node: Node) -> Tree:
-        return Tree(self.tree(node), self.store, self.seal)
+        return Tree(self.tree(node), self.store, self.seal, self.pointer(node).with_suffix(".signed"))
 
     def remove_tree(self, node: Node) -> None:
         """Remove the release folder's files that are ours, and the folders that this leaves empty."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quantmill.disk import write_atomic
 from quantmill.errors import QuantmillError
@@ -19,7 +18,7 @@ from quantmill.remote.settings import PublicKey
 
 STATEMENT, NAME = "provenance.json", "provenance.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-LIMIT = 64 << 20  # bytes of an envelope that is read
+LIMIT = 64 << 20  # bytes of an envelope or a statement that is read
 SHOWN = 16  # hex digits of a key's name
 
 
@@ -34,32 +33,45 @@ class WrongSignature(QuantmillError):
 
 @dataclass(frozen=True)
 class Seal:
-    """Our signature on releases: `sign` as remote.settings has it, whose public half is among `keys`."""
+    """Our signature on releases: `sign` as remote.settings has it, whose public half is among `keys`. What was signed
+    is kept beside the build (`kept`), so that it is known without a look at the key and put back without one."""
 
-    sign: str
-    keys: tuple[PublicKey, ...]
+    sign: str | None = None
+    keys: tuple[PublicKey, ...] = ()
 
-    def holds(self, tree: Path) -> bool:
-        """Whether the release in `tree` has a signature that names one of the keys. Only `check` looks whether it is
-        right; this is asked each time a build looks for work."""
-        envelope = _envelope(tree)
-        return covers(tree) and bool({key.id for key in self.keys} & set(_signers(envelope)))
+    def holds(self, tree: Path, kept: Path) -> bool:
+        """Whether the release in `tree` is signed as it should be: where we sign, by one of the keys; else no worse
+        than it was. An envelope is checked once, and kept."""
+        found, own = _read(tree / NAME), _read(kept)
+        if not found and not own:
+            return not self.sign
+        statement = _read(tree / STATEMENT)
+        if not _covers(found, statement):
+            return not found and not self.sign and not _covers(own, statement)
+        if self.sign and not {key.id for key in self.keys} & set(_signers(found)):
+            return False
+        if found == own or not self.keys:
+            return True
+        try:
+            check(tree, self.keys)
+        except WrongSignature:
+            return not self.sign and not _covers(own, statement)  # a stranger's; we have no better one
+        write_atomic(kept, found)
+        return True
 
-    def put(self, tree: Path) -> None:
-        """Sign the statement in `tree`. Raises UsageError for a key that cannot be used."""
-        from quantmill.remote.trust import Signer
+    def put(self, tree: Path, kept: Path) -> None:
+        """Sign the statement in `tree` or, without a key, have there what is kept, and no signature of another
+        statement. Raises UsageError for a key that cannot be used."""
+        own, statement = _read(kept), _read(tree / STATEMENT)
+        if self.sign:
+            from quantmill.remote.trust import Signer
 
-        signed = Signer(self.sign, self.keys).sign((tree / STATEMENT).read_bytes(), PAYLOAD_TYPE)
-        write_atomic(tree / NAME, signed + b"\n")
-
-
-def covers(tree: Path) -> bool:
-    """Whether the envelope in `tree` is of the statement there, by whomever."""
-    try:
-        statement = (tree / STATEMENT).read_bytes()
-        return base64.b64decode(_envelope(tree)["payload"], validate=True) == statement
-    except (OSError, KeyError, TypeError, ValueError):
-        return False
+            own = Signer(self.sign, self.keys).sign(statement, PAYLOAD_TYPE) + b"\n"
+        if _covers(own, statement):
+            write_atomic(kept, own)
+            write_atomic(tree / NAME, own)
+        elif not _covers(_read(tree / NAME), statement):
+            (tree / NAME).unlink(missing_ok=True)
 
 
 def check(tree: Path, keys: Sequence[PublicKey], needed: bool = False) -> str:
@@ -71,37 +83,44 @@ def check(tree: Path, keys: Sequence[PublicKey], needed: bool = False) -> str:
         if needed:
             raise WrongSignature(path, "there is no such file, the release is not signed")
         return "it is not signed"
-    envelope = _envelope(tree)
+    envelope = _read(path)
     names = [_shown(name) for name in _signers(envelope)]
     if not names:
         raise WrongSignature(path, "this is no DSSE envelope with a signature")
-    if not covers(tree):
+    if not _covers(envelope, _read(tree / STATEMENT)):
         raise WrongSignature(path, f"it signs another statement than the {STATEMENT} beside it")
     if not keys:
         return f"it names the key {names[0]} as its signer's; give that key in quantmill.toml or by --key to check it"
     from quantmill.remote.trust import Refused, opened
 
     try:
-        _, by = opened(path.read_bytes(), PAYLOAD_TYPE, keys, time.time(), "it is")
+        _, by = opened(envelope, PAYLOAD_TYPE, keys, time.time(), "it is")
     except Refused as refused:
         raise WrongSignature(path, refused.why) from None
     return f"it is signed by the key {by.name!r} ({by.id[:SHOWN]}…)"
 
 
-def _envelope(tree: Path) -> Any:
-    """The envelope's JSON, nothing where there is none that can be read."""
+def _read(path: Path) -> bytes:
+    """The bytes of an envelope or a statement, none where there is none that can be read."""
     try:
-        path = tree / NAME
-        return json.loads(path.read_bytes()) if path.stat().st_size <= LIMIT else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
+        return path.read_bytes() if path.stat().st_size <= LIMIT else b""
+    except OSError:
+        return b""
 
 
-def _signers(envelope: Any) -> Iterable[str]:
+def _covers(envelope: bytes, statement: bytes) -> bool:
+    """Whether the envelope is of the statement, by whomever."""
+    try:
+        return base64.b64decode(json.loads(envelope)["payload"], validate=True) == statement
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return False
+
+
+def _signers(envelope: bytes) -> Iterable[str]:
     """The names of the keys that an envelope says signed it."""
     try:
-        return [str(entry["keyid"]) for entry in envelope["signatures"]]
-    except (KeyError, TypeError):
+        return [str(entry["keyid"]) for entry in json.loads(envelope)["signatures"]]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return []
 
 

@@ -82,7 +82,7 @@ def workspace(root: Path, threads: int | None = None, cache: Path | None = None)
         Reporter.flush = remote.flush
     threads = threads or cores()
     known = signing(root)
-    seal = Seal(known.sign, known.keys) if known.sign else None
+    seal = Seal(known.sign, known.keys)
     return Workspace(store, root / "build", root / "release", threads, Reporter.hear, seal=seal)
 
 

@@ -13,7 +13,7 @@ from quantmill.artifact import Artifact
 from quantmill.disk import locked, place
 from quantmill.released import LISTING, SUMS
 from quantmill.signature import NAME as SIGNATURE
-from quantmill.signature import STATEMENT, Seal, covers
+from quantmill.signature import STATEMENT, Seal
 from quantmill.store import Store
 
 BESIDE = (SUMS, STATEMENT, SIGNATURE)  # what is ours beside the listing and its files
@@ -21,11 +21,13 @@ BESIDE = (SUMS, STATEMENT, SIGNATURE)  # what is ours beside the listing and its
 
 @dataclass(frozen=True)
 class Tree:
-    """The `folder` of one release, whose files are objects of the `store`; `seal` signs it, where there is a key."""
+    """The `folder` of one release, whose files are objects of the `store`; `seal` signs it, and `signed` is the file
+    that keeps its signature."""
 
     folder: Path
     store: Store
-    seal: Seal | None
+    seal: Seal
+    signed: Path
 
     def lay_out(self, inputs: Mapping[str, Artifact], outputs: Mapping[str, Artifact], lock: Path) -> None:
         """Make the folder hold the release step's outputs, and those of its inputs that its listing names, and none
@@ -43,10 +45,8 @@ class Tree:
             for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
                 if not self._same(f"{self.folder}/{path}", artifact.sha256, artifact.size):
                     place(artifact.path, self.folder / path)
-            if not covers(self.folder):  # of what was here before
-                self._remove({SIGNATURE})
-            if self.seal is not None and not self.seal.holds(self.folder):
-                self.seal.put(self.folder)
+            if not self.sealed():
+                self.seal.put(self.folder, self.signed)
 
     def laid_out(self, facts: Mapping[str, Mapping[str, Any]]) -> bool:
         """Whether the folder holds the release whose outputs `facts` are, {output: {sha256, size}}."""
@@ -59,10 +59,11 @@ class Tree:
 
     def sealed(self) -> bool:
         """Whether the release is signed as it should be."""
-        return self.seal is None or self.seal.holds(self.folder)
+        return self.seal.holds(self.folder, self.signed)
 
     def remove(self) -> None:
         """Remove the files that are ours, and the folders that this leaves empty."""
+        self.signed.unlink(missing_ok=True)
         self._remove({*_read_listing(self.folder / LISTING), *BESIDE})
         self._remove({LISTING})
         _remove_empty(self.folder)
