@@ -8,43 +8,57 @@ namespace quantmill::QM_LEVEL {
 constexpr int N = W / 2;      // doubles in a register
 constexpr int LANES = 8;      // partial sums of a row
 constexpr int PARTS = LANES / N;
+constexpr int GROUP = 4;      // registers that go side by side: a polynomial alone would wait for itself at every step
+static_assert(GROUP % PARTS == 0, "a group adds to each partial sum as often as to any other");
 
 typedef double D __attribute__((vector_size(8 * N)));
 typedef std::int64_t L __attribute__((vector_size(8 * N)));
 typedef float F __attribute__((vector_size(4 * N)));
 
+// 1 / n! for n from 13 to 2: the Taylor series of exp, its first two terms apart
+constexpr double FACTORIALS[] = {1. / 6227020800., 1. / 479001600., 1. / 39916800., 1. / 3628800., 1. / 362880., 1. / 40320.,
+                                 1. / 5040.,       1. / 720.,       1. / 120.,      1. / 24.,      1. / 6.,      0.5};
+
 // exp of v <= 0, within 2 units in the last place; 0 below -708, NaN stays NaN.
-QM_INLINE D exponential(D v) {
+QM_INLINE void exponential(const D (&v)[GROUP], D (&value)[GROUP]) {
     constexpr double rounder = 6755399441055744.0;  // 1.5 * 2^52 leaves the nearest integer in the low bits
-    const D x = v > -709. ? v : D{} - 709.;
-    const D shifted = x * 1.4426950408889634 + rounder, n = shifted - rounder;
-    const D r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;  // log(2) in two parts
-    D p = r * (1. / 6227020800.) + 1. / 479001600.;
-    p = p * r + 1. / 39916800.;
-    p = p * r + 1. / 3628800.;
-    p = p * r + 1. / 362880.;
-    p = p * r + 1. / 40320.;
-    p = p * r + 1. / 5040.;
-    p = p * r + 1. / 720.;
-    p = p * r + 1. / 120.;
-    p = p * r + 1. / 24.;
-    p = p * r + 1. / 6.;
-    p = p * r + 0.5;
-    p = (p * r) * r + r + 1.;
-    const L power = ((L)shifted - (L)(D{} + rounder) + 1023) << 52;
-    D value = p * (D)power;
-    value = v < -708. ? D{} : value;
-    return v != v ? v : value;
+    D shifted[GROUP], r[GROUP], p[GROUP];
+    QM_UNROLL
+    for (int i = 0; i < GROUP; ++i) {
+        const D x = v[i] > -709. ? v[i] : D{} - 709.;
+        shifted[i] = x * 1.4426950408889634 + rounder;
+        const D n = shifted[i] - rounder;
+        r[i] = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;  // log(2) in two parts
+        p[i] = D{} + FACTORIALS[0];
+    }
+    QM_UNROLL
+    for (int term = 1; term < int(sizeof FACTORIALS / sizeof *FACTORIALS); ++term) {
+        QM_UNROLL
+        for (int i = 0; i < GROUP; ++i) p[i] = p[i] * r[i] + FACTORIALS[term];
+    }
+    QM_UNROLL
+    for (int i = 0; i < GROUP; ++i) {
+        p[i] = (p[i] * r[i]) * r[i] + r[i] + 1.;
+        const L power = ((L)shifted[i] - (L)(D{} + rounder) + 1023) << 52;
+        value[i] = p[i] * (D)power;
+        value[i] = v[i] < -708. ? D{} : value[i];
+        value[i] = v[i] != v[i] ? v[i] : value[i];
+    }
 }
 
-QM_INLINE D load_doubles(const float *from, std::int64_t n, float other) {
-    F v;
-    if (n >= N) {
-        std::memcpy(&v, from, sizeof v);
-    } else {
-        for (int i = 0; i < N; ++i) v[i] = i < n ? from[i] : other;
+// GROUP registers from where `n` floats are left; what is not there is `other`.
+QM_INLINE void load_group(const float *from, std::int64_t n, float other, D (&out)[GROUP]) {
+    float edge[GROUP * N];
+    if (n < GROUP * N) {
+        for (int i = 0; i < GROUP * N; ++i) edge[i] = i < n ? from[i] : other;
+        from = edge;
     }
-    return __builtin_convertvector(v, D);
+    QM_UNROLL
+    for (int i = 0; i < GROUP; ++i) {
+        F v;
+        std::memcpy(&v, from + i * N, sizeof v);
+        out[i] = __builtin_convertvector(v, D);
+    }
 }
 
 QM_INLINE double total(const D (&part)[PARTS]) {
@@ -81,9 +95,14 @@ QM_INLINE float largest(const float *x, std::int64_t n) {
 // log of the sum of exp(x[j] - top)
 static double log_sum(const float *x, std::int64_t n, double top) {
     D sum[PARTS] = {};
-    for (std::int64_t j = 0; j < n; j += LANES) {
+    for (std::int64_t j = 0; j < n; j += GROUP * N) {
+        D v[GROUP], e[GROUP];
+        load_group(x + j, n - j, -__builtin_inff(), v);
         QM_UNROLL
-        for (int i = 0; i < PARTS; ++i) sum[i] += exponential(load_doubles(x + j + i * N, n - j - i * N, -__builtin_inff()) - top);
+        for (int i = 0; i < GROUP; ++i) v[i] -= top;
+        exponential(v, e);
+        QM_UNROLL
+        for (int i = 0; i < GROUP; ++i) sum[i % PARTS] += e[i];
     }
     return logarithm(total(sum));
 }
@@ -102,14 +121,19 @@ static double kld(const float *base, const float *logits, std::int64_t n) {
     const double p_top = double(largest(base, n)), q_top = double(largest(logits, n));
     const double p_log = log_sum(base, n, p_top), q_log = log_sum(logits, n, q_top);
     D sum[PARTS] = {};
-    for (std::int64_t j = 0; j < n; j += LANES) {
+    for (std::int64_t j = 0; j < n; j += GROUP * N) {
+        D log_p[GROUP], log_q[GROUP], p[GROUP];
+        load_group(base + j, n - j, -__builtin_inff(), log_p);
+        load_group(logits + j, n - j, 0.f, log_q);
         QM_UNROLL
-        for (int i = 0; i < PARTS; ++i) {
-            const std::int64_t left = n - j - i * N;
-            const D log_p = (load_doubles(base + j + i * N, left, -__builtin_inff()) - p_top) - p_log;
-            const D log_q = (load_doubles(logits + j + i * N, left, 0.f) - q_top) - q_log;
-            const D p = exponential(log_p);
-            sum[i] += p > 0. ? p * (log_p - log_q) : D{};  // what has no probability adds nothing
+        for (int i = 0; i < GROUP; ++i) {
+            log_p[i] = (log_p[i] - p_top) - p_log;
+            log_q[i] = (log_q[i] - q_top) - q_log;
+        }
+        exponential(log_p, p);
+        QM_UNROLL
+        for (int i = 0; i < GROUP; ++i) {
+            sum[i % PARTS] += p[i] > 0. ? p[i] * (log_p[i] - log_q[i]) : D{};  // what has no probability adds nothing
         }
     }
     return total(sum);
