@@ -129,7 +129,7 @@ def clients(folder: Path, server: S3Server, count: int) -> None:
         f"{count} clients in {time.monotonic() - began:.1f} s, exit codes {Counter(run.returncode for run in running)}"
     )
     print(f"{len(ran)} steps, run in total {sum(ran.values())} times; most often {ran.most_common(2)}")
-    print(f"releases: {len(same)} different")
+    print(f"releases that differ from each other: {len(same) - 1}")
 
 
 def resume(folder: Path, server: S3Server, size: int) -> None:

@@ -93,7 +93,7 @@ class PyMatrix {
         const Room room(n, w.cols, planes_, floats);
         const Activations a = room.of(n, w.cols, n == 1 || !w.repacked ? 1 : kernels_.tokens, floats ? 0 : planes_);
         std::vector<Memory> buffers;
-        for (int i = 0; i < pool_.threads(); ++i) buffers.emplace_back(std::size_t(2 * 4 * ROWS * w.cols));
+        for (int i = 0; i < pool_.threads(); ++i) buffers.emplace_back(2 * 4 * ROWS * w.cols);
         const float *source = from.data<const float>();
         float *result = to.data<float>();
         const Memory *buffer = buffers.data();
@@ -111,7 +111,8 @@ class PyMatrix {
     }
 
     std::int64_t bytes() const {
-        return matrix_.weights.repacked ? std::int64_t(matrix_.memory.size()) : held_.size();
+        const Weights &w = matrix_.weights;
+        return w.repacked ? w.panels() * panel_bytes(*w.form, w.cols) : held_.size();
     }
 
   private:
@@ -240,7 +241,7 @@ static double read_rate(std::int64_t bytes, int threads) {
     nb::gil_scoped_release release;
     const InferKernels &kernels = infer_kernels(current_level().name).kernels;
     const std::int64_t parts = bytes / part;
-    const Memory memory{std::size_t(parts * part)};
+    const Memory memory(parts * part);
     std::uint8_t *data = memory.data();
     std::atomic<std::int32_t> wanted{0}, *sink = &wanted;
     Pool pool(threads);

@@ -2,35 +2,8 @@
 #include "infer_model.h"
 
 #include <algorithm>
-#include <new>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/mman.h>
-#endif
 
 namespace quantmill::infer {
-
-Memory::Memory(std::size_t bytes) : size_(bytes) {
-    if (bytes == 0) return;
-    void *made = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (made == MAP_FAILED) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    madvise(made, bytes, MADV_HUGEPAGE);  // fewer misses of the translation cache, where it is allowed
-#endif
-    data_ = static_cast<std::uint8_t *>(made);
-}
-
-Memory::~Memory() {
-    if (data_) munmap(data_, size_);
-}
-
-Memory::Memory(Memory &&other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
-
-Memory &Memory::operator=(Memory &&other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
-}
 
 static std::int64_t rounded(std::int64_t count, std::int64_t to) { return (count + to - 1) / to * to; }
 
@@ -39,7 +12,7 @@ Matrix make_matrix(const InferKernels &kernels, Pool &pool, const Form &form, st
     Matrix made;
     made.weights = {&form, rows, cols, data, repack};
     if (!repack) return made;
-    made.memory = Memory(std::size_t(made.weights.panels() * panel_bytes(form, cols)));
+    made.memory = Memory(made.weights.panels() * panel_bytes(form, cols));
     std::uint8_t *panels = made.memory.data();
     made.weights.data = panels;
     const std::int64_t count = made.weights.panels();
@@ -51,11 +24,11 @@ Matrix make_matrix(const InferKernels &kernels, Pool &pool, const Form &form, st
 
 Room::Room(std::int64_t tokens, std::int64_t cols, int planes, bool floats) {
     const std::int64_t most = rounded(tokens, MOST_TOKENS) + MOST_TOKENS, groups = cols / GROUP;
-    bytes_ = Memory(std::size_t(most * cols * planes));
-    scales_ = Memory(std::size_t(most * groups * 4));
-    sums_ = Memory(std::size_t(most * groups * 12));
-    counts_ = Memory(std::size_t(most * groups * 12));
-    if (floats) floats_ = Memory(std::size_t(most * cols * 4));
+    bytes_ = Memory(most * cols * planes);
+    scales_ = Memory(most * groups * 4);
+    sums_ = Memory(most * groups * 12);
+    counts_ = Memory(most * groups * 12);
+    if (floats) floats_ = Memory(most * cols * 4);
 }
 
 Activations Room::of(std::int64_t tokens, std::int64_t cols, std::int64_t tile, int planes) const {
@@ -185,17 +158,17 @@ void Model::prepare() {
         for (const Matrix *m : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down, &l.router, &l.gates, &l.ups, &l.downs}) {
             floats = floats || (m->given() && m->weights.form->scale == Scale::none);
         }
-        l.keys = Memory(std::size_t(context * narrow * 2));
-        l.values = Memory(std::size_t(context * narrow * 2));
+        l.keys = Memory(context * narrow * 2);
+        l.values = Memory(context * narrow * 2);
     }
     const std::int64_t batch = std::min(BATCH, context);
     for (int thread = 0; thread < pool.threads(); ++thread) {
         // Enough for an unpacked panel of floats twice over, which is more than one of integers takes.
-        threads_.push_back({Room(1, cols, planes_, floats), Memory(std::size_t(2 * 4 * ROWS * cols)),
-                            Memory(std::size_t(MOST_TOKENS * (context + 2 * ROWS) * 4)), Memory(std::size_t(cols * 4))});
+        threads_.push_back({Room(1, cols, planes_, floats), Memory(2 * 4 * ROWS * cols),
+                            Memory(MOST_TOKENS * (context + 2 * ROWS) * 4), Memory(cols * 4)});
     }
     room_ = std::make_unique<Room>(batch, cols, planes_, floats);
-    const auto room = [&](std::int64_t width) { return Memory(std::size_t(batch * width * 4)); };
+    const auto room = [&](std::int64_t width) { return Memory(batch * width * 4); };
     x_ = room(c.width), normed_ = room(cols), q_ = room(wide), k_ = room(narrow), v_ = room(narrow), mixed_ = room(wide);
     after_ = room(c.width);
     if (c.experts) experts_ = std::make_unique<Experts>(c, batch, planes_, floats);

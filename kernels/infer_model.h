@@ -8,6 +8,7 @@
 #include "infer.h"
 #include "infer_pool.h"
 #include "kernel.h"
+#include "memory.h"
 
 namespace quantmill::infer {
 
@@ -17,23 +18,6 @@ struct Config {
     std::int64_t window, pattern;  // layers see `window` positions but every pattern-th, which sees all; 0: all see all
     float eps, embedding_scale, attention_scale, softcap;
     bool halves_apart, gelu;
-};
-
-// Memory of its own, aligned for vectors and in large pages where the system has them; zeros.
-class Memory {
-  public:
-    explicit Memory(std::size_t bytes = 0);
-    ~Memory();
-    Memory(Memory &&other) noexcept;
-    Memory &operator=(Memory &&other) noexcept;
-    std::uint8_t *data() const { return data_; }
-    template <class T>
-    T *as() const { return reinterpret_cast<T *>(data_); }
-    std::size_t size() const { return size_; }
-
-  private:
-    std::uint8_t *data_ = nullptr;
-    std::size_t size_ = 0;
 };
 
 struct Matrix {
