@@ -1,12 +1,14 @@
 """Vocabularies: pre-tokenizer names from patterns, SentencePiece files, added and special tokens, chat templates."""
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from convert_golden import models, vocabularies
 from quantmill.errors import QuantmillError
@@ -15,10 +17,13 @@ from quantmill.model.errors import TokenizerError, UnknownPreTokenizer
 from quantmill.model.hf_tokenizer import HFTokenizer
 from quantmill.model.sentencepiece import Piece, pieces
 from quantmill.model.vocab import vocabulary
+from quantmill.model.words import CUTTINGS, DEEPSEEK_LETTERS, DEEPSEEK_SIGNS, words
 
 TOKENIZER = vocabularies.byte_level(vocabularies.split(vocabularies.QWEN2), [("<|end|>", True, False)])
 CONFIG = models.config("Qwen2ForCausalLM", "qwen2")
 SETTINGS = {"tokenizer_class": "PreTrainedTokenizerFast"}
+DIGITS, BYTES = vocabularies.DIGITS["pretokenizers"][0], vocabularies.split("")["pretokenizers"][1]
+NOTHING = {"type": "Sequence", "normalizers": []}
 OTHER = {"chat_template": "B"}
 
 
@@ -57,6 +62,30 @@ def variant(**pre_tokenizer: Any) -> dict[str, Any]:
 )
 def test_names_of_patterns(tokenizer: Mapping[str, Any], expected: str) -> None:
     assert pretokenizer.name(tokenizer) == expected
+
+
+DEEPSEEK = {
+    "deepseek-llm": ("[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_SIGNS, r"\s+$", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"),
+    "deepseek-coder": ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"),
+}
+
+
+@pytest.mark.parametrize("expected", DEEPSEEK)
+def test_a_pattern_of_deepseeks_cuts_as_its_name_does(expected: str) -> None:
+    """The stages are those of the models' tokenizer.json; with them and the vocabularies among llama.cpp's own tests,
+    its sample text has the ids that the converter knows the two names by."""
+    cuts = [cut["pretokenizers"][0] for cut in map(vocabularies.split, DEEPSEEK[expected])]
+    sequence = {"type": "Sequence", "pretokenizers": [*cuts, DIGITS]}
+    data = {**variant(type="Sequence", pretokenizers=[sequence, BYTES]), "normalizer": NOTHING}
+    assert pretokenizer.name(data) == expected
+    backend = Tokenizer.from_str(json.dumps(vocabularies.byte_level(sequence, [])))
+    text = "Hello, \u0395\u03bb\u03bb\u03ac\u03b4\u03b1!\n\n  \u4f60\u597d\u3002 x 7 y's \uff01 \u01c5\u1e9e  "
+    assert backend.pre_tokenizer is not None
+    assert [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text)] == words(text, CUTTINGS[expected])
+
+
+def test_deepseek_llms_letters_are_its_files() -> None:
+    assert hashlib.sha256(DEEPSEEK_LETTERS.encode()).hexdigest()[:16] == "38fd0b5eb7e66ecf"
 
 
 def test_the_way_to_keep_matches_decides_nothing() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantmill.model.errors import UnknownPreTokenizer
+from quantmill.model.words import CJK, DEEPSEEK_LETTERS, DEEPSEEK_SIGNS, LINE_END
 
 Stages = tuple[str, ...]
 
@@ -42,6 +43,16 @@ PATTERNS: dict[Stages, str] = {
         _DEEPSEEK_WORDS,
         "bytes",
     ): "deepseek-v3",
+    (
+        "split " + LINE_END,
+        "split " + DEEPSEEK_LETTERS,
+        "split " + DEEPSEEK_SIGNS,
+        r"split \s+$",
+        "split " + CJK,
+        "digits",
+        "bytes",
+    ): "deepseek-llm",
+    ("split " + LINE_END, r"split \s?\p{L}+", r"split \s?\p{P}+", "split " + CJK, "digits", "bytes"): "deepseek-coder",
     # Mistral; llama.cpp looks for whole words first by this name, whether the file says so or not
     ("split " + _CASED % ("", "") + r"\p{N}" + _CASED_TAIL, "bytes", "whole words first"): "tekken",
     ("split " + _CASED % ("", "") + r"\p{N}" + _CASED_TAIL, "bytes"): "tekken",

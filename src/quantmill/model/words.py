@@ -49,11 +49,11 @@ _DEEPSEEK3 = (
     r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 )
 _BLOOM = " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
-_CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 _KANA = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 _CHAMELEON = ("<sentinel:[0-9]+>", "(?:IMGIMG)[A-I]{1,4}Z", r"[\t\n]|    |  ")
 _DIGIT = r"[\p{N}]"
-# DeepSeek-LLM's letters: those that have a case, as an old Unicode knew them. In hexadecimal: the first code point of a
+# DeepSeek LLM's letters: those that have a case, as an old Unicode knew them. In hexadecimal: the first code point of a
 # run and, after the sign, how far the last is from it.
 _CASED_LETTERS = (
     "41+19 61+19 b5 c0+16 d8+1e f8+c2 1bc+3 1c4+cf 295+1a 370+3 376 377 37b+2 37f 386 388+2 38c 38e+13 3a3+52 3f7+8a "
@@ -70,16 +70,19 @@ def _characters(runs: str) -> str:
     found = []
     for run in runs.split():
         first, _, more = run.partition("+")
-        found.append(f"{chr(int(first, 16))}-{chr(int(first, 16) + int(more or '0', 16))}")
+        found.append(chr(int(first, 16)) + (f"-{chr(int(first, 16) + int(more, 16))}" if more else ""))
     return "".join(found)
 
 
+LINE_END = "[\r\n]"
+DEEPSEEK_LETTERS = rf"\s?[{_characters(_CASED_LETTERS)}]+"
+DEEPSEEK_SIGNS = "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"
 _DEEPSEEK_LLM = (
-    "[\r\n]",
-    rf"\s?[{_characters(_CASED_LETTERS)}]+",
-    "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+    LINE_END,
+    DEEPSEEK_LETTERS,
+    DEEPSEEK_SIGNS,
     r"\s+\Z",  # the end of a piece: a line end has been cut off before
-    _CJK,
+    CJK,
     r"[\p{N}]+",
 )
 
@@ -105,7 +108,7 @@ def _rows() -> Iterator[tuple[str, Cutting]]:
         ("roberta-bpe mpt olmo jais trillion", Cutting((_GPT2,))),
         ("deepseek-v3", Cutting((r"[\p{N}]{1,3}", _KANA, _DEEPSEEK3))),
         ("deepseek-llm", Cutting(_DEEPSEEK_LLM)),
-        ("deepseek-coder", Cutting(("[\r\n]", r"\s?[\p{L}]+", r"\s?[\p{P}]+", _CJK, _DIGIT))),
+        ("deepseek-coder", Cutting((LINE_END, r"\s?[\p{L}]+", r"\s?[\p{P}]+", CJK, _DIGIT))),
         ("falcon", Cutting((r"[\p{P}$+<=>^~|`]+", _GPT2, "[0-9][0-9][0-9]"))),
         ("poro-chat bloom gpt3-finnish", Cutting((_BLOOM,))),
         ("viking", Cutting((_BLOOM, _DIGIT))),
