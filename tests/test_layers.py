@@ -1,6 +1,7 @@
 """The arrows of docs/design.md: which part of quantmill may import which."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,24 @@ def test_arrows_point_one_way(path: Path) -> None:
         return
     used = {name.split(".")[1] for name in imports(path) if name.startswith("quantmill.")}
     assert used <= ALLOWED.get(own, set()) | {own, "errors", "artifact", "__version__"}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    def name(path: Path) -> str:
+        return ".".join(("quantmill", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+    def names(node: ast.AST) -> set[str]:
+        if isinstance(node, ast.Import):
+            return {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            return {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        return set()
+
+    known = {name(path): set().union(*map(names, ast.walk(ast.parse(path.read_text())))) for path in SOURCES}
+    # A package's face hands on its files' names, which the files themselves take from each other.
+    faces = {name(path) for path in SOURCES if path.name == "__init__.py"}
+    tied = {own: used & known.keys() - faces - {own} for own, used in known.items() if own not in faces}
+    assert len(list(TopologicalSorter(tied).static_order())) == len(tied)  # raises CycleError, which names the circle
 
 
 def test_only_tasks_imports_doit() -> None:

@@ -1,16 +1,12 @@
 """The page's table of memory: what `quantmill choose` says for speed on common machines."""
 
-from typing import TYPE_CHECKING
-
 from quantmill.card.markdown import HARD, code, table
+from quantmill.card.voice import Voice
 from quantmill.choose.advise import Candidate, NothingFits, choose
 from quantmill.choose.machine import GB, machine
 from quantmill.choose.rules import bits
 from quantmill.choose.shape import of_size
 from quantmill.quant.ftypes import FTYPES
-
-if TYPE_CHECKING:
-    from quantmill.card.page import Page
 
 CONTEXT = 8192  # tokens, as the command's own
 MEMORIES = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # GB
@@ -18,7 +14,7 @@ MAIN = 1 << 42  # bytes beside a graphics card: enough for any token embedding
 COLUMNS = ("cuda", "vulkan", "metal", "arm")
 
 
-def advice(page: "Page") -> list[str]:
+def advice(page: Voice) -> list[str]:
     """The table, with what introduces it; nothing where the architecture is not known or no row has a file. A graphics
     card's column names files that lie on it as a whole, with a dash where none does; sizes alone decide, so it is the
     same before a build."""
@@ -36,7 +32,7 @@ def advice(page: "Page") -> list[str]:
     ]
 
 
-def _file(page: "Page", backend: str, memory: int) -> str:
+def _file(page: Voice, backend: str, memory: int) -> str:
     shape = page.facts.shape
     if shape is None:
         return ""

@@ -8,27 +8,15 @@ from quantmill.card.catalogue import LANGUAGES, page_name, words
 from quantmill.card.facts import CardFacts
 from quantmill.card.frontmatter import front_matter
 from quantmill.card.markdown import addressed, fence, link, text
+from quantmill.card.voice import HUB, Voice
 from quantmill.quant.ftypes import FTYPES
 from quantmill.released import ReleasedFile, size
 
-HUB = "https://huggingface.co"
 TAGS = "https://github.com/ggml-org/llama.cpp/releases/tag"
 
 
-class Page:
-    """One page: `say(key, **values)` is the catalogue's text, filled."""
-
-    def __init__(self, facts: CardFacts, language: str) -> None:
-        self.facts, self.language, self.words = facts, language, words(language)
-
-    def say(self, key: str, **values: object) -> str:
-        return self.words[key].format(**values)
-
-    def where(self, name: str) -> str:
-        """The address of a file or folder of the release; on the release's own page, where it has one."""
-        if self.facts.repo is None:
-            return name
-        return f"{HUB}/{self.facts.repo}/{'tree' if name.endswith('/') else 'blob'}/main/{name.rstrip('/')}"
+class Page(Voice):
+    """One page, section by section."""
 
     def lines(self) -> list[str]:
         head = front_matter(self.facts) if self.language == "en" else []

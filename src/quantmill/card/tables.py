@@ -1,19 +1,15 @@
 """The page's tables: the files, and what was measured of their speed."""
 
-from typing import TYPE_CHECKING
-
 from quantmill.card.markdown import HARD, table, text
+from quantmill.card.voice import Voice
 from quantmill.quant.ftypes import FTYPES
 from quantmill.released import Bench, ReleasedFile, size
-
-if TYPE_CHECKING:
-    from quantmill.card.page import Page
 
 # The ftypes that a page advises, beside the large form of each.
 RECOMMENDED = {"Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "IQ4_XS"}
 
 
-def files(page: "Page") -> list[str]:
+def files(page: Voice) -> list[str]:
     """The table of files, largest first, with a column for everything that was measured of any."""
     rows = page.facts.files
     columns = ["kld"] if any(f.quality and "mean" in f.quality.kld for f in rows) else []
@@ -22,7 +18,7 @@ def files(page: "Page") -> list[str]:
     return table(head, "llrl" + "r" * len(columns) + "l", [_file(page, file, columns) for file in rows])
 
 
-def _file(page: "Page", file: ReleasedFile, columns: list[str]) -> list[str]:
+def _file(page: Voice, file: ReleasedFile, columns: list[str]) -> list[str]:
     split = page.say("files.yes", count=file.shards) if file.shards > 1 else page.words["files.no"]
     measured = [_measured(file, column) for column in columns]
     name = f"[{text(file.name)}]({page.where(file.name)})"
@@ -42,7 +38,7 @@ def _measured(file: ReleasedFile, column: str) -> str:
     return f"{found.perplexity:.3f}{error}" if found.perplexity is not None else ""
 
 
-def describe(page: "Page", file: ReleasedFile) -> str:
+def describe(page: Voice, file: ReleasedFile) -> str:
     """What a file is good for, in a sentence or two; nothing for an ftype that the catalogue does not know."""
     found = FTYPES.get(file.ftype)
     if found is None or f"ftype.{found.base}" not in page.words:
@@ -53,7 +49,7 @@ def describe(page: "Page", file: ReleasedFile) -> str:
     return (" " if page.language == "en" else "").join(parts)
 
 
-def bench(page: "Page", found: Bench) -> list[str]:
+def bench(page: Voice, found: Bench) -> list[str]:
     """Every test of every file, in the order measured."""
     head = [page.words[key] for key in ("files.type", "bench.test", "bench.rate", "bench.percent")]
     rows = [

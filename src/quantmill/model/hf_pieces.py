@@ -2,13 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quantmill.model.errors import TokenizerError
-
-if TYPE_CHECKING:
-    from quantmill.model.tokenizer import Tokenizer
 
 
 class TokenizerJSON:
@@ -28,9 +24,6 @@ class TokenizerJSON:
         """The ids of a text without special tokens."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
-    @staticmethod
-    def tokenizer(data: Mapping[str, Any], base: "Tokenizer") -> "Tokenizer":
-        """`base` with its text cut and merged as tokenizer.json says, with BOS in front where that puts it."""
-        pieces = TokenizerJSON(data)
-        framed = pieces._backend.encode("a", add_special_tokens=True).ids
-        return replace(base, pieces=pieces, add_bos=base.add_bos or (base.bos is not None and framed[:1] == [base.bos]))
+    def begins_with(self, id_: int) -> bool:
+        """Whether it puts this special token in front of a text."""
+        return list(self._backend.encode("a", add_special_tokens=True).ids)[:1] == [id_]

@@ -5,7 +5,7 @@ BPE (`tokenizer.ggml.model` gpt2) and SentencePiece's BPE (llama).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,8 +89,10 @@ def _of_folder(files: Mapping[str, Path]) -> Tokenizer:
         from quantmill.model.hf_pieces import TokenizerJSON
 
         base = from_metadata({entry.key: entry for entry in vocabulary(files, config, "default")}, "tokenizer.json")
-        data = load_json(files, "tokenizer.json", ModelError) or {}
-        return TokenizerJSON.tokenizer(data, base)
+        pieces = TokenizerJSON(load_json(files, "tokenizer.json", ModelError) or {})
+        return replace(
+            base, pieces=pieces, add_bos=base.add_bos or (base.bos is not None and pieces.begins_with(base.bos))
+        )
     return from_metadata({entry.key: entry for entry in entries}, "the model's folder")
 
 

@@ -1,7 +1,4 @@
-"""One layer of a model: attention, then the feed-forward part, on whole chunks of the text.
-
-Source of what is computed, in which order: the graphs of llama-model.cpp and llama-graph.cpp at b5490.
-"""
+"""One layer of a model: its weights, and what they are applied to the rows of whole chunks with."""
 
 from copy import copy
 from dataclasses import replace
@@ -14,7 +11,6 @@ from quantmill.model.forward.budget import Budget
 from quantmill.model.forward.importance import Importance
 from quantmill.model.forward.matrix import Matrix
 from quantmill.model.forward.model import Model
-from quantmill.model.forward.positions import Positions
 from quantmill.model.forward.room import Floats, Workspace
 from quantmill.model.forward.run import Run
 from quantmill.model.forward.workers import InTurn
@@ -97,46 +93,6 @@ class Layer:
     def tap(self, importance: Taps | None, names: str, x: Floats) -> None:
         if importance is not None:
             importance.dense(tuple(f"{self.prefix}{name}.weight" for name in names.split()), x)
-
-    def push(self, x: Floats, positions: Positions, importance: Taps | None, wanted: bool = True) -> None:
-        """Replaces the states of whole chunks, shape (m, n_embd), by the layer's; where they are not wanted, goes only
-        as far as the importance needs it."""
-        normed = self.space.floats("normed", *x.shape)
-        self._add(x, "post_attention_norm", self._attention(self.norm("attn_norm", x, normed), positions, importance))
-        self.norm("ffn_norm", x, normed)
-        if self.hyper.n_expert:
-            from quantmill.model.forward.experts import mixture
-
-            assert not isinstance(importance, InTurn)  # budget.py
-            self._add(x, "post_ffw_norm", mixture(self, normed, positions.length, importance))
-        else:
-            self._dense(x, normed, importance, wanted)
-
-    def _add(self, x: Floats, norm: str, change: Floats) -> None:
-        _kernels.add(x, self.norm(norm, change, change), x, self.run.threads)
-
-    def _attention(self, x: Floats, positions: Positions, importance: Taps | None) -> Floats:
-        hyper, threads = self.hyper, self.run.threads
-        self.tap(importance, "attn_q attn_k attn_v", x)
-        q, k, v = (out.reshape(len(x), -1, hyper.head) for out in self.products(["attn_q", "attn_k", "attn_v"], x))
-        cos, sin = positions.tables(self.rope)
-        for name, heads in (("attn_q_norm", q), ("attn_k_norm", k)):
-            rows = heads.reshape(-1, hyper.head)
-            self.norm(name, rows, rows)
-            _kernels.rope(heads, cos, sin, hyper.row.rope, positions.length, threads)
-        out = self.space.floats("attended", *q.shape)
-        _kernels.attention(q, k, v, out, hyper.attention_scale, positions.length, self.window, 0.0, threads)
-        rows = out.reshape(len(x), -1)
-        self.tap(importance, "attn_output", rows)
-        return self.product("attn_output", rows)
-
-    def _dense(self, x: Floats, normed: Floats, importance: Taps | None, wanted: bool) -> None:
-        self.tap(importance, "ffn_gate ffn_up", normed)
-        gate, up = self.products(["ffn_gate", "ffn_up"], normed)
-        self.activate(gate, up)
-        self.tap(importance, "ffn_down", gate)
-        if wanted:
-            self._add(x, "post_ffw_norm", self.product("ffn_down", gate))
 
     def activate(self, gate: Floats, up: Floats) -> None:
         """gate = activation(gate) * up."""

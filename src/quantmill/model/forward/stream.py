@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.errors import UsageError
+from quantmill.model.forward.block import push
 from quantmill.model.forward.budget import Budget
 from quantmill.model.forward.checkpoint import Checkpoint
 from quantmill.model.forward.errors import NotFinite, StrangeToken
@@ -103,14 +104,14 @@ def _push(
 
         def work(turn: int, thread: int, turns: Turns) -> None:
             part = x[turn * piece * length : (turn + 1) * piece * length]
-            layers[thread].push(part, positions, InTurn(importance, turns, turn) if importance else None, wanted)
+            push(layers[thread], part, positions, InTurn(importance, turns, turn) if importance else None, wanted)
             _check(layer, part)
 
         share(pieces, len(spaces), work, lambda done: progress(done * piece))
     step = piece or chunks
     for first in range(pieces * step, chunks, step):
         left = x[first * length : (first + step) * length]
-        layer.push(left, positions, importance, wanted)
+        push(layer, left, positions, importance, wanted)
         _check(layer, left)
         progress(min(first + step, chunks))
 
