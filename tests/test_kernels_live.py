@@ -9,16 +9,17 @@ from kernel_checks import LANES, LEVELS, assert_as_ggml, assert_dequantized_as_g
 from quantmill import _kernels
 from quantmill.quant.types import TYPES
 
-WRITTEN = [name for name in _kernels.quantize_types() if name != "F32" and name[0] in "FBQ"]
-READ = [*WRITTEN, "MXFP4"]
+READ = [name for name in _kernels.quantize_types() if name != "F32"]
+ANY_IMPORTANCE = [name for name in READ if name[:3] not in ("IQ1", "IQ2")]  # the others: test_iq_kernels_2.py
+WRITTEN = [name for name in READ if name[0] in "FBQ"]
 
 
-@pytest.mark.parametrize("type_", WRITTEN)
+@pytest.mark.parametrize("type_", ANY_IMPORTANCE)
 def test_block_counts_around_the_lanes(type_: str) -> None:
     random = np.random.default_rng(7)
     block = max(TYPES[type_].block, 32)
-    for level in LEVELS:
-        for count in (1, LANES[level] - 1, LANES[level], LANES[level] + 1):
+    for lanes in {LANES[level] for level in LEVELS}:
+        for count in (1, lanes - 1, lanes, lanes + 1):
             for rows, per_row in {(1, count), (count, 1)}:
                 src = (random.standard_normal((rows, per_row * block)) * 0.02).astype(np.float32)
                 importance = random.gamma(1, 1, per_row * block).astype(np.float32)
@@ -104,10 +105,10 @@ def test_degenerate_rows(type_: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("type_", READ)
 def test_dequantize_any_bytes(type_: str, level: str) -> None:
-    """Also what no quantizer writes: every fp16 there is as a scale, NaN and infinities among them."""
+    """Also what no quantizer writes: scales that are NaN or infinite, bytes that are no five trits; all of F16."""
     _kernels.set_isa(level)
     kind = TYPES[type_]
-    blocks = 1 << 16 if kind.block == 1 else 2048
+    blocks = 1 << 16 if kind.block == 1 else 4096
     src = np.random.default_rng(13).integers(0, 256, blocks * kind.size, np.uint8)
     if kind.block == 1:
         src = np.arange(1 << 16, dtype=np.uint16).view(np.uint8)
@@ -124,11 +125,13 @@ def test_f32_is_a_copy() -> None:
     assert back.tobytes() == src.tobytes()
 
 
-def test_rows_may_be_quantized_in_any_portions() -> None:
+@pytest.mark.parametrize("type_", ANY_IMPORTANCE)
+def test_rows_may_be_quantized_in_any_portions(type_: str) -> None:
     random = np.random.default_rng(19)
     src, importance = random.standard_normal((37, 512)).astype(np.float32), random.gamma(1, 1, 512).astype(np.float32)
-    for type_ in WRITTEN:
-        whole, row = quantize(type_, src, importance), TYPES[type_].row_bytes(512)
-        parts = [quantize(type_, src[begin:end], importance) for begin, end in ((0, 1), (1, 18), (18, 37))]
+    importance[:96] = 0
+    for generation in (1, 2):
+        whole = quantize(type_, src, importance, generation)
+        parts = [quantize(type_, src[a:b], importance, generation) for a, b in ((0, 1), (1, 18), (18, 37))]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
-        assert len(whole) == 37 * row
+        assert len(whole) == 37 * TYPES[type_].row_bytes(512)

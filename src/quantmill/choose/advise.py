@@ -10,7 +10,6 @@ from quantmill.choose.shape import Shape, Weights
 from quantmill.errors import QuantmillError
 from quantmill.released import Bench, ReleasedFile, size
 
-GOALS = ("speed", "quality")
 GENERATION = "tg128"  # the bench test that stands for a file's speed
 
 
