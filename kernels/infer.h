@@ -13,7 +13,7 @@ namespace quantmill::infer {
 
 constexpr int ROWS = 16;   // of a panel
 constexpr int GROUP = 32;  // weights of a row that share their activations' scale
-constexpr int MOST_TOKENS = 8;  // of a tile, on any level
+constexpr int MOST_TOKENS = 16;  // of a tile, on any level
 
 enum class Scale {
     half,   // fp16 for each group of 32 (and an fp16 offset)
@@ -64,8 +64,9 @@ std::int64_t panel_bytes(const Form &form, std::int64_t cols);  // scales and co
 int tile_bytes_per_col(const Form &form);                       // of the buffer that multiply() unpacks a panel into
 
 // Activations of several tokens, made for one of the two products. For a tile of T tokens and each group of 32 columns:
-// `planes` times 8 steps of T times 4 bytes; then, in arrays of their own, T scales, and T sums of what the integers stand for,
-// of the two halves and of all. floats are for weights that are floats: each column's T values.
+// `planes` times 8 steps of T times 4 bytes (4 steps of 8, or one of 32, where products take so many at once); then, in arrays of
+// their own, T scales, and T sums of what the integers stand for, of the two halves and of all. floats are for weights that are
+// floats: each column's T values.
 struct Activations {
     std::int64_t tokens, cols;
     std::int64_t tile;  // tokens of a tile; 1: signed, for one token or for weights that are not repacked
@@ -124,5 +125,9 @@ struct Chosen {
     const InferKernels &kernels;
 };
 Chosen infer_kernels(const char *level);
+#if defined(__x86_64__)
+// Those whose product is on tiles of bytes, and those they equal bit for bit.
+extern const InferKernels tile_kernels, &vnni_kernels;
+#endif
 
 }  // namespace quantmill::infer

@@ -9,7 +9,10 @@ namespace quantmill::QM_LEVEL {
 using Decode = void (*)(const std::uint8_t *block, Decoded &);
 Decode decoder(const Form &form);
 
-#if defined(__AVX512F__)
+#if defined(__AMX_INT8__)
+constexpr int TOKENS = 16;  // a tile of the processor's
+constexpr int ABREAST = 1;
+#elif defined(__AVX512F__)
 constexpr int TOKENS = 6;  // of a tile: two vectors of rows times six tokens fill the registers
 constexpr int ABREAST = 2;  // vectors of rows
 #else

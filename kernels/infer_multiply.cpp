@@ -20,6 +20,26 @@ struct Unpacked {
           bias(reinterpret_cast<std::int32_t *>(offsets + cols / size * ROWS)) {}
 };
 
+// Whether products take two rows of eight columns each, as smmla does, and a part's values lie in that order.
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+constexpr bool IN_PAIRS = true;
+#else
+constexpr bool IN_PAIRS = false;
+#endif
+
+QM_INLINE void pair_steps(std::int8_t *values, int steps) {
+    for (std::int8_t *at = values; at < values + steps * ROWS * 4; at += 2 * ROWS * 4) {
+        std::int8_t paired[2 * ROWS * 4];
+        for (int row = 0; row < ROWS; ++row) {
+            // Vectors of four rows: the first two rows are where the four's first step was, the others where their second was.
+            std::int8_t *to = paired + row / 4 * 16 + row % 4 / 2 * (ROWS * 4) + row % 2 * 8;
+            std::memcpy(to, at + row * 4, 4);
+            std::memcpy(to + 4, at + ROWS * 4 + row * 4, 4);
+        }
+        std::memcpy(at, paired, sizeof paired);
+    }
+}
+
 template <int BITS>
 QM_INLINE B values_of(const Form &form, const std::uint8_t *group, int step, int row) {
     const UB code = codes_of<BITS>(group, step, row);
@@ -54,10 +74,21 @@ static void unpack(const Weights &w, std::int64_t panel, const Unpacked &to) {
             if (OFFSET) store(to.offsets + part * ROWS + row, offset);
             store(to.bias + part * ROWS + row, -BIAS * sum);
         }
+        if (IN_PAIRS) pair_steps(values, steps);
         values += steps * ROWS * 4;
     }
 }
 
+#if defined(__AMX_INT8__)
+#include "infer_tiles.h"
+#else
+struct Tiles {
+    explicit Tiles(int) {}  // nothing to set up
+};
+
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#include "infer_i8mm.h"
+#else
 // N vectors of rows times one tile of tokens. `row` is the first vector's row of its panel.
 template <int N, int SIZE, bool OFFSET, int PLANES>
 static void tile(const Unpacked *panels, int row, const Activations &a, std::int64_t index, V (&result)[2][TOKENS]) {
@@ -130,6 +161,9 @@ static void tile(const Unpacked *panels, int row, const Activations &a, std::int
     }
 }
 
+#endif
+#endif
+
 // The same for weights that are floats: [column][row] and [column][token].
 template <int N>
 static void tile_of_floats(const float *const *panels, int row, const Activations &a, std::int64_t index,
@@ -196,6 +230,7 @@ template <int BITS, int SIZE, Scale KIND, bool OFFSET, int PLANES>
 static void multiply_as(const Job &job) {
     const Weights &w = job.w;
     const std::int64_t room = tile_bytes_per_col(*w.form) * w.cols;
+    const Tiles tiles(SIZE);
     const Unpacked panels[2] = {{job.buffer, w.cols, SIZE}, {job.buffer + room, w.cols, SIZE}};
     for (std::int64_t p = job.first; p < job.last; p += ABREAST) {
         const bool both = ABREAST == 2 && p + 1 < job.last;

@@ -3,6 +3,14 @@
 
 namespace quantmill::QM_LEVEL {
 
+// What lies side by side of a token's bytes in a tile of several.
+#if defined(__AMX_INT8__)
+constexpr int RUN = GROUP;  // and signed
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+constexpr int RUN = 8;
+#else
+constexpr int RUN = 4;
+#endif
 constexpr int PARTS = GROUP / W;  // vectors of a group
 
 typedef std::int8_t N __attribute__((vector_size(W)));
@@ -73,7 +81,8 @@ static void floats_tile(const float *x, std::int64_t stride, const Activations &
 
 void quantize_tiles(const float *x, std::int64_t stride, const Activations &a, std::int64_t first, std::int64_t last) {
     const std::int64_t T = a.tile, groups = a.groups();
-    const std::uint8_t flip = T > 1 ? BIAS : 0;
+    const int run = T > 1 ? RUN : 4;
+    const std::uint8_t flip = T > 1 && RUN < GROUP ? BIAS : 0;
     for (std::int64_t tile = first; tile < last; ++tile) {
         const float *from = x + tile * T * stride;
         const std::int64_t tokens = a.tokens - tile * T < T ? a.tokens - tile * T : T;
@@ -87,14 +96,14 @@ void quantize_tiles(const float *x, std::int64_t stride, const Activations &a, s
                 if (t >= tokens) group = Group{};
                 else quantize_group(from + t * stride + g * GROUP, a.planes, group);
                 const std::int64_t at = tile * groups + g;
-                std::uint8_t *bytes = a.bytes + at * a.planes * GROUP * T + 4 * t;
+                std::uint8_t *bytes = a.bytes + at * a.planes * GROUP * T + run * t;
                 for (int plane = 0; plane < a.planes; ++plane, bytes += GROUP * T) {
                     const std::uint8_t *q = plane ? group.low : group.high;
                     for (int step = 0; step < 8; ++step) {
                         std::uint32_t word;
                         std::memcpy(&word, q + 4 * step, 4);
                         word ^= flip * 0x01010101u;
-                        std::memcpy(bytes + step * 4 * T, &word, 4);
+                        std::memcpy(bytes + 4 * step / run * run * T + 4 * step % run, &word, 4);
                     }
                 }
                 const float halves[2] = {group.scale * float(group.counts[0]), group.scale * float(group.counts[1])};
