@@ -71,25 +71,23 @@ class Project:
         return files
 
 
+def new_project(folder: Path, text: str = RECIPE) -> Project:
+    """A project with the recipe `small` over a copy of the tiny model."""
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "dodo.py").write_text((ROOT / "dodo.py").read_text().replace('default="tiny"', 'default="small"'))
+    model = folder / "recipes" / "tiny"
+    model.mkdir()
+    for path in TINY.iterdir():
+        if path.suffix in (".json", ".safetensors"):
+            shutil.copy(path, model / path.name)
+    (folder / "recipes" / "small.toml").write_text(text)
+    return Project(folder)
+
+
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., Project]:
-    """Makes projects: `make_project("a", text)` with the recipe `small` over a copy of the tiny model."""
-
-    def make(name: str = "project", text: str = RECIPE) -> Project:
-        folder = tmp_path / name
-        (folder / "recipes").mkdir(parents=True)
-        shutil.copy(ROOT / "dodo.py", folder / "dodo.py")
-        dodo = (folder / "dodo.py").read_text()
-        (folder / "dodo.py").write_text(dodo.replace('default="tiny"', 'default="small"'))
-        model = folder / "recipes" / "tiny"
-        model.mkdir()
-        for path in TINY.iterdir():
-            if path.suffix in (".json", ".safetensors"):
-                shutil.copy(path, model / path.name)
-        (folder / "recipes" / "small.toml").write_text(text)
-        return Project(folder)
-
-    return make
+    """Makes projects: `make_project("a", text)`."""
+    return lambda name="project", text=RECIPE: new_project(tmp_path / name, text)
 
 
 @pytest.fixture

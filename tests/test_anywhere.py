@@ -25,9 +25,11 @@ path = "tiny"
 name = "Small"
 [calibration]
 text = "tiny/calibration.txt"
+n_ctx = 100
 chunks = 2
 [evaluation]
 text = "tiny/evaluation.txt"
+n_ctx = 100
 chunks = 1
 [quants]
 matrix = ["BF16", "Q8_0", "Q4_K_M", "IQ3_XXS"]

@@ -63,7 +63,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]
 def test_files_are_those_of_llama_quantize(
     bases: dict[str, dict[str, Path]], model: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "CHUNK_WEIGHTS", 1 if threads > 1 else 1 << 19)
+    monkeypatch.setattr(driver, "CHUNK_WEIGHTS", 2500 if threads > 1 else 1 << 19)
     assert len(calls()) == len(RECORDED[model])
     for type_, ftype, text, guided in calls():
         key = " ".join(filter(None, [type_, ftype, text, "+imatrix" if guided else ""]))

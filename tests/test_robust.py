@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import RECIPE, Project
+import pytest
+
+from conftest import RECIPE, Project, new_project
 from disks import SmallDisk
 
 MATRIX = RECIPE.replace(
@@ -35,35 +38,47 @@ def start(project: Project, store: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def test_killed_at_random_moments(make_project: Callable[..., Project], tmp_path: Path) -> None:
-    whole = make_project("whole", MATRIX)
+@dataclass(frozen=True)
+class Whole:
+    """What an undisturbed build of MATRIX makes, in how many seconds and steps."""
+
+    files: dict[str, bytes]
+    duration: float
+    steps: int
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    project = new_project(tmp_path_factory.mktemp("robust") / "whole", MATRIX)
     began = time.monotonic()
-    whole.run("doit")
-    duration = time.monotonic() - began
+    project.run("doit")
+    return Whole(project.release(), time.monotonic() - began, len(records(project.folder / "cache")))
+
+
+def test_killed_at_random_moments(make_project: Callable[..., Project], whole: Whole, tmp_path: Path) -> None:
     project, store = make_project("killed", MATRIX), tmp_path / "store"
     moments = random.Random(2026)
     for _ in range(20):
         known = records(store)
         run = start(project, store)
-        time.sleep(moments.uniform(0.1, 0.6) * duration)
+        time.sleep(moments.uniform(0.1, 0.6) * whole.duration)
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
         now = records(store)
         assert {name: now[name] for name in known} == known
-        if len(now) == len(records(whole.folder / "cache")):  # built: begin again from nothing
+        if len(now) == whole.steps:  # built: begin again from nothing
             store = tmp_path / f"store{len(list(tmp_path.iterdir()))}"
             project.run("doit", "clean", "-a")
     known = records(store)
     done = project.run("doit", QUANTMILL_CACHE=str(store))
     assert {name: records(store)[name] for name in known} == known
     assert "Traceback" not in done.stderr
-    assert project.release() == whole.release()
+    assert project.release() == whole.files
     assert not list((store / "work").iterdir())
 
 
-def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], small_disk: SmallDisk) -> None:
-    whole, project = make_project("whole", MATRIX), make_project("full", MATRIX)
-    whole.run("doit")
+def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], whole: Whole, small_disk: SmallDisk) -> None:
+    project = make_project("full", MATRIX)
     store = small_disk.path / "store"
     for size in small_disk.steps:
         small_disk.resize(size)
@@ -80,7 +95,7 @@ def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], small
     known = records(store)
     project.run("doit", QUANTMILL_CACHE=str(store))
     assert {name: records(store)[name] for name in known} == known
-    assert project.release() == whole.release()
+    assert project.release() == whole.files
 
 
 def test_a_full_disk_under_the_build_folder_is_one_sentence(project: Project, small_disk: SmallDisk) -> None:
@@ -94,10 +109,7 @@ def test_a_full_disk_under_the_build_folder_is_one_sentence(project: Project, sm
     assert "small-Q2_K.gguf" in project.release()
 
 
-def test_builds_at_once_on_one_store(make_project: Callable[..., Project], tmp_path: Path) -> None:
-    whole = make_project("whole", MATRIX)
-    whole.run("doit")
-    count = len(records(whole.folder / "cache"))
+def test_builds_at_once_on_one_store(make_project: Callable[..., Project], whole: Whole, tmp_path: Path) -> None:
     for turn in range(10):
         store = tmp_path / f"store{turn}"
         projects = [make_project(f"{side}{turn}", MATRIX) for side in ("left", "right")]
@@ -107,6 +119,6 @@ def test_builds_at_once_on_one_store(make_project: Callable[..., Project], tmp_p
             stdout, stderr = run.communicate()
             assert (run.returncode, stderr) == (0, b"")
             computed += int(stdout.splitlines()[-1].split(b" run, ")[0])
-        assert computed == len(records(store)) == count
+        assert computed == len(records(store)) == whole.steps
         for project in projects:
-            assert project.release() == whole.release()
+            assert project.release() == whole.files
