@@ -197,8 +197,8 @@ int main() {
     }
     infer::Compared sum;
     if (__builtin_cpu_supports("avx512vnni")) infer::compare(*v4, infer::vnni_kernels, infer::tile_kernels, 2, sum);
-    std::printf("%ld of %ld outputs of floats and %ld of %ld of quantized blocks differ, of which %ld are wrong; ", different,
-                outputs, sum.different, sum.outputs, sum.wrong);
+    std::printf("%ld of %ld outputs of floats and %ld of %ld of quantized blocks differ; %ld of VNNI's are wrong; ", different, outputs,
+                sum.different, sum.outputs, sum.wrong);
     std::printf("%ld tile instructions were done by the handler\n", executed.load());
     return different || sum.different || sum.wrong;
 }

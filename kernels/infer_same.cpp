@@ -20,7 +20,7 @@ int main() {
     for (const auto &[name, kernels] : others) {
         infer::Compared sum;
         infer::compare(level, infer_neon::kernels, kernels, 2, sum);
-        std::printf("%s: %ld of %ld outputs differ from plain NEON's, of which %ld are wrong\n", name, sum.different, sum.outputs,
+        std::printf("%s: %ld of %ld outputs differ from plain NEON's; %ld of plain NEON's are wrong\n", name, sum.different, sum.outputs,
                     sum.wrong);
         good = good && !sum.different && !sum.wrong;
     }
