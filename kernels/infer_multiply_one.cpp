@@ -6,9 +6,7 @@
 namespace quantmill::QM_LEVEL {
 
 // Weights are asked for so many bytes ahead: the processor's own guesses end at every page.
-#ifndef AHEAD
 constexpr int AHEAD = 4096;
-#endif
 
 // Behind the end of the weights it is without effect.
 QM_INLINE void fetch(const std::uint8_t *from, int ahead) {
