@@ -18,9 +18,12 @@ constexpr int MOST_TOKENS = 16;  // of a tile, on any level
 enum class Scale {
     half,   // fp16 for each group of 32 (and an fp16 offset)
     single,  // float for each group of 32
-    super,  // float for each 256 weights (and one for the offsets), times an int8 for each group (and a uint8)
+    super,  // float for each 256 weights, times an int8 for each group; or two fp16, times an int8 and, for the offset, a uint8
     none,   // the weights are floats
 };
+
+// Of what 256 weights share: the types with offsets have halves in the file, of others some have a multiple of one.
+static constexpr int super_bytes(bool offset) { return offset ? 2 : 4; }
 
 // How one type is held.
 struct Form {

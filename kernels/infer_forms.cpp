@@ -60,7 +60,7 @@ std::int64_t head_bytes(const Form &form, std::int64_t cols) {
     std::int64_t bytes = 0;
     if (form.scale == Scale::half) bytes = cols / GROUP * ROWS * 2 * kinds;
     if (form.scale == Scale::single) bytes = cols / GROUP * ROWS * 4;
-    if (form.scale == Scale::super) bytes = cols / 256 * ROWS * (4 + 256 / form.group) * kinds;
+    if (form.scale == Scale::super) bytes = cols / 256 * ROWS * (super_bytes(form.offset) + 256 / form.group) * kinds;
     return (bytes + 63) / 64 * 64;
 }
 

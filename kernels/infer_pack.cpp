@@ -3,6 +3,12 @@
 
 namespace quantmill::QM_LEVEL {
 
+// What came from an fp16, as one again.
+static void store_half(std::uint8_t *to, float value) {
+    const std::uint16_t half = std::uint16_t(to_half(splat(value))[0]);
+    std::memcpy(to, &half, 2);
+}
+
 // The panel's scales of one block, at its row's place.
 static void pack_scales(const Form &form, const Decoded &from, const std::uint8_t *block, std::int64_t at, int row,
                         std::uint8_t *head) {
@@ -14,11 +20,14 @@ static void pack_scales(const Form &form, const Decoded &from, const std::uint8_
     } else if (form.scale == Scale::single) {
         std::memcpy(head + at * (4 * ROWS) + 4 * row, &from.d, 4);
     } else {
-        const int parts = 256 / form.group;
-        std::uint8_t *super = head + at * (ROWS * (4 + parts) * kinds);
-        std::memcpy(super + 4 * row, &from.d, 4);
-        if (form.offset) std::memcpy(super + 4 * ROWS + 4 * row, &from.dmin, 4);
-        std::uint8_t *bytes = super + 4 * ROWS * kinds + row;
+        const int parts = 256 / form.group, size = super_bytes(form.offset);
+        std::uint8_t *super = head + at * (ROWS * (size + parts) * kinds), *bytes = super + size * ROWS * kinds + row;
+        if (form.offset) {
+            store_half(super + size * row, from.d);
+            store_half(super + size * (ROWS + row), from.dmin);
+        } else {
+            std::memcpy(super + size * row, &from.d, 4);
+        }
         for (int part = 0; part < parts; ++part) {
             bytes[part * ROWS] = std::uint8_t(from.scale[part]);
             if (form.offset) bytes[(parts + part) * ROWS] = from.min[part];

@@ -183,11 +183,16 @@ QM_INLINE void scales_of(const std::uint8_t *head, std::int64_t part, int row, V
     } else if constexpr (KIND == Scale::single) {
         scale = load<V>(head + part * (4 * ROWS) + 4 * row);
     } else {
-        constexpr int parts = 256 / SIZE;
-        const std::uint8_t *super = head + part / parts * (ROWS * (4 + parts) * kinds);
-        const std::uint8_t *bytes = super + 4 * ROWS * kinds + part % parts * ROWS + row;
-        scale = load<V>(super + 4 * row) * from_bytes(reinterpret_cast<const std::int8_t *>(bytes));
-        if constexpr (OFFSET) offset = load<V>(super + 4 * ROWS + 4 * row) * from_bytes(bytes + parts * ROWS);
+        constexpr int parts = 256 / SIZE, size = super_bytes(OFFSET);
+        const std::uint8_t *super = head + part / parts * (ROWS * (size + parts) * kinds);
+        const std::uint8_t *bytes = super + size * ROWS * kinds + part % parts * ROWS + row;
+        const V values = from_bytes(reinterpret_cast<const std::int8_t *>(bytes));
+        if constexpr (OFFSET) {
+            scale = from_halves(super + size * row) * values;
+            offset = from_halves(super + size * (ROWS + row)) * from_bytes(bytes + parts * ROWS);
+        } else {
+            scale = load<V>(super + size * row) * values;
+        }
     }
 }
 
