@@ -11,6 +11,7 @@ from peer_quant.record import calls
 from peer_quant.synthetic import IMATRIX, MODELS, sha256, write_base, write_imatrix
 from quantmill import _kernels, gguf
 from quantmill.artifact import Artifact, Context
+from quantmill.cli import main
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.imatrix import Entry, ImatrixError, encode
 from quantmill.quant import driver
@@ -56,6 +57,22 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]
         found[name] = {type_: folder / f"{type_}.gguf" for type_ in ("F32", "F16", "BF16", "Q8_0")}
         found[name]["split"] = shards[0]
     return found
+
+
+def test_the_command_sums_up_what_took_another_type(
+    bases: dict[str, dict[str, Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, out = bases["narrow"]["F16"], tmp_path / "out.gguf"
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(base), str(out), "Q4_K_M"])
+    assert ended.value.code == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{out}: {out.stat().st_size} bytes, ")
+    fallbacks = quantize_file(base, tmp_path / "other.gguf", "Q4_K_M").fallbacks
+    assert len(others) == len({(f.type, f.wanted) for f in fallbacks}) < len(fallbacks)
+    count = sum(f.type.name == "Q5_0" and f.wanted.name == "Q4_K" for f in fallbacks)
+    (line,) = (line for line in others if line.startswith("Q5_0 for Q4_K, "))
+    assert line.endswith(f"{count - 1} more")
 
 
 @pytest.mark.parametrize("threads", [1, 2])

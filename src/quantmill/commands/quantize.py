@@ -1,10 +1,15 @@
 """`quantmill quantize`: quantize a GGUF file, byte for byte as llama-quantize does."""
 
 import argparse
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantmill.commands.common import bar, existing, positive, threads
 from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.quant.mix import Fallback
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +67,15 @@ def run(options: argparse.Namespace) -> int:
     weights = sum(tensor.bytes * 8 for tensor in report.tensors)
     count = sum(tensor.bytes // tensor.type.size * tensor.type.block for tensor in report.tensors)
     print(f"{options.target}: {report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")
-    for fallback in report.fallbacks:
-        print(f"{fallback.tensor}: {fallback.type.name}, for its rows are not whole {fallback.wanted.name} blocks")
+    for (type_, wanted), same in groupby(sorted(report.fallbacks, key=_types), _types):
+        names = [fallback.tensor for fallback in same]
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        print(f"{type_} for {wanted}, whose blocks are not whole in a row: {names[0]}{others}")
     return 0
+
+
+def _types(fallback: "Fallback") -> tuple[str, str]:
+    return fallback.type.name, fallback.wanted.name
 
 
 def _pair(text: str) -> tuple[str, str]:
