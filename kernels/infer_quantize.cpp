@@ -13,8 +13,6 @@ constexpr int RUN = 4;
 #endif
 constexpr int PARTS = GROUP / W;  // vectors of a group
 
-typedef std::int8_t N __attribute__((vector_size(W)));
-
 QM_INLINE float largest_of(V v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)v);
@@ -59,12 +57,12 @@ QM_INLINE void quantize_group(const float *x, int planes, Group &to) {
             // The lower plane stops at -127, which the product of bytes without VNNI asks for: one part in 65000 of the largest.
             q = lesser(greater(q, splat_int(-32512)), splat_int(32512));
             const I high = (q + 128) >> 8, low = greater(q - (high << 8), splat_int(-127));
-            store(to.high + i * W, __builtin_convertvector(high, N));
-            store(to.low + i * W, __builtin_convertvector(low, N));
+            store_lowest_bytes(to.high + i * W, high);
+            store_lowest_bytes(to.low + i * W, low);
             q = (high << 8) + low;
         } else {
             q = lesser(greater(q, splat_int(-127)), splat_int(127));
-            store(to.high + i * W, __builtin_convertvector(q, N));
+            store_lowest_bytes(to.high + i * W, q);
         }
         halves[2 * i / PARTS] += q;
     }

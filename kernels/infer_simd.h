@@ -142,6 +142,22 @@ QM_INLINE V from_bytes(const std::uint8_t *from) {
 #endif
 }
 
+// The lowest byte of each lane, in W bytes; likewise.
+QM_INLINE void store_lowest_bytes(std::uint8_t *to, I v) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const __m256i first = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,  //
+                                           0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m256i halves = _mm256_shuffle_epi8((__m256i)v, first);
+    _mm_storel_epi64((__m128i *)to, _mm_unpacklo_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+#elif defined(__SSSE3__) && !defined(__AVX512F__)
+    const __m128i first = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    store(to, _mm_cvtsi128_si32(_mm_shuffle_epi8((__m128i)v, first)));
+#else
+    typedef std::int8_t N __attribute__((vector_size(W)));
+    store(to, __builtin_convertvector(v, N));
+#endif
+}
+
 // The byte in every lane; a mask that is written as an expression is an int to some compilers' checks, and refused.
 QM_INLINE UB bytes_of(std::uint8_t byte) { return UB{} + byte; }
 
