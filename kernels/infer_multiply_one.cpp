@@ -6,10 +6,10 @@
 namespace quantmill::QM_LEVEL {
 
 // Weights are asked for so many bytes ahead: the processor's own guesses end at every page.
-constexpr int AHEAD = 4096;
+constexpr int AHEAD = 8192;
 
 // Behind the end of the weights it is without effect.
-QM_INLINE void fetch(const std::uint8_t *from, int ahead) {
+QM_INLINE void fetch(const std::uint8_t *from, std::int64_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void *>(reinterpret_cast<std::uintptr_t>(from) + std::uintptr_t(ahead)));
 }
 
@@ -39,13 +39,17 @@ QM_INLINE I product(I sum, I weights, I x) { return BIAS ? dot(sum, weights, x) 
 template <int BITS, int SIZE, Scale KIND, bool OFFSET, int PLANES>
 static void panel_times_one(const Form &form, std::int64_t cols, const std::uint8_t *panel, const Activations &a,
                             V (&result)[SPLITS]) {
-    constexpr int parts = GROUP / SIZE, steps = SIZE / 4;
+    constexpr int parts = GROUP / SIZE, steps = SIZE / 4, group = ROWS * GROUP * BITS / 8;
     const Table table(form);
-    const std::uint8_t *codes = panel + head_bytes(form, cols), *x = a.bytes;
-    const std::int64_t groups = cols / GROUP;
+    const std::int64_t groups = cols / GROUP, head = head_bytes(form, cols), bytes = head + groups * group;
+    const std::int64_t scales = groups ? head / groups : 0;  // bytes of a group
+    const std::uint8_t *codes = panel + head, *x = a.bytes;
     V total[SPLITS] = {};
-    for (std::int64_t g = 0; g < groups; ++g, codes += ROWS * GROUP * BITS / 8, x += PLANES * GROUP) {
-        for (int line = 0; line < ROWS * GROUP * BITS / 8; line += 64) fetch(codes, AHEAD + line);
+    for (std::int64_t g = 0; g < groups; ++g, codes += group, x += PLANES * GROUP) {
+        // The codes, of the next panel when this one's end, and the scales of the next, which lie between.
+        const std::int64_t ahead = AHEAD + (g < groups - AHEAD / group ? 0 : head);
+        for (int line = 0; line < group; line += 64) fetch(codes, ahead + line);
+        fetch(panel, bytes + g * scales);
         for (int split = 0; split < SPLITS; ++split) {
             QM_UNROLL
             for (int half = 0; half < parts; ++half) {
