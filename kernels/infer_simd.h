@@ -116,31 +116,21 @@ QM_INLINE V from_brains(const void *from) {
     typedef std::uint16_t H __attribute__((vector_size(2 * W)));
     return from_bits(__builtin_convertvector(load<H>(from), I) << 16);
 }
-// By the instruction where there is one: gcc 12 makes a conversion from bytes of many scalar ones.
-QM_INLINE V from_bytes(const std::int8_t *from) {
+// W signed bytes as words, by the instruction where there is one: gcc 12 makes a conversion from bytes of many scalar ones.
+QM_INLINE I widened(const void *from) {
 #if defined(__AVX512F__)
-    return to_float((I)_mm512_maskz_cvtepi8_epi32(__mmask16(-1), _mm_loadu_si128((const __m128i *)from)));
+    return (I)_mm512_maskz_cvtepi8_epi32(__mmask16(-1), load<__m128i>(from));
 #elif defined(__AVX2__)
-    return to_float((I)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
+    return (I)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from));
 #elif defined(__SSE4_1__)
-    return to_float((I)_mm_cvtepi8_epi32(_mm_cvtsi32_si128(load<std::int32_t>(from))));
+    return (I)_mm_cvtepi8_epi32(_mm_cvtsi32_si128(load<std::int32_t>(from)));
 #else
     typedef std::int8_t N __attribute__((vector_size(W)));
-    return to_float(__builtin_convertvector(load<N>(from), I));
+    return __builtin_convertvector(load<N>(from), I);
 #endif
 }
-QM_INLINE V from_bytes(const std::uint8_t *from) {
-#if defined(__AVX512F__)
-    return to_float((I)_mm512_maskz_cvtepu8_epi32(__mmask16(-1), _mm_loadu_si128((const __m128i *)from)));
-#elif defined(__AVX2__)
-    return to_float((I)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from)));
-#elif defined(__SSE4_1__)
-    return to_float((I)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(load<std::int32_t>(from))));
-#else
-    typedef std::uint8_t N __attribute__((vector_size(W)));
-    return to_float(__builtin_convertvector(load<N>(from), I));
-#endif
-}
+QM_INLINE V from_bytes(const std::int8_t *from) { return to_float(widened(from)); }
+QM_INLINE V from_bytes(const std::uint8_t *from) { return to_float(widened(from) & 0xff); }
 
 // The lowest byte of each lane, in W bytes; likewise.
 QM_INLINE void store_lowest_bytes(std::uint8_t *to, I v) {
