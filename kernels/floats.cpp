@@ -1,10 +1,6 @@
 // F32, F16 and BF16: a "block" is one weight. These run at the speed of memory, so they are plain loops over it.
 #include "simd.h"
 
-#if defined(__F16C__)
-#include <immintrin.h>
-#endif
-
 namespace quantmill::QM_LEVEL {
 
 static void quantize_f32(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
@@ -13,27 +9,6 @@ static void quantize_f32(const float *src, std::uint8_t *dst, std::int64_t rows,
 
 static void dequantize_f32(const std::uint8_t *src, float *dst, std::int64_t count) {
     std::memcpy(dst, src, std::size_t(count) * 4);
-}
-
-// W weights to fp16. The instruction keeps a NaN's payload where ggml's portable code drops it, hence the select.
-QM_INLINE void halves(const float *src, std::uint8_t *dst) {
-    V v;
-    std::memcpy(&v, src, sizeof v);
-#if defined(__F16C__)
-    const I nan = v != v;
-    v = from_bits(select(nan, (bits(v) & INT32_MIN) | 0x7fc00000, bits(v)));
-#if defined(__AVX512F__)
-    const __m256i h = _mm512_maskz_cvtps_ph(__mmask16(-1), (__m512)v, _MM_FROUND_TO_NEAREST_INT);
-    std::memcpy(dst, &h, sizeof h);
-#else
-    const __m128i h = _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
-    std::memcpy(dst, &h, sizeof h);
-#endif
-#else
-    typedef std::uint16_t H __attribute__((vector_size(2 * W)));
-    const H h = __builtin_convertvector(to_half(v), H);
-    std::memcpy(dst, &h, sizeof h);
-#endif
 }
 
 constexpr int LINES = 32;  // weights in two of memory's lines
@@ -58,32 +33,30 @@ QM_INLINE void by_lines(const float *src, std::uint8_t *dst, std::int64_t count,
 static void quantize_f16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
     by_lines(src, dst, rows * cols, [](const float *from, std::uint8_t *to) {
         QM_UNROLL
-        for (int i = 0; i < LINES; i += W) halves(from + i, to + 2 * i);
+        for (int i = 0; i < LINES; i += W) {
+            V v;
+            std::memcpy(&v, from + i, sizeof v);
+            const H h = to_halves(v);
+            std::memcpy(to + 2 * i, &h, sizeof h);
+        }
     });
 }
 
-QM_INLINE void from_halves(const std::uint8_t *src, float *dst) {
-#if defined(__AVX512F__)
-    const V v = (V)_mm512_maskz_cvtph_ps(__mmask16(-1), _mm256_loadu_si256((const __m256i *)src));
-#elif defined(__F16C__)
-    const V v = (V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)src));
-#else
-    typedef std::uint16_t H __attribute__((vector_size(2 * W)));
+QM_INLINE void widen(const std::uint8_t *src, float *dst) {
     H h;
     std::memcpy(&h, src, sizeof h);
-    const V v = from_half(__builtin_convertvector(h, I));
-#endif
+    const V v = from_halves(h);
     std::memcpy(dst, &v, sizeof v);
 }
 
 static void dequantize_f16(const std::uint8_t *src, float *dst, std::int64_t count) {
     std::int64_t i = 0;
-    for (; i + W <= count; i += W) from_halves(src + 2 * i, dst + i);
+    for (; i + W <= count; i += W) widen(src + 2 * i, dst + i);
     if (i < count) {
         std::uint8_t rest[2 * W] = {};
         float out[W];
         std::memcpy(rest, src + 2 * i, std::size_t(count - i) * 2);
-        from_halves(rest, out);
+        widen(rest, out);
         std::memcpy(dst + i, out, std::size_t(count - i) * 4);
     }
 }

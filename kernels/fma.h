@@ -3,12 +3,6 @@
 
 #include "simd.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
 namespace quantmill::QM_LEVEL {
 
 QM_INLINE V load(const float *from) {

@@ -18,7 +18,6 @@ static std::int64_t packed_bytes(std::int64_t k) { return padded(k) * ROWS * 4; 
 
 // [slice][panel][block of SPLIT_K][high, low][2][TILE][SPLIT_K] bfloat16; rows and columns that are not there are zeros.
 static void pack(const float *x, std::int64_t rows, std::int64_t k, std::uint8_t *packed, std::int64_t panel, std::int64_t panels) {
-    typedef std::uint16_t H __attribute__((vector_size(2 * W)));
     const std::int64_t whole = padded(k);
     for (std::int64_t j = 0; j < whole; j += SPLIT_K) {
         const std::int64_t begin = j / SLICE * SLICE, slice = whole - begin < SLICE ? whole - begin : SLICE;

@@ -120,21 +120,17 @@ void attend(const Heads &h, const float *q, std::int64_t stride, std::int64_t n,
     }
 }
 
-typedef std::uint16_t Half __attribute__((vector_size(2 * W)));
-
 void store_key(const float *key, std::int64_t dims, std::uint16_t *keys, std::int64_t position) {
     std::uint16_t *to = keys + position / KEYS * dims * KEYS + position % KEYS;
     for (std::int64_t d = 0; d < dims; d += W) {
         std::uint16_t halves[W];
-        store(halves, __builtin_convertvector(to_half(load<V>(key + d)), Half));
+        store(halves, to_halves(load<V>(key + d)));
         for (int i = 0; i < W; ++i) to[(d + i) * KEYS] = halves[i];
     }
 }
 
 void store_value(const float *value, std::int64_t dims, std::uint16_t *values, std::int64_t position) {
-    for (std::int64_t d = 0; d < dims; d += W) {
-        store(values + position * dims + d, __builtin_convertvector(to_half(load<V>(value + d)), Half));
-    }
+    for (std::int64_t d = 0; d < dims; d += W) store(values + position * dims + d, to_halves(load<V>(value + d)));
 }
 
 }  // namespace quantmill::QM_LEVEL

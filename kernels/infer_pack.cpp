@@ -3,12 +3,6 @@
 
 namespace quantmill::QM_LEVEL {
 
-// What came from an fp16, as one again.
-static void store_half(std::uint8_t *to, float value) {
-    const std::uint16_t half = std::uint16_t(to_half(splat(value))[0]);
-    std::memcpy(to, &half, 2);
-}
-
 // The panel's scales of one block, at its row's place.
 static void pack_scales(const Form &form, const Decoded &from, const std::uint8_t *block, std::int64_t at, int row,
                         std::uint8_t *head) {

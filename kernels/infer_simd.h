@@ -3,12 +3,6 @@
 // Compiled once per level, in that level's namespace, like simd.h, which this extends.
 #pragma once
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__ARM_NEON)
-#include <arm_neon.h>
-#endif
-
 #include "infer.h"
 #include "simd.h"
 
@@ -99,21 +93,9 @@ QM_INLINE B look_up(const std::int8_t *table, UB codes) {
 #endif
 }
 
-// W halves or W bytes as floats.
-QM_INLINE V from_halves(const void *from) {
-#if defined(__AVX512F__)
-    return (V)_mm512_maskz_cvtph_ps(__mmask16(-1), _mm256_loadu_si256((const __m256i *)from));
-#elif defined(__F16C__)
-    return (V)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
-#elif defined(__aarch64__)
-    return (V)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const std::uint16_t *)from)));
-#else
-    typedef std::uint16_t H __attribute__((vector_size(2 * W)));
-    return from_half(__builtin_convertvector(load<H>(from), I));
-#endif
-}
+// W halves or W bytes in memory as floats.
+QM_INLINE V from_halves(const void *from) { return from_halves(load<H>(from)); }
 QM_INLINE V from_brains(const void *from) {
-    typedef std::uint16_t H __attribute__((vector_size(2 * W)));
     return from_bits(__builtin_convertvector(load<H>(from), I) << 16);
 }
 // W signed bytes as words, by the instruction where there is one: gcc 12 makes a conversion from bytes of many scalar ones.

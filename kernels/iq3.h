@@ -68,9 +68,4 @@ QM_INLINE unsigned multiple_of(float scale, float inverse) {
     return unsigned(n < 0 ? 0 : n > 15 ? 15 : n);
 }
 
-QM_INLINE void store_16(std::uint8_t *to, float value) {
-    const std::uint16_t half = std::uint16_t(to_half(splat(value))[0]);
-    std::memcpy(to, &half, 2);
-}
-
 }  // namespace quantmill::QM_LEVEL

@@ -1,10 +1,6 @@
 // Which points of a grid of four dimensions compete for each combination of levels.
 #pragma once
 
-#if defined(__BMI2__)
-#include <immintrin.h>
-#endif
-
 #include "grids.h"
 #include "simd.h"
 

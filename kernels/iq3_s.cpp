@@ -47,7 +47,7 @@ static void quantize_iq3_s(const float *src, std::uint8_t *dst, std::int64_t row
         }
         if (widest == 0) return;
         const float d = widest / 31, inverse = 1 / d;
-        store_16(super.to, d * 1.033f);
+        store_half(super.to, d * 1.033f);
         for (int g = 0; g < GROUPS; g += 2) {
             super.to[SCALES + g / 2] =
                 std::uint8_t(multiple_of(scales[g], inverse) | multiple_of(scales[g + 1], inverse) << 4);

@@ -6,10 +6,6 @@
 // that are computed once per weight, level and candidate.
 #pragma once
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 #include "iq3_lists.h"
 
 namespace quantmill::QM_LEVEL {

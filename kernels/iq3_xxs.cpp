@@ -80,7 +80,7 @@ static void quantize_iq3_xxs(const float *src, std::uint8_t *dst, std::int64_t r
             return;
         }
         const float d = widest / 31, inverse = 1 / d;
-        store_16(super.to, d * 1.0125f);
+        store_half(super.to, d * 1.0125f);
         for (int g = 0; g < GROUPS; ++g) words[g] |= multiple_of(scales[g], inverse) << 28;
         std::memcpy(super.to + 2, points, sizeof points);
         std::memcpy(super.to + 2 + sizeof points, words, sizeof words);

@@ -1,10 +1,6 @@
 // What IQ4_NL and IQ4_XS share: sixteen values, unevenly spaced, and the search for a scale of 32 weights.
 #pragma once
 
-#if defined(__SSSE3__)
-#include <immintrin.h>
-#endif
-
 #include "weights.h"
 
 namespace quantmill::QM_LEVEL {

@@ -7,17 +7,6 @@
 #include "grids.h"
 #include "simd.h"
 
-#if defined(__AVX2__)
-// GCC 12 takes the intrinsics' own undefined values for a mistake.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#if !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-#endif
-
 namespace quantmill::QM_LEVEL {
 
 // What the levels 0, 1 and 2 stand for; the fourth value (of the lists' padding) is infinite.

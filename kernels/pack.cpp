@@ -27,7 +27,6 @@ static void interleave(const std::uint32_t *rows, int valid, std::int64_t stride
 }
 
 static void split(const float *from, std::int64_t count, std::uint16_t *high, std::uint16_t *low) {
-    typedef std::uint16_t H __attribute__((vector_size(2 * W)));
     for (std::int64_t j = 0; j < count; j += W) {
         V v = {};
         const std::int64_t some = count - j < W ? count - j : W;

@@ -9,6 +9,19 @@
 
 #include "kernel.h"
 
+#if defined(__x86_64__)
+// GCC 12 takes the intrinsics' own undefined values for a mistake.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #define QM_INLINE static inline __attribute__((always_inline, unused))
 #define QM_OUTLINE static __attribute__((noinline, unused))
 #define QM_UNROLL _Pragma("GCC unroll 16")
@@ -109,10 +122,20 @@ QM_INLINE I round_away(V v) {
 
 QM_INLINE I signed_byte(I v) { return (v << 24) >> 24; }
 
-// ---- half floats, in lanes ----
+// ---- half floats ----
 
-// The bits of v as fp16, rounded to nearest even; any NaN becomes 0x7e00 with its sign, as ggml's portable code makes it.
-QM_INLINE I to_half(V v) {
+typedef std::uint16_t H __attribute__((vector_size(2 * W)));
+
+// fp16, rounded to nearest even; any NaN becomes 0x7e00 with its sign, as ggml's portable code makes it.
+QM_INLINE H to_halves(V v) {
+#if defined(__F16C__)
+    v = from_bits(select(v != v, (bits(v) & INT32_MIN) | 0x7fc00000, bits(v)));  // the instruction would keep a payload
+#if defined(__AVX512F__)
+    return (H)_mm512_maskz_cvtps_ph(__mmask16(-1), (__m512)v, _MM_FROUND_TO_NEAREST_INT);
+#else
+    return (H)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
+#endif
+#else
 #if !defined(__x86_64__)
     // An invalid operation makes a positive NaN on Arm and a negative one on x86, whose bytes are the standard here.
     v = select(bits(v) == 0x7fc00000, from_bits(splat_int(std::int32_t(0xffc00000))), v);
@@ -126,32 +149,38 @@ QM_INLINE I to_half(V v) {
     // Past fp16's range the sum of the exponents wraps around to a small negative number beside an infinity: no matter.
     const I sum = bits((V)((U)exponent + 0x07800000u) + scaled);
     const I half = ((sum >> 13) & 0x7c00) + (sum & 0x0fff);
-    return ((w >> 16) & 0x8000) | select(magnitude > 0x7f800000, splat_int(0x7e00), half);
+    return __builtin_convertvector(((w >> 16) & 0x8000) | select(magnitude > 0x7f800000, splat_int(0x7e00), half), H);
+#endif
 }
 
-// The value of fp16 bits (upper bits zero).
-QM_INLINE V from_half(I h) {
-    const I magnitude = h & 0x7fff;
-    const I sign = (h & 0x8000) << 16;
+QM_INLINE V from_halves(H h) {
+#if defined(__AVX512F__)
+    return (V)_mm512_maskz_cvtph_ps(__mmask16(-1), (__m256i)h);
+#elif defined(__F16C__)
+    return (V)_mm256_cvtph_ps((__m128i)h);
+#elif defined(__aarch64__)
+    return (V)vcvt_f32_f16((float16x4_t)h);
+#else
+    const I word = __builtin_convertvector(h, I), magnitude = word & 0x7fff;
     const V normal = from_bits((magnitude << 13) + 0x70000000) * 0x1p-112f;
     const V subnormal = from_bits(magnitude | 0x3f000000) - 0.5f;  // 0x3f000000 is 0.5, whose last bit is worth 2^-24
-    return from_bits(sign | bits(select(magnitude < 0x0400, subnormal, normal)));
+    return from_bits((word & 0x8000) << 16 | bits(select(magnitude < 0x0400, subnormal, normal)));
+#endif
 }
 
-// One value, for dequantizing.
+// The same in the low half of each lane, the upper half being zero.
+QM_INLINE I to_half(V v) { return __builtin_convertvector(to_halves(v), I); }
+QM_INLINE V from_half(I h) { return from_halves(__builtin_convertvector(h, H)); }
+
+// One value, at any address.
 QM_INLINE float half_value(const std::uint8_t *from) {
     std::uint16_t h;
     std::memcpy(&h, from, 2);
-#if defined(__F16C__)
-    typedef short H __attribute__((vector_size(16)));
-    return __builtin_ia32_vcvtph2ps(H{short(h)})[0];
-#else
-    std::uint32_t word = (std::uint32_t(h & 0x7fff) << 13) + 0x70000000;
-    float normal;
-    std::memcpy(&normal, &word, 4);
-    const float value = h & 0x7c00 ? normal * 0x1p-112f : float(h & 0x03ff) * 0x1p-24f;
-    return h & 0x8000 ? -value : value;
-#endif
+    return from_halves(H{h})[0];
+}
+QM_INLINE void store_half(std::uint8_t *to, float value) {
+    const std::uint16_t h = to_halves(splat(value))[0];
+    std::memcpy(to, &h, 2);
 }
 
 // ---- W blocks at a time ----

@@ -37,9 +37,4 @@ QM_INLINE void store_lane_bytes(I v, std::uint8_t *to) {
     std::memcpy(to, &bytes, sizeof bytes);
 }
 
-QM_INLINE void store_scale(float scale, std::uint8_t *to) {
-    const std::uint16_t half = std::uint16_t(to_half(splat(scale))[0]);
-    std::memcpy(to, &half, 2);
-}
-
 }  // namespace quantmill::QM_LEVEL

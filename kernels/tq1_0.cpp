@@ -38,7 +38,7 @@ static void quantize_tq1_0(const float *src, std::uint8_t *dst, std::int64_t row
             const int q = ((last[m] * 3 + last[m + 4]) * 3 + last[m + 8]) * 3 + last[m + 12];
             dst[48 + m] = std::uint8_t(((q * 3 & 0xff) * 256 + 242) / 243);
         }
-        store_scale(d, dst + 52);
+        store_half(dst + 52, d);
     }
 }
 

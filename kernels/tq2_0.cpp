@@ -19,7 +19,7 @@ static void quantize_tq2_0(const float *src, std::uint8_t *dst, std::int64_t row
                 store_lane_bytes(byte, dst + 32 * half + m);
             }
         }
-        store_scale(d, dst + 64);
+        store_half(dst + 64, d);
     }
 }
 
