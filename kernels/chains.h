@@ -18,6 +18,7 @@ constexpr int ROWS = 6, VECTORS = 4;
 constexpr int ROWS = 4, VECTORS = 2;
 #endif
 constexpr int TILE = VECTORS * W;
+constexpr std::int64_t LAST = 48;  // steps before a tile's end at which its place in out is asked for
 
 // M rows of x, packed [k][ROWS], times TILE columns of a panel [k][PANEL]. The chains begin at zero, or go on from what is in out.
 template <int M>
@@ -29,20 +30,30 @@ QM_OUTLINE void chains(const float *__restrict x, const float *__restrict w, std
         QM_UNROLL
         for (int j = 0; j < VECTORS; ++j) sum[i][j] = begin ? V{} : load(out + i * stride + j * W);
     }
-    QM_ROLLED
-    for (; k > 0; --k) {
-        V weight[VECTORS];
-        QM_UNROLL
-        for (int j = 0; j < VECTORS; ++j) weight[j] = load(w + j * W);
-        QM_UNROLL
-        for (int i = 0; i < M; ++i) {
-            const V value = broadcast(x[i]);
+    const auto go_on = [&](std::int64_t steps) {
+        QM_ROLLED
+        for (; steps > 0; --steps) {
+            V weight[VECTORS];
             QM_UNROLL
-            for (int j = 0; j < VECTORS; ++j) sum[i][j] = fma(value, weight[j], sum[i][j]);
+            for (int j = 0; j < VECTORS; ++j) weight[j] = load(w + j * W);
+            QM_UNROLL
+            for (int i = 0; i < M; ++i) {
+                const V value = broadcast(x[i]);
+                QM_UNROLL
+                for (int j = 0; j < VECTORS; ++j) sum[i][j] = fma(value, weight[j], sum[i][j]);
+            }
+            x += ROWS;
+            w += PANEL;
         }
-        x += ROWS;
-        w += PANEL;
+    };
+    const std::int64_t last = k < LAST ? k : LAST;
+    go_on(k - last);
+    QM_UNROLL
+    for (int i = 0; i < M; ++i) {
+        __builtin_prefetch(out + i * stride, 1);
+        __builtin_prefetch(out + i * stride + TILE - 1, 1);
     }
+    go_on(last);
     QM_UNROLL
     for (int i = 0; i < M; ++i) {
         QM_UNROLL

@@ -1,12 +1,13 @@
 // The f32 arithmetic: out[i][j] is one chain of fma, fma(x[i][k], w[j][k], sum), from zero in the order of k. Tiles, panels and slices
 // of k share the work so that it stays in the caches, and none of them reorders a chain: what a slice of k leaves in out is exact.
 #include "chains.h"
+#include "memory.h"
 
 namespace quantmill::QM_LEVEL {
 
-// Columns of k that are multiplied at a time, at most: a panel's slice stays in the caches near the processor while all rows go by.
-// A k that is a little more is cut into equal slices.
-constexpr int MOST = 640;
+// Columns of k that are multiplied at a time, at most: a panel's slice stays in the second cache while all rows go by. A slice more is a
+// pass more over out, which costs as much as some hundred columns. A k that is a little more is cut into equal slices.
+constexpr int MOST = 1536;
 static std::int64_t slice_of(std::int64_t k) {
     const std::int64_t slices = (k + MOST - 1) / MOST;
     return slices ? ((k + slices - 1) / slices + 31) / 32 * 32 : 32;
@@ -45,34 +46,26 @@ QM_INLINE void prefetch_share(const std::uint8_t *from, std::int64_t bytes, std:
 }
 
 static void multiply(const Multiplication &of, std::int64_t first, std::int64_t last) {
-    alignas(64) float wide[MOST * PANEL];
+    alignas(4096) float wide[MOST * PANEL];
     const std::int64_t slice = slice_of(of.k);
-    const std::int64_t bytes = panel_bytes(of.form, of.k), panels = (of.m + ROWS - 1) / ROWS;
+    const std::int64_t bytes = panel_bytes(of.form, of.k), tiles = (of.m + ROWS - 1) / ROWS;
     const std::int64_t line = PANEL * (of.form == Form::f32 ? 4 : 2);  // bytes a k
     for (std::int64_t begin = 0; begin < of.k || begin == 0; begin += slice) {
-        const std::int64_t k = of.k - begin < slice ? of.k - begin : slice;
-        const float *x = reinterpret_cast<const float *>(of.x) + begin * panels * ROWS;
+        const std::int64_t k = of.k - begin < slice ? of.k - begin : slice, after = of.k - begin - k;
+        const float *x = reinterpret_cast<const float *>(of.x) + begin * tiles * ROWS;
         for (std::int64_t panel = first; panel < last; ++panel) {
             const std::uint8_t *weights = of.weights + panel * bytes + begin * line;
             const std::uint8_t *next = panel + 1 < last ? weights + bytes : of.weights + first * bytes + (begin + k) * line;
-            const std::int64_t next_bytes = (panel + 1 < last ? k : of.k - begin - k < slice ? of.k - begin - k : slice) * line;
-            const float *w = reinterpret_cast<const float *>(weights);
-            if (of.form != Form::f32) {
-                widen(of.form, weights, k, wide);
-                w = wide;
-            }
-            const std::int64_t left = of.n - panel * PANEL;
-            const int valid = int(left < PANEL ? left : PANEL);
-            for (std::int64_t tile = 0; tile < panels; ++tile) {
+            const std::int64_t next_bytes = (panel + 1 < last ? k : after < slice ? after : slice) * line;
+            const float *w = of.form == Form::f32 ? reinterpret_cast<const float *>(weights) : wide;
+            const int valid = int(of.n - panel * PANEL < PANEL ? of.n - panel * PANEL : PANEL);
+            for (std::int64_t tile = 0; tile < tiles; ++tile) {
                 const std::int64_t row = tile * ROWS;
+                const int rows = int(of.m - row < ROWS ? of.m - row : ROWS);
                 float *out = of.out + row * of.n + panel * PANEL;
-                prefetch_share(next, next_bytes, tile, panels);
-                const std::int64_t below = of.m - row - ROWS;
-                for (int i = 0; i < ROWS && i < below; ++i) {
-                    __builtin_prefetch(out + (ROWS + i) * of.n, 1);
-                    __builtin_prefetch(out + (ROWS + i) * of.n + valid - 1, 1);
-                }
-                multiply_panel(x + row * k, int(of.m - row < ROWS ? of.m - row : ROWS), w, k, out, of.n, valid, begin == 0);
+                prefetch_share(next, next_bytes, tile, tiles);
+                if (tile == 0 && w == wide) widen(of.form, weights, k, wide);
+                multiply_panel(x + row * k, rows, w, k, out, of.n, valid, begin == 0);
             }
         }
     }

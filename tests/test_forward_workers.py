@@ -34,6 +34,23 @@ def test_pieces_add_up_in_order_whoever_is_late(threads: int) -> None:
     assert told[-1] == 12
 
 
+def test_who_finds_nothing_left_says_how_many_are_busy() -> None:
+    busy: list[int] = []
+    told = threading.Event()
+
+    def fewer(left: int) -> None:
+        busy.append(left)
+        if left == 1:
+            told.set()
+
+    def work(piece: int, thread: int, turns: Turns) -> None:
+        if piece == 0:  # until both others have come to their end
+            assert told.wait(30)
+
+    share(5, 3, work, lambda done: None, fewer)
+    assert busy == [2, 1]
+
+
 def test_what_is_told_always_grows() -> None:
     for _ in range(50):
         told: list[int] = []

@@ -86,12 +86,12 @@ def token_bytes(model: Model) -> int:
 
 
 def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
-    """Bytes that kernels take: inputs of a product as they are packed, scores of a block of queries for each thread,
-    and work on weights on their way into panels."""
+    """Bytes that kernels take: inputs of a product as they are packed, scores of a block of queries for each thread and
+    for each that helps another at the end, and work on weights on their way into panels or into a product."""
     hyper = model.hyper
     packed = _packed(model, run, chunks * length)
     scores = 4 * _whole(length) * 128 + 4 * (_whole(hyper.head) * (_whole(length) - length + 16) + 1024)
-    return packed + run.threads * (scores + (1 << 18))
+    return packed + run.threads * (2 * scores + (1 << 19))
 
 
 def _packed(model: Model, run: Run, tokens: int) -> int:

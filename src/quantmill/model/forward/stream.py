@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -95,25 +96,27 @@ def _push(
     progress: Callable[[int], None],
     wanted: bool,
 ) -> None:
-    """The states of whole chunks through a layer: pieces of them by a thread each, and what is left by all threads."""
+    """The states of whole chunks through a layer: pieces of them by a thread each, where the plan says so; the threads
+    that find none left help with the last."""
     length, piece = positions.length, layer.plan.piece
-    chunks = len(x) // length
-    pieces = chunks // piece // len(spaces) * len(spaces) if piece else 0
-    if pieces:
-        layers = [layer.beside(space) for space in spaces]
+    chunks, threads = len(x) // length, layer.run.threads
+    if not piece:
+        push(layer, x, positions, importance, wanted)
+        _check(layer, x)
+        progress(chunks)
+        return
+    layers = [layer.beside(space) for space in spaces]
 
-        def work(turn: int, thread: int, turns: Turns) -> None:
-            part = x[turn * piece * length : (turn + 1) * piece * length]
-            push(layers[thread], part, positions, InTurn(importance, turns, turn) if importance else None, wanted)
-            _check(layer, part)
+    def work(turn: int, thread: int, turns: Turns) -> None:
+        part = x[turn * piece * length : (turn + 1) * piece * length]
+        push(layers[thread], part, positions, InTurn(importance, turns, turn) if importance else None, wanted)
+        _check(layer, part)
 
-        share(pieces, len(spaces), work, lambda done: progress(done * piece))
-    step = piece or chunks
-    for first in range(pieces * step, chunks, step):
-        left = x[first * length : (first + step) * length]
-        push(layer, left, positions, importance, wanted)
-        _check(layer, left)
-        progress(min(first + step, chunks))
+    def help_them(busy: int) -> None:
+        for other in layers:
+            other.run = replace(other.run, threads=threads // busy)
+
+    share(-(-chunks // piece), threads, work, lambda done: progress(min(done * piece, chunks)), help_them)
 
 
 def _report(progress: Callable[[int], None], before: int, done: int) -> None:

@@ -53,24 +53,35 @@ class InTurn:
         self._turns.done(names, self._turn)
 
 
-def share(count: int, threads: int, work: Callable[[int, int, Turns], None], after: Callable[[int], None]) -> None:
+def share(
+    count: int,
+    threads: int,
+    work: Callable[[int, int, Turns], None],
+    after: Callable[[int], None],
+    fewer: Callable[[int], None] = lambda busy: None,
+) -> None:
     """Calls work(piece, thread, turns) for the pieces 0 to `count` - 1, taken in order by `threads` threads; this is 0.
 
-    `after(n)` is called here, now and then, when the first n pieces are done, with a larger n each time. What any
-    thread raises is raised, once all have come to an end.
+    `after(n)` is called here, now and then, when the first n pieces are done, with a larger n each time; `fewer(n)`, by
+    any thread, when no piece is left to begin and n threads are still busy. What any thread raises is raised, once all
+    have come to an end.
     """
     turns, lock = Turns(), threading.Lock()
     left, finished, failures = iter(range(count)), set[int](), list[BaseException]()
     first = told = 0
+    busy = min(threads, count)
 
     def take(thread: int) -> None:
-        nonlocal first, told
+        nonlocal first, told, busy
         try:
             while not failures:
                 with lock:
                     piece = next(left, None)
-                if piece is None:
-                    return
+                    if piece is None:
+                        busy -= 1
+                        if busy:
+                            fewer(busy)
+                        return
                 work(piece, thread, turns)
                 with lock:
                     finished.add(piece)
@@ -86,7 +97,7 @@ def share(count: int, threads: int, work: Callable[[int, int, Turns], None], aft
             failures.append(error)
             turns.stop()
 
-    others = [threading.Thread(target=take, args=(thread,)) for thread in range(1, min(threads, count))]
+    others = [threading.Thread(target=take, args=(thread,)) for thread in range(1, busy)]
     for other in others:
         other.start()
     try:
