@@ -168,7 +168,7 @@ int main() {
         return 2;
     }
     Level tiles = *v4;
-    tiles.tiles = &amx::tiles_product;
+    tiles.bf16x2 = &amx::tiles_product;
     struct sigaction action = {};
     action.sa_sigaction = on_refused;
     action.sa_flags = SA_SIGINFO | SA_NODEFER;

@@ -41,6 +41,9 @@ extern const Forward forward;
 namespace amx {
 extern const Product tiles_product;
 }
+namespace v4_bf16 {
+extern const Product dot_product;
+}
 namespace model {
 extern const Product tiles_product;
 }
@@ -76,6 +79,8 @@ static bool runs_v4() {
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+static bool runs_bf16() { return runs_v4() && __builtin_cpu_supports("avx512bf16"); }
+
 // Whether the processor has tiles and the system gives them to this process, which must ask first.
 static bool runs_amx() {
 #if defined(__linux__)
@@ -98,6 +103,8 @@ static const Level levels[] = {
      &v3::convert, &v3::forward, nullptr},
     {"x86-64-v4", Kind::own, runs_v4, families_v4, sizeof families_v4 / sizeof *families_v4,
      &v4::convert, &v4::forward, nullptr},
+    {"x86-64-v4-bf16", Kind::forward, runs_bf16, families_v4, sizeof families_v4 / sizeof *families_v4,
+     &v4::convert, &v4::forward, &v4_bf16::dot_product},
     {"x86-64-v4-amx", Kind::forward, runs_amx, families_v4, sizeof families_v4 / sizeof *families_v4,
      &v4::convert, &v4::forward, &amx::tiles_product},
 };

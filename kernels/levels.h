@@ -22,7 +22,7 @@ struct Level {
     int count;
     const Convert *convert;
     const Forward *forward;
-    const Product *tiles;  // bf16x2 on tiles; null: forward's
+    const Product *bf16x2;  // by instructions of its own; null: forward's
 };
 
 // Models, then the lowest first; the last one that runs is the fastest.

@@ -74,7 +74,7 @@ void pack_weights(const Level &level, const Kernel &kernel, const std::uint8_t *
 
 void multiply(const Level &level, const float *x, std::int64_t m, const std::vector<Task> &tasks, int threads) {
     const bool split = tasks.front().weights->arithmetic == Arithmetic::bf16x2;
-    const Product &product = !split ? *level.forward->f32 : level.tiles ? *level.tiles : *level.forward->bf16x2;
+    const Product &product = !split ? *level.forward->f32 : level.bf16x2 ? *level.bf16x2 : *level.forward->bf16x2;
     const std::int64_t k = tasks.front().weights->cols, bytes = product.packed_bytes(k);
     const std::int64_t most = std::min<std::int64_t>(product.block_rows, (m + product.rows - 1) / product.rows * product.rows);
     std::uint8_t *packed = scratch().grow(most / product.rows * bytes);  // as budget.py counts it

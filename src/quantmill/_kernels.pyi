@@ -47,14 +47,15 @@ def convert(
     """
 
 def isa() -> str:
-    """The level whose kernels run: "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-amx" or "aarch64".
+    """The level whose kernels run: "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16", "x86-64-v4-amx", "aarch64".
 
     The highest this machine runs, unless the environment variable QUANTMILL_ISA names another when this module is
     imported (ImportError if this machine cannot run it).
     """
 
 def isa_levels() -> list[str]:
-    """The levels with quantizers of their own that this machine runs, lowest first. "x86-64-v4-amx" has those of v4."""
+    """The levels with quantizers of their own that this machine runs, lowest first. "x86-64-v4-bf16" and
+    "x86-64-v4-amx" have those of v4."""
 
 def set_isa(level: str) -> None:
     """Run the kernels of another level from now on, in every thread; ValueError if this machine cannot."""
@@ -185,7 +186,8 @@ def fma_operations(steps: int, threads: int) -> int:
     """
 
 def forward_levels() -> list[str]:
-    """The levels that the forward pass tells apart: isa_levels() and, where the processor has tiles, "x86-64-v4-amx".
+    """The levels that the forward pass tells apart: isa_levels(), "x86-64-v4-bf16" where the processor has AVX512_BF16,
+    and "x86-64-v4-amx" where it has tiles.
 
     set_isa() and QUANTMILL_ISA take all of them, and "tiles-model", a slow model of the tiles in software, for tests.
     """
