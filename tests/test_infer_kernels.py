@@ -67,7 +67,7 @@ def test_levels_threads_and_numbers_of_tokens_agree(type_: str) -> None:
             assert whole.tobytes() == single.tobytes(), level
             assert whole.tobytes() == product(type_, data, rows, x).tobytes(), level
             results[level] = whole
-        reference = results.pop(before)
+        reference = results.pop(level)
         scale = np.abs(reference).max()
         for level, result in results.items():
             assert np.abs(result - reference).max() < 4e-6 * scale, level
