@@ -17,7 +17,8 @@ from quantmill.quant.source import Source
 from quantmill.runtime.loading import LoadedModel, load
 from quantmill.runtime.speeds import Row, Trial
 
-_NAMES = {found.id: found.name for found in FTYPES.values()}
+# Of several names of one id the first is llama.cpp's own.
+_NAMES = {found.id: found.name for found in reversed(FTYPES.values())}
 
 
 class BenchFailed(QuantmillError):
