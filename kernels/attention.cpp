@@ -49,11 +49,9 @@ static std::int64_t scratch_floats(const Attention &of) {
 // One query's scores, of positions `begin` on, to weights; what it does not see has none. The sum of the weights.
 static float weigh(const Attention &of, float *scores, std::int64_t begin, std::int64_t row, std::int64_t end) {
     const std::int64_t first = of.window && row + 1 - of.window > begin ? row + 1 - of.window : begin;
-    const V scale = broadcast(of.scale), cap = broadcast(of.softcap);
+    const V scale = broadcast(of.scale);
     for (std::int64_t j = 0; j <= row - begin; j += W) {
-        V s = load(scores + j) * scale;  // what is too many is within the row of scores, and replaced below
-        if (of.softcap != 0) s = cap * hyperbolic_tangent(s / cap);
-        store(scores + j, s);
+        store(scores + j, load(scores + j) * scale);  // what is too many is within the row of scores, and replaced below
     }
     for (std::int64_t j = begin; j < first; ++j) scores[j - begin] = -__builtin_inff();
     const float sum = exponentials(scores, row + 1 - begin);

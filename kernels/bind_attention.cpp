@@ -84,7 +84,7 @@ void rope(nb::handle x_, nb::handle cos_, nb::handle sin_, const std::string &mo
 }
 
 void attention(nb::handle q_, nb::handle k_, nb::handle v_, nb::handle out_, float scale, int64_t sequence, int64_t window,
-               float softcap, int threads) {
+               int threads) {
     const Floats q(q_, "q", {-1, -1, -1});
     const int64_t m = q.size(0), heads = q.size(1), dims = q.size(2);
     const Floats k(k_, "k", {m, -1, dims});
@@ -96,7 +96,6 @@ void attention(nb::handle q_, nb::handle k_, nb::handle v_, nb::handle out_, flo
         fail("q's " + std::to_string(heads) + " heads are not a whole number for each of k's " + std::to_string(kv_heads));
     }
     if (window < 0) fail("window must be 0 (none) or more, not " + std::to_string(window));
-    if (!(softcap >= 0)) fail("softcap must be 0 (none) or more, not " + std::to_string(softcap));
     const int64_t sequences = checked_sequence(m, sequence);
     separate(out, "out", q, "q");
     separate(out, "out", k, "k");
@@ -104,7 +103,7 @@ void attention(nb::handle q_, nb::handle k_, nb::handle v_, nb::handle out_, flo
     checked_threads(threads);
     if (m == 0 || heads == 0) return;
     nb::gil_scoped_release release;
-    Attention of = {sequence, heads, kv_heads, dims, value_dims, window, scale, softcap, q.in(), k.in(), v.in(), out.out(), nullptr};
+    Attention of = {sequence, heads, kv_heads, dims, value_dims, window, scale, q.in(), k.in(), v.in(), out.out(), nullptr};
     const Attend &attend = *forward().attend;
     const int64_t blocks = (sequence + attend.block - 1) / attend.block, pieces = sequences * heads * blocks;
     // As many scratch areas as pieces run at once, each taken by one piece after the other.
@@ -129,5 +128,5 @@ void quantmill::bind_attention(nb::module_ &m) {
           nb::arg("beta_fast") = 32.0, nb::arg("beta_slow") = 1.0, nb::arg("original_context") = 0, nb::arg("first") = 0);
     m.def("rope", &rope, nb::arg("x"), nb::arg("cos"), nb::arg("sin"), nb::arg("mode"), nb::arg("sequence"), nb::arg("threads"));
     m.def("attention", &attention, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("out"), nb::arg("scale"), nb::arg("sequence"),
-          nb::arg("window") = 0, nb::arg("softcap") = 0.f, nb::arg("threads") = 1);
+          nb::arg("window") = 0, nb::arg("threads") = 1);
 }

@@ -85,17 +85,12 @@ void add(nb::handle a_, nb::handle b_, nb::handle out_, int threads) {
     });
 }
 
-void with_number(void (*Rows::*kernel)(float *, float, int64_t), nb::handle x_, float number, int threads) {
+void scale(nb::handle x_, float factor, int threads) {
     const Floats x(x_, "x", {-1, -1}, true);
     checked_threads(threads);
     nb::gil_scoped_release release;
     parallel_ranges(threads, x.size(0) * x.size(1), 16384,
-                    [&](int64_t first, int64_t last) { (forward().rows->*kernel)(x.out() + first, number, last - first); });
-}
-
-void softcap(nb::handle x, float cap, int threads) {
-    if (!(cap > 0)) fail("cap must be above 0, not " + std::to_string(cap));
-    with_number(&Rows::softcap, x, cap, threads);
+                    [&](int64_t first, int64_t last) { forward().rows->scale(x.out() + first, factor, last - first); });
 }
 
 void add_rows(nb::handle acc_, nb::handle rows_, nb::handle weights_, nb::handle y_, int threads) {
@@ -209,9 +204,7 @@ void quantmill::bind_forward(nb::module_ &m) {
     m.def("gelu_mul", [](nb::handle gate, nb::handle up, nb::handle out, int n) { gated(&Rows::gelu_mul, gate, up, out, n); },
           nb::arg("gate"), nb::arg("up"), nb::arg("out"), threads);
     m.def("add", &add, nb::arg("a"), nb::arg("b"), nb::arg("out"), threads);
-    m.def("scale", [](nb::handle x, float factor, int n) { with_number(&Rows::scale, x, factor, n); }, nb::arg("x"),
-          nb::arg("factor"), threads);
-    m.def("softcap", &softcap, nb::arg("x"), nb::arg("cap"), threads);
+    m.def("scale", &scale, nb::arg("x"), nb::arg("factor"), threads);
     m.def("add_rows", &add_rows, nb::arg("acc"), nb::arg("rows"), nb::arg("weights"), nb::arg("y"), threads);
     m.def("column_sums", &column_sums, nb::arg("x"), nb::arg("acc"), threads);
     m.def("top_k", &top_k, nb::arg("logits"), nb::arg("ids"), nb::arg("weights"), nb::arg("normalize"), threads);

@@ -13,11 +13,6 @@ void bind_matmul(nb::module_ &m);
 
 inline const Forward &forward() { return *current_level().forward; }
 
-inline int checked_threads(int threads) {
-    if (threads < 1 || threads > 1024) fail("threads must be 1 to 1024, not " + std::to_string(threads));
-    return threads;
-}
-
 // An argument that is float32 of a shape; -1 leaves an axis free.
 struct Floats : Buffer {
     Floats(nb::handle object, const char *name, std::initializer_list<std::int64_t> shape, bool writable = false)

@@ -32,11 +32,6 @@ static void check_matrix(const Form &form, std::int64_t rows, std::int64_t cols,
     }
 }
 
-static int checked_threads(int threads) {
-    if (threads < 1 || threads > 1024) fail("threads must be from 1 to 1024, not " + std::to_string(threads));
-    return threads;
-}
-
 static int checked_planes(int bits) {
     if (bits != 8 && bits != 16) fail("activation_bits must be 8 or 16, not " + std::to_string(bits));
     return bits / 8;
@@ -155,7 +150,7 @@ static Config config_of(const std::map<std::string, double> &given) {
     if (c.experts && (c.width % ROWS || c.hidden % ROWS)) fail("width and hidden of a mixture must be multiples of 16");
     if (c.head_dim % 16 || c.rotated % 2) fail("head_dim must be a multiple of 16 and rotated of 2");
     c.eps = float(number("eps")), c.embedding_scale = float(number("embedding_scale"));
-    c.attention_scale = float(number("attention_scale")), c.softcap = float(number("softcap"));
+    c.attention_scale = float(number("attention_scale"));
     c.halves_apart = number("halves_apart") != 0, c.gelu = number("gelu") != 0;
     return c;
 }

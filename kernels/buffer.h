@@ -17,6 +17,11 @@ const Level &current_level();
 
 [[noreturn]] inline void fail(const std::string &message) { throw nb::value_error(message.c_str()); }
 
+inline int checked_threads(int threads) {
+    if (threads < 1 || threads > 1024) fail("threads must be 1 to 1024, not " + std::to_string(threads));
+    return threads;
+}
+
 // The current level's kernel of a type; ValueError where there is none.
 const Kernel &kernel_named(const std::string &type, bool to_quantize);
 

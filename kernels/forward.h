@@ -22,7 +22,6 @@ struct Rows {
     void (*gelu_mul)(const float *gate, const float *up, float *out, std::int64_t count);
     void (*add)(const float *a, const float *b, float *out, std::int64_t count);
     void (*scale)(float *x, float factor, std::int64_t count);
-    void (*softcap)(float *x, float cap, std::int64_t count);
     void (*add_scaled)(float *acc, const float *y, float factor, std::int64_t count);  // acc += factor * y, product rounded
     // acc[j] += x[i][j] * x[i][j], product rounded, for the rows i in turn, `stride` floats apart; j < count
     void (*add_squares)(float *acc, const float *x, std::int64_t rows, std::int64_t stride, std::int64_t count);
@@ -38,7 +37,7 @@ struct Scores {
 struct Attention {
     std::int64_t sequence, heads, kv_heads, dims, value_dims;
     std::int64_t window;  // 0: none
-    float scale, softcap;  // 0: none
+    float scale;
     const float *q, *k, *v;
     float *out;
     float *packed;  // packed_floats() of every (sequence, kv head)

@@ -1,4 +1,4 @@
-// exp and tanh in lanes, by polynomials: only +, -, *, / and bits, each rounded once, so that every level gives the same bits.
+// exp in lanes, by a polynomial: only +, -, *, / and bits, each rounded once, so that every level gives the same bits.
 #pragma once
 
 #include "fma.h"
@@ -20,19 +20,6 @@ QM_INLINE V exponential(V v) {
     value = select(v > 88.7228317f, broadcast(__builtin_inff()), value);
     value = select(v < -87.3365402f, V{}, value);
     return select(v != v, v, value);
-}
-
-// Within 3 units in the last place.
-QM_INLINE V hyperbolic_tangent(V v) {
-    const V size = absolute(v), square = v * v;
-    // A polynomial of Chebyshev nodes where the quotient would lose what is small (Cephes' coefficients).
-    V p = square * -5.70498872745e-3f + 2.06390887954e-2f;
-    p = p * square - 5.37397155531e-2f;
-    p = p * square + 1.33314422036e-1f;
-    p = p * square - 3.33332819422e-1f;
-    const V small = p * square * v + v;
-    const V large = 1.f - 2.f / (exponential(size + size) + 1.f);
-    return select(size < 0.625f, small, from_bits(bits(large) | (bits(v) & INT32_MIN)));
 }
 
 // v / (1 + exp(-v))

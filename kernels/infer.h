@@ -88,8 +88,7 @@ struct Activations {
 struct Heads {
     const std::uint16_t *keys, *values;
     std::int64_t dims;
-    float scale;    // of the scores
-    float softcap;  // 0: none
+    float scale;  // of the scores
 };
 
 struct InferKernels {

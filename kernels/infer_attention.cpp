@@ -40,14 +40,6 @@ static void score(const Heads &h, const float *q, std::int64_t stride, std::int6
 
 // Weights of one query's scores: exp(score - largest) and 0 for keys it does not see. Their sum.
 static float weigh(const Heads &h, float *scores, std::int64_t from, std::int64_t to, std::int64_t end) {
-    if (h.softcap > 0) {
-        for (std::int64_t i = from; i < to; i += W) {
-            // tanh(y) is 1 - 2 / (exp(2 y) + 1).
-            const V y = load<V>(scores + i) * (h.scale / h.softcap);
-            store(scores + i, h.softcap * (1.f - 2.f / (exponential(2.f * y) + 1.f)));
-        }
-    }
-    const float scale = h.softcap > 0 ? 1.f : h.scale;
     for (std::int64_t i = 0; i < from; ++i) scores[i] = -__builtin_inff();
     for (std::int64_t i = to; i < end; ++i) scores[i] = -__builtin_inff();
     V most = load<V>(scores);
@@ -57,7 +49,7 @@ static float weigh(const Heads &h, float *scores, std::int64_t from, std::int64_
     V sum = {};
     for (std::int64_t i = 0; i < end; i += W) {
         const V s = load<V>(scores + i);
-        const V p = select(s > -__builtin_inff(), exponential((s - largest) * scale), V{});
+        const V p = select(s > -__builtin_inff(), exponential((s - largest) * h.scale), V{});
         store(scores + i, p);
         sum += p;
     }

@@ -117,7 +117,7 @@ void Model::attend(int thread, int index, std::int64_t n, std::int64_t position)
     const std::int64_t shared = config.heads / config.kv_heads, window = local(index) ? config.window : 0;
     const auto heads_of = [&](std::int64_t kv) {
         return Heads{layer.keys.as<std::uint16_t>() + kv * context * dims, layer.values.as<std::uint16_t>() + kv * context * dims,
-                     dims, config.attention_scale, config.softcap};
+                     dims, config.attention_scale};
     };
     float *q = q_.as<float>(), *out = mixed_.as<float>(), *scores = threads_[std::size_t(thread)].scores.as<float>();
     if (n == 1 && config.kv_heads % pool.threads() == 0) {  // the heads that share keys read them together

@@ -39,33 +39,67 @@ Activations Room::of(std::int64_t tokens, std::int64_t cols, std::int64_t tile, 
 Model::Model(const Config &given, const InferKernels &used, int threads, bool repacked, int planes)
     : config(given), kernels(used), repack(repacked), planes_(planes), layers_(std::size_t(given.layers)), pool(threads) {}
 
-// The tensors of a layer, by the names that files give them.
-static Matrix *matrix_of(Layer &layer, const std::string &name) {
-    if (name == "attn_q") return &layer.q;
-    if (name == "attn_k") return &layer.k;
-    if (name == "attn_v") return &layer.v;
-    if (name == "attn_output") return &layer.o;
-    if (name == "ffn_gate") return &layer.gate;
-    if (name == "ffn_up") return &layer.up;
-    if (name == "ffn_down") return &layer.down;
-    if (name == "ffn_gate_inp") return &layer.router;
-    if (name == "ffn_gate_exps") return &layer.gates;
-    if (name == "ffn_up_exps") return &layer.ups;
-    if (name == "ffn_down_exps") return &layer.downs;
+// Sizes as a configuration gives them.
+using Size = std::int64_t (*)(const Config &);
+static std::int64_t width(const Config &c) { return c.width; }
+static std::int64_t hidden(const Config &c) { return c.hidden; }
+static std::int64_t head(const Config &c) { return c.head_dim; }
+static std::int64_t wide(const Config &c) { return c.heads * c.head_dim; }
+static std::int64_t narrow(const Config &c) { return c.kv_heads * c.head_dim; }
+static std::int64_t experts(const Config &c) { return c.experts; }
+static std::int64_t all_hidden(const Config &c) { return c.experts * c.hidden; }
+static std::int64_t all_width(const Config &c) { return c.experts * c.width; }
+
+// The tensors of a layer, by the names that files give them without ".weight", and their shapes.
+enum class In { all, dense, mixture };
+static const struct {
+    const char *name;
+    Matrix Layer::*at;
+    In layers;
+    Size rows, cols;
+} MATRICES[] = {
+    {"attn_q", &Layer::q, In::all, wide, width},
+    {"attn_k", &Layer::k, In::all, narrow, width},
+    {"attn_v", &Layer::v, In::all, narrow, width},
+    {"attn_output", &Layer::o, In::all, width, wide},
+    {"ffn_gate_inp", &Layer::router, In::mixture, experts, width},
+    {"ffn_gate_exps", &Layer::gates, In::mixture, all_hidden, width},
+    {"ffn_up_exps", &Layer::ups, In::mixture, all_hidden, width},
+    {"ffn_down_exps", &Layer::downs, In::mixture, all_width, hidden},
+    {"ffn_gate", &Layer::gate, In::dense, hidden, width},
+    {"ffn_up", &Layer::up, In::dense, hidden, width},
+    {"ffn_down", &Layer::down, In::dense, width, hidden},
+};
+static const struct {
+    const char *name;
+    Vector Layer::*at;
+    bool needed;
+    Size size;
+} VECTORS[] = {
+    {"attn_norm", &Layer::attention_norm, true, width},
+    {"ffn_norm", &Layer::feed_norm, true, width},
+    {"attn_q.bias", &Layer::q_bias, false, wide},
+    {"attn_k.bias", &Layer::k_bias, false, narrow},
+    {"attn_v.bias", &Layer::v_bias, false, narrow},
+    {"attn_q_norm", &Layer::q_norm, false, head},
+    {"attn_k_norm", &Layer::k_norm, false, head},
+    {"post_attention_norm", &Layer::after_attention, false, width},
+    {"post_ffw_norm", &Layer::after_feed, false, width},
+};
+
+// The member of a layer that a table has under this name; null for other names.
+template <class Member, class Table>
+static Member *member_of(Layer &layer, const Table &table, const std::string &name) {
+    for (const auto &row : table) {
+        if (name == row.name) return &(layer.*row.at);
+    }
     return nullptr;
 }
 
-static Vector *vector_of(Layer &layer, const std::string &name) {
-    if (name == "attn_norm") return &layer.attention_norm;
-    if (name == "attn_q.bias") return &layer.q_bias;
-    if (name == "attn_k.bias") return &layer.k_bias;
-    if (name == "attn_v.bias") return &layer.v_bias;
-    if (name == "attn_q_norm") return &layer.q_norm;
-    if (name == "attn_k_norm") return &layer.k_norm;
-    if (name == "post_attention_norm") return &layer.after_attention;
-    if (name == "ffn_norm") return &layer.feed_norm;
-    if (name == "post_ffw_norm") return &layer.after_feed;
-    return nullptr;
+// As the file calls it.
+static std::string whole_name(std::size_t layer, const std::string &name) {
+    const bool bias = name.size() > 5 && name.compare(name.size() - 5, 5, ".bias") == 0;
+    return "blk." + std::to_string(layer) + "." + name + (bias ? "" : ".weight");
 }
 
 // The layer that a name like "blk.3.attn_q" speaks of, and the rest of the name; null for other names.
@@ -86,7 +120,7 @@ Matrix *Model::matrix(const std::string &name) {
     if (name == "output") return &output;
     std::string rest;
     Layer *layer = layer_of(layers_, name, rest);
-    return layer ? matrix_of(*layer, rest) : nullptr;
+    return layer ? member_of<Matrix>(*layer, MATRICES, rest) : nullptr;
 }
 
 Vector *Model::vector(const std::string &name) {
@@ -97,12 +131,11 @@ Vector *Model::vector(const std::string &name) {
     if (name == "local_sines") return &local_sines;
     std::string rest;
     Layer *layer = layer_of(layers_, name, rest);
-    return layer ? vector_of(*layer, rest) : nullptr;
+    return layer ? member_of<Vector>(*layer, VECTORS, rest) : nullptr;
 }
 
 std::string Model::missing() const {
     const Config &c = config;
-    const std::int64_t wide = c.heads * c.head_dim, narrow = c.kv_heads * c.head_dim;
     const auto matrix = [](const Matrix &m, std::int64_t rows, std::int64_t cols) {
         return m.given() && m.weights.rows == rows && m.weights.cols == cols;
     };
@@ -121,45 +154,28 @@ std::string Model::missing() const {
     }
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         const Layer &l = layers_[i];
-        const std::string place = "blk." + std::to_string(i) + ".";
-        if (!matrix(l.q, wide, c.width)) return place + "attn_q.weight";
-        if (!matrix(l.k, narrow, c.width)) return place + "attn_k.weight";
-        if (!matrix(l.v, narrow, c.width)) return place + "attn_v.weight";
-        if (!matrix(l.o, c.width, wide)) return place + "attn_output.weight";
-        if (c.experts) {
-            if (!matrix(l.router, c.experts, c.width)) return place + "ffn_gate_inp.weight";
-            if (!matrix(l.gates, c.experts * c.hidden, c.width)) return place + "ffn_gate_exps.weight";
-            if (!matrix(l.ups, c.experts * c.hidden, c.width)) return place + "ffn_up_exps.weight";
-            if (!matrix(l.downs, c.experts * c.width, c.hidden)) return place + "ffn_down_exps.weight";
-        } else {
-            if (!matrix(l.gate, c.hidden, c.width)) return place + "ffn_gate.weight";
-            if (!matrix(l.up, c.hidden, c.width)) return place + "ffn_up.weight";
-            if (!matrix(l.down, c.width, c.hidden)) return place + "ffn_down.weight";
+        for (const auto &row : MATRICES) {
+            if (row.layers != In::all && (row.layers == In::mixture) != (c.experts > 0)) continue;
+            if (!matrix(l.*row.at, row.rows(c), row.cols(c))) return whole_name(i, row.name);
         }
-        if (!vector(l.attention_norm, c.width, true)) return place + "attn_norm.weight";
-        if (!vector(l.feed_norm, c.width, true)) return place + "ffn_norm.weight";
-        if (!vector(l.q_bias, wide, false)) return place + "attn_q.bias";
-        if (!vector(l.k_bias, narrow, false)) return place + "attn_k.bias";
-        if (!vector(l.v_bias, narrow, false)) return place + "attn_v.bias";
-        if (!vector(l.q_norm, c.head_dim, false)) return place + "attn_q_norm.weight";
-        if (!vector(l.k_norm, c.head_dim, false)) return place + "attn_k_norm.weight";
-        if (!vector(l.after_attention, c.width, false)) return place + "post_attention_norm.weight";
-        if (!vector(l.after_feed, c.width, false)) return place + "post_ffw_norm.weight";
+        for (const auto &row : VECTORS) {
+            if (!vector(l.*row.at, row.size(c), row.needed)) return whole_name(i, row.name);
+        }
     }
     return "";
 }
 
 void Model::prepare() {
     const Config &c = config;
-    const std::int64_t wide = c.heads * c.head_dim, narrow = c.kv_heads * c.head_dim;
-    const std::int64_t cols = std::max(std::max(c.width, c.hidden), wide), context = rounded(c.context, ROWS);
+    const std::int64_t cols = std::max(std::max(c.width, c.hidden), wide(c)), context = rounded(c.context, ROWS);
     bool floats = output.weights.form->scale == Scale::none;
     for (Layer &l : layers_) {
-        for (const Matrix *m : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down, &l.router, &l.gates, &l.ups, &l.downs}) {
-            floats = floats || (m->given() && m->weights.form->scale == Scale::none);
+        for (const auto &row : MATRICES) {
+            const Matrix &m = l.*row.at;
+            floats = floats || (m.given() && m.weights.form->scale == Scale::none);
         }
-        l.keys = Memory(context * narrow * 2);
-        l.values = Memory(context * narrow * 2);
+        l.keys = Memory(context * narrow(c) * 2);
+        l.values = Memory(context * narrow(c) * 2);
     }
     const std::int64_t batch = std::min(BATCH, context);
     for (int thread = 0; thread < pool.threads(); ++thread) {
@@ -168,8 +184,8 @@ void Model::prepare() {
                             Memory(MOST_TOKENS * (context + 2 * ROWS) * 4), Memory(cols * 4)});
     }
     room_ = std::make_unique<Room>(batch, cols, planes_, floats);
-    const auto room = [&](std::int64_t width) { return Memory(batch * width * 4); };
-    x_ = room(c.width), normed_ = room(cols), q_ = room(wide), k_ = room(narrow), v_ = room(narrow), mixed_ = room(wide);
+    const auto room = [&](std::int64_t cols_of) { return Memory(batch * cols_of * 4); };
+    x_ = room(c.width), normed_ = room(cols), q_ = room(wide(c)), k_ = room(narrow(c)), v_ = room(narrow(c)), mixed_ = room(wide(c));
     after_ = room(c.width);
     if (c.experts) experts_ = std::make_unique<Experts>(c, batch, planes_, floats);
     else gate_ = room(c.hidden), up_ = room(c.hidden);

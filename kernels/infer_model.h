@@ -16,7 +16,7 @@ struct Config {
     std::int64_t layers, width, hidden, heads, kv_heads, head_dim, vocabulary, context, rotated;
     std::int64_t experts, experts_used;  // 0: no mixture; with one, `hidden` is an expert's
     std::int64_t window, pattern;  // layers see `window` positions but every pattern-th, which sees all; 0: all see all
-    float eps, embedding_scale, attention_scale, softcap;
+    float eps, embedding_scale, attention_scale;
     bool halves_apart, gelu;
 };
 

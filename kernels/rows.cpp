@@ -53,13 +53,6 @@ static void scale(float *x, float factor, std::int64_t count) {
     for (std::int64_t j = 0; j < count; ++j) x[j] *= factor;
 }
 
-static void softcap(float *x, float cap, std::int64_t count) {
-    const V limit = broadcast(cap);
-    for (std::int64_t j = 0; j < count; j += W) {
-        store_some(x + j, count - j, limit * hyperbolic_tangent(load_some(x + j, count - j, 0.f) / limit));
-    }
-}
-
 static void add_scaled(float *acc, const float *y, float factor, std::int64_t count) {
     for (std::int64_t j = 0; j < count; ++j) acc[j] += factor * y[j];
 }
@@ -125,6 +118,6 @@ static void rope(float *x, const float *cos, const float *sin, std::int64_t head
 }
 
 extern const Rows rows;
-const Rows rows = {rms_norm, softmax, silu_mul, gelu_mul, add, scale, softcap, add_scaled, add_squares, rope};
+const Rows rows = {rms_norm, softmax, silu_mul, gelu_mul, add, scale, add_scaled, add_squares, rope};
 
 }  // namespace quantmill::QM_LEVEL

@@ -68,17 +68,6 @@ def test_softmax(n: int) -> None:
     np.testing.assert_allclose(on_every_level(run), wide / wide.sum(1, keepdims=True), rtol=2e-6, atol=1e-37)
 
 
-def test_softcap() -> None:
-    x = (normal(7, 33) * np.float32(10.0) ** np.arange(-3, 4, dtype=np.float32)[:, None]).astype(np.float32)
-
-    def run(threads: int) -> np.ndarray:
-        out = x.copy()
-        _kernels.softcap(out, 30.0, threads)
-        return out
-
-    np.testing.assert_allclose(on_every_level(run), 30 * np.tanh(x.astype(np.float64) / 30), rtol=1e-6)
-
-
 def test_add_and_scale() -> None:
     a, b, bias = normal(5, 33), normal(5, 33, seed=1), normal(33, seed=2)
 

@@ -134,14 +134,12 @@ def attention(
     scale: float,
     sequence: int,
     window: int = 0,
-    softcap: float = 0.0,
     threads: int = 1,
 ) -> None:
     """Causal attention within each sequence: softmax(q k^T * scale) v, in f32.
 
     q is (m, heads, dims), k (m, kv_heads, dims), v (m, kv_heads, value_dims), out (m, heads, value_dims); heads is a
-    multiple of kv_heads. With a window w, row i sees only j > i - w. With a softcap c, a score s becomes
-    c * tanh(s / c).
+    multiple of kv_heads. With a window w, row i sees only j > i - w.
     """
 
 def softmax(x: Floats, threads: int) -> None:
@@ -158,9 +156,6 @@ def add(a: Floats, b: Floats, out: Floats, threads: int) -> None:
 
 def scale(x: Floats, factor: float, threads: int) -> None:
     """x *= factor, x (rows, n)."""
-
-def softcap(x: Floats, cap: float, threads: int) -> None:
-    """x = cap * tanh(x / cap) in place, x (rows, n)."""
 
 def add_rows(acc: Floats, rows: Integers, weights: Floats, y: Floats, threads: int) -> None:
     """acc[rows[i]] += weights[i] * y[i] for i ascending; acc (m, n), rows and weights (r,), y (r, n)."""

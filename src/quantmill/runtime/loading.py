@@ -111,7 +111,6 @@ def _configuration(facts: Hyper, context: int) -> dict[str, float]:
         "eps": facts.eps,
         "embedding_scale": math.sqrt(facts.n_embd) if facts.row.embedding_scale else 1.0,
         "attention_scale": facts.attention_scale,
-        "softcap": 0.0,
         "halves_apart": facts.row.rope == "neox",
         "gelu": facts.row.activation == "gelu",
     }

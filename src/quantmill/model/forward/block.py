@@ -38,7 +38,7 @@ def _attention(layer: Layer, x: Floats, positions: Positions, importance: Taps |
         layer.norm(name, rows, rows)
         _kernels.rope(heads, cos, sin, hyper.row.rope, positions.length, threads)
     out = layer.space.floats("attended", *q.shape)
-    _kernels.attention(q, k, v, out, hyper.attention_scale, positions.length, layer.window, 0.0, threads)
+    _kernels.attention(q, k, v, out, hyper.attention_scale, positions.length, layer.window, threads)
     rows = out.reshape(len(x), -1)
     layer.tap(importance, "attn_output", rows)
     return layer.product("attn_output", rows)
