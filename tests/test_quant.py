@@ -248,16 +248,42 @@ def test_an_override_that_cannot_be_stored_is_refused(
 
 def test_shards_that_do_not_belong_together_are_refused(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
     shards = sorted(bases["dense"]["split"].parent.glob("split-*.gguf"))
-    for shard in shards:
-        (tmp_path / shard.name).write_bytes(shard.read_bytes())
-    with pytest.raises(QuantmillError, match=r"is shard 2 of \d+; give the first one"):
-        quantize_file(tmp_path / shards[1].name, tmp_path / "out.gguf", "Q8_0")
-    (tmp_path / shards[1].name).write_bytes(shards[2].read_bytes())
-    with pytest.raises(QuantmillError, match=r"its split\.no does not say that it is shard 2 of"):
-        quantize_file(tmp_path / shards[0].name, tmp_path / "out.gguf", "Q8_0")
-    (tmp_path / shards[0].name).rename(tmp_path / "first.gguf")
-    with pytest.raises(QuantmillError, match=r"a first shard of \d+ is named"):
-        quantize_file(tmp_path / "first.gguf", tmp_path / "out.gguf", "Q8_0")
+    first, second, third, *_ = copied = [tmp_path / shard.name for shard in shards]
+    count, release = len(shards), "it was renamed or belongs to another file, fetch all shards of one release"
+
+    def refused(path: Path) -> str:
+        with pytest.raises(QuantmillError) as caught:
+            quantize_file(path, tmp_path / "out.gguf", "Q8_0")
+        return str(caught.value)
+
+    for old, new in zip(shards, copied, strict=True):
+        new.write_bytes(old.read_bytes())
+    with gguf.read(second) as part, gguf.Writer(tmp_path / "other.gguf", _counting(part, count + 1), []):
+        pass
+    (tmp_path / "other.gguf").replace(second)
+    assert refused(first) == f"{second}: split.count is {count + 1} and not {count}; {release}"
+    second.write_bytes(third.read_bytes())
+    assert refused(first) == f"{second}: split.no is 2 and not 1; {release}"
+    second.unlink()
+    assert refused(third) == (
+        f"{tmp_path}: {second.name} of {count} shards is missing; fetch what is missing into the same directory"
+    )
+    first.rename(tmp_path / "first.gguf")
+    assert refused(tmp_path / "first.gguf") == (
+        f"{tmp_path / 'first.gguf'}: this is shard 1 of {count} under another name, the others are missing; "
+        f"fetch them and name each like model-00001-of-{count:05d}.gguf"
+    )
+
+
+def _counting(part: gguf.GGUFFile, count: int) -> list[gguf.KV]:
+    return [gguf.kv(key, count, entry.type) if key == "split.count" else entry for key, entry in part.metadata.items()]
+
+
+def test_any_shard_of_a_base_names_it(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
+    first = bases["dense"]["split"]
+    quantize_file(first, tmp_path / "first.gguf", "Q8_0")
+    quantize_file(max(first.parent.glob("split-*.gguf")), tmp_path / "last.gguf", "Q8_0")
+    assert (tmp_path / "last.gguf").read_bytes() == (tmp_path / "first.gguf").read_bytes()
 
 
 def test_the_step_writes_what_the_driver_writes(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:

@@ -61,6 +61,19 @@ class MissingShards(GGUFError):
 
 
 @dataclass(eq=False)
+class LoneShard(GGUFError):
+    place: str
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}: this is shard {self.number} of {self.count} under another name, the others are missing; "
+            f"fetch them and name each like model-{self.number:05d}-of-{self.count:05d}.gguf"
+        )
+
+
+@dataclass(eq=False)
 class ForeignShard(GGUFError):
     place: str
     key: str
@@ -103,7 +116,7 @@ def split(
     """
     directory = Path(out_dir)
     with read(path) as source:
-        count = _number(source, COUNT)
+        count = number_of(source, COUNT)
         if count is not None and count > 1:
             raise AlreadySplit(source.place, count)
         shards = plan_shards(
@@ -130,13 +143,11 @@ def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progres
 
     Raises NotAShard, MissingShards, ForeignShard or WrongTensorTotal when the shards are not one whole file.
     """
-    target, paths = Path(out), find_shards(Path(shard))
+    target, paths = Path(out), all_shards(Path(shard))
     if paths is None:
         raise NotAShard(str(shard))
     if target.exists():
         raise OutputExists(str(target))
-    if missing := tuple(path.name for path in paths if not path.exists()):
-        raise MissingShards(str(Path(shard).parent), missing, len(paths))
     files: list[GGUFFile] = []
     try:
         for path in paths:
@@ -154,17 +165,25 @@ def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progres
     return target
 
 
+def all_shards(path: Path) -> list[Path] | None:
+    """`find_shards`; raises MissingShards unless all are there."""
+    paths = find_shards(path) or []
+    if missing := tuple(found.name for found in paths if not found.exists()):
+        raise MissingShards(str(path.parent), missing, len(paths))
+    return paths or None
+
+
 def check_shards(files: Sequence[GGUFFile]) -> None:
     """Raises unless `files`, in order, are all the shards of one file."""
     first = files[0]
-    if _number(first, COUNT) is None:
+    if number_of(first, COUNT) is None:
         raise NotAShard(first.place)
-    total = _number(first, TENSORS)
+    total = number_of(first, TENSORS)
     seen: set[str] = set()
     for number, file in enumerate(files):
         expected = {NO: number, COUNT: len(files), TENSORS: total if total is not None else 0}
         for key, value in expected.items():
-            found = _number(file, key)
+            found = number_of(file, key)
             if found != value:
                 raise ForeignShard(file.place, key, "missing" if found is None else str(found), value)
         for name in file.tensors:
@@ -181,7 +200,8 @@ def _merged(metadata: Mapping[str, KV]) -> list[KV]:
     return [*entries, kv(COUNT, 0, ValueType.UINT16)]
 
 
-def _number(file: GGUFFile, key: str) -> int | None:
+def number_of(file: GGUFFile, key: str) -> int | None:
+    """The file's entry of that key; None where there is none, or no integer."""
     entry = file.metadata.get(key)
     return entry.value if entry is not None and isinstance(entry.value, int) else None
 

@@ -14,7 +14,7 @@ from quantmill.gguf.foreign import describe
 from quantmill.gguf.layout import MAGIC, TensorInfo
 from quantmill.gguf.reading import GGUFFile, read, within
 from quantmill.gguf.shards import COUNT, NO, find_shards, parse_name, shard_name
-from quantmill.gguf.splitting import MissingShards, check_shards
+from quantmill.gguf.splitting import LoneShard, MissingShards, check_shards, number_of
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -71,19 +71,6 @@ class Unfinished(GGUFError):
 
     def __str__(self) -> str:
         return f"{self.place}: its download is not finished, for {self.control} is beside it; start the download again"
-
-
-@dataclass(eq=False)
-class LoneShard(GGUFError):
-    place: str
-    number: int
-    count: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.place}: this is shard {self.number} of {self.count} under another name, the others are missing; "
-            f"fetch them and name each like model-{self.number:05d}-of-{self.count:05d}.gguf"
-        )
 
 
 @dataclass(eq=False)
@@ -251,9 +238,9 @@ def _check_completeness(files: list[GGUFFile]) -> None:
             raise Truncated(file.place, file.size, file.padded_end)
         if file.size > file.padded_end:
             raise _trailing(file)
-    count = _count(files[0])
+    count = number_of(files[0], COUNT) or 0
     if len(files) == 1 and count > 1 and find_shards(Path(files[0].place)) is None:
-        raise LoneShard(files[0].place, _count(files[0], NO) + 1, count)
+        raise LoneShard(files[0].place, (number_of(files[0], NO) or 0) + 1, count)
     if len(files) > 1 or count != 0:
         check_shards(files)
 
@@ -263,7 +250,7 @@ def _trailing(file: GGUFFile) -> GGUFError:
     with file.descriptor() as descriptor:
         start = os.pread(descriptor, 512, file.padded_end)
     if start.startswith(MAGIC):
-        return Concatenated(file.place, max(_count(file), 1), tuple(_held(file)))
+        return Concatenated(file.place, max(number_of(file, COUNT) or 0, 1), tuple(_held(file)))
     found = describe(start).partition(";")[0] if start.lstrip()[:1] in (b"<", b"{") else ""
     return TrailingBytes(file.place, file.size - file.padded_end, found)
 
@@ -275,8 +262,8 @@ def _held(file: GGUFFile) -> Iterator[tuple[str, int]]:
     prefix = parsed[0] if parsed else name.removesuffix(".gguf")
     part, start, number = file, 0, 1
     while True:
-        count = _count(part)
-        title = shard_name(prefix, _count(part, NO) + 1, count) if count > 1 else f"file {number}"
+        count = number_of(part, COUNT) or 0
+        title = shard_name(prefix, (number_of(part, NO) or 0) + 1, count) if count > 1 else f"file {number}"
         yield title, min(part.padded_end, file.size - start)
         start, number = start + part.padded_end, number + 1
         if start >= file.size or number > MOST:
@@ -286,11 +273,6 @@ def _held(file: GGUFFile) -> Iterator[tuple[str, int]]:
         except GGUFError:
             yield "a part that is cut short or no GGUF file", file.size - start
             return
-
-
-def _count(file: GGUFFile, key: str = COUNT) -> int:
-    entry = file.metadata.get(key)
-    return entry.value if entry is not None and isinstance(entry.value, int) else 0
 
 
 def _check_types(files: list[GGUFFile], planned: Mapping[str, str] | None) -> None:

@@ -19,6 +19,7 @@ from quantmill import imatrix as imatrix_file
 from quantmill.artifact import Span, silent
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.scales import first_broken
+from quantmill.gguf.shards import shard_name
 from quantmill.imatrix import Imatrix
 from quantmill.quant.ftypes import Ftype, tensor_type
 from quantmill.quant.ftypes import ftype as ftype_named
@@ -179,7 +180,7 @@ def _read_imatrix(
 
 def _paths(dst: Path, count: int) -> list[Path]:
     prefix = dst.name.removesuffix(".gguf")
-    return [dst.with_name(f"{prefix}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+    return [dst.with_name(shard_name(prefix, number, count)) for number in range(1, count + 1)]
 
 
 def _tile_rows(type_: Type, columns: int, generation: int) -> int:

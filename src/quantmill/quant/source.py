@@ -1,7 +1,6 @@
 """The base of a quantization: one GGUF file, or all shards of a split one."""
 
 import os
-import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,10 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from quantmill import gguf
-from quantmill.errors import QuantmillError
 from quantmill.gguf.errors import Changed, Unreadable
 from quantmill.gguf.layout import TensorInfo
-from quantmill.gguf.shards import COUNT, NO, TENSORS
+from quantmill.gguf.shards import COUNT, NO
+from quantmill.gguf.splitting import LoneShard, all_shards, check_shards, number_of
 from quantmill.gguf.values import KV
 from quantmill.quant.mix import Tensor
 
@@ -21,62 +20,43 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class BrokenSplit(QuantmillError):
-    """The shards of a split base are not all there, or do not belong together."""
-
-
 class Source:
     """A context manager; `files` are the open shards in order (one for a file that is not split).
 
-    `metadata` is the first shard's, which holds the model's; tensors are found by name in whichever shard has them.
+    Any of the shards is named; the others lie beside it. `metadata` is the first shard's, which holds the model's;
+    tensors are found by name in whichever shard has them. Raises a GGUFError, LoneShard, MissingShards and those of
+    `check_shards` among them.
     """
 
     def __init__(self, path: Path) -> None:
         self._stack = ExitStack()
         try:
-            self.files = [self._stack.enter_context(gguf.read(path))]
+            self.files = self._open(path)
             self.metadata: Mapping[str, KV] = self.files[0].metadata
-            count = self._number(0, COUNT) if COUNT in self.metadata else 1
-            if count > 1:
-                self._open_others(path, count)
             self._where = self._find_tensors()
-            if len(self.files) > 1 and self._number(0, TENSORS) != len(self._where):
-                raise BrokenSplit(
-                    f"{path}: its shards hold {len(self._where)} tensors, but {TENSORS} says {self._number(0, TENSORS)}"
-                )
         except BaseException:
             self._stack.close()
             raise
+
+    def _open(self, path: Path) -> list[gguf.GGUFFile]:
+        given = self._stack.enter_context(gguf.read(path))
+        count = number_of(given, COUNT) or 0
+        if count < 2:
+            return [given]
+        paths = all_shards(path)
+        if paths is None:
+            raise LoneShard(given.place, (number_of(given, NO) or 0) + 1, count)
+        files = [given if other == path else self._stack.enter_context(gguf.read(other)) for other in paths]
+        check_shards(files)
+        return files
 
     def _find_tensors(self) -> dict[str, tuple[gguf.GGUFFile, TensorInfo, int]]:
         """Every tensor's file, description and a descriptor to read it by."""
         found: dict[str, tuple[gguf.GGUFFile, TensorInfo, int]] = {}
         for file in self.files:
             descriptor = self._stack.enter_context(file.descriptor())
-            for info in file.tensors.values():
-                if info.name in found:
-                    raise BrokenSplit(f"{file.path}: the tensor {info.name} is in another shard already")
-                found[info.name] = (file, info, descriptor)
+            found |= {info.name: (file, info, descriptor) for info in file.tensors.values()}
         return found
-
-    def _open_others(self, path: Path, count: int) -> None:
-        if self._number(0, NO) != 0:
-            raise BrokenSplit(f"{path}: is shard {self._number(0, NO) + 1} of {count}; give the first one")
-        match = re.fullmatch(rf"(.+)-00001-of-{count:05d}\.gguf", path.name, re.DOTALL)
-        if match is None:
-            raise BrokenSplit(f"{path}: a first shard of {count} is named <name>-00001-of-{count:05d}.gguf")
-        for index in range(1, count):
-            other = path.with_name(f"{match[1]}-{index + 1:05d}-of-{count:05d}.gguf")
-            self.files.append(self._stack.enter_context(gguf.read(other)))
-            if NO not in self.files[index].metadata or self._number(index, NO) != index:
-                raise BrokenSplit(f"{other}: its {NO} does not say that it is shard {index + 1} of {count}")
-
-    def _number(self, index: int, key: str) -> int:
-        file = self.files[index]
-        value = file.metadata[key].value if key in file.metadata else None
-        if not isinstance(value, int):
-            raise BrokenSplit(f"{file.path}: {key} is {value!r}; a split file has a number there")
-        return value
 
     def shards(self) -> list[list[Tensor]]:
         """The tensors of every file in the order of their data."""
