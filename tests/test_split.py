@@ -8,6 +8,7 @@ import pytest
 from gguf_files import F32, described, every_kind, write
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
+from quantmill.cli import main
 from quantmill.gguf import ValueType, errors, kv, shards, splitting
 from quantmill.steps import split as step
 
@@ -81,6 +82,32 @@ def test_shards_and_their_merge_are_llama_gguf_splits(
     again = gguf.split(tmp_path / "m.gguf", tmp_path / "again", "x", **limit)
     assert [path.name for path in again] == [path.name for path in paths]
     assert gguf.merge(again[0], tmp_path / "m2.gguf").read_bytes() == (tmp_path / "m.gguf").read_bytes()
+
+
+@pytest.mark.parametrize(("option", "limit"), [("--max-tensors", 3), ("--split-max-tensors", 7)])
+def test_the_command_cuts_by_the_number_of_tensors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, limit: int
+) -> None:
+    source = write(tmp_path / "in.gguf", described(40))
+    expected = gguf.split(source, tmp_path / "expected", "in", max_tensors=limit)
+    assert call(["split", str(source), str(tmp_path / "out"), option, str(limit)]) == 0
+    paths = [tmp_path / "out" / path.name for path in expected]
+    assert capsys.readouterr().out == "".join(f"{path}\n" for path in paths)
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in expected]
+
+
+def test_the_command_takes_one_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["split", "in.gguf", str(tmp_path), "--max-size", "1GB", "--max-tensors", "3"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "argument --max-tensors/--split-max-tensors: not allowed with argument --max-size/--split-max-size\n"
+    )
+
+
+def call(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
 
 
 def test_a_file_of_another_alignment_stays_readable(tmp_path: Path) -> None:

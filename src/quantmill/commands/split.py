@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing
+from quantmill.commands.common import bar, existing, positive
 from quantmill.errors import UsageError
 
 
@@ -11,7 +11,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("source", type=Path, metavar="IN.gguf")
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--max-size", default="50GB", metavar="SIZE", help="of one shard's tensors (50GB)")
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument(
+        "--max-size", "--split-max-size", default="50GB", metavar="SIZE", help="of one shard's tensors (50GB)"
+    )
+    limit.add_argument(
+        "--max-tensors", "--split-max-tensors", type=positive, metavar="N", help="tensors of one shard, whatever size"
+    )
     parser.add_argument("--prefix", metavar="TEXT", help="of the shards' names (the file's)")
 
 
@@ -21,12 +27,19 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.recipe import size
 
     try:
-        limit = size(options.max_size)
+        limit = None if options.max_tensors else size(options.max_size)
     except ValueError as error:
         raise UsageError(f"--max-size: {error}") from None
     prefix = options.prefix or options.source.stem
     with bar(f"split {options.source.name}") as progress:
-        paths = cut(existing(options.source), options.folder, prefix, max_size=limit, progress=progress)
+        paths = cut(
+            existing(options.source),
+            options.folder,
+            prefix,
+            max_size=limit,
+            max_tensors=options.max_tensors,
+            progress=progress,
+        )
     for path in paths:
         print(path)
     return 0
