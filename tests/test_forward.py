@@ -14,11 +14,9 @@ from forward_models import CHUNKS, LENGTH, MODELS, Small, chunks, write
 from quantmill import _kernels, gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.errors import UsageError
-from quantmill.model.engine import ARITHMETICS, Collected, Run, collect, estimate, evaluate, open_model, score
+from quantmill.model.engine import ARITHMETICS, Collected, Run, collect, evaluate, open_model, score
 from quantmill.model.forward.budget import budget
 from quantmill.model.forward.errors import TooLittleMemory
-from quantmill.model.forward.estimate import operations
-from quantmill.model.forward.hyper import hyper
 from quantmill.quant.types import TYPES
 from quantmill.steps import convert
 
@@ -238,16 +236,3 @@ def test_unknown_arithmetic_and_no_threads() -> None:
         Run("f23")
     with pytest.raises(UsageError, match="0 threads cannot work"):
         Run(threads=0)
-
-
-def test_an_estimate_grows_with_text_and_model() -> None:
-    small, large = (
-        hyper("", {entry.key: entry for entry in forward_models.metadata(model)}, 258)
-        for model in (MODELS["qwen2"], Small("qwen2", layers=20, embd=512, ff=1536, heads=8))
-    )
-    count = operations(small, 1000, 128, perplexity=False)
-    per_layer = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 96 + 64 * 128
-    assert count == 2 * 1000 * 2 * per_layer
-    assert operations(small, 1000, 128) == count + 1000 * 64 * 258
-    assert operations(large, 1000) > 100 * operations(small, 1000)
-    assert estimate(large, 10**6, "f32", 1) > estimate(small, 10**6, "f32", 1) > 0

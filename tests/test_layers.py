@@ -80,6 +80,7 @@ ALLOWED = {
     "simulate": {
         "distributed",
         "gguf",
+        "preview_imatrix",
         "preview_measured",
         "lock",
         "model",

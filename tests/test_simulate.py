@@ -1,16 +1,19 @@
 """Builds on paper: hand-made tasks whose schedule is known, and real plans' sizes."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
-from conftest import Project
+from conftest import RECIPE, TINY, Project
 from quantmill.distributed.parts import costs, planned, uncut
 from quantmill.lock import peek
+from quantmill.model.pace import BESIDE, weigh
 from quantmill.plan import graph
 from quantmill.preview import describe, preview
+from quantmill.preview_imatrix import facts_of
 from quantmill.recipe import load
-from quantmill.simulate import Task, Team, _run, simulate
+from quantmill.simulate import TOKENS, Rates, Task, Team, _recipe_tasks, _run, simulate
 from quantmill.store import sha256_file
 
 TRILLION = {
@@ -47,6 +50,29 @@ def test_the_longest_goes_first_and_to_where_its_input_is() -> None:
     assert (two.sent_bytes, two.fetched_bytes, two.worker_bytes) == (100, 100, 100)
     assert one.least_seconds == two.least_seconds == 2 + 2 + 15 + 1
     assert one.thread_seconds == two.thread_seconds == 50
+
+
+def test_a_calibration_text_takes_the_tokens_that_it_has(make_project: Callable[..., Project]) -> None:
+    project = make_project(text=RECIPE + '[calibration]\ntext = "text.txt"\nn_ctx = 128\n')
+    text = project.recipe.parent / "text.txt"
+    text.write_bytes((TINY / "calibration.txt").read_bytes()[:20_000])
+
+    def seconds() -> float:
+        recipe = load(project.recipe)
+        rates = Rates()
+        rates.products = lambda arithmetic: 1e9  # type: ignore[method-assign]
+        tasks, _ = _recipe_tasks(recipe, peek(recipe, sha256_file), Team(1, 1, 1e9), rates)
+        return next(task.seconds for task in tasks if task.name == "imatrix:small")
+
+    recipe = load(project.recipe)
+    lock = peek(recipe, sha256_file)
+    base = describe(recipe, lock)
+    tokens = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)["imatrix"]["tokens"]
+    one = BESIDE * weigh(base.tensors, facts_of(base.kvs), 128).products / 1e9
+    assert 0 < tokens < TOKENS
+    assert seconds() == pytest.approx(one * tokens)
+    project.edit("n_ctx = 128", "n_ctx = 128\nchunks = 3")
+    assert seconds() == pytest.approx(one * 3 * 128)
 
 
 def test_one_worker_computes_each_tensor_once(project: Project) -> None:

@@ -171,9 +171,9 @@ def preview(recipe: Recipe, root: Path) -> Preview:
 
 
 def _speed(arithmetic: str) -> float:
-    from quantmill.model.forward.estimate import speed
+    from quantmill.model.pace import speed
 
-    return speed(arithmetic, 1)
+    return speed(arithmetic)
 
 
 def described_files(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantmill import calibration
 from quantmill.calibration import FileFact
@@ -11,7 +11,10 @@ from quantmill.gguf import KV
 from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
 from quantmill.recipe import Recipe
-from quantmill.recipe_calibration import ARITHMETICS, Text
+from quantmill.recipe_calibration import ARITHMETICS, Calibration, Text
+
+if TYPE_CHECKING:
+    from quantmill.model.pace import Work
 
 BYTES_PER_TOKEN = 4  # of English, where the text or the tokenizer is not at hand
 
@@ -56,11 +59,9 @@ def measuring(
     said, how = recipe.calibration, recipe.imatrix
     if said is None or how is None:
         return None
-    from quantmill.model.pace import memory, seconds, weigh
+    from quantmill.model.pace import memory, seconds
 
-    texts = list(calibration.texts(recipe).values())
-    chunks, exact = chunk_count(recipe, texts, lock.calibration, kvs, said.n_ctx, said.from_chunk, said.chunks)
-    work = weigh(tensors, facts_of(kvs), said.n_ctx, said.perplexity)
+    chunks, exact, work = amount(recipe, said, lock, kvs, tensors)
     tokens = chunks * said.n_ctx
     return Measuring(
         how.arithmetic,
@@ -71,6 +72,17 @@ def measuring(
         {name: seconds(work, tokens, name, threads) for name in ARITHMETICS},
         memory(work, tokens, how.memory),
     )
+
+
+def amount(
+    recipe: Recipe, said: Calibration, lock: Lock, kvs: Sequence[KV], tensors: Sequence[Described]
+) -> "tuple[int, bool, Work]":
+    """What there is to measure: `chunk_count` of the calibration text, and the work of one of its tokens."""
+    from quantmill.model.pace import weigh
+
+    texts = list(calibration.texts(recipe).values())
+    chunks, exact = chunk_count(recipe, texts, lock.calibration, kvs, said.n_ctx, said.from_chunk, said.chunks)
+    return chunks, exact, weigh(tensors, facts_of(kvs), said.n_ctx, said.perplexity)
 
 
 def facts_of(kvs: Sequence[KV]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Seconds are those of one thread on this machine; estimates within a factor of two.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -58,6 +57,7 @@ def comparing() -> float:
     import numpy as np
 
     from quantmill import _kernels
+    from quantmill.quant.rates import timed
 
     random = np.random.default_rng(1)
     base, other = (random.normal(0, 3, (16, 8192)).astype(np.float32) for _ in range(2))
@@ -68,7 +68,7 @@ def comparing() -> float:
         for logits in (base, other):
             _kernels.nll(logits, targets, out, top, 1)
 
-    return _timed(compare) / base.size
+    return timed(compare, LEAST_SECONDS) / base.size
 
 
 def passing(type_: str) -> tuple[float, float]:
@@ -77,7 +77,7 @@ def passing(type_: str) -> tuple[float, float]:
     import numpy as np
 
     from quantmill import _kernels
-    from quantmill.quant.rates import NEED_IMPORTANCE
+    from quantmill.quant.rates import NEED_IMPORTANCE, timed
     from quantmill.quant.types import TYPES
 
     if type_ not in _kernels.infer_types():
@@ -91,8 +91,8 @@ def passing(type_: str) -> tuple[float, float]:
         _kernels.quantize(type_, weights, data, importance)
     matrix = _kernels.Matrix(type_, data, _ROWS, _COLUMNS)
     x, out = random.normal(0, 1, (_PROMPT, _COLUMNS)).astype(np.float32), np.empty((_PROMPT, _ROWS), np.float32)
-    many = _timed(lambda: matrix.multiply(x, out)) / (_PROMPT * weights.size)
-    one = _timed(lambda: matrix.multiply(x[:1], out[:1])) / weights.size
+    many = timed(lambda: matrix.multiply(x, out), LEAST_SECONDS) / (_PROMPT * weights.size)
+    one = timed(lambda: matrix.multiply(x[:1], out[:1]), LEAST_SECONDS) / weights.size
     return many, one
 
 
@@ -172,13 +172,3 @@ def benching(
 
 def _by_name(tensors: Sequence[Described]) -> list[Described]:
     return sorted(tensors, key=lambda described: described[0])
-
-
-def _timed(call: Callable[[], None]) -> float:
-    """Seconds of one call."""
-    call()  # fills caches and tables
-    runs, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < LEAST_SECONDS:
-        call()
-        runs += 1
-    return spent / runs

@@ -22,6 +22,7 @@ from quantmill.gguf.layout import Described
 from quantmill.lock import Lock
 from quantmill.plan import Node, graph
 from quantmill.preview import Description, FileRow, describe, file_row
+from quantmill.preview_imatrix import amount
 from quantmill.preview_measured import Evaluating, benching, evaluating
 from quantmill.quant.planned import PlannedFile
 from quantmill.quant.types import TYPES
@@ -31,7 +32,7 @@ from quantmill.tasks import workspace
 # How often a step's bytes pass through a processor, by the time that sha256 of them takes: what it reads is hashed or
 # checked, what it writes is hashed when it enters the store.
 PASSES = {"download": 2, "convert": 3, "index": 1, "quant": 3, "part": 2, "split": 2, "verify": 1}
-TOKENS = 140_000  # of a calibration text whose size is not known
+TOKENS = 140_000  # of a text of which nothing is known yet
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ class Rates:
 
     def products(self, arithmetic: str) -> float:
         if arithmetic not in self._products:
-            from quantmill.model.forward.estimate import speed
+            from quantmill.model.pace import speed
 
-            self._products[arithmetic] = speed(arithmetic, 1)
+            self._products[arithmetic] = speed(arithmetic)
         return self._products[arithmetic]
 
 
@@ -230,14 +231,13 @@ class _Builder:
 
     def _imatrix_seconds(self) -> float:
         said, how = self.recipe.calibration, self.recipe.imatrix
-        tokens = said.chunks * said.n_ctx if said and said.chunks else TOKENS
-        facts = {entry.key.partition(".")[2]: entry for entry in self.base.kvs}
-        count, used = (facts[k].value if k in facts else 1 for k in ("expert_count", "expert_used_count"))
-        products = 0.0
-        for name, shape, _ in self.base.tensors:
-            if len(shape) > 1 and name != "token_embd.weight":
-                products += prod(shape) * (float(used) / float(count) if "_exps." in name else 1.0)
-        return 2 * products * tokens / self.rates.products(how.arithmetic if how else "f32")
+        assert said is not None
+        assert how is not None
+        from quantmill.model.pace import BESIDE
+
+        chunks, _, work = amount(self.recipe, said, self.lock, self.base.kvs, self.base.tensors)
+        tokens = (chunks or TOKENS // said.n_ctx) * said.n_ctx
+        return BESIDE * work.products * tokens / self.rates.products(how.arithmetic)
 
 
 def _run(tasks: list[Task], team: Team, recipes: int, release: int) -> Simulation:

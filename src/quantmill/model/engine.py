@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from quantmill.model.forward.budget import Budget, budget
 from quantmill.model.forward.checkpoint import Checkpoint
-from quantmill.model.forward.estimate import estimate
 from quantmill.model.forward.importance import Importance
 from quantmill.model.forward.model import Model, open_model
 from quantmill.model.forward.output import Output, Perplexity, counted, score
@@ -33,7 +32,6 @@ __all__ = [
     "Perplexity",
     "Run",
     "collect",
-    "estimate",
     "evaluate",
     "open_model",
     "score",

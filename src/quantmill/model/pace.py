@@ -1,10 +1,10 @@
 """How long a text's way through a model takes here, and in what memory, from the model's shape alone."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from quantmill.quant.rates import timed
 from quantmill.quant.types import TYPES, Type
 
 LEAST_SECONDS = 0.02
@@ -25,6 +25,9 @@ class Work:
     rows: int
     width: int
     type: str
+
+
+_SMALL = Work(products=0.0, layer=0, columns=512, rows=512, width=512, type="BF16")
 
 
 def weigh(
@@ -78,12 +81,13 @@ def rate(work: Work, arithmetic: str, threads: int) -> float:
     packed = _kernels.pack(work.type, data, rows, columns, arithmetic, threads)  # type: ignore[arg-type]  # the caller has checked it
     x = random.normal(0, 1, (ROWS, columns)).astype(np.float32)
     out = np.empty((ROWS, rows), np.float32)
-    _kernels.matmul(x, packed, out, threads)
-    runs, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < LEAST_SECONDS:
-        _kernels.matmul(x, packed, out, threads)
-        runs += 1
-    return runs * 2.0 * ROWS * rows * columns / spent
+    spent = timed(lambda: _kernels.matmul(x, packed, out, threads), LEAST_SECONDS)
+    return 2.0 * ROWS * rows * columns / spent
+
+
+def speed(arithmetic: str) -> float:
+    """Products a second that one thread reaches with matrices of a small model."""
+    return rate(_SMALL, arithmetic, 1)
 
 
 def memory(work: Work, tokens: int, limit: int) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -56,9 +56,14 @@ def rate(type_: str, with_importance: bool) -> float:
     with_importance |= type_ in NEED_IMPORTANCE
     importance = random.gamma(1.0, 1.0, COLUMNS).astype(np.float32) if with_importance else None
     out = np.empty(ROWS * TYPES[type_].row_bytes(COLUMNS), np.uint8)
-    _kernels.quantize(type_, weights, out, importance)  # fills caches and tables
+    return weights.size / timed(lambda: _kernels.quantize(type_, weights, out, importance), LEAST_SECONDS)
+
+
+def timed(call: Callable[[], object], least: float) -> float:
+    """Seconds of one call, from as many of them as take `least` seconds."""
+    call()  # fills caches and tables
     runs, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < LEAST_SECONDS:
-        _kernels.quantize(type_, weights, out, importance)
+    while (spent := time.perf_counter() - began) < least:
+        call()
         runs += 1
-    return runs * weights.size / spent
+    return spent / runs
