@@ -136,6 +136,15 @@ def test_a_deep_lock_is_no_lock(recipe: Recipe) -> None:
         lock.load(recipe)
 
 
+def test_a_lock_that_is_no_text_is_written_anew(recipe: Recipe) -> None:
+    path = lock.path_of(recipe)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(lock.LockDrift, match="it is not a lock"):
+        lock.load(recipe)
+    made = lock.write(recipe, sha256_file)
+    assert lock.load(recipe) == made
+
+
 def artifact(path: Path, data: bytes) -> Artifact:
     path.write_bytes(data)
     return Artifact(path, hashlib.sha256(data).hexdigest(), len(data))

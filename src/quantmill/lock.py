@@ -163,11 +163,11 @@ def write(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Resolve the recipe and write its lock (only when its text differs)."""
     lock = resolve(recipe, digest)
     path = path_of(recipe)
-    text = lock.text()
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    data = lock.text().encode()
+    if not path.is_file() or path.read_bytes() != data:
         from quantmill.disk import write_atomic
 
-        write_atomic(path, text.encode())
+        write_atomic(path, data)
     return lock
 
 
