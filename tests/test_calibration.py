@@ -90,7 +90,8 @@ LISTED = '[[calibration.texts]]\ntext = "a"\n'
         ('"text.txt"', '"t"\nurl = "https://a.b/c"', "calibration: give either `text`, a file's path, or `url`"),
         ('text = "text.txt"', 'url = "ftp://a.b/c"', "calibration.url: 'ftp://a.b/c' is not an address like"),
         ("n_ctx = 128", 'sha256 = "12"', "calibration.sha256: '12' is not a sha256; give its 64 lower-case hex digits"),
-        ("n_ctx = 128", "n_ctx = 513", "calibration.n_ctx: 513 leaves a batch of fewer than 16 tokens"),
+            "n_ctx = 513",
+        ("n_ctx = 128", "n_ctx = 0", "calibration.n_ctx: 0 leaves a batch of fewer than 16 tokens; choose 512, say"),
         (
             "n_ctx = 128",
             "n_ctx = -1",

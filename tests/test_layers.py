@@ -19,7 +19,7 @@ ALLOWED = {
     "store": {"disk", "key", "shared"},
     "compat": set(),
     "recipe": {"recipe_bench", "compat", "quant", "recipe_calibration", "recipe_page", "recipe_quality"},
-    "recipe_calibration": set(),
+    "recipe_calibration": {"compat"},
     "recipe_bench": set(),
     "host": {"_kernels"},
     "recipe_quality": {"recipe_calibration"},
@@ -100,7 +100,7 @@ ALLOWED = {
     "imatrix": {"gguf", "quant"},
     "quant": {"gguf", "imatrix", "key", "_kernels", "compat"},
     "quality": {"gguf", "model", "numbers", "_kernels"},
-    "model": {"gguf", "numbers", "quant", "safetensors", "_kernels"},
+    "model": {"compat", "gguf", "numbers", "quant", "safetensors", "_kernels"},
     "runtime": {"gguf", "model", "quant", "_kernels"},
     "steps": {
         "key",

@@ -76,7 +76,16 @@ def test_another_calibration_text_does_not_evaluate_the_base_anew(measured: Proj
     ("old", "new", "message"),
     [
         ("chunks = 2", "chunks = 0", "evaluation.chunks: 0 chunks measure nothing; leave it out for all"),
-        ("chunks = 2", "n_ctx = 8", "evaluation.n_ctx: chunks of 8 tokens are too short; choose 512, say"),
+        (
+            "chunks = 2",
+            "n_ctx = 8",
+            "evaluation.n_ctx: 8 leaves a batch of fewer than 16 tokens; choose 512, say",
+        ),
+        (
+            "chunks = 2",
+            "n_ctx = 520",
+            "evaluation.n_ctx: 520 leaves a batch of fewer than 16 tokens; choose 512, say",
+        ),
         ("chunks = 2", 'arithmetic = "f16"', "evaluation.arithmetic: 'f16' is not one of f32, bf16x2"),
         (
             "[evaluation]",

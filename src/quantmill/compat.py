@@ -37,7 +37,15 @@ FIRST_TENSOR_TYPE = 5125
 # What stands for a generation where one is given without a tag: golden digests and live oracles.
 ORACLES: dict[int, str] = {1: "b4867-b5490", 2: "ggml-0.20.2"}
 
+# llama.cpp cuts a chunk into batches of 512 tokens (n_ubatch); llama-imatrix leaves out those below 16.
+BATCH, LEAST_BATCH = 512, 16
+
 _TAG = re.compile(r"b([1-9][0-9]{0,8})", re.ASCII)
+
+
+def ends_whole(n_ctx: int) -> bool:
+    """Whether llama-imatrix measures the last batch, too, of chunks of so many tokens."""
+    return n_ctx >= LEAST_BATCH and not 0 < n_ctx % BATCH < LEAST_BATCH
 
 
 def supported() -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantmill.compat import BATCH, LEAST_BATCH, ends_whole
 from quantmill.errors import Unfit
 
 _TEXT = {"text": "string", "url": "string", "sha256": "string", "name": "string"}
@@ -27,7 +28,7 @@ KEYS: dict[str, str] = {
 }
 ARITHMETICS = ("f32", "bf16x2")
 MEMORY = 8_000_000_000
-N_CTX = 512
+N_CTX = BATCH
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,11 @@ def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
         raise Unfit("calibration.texts", "no text, or two of one name; give each a `name` of its own")
     if len({text.weight is None for text in texts}) > 1:
         raise Unfit("calibration.texts.weight", "some texts have a weight and some none; give it to all or to none")
-    n_ctx = get("calibration.n_ctx") or N_CTX
-    if n_ctx < 16 or 0 < n_ctx % 512 < 16:
-        raise Unfit("calibration.n_ctx", f"{n_ctx} leaves a batch of fewer than 16 tokens; choose 512, say")
     if get("calibration.chunks") == 0:
         raise Unfit("calibration.chunks", "0 chunks measure nothing; leave it out for all")
     return Calibration(
         texts=texts,
-        n_ctx=n_ctx,
+        n_ctx=n_ctx_of("calibration", table),
         chunks=get("calibration.chunks"),
         from_chunk=get("calibration.from_chunk") or 0,
         process_output=get("calibration.process_output") or False,
@@ -143,6 +141,15 @@ def imatrix(get: Callable[[str], Any], folder: Path, size: Callable[[Any], int],
         raise Unfit("imatrix.memory", str(error)) from None
     name = get("imatrix.name") or file or "imatrix.dat"
     return Imatrix(folder / file if file else None, digest or "", name, arithmetic, limit)
+
+
+def n_ctx_of(place: str, table: Mapping[str, Any]) -> int:
+    """The tokens of a chunk that a table of keys like [calibration]'s names. Raises Unfit."""
+    n_ctx: int = table.get("n_ctx", N_CTX)
+    if not ends_whole(n_ctx):
+        problem = f"{n_ctx} leaves a batch of fewer than {LEAST_BATCH} tokens; choose {N_CTX}, say"
+        raise Unfit(f"{place}.n_ctx", problem)
+    return n_ctx
 
 
 def read_text(place: str, table: Mapping[str, Any], folder: Path) -> Text:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import Unfit
-from quantmill.recipe_calibration import ARITHMETICS, MEMORY, N_CTX, Text, read_text
+from quantmill.recipe_calibration import ARITHMETICS, MEMORY, Text, n_ctx_of, read_text
 
 KEYS: dict[str, str] = {
     "evaluation.text": "string",
@@ -45,9 +45,7 @@ def evaluation(get: Callable[[str], Any], folder: Path, size: Callable[[Any], in
     table = get("evaluation")
     if table is None:
         return None
-    n_ctx = table.get("n_ctx", N_CTX)
-    if n_ctx < 16:
-        raise Unfit("evaluation.n_ctx", f"chunks of {n_ctx} tokens are too short; choose 512, say")
+    n_ctx = n_ctx_of("evaluation", table)
     if table.get("chunks") == 0:
         raise Unfit("evaluation.chunks", "0 chunks measure nothing; leave it out for all")
     arithmetic = table.get("arithmetic", ARITHMETICS[0])

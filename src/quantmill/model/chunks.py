@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quantmill.compat import BATCH, LEAST_BATCH, ends_whole
 from quantmill.errors import QuantmillError
 from quantmill.model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-LEAST_BATCH, BATCH = 16, 512  # llama.cpp's batches are cut at 512 tokens; llama-imatrix leaves out those below 16
 
 
 class TextError(QuantmillError):
@@ -66,7 +65,7 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int, place: str) -> None:
 
 def check_size(n_ctx: int) -> None:
     """TextError for a chunk whose last batch llama-imatrix would leave out."""
-    if n_ctx < LEAST_BATCH or 0 < n_ctx % BATCH < LEAST_BATCH:
+    if not ends_whole(n_ctx):
         raise TextError(
             f"chunks of {n_ctx} tokens end in a batch of fewer than {LEAST_BATCH}, which llama-imatrix leaves out; "
             f"choose {BATCH} or another multiple of {LEAST_BATCH}"

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
+from quantmill.compat import BATCH, LEAST_BATCH
 from quantmill.model.forward.errors import NotFinite
 from quantmill.model.forward.room import Floats
-
-BATCH = 512  # llama.cpp's physical batch (n_ubatch)
-LEAST = 16  # rows of a batch that count
 
 
 @dataclass
@@ -48,8 +46,8 @@ class Importance:
         self.found: dict[str, Sums] = {}
         full, tail = divmod(length, BATCH)
         self.batches = full + (tail > 0)
-        self._counted = length if tail == 0 or tail >= LEAST else full * BATCH
-        self._calls = full + (tail >= LEAST)
+        self._counted = length if tail == 0 or tail >= LEAST_BATCH else full * BATCH
+        self._calls = full + (tail >= LEAST_BATCH)
 
     def _sums(self, names: tuple[str, ...], matrices: int, columns: int) -> Sums:
         if names[0] not in self.found:
