@@ -1,8 +1,10 @@
 """From a recipe's calibration text to the importance matrix in a build: keys, lock, addresses, and texts that fail."""
 
+import errno
 import hashlib
 import http.server
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -90,7 +92,20 @@ LISTED = '[[calibration.texts]]\ntext = "a"\n'
         ('"text.txt"', '"t"\nurl = "https://a.b/c"', "calibration: give either `text`, a file's path, or `url`"),
         ('text = "text.txt"', 'url = "ftp://a.b/c"', "calibration.url: 'ftp://a.b/c' is not an address like"),
         ("n_ctx = 128", 'sha256 = "12"', "calibration.sha256: '12' is not a sha256; give its 64 lower-case hex digits"),
+        *(
+            (
+                'text = "text.txt"',
+                f"url = {json.dumps(url, ensure_ascii=False)}",
+                f"calibration.url: {url!r} is not an address like https://example.org/text.txt; "
+                "write all but ASCII as %XX",
+            )
+            for url in ("https://x/a b", "https://x/a\n", "https://x/é", "https://é/x", "https://x/", "https:///x")
+        ),
+        (
+            "n_ctx = 128",
             "n_ctx = 513",
+            "calibration.n_ctx: 513 leaves a batch of fewer than 16 tokens; choose 512, say",
+        ),
         ("n_ctx = 128", "n_ctx = 0", "calibration.n_ctx: 0 leaves a batch of fewer than 16 tokens; choose 512, say"),
         (
             "n_ctx = 128",
@@ -245,7 +260,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(int(way))
             return
         start = int(wanted[6:-1]) if wanted and way != "from the start" else 0
+        if way == "led astray":
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.1:port/")
+            self.end_headers()
+            return
         self.send_response(206 if start else 200)
+        if way == "in pieces":  # of which the second does not arrive
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"64\r\n" + SHORT[start : start + 100] + b"\r\n")
+            return
         self.send_header("Content-Length", str(len(SHORT) - start))
         self.end_headers()
         self.wfile.write(SHORT[start : start + (int(way) if way.isdecimal() else len(SHORT))])
@@ -270,12 +295,16 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     ("plan", "seen"),
     [
         (["whole"], [None]),
+        (["in pieces", "in pieces", "whole"], [None, "bytes=90-", "bytes=180-"]),
         (["100", "whole"], [None, "bytes=100-"]),
         (["100", "200", "503", "whole"], [None, "bytes=100-", "bytes=300-", "bytes=300-"]),
         (["100", "from the start"], [None, "bytes=100-"]),
     ],
 )
-def test_a_broken_connection_is_taken_up_again(tmp_path: Path, address: str, plan: list[str], seen: list[str]) -> None:
+def test_a_broken_connection_is_taken_up_again(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, plan: list[str], seen: list[str]
+) -> None:
+    monkeypatch.setattr("quantmill.web.CHUNK", 90)  # bytes, of which less is lost
     Handler.plan = plan
     counted: list[int] = []
     fetch(address, tmp_path / "part", counted.append)
@@ -296,6 +325,38 @@ def test_an_address_that_never_answers(tmp_path: Path, address: str) -> None:
         fetch(address, tmp_path / "part")
     with pytest.raises(WebError, match=r"cannot be reached or breaks off .*refused.*; check the network"):
         fetch("http://127.0.0.1:1/x", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://127.0.0.1:port/x", "nonnumeric port: 'port'"),
+        ("http://127.0.0.1/a b", "URL can't contain control characters. '/a b' (found at least ' ')"),
+        (
+            "http://127.0.0.1:9/é",
+            "'ascii' codec can't encode character '\\xe9' in position 5: ordinal not in range(128)",
+        ),
+        ("led astray", "nonnumeric port: 'port'"),
+    ],
+)
+def test_what_is_no_address_is_not_tried_again(tmp_path: Path, address: str, url: str, problem: str) -> None:
+    Handler.plan = [url]
+    url = address if url == "led astray" else url
+    with pytest.raises(WebError) as error:
+        fetch(url, tmp_path / "part")
+    cure = "write it like https://example.org/text.txt"
+    assert str(error.value) == f"{url}: it leads to no address ({problem}); {cure}"
+    assert len(Handler.seen) <= 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_the_networks_fault(tmp_path: Path, address: str, number: int) -> None:
+    def full(count: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError, match=os.strerror(number)):
+        fetch(address, tmp_path / "part", full)
+    assert Handler.seen == [None]
 
 
 def test_a_build_from_an_address_is_pinned(calibrated: Project, address: str) -> None:

@@ -157,8 +157,10 @@ def read_text(place: str, table: Mapping[str, Any], folder: Path) -> Text:
     path, url, digest = table.get("text"), table.get("url"), table.get("sha256")
     if (path is None) == (url is None):
         raise Unfit(place, "give either `text`, a file's path, or `url`")
-    if url is not None and not re.match(r"https?://[^/\s]+/\S", url):
-        raise Unfit(f"{place}.url", f"{url!r} is not an address like https://example.org/text.txt")
+    if url is not None and not re.fullmatch(r"https?://[!-.0-~]+/[!-~]+", url):
+        raise Unfit(
+            f"{place}.url", f"{url!r} is not an address like https://example.org/text.txt; write all but ASCII as %XX"
+        )
     if digest is not None and not _is_digest(digest):
         raise Unfit(f"{place}.sha256", f"{digest!r} is not a sha256; give its 64 lower-case hex digits")
     weight = table.get("weight")

@@ -3,6 +3,8 @@
 No token of the Hub is ever sent. A broken connection is taken up again from where it broke.
 """
 
+import errno
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +18,7 @@ PAUSE = 0.25  # seconds before the second attempt, doubled for each that follows
 TIMEOUT = 30
 CHUNK = 1 << 16
 LIMIT = 1 << 30  # bytes; no text is larger
+FULL = (errno.ENOSPC, errno.EDQUOT)  # which no attempt mends
 
 
 class WebError(QuantmillError):
@@ -41,8 +44,12 @@ def fetch(url: str, part: Path, advance: Callable[[int], None] = lambda count: N
                 return
             if error.code not in (408, 429, 500, 502, 503, 504) or attempt == ATTEMPTS - 1:
                 raise WebError(url, f"the server answers with HTTP {error.code}; check the address") from None
-        except (OSError, EOFError) as error:
-            if isinstance(error, OSError) and error.errno == 28:  # the disk is full, which no attempt mends
+        except (http.client.InvalidURL, ValueError) as error:  # of the address, or of one that it leads on to
+            raise WebError(
+                url, f"it leads to no address ({error}); write it like https://example.org/text.txt"
+            ) from None
+        except (OSError, EOFError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
                 raise
             if attempt == ATTEMPTS - 1:
                 reason = getattr(error, "reason", None) or error
