@@ -5,14 +5,17 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from conftest import RECIPE, Project
 from dask_cluster import BIN, Cluster, started
 from quantmill.distributed.parts import cut, pairs, planned
+from quantmill.distributed.pool import Pool, UnfitWorker, _Worker
+from quantmill.distributed.worker import Job, Seen
 from quantmill.lock import peek
-from quantmill.plan import graph
+from quantmill.plan import Node, graph
 from quantmill.preview import describe
 from quantmill.recipe import load
 from quantmill.store import sha256_file
@@ -203,6 +206,22 @@ def test_workers_that_cannot_take_part_are_named(project: Project, cluster: Clus
     cluster.start("--resources", "memory=1000")
     failed = project.run(*command, check=1)
     assert "of memory, and the largest worker has 1,000; start one with more\n" in failed.stderr
+
+
+def test_a_step_that_no_one_worker_has_room_for_is_told(tmp_path: Path) -> None:
+    seen = Seen("", {}, "", "", True, 1)
+    pool = Pool(Mock(**{"scheduler_info.return_value": {"workers": {"a": {}, "b": {}}}}), tmp_path, tmp_path, False)
+    pool._workers = {
+        "a": _Worker(seen, {"memory": 1e9, "disk": 1e12}),
+        "b": _Worker(seen, {"memory": 64e9, "disk": 1e9}),
+    }
+    job = Job(Node("convert:a", "convert", {}), {}, {}, (), "", "")
+    with pytest.raises(UnfitWorker) as error:
+        pool.run(job, {}, {"memory": 8e9, "disk": 50e9}, 1.0, lambda: None)
+    assert str(error.value) == (
+        "convert:a: it needs 8,000,000,000 of memory and 50,000,000,000 of disk, "
+        "and no one worker has that much of each; start one that has"
+    )
 
 
 def test_calls_that_make_no_sense(project: Project) -> None:

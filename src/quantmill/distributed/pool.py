@@ -237,6 +237,9 @@ def _fits(worker: _Worker, needs: Mapping[str, float]) -> bool:
 
 
 def _too_small(workers: Any, needs: Mapping[str, float]) -> str:
-    name = next(n for n, amount in needs.items() if all(w.resources.get(n, amount) < amount for w in workers))
+    name = next((n for n, amount in needs.items() if all(w.resources.get(n, amount) < amount for w in workers)), None)
+    if name is None:
+        wanted = " and ".join(f"{amount:,.0f} of {n}" for n, amount in needs.items())
+        return f"it needs {wanted}, and no one worker has that much of each; start one that has"
     most = max(worker.resources[name] for worker in workers)
     return f"it needs {needs[name]:,.0f} of {name}, and the largest worker has {most:,.0f}; start one with more"
