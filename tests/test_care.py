@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPE, Project
-from quantmill.care.collecting import DAY, Keep, collect
+from quantmill.care.collecting import DAY, Keep, _choose, collect
+from quantmill.care.inventory import Marks, Record
 from quantmill.care.verifying import verify_store
 from quantmill.key import StepKey
 from quantmill.store import Hit, Miss, Store
@@ -63,6 +64,15 @@ def test_what_was_used_longest_ago_goes_first_until_the_rest_fits(tmp_path: Path
     assert collect(store, Keep(age=None), limit=320).objects == 2
     assert left(tmp_path) == [bytes([n]) * 100 for n in (1, 2, 3)]
     assert collect(store, Keep(age=None), limit=320).records == 0
+
+
+def test_choosing_among_many_records_is_quick() -> None:
+    """Each with an object of its own, so that no two are equal by chance."""
+    found = [Record(f"{n:05}", n, "step", "", {str(n): 1}, False) for n in range(20_000)]
+    began = time.process_time()
+    doomed = _choose(found, Marks(records={record.name for record in found[5_000:15_000]}), 18_000, 4_000, 13_000)
+    assert time.process_time() - began < 5  # a search of lists takes half a minute
+    assert [record.used for record in doomed] == [*range(5_000), *range(15_000, 17_000)]
 
 
 def test_what_a_running_build_took_or_made_stays(tmp_path: Path) -> None:

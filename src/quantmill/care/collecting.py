@@ -103,18 +103,20 @@ def _marks(store: Store, keep: Keep) -> Marks:
 def _choose(found: list[Record], marks: Marks, cutoff: int, oldest: int | None, limit: int | None) -> list[Record]:
     """The records to go: those used longest ago first. One whose objects all stay anyway stays too: it costs nothing,
     and a pointer may be its without a note that says so, where two keys came to the same bytes."""
-    held = [
-        record
+    held = {
+        record.name
         for record in found
         if record.name in marks.records or record.used >= cutoff or record.objects.keys() <= marks.objects
-    ]
-    free = sorted((record for record in found if record not in held), key=lambda record: (record.used, record.name))
+    }
+    free = [record for record in found if record.name not in held]
+    free.sort(key=lambda record: (record.used, record.name))
     doomed = [record for record in free if oldest is not None and record.used < oldest]
     if limit is None:
         return doomed
     users: dict[str, int] = {}
     sizes: dict[str, int] = {}
-    kept = [record for record in found if record not in doomed]
+    gone = {record.name for record in doomed}
+    kept = [record for record in found if record.name not in gone]
     for record in kept:
         for sha256, size in record.objects.items():
             users[sha256], sizes[sha256] = users.get(sha256, 0) + 1, size
