@@ -176,4 +176,6 @@ def test_the_head_of_a_file_is_enough(tmp_path: Path) -> None:
         part = leading_metadata(data[:length])
         assert part.items() <= found.items()
     assert leading_metadata(b"<html>") == {}
+    for offset in (24, data.index(b"a", data.index(b"general.tags") + len("general.tags")) - 8):  # a key's, a text's
+        assert leading_metadata(data[:offset] + b"\xff" * 8 + data[offset + 8 :]).items() <= found.items()
     assert from_metadata({"general.architecture": "x", "x.block_count": 1 << 40}) is None

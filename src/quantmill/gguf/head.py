@@ -40,7 +40,7 @@ def leading_metadata(data: bytes) -> dict[str, Any]:
             entry = KV(key.decode(), type_, data[at : at + size], subtype)
             found[entry.key] = entry.value
             at += size
-    except (struct.error, KeyError, ValueError):
+    except (struct.error, KeyError, ValueError, OverflowError):  # a length may be 2^64 - 1
         pass
     return found
 
