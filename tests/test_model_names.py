@@ -130,6 +130,16 @@ def test_bad_front_matter_is_said(tmp_path: Path) -> None:
         load(tmp_path / "README.md")
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["2024-02-30", "!!int x", "!!int ''", "!!float x", "!!bool x", "!!timestamp x", "1:" * 400 + "1.5", "[" * 10_000],
+)
+def test_a_value_that_yaml_cannot_make_is_said(tmp_path: Path, value: str) -> None:
+    (tmp_path / "README.md").write_text(f"---\na: {value}\n---\n")
+    with pytest.raises(ModelError, match=r"^README.md's front matter is not valid YAML$"):
+        load(tmp_path / "README.md")
+
+
 def test_front_matter_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\na: !!python/object/apply:os.system [true]\n---\n")
     with pytest.raises(ModelError, match="is not valid YAML"):

@@ -23,7 +23,7 @@ def load(path: Path) -> dict[str, Any]:
     yaml: Any = importlib.import_module("yaml")  # late: it costs an import that a plan without a card can do without
     try:
         data = yaml.safe_load(text.replace("- no\n", '- "no"\n'))
-    except yaml.YAMLError as error:
+    except Exception as error:  # besides YAMLError, whatever Python's own types say of a stranger's value for them
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 2}" if mark is not None else ""
         raise ModelError(f"{path.name}'s front matter is not valid YAML{where}") from None
