@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import forward_models
 from forward_models import MODELS, write
 from quantmill._kernels import infer_isa
 from quantmill.cli import main
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
+from quantmill.model.tokenizer import Tokenizer
 from quantmill.quant.driver import quantize_file
 from quantmill.quant.ftypes import FTYPES
 from quantmill.runtime import benching
@@ -149,6 +151,27 @@ def test_generating_is_greedy_and_repeats(files: dict[str, Path], capsys: pytest
         2,
         f"quantmill: {files['Q8_0']}: has no chat template; give --raw to go on with the text itself\n",
     )
+
+
+@pytest.mark.parametrize("kind", ["bos", "eos"])
+@pytest.mark.parametrize("id_", [2**32 - 1, [257]])
+def test_a_conversation_of_a_file_whose_special_token_is_none(
+    kind: str, id_: object, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As llama.cpp: the number that its kind of vocabulary has."""
+    change = {f"tokenizer.ggml.{kind}_token_id": id_, "tokenizer.chat_template": f"<{{{{ {kind}_token }}}}>"}
+    kept = [entry for entry in forward_models.metadata(MODELS["qwen2"]) if entry.key not in change]
+    changed = kept + [kv(key, value) for key, value in change.items()]
+    monkeypatch.setattr(forward_models, "metadata", lambda _: changed)
+    asked: list[str] = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(
+        Tokenizer, "encode", lambda self, text, **how: [asked.append(text), *encode(self, text, **how)][1:]
+    )
+    code, _, error = call(capsys, "generate", write(MODELS["qwen2"], tmp_path / "m.gguf"), "-p", "abc", "-n", "1")
+    assert (code, error) == (0, "")
+    (tokens,) = (entry.value for entry in changed if entry.key == "tokenizer.ggml.tokens")
+    assert asked == [f"<{tokens[11]}>"]
 
 
 def test_a_text_ends_with_the_context(files: dict[str, Path]) -> None:

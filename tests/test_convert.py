@@ -137,6 +137,7 @@ WRONG_CONFIGS: list[tuple[Mapping[str, Any], str]] = [
     ({"num_key_value_heads": 3}, "config.json has 4 attention heads, which 3 key-value heads do not divide"),
     ({"rope_scaling": "yarn"}, "config.json's `rope_scaling` is neither null nor a table"),
     ({"rope_theta": "high"}, "config.json's `rope_theta` is 'high'; a number would be right"),
+    ({"rope_theta": 10**40}, f"config.json's `rope_theta` is {10**40}; a number would be right"),
     ({"vocab_size": 275}, "the tokenizer's token 'raw Ġ' has the id 275, but config.json's `vocab_size` is 275"),
     (
         {"num_hidden_layers": 3},

@@ -1,8 +1,10 @@
 """The architecture table: tensors and facts from config.json alone."""
 
+import json
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from quantmill.gguf import header_size
 from quantmill.model.arch import tensors
 from quantmill.model.errors import ConfigError
 from quantmill.model.facts import facts
+from quantmill.model.metadata import metadata
 from quantmill.model.rope import llama3_factors
 
 QWEN_32B = {
@@ -119,6 +122,23 @@ def test_llama3_factors_are_those_of_llama_3_1() -> None:
     assert factors == sorted(factors)
     with pytest.raises(ConfigError, match="factors that are not positive or not in order"):
         llama3_factors({**found, "rope_scaling": {"rope_type": "llama3", "low_freq_factor": 4.0}})
+
+
+@pytest.mark.parametrize("key", ["factor", "low_freq_factor", "high_freq_factor"])
+@pytest.mark.parametrize("value", [None, "x", [8.0], True, 1e39, 10**40])
+def test_a_factor_of_llama3_that_is_no_number_is_said(key: str, value: object) -> None:
+    found = {"rope_scaling": {"rope_type": "llama3", key: value}, "rope_theta": 500000.0, "head_dim": 128}
+    with pytest.raises(ConfigError) as error:
+        llama3_factors(found)
+    assert str(error.value) == f"config.json's `rope_scaling.{key}` is {value!r}; a number would be right"
+
+
+def test_factors_of_llama3_are_seen_with_the_metadata(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        json.dumps(config("LlamaForCausalLM", "llama", rope_scaling={"rope_type": "llama3", "factor": None}))
+    )
+    with pytest.raises(ConfigError, match=r"^config.json's `rope_scaling.factor` is None; a number would be right$"):
+        metadata({"config.json": tmp_path / "config.json"}, name="A-1B")
 
 
 def test_the_table_costs_no_import() -> None:

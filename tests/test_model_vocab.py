@@ -255,6 +255,15 @@ def test_a_wrong_tokenizer_is_said(tmp_path: Path, change: Mapping[str, Any], se
     assert str(error.value) == sentence
 
 
+def test_an_added_token_that_is_no_table_is_said_beside_a_sentencepiece_model(tmp_path: Path) -> None:
+    config = models.config("LlamaForCausalLM", "llama")
+    with pytest.raises(TokenizerError) as error:
+        entries(
+            tmp_path, {"tokenizer.model": vocabularies.spm_model(), "tokenizer.json": {"added_tokens": [1]}}, config
+        )
+    assert str(error.value) == "tokenizer.json has an added token that is no table; fetch it again"
+
+
 def test_json_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"^tokenizer.json is not valid JSON in UTF-8; fetch it again$"):
         entries(tmp_path, {"tokenizer.json": b"{"})

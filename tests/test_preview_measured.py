@@ -98,6 +98,18 @@ def test_a_bench_counts_tokens_by_type(measured: Project) -> None:
     assert found == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("count", [[4, 4], 4])
+def test_a_head_count_may_be_one_for_every_layer(count: object) -> None:
+    tensors = [("token_embd.weight", (64, 100), TYPES["F32"]), ("blk.0.ffn_up.weight", (64, 96), TYPES["F32"])]
+    assert weigh(tensors, {"attention.head_count": count}, 128) == weigh(tensors, {"attention.head_count": 4}, 128)
+
+
+@pytest.mark.parametrize("count", [[], ["x"], "x", 0, -1, 2.5])
+def test_a_head_count_that_is_none_weighs_as_one(count: object) -> None:
+    tensors = [("token_embd.weight", (64, 100), TYPES["F32"]), ("blk.0.ffn_up.weight", (64, 96), TYPES["F32"])]
+    assert weigh(tensors, {"attention.head_count": count}, 128) == weigh(tensors, {}, 128)
+
+
 def test_rates_are_measured_for_every_type() -> None:
     assert comparing() > 0
     for type_ in ("F32", "BF16", "Q4_K", "IQ2_XXS"):

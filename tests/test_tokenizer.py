@@ -173,11 +173,28 @@ def entries(change: dict[str, KV | None]) -> dict[str, KV]:
             "pre-tokenizer 'klingon' is not known",
         ),
         ({P + "model": GPT2}, r"tokenizer\.ggml\.merges is missing"),
+        (
+            {P + "model": kv(P + "model", ["gpt2"])},
+            r"^model\.gguf: tokenizer\.ggml\.model is no text; convert the model",
+        ),
+        (
+            {P + "pre": kv(P + "pre", ["qwen2"])},
+            r"^model\.gguf: tokenizer\.ggml\.pre is no text; convert the model anew$",
+        ),
+        ({P + "pre": kv(P + "pre", 7)}, r"^model\.gguf: tokenizer\.ggml\.pre is no text; convert the model anew$"),
     ],
 )
 def test_a_vocabulary_that_cannot_be_used_is_named(change: dict[str, KV | None], message: str) -> None:
     with pytest.raises(TokenizerError, match=message):
         from_metadata(entries(change), "model.gguf")
+
+
+def test_the_metadata_stay_as_they_are() -> None:
+    """A token that is a control token for its text is one here, not in the file."""
+    change = {P + "tokens": kv(P + "tokens", ["<unk>", "<s>", "</s>", "<|im_end|>"])}
+    found = entries({**change, P + "token_type": kv(P + "token_type", [1, 1, 1, 1])})
+    assert [special.text for special in from_metadata(found).specials] == ["<|im_end|>"]
+    assert found[P + "token_type"].value == [1, 1, 1, 1]
 
 
 def test_a_byte_without_a_token_is_named() -> None:

@@ -8,6 +8,7 @@ from quantmill.commands.common import activation_bits, existing, positive, threa
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
+    from quantmill.model.tokenizer import Tokenizer
     from quantmill.runtime.loading import LoadedModel
 
 _LONGEST = 1_000_000  # characters of a rendered conversation
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         repack=not options.no_repack,
         activation_bits=options.activation_bits,
     )
-    text = options.prompt if options.raw else _conversation(options, model)
+    text = options.prompt if options.raw else _conversation(options, model, tokenizer)
     prompt = tokenizer.encode(text, add_special=options.raw, parse_special=not options.raw)
     for piece in generate(model, prompt, options.count, sampling):
         print(piece, end="", flush=True)
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _conversation(options: argparse.Namespace, model: "LoadedModel") -> str:
+def _conversation(options: argparse.Namespace, model: "LoadedModel", tokenizer: "Tokenizer") -> str:
     """The prompt in the model's own chat template."""
     from quantmill.card.prompt import chat
 
@@ -64,14 +65,13 @@ def _conversation(options: argparse.Namespace, model: "LoadedModel") -> str:
     if entry is None or not isinstance(entry.value, str):
         raise UsageError(f"{options.model}: has no chat template; give --raw to go on with the text itself")
 
-    def token(name: str) -> str:
-        found = model.metadata.get(f"tokenizer.ggml.{name}_token_id")
-        return str(model.metadata["tokenizer.ggml.tokens"].value[found.value]) if found else ""
+    texts = model.metadata["tokenizer.ggml.tokens"].value
+    bos, eos = ("" if id_ is None else texts[id_] for id_ in (tokenizer.bos, tokenizer.eos))
 
     messages = [{"role": "user", "content": options.prompt}]
     if options.system:
         messages.insert(0, {"role": "system", "content": options.system})
-    rendered = chat(entry.value, messages, token("bos"), token("eos"), _LONGEST)
+    rendered = chat(entry.value, messages, bos, eos, _LONGEST)
     if rendered.refused:
         raise UsageError(
             f"{options.model}: its chat template cannot be rendered ({rendered.refused}); give --raw to go without it"

@@ -1,6 +1,5 @@
 """The `<arch>.*` keys: what llama.cpp needs to know of a model's shape."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from quantmill.model.errors import ConfigError
 # The number that general.file_type has for a file whose matrices are of a type (llama.h, llama_ftype).
 FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
 _FILE_TYPE = "general.file_type"
+_LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 
 # GGUF's key, config.json's keys (the first that is there), and the value's type: in the order of the file.
 _COMMON = (
@@ -54,7 +54,7 @@ def facts(config: Mapping[str, Any], file_type: str) -> Iterator[KV]:
             yield kv(key, FILE_TYPES[file_type])
         name = next((name for name in names.split() if name in found), None)
         if name is not None and found[name] is not None:
-            yield _number(f"{row.gguf}.{key}", name, found[name], type_)
+            yield _entry(f"{row.gguf}.{key}", name, found[name], type_)
     extra = {
         "vocab_size": found["vocab_size"],
         "rope.dimension_count": head_dim(found),
@@ -84,16 +84,21 @@ def _scaling(row: Architecture, scaling: Mapping[str, Any] | None) -> Iterator[K
         return
     prefix = f"{row.gguf}.rope.scaling"
     yield kv(f"{prefix}.type", kind)
-    yield _number(f"{prefix}.factor", "rope_scaling.factor", scaling["factor"], ValueType.FLOAT32)
+    yield _entry(f"{prefix}.factor", "rope_scaling.factor", scaling["factor"], ValueType.FLOAT32)
     if kind == "yarn":
         name = "original_max_position_embeddings"
-        yield _number(f"{prefix}.original_context_length", f"rope_scaling.{name}", scaling.get(name), ValueType.UINT32)
+        yield _entry(f"{prefix}.original_context_length", f"rope_scaling.{name}", scaling.get(name), ValueType.UINT32)
 
 
-def _number(key: str, name: str, value: Any, type_: ValueType) -> KV:
+def _entry(key: str, name: str, value: Any, type_: ValueType) -> KV:
+    return kv(key, number(name, value, type_), type_)
+
+
+def number(name: str, value: Any, type_: ValueType) -> Any:
+    """What config.json has as `name`, where it is a number of that type, UINT32 or FLOAT32. Raises ConfigError."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if type_ == ValueType.UINT32 and not (whole and 0 <= value < 2**32):
         raise ConfigError(f"config.json's `{name}` is {value!r}; a whole number would be right")
-    if type_ == ValueType.FLOAT32 and not (whole or (isinstance(value, float) and math.isfinite(value))):
+    if type_ == ValueType.FLOAT32 and not ((whole or isinstance(value, float)) and abs(value) <= _LARGEST):
         raise ConfigError(f"config.json's `{name}` is {value!r}; a number would be right")
-    return kv(key, value, type_)
+    return value

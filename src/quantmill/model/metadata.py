@@ -6,11 +6,12 @@ from typing import Any
 
 from quantmill.gguf import KV
 from quantmill.model import frontmatter
-from quantmill.model.arch import TensorSpec, architecture, tensors
+from quantmill.model.arch import TensorSpec, architecture, hparams, tensors
 from quantmill.model.errors import ConfigError
 from quantmill.model.facts import facts
 from quantmill.model.general import general
 from quantmill.model.jsonfile import load_json
+from quantmill.model.rope import llama3_factors
 from quantmill.model.vocab import vocabulary
 
 
@@ -39,6 +40,8 @@ def metadata(
     config = load_config(files)
     row = architecture(config)
     specs = specs or tensors(config)
+    if any(spec.name == "rope_freqs.weight" for spec in specs):
+        llama3_factors(hparams(config))  # what is wrong with them is to be known before any weight is
     card = frontmatter.load(files["README.md"]) if "README.md" in files else {}
     return [
         *general(card, config, name, specs, row.gguf),

@@ -47,17 +47,26 @@ def weigh(
         if name in ("token_embd.weight", "output.weight"):
             output, width = shape[0] * shape[1], shape[0]
             continue
-        used = float(facts.get("expert_used_count", 1)) / shape[2] if len(shape) > 2 else 1.0
+        used = _size(facts, "expert_used_count", 1) / shape[2] if len(shape) > 2 else 1.0
         products += 2 * count * used
         layer = name.split(".")[1] if name.startswith("blk.") else ""
         layers[layer] = layers.get(layer, 0) + count
         largest = max(largest, (shape[0] * shape[1], shape[0], shape[1], type_.name))
-    heads = int(facts.get("attention.head_count", 1))
-    head = int(facts.get("attention.key_length", width // heads))
+    heads = _size(facts, "attention.head_count", 1)
+    head = _size(facts, "attention.key_length", width // heads)
     products += 4 * heads * head * (n_ctx / 2) * len(layers)  # half of the square: later tokens are not seen
     if perplexity:  # which counts a chunk's second half
         products += 2 * output * (n_ctx - 1 - n_ctx // 2) / n_ctx
     return Work(products, max(layers.values(), default=0), largest[1], largest[2], width, largest[3])
+
+
+def _size(facts: Mapping[str, Any], key: str, default: int) -> int:
+    """Of a list with one for every layer, the first: those that can be measured are all the same. `default` for what is
+    no size; what is wrong with it is told when the model is measured."""
+    value = facts.get(key)
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, int) and value > 0 else default
 
 
 def seconds(work: Work, tokens: int, arithmetic: str, threads: int) -> float:

@@ -5,8 +5,10 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from quantmill.gguf import ValueType
 from quantmill.model.arch import head_dim
 from quantmill.model.errors import ConfigError
+from quantmill.model.facts import number
 
 
 def _f32(value: float) -> float:
@@ -21,12 +23,15 @@ def llama3_factors(found: Mapping[str, Any]) -> list[float]:
     bytes are the same on every machine; PyTorch's, which the converter uses, may differ in its last bit.
     Low frequencies are divided by `factor`, high ones kept, and those between interpolated.
     """
-    scaling = found["rope_scaling"]
-    base, dim = float(found["rope_theta"]), head_dim(found)
-    factor = float(scaling.get("factor", 8.0))
-    low, high = float(scaling.get("low_freq_factor", 1.0)), float(scaling.get("high_freq_factor", 4.0))
+
+    def stated(key: str, default: float) -> float:
+        return _stated(f"rope_scaling.{key}", found["rope_scaling"].get(key, default))
+
+    base, dim = _stated("rope_theta", found["rope_theta"]), head_dim(found)
+    factor, low, high = stated("factor", 8.0), stated("low_freq_factor", 1.0), stated("high_freq_factor", 4.0)
     # The converter looks for it beside rope_scaling, not in it; the models it was written for all have 8192.
-    context = float(found.get("original_max_position_embeddings", 8192))
+    name = "original_max_position_embeddings"
+    context = _stated(name, found.get(name, 8192))
     if not (base > 0 and factor > 0 and low > 0 and high > low):
         raise ConfigError("config.json's `rope_scaling` has factors that are not positive or not in order")
     factors = []
@@ -42,6 +47,10 @@ def llama3_factors(found: Mapping[str, Any]) -> list[float]:
             smooth = _f32(_f32(turns - _f32(low)) / _f32(high - low))
             factors.append(_f32(1 / _f32(_f32(_f32(1 - smooth) / _f32(factor)) + smooth)))
     return factors
+
+
+def _stated(name: str, value: Any) -> float:
+    return float(number(name, value, ValueType.FLOAT32))
 
 
 def _power(base: float, exponent: float) -> float:

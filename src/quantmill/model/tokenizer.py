@@ -103,7 +103,13 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
         entry = metadata.get(_PREFIX + key)
         return default if entry is None else entry.value
 
-    model = value("model")
+    def name(key: str) -> str | None:
+        found = value(key)
+        if not isinstance(found, str | None):
+            raise TokenizerError(f"{place}: tokenizer.ggml.{key} is no text; convert the model anew")
+        return found
+
+    model = name("model")
     if model not in _DEFAULT_IDS:
         raise TokenizerError(
             f"{place}: its tokenizer is of the kind {model!r}; quantmill tokenizes gpt2 (byte-level BPE) and llama "
@@ -116,12 +122,12 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
         raise TokenizerError(f"{place}: its vocabulary has the token {twice!r} twice; convert the model anew")
     types = [NORMAL] * len(texts)
     if value("token_type") is not None:
-        types = _list(place, "token_type", value("token_type"), int, len(texts))
+        types = [*_list(place, "token_type", value("token_type"), int, len(texts))]  # the entry keeps its own
     given = {key.removeprefix(_PREFIX).removesuffix("_token_id") for key in metadata if key.endswith("_token_id")}
     for id_ in control_by_text(ids, given):
         types[id_] = CONTROL
     default_bos, default_eos = _DEFAULT_IDS[model]
-    pre = value("pre") or "default"
+    pre = name("pre") or "default"
     pieces: Pieces
     if model == "gpt2":
         if pre not in CUTTINGS:
@@ -135,14 +141,14 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
         if value("scores") is not None:
             scores = _list(place, "scores", value("scores"), float, len(texts))
         pieces, add_bos = SentencePiece(ids, scores, bool(value("add_space_prefix", True))), True
-    name = metadata.get("general.name")
+    title = metadata.get("general.name")
     return Tokenizer(
         size=len(texts),
         bos=_id(value("bos_token_id"), None if pre in ("glm4", "chatglm-bpe") else default_bos, len(texts)),
         eos=_id(value("eos_token_id"), default_eos, len(texts)),
         add_bos=bool(value("add_bos_token", add_bos)),
         add_eos=bool(value("add_eos_token", False)),
-        specials=tuple(specials(texts, types, pre, str(name.value) if name else "")),
+        specials=tuple(specials(texts, types, pre, str(title.value) if title else "")),
         pieces=pieces,
     )
 

@@ -90,6 +90,8 @@ def _special(
     entries = data.get("added_tokens")
     by_content: dict[str, Any] = {}
     for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, Mapping):
+            raise TokenizerError("tokenizer.json has an added token that is no table; fetch it again")
         by_content.setdefault(str(entry.get("content")), entry.get("id"))
     stated = {kind: by_content.get(content(settings.get(f"{kind}_token")) or "") for kind in SPECIALS}
     configured = {kind: config.get(f"{kind}_token_id") for kind in SPECIALS}

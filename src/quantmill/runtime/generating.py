@@ -14,7 +14,8 @@ from quantmill.runtime.sampling import Sampler, Sampling
 def ends(model: LoadedModel) -> frozenset[int]:
     """The tokens that end a text: those the metadata names, and those whose texts llama.cpp knows to."""
     named = (f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
-    found = {model.metadata[key].value for key in named if key in model.metadata}
+    stated = (model.metadata[key].value for key in named if key in model.metadata)
+    found = {id_ for id_ in stated if isinstance(id_, int)}
     texts: list[str] = model.metadata["tokenizer.ggml.tokens"].value
     return frozenset(found | {id_ for id_, text in enumerate(texts) if text in ENDS})
 
