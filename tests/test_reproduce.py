@@ -80,5 +80,16 @@ def test_another_base_or_none_is_refused(built: Project, copy: Path, tmp_path: P
         f"quantmill: {copy}: config.json of the base changed, in {there.folder / 'recipes'}; "
         "name the folder that has them with --beside\n"
     )
+    for name, problem in (
+        (
+            "lock",
+            "it is not a lock (UnicodeDecodeError('utf-8', b'\\xff', 0, 1, 'invalid start byte')); "
+            f"run 'quantmill lock {copy}/small.toml' and commit the lock",
+        ),
+        ("toml", "not valid TOML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    ):
+        (copy / f"small.{name}").write_bytes(b"\xff")
+        done = there.run("quantmill", "reproduce", str(copy), check=2)
+        assert done.stderr == f"quantmill: {copy}/small.{name}: {problem}\n"
     (copy / "small.lock").unlink()
     assert "it has no small.lock, by which" in there.run("quantmill", "reproduce", str(copy), check=2).stderr

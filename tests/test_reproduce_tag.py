@@ -73,6 +73,18 @@ def test_a_git_tag_against_a_folder(kept: tuple[Project, str, Path], hub: Upload
     assert told[-2] == f"{mine}: {count - 1} of {count} files are the same"
 
 
+def test_a_recipe_that_begins_with_a_mark(kept: tuple[Project, str, Path], hub: UploadHub, tmp_path: Path) -> None:
+    project, made, copy = kept
+    marked = Project(shutil.copytree(project.folder, tmp_path / "marked"))
+    git(marked, "checkout", "-q", "-f", made)
+    marked.recipe.write_text("\N{BYTE ORDER MARK}" + marked.recipe.read_text())
+    git(marked, "commit", "-q", "-a", "-m", "by an editor of Windows")
+    git(marked, "tag", "-f", made)
+    told = reproduce(marked, hub, made, "--against", str(copy)).splitlines()
+    count = len(list(copy.iterdir()))
+    assert told[-2] == f"{copy}: {count} of {count} files are the same, {made}"
+
+
 def test_a_hub_repository_s_tag_needs_no_git(kept: tuple[Project, str, Path], hub: UploadHub, tmp_path: Path) -> None:
     _, made, copy = kept
     there = Project(tmp_path)

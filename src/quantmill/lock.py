@@ -83,11 +83,16 @@ def path_of(recipe: Recipe) -> Path:
 
 def load(recipe: Recipe) -> Lock | None:
     """The recipe's lock as written, or None when there is none; UsageError when it cannot be read."""
-    path = path_of(recipe)
     try:
-        return parse(path, path.read_text(encoding="utf-8"))
+        return read(path_of(recipe))
     except FileNotFoundError:
         return None
+
+
+def read(path: Path) -> Lock:
+    """The lock in the file at `path`; LockDrift when it is none."""
+    try:
+        return parse(path, path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise LockDrift(path, f"it is not a lock ({error!r})") from None
 

@@ -132,8 +132,13 @@ def find(name: str, folder: Path = Path()) -> Path:
 
 def load(path: Path) -> Recipe:
     """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong."""
+    return parse(path, read(path))
+
+
+def read(path: Path) -> str:
+    """The text of the recipe in the file at `path`; UsageError when there is none, or no UTF-8."""
     try:
-        return parse(path, path.read_text(encoding="utf-8-sig"))  # Windows' editors begin a file with a mark
+        return path.read_text(encoding="utf-8-sig")  # Windows' editors begin a file with a mark
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such recipe") from None
     except UnicodeDecodeError as error:

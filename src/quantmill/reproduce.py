@@ -16,7 +16,7 @@ from quantmill.hub import HubFile
 from quantmill.lock import Lock
 from quantmill.plan import Node, graph, task
 from quantmill.proof import tag
-from quantmill.recipe import Recipe, find, parse
+from quantmill.recipe import Recipe, find, parse, read
 from quantmill.released import LISTING
 from quantmill.reporter import Reporter
 from quantmill.signature import NAME as SIGNATURE
@@ -82,8 +82,8 @@ def load(tree: Path, beside: Path | None, root: Path) -> Release:
     for path in texts:
         if not path.is_file():
             raise NoRelease(str(tree), f"it has no {path.name}, by which it could be built again")
-    recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, texts[0].read_text(encoding="utf-8"))
-    return release(tree, recipe, locks.parse(texts[1], texts[1].read_text(encoding="utf-8")))
+    recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, read(texts[0]))
+    return release(tree, recipe, locks.read(texts[1]))
 
 
 def release(tree: Path, recipe: Recipe, lock: Lock) -> Release:

@@ -11,7 +11,7 @@ from quantmill.errors import QuantmillError, UsageError, nearest
 from quantmill.hub import HubError, HubFile, NoSuchRepository, NoSuchRevision, fetch_head, list_files
 from quantmill.lock import Lock
 from quantmill.proof import tag as tag_of
-from quantmill.recipe import Recipe, parse
+from quantmill.recipe import Recipe, parse, read
 from quantmill.released import LISTING, SUMS
 from quantmill.reproduce import BENCH, NoRelease, Release, listed, load, release
 from quantmill.signature import NAME as SIGNATURE
@@ -50,7 +50,7 @@ def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, wo
         raise NoRelease(tag, f"there is no such folder, release below release/ or git tag here{close}")
     recipe, lock = _made_by(into, tag)
     if beside is not None:
-        recipe = parse(beside / recipe.path.name, recipe.path.read_text(encoding="utf-8"))
+        recipe = parse(beside / recipe.path.name, read(recipe.path))
     if against is not None:
         return release(against, recipe, lock)
     if recipe.repo is None:
@@ -79,9 +79,8 @@ def _recipes(folder: Path) -> Iterator[tuple[Recipe, Lock]]:
         said = path.with_suffix(".toml")
         if said.is_file():
             try:
-                recipe = parse(said, said.read_text(encoding="utf-8"))
-                yield recipe, locks.parse(path, path.read_text(encoding="utf-8"))
-            except (QuantmillError, UnicodeDecodeError):  # another program's
+                yield parse(said, read(said)), locks.read(path)
+            except QuantmillError:  # another program's
                 continue
 
 
