@@ -62,6 +62,7 @@ def test_what_a_person_reads(project: Project) -> None:
     [
         (("--vram", "lots"), "'lots' is not the memory of graphics cards: 'lots' is not a size; write it like 50GB"),
         (("--ram", "much"), "--ram: 'much' is not a size; write it like 50GB or 300MB"),
+        (("--ram", "9" * 400), "--ram: a size is below 2^63 bytes; write it like 50GB or 300MB"),
         (
             ("--backend", "opencl"),
             "'opencl' is no backend; it is one of cuda, rocm, vulkan, metal, cpu-avx2, cpu-avx512",

@@ -170,6 +170,20 @@ def test_sizes(text: str | int, count: int) -> None:
     assert size(text) == count
 
 
+@pytest.mark.parametrize(
+    "text", ["9" * 400, "9" * 400 + "GB", "9999999999TB", 1 << 63, 10**400], ids=lambda text: str(text)[:30]
+)
+def test_a_size_that_nothing_has(text: str | int) -> None:
+    with pytest.raises(ValueError, match=r"^a size is below 2\^63 bytes; write it like 50GB or 300MB$"):
+        size(text)
+
+
+@pytest.mark.parametrize("number", ["9" * 4301, "0x" + "f" * 4301], ids=["decimal", "hexadecimal"])
+def test_a_number_of_too_many_digits_is_no_recipe(tmp_path: Path, number: str) -> None:
+    with pytest.raises(UsageError, match=r"r\.toml: not valid TOML: Exceeds the limit \(4300 digits\) for integer"):
+        load(write(tmp_path, GOOD.replace('"b5490"', number)))
+
+
 def test_every_key_is_documented() -> None:
     """recipes/README.md and the schema name the same keys."""
     rows = re.findall(r"^\| `([a-z0-9_.]+)` \|", (ROOT / "recipes" / "README.md").read_text(), re.MULTILINE)

@@ -147,6 +147,9 @@ WRONG = {
     "[stor]": "there is no stor (did you mean store?)",
     "store = 1": "store: this must be a table; begin it with [store]",
     "[store]\nregoin = 'x'": "there is no store.regoin (did you mean region?)",
+    f"[store]\nchunk = {'9' * 4301}": "Exceeds the limit (4300 digits) for integer string conversion: value has 4301 "
+    "digits; use sys.set_int_max_str_digits() to increase the limit",
+    f"[store]\nchunk = '{'9' * 400}'": "store.chunk: a size is below 2^63 bytes; write it like 50GB or 300MB",
     "[store]\nchunk = '0'": "store.chunk: this must be a size such as 256MiB",
     "[store]\nchunk = 'much'": "store.chunk: 'much' is not a size; write it like 50GB or 300MB",
     "[store]\nparallel = 0": "store.parallel: this must be a number from 1 to 256",
@@ -160,7 +163,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("text", WRONG)
+@pytest.mark.parametrize("text", WRONG, ids=lambda text: text[:60])
 def test_settings_that_are_wrong_are_a_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "quantmill.toml").write_text(text)
     (tmp_path / "below").mkdir()

@@ -50,6 +50,8 @@ KEYS: dict[str, str] = {
     **recipe_page.KEYS,
 }
 
+LARGEST = 1 << 63  # bytes: no file or memory has so many
+
 LISTS = ("quants.override", "calibration.texts")  # tables of which there may be several
 
 
@@ -149,7 +151,8 @@ def parse(path: Path, text: str) -> Recipe:
     """`load` for a recipe whose text is `text` and which need not be at `path`, from where its paths lead."""
     try:
         data = tomli.loads(text)
-    except (tomli.TOMLDecodeError, RecursionError) as error:
+        repr(data)  # as messages may: more than 4,300 digits cannot be said, though hexadecimal ones can be read
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     if not re.fullmatch(NAME, path.stem):
         raise UsageError(f"{path}: {path.stem!r} cannot name tasks and folders; rename it to {NAME_WORDS}")
@@ -159,15 +162,21 @@ def parse(path: Path, text: str) -> Recipe:
 
 def size(text: str | int) -> int:
     """Bytes of `"50GB"`, `"300 MB"`, `"4GiB"` or a plain number; ValueError otherwise. GB is 10^9, as for disks."""
-    if isinstance(text, int):
-        if text < 0:
-            raise ValueError("a size is not negative")
-        return text
+    found = text if isinstance(text, int) else _written(text)
+    if found < 0:
+        raise ValueError("a size is not negative")
+    if found >= LARGEST:
+        raise ValueError("a size is below 2^63 bytes; write it like 50GB or 300MB")
+    return int(found)
+
+
+def _written(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip())
     if not match:
         raise ValueError(f"{text!r} is not a size; write it like 50GB or 300MB")
     number, prefix, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " "))
+    unit: int = (1024 if binary else 1000) ** " KMGT".index(prefix or " ")
+    return float(number) * unit
 
 
 def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:

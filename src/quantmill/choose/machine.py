@@ -73,4 +73,4 @@ def memories(text: str) -> tuple[int, ...]:
 
 def memory(text: str) -> int:
     """Bytes of `24GB`, `24GiB` or `24`, which is GB; ValueError otherwise."""
-    return round(float(text) * GB) if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else size(text)
+    return size(f"{text.strip()}GB" if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else text)

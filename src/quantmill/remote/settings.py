@@ -103,7 +103,7 @@ def _values(start: Path, environment: Mapping[str, str]) -> tuple[Path | None, d
 def _read(path: Path) -> dict[str, Any]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {error}") from None
     _known(path, data, {"store": None}, "")
     table = data.get("store", {})
