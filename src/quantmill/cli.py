@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from quantmill import __version__
-from quantmill.errors import INTERRUPTED, QuantmillError, sentence
+from quantmill import __version__, interrupt
+from quantmill.errors import QuantmillError, sentence
 
 # Every command, in the order of the help, with its one line. Its module has `add_arguments(parser)` and
 # `run(options) -> exit code`.
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"quantmill: {sentence(error)}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        print(f"quantmill: {INTERRUPTED}", file=sys.stderr)
-        code = 1
+        print(f"quantmill: {interrupt.MESSAGE}", file=sys.stderr)
+        interrupt.leave()
     sys.exit(code)
 
 

@@ -7,8 +7,6 @@ and exits, with the error's `exit_code`.
 import difflib
 from collections.abc import Iterable, Sequence
 
-INTERRUPTED = "interrupted; finished work is kept, run the same command to go on"
-
 
 class QuantmillError(Exception):
     """The work failed: a wrong file, a full disk, a broken promise. Exit code 1."""

@@ -23,9 +23,10 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
 from doit.task import clean_targets
 
+from quantmill import interrupt
 from quantmill import lock as locks
 from quantmill.build import Workspace
-from quantmill.errors import INTERRUPTED, QuantmillError, UsageError, nearest, sentence
+from quantmill.errors import QuantmillError, UsageError, nearest, sentence
 from quantmill.plan import Node, graph, labels, task
 from quantmill.recipe import Recipe, load
 from quantmill.remote.client import connect
@@ -236,7 +237,8 @@ def _code(error: Exception) -> int:
 def _interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's hook for errors that nobody caught: one sentence for Ctrl-C."""
     if issubclass(kind, KeyboardInterrupt):
-        print(f"quantmill: {INTERRUPTED}", file=sys.stderr)
+        print(f"quantmill: {interrupt.MESSAGE}", file=sys.stderr)
+        interrupt.leave()
     else:
         sys.__excepthook__(kind, error, trace)
 
