@@ -13,6 +13,7 @@ import pytest
 
 from convert_golden import models
 from quantmill.artifact import Artifact, Context
+from quantmill.cli import main
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf import header, read
 from quantmill.model import weights
@@ -207,6 +208,20 @@ def test_pickles_are_refused(built: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(QuantmillError, match=r"^pytorch_model.bin: weights as a pickle, which can run code"):
         run(folder, tmp_path / "out")
+
+
+def test_the_command_does_not_write_over_the_weights(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = edited(built / QWEN2, tmp_path / QWEN2)
+    weights = folder / "model.safetensors"
+    before = weights.read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", str(folder), str(weights)])
+    assert ended.value.code == 2
+    said = "the call reads this file, so it cannot be what it writes; name another output"
+    assert capsys.readouterr().err == f"quantmill: {weights}: {said}\n"
+    assert weights.read_bytes() == before
 
 
 @pytest.mark.parametrize(

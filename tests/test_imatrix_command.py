@@ -162,6 +162,12 @@ def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
         (["MODEL", "-f", "TEXT", "--from-chunk", "999"], 1, "TEXT: 54643 tokens are too few to begin at chunk 999"),
         (["MODEL", "-f", "TEXT", "--memory", "much"], 2, "--memory: 'much' is not a size"),
         (["MODEL", "-f", "TEXT", "-o", "no/i.dat"], 2, "no: there is no such folder; make it, or give -o another path"),
+        (
+            ["MODEL", "-f", "TEXT", "-o", "TEXT"],
+            2,
+            "TEXT: the call reads this file, so it cannot be what it writes; name",
+        ),
+        (["MODEL", "-f", "TEXT", "-o", "MODEL"], 2, "MODEL: the call reads this file, so it cannot be what it writes"),
         (["MODEL", "-f", "TEXT", "--in-file", "SHORT"], 1, "SHORT: ends inside"),
         (["OTHER", "-f", "TEXT"], 1, "OTHER: its tokenizer has 2047 tokens and its embedding 2048 rows"),
     ],

@@ -59,7 +59,8 @@ ALLOWED = {
     "remote": {"disk", "key", "recipe", "shared"},
     "care": {"disk", "key", "released", "signature", "store"},
     "reporter": {"build"},
-    "tasks": {"build", "lock", "plan", "recipe", "remote", "reporter", "signature", "store"},
+    "interrupt": set(),
+    "tasks": {"build", "interrupt", "lock", "plan", "recipe", "remote", "reporter", "signature", "store"},
     "preview_imatrix": {"calibration", "gguf", "lock", "model", "recipe", "recipe_calibration"},
     "preview_measured": {"_kernels", "calibration", "gguf", "lock", "model", "preview_imatrix", "quant", "recipe"},
     "preview": {

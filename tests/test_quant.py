@@ -1,6 +1,7 @@
 """Whole quantized files against llama-quantize's digests (tests/peer_quant/record.py), and what the driver promises."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,38 @@ def test_the_command_sums_up_what_took_another_type(
     count = sum(f.type.name == "Q5_0" and f.wanted.name == "Q4_K" for f in fallbacks)
     (line,) = (line for line in others if line.startswith("Q5_0 for Q4_K, "))
     assert line.endswith(f"{count - 1} more")
+
+
+@pytest.mark.parametrize("call", [["Q4_K_M", "--threads", "2"], ["q4_k", "2"], ["15", "2"]])
+def test_the_command_takes_an_ftype_as_llama_quantize_does(
+    bases: dict[str, dict[str, Path]], tmp_path: Path, call: list[str]
+) -> None:
+    base, out = bases["narrow"]["F16"], tmp_path / "out.gguf"
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(base), str(out), *call])
+    assert ended.value.code == 0
+    quantize_file(base, tmp_path / "expected.gguf", "Q4_K_M")
+    assert out.read_bytes() == (tmp_path / "expected.gguf").read_bytes()
+
+
+def test_what_is_read_is_not_written_over(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
+    names = {name: shutil.copy(bases["narrow"][name], tmp_path) for name in ("F16", "split")}
+    for path in sorted(bases["narrow"]["split"].parent.glob("split-*")):
+        shutil.copy(path, tmp_path)
+    link, guide = tmp_path / "link.gguf", shutil.copy(bases["narrow"]["F16"].with_name(IMATRIX), tmp_path)
+    link.symlink_to(names["F16"])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    said = "the call reads this file, so it cannot be what it writes; name another output"
+    for source, target, options, at in [
+        (names["F16"], names["F16"], {}, names["F16"]),
+        (names["F16"], link, {}, link),
+        (names["F16"], guide, {"imatrix": guide}, guide),
+        (names["split"], tmp_path / "split.gguf", {"keep_split": True}, names["split"]),
+    ]:
+        with pytest.raises(UsageError) as error:
+            quantize_file(source, target, "Q4_K_M", **options)  # type: ignore[arg-type]
+        assert str(error.value) == f"{at}: {said}"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -9,6 +9,7 @@ from gguf_files import F32, described, every_kind, write
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.cli import main
+from quantmill.errors import UsageError
 from quantmill.gguf import ValueType, errors, kv, shards, splitting
 from quantmill.steps import split as step
 
@@ -94,6 +95,14 @@ def test_the_command_cuts_by_the_number_of_tensors(
     paths = [tmp_path / "out" / path.name for path in expected]
     assert capsys.readouterr().out == "".join(f"{path}\n" for path in paths)
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in expected]
+
+
+def test_a_shard_is_not_written_over_what_is_cut(tmp_path: Path) -> None:
+    source = write(tmp_path / "in-00001-of-00004.gguf", described(40))
+    before = source.read_bytes()
+    with pytest.raises(UsageError, match=r"/in-00001-of-00004.gguf: the call reads this file, so it cannot be what"):
+        gguf.split(source, tmp_path, "in", max_tensors=10)
+    assert source.read_bytes() == before
 
 
 def test_the_command_takes_one_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from quantmill.artifact import Context
 from quantmill.commands.common import bar, threads
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, apart
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder; give a model in Hugging Face layout")
     names = wanted(str(folder), [path.name for path in folder.iterdir() if path.is_file()])
+    apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
     with bar(f"convert {options.target.name}") as progress:
         write(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import layer_bar, positive, threads
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, apart
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Sums
@@ -78,6 +78,7 @@ def _measure(options: argparse.Namespace) -> Any:
         memory = size(options.memory)
     except ValueError as error:
         raise UsageError(f"--memory: {error}") from None
+    apart([options.target], map(Path, [options.model, *options.texts]))
     texts = [Text(name, read_text(Path(name))) for name in options.texts]
     wanted = Options(options.n_ctx, options.chunks, options.from_chunk, options.process_output, not options.no_ppl)
     work = options.target.with_name(options.target.name + ".work")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quantmill.commands.common import bar, existing, positive, threads
 from quantmill.errors import UsageError
+from quantmill.quant.ftypes import BY_NUMBER, FTYPES
 
 if TYPE_CHECKING:
     from quantmill.quant.mix import Fallback
@@ -16,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("source", type=Path, metavar="IN.gguf")
     parser.add_argument("target", type=Path, metavar="OUT.gguf")
-    parser.add_argument("ftype", metavar="FTYPE")
+    parser.add_argument(
+        "ftype", metavar="FTYPE", help=f"one of {' '.join(FTYPES)}, in any case, or general.file_type's number"
+    )
+    parser.add_argument("nthreads", type=positive, nargs="?", metavar="NTHREADS", help="as --threads")
     parser.add_argument("--imatrix", type=Path, metavar="FILE", help="an importance matrix")
     parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
     parser.add_argument("--llama-cpp", default="b5490", metavar="TAG", help="the tag whose bytes to write (b5490)")
@@ -43,15 +47,17 @@ def run(options: argparse.Namespace) -> int:
 
     generation = generation_of(options.llama_cpp)
     check_options(options.llama_cpp, tensor_types=bool(options.tensor_type))
-    with bar(f"{options.ftype} {options.target.name}") as progress:
+    number = int(options.ftype) if options.ftype.isdecimal() else None
+    ftype = BY_NUMBER[number].name if number in BY_NUMBER else options.ftype
+    with bar(f"{ftype} {options.target.name}") as progress:
         report = quantize_file(
             existing(options.source),
             options.target,
-            options.ftype,
+            ftype,
             imatrix=options.imatrix,
             imatrix_name=options.imatrix_name,
             generation=generation,
-            threads=threads(options),
+            threads=options.nthreads or threads(options),
             output_tensor_type=options.output_tensor_type,
             token_embedding_type=options.token_embedding_type,
             tensor_types=[_pair(text) for text in options.tensor_type],

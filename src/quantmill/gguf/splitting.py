@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantmill.artifact import silent
-from quantmill.errors import listed
+from quantmill.errors import apart, listed
 from quantmill.gguf.errors import DuplicateTensor, GGUFError, GGUFUsageError, WriteFailed
 from quantmill.gguf.layout import Described, TensorInfo
 from quantmill.gguf.reading import GGUFFile, read
@@ -124,6 +124,7 @@ def split(
         )
         _make(directory)
         paths = [directory / shard_name(prefix, number + 1, len(shards)) for number in range(len(shards))]
+        apart(paths, [source.path])
         copy = _Copy(progress, sum(shard.size for shard in shards))
         done: list[Path] = []
         try:

@@ -17,7 +17,7 @@ import numpy as np
 from quantmill import _kernels, gguf
 from quantmill import imatrix as imatrix_file
 from quantmill.artifact import Span, silent
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import QuantmillError, UsageError, apart
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.shards import shard_name
 from quantmill.imatrix import Imatrix
@@ -115,6 +115,7 @@ def quantize_file(
             tensors = source.tensors()
             files = [plan_file(kvs, tensors, ftype, imatrix=facts, overrides=overrides, override_kv=override_kv)]
         paths = _paths(Path(dst), len(files)) if keep_split else [Path(dst)]
+        apart(paths, [*(file.path for file in source.files), *([Path(imatrix)] if imatrix is not None else [])])
         run = _Run(source, found, guide, generation, threads, sharing or Sharing({}), progress)
         for planned in files:
             run.check(planned, allow_requantize)

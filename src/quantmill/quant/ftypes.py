@@ -80,6 +80,8 @@ def _table() -> dict[str, Ftype]:
 
 
 FTYPES: dict[str, Ftype] = _table()
+# By general.file_type's number; of several names the one that stands first, which is llama.cpp's own.
+BY_NUMBER: dict[int, Ftype] = {found.id: found for found in reversed(FTYPES.values())}
 
 # The 26 quantized files of a usual release, largest first; a bf16 file stands beside them.
 _MATRIX = """

@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 
 from quantmill.errors import QuantmillError
-from quantmill.quant.ftypes import FTYPES
+from quantmill.quant.ftypes import BY_NUMBER
 from quantmill.quant.source import Source
 from quantmill.runtime.loading import LoadedModel, load
 from quantmill.runtime.speeds import Row, Trial
-
-# Of several names of one id the first is llama.cpp's own.
-_NAMES = {found.id: found.name for found in reversed(FTYPES.values())}
 
 
 class BenchFailed(QuantmillError):
@@ -112,7 +109,8 @@ def _named(metadata: Any, file: Path) -> tuple[str, str]:
     """(model, ftype)."""
     name, type_ = metadata.get("general.name"), metadata.get("general.file_type")
     model = str(name.value) if name else file.stem
-    return model, _NAMES.get(type_.value, "?") if type_ else "?"
+    found = BY_NUMBER.get(type_.value) if type_ else None
+    return model, found.name if found else "?"
 
 
 def _free_memory() -> int:
