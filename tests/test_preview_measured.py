@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from math import prod
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_quality_is_a_pass_of_every_file_and_a_comparison(measured: Project) -> 
     counted = 3 * (128 - 1 - 64)
     assert found.states == 4 * shape[0] * counted
     logits = counted * shape[1] * (2 * shape[0] * BESIDE / 1e9 + 1e-9)
-    weights = sum(_count(shape) for _, shape, _ in base.tensors if len(shape) > 1)
+    weights = sum(prod(shape) for _, shape, _ in base.tensors if len(shape) > 1)
     assert set(found.files) == set(recipe.ftypes)
     for seconds in found.files.values():  # every matrix is quantized, each smaller than a sample
         assert seconds == pytest.approx(found.base + logits + weights / SAMPLED_WEIGHTS)
@@ -90,7 +91,7 @@ def test_a_bench_counts_tokens_by_type(measured: Project) -> None:
     expected = 0.0
     for tensors in (base.tensors, files["Q4_K_M"]):
         for name, shape, type_ in tensors:
-            count = _count(shape)
+            count = prod(shape)
             expected += count // type_.block * type_.size / LOADED_BYTES
             if len(shape) > 1 and name != "token_embd.weight":
                 one = 1e-6 if type_ is TYPES["BF16"] else 1e-7
@@ -143,10 +144,3 @@ def test_a_plan_says_it(measured: Project) -> None:
     measured.edit(MEASURED.removeprefix(RECIPE), "")
     said = json.loads(measured.run("quantmill", "plan", "small", "--json").stdout)
     assert not {"quality", "bench_seconds"} & said.keys()
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for length in shape:
-        total *= length
-    return total

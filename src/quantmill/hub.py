@@ -90,8 +90,7 @@ class HubFile:
         if size != self.size:
             return False
         with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+            hashlib.file_digest(file, lambda: digest)
         return digest.hexdigest() == (self.sha256 or self.blob)
 
 

@@ -7,6 +7,7 @@ weight is read. What plans and drivers share is `quant.planned.plan_file`, so th
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,9 +276,7 @@ def _facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | None:
 def _bits_per_weight(tensors: Sequence[Described]) -> float:
     weights = size = 0
     for _, shape, type_ in tensors:
-        count = 1
-        for length in shape:
-            count *= length
+        count = prod(shape)
         weights += count
         size += count // type_.block * type_.size
     return size * 8 / weights if weights else 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from quantmill.gguf.layout import Described
@@ -89,10 +90,7 @@ def of_tensors(tensors: Iterable[Described], layers: int) -> Weights:
     layer for the output."""
     by_layer, rest = [0] * layers, {"token_embd": 0, "output": 0}
     for name, shape, type_ in tensors:
-        count = 1
-        for length in shape:
-            count *= length
-        size = count // type_.block * type_.size
+        size = prod(shape) // type_.block * type_.size
         first, _, after = name.partition(".")
         number = after.partition(".")[0]
         if first == "blk" and number.isdecimal() and int(number) < layers:

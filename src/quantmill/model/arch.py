@@ -7,6 +7,7 @@ and metadata are those of llama.cpp's convert_hf_to_gguf.py at b5490. A new arch
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from quantmill.model.errors import ConfigError, ModelError, UnsupportedArchitecture
@@ -186,10 +187,7 @@ class TensorSpec:
 
     @property
     def n_elements(self) -> int:
-        total = 1
-        for length in self.shape:
-            total *= length
-        return total
+        return prod(self.shape)
 
 
 def architecture(config: Mapping[str, Any]) -> Architecture:

@@ -1,6 +1,7 @@
 """A model that can be evaluated: its weights' source and its hyperparameters, checked against each other."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,9 +67,7 @@ class Model:
         """Raises NotFinite for the first weight among the tensors that is not finite; returns when all are."""
         for name in names:
             shape, _ = self.described(name)
-            count = 1
-            for length in shape[1:]:
-                count *= length
+            count = prod(shape[1:])
             step = max(1, _STEP // shape[0])
             for begin in range(0, count, step):
                 finite = np.isfinite(self.dense(name, begin, min(begin + step, count))).all(axis=1)

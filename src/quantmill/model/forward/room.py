@@ -5,6 +5,7 @@ What the heap gave would stay with it in part, how much being a matter of chance
 
 import contextlib
 import mmap
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,7 @@ _LARGE = 2 << 20  # bytes from which on larger pages are worth it
 
 def floats(*shape: int) -> Floats:
     """An array of the shape, all zeros."""
-    size = 1
-    for length in shape:
-        size *= length
+    size = prod(shape)
     if not size:
         return np.empty(shape, np.float32)
     held = mmap.mmap(-1, 4 * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -35,9 +34,7 @@ class Workspace:
 
     def floats(self, name: str, *shape: int) -> Floats:
         """An array of the shape with any contents; what was in the buffer of that name before is lost."""
-        size = 1
-        for length in shape:
-            size *= length
+        size = prod(shape)
         held = self._buffers.get(name)
         if held is None or held.size < size:
             self._buffers.pop(name, None)
