@@ -1,6 +1,7 @@
 """The command line: each command is a module of `quantmill.commands`, imported only when it is called.
 
-Exit codes: 0 done, 1 the work failed, 2 the call or the recipe is wrong. Only this module and the commands print.
+Exit codes: 0 done, 1 the work failed, 2 the call or the recipe is wrong. Of what it calls, only the commands, and a
+build's reporter, print, and nothing exits; `tasks.py` does both too, where doit is the program.
 """
 
 import argparse
