@@ -88,11 +88,9 @@ def described(count: int, scale: int = 1) -> list[Described]:
     return found
 
 
-def write(
-    path: Path, tensors: Sequence[Described], kvs: Sequence[KV] | None = None, zeros: bool = False, **more: int
-) -> Path:
+def write(path: Path, tensors: Sequence[Described], kvs: Sequence[KV] | None = None, zeros: bool = False) -> Path:
     """A well-formed file with data drawn from SHAKE-256 of each tensor's name, or with zeros."""
-    with gguf.Writer(path, every_kind() if kvs is None else kvs, tensors, **more) as writer:
+    with gguf.Writer(path, every_kind() if kvs is None else kvs, tensors) as writer:
         for info in writer.tensors:
             data = bytes(info.nbytes) if zeros else hashlib.shake_256(info.name.encode()).digest(info.nbytes)
             writer.append(data)

@@ -209,7 +209,7 @@ def test_workers_that_cannot_take_part_are_named(project: Project, cluster: Clus
 
 
 def test_a_step_that_no_one_worker_has_room_for_is_told(tmp_path: Path) -> None:
-    seen = Seen("", {}, "", "", True, 1)
+    seen = Seen("", {}, "", "", True)
     pool = Pool(Mock(**{"scheduler_info.return_value": {"workers": {"a": {}, "b": {}}}}), tmp_path, tmp_path, False)
     pool._workers = {
         "a": _Worker(seen, {"memory": 1e9, "disk": 1e12}),

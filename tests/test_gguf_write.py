@@ -173,15 +173,6 @@ def test_what_llama_cpp_would_refuse_is_not_written(kvs: list[KV], tensors: list
     assert str(caught.value) == f"a new GGUF file: {message}"
 
 
-def test_an_alignment_that_disagrees_with_the_entries_is_refused() -> None:
-    with pytest.raises(errors.InvalidAlignment) as caught:
-        gguf.header([kv("general.alignment", 64)], [], alignment=32)
-    assert str(caught.value) == (
-        "a new GGUF file: general.alignment is 64 but the data is to be aligned to 32; "
-        "it must be a power of two stored as UINT32"
-    )
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -40,8 +40,9 @@ def ours(model: str, call: str) -> dict[str, str] | None:
     except QuantmillError:
         return None
     # The recorded imatrix knows the matrices in the layers.
-    for tensor in mix.quantized():
-        if needs_importance(ftype(name), tensor, mix.types[tensor]) and not (guided and "blk." in tensor):
+    for tensor, type_ in mix.types.items():
+        known = guided and "blk." in tensor
+        if mix.sources[tensor] != type_ and needs_importance(ftype(name), tensor, type_) and not known:
             return None
     matrices = {tensor for tensor, shape, _ in tensors if len(shape) > 1}
     types = {tensor: type_.name for tensor, type_ in mix.types.items() if tensor in matrices}

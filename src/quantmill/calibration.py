@@ -93,7 +93,8 @@ def resolve(recipe: Recipe, named: Mapping[str, Text], digest: Callable[[Path], 
 
 def _resolve(recipe: Recipe, text: Text, digest: Callable[[Path], str]) -> FileFact:
     if text.path is not None:
-        fact = FileFact(digest(text.path) if _size(recipe, text) >= 0 else "", _size(recipe, text))
+        size = _size(recipe, text)  # first: it says that the text is not there
+        fact = FileFact(digest(text.path), size)
     else:
         from quantmill.disk import sha256_file
         from quantmill.web import fetch

@@ -34,9 +34,6 @@ SPANS: tuple[Span, ...] = (Span(4867, 5490, generation=1),)
 # later tags of the span read several patterns for one tensor is not established, so the mix refuses where it matters.
 FIRST_TENSOR_TYPE = 5125
 
-# What stands for a generation where one is given without a tag: golden digests and live oracles.
-ORACLES: dict[int, str] = {1: "b4867-b5490", 2: "ggml-0.20.2"}
-
 # llama.cpp cuts a chunk into batches of 512 tokens (n_ubatch); llama-imatrix leaves out those below 16.
 BATCH, LEAST_BATCH = 512, 16
 

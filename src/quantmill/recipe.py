@@ -180,7 +180,7 @@ def _written(text: str) -> float:
 
 
 def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
-    parents = {key.rsplit(".", 1)[0] for key in KEYS if "." in key} | {"quants"}
+    parents = {key.rsplit(".", 1)[0] for key in KEYS if "." in key}
     for key, value in data.items():
         place = f"{above}{key}"
         if place in parents:

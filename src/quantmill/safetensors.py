@@ -150,12 +150,6 @@ def open_weights(files: Mapping[str, Path]) -> Weights:
     return Weights(tensors, mappings)
 
 
-def read(path: str | os.PathLike[str]) -> Weights:
-    """The tensors of one safetensors file; raises BadSafetensors with the first thing that is wrong with it."""
-    tensors, mapping = _read(Path(path), str(path))
-    return Weights({tensor.name: tensor for tensor in tensors}, [mapping])
-
-
 def _index(path: Path) -> dict[str, str]:
     try:
         with path.open("rb") as file:

@@ -5,12 +5,10 @@ A worker's store is the folder that QUANTMILL_CACHE names there, or else the dri
 
 import socket
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from quantmill import __version__
 from quantmill.build import Facts, NotMadeAgain, Workspace
@@ -41,13 +39,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a job: the node's outputs, or in `error` one sentence. `ran`: whether the step was computed.
-    `lacks`: that what it reads of this node is not to be had here."""
+    """What came of a job: the node's outputs, or in `error` one sentence; `lacks`: that what it reads of this node is
+    not to be had here."""
 
     worker: str
     facts: Facts
-    ran: bool
-    seconds: float
     findings: tuple[str, ...]
     error: str = ""
     lacks: str = ""
@@ -62,10 +58,9 @@ class Seen:
     store: str
     folder: str
     shared: bool
-    threads: int
 
 
-def look(root: str, store: str, token: str, dask_worker: Any) -> Seen:
+def look(root: str, store: str, token: str) -> Seen:
     """What this worker is; `token` is a file that the driver has just put into its store."""
     space = _workspace(root, store, 1)
     folder = space.store.root
@@ -73,31 +68,29 @@ def look(root: str, store: str, token: str, dask_worker: Any) -> Seen:
     stat = folder.stat()
     place = f"{socket.gethostname()} {stat.st_dev} {stat.st_ino}"
     shared = (folder / token).is_file()
-    return Seen(__version__, VERSIONS, place, str(folder), shared, dask_worker.state.nthreads)
+    return Seen(__version__, VERSIONS, place, str(folder), shared)
 
 
 def run(job: Job) -> Done:
     """Bring the job's node about, here: from this worker's stores, or by running its step."""
     from distributed import get_worker
 
-    worker, began = get_worker(), time.monotonic()
-    events: list[tuple[str, Mapping[str, Any]]] = []
+    worker = get_worker()
+    findings: list[str] = []
     with tempfile.TemporaryDirectory(prefix="quantmill-") as folder:
         space = replace(
             _workspace(job.root, job.store, worker.state.nthreads),
             build=Path(folder),
-            report=lambda name, event, facts: events.append((event, facts)) if event != "progress" else None,
+            report=lambda name, event, facts: findings.append(facts["text"]) if event == "finding" else None,
         )
         try:
             facts = _perform(job, space)
         except QuantmillError as error:
             lacks = error.node if isinstance(error, NotMadeAgain) else ""
-            return Done(worker.address, {}, True, time.monotonic() - began, (), str(error), lacks)
+            return Done(worker.address, {}, (), str(error), lacks)
         except OSError as error:
             raise StepFailed(sentence(error)) from None
-    ran = any(event == "start" for event, _ in events)
-    findings = tuple(facts["text"] for event, facts in events if event == "finding")
-    return Done(worker.address, facts, ran, time.monotonic() - began, findings)
+    return Done(worker.address, facts, tuple(findings))
 
 
 def _perform(job: Job, space: Workspace) -> Facts:

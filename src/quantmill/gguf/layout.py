@@ -20,6 +20,7 @@ from quantmill.gguf.values import KV, ValueType
 from quantmill.quant.types import Type
 
 MAGIC = b"GGUF"
+VERSION = 3  # of the files that are written
 ALIGNMENT = 32  # where a file has no general.alignment
 MAX_ALIGNMENT = 1 << 20  # more than any page; a hostile one would have a file of bytes padded to gigabytes
 MAX_DIMS = 4  # ggml.h GGML_MAX_DIMS
@@ -101,9 +102,7 @@ def check_alignment(place: str, entry: KV | None) -> int:
     return value
 
 
-def _prepared(
-    place: str, kvs: Iterable[KV], tensors: Iterable[Described], alignment: int | None
-) -> tuple[list[KV], list[TensorInfo], int]:
+def _prepared(place: str, kvs: Iterable[KV], tensors: Iterable[Described]) -> tuple[list[KV], list[TensorInfo], int]:
     entries: dict[str, KV] = {}
     for entry in kvs:
         if entry.key in entries:
@@ -112,8 +111,6 @@ def _prepared(
             raise InvalidName(place, "a key", "is empty or contains a NUL byte; no key may")
         entries[entry.key] = entry
     named = check_alignment(place, entries.get("general.alignment"))
-    if alignment not in (None, named):
-        raise InvalidAlignment(place, f"{named} but the data is to be aligned to {alignment}")
     infos: dict[str, TensorInfo] = {}
     offset = 0
     for name, shape, type_ in tensors:
@@ -128,18 +125,16 @@ def _prepared(
 def header(
     kvs: Iterable[KV],
     tensors: Iterable[Described],
-    alignment: int | None = None,
-    version: int = 3,
     place: str = "a new GGUF file",
 ) -> tuple[bytes, list[TensorInfo]]:
     """The exact bytes up to the data section, padded, and every tensor with its offset, in the order given.
 
     `tensors` are (name, shape in ggml's order, Type); shapes are written as they are given (see `ggml_shape`). The
-    alignment is that of the entries' `general.alignment`, else 32; a given `alignment` must agree with it. Raises a
-    GGUFError when llama.cpp would refuse the file.
+    alignment is that of the entries' `general.alignment`, else 32. Raises a GGUFError when llama.cpp would refuse the
+    file.
     """
-    entries, infos, named = _prepared(place, kvs, tensors, alignment)
-    parts = [MAGIC, struct.pack("<IQQ", version, len(infos), len(entries))]
+    entries, infos, named = _prepared(place, kvs, tensors)
+    parts = [MAGIC, struct.pack("<IQQ", VERSION, len(infos), len(entries))]
     parts += [entry.encode() for entry in entries]
     for info in infos:
         name = info.name.encode()
@@ -149,14 +144,14 @@ def header(
     return data + bytes(padded(len(data), named) - len(data)), infos
 
 
-def header_size(kvs: Iterable[KV], tensors: Iterable[Described], alignment: int | None = None, version: int = 3) -> int:
+def header_size(kvs: Iterable[KV], tensors: Iterable[Described]) -> int:
     """`len(header(...)[0])`."""
-    return len(header(kvs, tensors, alignment, version)[0])
+    return len(header(kvs, tensors)[0])
 
 
-def file_size(kvs: Iterable[KV], tensors: Iterable[Described], alignment: int | None = None) -> int:
+def file_size(kvs: Iterable[KV], tensors: Iterable[Described]) -> int:
     """Bytes of the whole file: the header, and every tensor padded to the alignment, the last one too."""
-    entries, infos, named = _prepared("a new GGUF file", kvs, tensors, alignment)
+    entries, infos, named = _prepared("a new GGUF file", kvs, tensors)
     described = ((info.name, info.shape, info.type) for info in infos)
     return header_size(entries, described) + data_size(infos, named)
 

@@ -36,13 +36,12 @@ class Writer:
         path: str | os.PathLike[str],
         kvs: Iterable[KV],
         tensors: Iterable[Described],
-        alignment: int | None = None,
         place: str | None = None,
     ) -> None:
         self.path = Path(path)
         self.place = place or str(path)
         kvs = list(kvs)
-        self._header, self.tensors = header(kvs, tensors, alignment, place=self.place)
+        self._header, self.tensors = header(kvs, tensors, place=self.place)
         named = next((entry.value for entry in kvs if entry.key == "general.alignment"), None)
         self.alignment: int = named or 32
         self.size = len(self._header) + data_size(self.tensors, self.alignment)

@@ -134,7 +134,6 @@ def quantize_file(
         sum(planned.n_bytes for planned in files),
         tuple(reports),
         tuple(fallback for planned in files for fallback in planned.fallbacks),
-        tuple(r.name for r in reports if guide is not None and r.source != r.type and not r.importance),
     )
 
 
@@ -166,7 +165,7 @@ def quantize_tensors(
         run.total = sum(source.info(name).nbytes for name in types)
         run.check(planned, allow_requantize=False)
         reports = tuple(run.write(Path(dst), planned))
-    return Report((Path(dst),), planned.n_bytes, reports, (), ())
+    return Report((Path(dst),), planned.n_bytes, reports, ())
 
 
 def _read_imatrix(
@@ -292,7 +291,6 @@ class _Run:
             tensor.shape,
             info.type,
             tensor.type,
-            info.nbytes,
             size,
             tensor.importance is not None,
             tensor.key,

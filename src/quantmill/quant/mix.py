@@ -65,10 +65,6 @@ class Mix:
     sources: dict[str, Type] = field(default_factory=dict)
     fallbacks: list[Fallback] = field(default_factory=list)
 
-    def quantized(self) -> Iterable[str]:
-        """The names of the tensors whose type changes."""
-        return (name for name, type_ in self.types.items() if self.sources[name] != type_)
-
 
 _LAYER = re.compile(r"blk\.\s*([+-]?\d+)", re.ASCII)
 

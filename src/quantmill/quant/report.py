@@ -15,7 +15,6 @@ class TensorReport:
     shape: tuple[int, ...]
     source: Type
     type: Type
-    source_bytes: int
     bytes: int
     importance: bool
     key: str | None = None
@@ -34,5 +33,3 @@ class Report:
     n_bytes: int
     tensors: tuple[TensorReport, ...]
     fallbacks: tuple[Fallback, ...]
-    without_importance: tuple[str, ...]
-    """Tensors that an imatrix was given for, but that it holds no vector of."""

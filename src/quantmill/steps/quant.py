@@ -7,34 +7,22 @@ from typing import Any
 
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
-from quantmill.compat import check_options, generation_of
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.driver import quantize_file
 from quantmill.quant.report import Report
 from quantmill.quant.sharing import Sharing
 
 # Params that quantize_file takes by the same names.
-OPTIONS = (
-    "output_tensor_type",
-    "token_embedding_type",
-    "tensor_types",
-    "pure",
-    "leave_output_tensor",
-    "allow_requantize",
-    "include_weights",
-    "exclude_weights",
-    "override_kv",
-)
-PARAMS = ("ftype", "llama_cpp", "generation", "imatrix_name", *OPTIONS)
+OPTIONS = ("output_tensor_type", "token_embedding_type", "tensor_types")
+PARAMS = ("ftype", "generation", "imatrix_name", *OPTIONS)
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
     """Write `model.gguf` to `out`: `inputs["model.gguf"]` as `params["ftype"]`.
 
     `inputs["imatrix.dat"]` is optional; `params["imatrix_name"]` is what the file says it was called, for the path of
-    an input is this machine's own business. The arithmetic is `params["generation"]`'s or that of the tag
-    `params["llama_cpp"]`, generation 1 without either. Pairs are lists: `tensor_types` [[regex, type], ...],
-    `override_kv` [[key, value], ...].
+    an input is this machine's own business. The arithmetic is `params["generation"]`'s, 1 without. Pairs are lists:
+    `tensor_types` [[regex, type], ...].
 
     With `inputs["tensors.json"]`, the base's tensors' digests, tensors that `context.find` knows are copied, and
     `tensors.json` lists those of the new file that others may copy: key → offset in the file, size, sha256.
@@ -42,13 +30,9 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     for name in params:
         if name not in PARAMS:
             raise UsageError(f"quant has no parameter {name!r}{nearest(name, PARAMS)}; it has {', '.join(PARAMS)}")
-    tag = params.get("llama_cpp")
-    if tag is not None:
-        check_options(tag, tensor_types=bool(params.get("tensor_types")))
     options = {name: params[name] for name in OPTIONS if name in params}
-    for name in ("tensor_types", "override_kv"):
-        if name in options:
-            options[name] = [tuple(pair) for pair in options[name]]
+    if "tensor_types" in options:
+        options["tensor_types"] = [tuple(pair) for pair in options["tensor_types"]]
     imatrix = inputs.get("imatrix.dat")
     sharing = sharing_of(inputs, context)
     report = quantize_file(
@@ -57,7 +41,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         params["ftype"],
         imatrix=imatrix.path if imatrix else None,
         imatrix_name=params.get("imatrix_name") or "imatrix.dat",
-        generation=params.get("generation") or (generation_of(tag) if tag else 1),
+        generation=params.get("generation") or 1,
         threads=context.threads,
         sharing=sharing,
         progress=context.progress,
