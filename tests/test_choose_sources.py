@@ -72,13 +72,17 @@ def test_what_a_person_reads(project: Project) -> None:
             ("--backend", "cuda", "--vram", "0", "--ram", "8"),
             "the backend cuda needs the memory of a graphics card; give",
         ),
-        (("--context", "0"), "--context 0: give a number of tokens from 1 on"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(project: Project, options: tuple[str, ...], message: str) -> None:
     failed = project.run("quantmill", "choose", "small", *options, check=2)
     assert failed.stderr.startswith(f"quantmill: {message}")
     assert failed.stderr.count("\n") == 1
+
+
+def test_a_context_of_no_tokens(project: Project) -> None:
+    said = project.run("quantmill", "choose", "small", "--context", "0", check=2).stderr.splitlines()
+    assert said[-1] == "quantmill choose: error: argument --context: '0' is not a number from 1 on"
 
 
 def test_memories() -> None:

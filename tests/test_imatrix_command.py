@@ -28,6 +28,16 @@ def imatrix(*arguments: object) -> int:
     return ended.value.code
 
 
+@pytest.mark.parametrize("command", ["imatrix", "perplexity"])
+def test_a_memory_that_is_no_size(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "m.gguf", "-f", "text", "--memory", "much"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"quantmill {command}: error: argument --memory: 'much' is not a size; write it like 50GB or 300MB"
+    )
+
+
 def test_a_text_is_measured(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first chunks of the calibration text: what llama-imatrix stores of all of them, in the same order."""
     target = tmp_path / "i.dat"
@@ -160,7 +170,6 @@ def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
         (["MODEL", "-f", "SHORT"], 1, "SHORT: its 2 tokens are too few; at least 1024 are needed, two chunks of 512"),
         (["MODEL", "-f", "TEXT", "--n-ctx", "5"], 1, "chunks of 5 tokens end in a batch of fewer than 16"),
         (["MODEL", "-f", "TEXT", "--from-chunk", "999"], 1, "TEXT: 54643 tokens are too few to begin at chunk 999"),
-        (["MODEL", "-f", "TEXT", "--memory", "much"], 2, "--memory: 'much' is not a size"),
         (["MODEL", "-f", "TEXT", "-o", "no/i.dat"], 2, "no: there is no such folder; make it, or give -o another path"),
         (
             ["MODEL", "-f", "TEXT", "-o", "TEXT"],

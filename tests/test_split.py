@@ -112,6 +112,13 @@ def test_the_command_takes_one_limit(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
 
 
+def test_a_limit_that_is_no_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["split", "in.gguf", "out", "--max-size", "big"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "quantmill split: error: argument --max-size/--split-max-size: 'big' is not a size; write it like 50GB or 300MB"
+    )
+
+
 def call(arguments: list[str]) -> int:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar
+from quantmill import released
+from quantmill.commands.common import bar, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help="pointers, releases, or an age since the last use such as 30d or 12h; again for more "
                 "(pointers, releases and 30d)",
             )
-            action.add_argument("--max-size", metavar="SIZE", help="then what was used longest ago, until it fits")
+            action.add_argument(
+                "--max-size", type=size, metavar="SIZE", help="then what was used longest ago, until it fits"
+            )
             action.add_argument("--dry-run", action="store_true", help="only say what would go")
 
 
@@ -57,11 +60,11 @@ def _stat(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found.data(), indent=1))
         return 0
-    print(f"{store.root}: {found.objects} objects, {_size(found.bytes)}; {found.quarantined} in quarantine")
+    print(f"{store.root}: {found.objects} objects, {released.size(found.bytes)}; {found.quarantined} in quarantine")
     for title, table in (("recipe", found.recipes), ("step", found.steps), ("last used", found.ages)):
         print(f"\n{title:<20} results       bytes")
-        for name, (count, size) in table.items():
-            print(f"{name:<20} {count:7} {_size(size):>11}")
+        for name, (count, total) in table.items():
+            print(f"{name:<20} {count:7} {released.size(total):>11}")
     print(f"\n{'served':<20}     run     hit  shared  hit rate")
     for step, counts in found.served.items():
         figures = "".join(f"{counts.get(name, 0):8}" for name in ("run", "hit", "shared"))
@@ -71,20 +74,19 @@ def _stat(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     import json
-    import os
 
     from quantmill.care.verifying import verify_store
     from quantmill.tasks import workspace
 
     store = workspace(Path.cwd()).store
     with bar("verify the store") as progress:
-        found = verify_store(store, len(os.sched_getaffinity(0)), progress)
+        found = verify_store(store, threads(options), progress)
     if options.json:
         print(json.dumps({"objects": found.objects, "bytes": found.bytes, "damaged": found.damaged}))
     else:
         for name in found.damaged:
             print(f"{name}: damaged, moved to {store.root / 'quarantine'}; the next build makes it again")
-        print(f"{found.objects} objects, {_size(found.bytes)}: {len(found.damaged)} damaged")
+        print(f"{found.objects} objects, {released.size(found.bytes)}: {len(found.damaged)} damaged")
     return 1 if found.damaged else 0
 
 
@@ -92,13 +94,9 @@ def _gc(options: argparse.Namespace) -> int:
     import json
 
     from quantmill.care.collecting import collect
-    from quantmill.recipe import size
     from quantmill.tasks import workspace
 
-    try:
-        limit = None if options.max_size is None else size(options.max_size)
-    except ValueError as error:
-        raise UsageError(f"--max-size: {error}") from None
+    limit = options.max_size
     space = workspace(Path.cwd())
     space.store.add_root(space.build, space.release)
     gone = collect(space.store, _keep(options.keep, limit), limit, options.dry_run)
@@ -106,8 +104,10 @@ def _gc(options: argparse.Namespace) -> int:
         print(json.dumps(vars(gone)))
     else:
         verb = "would go" if options.dry_run else "removed"
-        what = f"{gone.records} results, {gone.objects} objects of {_size(gone.bytes)}, {gone.leftovers} leftovers"
-        print(f"{verb}: {what}; {_size(gone.kept_bytes)} kept")
+        what = (
+            f"{gone.records} results, {gone.objects} objects of {released.size(gone.bytes)}, {gone.leftovers} leftovers"
+        )
+        print(f"{verb}: {what}; {released.size(gone.kept_bytes)} kept")
     return 0
 
 
@@ -148,7 +148,3 @@ def _sign(options: argparse.Namespace) -> int:
 def _told(place: str, event: str, facts: object) -> None:
     if event == "told" and isinstance(facts, dict):
         print(f"{place}: {facts['text']}")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

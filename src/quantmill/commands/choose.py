@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantmill.commands.common import positive
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vram", metavar="SIZE", help="graphics memory: 24GB, 2x80GB, 0 (this machine's)")
     parser.add_argument("--ram", metavar="SIZE", help="main memory (this machine's)")
     parser.add_argument("--backend", metavar="NAME", help="cuda, rocm, vulkan, metal, cpu-avx2, cpu-avx512 or arm")
-    parser.add_argument("--context", type=int, default=CONTEXT, metavar="N", help=f"tokens of context ({CONTEXT})")
+    parser.add_argument("--context", type=positive, default=CONTEXT, metavar="N", help=f"tokens of context ({CONTEXT})")
     parser.add_argument("--goal", default="speed", choices=("speed", "quality"), help="speed, or quality")
     parser.add_argument("--flash-attention", action="store_true", help="llama.cpp is to run with -fa")
     parser.add_argument("--json", action="store_true")
@@ -34,8 +35,6 @@ def run(options: argparse.Namespace) -> int:
 
     from quantmill.choose.advise import choose
 
-    if options.context < 1:
-        raise UsageError(f"--context {options.context}: give a number of tokens from 1 on")
     machine = _machine(options)
     found = _release(options.release)
     advice = choose(

@@ -1,15 +1,16 @@
 """What several commands share."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from quantmill import recipe
 from quantmill.artifact import silent
 from quantmill.errors import UsageError
+from quantmill.host import usable_threads
 from quantmill.remote.settings import PublicKey, parse_public, signing
 
 Progress = Callable[[int, int], None]
@@ -21,6 +22,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def size(text: str) -> int:
+    """Bytes of a size like 50GB."""
+    try:
+        return recipe.size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def existing(path: Path) -> Path:
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file; give the path of a GGUF file")
@@ -28,7 +37,7 @@ def existing(path: Path) -> Path:
 
 
 def threads(options: argparse.Namespace) -> int:
-    return getattr(options, "threads", None) or len(os.sched_getaffinity(0))
+    return getattr(options, "threads", None) or usable_threads()
 
 
 def activation_bits(parser: argparse.ArgumentParser) -> None:

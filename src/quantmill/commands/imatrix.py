@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import layer_bar, positive, threads
+from quantmill.commands.common import layer_bar, positive, size, threads
 from quantmill.errors import UsageError, apart
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-ppl", action="store_true", help="leave out the text's perplexity, which the file does not need")
     add("--in-file", dest="earlier", type=Path, action="append", default=[], metavar="F", help="add what F holds")
     add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
-    add("--memory", default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
+    add("--memory", type=size, default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
     add("--threads", type=positive, metavar="N", help="threads (all cores)")
     add("--output-format", choices=("dat", "gguf"), help="dat for tags to b5490, gguf for later ones (as FILE ends)")
     add("--show-statistics", action="store_true", help="a table of all tensors, of the result or of the one --in-file")
@@ -68,16 +68,11 @@ def run(options: argparse.Namespace) -> int:
 def _measure(options: argparse.Namespace) -> Any:
     from quantmill.model.chunks import Text, read_text
     from quantmill.model.engine import Run
-    from quantmill.recipe import size
     from quantmill.steps.imatrix import Options, measure
 
     if options.model is None or not options.model.exists():
         missing = "no model is named" if options.model is None else f"{options.model}: there is no such file"
         raise UsageError(f"{missing}; give the path of a GGUF file or a model's folder")
-    try:
-        memory = size(options.memory)
-    except ValueError as error:
-        raise UsageError(f"--memory: {error}") from None
     apart([options.target], map(Path, [options.model, *options.texts]))
     texts = [Text(name, read_text(Path(name))) for name in options.texts]
     wanted = Options(options.n_ctx, options.chunks, options.from_chunk, options.process_output, not options.no_ppl)
@@ -86,7 +81,7 @@ def _measure(options: argparse.Namespace) -> Any:
         raise UsageError(f"{options.target.parent}: there is no such folder; make it, or give -o another path")
     try:
         with layer_bar(f"imatrix {options.model.name}") as (said, progress):
-            how = Run(options.arithmetic, threads(options), memory, work, progress)
+            how = Run(options.arithmetic, threads(options), options.memory, work, progress)
             return measure(options.model, texts, wanted, how, str(options.model), said)
     finally:
         if work.is_dir() and not any(work.iterdir()):  # a run that broke off leaves what the next one goes on from

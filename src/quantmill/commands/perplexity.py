@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, positive, threads
+from quantmill.commands.common import bar, positive, size, threads
 from quantmill.errors import UsageError
 
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunks", type=positive, metavar="N", help="of the text (all)")
     parser.add_argument("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
     parser.add_argument("--arithmetic", choices=("f32", "bf16x2"), default="f32")
-    parser.add_argument("--memory", default="8GB", metavar="SIZE", help="what may be used (8GB)")
+    parser.add_argument("--memory", type=size, default="8GB", metavar="SIZE", help="what may be used (8GB)")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
     parser.add_argument("--json", action="store_true")
 
@@ -30,12 +30,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.model.tokenizer import load
     from quantmill.numbers import perplexity, rounded
     from quantmill.quality.measure import against
-    from quantmill.recipe import size
 
-    try:
-        memory = size(options.memory)
-    except ValueError as error:
-        raise UsageError(f"--memory: {error}") from None
+    memory: int = options.memory
     for path in (options.model, options.base):
         if path is not None and not path.exists():
             raise UsageError(f"{path}: there is no such file; give the path of a GGUF file or a model's folder")

@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import positive
+from quantmill.commands.common import positive, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
     from quantmill.recipe import Recipe
 
+BANDWIDTH = 1_250_000_000  # bytes a second
 SIMULATING = ("workers", "threads", "bandwidth", "times")
 
 
@@ -20,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulate", action="store_true", help="how long builds take for a team, and what they send")
     parser.add_argument("--workers", type=positive, metavar="N", help="machines of the team (1)")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of each (as many as here)")
-    parser.add_argument("--bandwidth", metavar="SIZE", help="a second, of each machine to the remote store (1.25GB)")
+    parser.add_argument(
+        "--bandwidth", type=_rate, metavar="SIZE", help="a second, of each machine to the remote store (1.25GB)"
+    )
     parser.add_argument("--times", type=positive, metavar="N", help="build N models of each recipe's shape (1)")
 
 
@@ -52,18 +55,17 @@ def run(options: argparse.Namespace) -> int:
 def _simulate(recipes: "list[Recipe]", options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.recipe import size
     from quantmill.show import simulation_text
     from quantmill.simulate import Team, simulate
-    from quantmill.tasks import cores
 
-    try:
-        bandwidth = size((options.bandwidth or "1.25GB").removesuffix("/s"))
-    except ValueError as error:
-        raise UsageError(f"--bandwidth: {error}") from None
-    if not bandwidth:
-        raise UsageError("--bandwidth: a network that carries nothing; write it like 1.25GB")
-    team = Team(options.workers or 1, options.threads or cores(), bandwidth)
+    team = Team(options.workers or 1, threads(options), options.bandwidth or BANDWIDTH)
     found = simulate(recipes, Path.cwd(), team, options.times or 1)
     print(json.dumps(found.data(), indent=1) if options.json else simulation_text(found))
     return 0
+
+
+def _rate(text: str) -> int:
+    found = size(text.removesuffix("/s"))
+    if not found:
+        raise argparse.ArgumentTypeError("a network that carries nothing; write it like 1.25GB")
+    return found

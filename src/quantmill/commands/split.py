@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing, positive
-from quantmill.errors import UsageError
+from quantmill.commands.common import bar, existing, positive, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +12,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument(
-        "--max-size", "--split-max-size", default="50GB", metavar="SIZE", help="of one shard's tensors (50GB)"
+        "--max-size",
+        "--split-max-size",
+        type=size,
+        default="50GB",
+        metavar="SIZE",
+        help="of one shard's tensors (50GB)",
     )
     limit.add_argument(
         "--max-tensors", "--split-max-tensors", type=positive, metavar="N", help="tensors of one shard, whatever size"
@@ -24,19 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.gguf import split as cut
-    from quantmill.recipe import size
 
-    try:
-        limit = None if options.max_tensors else size(options.max_size)
-    except ValueError as error:
-        raise UsageError(f"--max-size: {error}") from None
     prefix = options.prefix or options.source.stem
     with bar(f"split {options.source.name}") as progress:
         paths = cut(
             existing(options.source),
             options.folder,
             prefix,
-            max_size=limit,
+            max_size=None if options.max_tensors else options.max_size,
             max_tensors=options.max_tensors,
             progress=progress,
         )
