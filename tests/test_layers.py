@@ -60,7 +60,7 @@ ALLOWED = {
     "care": {"disk", "key", "released", "signature", "store"},
     "reporter": {"build"},
     "interrupt": set(),
-    "tasks": {"build", "interrupt", "lock", "plan", "recipe", "remote", "reporter", "signature", "store"},
+    "tasks": {"build", "host", "interrupt", "lock", "plan", "recipe", "remote", "reporter", "signature", "store"},
     "preview_imatrix": {"calibration", "gguf", "lock", "model", "recipe", "recipe_calibration"},
     "preview_measured": {"_kernels", "calibration", "gguf", "lock", "model", "preview_imatrix", "quant", "recipe"},
     "preview": {
@@ -77,7 +77,7 @@ ALLOWED = {
         "recipe",
         "tasks",
     },
-    "show": {"preview_imatrix", "preview_measured", "build", "preview", "simulate"},
+    "show": {"preview_imatrix", "preview_measured", "build", "preview", "released", "simulate"},
     "simulate": {
         "distributed",
         "gguf",
@@ -95,7 +95,7 @@ ALLOWED = {
     "offer": {"build", "choose", "lock", "plan", "preview", "quant", "recipe", "released", "tasks"},
     "offer_elsewhere": {"choose", "gguf", "hub", "quant", "released"},
     "card": {"choose", "quant", "released"},
-    "distributed": {"build", "gguf", "lock", "plan", "preview", "quant", "recipe", "steps", "shared", "tasks"},
+    "distributed": {"build", "gguf", "host", "lock", "plan", "preview", "quant", "recipe", "steps", "shared", "tasks"},
     "gguf": {"quant"},
     "safetensors": {"gguf"},
     "imatrix": {"gguf", "quant"},

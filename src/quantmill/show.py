@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from quantmill import released
 from quantmill.build import FIRST
 from quantmill.preview import Preview
 from quantmill.preview_imatrix import Measuring
@@ -99,4 +100,4 @@ def size(count: int) -> str:
     """Bytes in GB of 10^9 with two digits, in MB below one, in TB from 10,000 GB on."""
     if count >= 1e13:
         return f"{count / 1e12:,.2f} TB"
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+    return released.size(count)

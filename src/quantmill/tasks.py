@@ -27,6 +27,7 @@ from quantmill import interrupt
 from quantmill import lock as locks
 from quantmill.build import Workspace
 from quantmill.errors import QuantmillError, UsageError, nearest, sentence
+from quantmill.host import usable_threads
 from quantmill.plan import Node, graph, labels, task
 from quantmill.recipe import Recipe, load
 from quantmill.remote.client import connect
@@ -81,15 +82,10 @@ def workspace(root: Path, threads: int | None = None, cache: Path | None = None)
     store = Store(folder, remote)
     if remote:
         Reporter.flush = remote.flush
-    threads = threads or cores()
+    threads = threads or usable_threads()
     known = signing(root)
     seal = Seal(known.sign, known.keys)
     return Workspace(store, root / "build", root / "release", threads, Reporter.hear, seal=seal)
-
-
-def cores() -> int:
-    """The processor threads that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def options(root: Path, default: list[str]) -> dict[str, Any]:

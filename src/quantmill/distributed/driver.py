@@ -22,6 +22,7 @@ from quantmill.distributed.parts import PARTS_FROM, Part, cut, pairs, planned
 from quantmill.distributed.pool import Pool
 from quantmill.distributed.worker import Done, Job
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.host import usable_threads
 from quantmill.lock import Lock, current
 from quantmill.plan import Node, graph
 from quantmill.preview import Description, describe
@@ -70,7 +71,7 @@ def connect(cluster: Cluster) -> Iterator[Client]:
     for name in ("distributed", "distributed.worker", "distributed.scheduler", "distributed.nanny"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the build says what matters of it
     if cluster.scheduler is None:
-        threads = cluster.threads or max(1, tasks.cores() // cluster.workers)
+        threads = cluster.threads or max(1, usable_threads() // cluster.workers)
         with _local(cluster.workers, threads) as local, Client(local) as client:
             yield client
         return
