@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from quantmill import gguf
+from quantmill.errors import UsageError
 from quantmill.gguf.errors import Changed, Unreadable
 from quantmill.gguf.layout import TensorInfo
 from quantmill.gguf.shards import COUNT, NO
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class LaterShard(UsageError):
+    """The path is of a shard that does not hold the model's metadata."""
+
+    def __init__(self, place: str, number: int, count: int, first: str) -> None:
+        super().__init__(f"{place}: this is shard {number} of {count}; give the first one, {first}")
+
+
 class Source:
     """A context manager; `files` are the open shards in order (one for a file that is not split).
 
-    Any of the shards is named; the others lie beside it. `metadata` is the first shard's, which holds the model's;
-    tensors are found by name in whichever shard has them. Raises a GGUFError, LoneShard, MissingShards and those of
-    `check_shards` among them.
+    The path is the first shard's; the others lie beside it. `metadata` is that shard's, which holds the model's;
+    tensors are found by name in whichever shard has them. Raises LaterShard, or a GGUFError: LoneShard,
+    MissingShards and those of `check_shards` among them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,14 +47,16 @@ class Source:
             raise
 
     def _open(self, path: Path) -> list[gguf.GGUFFile]:
-        given = self._stack.enter_context(gguf.read(path))
-        count = number_of(given, COUNT) or 0
+        first = self._stack.enter_context(gguf.read(path))
+        count, number = number_of(first, COUNT) or 0, (number_of(first, NO) or 0) + 1
         if count < 2:
-            return [given]
+            return [first]
         paths = all_shards(path)
         if paths is None:
-            raise LoneShard(given.place, (number_of(given, NO) or 0) + 1, count)
-        files = [given if other == path else self._stack.enter_context(gguf.read(other)) for other in paths]
+            raise LoneShard(first.place, number, count)
+        if path != paths[0]:
+            raise LaterShard(first.place, number, count, paths[0].name)
+        files = [first, *(self._stack.enter_context(gguf.read(other)) for other in paths[1:])]
         check_shards(files)
         return files
 
