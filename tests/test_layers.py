@@ -196,7 +196,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
         {path.relative_to(PACKAGE).as_posix() for path in SOURCES if names & mentioned(path)}
         for names in (
             {"print", "sys.stdout.write", "sys.stderr.write", "os.write"},
-            {"SystemExit", "sys.exit", "os._exit", "os.abort", "exit", "quit"},
+            {"SystemExit", "sys.exit", "os._exit", "os.abort", "exit", "quit", "interrupt.leave"},
         )
     )
     assert {name for name in prints if not name.startswith("commands/")} == {
