@@ -53,6 +53,8 @@ def test_a_pattern_names_recipes_and_only_those_are_read(project: Project) -> No
     ("task", "message"),
     [
         ("quant:smal/Q8_0", "recipes/smal.toml: there is no such recipe (did you mean small?)"),
+        ("releas:*", "no task matches releas:*; 'doit list --all' shows them"),
+        ("quant:small/Q9*", "no task matches quant:small/Q9*; 'doit list --all' shows them"),
         ("quant:small/Q8_1", "there is no task quant:small/Q8_1 (did you mean quant:small/Q8_0?); 'doit list --all'"),
     ],
 )
@@ -60,6 +62,17 @@ def test_a_task_that_does_not_exist(project: Project, task: str, message: str) -
     failed = project.run("doit", task, check=2)
     assert failed.stderr.startswith(f"quantmill: {message}")
     assert failed.stderr.count("\n") == 1
+
+
+def test_a_list_whose_reader_leaves_ends_in_silence(project: Project) -> None:
+    doit = Path(sys.executable).parent / "doit"
+    with subprocess.Popen(
+        [doit, "list", "--all"], cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == b""
 
 
 def test_a_default_recipe_that_is_gone(project: Project) -> None:

@@ -9,6 +9,7 @@ import fnmatch
 import gc
 import inspect
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -186,10 +187,14 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
     paths = {path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()}
     words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in STEPS}
     named = {found for name in words.values() if name for found in _matching(name, paths)}
+    patterns = [word for word in arguments if "*" in word and "=" not in word and not word.startswith("-")]
     looking = any(word in LOOKING for word in arguments)
+    if looking:  # doit shows a traceback where the reader of its list leaves
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     chosen = paths.keys() if looking and not named else named or {default}
 
     def task_recipe() -> Iterator[dict[str, Any]]:
+        made: list[str] = []
         for name in sorted(chosen):
             try:
                 if name not in paths:
@@ -204,7 +209,12 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
                 if looking and not named:
                     continue
                 raise SystemExit(_code(error)) from None
+            made += found
             yield from tasks(found, space)
+        for pattern in patterns:  # doit itself finds nothing to do and calls it done
+            if not fnmatch.filter(made, pattern):
+                _tell(UsageError(f"no task matches {pattern}; 'doit list --all' shows them"))
+                raise SystemExit(UsageError.exit_code)
 
     try:
         return options(root, [f"release:{default}"]), task_recipe

@@ -20,6 +20,6 @@ VERSIONS: dict[str, int] = {
     "report": 2,
     "split": 1,
     "verify": 1,
-    "card": 4,
+    "card": 5,
     "release": 3,
 }
