@@ -149,6 +149,38 @@ def test_a_child_that_sleeps_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert time.monotonic() - began < 600
 
 
+@pytest.mark.parametrize(
+    ("program", "how"),
+    [
+        ("raise SystemExit(3)", "exit code 3"),
+        ("import os; os.abort()", "signal 6"),
+        ("print('{}')", "exit code 0"),
+        ("import sys; sys.stdout.write('x' * 10 ** 7)", "signal 9"),
+    ],
+)
+def test_a_child_that_ends_by_itself_is_told(
+    program: str, how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(program)
+    monkeypatch.setattr(prompt, "CHILD", child)
+    with pytest.raises(prompt.NoAnswer) as caught:
+        prompt.prompt_of({"chat_template": "x"})
+    assert str(caught.value) == (
+        f"{child} was to render the model's chat template, and ended with {how} and no answer; "
+        "see that jinja2 is installed for this Python and that memory is free"
+    )
+
+
+@pytest.mark.parametrize("character", ["\U0001f600", "\x01", "\u20ac"])
+def test_a_long_prompt_of_any_characters_arrives(character: str) -> None:
+    """The child writes ASCII: twelve bytes for a character beyond U+FFFF."""
+    text = character * (prompt.LENGTH - len(prompt.USER))
+    assert prompt.prompt_of({"chat_template": text + "{{ messages[-1].content }}"}) == prompt.Prompt(
+        text + prompt.USER, system=False
+    )
+
+
 def test_a_prompt_that_would_end_its_block_does_not() -> None:
     template = "{{ messages[0].content }}\n```\n# Not a heading\n````\n<b>{{ messages[-1].content }}\x1b[2J\u202e"
     page = render(made(chat={"chat_template": template}), "en")

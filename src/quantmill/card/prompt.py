@@ -6,6 +6,7 @@ the count: a machine that is slow, or has other things to do, makes the same pag
 """
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ LENGTH = 4000  # characters of a rendered prompt; long ones describe tools that 
 WORK = 1_000_000  # units, as sandbox.py counts them; the templates that llama.cpp collects take a fiftieth of that
 MEMORY = 512_000_000  # bytes of address space
 SECONDS = 60  # of processor time; those units take one at most
+ENDED = (-signal.SIGKILL, -signal.SIGXCPU)  # how a child ends that has had its time, by the kernel's limit or by ours
 CHILD = Path(__file__).with_name("sandbox.py")
 PATIENCE = 300  # seconds of wall clock, on a machine with much else to do
 
@@ -32,6 +34,17 @@ class Stuck(QuantmillError):
         super().__init__(
             f"the model's chat template was still not rendered after {SECONDS} s of processor time, or {PATIENCE} s; "
             "run again when the machine has less to do, or take a model whose template ends"
+        )
+
+
+class NoAnswer(QuantmillError):
+    """The program that renders chat templates ended by itself and said nothing."""
+
+    def __init__(self, code: int) -> None:
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        super().__init__(
+            f"{CHILD} was to render the model's chat template, and ended with {how} and no answer; see that jinja2 is "
+            "installed for this Python and that memory is free"
         )
 
 
@@ -48,7 +61,7 @@ class Prompt:
 
 def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
     """The prompt format of a model of which the lock says `about` this; None when it has no chat template. Raises
-    Stuck."""
+    Stuck or NoAnswer."""
     template = about.get("chat_template")
     if not template:
         return None
@@ -74,7 +87,7 @@ def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
 
 def chat(template: str, messages: list[dict[str, str]], bos: str, eos: str, length: int) -> Prompt:
     """A conversation rendered, of at most `length` characters; `refused` says what kept it from being. Raises
-    Stuck."""
+    Stuck or NoAnswer."""
     request = {"template": template, "messages": messages, "bos_token": bos, "eos_token": eos, "length": length}
     work = WORK + 100 * sum(len(message["content"]) for message in messages)
     answer = _render({**request, "work": work})
@@ -82,8 +95,8 @@ def chat(template: str, messages: list[dict[str, str]], bos: str, eos: str, leng
 
 
 def _render(request: Mapping[str, Any]) -> dict[str, str]:
-    """What the child answers; Stuck when it does not. It gets no environment, no arguments and an empty folder's
-    view of the disk: the root, where nothing is its own."""
+    """What the child answers; Stuck or NoAnswer when it does not. It gets no environment, no arguments and an empty
+    folder's view of the disk: the root, where nothing is its own."""
     command = [sys.executable, "-I", "-B", str(CHILD)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/"
@@ -93,15 +106,16 @@ def _render(request: Mapping[str, Any]) -> dict[str, str]:
         late = threading.Timer(PATIENCE, process.kill)
         late.start()
         try:
-            most = request["length"] * 8 + 100  # JSON may write six bytes for a character
+            most = request["length"] * 12 + 100  # JSON writes up to two escapes of six bytes for a character
             try:
                 process.stdin.write(json.dumps({**request, "memory": MEMORY, "seconds": SECONDS}).encode())
                 process.stdin.close()
             except BrokenPipeError:
                 pass
             data = process.stdout.read(most + 1)
-            process.kill()
-            process.wait()
+            if len(data) > most:
+                process.kill()
+            code = process.wait()
         finally:
             late.cancel()
     try:
@@ -111,4 +125,4 @@ def _render(request: Mapping[str, Any]) -> dict[str, str]:
             return {kind: value}
     except (ValueError, AttributeError, StopIteration):
         pass
-    raise Stuck
+    raise Stuck if code in ENDED and len(data) <= most else NoAnswer(code)
