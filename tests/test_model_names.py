@@ -101,6 +101,12 @@ def test_parents_and_lists() -> None:
     assert (found["tags"], found["languages"]) == (["t", "text-generation"], ["en"])
 
 
+def test_a_number_that_python_makes_no_text_of_is_said() -> None:
+    with pytest.raises(ModelError) as error:
+        entries({"author": 16**5000})
+    assert str(error.value) == "README.md's front matter has a number of thousands of digits; a text would be right"
+
+
 def test_a_model_without_a_name_is_said() -> None:
     with pytest.raises(NoName, match="nothing names the model: the recipe's `\\[base\\] name` would"):
         entries({}, name=None)

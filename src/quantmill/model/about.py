@@ -11,6 +11,7 @@ from typing import Any
 from quantmill.gguf import GGUFFile
 from quantmill.model import frontmatter
 from quantmill.model.errors import TokenizerError
+from quantmill.model.general import utf8
 from quantmill.model.hf_tokenizer import content
 from quantmill.model.jsonfile import load_json
 from quantmill.model.vocab import template_entries
@@ -54,7 +55,7 @@ def _value(file: GGUFFile, key: str) -> Any:
 def _chat(template: Any, bos: Any, eos: Any) -> dict[str, str]:
     found = {"bos_token": _text(bos), "eos_token": _text(eos)}
     if isinstance(template, str) and len(template) <= TEMPLATE_LENGTH:
-        found["chat_template"] = _utf8(template)
+        found["chat_template"] = utf8(template)
     return found
 
 
@@ -63,15 +64,10 @@ def _text(value: Any) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     text = isinstance(value, str | int | float) and not isinstance(value, bool)
-    return " ".join(_utf8(value).split())[:LENGTH] if text else ""
+    return " ".join(utf8(value).split())[:LENGTH] if text else ""
 
 
 def _texts(value: Any) -> list[str]:
     items = value if isinstance(value, list) else [value]
     # Norwegian's code is YAML's word for false.
     return list(filter(None, ("no" if item is False else _text(item) for item in items)))[:COUNT]
-
-
-def _utf8(value: Any) -> str:
-    """As text; half of a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
-    return str(value).encode(errors="replace").decode()

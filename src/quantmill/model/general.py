@@ -6,7 +6,7 @@ from typing import Any
 
 from quantmill.gguf import KV, kv
 from quantmill.model.arch import TensorSpec
-from quantmill.model.errors import NoName
+from quantmill.model.errors import ModelError, NoName
 from quantmill.model.names import Components, components, size_label, title
 
 # A fact's name here and the card's keys that state it, the first that is there winning. The first spelling is the
@@ -70,7 +70,7 @@ def general(
     for kind, keys in _PARENTS.items():
         yield from _parents(kind, card, keys, parameters)
     for key, sources in (("tags", ("tags", "pipeline_tag")), ("languages", ("languages", "language"))):
-        values = [_utf8(value) for source in sources for value in _listed(card.get(source))]
+        values = [utf8(value) for source in sources for value in _listed(card.get(source))]
         if values:
             yield kv(f"general.{key}", values)
 
@@ -85,13 +85,17 @@ def _size_label(specs: Sequence[TensorSpec]) -> str:
 
 def _text(key: str, value: Any) -> Iterator[KV]:
     """An empty text is left out, as the converter does; a number in the card is its text."""
-    if value is not None and _utf8(value):
-        yield kv(key, _utf8(value))
+    if value is not None and utf8(value):
+        yield kv(key, utf8(value))
 
 
-def _utf8(value: Any) -> str:
+def utf8(value: Any) -> str:
     """As text; half of a surrogate pair, which YAML can escape and UTF-8 cannot hold, becomes a question mark."""
-    return str(value).encode(errors="replace").decode()
+    try:
+        return str(value).encode(errors="replace").decode()
+    except ValueError:  # only a number can be so
+        message = "README.md's front matter has a number of thousands of digits; a text would be right"
+        raise ModelError(message) from None
 
 
 def _listed(value: Any) -> list[Any]:
