@@ -119,6 +119,7 @@ ALLOWED = {
         "compat",
         "_kernels",
         "card",
+        "disk",
         "released",
     },
 }

@@ -212,10 +212,6 @@ def _model_facts(kvs: list[KV], override_kv: Sequence[tuple[str, Value]]) -> dic
     return facts
 
 
-# What llama.cpp takes a base for whose most frequent type this is, where no ftype has the type's name.
-_GUESSES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
-
-
 def _copied_ftype(facts: Mapping[str, Any], types: Iterable[Type]) -> int:
     """The ftype's number that a copy keeps: the base's own, else a guess from the type that first leads in number."""
     stored = facts.get("general.file_type")
@@ -227,5 +223,5 @@ def _copied_ftype(facts: Mapping[str, Any], types: Iterable[Type]) -> int:
         counts[type_.name] = counts.get(type_.name, 0) + 1
         if counts[type_.name] > most:
             leader, most = type_.name, counts[type_.name]
-    guess = FTYPES.get(_GUESSES.get(leader, leader))
+    guess = FTYPES.get(leader)
     return (guess.id if guess else 0) | GUESSED

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
+from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError
 
 CHUNK = 4 << 20
@@ -91,7 +92,7 @@ def _fetch(repo: str, commit: str, name: str, fact: Mapping[str, Any], out: Path
     from quantmill.hub import cached, fetch
 
     expected, target = fact["sha256"], out / name
-    if target.is_file() and _sha256(target) == expected:  # whole since an earlier run
+    if target.is_file() and sha256_file(target) == expected:  # whole since an earlier run
         report.advance(fact["size"])
         return
     target.unlink(missing_ok=True)
@@ -106,7 +107,7 @@ def _fetch(repo: str, commit: str, name: str, fact: Mapping[str, Any], out: Path
         resumed = part.stat().st_size if part.is_file() else 0
         report.advance(resumed)
         fetch(repo, name, commit, part, fact["size"], report.advance)
-        found = _sha256(part)
+        found = sha256_file(part)
         if found == expected:
             part.replace(target)
             return
@@ -125,7 +126,7 @@ def _fetch_address(url: str, name: str, fact: Mapping[str, Any], out: Path, repo
         resumed = part.stat().st_size if part.is_file() else 0
         report.advance(resumed)
         fetch(url, part, report.advance)
-        found = _sha256(part)
+        found = sha256_file(part)
         if found == fact["sha256"]:
             part.replace(out / name)
             return
@@ -144,8 +145,3 @@ def _copy(source: Path, target: Path, advance: Callable[[int], None] = lambda co
             writer.write(chunk)
             advance(len(chunk))
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from quantmill.artifact import silent
 from quantmill.errors import UsageError, nearest
 
 Arithmetic = Literal["f32", "bf16x2"]
 ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
-
-
-def silent(done: int, total: int) -> None:
-    """The progress callback that reports to nobody."""
 
 
 @dataclass(frozen=True)
