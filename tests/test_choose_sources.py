@@ -14,6 +14,7 @@ from quantmill.errors import UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.head import leading_metadata
 from quantmill.offer_elsewhere import NoRelease, ftype_of, of_folder
+from quantmill.released import parse_json, read_json
 
 MACHINE = ("--backend", "cuda", "--vram", "8", "--ram", "16GB")
 
@@ -155,6 +156,13 @@ def test_nvidias_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_ftypes_of_names(stem: str, ftype: str | None) -> None:
     assert ftype_of(stem) == ftype
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000, b"1" * 10_000])
+def test_json_that_is_none_says_nothing(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "release.json").write_bytes(data)
+    assert parse_json(data) is read_json(tmp_path / "release.json") is None
+    assert read_json(tmp_path) is read_json(tmp_path / "none") is None
 
 
 def test_the_head_of_a_file_is_enough(tmp_path: Path) -> None:

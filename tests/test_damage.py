@@ -89,10 +89,11 @@ def test_a_listing_that_was_edited_removes_nothing_outside(project: Project) -> 
     mine = [project.folder / "release" / "mine", project.folder / "mine", tree / "mine"]
     for path in mine:
         path.write_text("mine")
-    listed = [{"name": name} for name in ("../mine", str(project.folder / "mine"))]
-    for text in (json.dumps({"files": listed}), '{"files": [{"name": 5}]}', "[]", "{"):
+    listed = [{"name": name} for name in ("../mine", str(project.folder / "mine"), "", ".", "a\0b", "\ud800", 5)]
+    for text in (json.dumps({"files": listed}), '{"files": [5]}', "[]", "{", "[" * 100_000):
         (tree / "release.json").unlink()
         (tree / "release.json").write_text(text)
+        project.run("quantmill", "cache", "gc")
         assert project.ran("doit") == []
     (tree / "release.json").unlink()
     (tree / "release.json").write_text(json.dumps({"files": listed}))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quantmill.artifact import Artifact
-from quantmill.disk import place, sha256_file, write_atomic
+from quantmill.disk import below, place, sha256_file, write_atomic
 from quantmill.key import StepKey
 from quantmill.store import Hit, Miss, Store
 
@@ -34,6 +34,23 @@ def break_off(store: Store, resume: bool) -> None:
         assert isinstance(found, Miss)
         (found.slot.folder / "half").write_bytes(b"half")
         raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.gguf", "...", "..a", "a..", ".hidden/a", "-rf", "ä b", "a\\..\\b", "a\nb"])
+def test_a_name_below_a_folder(name: str) -> None:
+    assert below(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "/a", "//a", "../a", "a/..", "a/../b", "a/../../b", "./a", "a/."])
+def test_a_name_that_may_lead_out_of_its_folder(name: str) -> None:
+    assert not below(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/", "a//b", "a\0", "a\0/../b", "\ud800", "a/\udcff", None, 5, b"a", ["a"], Path("a")]
+)
+def test_a_name_that_no_file_has_in_that_spelling(name: object) -> None:
+    assert not below(name)
 
 
 def test_a_miss_is_computed_and_then_hit(tmp_path: Path) -> None:

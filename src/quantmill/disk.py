@@ -4,13 +4,16 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeGuard
 
 CHUNK = 4 << 20
 SMALL = 64 << 10
+_NO_NAME = re.compile(r"[\0\ud800-\udfff]")  # characters that no file's name has
 
 
 def sha256_file(path: Path, advance: Callable[[int], None] | None = None) -> str:
@@ -23,6 +26,12 @@ def sha256_file(path: Path, advance: Callable[[int], None] | None = None) -> str
             if advance:
                 advance(count)
     return digest.hexdigest()
+
+
+def below(name: object) -> TypeGuard[str]:
+    """Whether a name that a stranger may have written can only be that of something below a folder: parts that are
+    neither empty, `.` nor `..`, of characters that a file's name can have."""
+    return isinstance(name, str) and not _NO_NAME.search(name) and not {"", ".", ".."} & set(name.split("/"))
 
 
 def read_small(path: str) -> bytes:

@@ -1,6 +1,5 @@
 """The files of a release that somebody made: a folder, or a repository of the Hub, by quantmill or by anyone else."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.head import leading_metadata
 from quantmill.gguf.shards import describe, parse_name
 from quantmill.quant.ftypes import FTYPES
-from quantmill.released import LISTING, LISTING_LIMIT, Bench, ReleasedFile, bench, quality
+from quantmill.released import LISTING, LISTING_LIMIT, Bench, ReleasedFile, bench, parse_json, quality, read_json
 
 HEAD = 1 << 20  # bytes of a file's beginning; the architecture's entries come before the vocabulary
 BENCH = "bench.json"
@@ -70,7 +69,7 @@ def of_hub(repo: str) -> Found:
     def small(name: str) -> Any:
         if name not in listed or listed[name].size > LISTING_LIMIT:
             return None
-        return _parsed(fetch_head(repo, name, commit, listed[name].size))
+        return parse_json(fetch_head(repo, name, commit, listed[name].size))
 
     files = _files(sizes, _measured(small(LISTING)))
     if not files:
@@ -122,11 +121,4 @@ def _measured(listing: Any) -> dict[str, Any]:
 def _json(path: Path) -> Any:
     if not path.is_file() or path.stat().st_size > LISTING_LIMIT:
         return None
-    return _parsed(path.read_bytes())
-
-
-def _parsed(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
+    return read_json(path)

@@ -1,17 +1,16 @@
 """A release's folder as its reader checks it: every file that its statement and its listing name, and no other tale."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantmill.artifact import silent
-from quantmill.disk import sha256_file
+from quantmill.disk import below, sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.verifying import WrongDigest, verify_files
-from quantmill.released import LISTING
+from quantmill.released import LISTING, read_json
 from quantmill.signature import STATEMENT
 
 
@@ -78,7 +77,7 @@ def _together(digests: Mapping[str, str]) -> list[list[str]]:
 
 
 def _subjects(tree: Path) -> dict[str, str]:
-    data = _json(tree / STATEMENT)
+    data = read_json(tree / STATEMENT)
     try:
         found = {_plain(entry["name"]): str(entry["digest"]["sha256"]) for entry in data["subject"]}
     except (KeyError, TypeError, ValueError):
@@ -87,7 +86,7 @@ def _subjects(tree: Path) -> dict[str, str]:
 
 
 def _listed(tree: Path) -> dict[str, str]:
-    data = _json(tree / LISTING)
+    data = read_json(tree / LISTING)
     try:
         return {_plain(entry["name"]): str(entry["sha256"]) for entry in data["files"]}
     except (KeyError, TypeError, ValueError):
@@ -95,14 +94,6 @@ def _listed(tree: Path) -> dict[str, str]:
 
 
 def _plain(name: Any) -> str:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if not below(name):
         raise ValueError(name)
-    return str(path)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
+    return name

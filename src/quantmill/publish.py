@@ -13,7 +13,7 @@ from typing import Any
 
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named, passing, patiently
-from quantmill.released import LISTING, LISTING_LIMIT
+from quantmill.released import LISTING, LISTING_LIMIT, parse_json
 from quantmill.signature import NAME as SIGNATURE
 
 ATTEMPTS = 8  # without anything new at the Hub
@@ -203,9 +203,9 @@ def _left(repo: str, commit: str, there: Mapping[str, HubFile]) -> set[str]:
     if listing is None or listing.size > LISTING_LIMIT:
         return set()
     try:
-        data = json.loads(fetch_head(repo, LISTING, commit, listing.size))
+        data = parse_json(fetch_head(repo, LISTING, commit, listing.size))
         return {SIGNATURE, *(str(entry["name"]) for entry in data["files"])} & there.keys()
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return set()
 
 

@@ -3,9 +3,11 @@
 The page and the choice are made of these, whether they come from a plan, a build, a folder or the Hub.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 LISTING, SUMS = "release.json", "SHA256SUMS"  # names in a release's folder
@@ -99,6 +101,22 @@ def bench(report: Any) -> Bench | None:
 def size(count: int) -> str:
     """Bytes as release pages write them: GB of 10^9 bytes with two digits, MB below one."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+def parse_json(data: bytes) -> Any:
+    """What a stranger's JSON says; None for what is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_json(path: Path) -> Any:
+    """The same of a file; None also where it cannot be read."""
+    try:
+        return parse_json(path.read_bytes())
+    except OSError:
+        return None
 
 
 def _number(value: Any) -> float | None:

@@ -1,6 +1,5 @@
 """reproduce: a release built once more from the recipe in it, apart from everything, and compared file by file."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,7 +8,7 @@ from typing import Any
 from quantmill import lock as locks
 from quantmill.artifact import Artifact
 from quantmill.build import Workspace
-from quantmill.disk import sha256_file
+from quantmill.disk import below, sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.comparing import compare
 from quantmill.hub import HubFile
@@ -17,7 +16,7 @@ from quantmill.lock import Lock
 from quantmill.plan import Node, graph, task
 from quantmill.proof import tag
 from quantmill.recipe import Recipe, find, parse, read
-from quantmill.released import LISTING
+from quantmill.released import LISTING, read_json
 from quantmill.reporter import Reporter
 from quantmill.signature import NAME as SIGNATURE
 from quantmill.store import Store
@@ -182,14 +181,10 @@ def _folder(name: str, root: Path) -> Path | None:
 
 def _names(entries: list[Any]) -> Iterator[str]:
     for entry in entries:
-        name = entry.get("name") if isinstance(entry, Mapping) else None
-        if isinstance(name, str) and not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts:
+        if isinstance(entry, Mapping) and below(name := entry.get("name")):
             yield name
 
 
 def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
+    data = read_json(path)
     return data if isinstance(data, Mapping) else {}

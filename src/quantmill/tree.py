@@ -6,12 +6,12 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact
-from quantmill.disk import locked, place
-from quantmill.released import LISTING, SUMS
+from quantmill.disk import below, locked, place
+from quantmill.released import LISTING, SUMS, read_json
 from quantmill.signature import NAME as SIGNATURE
 from quantmill.signature import STATEMENT, Seal
 from quantmill.store import Store
@@ -99,10 +99,10 @@ def _manifest(outputs: Mapping[str, Artifact]) -> dict[str, str]:
 def _read_listing(path: Path) -> set[str]:
     """The files that a listing in a release folder names. It may have been edited: only names below the folder."""
     try:
-        names = [PurePosixPath(entry["name"]) for entry in json.loads(path.read_bytes())["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = [entry["name"] for entry in read_json(path)["files"]]
+    except (KeyError, TypeError):
         return set()
-    return {str(name) for name in names if not name.is_absolute() and ".." not in name.parts}
+    return {name for name in names if below(name)}
 
 
 def _remove_empty(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from quantmill.disk import sha256_file, unless_locked
 from quantmill.key import StepKey
-from quantmill.released import LISTING, SUMS
+from quantmill.released import LISTING, SUMS, read_json
 from quantmill.signature import STATEMENT
 from quantmill.store import Store
 
@@ -86,8 +86,8 @@ def released(store: Store) -> Marks:
     marks = Marks()
     for _, release in roots(store):
         for listing in release.glob(f"*/{LISTING}"):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                marks.objects |= {entry["sha256"] for entry in json.loads(listing.read_bytes())["files"]}
+            with suppress(KeyError, TypeError):
+                marks.objects |= {entry["sha256"] for entry in read_json(listing)["files"]}
             for path in (listing, listing.with_name(SUMS), listing.with_name(STATEMENT)):
                 with suppress(OSError):
                     marks.objects.add(sha256_file(path))

@@ -66,11 +66,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tag(tree: Path) -> str:
-    from quantmill.released import LISTING
+    from quantmill.released import LISTING, read_json
 
     try:
-        return str(json.loads((tree / LISTING).read_bytes())["tag"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(tree / LISTING)["tag"])
+    except (KeyError, TypeError):
         return ""
 
 

@@ -10,10 +10,11 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from quantmill import __version__
+from quantmill.disk import below
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.key import StepKey, canonical
 from quantmill.remote.settings import PublicKey
@@ -131,8 +132,7 @@ def _signer_of(envelope: Any, signed: set[str], keys: Sequence[PublicKey], now: 
 
 
 def _output(name: str, entry: Mapping[str, Any]) -> tuple[str, int]:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+    if not below(name):
         raise ValueError(name)
     sha256, size = entry["sha256"], entry["size"]
     if not re.fullmatch("[0-9a-f]{64}", sha256) or not isinstance(size, int) or size < 0:
