@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import ROOT, TINY
+from forward_models import MODELS, VOCABULARY, write
 from quantmill import gguf, numbers
 from quantmill.artifact import Context, silent
+from quantmill.cli import main
 from quantmill.model.chunks import Text, TextError, read_text, tokenize
 from quantmill.model.engine import Run, evaluate, open_model
 from quantmill.model.forward.errors import NotFinite
@@ -74,6 +76,8 @@ def test_a_file_is_measured_as_llama_perplexity_does(base: Path, stored: Path, t
     assert found["kld"]["p999"] == pytest.approx(peer["p999"], rel=0.03)
     assert found["top1"] * 100 == pytest.approx(peer["top1"], abs=0.2)
     assert found["delta_p_rms"] * 100 == pytest.approx(peer["delta_p_rms"], rel=0.02)
+    share = peer["top1"] / 100  # llama-perplexity's own error of a share
+    assert found["top1_error"] == pytest.approx(math.sqrt(share * (1 - share) / (CHUNKS * 255 - 1)), rel=0.05)
     assert list(found["kld"].values())[1:] == sorted(list(found["kld"].values())[1:])
 
 
@@ -124,7 +128,11 @@ def test_compare_equals_the_formulas() -> None:
     assert found.kld["mean"] == pytest.approx(kld.mean(), rel=1e-5)
     assert found.kld["p90"] == pytest.approx(np.percentile(kld, 90), rel=1e-5)
     assert found.kld["max"] == pytest.approx(kld[-1], rel=1e-5)
-    assert found.top1 == (base.argmax(-1) == other.argmax(-1)).mean()
+    assert found.kld_error == pytest.approx(kld.std() / math.sqrt(20), rel=1e-5)
+    same = base.argmax(-1) == other.argmax(-1)
+    assert found.top1 == same.mean()
+    assert found.top1_error == pytest.approx(same.std() / math.sqrt(20), rel=1e-9)
+    assert found.delta_p_mean == pytest.approx((np.exp(ours) - np.exp(theirs)).mean(), rel=1e-4)
     assert found.delta_p_rms == pytest.approx(np.sqrt(((np.exp(ours) - np.exp(theirs)) ** 2).mean()), rel=1e-6)
     assert told == [(1, 3), (2, 3), (3, 3)]
 
@@ -300,10 +308,26 @@ def test_gates(asked: dict[str, object], message: str) -> None:
     gates.check("f", {"max_kld": 0.01}, {"perplexity": 5.0}, [])  # the base's own file
 
 
+MEASURED = {"perplexity": 11.0, "kld_error": 0.0012, "top1": 0.9, "top1_error": 0.004, "delta_p_rms": 0.02}
+
+
+def test_a_base_of_another_vocabulary_is_told(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = write(MODELS["llama-bias"], tmp_path / "other.gguf")
+    text = tmp_path / "text.txt"
+    text.write_text("some words of a text, again and again. " * 200)
+    with pytest.raises(SystemExit) as ended:
+        main(["perplexity", str(base), "-f", str(text), "--base", str(other)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"quantmill: {other}: its vocabulary has {VOCABULARY} tokens and that of {base} 2048; "
+        "compare files of one model\n"
+    )
+
+
 def test_a_report_is_drawn_alike_and_escapes_names() -> None:
     kld = dict.fromkeys(("mean", "median", "p90", "p99", "p999", "max"), 0.01)
     lost = {"blk.0.ffn_up.weight": 0.1, "blk.1.ffn_up.weight": 0.2, "token_embd.weight": 0.05}
-    one = {"bytes": 4_000_000, "bits": 4.5, "kld": kld, "perplexity": 11.0, "top1": 0.9, "delta_p_rms": 0.02}
+    one = {"bytes": 4_000_000, "bits": 4.5, "kld": kld, **MEASURED}
     measured = {"Q4_K_M": {**one, "tensors": lost}, "F32": {**one, "bytes": 9_000_000, "tensors": {}}}
     base = {"perplexity": 10.0, "perplexity_error": 0.5, "tokens": 1000}
     pages = [report.render("<b>x</b>", "b5490", base, measured) for _ in range(2)]
@@ -314,6 +338,8 @@ def test_a_report_is_drawn_alike_and_escapes_names() -> None:
     assert page.count("<svg") == 3  # two pictures, and the errors of the one file whose tensors changed
     assert chart.count("Q4_K_M") >= 1
     assert "+10.00 %" in page
+    assert "0.0100 ± 0.0012" in page
+    assert "90.00 ± 0.40 %" in page
 
 
 def test_the_front_is_what_no_smaller_file_beats() -> None:
@@ -337,7 +363,7 @@ def test_a_file_that_loses_nothing_is_not_on_a_logarithmic_axis() -> None:
 
 def test_the_order_of_files_of_one_size_is_not_the_recipes() -> None:
     kld = dict.fromkeys(("mean", "median", "p90", "p99", "p999", "max"), 0.01)
-    one = {"bytes": 4_000_000, "bits": 4.5, "kld": kld, "perplexity": 11.0, "top1": 0.9, "delta_p_rms": 0.02}
+    one = {"bytes": 4_000_000, "bits": 4.5, "kld": kld, **MEASURED}
     lost = {"blk.0.ffn_up.weight": 0.1}
     measured = {"Q4_K_M": {**one, "tensors": lost}, "IQ4_NL": {**one, "tensors": lost}}
     base = {"perplexity": 10.0, "perplexity_error": 0.5, "tokens": 1000}

@@ -23,6 +23,12 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
+def standard_error(values: Sequence[float], middle: float) -> float:
+    """Of the mean of the values, which is `middle`, as llama-perplexity estimates it; 0 for a single one."""
+    spread = math.fsum((value - middle) * (value - middle) for value in values) / len(values)
+    return math.sqrt(spread / (len(values) - 1)) if len(values) > 1 else 0.0
+
+
 def root_mean_square(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum(value * value for value in values) / len(values))
 
@@ -45,10 +51,8 @@ def perplexity(nll: Sequence[float]) -> tuple[float, float]:
             f"the text's tokens lose {middle:g} nats each, and no number is as large as that perplexity; "
             "the model's weights are damaged, fetch or convert it anew"
         )
-    spread = math.fsum((value - middle) * (value - middle) for value in nll) / len(nll)
-    error = math.sqrt(spread / (len(nll) - 1)) if len(nll) > 1 else 0.0
     value = exp(middle)
-    return value, error * value
+    return value, standard_error(nll, middle) * value
 
 
 def rounded(value: float, digits: int = 6) -> float:

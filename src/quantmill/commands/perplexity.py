@@ -40,7 +40,13 @@ def run(options: argparse.Namespace) -> int:
     chunks = tokenize([text], tokenizer, options.n_ctx, count=options.chunks)
     first = options.base or options.model
     with bar(f"perplexity {options.model.name}") as progress, open_model(first) as model:
-        check_vocabulary(tokenizer, model.described("token_embd.weight")[0][1], str(first))
+        rows = model.described("token_embd.weight")[0][1]
+        if options.base and rows != tokenizer.size:
+            raise UsageError(
+                f"{first}: its vocabulary has {rows} tokens and that of {options.model} {tokenizer.size}; "
+                "compare files of one model"
+            )
+        check_vocabulary(tokenizer, rows, str(first))
         how = Run(options.arithmetic, threads(options), memory, None, progress)
         with evaluate(model, chunks, replace(how, memory=memory // 2 if options.base else memory)) as hidden:
             if options.base:
@@ -57,6 +63,9 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.base:
         kld = ", ".join(f"{name} {value}" for name, value in found["kld"].items())
-        print(f"KL divergence to {options.base.name}: {kld}")
-        print(f"the most likely token is the base's for {found['top1']:.2%}; delta-p RMS {found['delta_p_rms']:.3%}")
+        print(f"KL divergence to {options.base.name}: {kld} (± {found['kld_error']} of the mean)")
+        print(
+            f"the most likely token is the base's for {found['top1']:.2%} ± {found['top1_error']:.2%}; "
+            f"delta-p mean {found['delta_p_mean']:.3%}, RMS {found['delta_p_rms']:.3%}"
+        )
     return 0

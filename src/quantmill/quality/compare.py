@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
-from quantmill.numbers import exp, mean, percentile, perplexity, root_mean_square, rounded
+from quantmill.numbers import exp, mean, percentile, perplexity, root_mean_square, rounded, standard_error
 from quantmill.quality.errors import QualityError
 
 Floats = NDArray[np.float32]
@@ -34,14 +34,18 @@ class Predictions(Protocol):
 
 @dataclass(frozen=True)
 class Quality:
-    """`perplexity_error` is one standard error. `kld` is the KL divergence of the base's distribution to the file's, in
-    nats a token; `top1` the share of tokens for which both hold the same token most likely; `delta_p_rms` the root mean
-    square of the difference of the probabilities that they give to the text's own token."""
+    """`kld` is the KL divergence of the base's distribution to the file's, in nats a token; `top1` the share of tokens
+    for which both hold the same token most likely; `delta_p_mean` and `delta_p_rms` are the mean and the root mean
+    square of how much more probability the file gives to the text's own token. Each `_error` is one standard error,
+    `kld_error` that of the mean."""
 
     perplexity: float
     perplexity_error: float
     kld: dict[str, float]
+    kld_error: float
     top1: float
+    top1_error: float
+    delta_p_mean: float
     delta_p_rms: float
     tokens: int
 
@@ -51,7 +55,10 @@ class Quality:
             "perplexity": rounded(self.perplexity),
             "perplexity_error": rounded(self.perplexity_error),
             "kld": {name: rounded(value) for name, value in self.kld.items()},
+            "kld_error": rounded(self.kld_error),
             "top1": rounded(self.top1),
+            "top1_error": rounded(self.top1_error),
+            "delta_p_mean": rounded(self.delta_p_mean),
             "delta_p_rms": rounded(self.delta_p_rms),
             "tokens": self.tokens,
         }
@@ -87,6 +94,15 @@ def compare(
     kld = {"mean": mean(ordered)} | {name: percentile(ordered, share) for name, share in _SHARES.items()}
     pairs = zip(losses.reshape(-1).tolist(), base_losses.reshape(-1).tolist(), strict=True)
     moved = [exp(-ours) - exp(-theirs) for ours, theirs in pairs]
+    same = [1.0] * agreed + [0.0] * (targets.size - agreed)
     return Quality(
-        value, error, kld | {"max": ordered[-1]}, agreed / targets.size, root_mean_square(moved), targets.size
+        perplexity=value,
+        perplexity_error=error,
+        kld=kld | {"max": ordered[-1]},
+        kld_error=standard_error(ordered, kld["mean"]),
+        top1=agreed / targets.size,
+        top1_error=standard_error(same, agreed / targets.size),
+        delta_p_mean=mean(moved),
+        delta_p_rms=root_mean_square(moved),
+        tokens=targets.size,
     )
