@@ -146,6 +146,28 @@ def test_a_value_that_yaml_cannot_make_is_said(tmp_path: Path, value: str) -> No
         load(tmp_path / "README.md")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
+        f"a: &a {'x' * 10_000}\nb: [{', '.join(['*a'] * 2_000)}]\n",
+        "a: &a [*a]\n",
+    ],
+)
+def test_front_matter_without_an_end_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{text}---\n")
+    with pytest.raises(ModelError) as error:
+        load(tmp_path / "README.md")
+    assert str(error.value) == (
+        "README.md's front matter has aliases that make it endless; write out what they stand for"
+    )
+
+
+def test_aliases_that_end_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\na: &a [b, c]\nd: *a\n---\n")
+    assert load(tmp_path / "README.md") == {"a": ["b", "c"], "d": ["b", "c"]}
+
+
 def test_front_matter_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\na: !!python/object/apply:os.system [true]\n---\n")
     with pytest.raises(ModelError, match="is not valid YAML"):

@@ -6,6 +6,8 @@ from typing import Any
 
 from quantmill.model.errors import ModelError
 
+_MORE = 10_000_000  # characters and values that aliases may add to a text
+
 
 def load(path: Path) -> dict[str, Any]:
     """The table between the `---` lines that begin README.md; empty when there is none. Raises ModelError for bad YAML.
@@ -27,4 +29,17 @@ def load(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 2}" if mark is not None else ""
         raise ModelError(f"{path.name}'s front matter is not valid YAML{where}") from None
+    if not _ends(data, len(text) + _MORE):
+        raise ModelError(f"{path.name}'s front matter has aliases that make it endless; write out what they stand for")
     return data if isinstance(data, dict) else {}
+
+
+def _ends(data: Any, left: int) -> bool:
+    """Whether it has fewer characters and values than `left` with its aliases written out; a few lines can make
+    terabytes."""
+    waiting = [data]
+    while waiting and left > 0:
+        value = waiting.pop()
+        left -= len(value) if isinstance(value, str | list | dict) else 1
+        waiting += value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    return left > 0
