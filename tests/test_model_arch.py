@@ -133,6 +133,12 @@ def test_a_factor_of_llama3_that_is_no_number_is_said(key: str, value: object) -
     assert str(error.value) == f"config.json's `rope_scaling.{key}` is {value!r}; a number would be right"
 
 
+@pytest.mark.parametrize("scaling", [{"low_freq_factor": 1e-40}, {"low_freq_factor": 1e-60}, {"factor": 1e-60}])
+def test_factors_of_llama3_beyond_float32_are_said(scaling: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"^config.json's `rope_scaling` has factors that float32 cannot work with$"):
+        llama3_factors({"rope_scaling": {"rope_type": "llama3", **scaling}, "rope_theta": 500000.0, "head_dim": 128})
+
+
 def test_factors_of_llama3_are_seen_with_the_metadata(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps(config("LlamaForCausalLM", "llama", rope_scaling={"rope_type": "llama3", "factor": None}))

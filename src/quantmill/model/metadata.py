@@ -11,7 +11,7 @@ from quantmill.model.errors import ConfigError
 from quantmill.model.facts import facts
 from quantmill.model.general import general
 from quantmill.model.jsonfile import load_json
-from quantmill.model.rope import llama3_factors
+from quantmill.model.rope import llama3_scaling
 from quantmill.model.vocab import vocabulary
 
 
@@ -41,7 +41,7 @@ def metadata(
     row = architecture(config)
     specs = specs or tensors(config)
     if any(spec.name == "rope_freqs.weight" for spec in specs):
-        llama3_factors(hparams(config))  # what is wrong with them is to be known before any weight is
+        llama3_scaling(hparams(config))  # what is wrong with it is to be known before any weight is
     card = frontmatter.load(files["README.md"]) if "README.md" in files else {}
     return [
         *general(card, config, name, specs, row.gguf),
