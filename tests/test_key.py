@@ -50,6 +50,13 @@ def test_a_long_difference_is_cut() -> None:
     assert difference(old, new).endswith("f3 aaaaaaaa… → bbbbbbbb…, and 5 more")
 
 
+def test_the_difference_of_tables_names_what_moved_in_them() -> None:
+    one = {"ftypes": {"IQ2_M": {"ftype": "IQ2_M"}, "Q4_K_M": {"ftype": "Q4_K_M", "imatrix_name": "imatrix.dat"}}}
+    other = {"ftypes": {**one["ftypes"], "Q4_K_M": {**one["ftypes"]["Q4_K_M"], "tensor_types": [["attn_v", "Q8_0"]]}}}
+    said = difference({"params": one}, {"params": other})
+    assert said == 'ftypes.Q4_K_M.tensor_types none → [["attn_v","Q8_0"]]'
+
+
 def test_the_difference_in_words() -> None:
     other = StepKey("quant", 2, 1, {"ftype": "Q4_K_S"}, {"imatrix.dat": "9c02" + "0" * 60})
     assert difference(KEY.fields(), KEY.fields()) == ""

@@ -172,3 +172,10 @@ def test_a_plan_says_that_the_imatrix_is_missing_or_another(project: Project) ->
     (project.folder / "recipes" / "i.dat").write_bytes(b"another")
     failed = project.run("quantmill", "plan", "small", check=2)
     assert failed.stderr.startswith("quantmill: recipes/small.toml: imatrix.sha256: recipes/i.dat has sha256 ")
+
+
+def test_an_override_that_matches_nothing_is_said(project: Project) -> None:
+    override = '[[quants.override]]\nftypes = ["Q4_K_M"]\ntensors = { "attn_vv" = "Q8_0", "ffn_up" = "Q8_0" }\n'
+    project.recipe.write_text(project.recipe.read_text() + override)
+    said = "Q4_K_M: the override 'attn_vv' matches no tensor of this model"
+    assert json.loads(project.run("quantmill", "plan", "small", "--json").stdout)["findings"] == [said]

@@ -6,7 +6,7 @@ task) cannot reach the hash.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +57,22 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if old.get(field) != new.get(field):
             changes.append(f"{field} {old.get(field)} → {new.get(field)}")
     for field, show in (("inputs", _short), ("params", _text)):
-        before, after = old.get(field, {}), new.get(field, {})
-        for name in sorted({*before, *after}):
-            if before.get(name) != after.get(name):
-                changes.append(f"{name} {show(before.get(name))} → {show(after.get(name))}")
+        changes += [
+            f"{name} {show(before)} → {show(after)}"
+            for name, before, after in _moved(old.get(field, {}), new.get(field, {}))
+        ]
     more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
     return ", ".join(changes[:SHOWN] + more)
+
+
+def _moved(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(name, old value, new value) of what differs; of tables, `table.name` and so on, down to what is none."""
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _moved(before, after, f"{place}{name}.")
+        elif before != after:
+            yield f"{place}{name}", before, after
 
 
 def _short(digest: str | None) -> str:

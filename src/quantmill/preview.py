@@ -158,7 +158,16 @@ def preview(recipe: Recipe, root: Path) -> Preview:
         inexact=_inexact(recipe, base, imatrix),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(recipe, lock, root),
-        findings=tuple(finding.text for finding in findings(base.tensors, files, imatrix, recipe.imatrix is not None)),
+        findings=tuple(
+            finding.text
+            for finding in findings(
+                base.tensors,
+                files,
+                imatrix,
+                recipe.imatrix is not None,
+                {label: plan.quant_params(recipe, label) for label in files},
+            )
+        ),
         computed_weights=sum(work.computed.values()),
         shared_weights=work.shared,
         seconds=seconds(work.computed, recipe.imatrix is not None) / space.threads,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.quant.ftypes import ftype
 from quantmill.quant.hparams import Hparams
-from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types
+from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, matcher, needs_importance, plan_types
 from quantmill.quant.params import overrides_of
 from quantmill.quant.types import Type
 
@@ -84,15 +84,20 @@ def mixes(
 
 
 def findings(
-    tensors: Sequence[Tensor], chosen: Mapping[str, Choice], imatrix: "Imatrix | None", has_imatrix: bool
+    tensors: Sequence[Tensor],
+    chosen: Mapping[str, Choice],
+    imatrix: "Imatrix | None",
+    has_imatrix: bool,
+    params: Mapping[str, Mapping[str, Any]],
 ) -> list[Finding]:
-    """What a build should say before it begins, what makes it fail first. `chosen` is by ftype; `imatrix` is None where
-    the recipe has none, or (`has_imatrix`) where it is not at hand."""
+    """What a build should say before it begins, what makes it fail first. `chosen` and the quant step's `params` are by
+    ftype; `imatrix` is None where the recipe has none, or (`has_imatrix`) where it is not at hand."""
     weights = {name: prod(shape) for name, shape, _ in tensors}
     found: list[Finding] = []
     if imatrix is not None or not has_imatrix:
         found += _impossible(weights, chosen, frozenset(imatrix.vectors if imatrix else ()))
     found += _fallbacks(weights, chosen)
+    found += _unmatched(weights, params)
     if imatrix is not None:
         quantized = {n for choice in chosen.values() for n, t in choice.types.items() if choice.sources[n] != t}
         found += _vectors([tensor for tensor in tensors if tensor[0] in quantized], weights, imatrix)
@@ -128,6 +133,16 @@ def _fallbacks(weights: Mapping[str, int], chosen: Mapping[str, Choice]) -> Iter
         yield Finding(
             f"{_some(labels)}: {_of(names, weights)} take {types}, for their rows are not whole blocks", names
         )
+
+
+def _unmatched(weights: Mapping[str, int], params: Mapping[str, Mapping[str, Any]]) -> Iterable[Finding]:
+    by_pattern: dict[str, list[str]] = {}
+    for label, asked in params.items():
+        for pattern, _ in overrides_of(asked).tensor_types:
+            by_pattern.setdefault(pattern, []).append(label)
+    for pattern, labels in by_pattern.items():
+        if not any(matcher(pattern).search(name) for name in weights):
+            yield Finding(f"{_some(labels)}: the override {pattern!r} matches no tensor of this model", ())
 
 
 def _vectors(tensors: Sequence[Tensor], weights: Mapping[str, int], imatrix: "Imatrix") -> Iterable[Finding]:

@@ -8,7 +8,7 @@ raise it when the step's own code changes what it writes.
 VERSIONS: dict[str, int] = {
     "download": 1,
     "convert": 1,
-    "preflight": 3,
+    "preflight": 4,
     "imatrix": 1,
     "wave": 1,
     "index": 1,

@@ -37,9 +37,8 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         facts = {entry.key: entry.value for entry in entries}
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
     ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
-    found = findings(
-        tensors, mixes(tensors, facts, ftypes), imatrix, imatrix is not None or bool(params.get("computed"))
-    )
+    has_imatrix = imatrix is not None or bool(params.get("computed"))
+    found = findings(tensors, mixes(tensors, facts, ftypes), imatrix, has_imatrix, ftypes)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise PreflightFailed(failed)
     text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)
