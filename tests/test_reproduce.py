@@ -71,7 +71,10 @@ def test_what_is_gone_added_or_edited_is_named(built: Project, copy: Path) -> No
 def test_another_base_or_none_is_refused(built: Project, copy: Path, tmp_path: Path) -> None:
     there = elsewhere(tmp_path / "x")
     done = there.run("quantmill", "reproduce", str(copy), check=2)
-    assert "there is no folder" in done.stderr
+    assert done.stderr == (
+        f"quantmill: {copy}: the base or a text that its recipe names by path is not there, in {copy}; "
+        "name the folder that has them with --beside\n"
+    )
     shutil.copytree(built.folder / "recipes", there.folder / "recipes")
     config = there.folder / "recipes" / "tiny" / "config.json"
     config.write_text(config.read_text() + " ")

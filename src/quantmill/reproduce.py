@@ -88,7 +88,11 @@ def load(tree: Path, beside: Path | None, root: Path) -> Release:
 def release(tree: Path, recipe: Recipe, lock: Lock) -> Release:
     """The release in `tree`, which that recipe and lock are said to make. Raises NoRelease and OtherInputs."""
     listing = listed(tree)
-    if problem := locks.drift(recipe, lock, sha256_file):
+    try:
+        problem = locks.drift(recipe, lock, sha256_file)
+    except UsageError:
+        problem = "the base or a text that its recipe names by path is not there"
+    if problem:
         raise OtherInputs(tree, problem, recipe.path.parent)
     files = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
     return Release(tree, listing["tag"], recipe, lock, frozenset(files | set(_names(listing["files"]))), str(tree))
