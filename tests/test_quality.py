@@ -338,8 +338,7 @@ def test_a_report_is_drawn_alike_and_escapes_names() -> None:
     assert page.count("<svg") == 3  # two pictures, and the errors of the one file whose tensors changed
     assert chart.count("Q4_K_M") >= 1
     assert "+10.00 %" in page
-    assert "0.0100 ± 0.0012" in page
-    assert "90.00 ± 0.40 %" in page
+    assert "0.0100 ± 12.0 %" in page
 
 
 def test_the_front_is_what_no_smaller_file_beats() -> None:

@@ -56,10 +56,10 @@ def _rows(
                 "size": size,
                 "bits": f"{file.bits:.2f}",
                 "kld": {name: f"{value:#.3g}" for name, value in quality["kld"].items()},
-                "kld_error": f"{quality['kld_error']:#.2g}",
+                "kld_error": f"{100 * quality['kld_error'] / quality['kld']['mean']:.1f} %" if file.kld else "0",
                 "perplexity": f"{file.perplexity:.4f}",
                 "above": f"{100 * (file.perplexity / base['perplexity'] - 1):+.2f} %",
-                "top1": f"{100 * quality['top1']:.2f} ± {100 * quality['top1_error']:.2f} %",
+                "top1": f"{100 * quality['top1']:.2f} %",
                 "delta_p": f"{100 * quality['delta_p_rms']:.2f} %",
             }
         )
