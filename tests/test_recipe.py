@@ -64,6 +64,12 @@ def test_the_standard_matrix_is_the_base_and_26_ftypes(tmp_path: Path) -> None:
             'llama_cpp = "b5490"\nlama_cpp = "b5490"',
             "lama_cpp: there is no such key (did you mean llama_cpp?)",
         ),
+        ("[quants]", "[quant]", "quant: there is no such key (did you mean quants?)"),
+        (
+            "[quants]",
+            "[evaluaton]\nn_ctx = 512\n[quants]",
+            "evaluaton: there is no such key (did you mean evaluation?)",
+        ),
         ('path = "model"', 'pth = "model"', "base.pth: there is no such key (did you mean base.path?)"),
         (
             "[quants]",

@@ -193,7 +193,8 @@ def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
                     raise RecipeError(path, place, f"this must be a table; begin it with {shape}")
                 _check_keys(path, table, f"{place}.")
         elif place not in KEYS:
-            raise RecipeError(path, place, f"there is no such key{nearest(place, KEYS)}")
+            beside = {above + known.removeprefix(above).split(".")[0] for known in KEYS if known.startswith(above)}
+            raise RecipeError(path, place, f"there is no such key{nearest(place, beside) or nearest(place, KEYS)}")
         else:
             _check_kind(path, place, value, KEYS[place])
 
