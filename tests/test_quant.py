@@ -88,6 +88,16 @@ def test_the_command_takes_an_ftype_as_llama_quantize_does(
     assert out.read_bytes() == (tmp_path / "expected.gguf").read_bytes()
 
 
+def test_the_command_says_which_pattern_matches_nothing(
+    bases: dict[str, dict[str, Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, out = bases["narrow"]["F16"], tmp_path / "out.gguf"
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(base), str(out), "Q8_0", "--tensor-type", "attn_vv=F16", "--tensor-type", "FFN_UP=F16"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().err == f"quantmill: --tensor-type 'attn_vv' matches no tensor of {base}\n"
+
+
 def test_what_is_read_is_not_written_over(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
     names = {name: shutil.copy(bases["narrow"][name], tmp_path) for name in ("F16", "split")}
     for path in sorted(bases["narrow"]["split"].parent.glob("split-*")):

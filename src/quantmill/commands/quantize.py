@@ -1,6 +1,7 @@
 """`quantmill quantize`: quantize a GGUF file, byte for byte as llama-quantize does."""
 
 import argparse
+import sys
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,10 +44,12 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.compat import check_options, generation_of
     from quantmill.quant.driver import quantize_file
+    from quantmill.quant.mix import matcher
     from quantmill.quant.planned import parse_override
 
     generation = generation_of(options.llama_cpp)
     check_options(options.llama_cpp, tensor_types=bool(options.tensor_type))
+    types = [_pair(text) for text in options.tensor_type]
     number = int(options.ftype) if options.ftype.isdecimal() else None
     ftype = BY_NUMBER[number].name if number in BY_NUMBER else options.ftype
     with bar(f"{ftype} {options.target.name}") as progress:
@@ -60,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
             threads=options.nthreads or threads(options),
             output_tensor_type=options.output_tensor_type,
             token_embedding_type=options.token_embedding_type,
-            tensor_types=[_pair(text) for text in options.tensor_type],
+            tensor_types=types,
             pure=options.pure,
             leave_output_tensor=options.leave_output_tensor,
             allow_requantize=options.allow_requantize,
@@ -70,6 +73,9 @@ def run(options: argparse.Namespace) -> int:
             override_kv=[parse_override(text) for text in options.override_kv],
             progress=progress,
         )
+    for pattern, _ in types:
+        if not any(matcher(pattern).search(tensor.name) for tensor in report.tensors):
+            print(f"quantmill: --tensor-type {pattern!r} matches no tensor of {options.source}", file=sys.stderr)
     weights = sum(tensor.bytes * 8 for tensor in report.tensors)
     count = sum(tensor.bytes // tensor.type.size * tensor.type.block for tensor in report.tensors)
     print(f"{options.target}: {report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")
