@@ -30,6 +30,9 @@ name = "Small"
 [quants]
 matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]
 """
+CALIBRATED = RECIPE.replace('["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', '["IQ2_XXS", "Q2_K"]') + (
+    '[calibration]\ntext = "text.txt"\nn_ctx = 128\n'
+)
 
 
 class Project:
