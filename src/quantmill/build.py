@@ -272,11 +272,9 @@ class Workspace:
             return "its pointer is gone"
         if recorded is None:
             missing = sorted(name for name, artifact in outputs.items() if not self.store.has(artifact))
-            return (
-                f"{missing[0]} is gone from the store, or was changed"
-                if missing
-                else "its record is gone from the store"
-            )
+            if not missing:
+                return "its record is gone from the store"
+            return f"{missing[0]} is gone from the store, or was changed"
         if outputs != recorded:  # a pointer and its note are two files: a power cut may keep the one and not the other
             return "its pointer is not what the store has"
         if node.step == "release" and not self._tree(node).laid_out(facts_of(outputs)):
