@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.compat import check_options, generation_of
     from quantmill.quant.driver import quantize_file
-    from quantmill.quant.mix import matcher
+    from quantmill.quant.mix import unmatched
     from quantmill.quant.planned import parse_override
 
     generation = generation_of(options.llama_cpp)
@@ -73,9 +73,8 @@ def run(options: argparse.Namespace) -> int:
             override_kv=[parse_override(text) for text in options.override_kv],
             progress=progress,
         )
-    for pattern, _ in types:
-        if not any(matcher(pattern).search(tensor.name) for tensor in report.tensors):
-            print(f"quantmill: --tensor-type {pattern!r} matches no tensor of {options.source}", file=sys.stderr)
+    for pattern in unmatched((pattern for pattern, _ in types), [tensor.name for tensor in report.tensors]):
+        print(f"quantmill: --tensor-type {pattern!r} matches no tensor of {options.source}", file=sys.stderr)
     weights = sum(tensor.bytes * 8 for tensor in report.tensors)
     count = sum(tensor.bytes // tensor.type.size * tensor.type.block for tensor in report.tensors)
     print(f"{options.target}: {report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")

@@ -5,7 +5,7 @@ download.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from quantmill.errors import UsageError
@@ -171,7 +171,7 @@ class _Chooser:
         self, ftype: Ftype, model: Hparams, names: Sequence[str], has_imatrix: bool, overrides: Overrides
     ) -> None:
         self.ftype, self.model, self.has_imatrix, self.overrides = ftype, model, has_imatrix, overrides
-        self.patterns = [(matcher(pattern), type_) for pattern, type_ in overrides.tensor_types]
+        self.patterns = [(_matcher(pattern), type_) for pattern, type_ in overrides.tensor_types]
         self.has_output = "output.weight" in names and model.arch not in _NO_OUTPUT
         self.n_attention_v = sum(
             any(part in name for part in ("attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight")) for name in names
@@ -273,8 +273,12 @@ class _Chooser:
         return first
 
 
-def matcher(pattern: str) -> re.Pattern[str]:
-    """What searches tensors' names for an override's pattern, as llama-quantize does; UsageError for a bad one."""
+def unmatched(patterns: Iterable[str], names: Collection[str]) -> list[str]:
+    """The overrides' patterns that match none of the tensors; UsageError for one that is no regular expression."""
+    return [pattern for pattern in patterns if not any(map(_matcher(pattern).search, names))]
+
+
+def _matcher(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern.lower(), re.ASCII)
     except re.error as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.quant.ftypes import ftype
 from quantmill.quant.hparams import Hparams
-from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, matcher, needs_importance, plan_types
+from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
 from quantmill.quant.params import overrides_of
 from quantmill.quant.types import Type
 
@@ -140,9 +140,8 @@ def _unmatched(weights: Mapping[str, int], params: Mapping[str, Mapping[str, Any
     for label, asked in params.items():
         for pattern, _ in overrides_of(asked).tensor_types:
             by_pattern.setdefault(pattern, []).append(label)
-    for pattern, labels in by_pattern.items():
-        if not any(matcher(pattern).search(name) for name in weights):
-            yield Finding(f"{_some(labels)}: the override {pattern!r} matches no tensor of this model", ())
+    for pattern in unmatched(by_pattern, weights):
+        yield Finding(f"{_some(by_pattern[pattern])}: the override {pattern!r} matches no tensor of this model", ())
 
 
 def _vectors(tensors: Sequence[Tensor], weights: Mapping[str, int], imatrix: "Imatrix") -> Iterable[Finding]:
