@@ -3,6 +3,6 @@ tasks of every recipe, `doit quant:tiny/Q4_K_M` builds one file."""
 
 from pathlib import Path
 
-from quantmill.tasks import dodo
+from quantmill.build.doit_tasks import dodo
 
 DOIT_CONFIG, task_recipe = dodo(Path(__file__).resolve().parent, default="tiny")

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import ggml_oracle
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 PLAIN = ("F32", "F16", "BF16")
 KINDS = ("gaussian", "heavy", "uniform", "sparse", "grid", "positive", "outlier")

@@ -23,14 +23,15 @@ from pathlib import Path
 import numpy as np
 
 from quantmill import _kernels, gguf
+from quantmill.architectures.hyperparameters import hyper
+from quantmill.architectures.tensor_check import expected
+from quantmill.checkpoint.metadata import load_config
+from quantmill.engine import chunks
+from quantmill.engine.evaluation import Run, collect, open_model
 from quantmill.gguf import kv
-from quantmill.model import chunks, tokenizer
-from quantmill.model.engine import Run, collect, open_model
-from quantmill.model.forward.expected import expected
-from quantmill.model.forward.hyper import hyper
-from quantmill.model.metadata import load_config
-from quantmill.model.vocab import vocabulary
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
+from quantmill.vocabulary import tokenizer
+from quantmill.vocabulary.entries import vocabulary
 
 ROOT = Path(__file__).parents[1]
 LENGTH = 512

@@ -17,9 +17,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from quantmill.artifact import Context
+from quantmill.engine.chunks import Text, read_text
+from quantmill.engine.evaluation import ARITHMETICS, Run
 from quantmill.imatrix import entries
-from quantmill.model.chunks import Text, read_text
-from quantmill.model.engine import ARITHMETICS, Run
 from quantmill.quant.driver import quantize_file
 from quantmill.steps.convert import convert
 from quantmill.steps.imatrix import Options, measure

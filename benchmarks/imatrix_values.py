@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from quantmill.engine import chunks
+from quantmill.engine.chunks import Text
+from quantmill.engine.evaluation import ARITHMETICS, Run, open_model
 from quantmill.imatrix import entries
-from quantmill.model import chunks, tokenizer
-from quantmill.model.chunks import Text
-from quantmill.model.engine import ARITHMETICS, Run, open_model
 from quantmill.quant.driver import quantize_file
 from quantmill.steps.imatrix import Options, measure
+from quantmill.vocabulary import tokenizer
 
 ROOT = Path(__file__).parents[1]
 LENGTH = 512

@@ -17,9 +17,9 @@ import numpy as np
 
 from quantmill import _kernels
 from quantmill.gguf import Writer, kv
+from quantmill.gguf.types import TYPES
 from quantmill.quant.driver import quantize_file
-from quantmill.quant.types import TYPES
-from quantmill.runtime.benching import Kernels, LlamaBench
+from quantmill.runtime.runners import Kernels, LlamaBench
 from quantmill.runtime.speeds import Trial
 
 FTYPES = "Q4_0,Q8_0,Q4_K_M,Q6_K,IQ4_XS,IQ3_M,IQ2_XXS"

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quantmill.model.chunks import Text, read_text, tokenize
-from quantmill.model.engine import Hidden, Run, evaluate, open_model
-from quantmill.model.tokenizer import load as tokenizer
-from quantmill.quality.compare import Predictions, Quality, compare
+from quantmill.engine.chunks import Text, read_text, tokenize
+from quantmill.engine.evaluation import Hidden, Run, evaluate, open_model
+from quantmill.quality.divergence import Predictions, Quality, compare
 from quantmill.quant.driver import quantize_file
-from quantmill.quant.ftypes import STANDARD_MATRIX
-from quantmill.runtime.loading import load
+from quantmill.reference.ftypes import STANDARD_MATRIX
+from quantmill.runtime.loader import load
+from quantmill.vocabulary.tokenizer import load as tokenizer
 
 SHARE, LEAST = 0.02, 1e-4
 

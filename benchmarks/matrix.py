@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from quantmill import gguf
+from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, encode
-from quantmill.quant.ftypes import FTYPES, STANDARD_MATRIX
-from quantmill.quant.types import TYPES
+from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, FFN, KV = 2048, 11008, 256

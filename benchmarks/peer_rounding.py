@@ -13,9 +13,9 @@ import sys
 import numpy as np
 
 from quantmill.cli import main
-from quantmill.model.forward.matrix import Matrix
-from quantmill.model.forward.model import Floats
-from quantmill.quant.types import TYPES
+from quantmill.engine.matrix import Matrix
+from quantmill.engine.model import Floats
+from quantmill.gguf.types import TYPES
 
 
 def integers(x: Floats, block: int) -> Floats:

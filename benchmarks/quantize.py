@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 

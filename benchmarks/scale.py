@@ -28,13 +28,13 @@ from pathlib import Path
 import numpy as np
 
 from quantmill import gguf
+from quantmill.build.doit_tasks import workspace
+from quantmill.build.graph import graph
 from quantmill.disk import sha256_file
+from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, encode
-from quantmill.lock import resolve
-from quantmill.plan import graph
-from quantmill.quant.types import TYPES
-from quantmill.recipe import load
-from quantmill.tasks import workspace
+from quantmill.recipe.lock import resolve
+from quantmill.recipe.recipe import load
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent

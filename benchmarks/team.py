@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from conftest import RECIPE, Project  # noqa: E402
 from fault_proxy import FAULTS, FaultProxy  # noqa: E402
-from quantmill.care.verifying import verify_store  # noqa: E402
 from quantmill.disk import sha256_file  # noqa: E402
-from quantmill.store import Store  # noqa: E402
+from quantmill.store.care.check import verify_store  # noqa: E402
+from quantmill.store.local import Store  # noqa: E402
 from s3_server import S3Server  # noqa: E402
 from team import AS_READER, AS_WRITER, Team, s3_url  # noqa: E402
 from test_faults import TRANSFER  # noqa: E402

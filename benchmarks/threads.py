@@ -20,9 +20,9 @@ import numpy as np
 from matrix import sha256, write_base
 
 from quantmill import _kernels
+from quantmill.gguf.types import Type
 from quantmill.quant.driver import quantize_file
-from quantmill.quant.ftypes import FTYPES
-from quantmill.quant.types import Type
+from quantmill.reference.ftypes import FTYPES
 
 ROWS, COLUMNS = 16, 2048
 CALLS = 400  # of the kernel, shared among the threads

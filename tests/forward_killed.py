@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantmill.model.engine import Run, collect, open_model
+from quantmill.engine.evaluation import Run, collect, open_model
 
 
 def anonymous() -> int:

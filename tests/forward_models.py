@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantmill.architectures.hyperparameters import hyper
+from quantmill.architectures.tensor_check import expected
 from quantmill.gguf import KV, Writer, header, kv
-from quantmill.model.bytelevel import byte_of
-from quantmill.model.forward.expected import expected
-from quantmill.model.forward.hyper import hyper
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
+from quantmill.vocabulary.byte_level import byte_of
 
 _CHARACTERS = {byte: character for character, byte in byte_of().items()}
 VOCABULARY = 258  # every byte, a token that a merge makes, and one that begins a text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 
 class _InitParams(ctypes.Structure):

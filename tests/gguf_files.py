@@ -8,7 +8,7 @@ from pathlib import Path
 from quantmill import gguf
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import Described
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 F32, F16, Q8_0, Q4_K = (TYPES[name] for name in ("F32", "F16", "Q8_0", "Q4_K"))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 GOLDEN = Path(__file__).parent / "golden"
 

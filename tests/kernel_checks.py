@@ -4,7 +4,7 @@ import numpy as np
 
 import ggml_oracle
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 LEVELS = _kernels.isa_levels()
 LANES = {"x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16, "aarch64": 4}

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from quantmill.choose.advise import Candidate
+from quantmill.architectures.description import describe
+from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.gguf.layout import file_size
-from quantmill.model.describe import describe
-from quantmill.quant.ftypes import STANDARD_MATRIX
-from quantmill.quant.planned import ImatrixFacts, plan_file
-from quantmill.released import ReleasedFile
+from quantmill.listing import ReleasedFile
+from quantmill.quant.file_plan import ImatrixFacts, plan_file
+from quantmill.reference.ftypes import STANDARD_MATRIX
 
 COMMON = {"max_position_embeddings": 32768, "rope_theta": 1e6, "rms_norm_eps": 1e-6}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Project
-from quantmill.remote.settings import PublicKey, format_public
-from quantmill.remote.trust import new_key
+from quantmill.store.remote.settings import PublicKey, format_public
+from quantmill.store.remote.trust import new_key
 from s3_server import BUCKET, READER, WRITER
 
 QUICK = {"timeout": 10, "retries": 4, "lease": 5, "patience": 20, "parallel": 2, "chunk": "256KiB"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from quantmill.remote.bucket import Bucket, Throttle
-from quantmill.remote.settings import Settings, find
+from quantmill.store.remote.bucket import Bucket, Throttle
+from quantmill.store.remote.settings import Settings, find
 
 RATE = 1 << 20
 PIECE = 1 << 18

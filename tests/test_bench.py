@@ -14,14 +14,14 @@ from quantmill._kernels import infer_isa
 from quantmill.cli import main
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
-from quantmill.model.tokenizer import Tokenizer
 from quantmill.quant.driver import quantize_file
-from quantmill.quant.ftypes import FTYPES
-from quantmill.runtime import benching
-from quantmill.runtime.generating import generate
-from quantmill.runtime.loading import load
-from quantmill.runtime.sampling import Sampler, Sampling
+from quantmill.reference.ftypes import FTYPES
+from quantmill.runtime import runners
+from quantmill.runtime.generator import generate
+from quantmill.runtime.loader import load
+from quantmill.runtime.sampler import Sampler, Sampling
 from quantmill.runtime.speeds import Row, Trial, data, measure, percent, table
+from quantmill.vocabulary.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_a_file_has_its_ftypes_own_name(tmp_path: Path) -> None:
     """Not an alias's, nor that of a mix with the same number."""
     for name in ("F32", "Q2_K", "Q3_K_M", "Q3_K_L", "Q4_K_M", "Q5_K_M", "Q6_K"):
         metadata = {"general.file_type": kv("general.file_type", FTYPES[name].id)}
-        assert benching._named(metadata, tmp_path / "model.gguf") == ("model", name)
+        assert runners._named(metadata, tmp_path / "model.gguf") == ("model", name)
 
 
 def test_repetitions_go_over_all_files_before_the_next() -> None:

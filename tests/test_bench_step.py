@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPE, Project
-from quantmill import host, plan
-from quantmill import lock as locks
-from quantmill.build import key_of
+from quantmill import host
+from quantmill.build import graph
+from quantmill.build.workspace import key_of
 from quantmill.disk import sha256_file
-from quantmill.recipe import load
+from quantmill.recipe import lock as locks
+from quantmill.recipe.recipe import load
 
 BENCH = '\n[bench]\ntests = ["pp16", "tg4"]\nftypes = ["Q4_0", "Q4_K_L"]\nrepetitions = 1\nthreads = 1\n'
 MEASURED = RECIPE.replace('"BF16", "Q8_0", "Q4_K_M", "Q2_K"', '"Q4_0", "Q4_K_L"') + BENCH
@@ -47,7 +48,7 @@ def test_another_host_is_another_key(
     lock = locks.peek(recipe, sha256_file)
 
     def keys() -> dict[str, str]:
-        return {name: key_of(node, {}).digest() for name, node in plan.graph(recipe, lock).items()}
+        return {name: key_of(node, {}).digest() for name, node in graph.graph(recipe, lock).items()}
 
     here = keys()
     assert keys() == here

@@ -14,16 +14,16 @@ from typing import Any, ClassVar
 import pytest
 
 from conftest import CALIBRATED, TINY, Project
-from quantmill import lock
-from quantmill.build import key_of
+from quantmill.build.graph import graph
+from quantmill.build.workspace import key_of
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.forecast.evaluation_rates import memory, weigh
+from quantmill.gguf.types import TYPES
 from quantmill.imatrix import entries
-from quantmill.model.pace import memory, weigh
-from quantmill.plan import graph
-from quantmill.quant.types import TYPES
-from quantmill.recipe import load
-from quantmill.web import WebError, fetch
+from quantmill.network.web import WebError, fetch
+from quantmill.recipe import lock
+from quantmill.recipe.recipe import load
 
 TEXT = (TINY / "calibration.txt").read_bytes()
 SHORT = TEXT[:9000]
@@ -166,7 +166,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr("quantmill.web.PAUSE", 0)
+    monkeypatch.setattr("quantmill.network.web.PAUSE", 0)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -190,7 +190,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_broken_connection_is_taken_up_again(
     tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, plan: list[str], seen: list[str]
 ) -> None:
-    monkeypatch.setattr("quantmill.web.CHUNK", 90)  # bytes, of which less is lost
+    monkeypatch.setattr("quantmill.network.web.CHUNK", 90)  # bytes, of which less is lost
     Handler.plan = plan
     counted: list[int] = []
     fetch(address, tmp_path / "part", counted.append)
@@ -265,7 +265,7 @@ def test_a_build_from_an_address_is_pinned(calibrated: Project, address: str) ->
 
 
 def test_a_text_as_large_as_no_text(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quantmill.web.LIMIT", 1000)
+    monkeypatch.setattr("quantmill.network.web.LIMIT", 1000)
     with pytest.raises(QuantmillError, match="it is larger than 1000 bytes; give the address of a text"):
         fetch(address, tmp_path / "part")
 

@@ -13,14 +13,14 @@ from huggingface_hub import ModelCard
 from card_facts import BENCH, FILES, KLD, QUALITY, body, cells, made, numbers, structure, tokens
 from conftest import Project
 from models_released import model
+from quantmill.card.card_facts import CardFacts
 from quantmill.card.catalogue import LANGUAGES, page_name, words
-from quantmill.card.facts import CardFacts
 from quantmill.card.page import render
-from quantmill.choose.advise import choose
+from quantmill.choose.choice import choose
 from quantmill.choose.machine import machine
-from quantmill.choose.place import place
-from quantmill.quant.ftypes import FTYPES
-from quantmill.released import ReleasedFile, bench, quality
+from quantmill.choose.placement import place
+from quantmill.listing import ReleasedFile, bench, quality
+from quantmill.reference.ftypes import FTYPES
 
 MEASURED = tuple(ReleasedFile(f.name, f.ftype, f.bytes, f.shards, QUALITY) for f in FILES)
 

@@ -14,7 +14,7 @@ from quantmill.card import prompt
 from quantmill.card.catalogue import LANGUAGES
 from quantmill.card.markdown import addressed, code, fence, link, text
 from quantmill.card.page import render
-from quantmill.released import ReleasedFile
+from quantmill.listing import ReleasedFile
 
 ESCAPES = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",

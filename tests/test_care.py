@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conftest import RECIPE, Project
-from quantmill.care.collecting import DAY, Keep, _choose, collect
-from quantmill.care.inventory import Marks, Record
-from quantmill.care.verifying import verify_store
-from quantmill.key import StepKey
-from quantmill.store import Hit, Miss, Store
+from quantmill.store.care.check import verify_store
+from quantmill.store.care.collector import DAY, Keep, _choose, collect
+from quantmill.store.care.inventory import Marks, Record
+from quantmill.store.key import StepKey
+from quantmill.store.local import Hit, Miss, Store
 
 NOTHING = Keep(pointers=False, releases=False, age=0)
 
@@ -162,8 +162,8 @@ def test_collecting_beside_a_build_loses_nothing(make_project: Callable[..., Pro
     """The collector keeps nothing of its own will: only what pointers name and what the running build touches."""
     project = make_project()
     collector = (
-        "import sys; from pathlib import Path; from quantmill.care.collecting import Keep, collect\n"
-        "from quantmill.store import Store; store = Store(Path('cache'))\n"
+        "import sys; from pathlib import Path; from quantmill.store.care.collector import Keep, collect\n"
+        "from quantmill.store.local import Store; store = Store(Path('cache'))\n"
         "while True: collect(store, Keep(pointers=True, releases=False, age=0)); print(flush=True)"
     )
     with subprocess.Popen([sys.executable, "-c", collector], cwd=project.folder, stdout=subprocess.PIPE) as running:

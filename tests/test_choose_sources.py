@@ -13,8 +13,8 @@ from quantmill.choose.shape import Shape, from_metadata
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.head import leading_metadata
-from quantmill.offer_elsewhere import NoRelease, ftype_of, of_folder
-from quantmill.released import parse_json, read_json
+from quantmill.listing import parse_json, read_json
+from quantmill.release.remote_offer import NoRelease, ftype_of, of_folder
 
 MACHINE = ("--backend", "cuda", "--vram", "8", "--ram", "16GB")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantmill.model.chunks import Text, TextError, check_size, check_vocabulary, chunks, read_text, tokenize, turns
-from quantmill.model.tokenizer import load
+from quantmill.engine.chunks import Text, TextError, check_size, check_vocabulary, chunks, read_text, tokenize, turns
+from quantmill.vocabulary.tokenizer import load
 from tokenizer_cases import CALIBRATION, TINY
 
 TOKENS = list(range(100, 200))

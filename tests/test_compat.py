@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from quantmill.compat import SPANS, check_options, generation_of
 from quantmill.errors import UsageError
+from quantmill.reference.tags import SPANS, check_options, generation_of
 
 
 @pytest.mark.parametrize("tag", ["b4867", "b4978", "b5200", "b5432", "b5490"])

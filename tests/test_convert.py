@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from convert_golden import models
+from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.artifact import Artifact, Context
+from quantmill.checkpoint import weights
+from quantmill.checkpoint.metadata import metadata
+from quantmill.checkpoint.weights import cast
 from quantmill.cli import main
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf import header, read
-from quantmill.model import weights
-from quantmill.model.arch import tensors
-from quantmill.model.metadata import metadata
-from quantmill.model.weights import cast
 from quantmill.steps import convert
 
 DIGESTS = json.loads((Path(models.__file__).parent / "digests.json").read_text())

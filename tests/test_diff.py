@@ -10,9 +10,9 @@ import gguf_files
 from conftest import Project
 from quantmill import gguf
 from quantmill.gguf import KV, ValueType, kv
-from quantmill.gguf.comparing import compare
+from quantmill.gguf.comparison import compare
 from quantmill.gguf.layout import Described
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 TENSORS: list[Described] = [("norm", (8,), TYPES["F32"]), ("w", (256, 3), TYPES["Q4_K"]), ("e", (64, 2), TYPES["Q8_0"])]
 METADATA = [kv("general.name", "x"), kv("a.list", [1, 2, 3]), kv("a.words", ["one", "two"]), kv("a.f32", 1.5)]

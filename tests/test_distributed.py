@@ -11,14 +11,14 @@ import pytest
 
 from conftest import RECIPE, Project
 from dask_cluster import BIN, Cluster, started
+from quantmill.build.graph import Node, graph
 from quantmill.distributed.parts import cut, pairs, planned
-from quantmill.distributed.pool import Pool, UnfitWorker, _Worker
 from quantmill.distributed.worker import Job, Seen
-from quantmill.lock import peek
-from quantmill.plan import Node, graph
-from quantmill.preview import describe
-from quantmill.recipe import load
-from quantmill.store import sha256_file
+from quantmill.distributed.worker_pool import Pool, UnfitWorker, _Worker
+from quantmill.forecast.plan import describe
+from quantmill.recipe.lock import peek
+from quantmill.recipe.recipe import load
+from quantmill.store.local import sha256_file
 from team import Team
 
 ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')

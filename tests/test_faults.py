@@ -13,11 +13,11 @@ import pytest
 
 from conftest import RECIPE, Project
 from fault_proxy import FAULTS, FaultProxy
-from quantmill.care.verifying import verify_store
-from quantmill.remote.bucket import Bucket, StoreError
-from quantmill.remote.chunks import Wrong, fetch, send, unit
-from quantmill.remote.settings import Settings
-from quantmill.store import Store
+from quantmill.store.care.check import verify_store
+from quantmill.store.local import Store
+from quantmill.store.remote.bucket import Bucket, StoreError
+from quantmill.store.remote.chunks import Wrong, fetch, send, unit
+from quantmill.store.remote.settings import Settings
 from s3_server import S3Server
 from team import AS_READER, AS_WRITER, Team, s3_url
 

@@ -13,11 +13,11 @@ from convert_golden import models as golden
 from forward_models import CHUNKS, LENGTH, MODELS, Small, chunks, write
 from quantmill import _kernels, gguf
 from quantmill.artifact import Artifact, Context
+from quantmill.engine.budget import budget
+from quantmill.engine.errors import TooLittleMemory
+from quantmill.engine.evaluation import ARITHMETICS, Collected, Run, collect, evaluate, open_model, score
 from quantmill.errors import UsageError
-from quantmill.model.engine import ARITHMETICS, Collected, Run, collect, evaluate, open_model, score
-from quantmill.model.forward.budget import budget
-from quantmill.model.forward.errors import TooLittleMemory
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 from quantmill.steps import convert
 
 RECORDED = json.loads((Path(__file__).parent / "peer_forward" / "values.json").read_text())

@@ -11,10 +11,10 @@ import pytest
 
 import forward_models
 from forward_models import MODELS, Small, chunks
+from quantmill.engine.evaluation import Run, collect, open_model
 from quantmill.errors import QuantmillError
 from quantmill.gguf import Writer, kv
-from quantmill.model.engine import Run, collect, open_model
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 TOKENS = chunks(MODELS["qwen2"], 16, 2)
 Change = Callable[[dict[str, Any]], None]

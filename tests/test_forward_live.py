@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from forward_models import MODELS, chunks, write
-from quantmill.model.engine import Run, evaluate, open_model
-from quantmill.runtime.loading import load
+from quantmill.engine.evaluation import Run, evaluate, open_model
+from quantmill.runtime.loader import load
 
 ASK = """
 import json, sys, xllamacpp

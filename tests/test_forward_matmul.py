@@ -9,7 +9,7 @@ import pytest
 
 from forward_helpers import every_level, normal
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 # (m, n, k) about a lane, a tile, a panel, a slice of k, a block of rows
 SHAPES = [(33, 33, 513), (1, 1, 1), (4, 7, 5), (12, 32, 31), (13, 33, 32), (6, 31, 33), (25, 65, 64), (3, 100, 127),

@@ -11,9 +11,9 @@ import pytest
 
 import forward_killed
 from forward_models import MODELS, Small, chunks, sparse, write
-from quantmill.model.engine import ARITHMETICS, Run, collect, open_model
-from quantmill.model.forward.budget import budget
-from quantmill.model.forward.errors import TooLittleMemory
+from quantmill.engine.budget import budget
+from quantmill.engine.errors import TooLittleMemory
+from quantmill.engine.evaluation import ARITHMETICS, Run, collect, open_model
 
 PLENTY = 1 << 33
 

@@ -10,9 +10,9 @@ import pytest
 from forward_helpers import LEVELS, normal
 from forward_models import MODELS, chunks, write
 from quantmill import _kernels
-from quantmill.model.engine import ARITHMETICS, Run, collect, open_model
-from quantmill.model.forward.budget import budget
-from quantmill.model.forward.workers import Turns, share
+from quantmill.engine.budget import budget
+from quantmill.engine.evaluation import ARITHMETICS, Run, collect, open_model
+from quantmill.engine.workers import Turns, share
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -11,10 +11,10 @@ import pytest
 from fuzz import run
 from quantmill import _kernels, gguf, imatrix
 from quantmill.gguf import kv
+from quantmill.gguf.types import TYPES, Type
 from quantmill.imatrix import Entry, ImatrixError, encode
 from quantmill.quant.driver import NotFinite, quantize_file
 from quantmill.quant.hparams import ModelFacts
-from quantmill.quant.types import TYPES, Type
 
 F32, F16, MXFP4 = TYPES["F32"], TYPES["F16"], TYPES["MXFP4"]
 

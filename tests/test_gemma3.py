@@ -11,16 +11,16 @@ import pytest
 
 from conftest import TINY, Project
 from convert_golden import models, vocabularies
-from quantmill import page
+from quantmill.architectures.checkpoint_tensors import tensors
+from quantmill.architectures.metadata_keys import facts
+from quantmill.checkpoint.metadata import metadata
 from quantmill.cli import main
 from quantmill.errors import QuantmillError
 from quantmill.gguf import read
 from quantmill.imatrix import read as read_imatrix
-from quantmill.lock import Lock
-from quantmill.model.arch import tensors
-from quantmill.model.facts import facts
-from quantmill.model.metadata import metadata
-from quantmill.model.tokenizer import load
+from quantmill.recipe import page_params
+from quantmill.recipe.lock import Lock
+from quantmill.vocabulary.tokenizer import load
 
 TEXT = models.config("Gemma3ForCausalLM", "gemma3_text", head_dim=32, sliding_window=24)
 
@@ -155,7 +155,7 @@ def test_a_folder_and_its_file_are_measured_alike(tmp_path: Path) -> None:
 def test_a_page_and_a_choice_know_the_text_models_shape() -> None:
     text = {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34}
     config = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text}
-    found = page.shape(Lock({"repo": "x/y", "revision": "main"}, {}, config, None))
+    found = page_params.shape(Lock({"repo": "x/y", "revision": "main"}, {}, config, None))
     assert found is not None
     assert (found["layers"], found["heads"], found["vocabulary"]) == (34, 8, 262208)
     assert found["cache"] == 2 * 4 * 256

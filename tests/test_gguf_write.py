@@ -248,7 +248,7 @@ class FullDisk:
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantmill.gguf.writing.FileIO", FullDisk(room))
+    monkeypatch.setattr("quantmill.gguf.writer.FileIO", FullDisk(room))
     writer = gguf.Writer(tmp_path / "x", [], [("a", (8,), F32)], place="x")
     with pytest.raises(errors.DiskFull) as caught, writer:
         writer.append(bytes(32))
@@ -264,7 +264,7 @@ def test_copying_without_the_kernels_help_gives_the_same(tmp_path: Path, monkeyp
 
     source = write(tmp_path / "a", described(20), [])
     monkeypatch.setattr(os, "copy_file_range", refused)
-    monkeypatch.setattr("quantmill.gguf.writing._CHUNK", 7)
+    monkeypatch.setattr("quantmill.gguf.writer._CHUNK", 7)
     writer = gguf.Writer(tmp_path / "b", [], described(20))
     with gguf.read(source) as file, file.descriptor() as descriptor, writer:
         for info in file.tensors.values():

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantmill import gguf, imatrix
+from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, Imatrix, ImatrixError, encode, entries, read
-from quantmill.quant.types import TYPES
 
 
 def legacy(**change: bytes) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from quantmill import imatrix
 from quantmill.imatrix import Entry, ImatrixError, Sums, encode, gguf_form, load, read
 from quantmill.imatrix.hash_order import hash_order
-from quantmill.imatrix.statistics import layers, rows
+from quantmill.imatrix.summary import layers, rows
 from quantmill.imatrix.sums import Sum, merge
 from tokenizer_cases import TINY
 

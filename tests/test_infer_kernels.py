@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 FLOATS = ("F32", "F16", "BF16")
 # Largest error of a result, relative to the length of its row of weights times that of its activations.

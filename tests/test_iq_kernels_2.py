@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernel_checks import LANES, LEVELS, assert_as_ggml, quantize, rows_of, weights_of
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 WRITTEN = ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M"]
 # ggml quantizes these without an importance vector, too.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernel_checks import assert_as_ggml, quantize, rows_of, weights_of
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 GRIDS = ["IQ3_XXS", "IQ3_S"]
 UNWEIGHTED = ["TQ1_0", "TQ2_0", "MXFP4"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 COLUMNS, ROWS = 512, 37
 LEVELS = _kernels.isa_levels()

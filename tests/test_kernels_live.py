@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kernel_checks import LANES, LEVELS, assert_as_ggml, assert_dequantized_as_ggml, quantize
 from quantmill import _kernels
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 READ = [name for name in _kernels.quantize_types() if name != "F32"]
 ANY_IMPORTANCE = [name for name in READ if name[:3] not in ("IQ1", "IQ2")]  # the others: test_iq_kernels_2.py

@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from quantmill.key import StepKey, canonical, difference
+from quantmill.store.key import StepKey, canonical, difference
 
 KEY = StepKey("quant", 1, 1, {"ftype": "Q4_K_M"}, {"model.gguf": "a" * 64})
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from conftest import RECIPE, TINY, Project
-from quantmill import lock
 from quantmill.artifact import Artifact, Context, silent
 from quantmill.disk import sha256_file
-from quantmill.recipe import Recipe, load
+from quantmill.recipe import lock
+from quantmill.recipe.recipe import Recipe, load
 from quantmill.steps import download
 
 

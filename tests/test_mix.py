@@ -9,11 +9,11 @@ import pytest
 from peer_mix.models import MODELS, OPTIONS, run_lengths
 from quantmill.errors import QuantmillError
 from quantmill.gguf import kv
-from quantmill.quant.ftypes import FTYPES, STANDARD_MATRIX, ftype, tensor_type
+from quantmill.gguf.types import TYPES
+from quantmill.quant.file_plan import ImatrixFacts, plan_file
 from quantmill.quant.hparams import Hparams, ModelFacts
 from quantmill.quant.mix import ImatrixNeeded, Mix, Overrides, WidthDoesNotFit, file_order, needs_importance, plan_types
-from quantmill.quant.planned import ImatrixFacts, plan_file
-from quantmill.quant.types import TYPES
+from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX, ftype, tensor_type
 
 RECORDED = json.loads(Path(__file__).with_name("peer_mix").joinpath("types.json").read_text())
 ALIASES = ("Q3_K", "Q4_K", "Q5_K")

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from convert_golden.models import config
+from quantmill.architectures.checkpoint_tensors import tensors
+from quantmill.architectures.errors import ConfigError
+from quantmill.architectures.metadata_keys import facts
+from quantmill.checkpoint.metadata import metadata
+from quantmill.checkpoint.rope_factors import llama3_factors
 from quantmill.gguf import header_size
-from quantmill.model.arch import tensors
-from quantmill.model.errors import ConfigError
-from quantmill.model.facts import facts
-from quantmill.model.metadata import metadata
-from quantmill.model.rope import llama3_factors
 
 QWEN_32B = {
     "architectures": ["Qwen2ForCausalLM"],
@@ -148,8 +148,6 @@ def test_factors_of_llama3_are_seen_with_the_metadata(tmp_path: Path) -> None:
 
 
 def test_the_table_costs_no_import() -> None:
-    code = (
-        "import sys, quantmill.model.arch; print([name for name in ('numpy', 'gguf', 'yaml') if name in sys.modules])"
-    )
+    code = "import sys, quantmill.architectures.checkpoint_tensors; print([name for name in ('numpy', 'gguf', 'yaml') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

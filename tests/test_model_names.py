@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from quantmill.model.arch import TensorSpec
-from quantmill.model.errors import ModelError, NoName
-from quantmill.model.frontmatter import load
-from quantmill.model.general import general
-from quantmill.model.names import Components, components, size_label, title
+from quantmill.architectures.checkpoint_tensors import TensorSpec
+from quantmill.architectures.errors import ModelError, NoName
+from quantmill.checkpoint.general_keys import general
+from quantmill.checkpoint.model_name import Components, components, size_label, title
+from quantmill.checkpoint.readme import load
 
 # Expected values are those of gguf-py at b5490 (Metadata.get_model_id_components); 200,000 random names agreed too.
 NAMES = [

@@ -11,13 +11,13 @@ import pytest
 from tokenizers import Tokenizer
 
 from convert_golden import models, vocabularies
+from quantmill.architectures.errors import TokenizerError, UnknownPreTokenizer
 from quantmill.errors import QuantmillError
-from quantmill.model import bytelevel, pretokenizer
-from quantmill.model.errors import TokenizerError, UnknownPreTokenizer
-from quantmill.model.hf_tokenizer import HFTokenizer
-from quantmill.model.sentencepiece import Piece, pieces
-from quantmill.model.vocab import vocabulary
-from quantmill.model.words import CUTTINGS, DEEPSEEK_LETTERS, DEEPSEEK_SIGNS, words
+from quantmill.vocabulary import byte_level, pretokenizer
+from quantmill.vocabulary.entries import vocabulary
+from quantmill.vocabulary.hf_tokenizer import HFTokenizer
+from quantmill.vocabulary.sentencepiece import Piece, pieces
+from quantmill.vocabulary.words import CUTTINGS, DEEPSEEK_LETTERS, DEEPSEEK_SIGNS, words
 
 TOKENIZER = vocabularies.byte_level(vocabularies.split(vocabularies.QWEN2), [("<|end|>", True, False)])
 CONFIG = models.config("Qwen2ForCausalLM", "qwen2")
@@ -146,11 +146,11 @@ def test_added_tokens(text: str, special: bool, normalized: bool, expected: tupl
     data = vocabularies.byte_level(None, [(text, special, normalized)])
     tokenizer = HFTokenizer(data, {**SETTINGS, "clean_up_tokenization_spaces": True})
     id_ = tokenizer.data["added_tokens"][0]["id"]
-    assert bytelevel.tokens(tokenizer, id_ + 1)[id_] == expected
+    assert byte_level.tokens(tokenizer, id_ + 1)[id_] == expected
 
 
 def test_the_alphabet_is_gpt2s() -> None:
-    assert [bytelevel.byte_of()[character] for character in vocabularies.alphabet()] == list(range(256))
+    assert [byte_level.byte_of()[character] for character in vocabularies.alphabet()] == list(range(256))
 
 
 def test_special_ids_come_from_the_tokenizer_then_the_config(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Project
-from quantmill.preview import preview
-from quantmill.recipe import load
+from quantmill.forecast.plan import preview
+from quantmill.recipe.recipe import load
 
 # The shape of Qwen2.5-32B, and what its published quantizations weigh in GB of 10^9 bytes.
 QWEN_32B = {

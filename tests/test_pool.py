@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from quantmill.quant.pool import Buffers, in_turn
+from quantmill.quant.in_order import Buffers, in_turn
 
 THREADS = pytest.mark.parametrize("threads", [0, 1, 2, 5])
 

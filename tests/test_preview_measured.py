@@ -8,12 +8,12 @@ from math import prod
 import pytest
 
 from conftest import RECIPE, TINY, Project
-from quantmill.lock import Lock, peek
-from quantmill.model.pace import BESIDE, weigh
-from quantmill.plan import graph
-from quantmill.preview import Description, describe, planned
-from quantmill.preview_imatrix import facts_of
-from quantmill.preview_measured import (
+from quantmill.build.graph import graph
+from quantmill.distributed.simulation import Rates, Team, _recipe_tasks
+from quantmill.forecast.evaluation_rates import BESIDE, weigh
+from quantmill.forecast.imatrix_cost import facts_of
+from quantmill.forecast.plan import Description, describe, planned
+from quantmill.forecast.quality_cost import (
     LOADED_BYTES,
     SAMPLED_WEIGHTS,
     WARM_UP,
@@ -23,10 +23,10 @@ from quantmill.preview_measured import (
     evaluating,
     passing,
 )
-from quantmill.quant.types import TYPES
-from quantmill.recipe import Recipe, load
-from quantmill.simulate import Rates, Team, _recipe_tasks
-from quantmill.store import sha256_file
+from quantmill.gguf.types import TYPES
+from quantmill.recipe.lock import Lock, peek
+from quantmill.recipe.recipe import Recipe, load
+from quantmill.store.local import sha256_file
 
 MEASURED = (
     RECIPE

@@ -17,13 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import RECIPE, ROOT, TINY, Project
-from quantmill import lock as locks
-from quantmill import proof, toml_text
+from quantmill.build import release_tag
 from quantmill.disk import sha256_file
 from quantmill.errors import UsageError
-from quantmill.key import canonical
-from quantmill.recipe import load
-from quantmill.store import Store
+from quantmill.recipe import lock as locks
+from quantmill.recipe import toml_text
+from quantmill.recipe.recipe import load
+from quantmill.store.key import canonical
+from quantmill.store.local import Store
 
 BASE = sorted(f"tiny/{path.name}" for path in TINY.iterdir() if path.suffix in (".json", ".safetensors"))
 KEYS = st.text(max_size=8)
@@ -55,7 +56,7 @@ def calibrated(make_project: Callable[..., Project]) -> Project:
 
 def tag(project: Project) -> str:
     recipe = load(project.recipe)
-    return proof.tag(recipe, locks.peek(recipe, sha256_file))
+    return release_tag.tag(recipe, locks.peek(recipe, sha256_file))
 
 
 def test_the_tag_is_llama_cpp_s_and_12_hex(calibrated: Project) -> None:
@@ -79,14 +80,14 @@ def test_the_tag_moves_with_any_byte_of_the_recipe(calibrated: Project) -> None:
     digest = cache(sha256_file)
     recipe = load(calibrated.recipe)
     lock = locks.peek(recipe, digest)
-    before, said = proof.tag(recipe, lock), canonical(recipe.said)
+    before, said = release_tag.tag(recipe, lock), canonical(recipe.said)
     outcomes = Counter[str]()
     seen = {before: said}
     for data in neighbours((CALIBRATED + "# a comment\n").encode()):
         calibrated.recipe.write_bytes(data)
         try:
             found = load(calibrated.recipe)
-            tagged = proof.tag(found, locks.peek(found, digest))
+            tagged = release_tag.tag(found, locks.peek(found, digest))
         except UsageError:
             outcomes["refused"] += 1
             continue
@@ -105,7 +106,7 @@ def test_the_tag_moves_with_any_byte_of_the_lock(calibrated: Project) -> None:
     lock, path = locks.write(recipe, sha256_file), locks.path_of(recipe)
     text = json.dumps({**json.loads(lock.text()), "config": {"hidden_size": 64}, "about": {"chat_template": "{{ x }}"}})
     whole = locks.parse(path, text)
-    before = proof.tag(recipe, whole)
+    before = release_tag.tag(recipe, whole)
     outcomes = Counter[str]()
     for data in neighbours(text.encode()):
         try:
@@ -114,7 +115,7 @@ def test_the_tag_moves_with_any_byte_of_the_lock(calibrated: Project) -> None:
             outcomes["refused"] += 1
             continue
         same = json.loads(data) == json.loads(text)
-        assert (proof.tag(recipe, found) == before) == same, data
+        assert (release_tag.tag(recipe, found) == before) == same, data
         outcomes["same" if same else "moved"] += 1
     assert outcomes["moved"] > 500
     assert outcomes["refused"] > 300
@@ -143,7 +144,7 @@ def test_the_tag_moves_with_any_byte_of_text_or_base(calibrated: Project, name: 
             file.seek(where)
             file.write(bytes([9 if byte in b" \n" else byte ^ 1]))
         lock = locks.peek(recipe, store.digest_of)
-        tags.add(proof.tag(recipe, lock))
+        tags.add(release_tag.tag(recipe, lock))
     assert len(tags) == 1 + len(set(at))
 
 
@@ -152,18 +153,18 @@ def test_the_tag_moves_with_lock_name_generation_and_steps(
 ) -> None:
     recipe = load(calibrated.recipe)
     lock = locks.peek(recipe, sha256_file)
-    seen = {proof.tag(recipe, lock)}
+    seen = {release_tag.tag(recipe, lock)}
     path = locks.path_of(recipe)
     locks.write(recipe, sha256_file)
     text = path.read_text()
     path.write_text(text.replace(lock.files["config.json"].sha256, "0" * 64))
-    seen.add(proof.tag(recipe, locks.load(recipe) or lock))
+    seen.add(release_tag.tag(recipe, locks.load(recipe) or lock))
     path.write_text(text)
-    assert proof.tag(recipe, locks.load(recipe) or lock) in seen
+    assert release_tag.tag(recipe, locks.load(recipe) or lock) in seen
     other = calibrated.recipe.rename(calibrated.recipe.with_name("smaller.toml"))
-    seen.add(proof.tag(load(other), lock))
-    monkeypatch.setitem(proof.VERSIONS, "quant", 999)
-    seen.add(proof.tag(recipe, lock))
+    seen.add(release_tag.tag(load(other), lock))
+    monkeypatch.setitem(release_tag.VERSIONS, "quant", 999)
+    seen.add(release_tag.tag(recipe, lock))
     assert len(seen) == 4
 
 

@@ -12,8 +12,8 @@ import pytest
 from conftest import RECIPE, ROOT, Project
 from hub_upload_server import INITIAL, TOKEN, UploadHub
 from published import REPO, environment, git, tag
-from quantmill import publish
 from quantmill.disk import sha256_file
+from quantmill.release import publish
 
 # huggingface_hub's own way to call httpx, when it sends a file
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

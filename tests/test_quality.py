@@ -11,22 +11,23 @@ from numpy.typing import NDArray
 
 from conftest import ROOT, TINY
 from forward_models import MODELS, VOCABULARY, write
-from quantmill import gguf, numbers
+from quantmill import gguf, statistics
 from quantmill.artifact import Context, silent
 from quantmill.cli import main
-from quantmill.model.chunks import Text, TextError, read_text, tokenize
-from quantmill.model.engine import Run, evaluate, open_model
-from quantmill.model.forward.errors import NotFinite
-from quantmill.model.tokenizer import load
-from quantmill.quality import charts, gates, report, tensors
-from quantmill.quality.compare import compare
+from quantmill.engine.chunks import Text, TextError, read_text, tokenize
+from quantmill.engine.errors import NotFinite
+from quantmill.engine.evaluation import Run, evaluate, open_model
+from quantmill.quality import charts, gates, tensor_errors
+from quantmill.quality import html_report as report
+from quantmill.quality.base_predictions import REPORT, STATES, TOKENS, save
+from quantmill.quality.divergence import compare
 from quantmill.quality.errors import GateError, QualityError
-from quantmill.quality.measure import against_stored
+from quantmill.quality.measurement import against_stored
 from quantmill.quality.overlap import PASSAGE, shared_passage
-from quantmill.quality.stored import REPORT, STATES, TOKENS, save
 from quantmill.quant.driver import quantize_file
-from quantmill.runtime.loading import load as load_model
+from quantmill.runtime.loader import load as load_model
 from quantmill.steps import convert
+from quantmill.vocabulary.tokenizer import load
 
 EVALUATION = ROOT / "recipes" / "tiny" / "evaluation.txt"
 CHUNKS = 6
@@ -108,8 +109,8 @@ class Given:
 
 
 def test_bits_a_weight_are_the_ftypes(base: Path, stored: Path, tmp_path: Path) -> None:
-    assert tensors.bits(base) == pytest.approx(16, abs=0.1)
-    assert tensors.bits(quantized(base, tmp_path, "Q8_0")) == pytest.approx(8.5, abs=0.1)
+    assert tensor_errors.bits(base) == pytest.approx(16, abs=0.1)
+    assert tensor_errors.bits(quantized(base, tmp_path, "Q8_0")) == pytest.approx(8.5, abs=0.1)
 
 
 def test_compare_equals_the_formulas() -> None:
@@ -154,17 +155,17 @@ def test_logits_that_are_not_finite_are_refused() -> None:
 
 
 def test_numbers() -> None:
-    assert [numbers.exp(x) for x in (0.0, 1.0, -745.0)] == [1.0, math.e, 5e-324]
-    assert numbers.percentile([1.0], 0.9) == 1.0
-    assert numbers.percentile([1.0, 2.0, 4.0], 0.75) == 3.0
-    assert numbers.perplexity([2.0, 2.0]) == (numbers.exp(2.0), 0.0)
-    assert numbers.perplexity([1.0])[1] == 0.0
-    assert numbers.mean([1e100, 1.0, -1e100]) == pytest.approx(1 / 3)
-    assert numbers.rounded(0.00123456789) == 0.00123457
+    assert [statistics.exp(x) for x in (0.0, 1.0, -745.0)] == [1.0, math.e, 5e-324]
+    assert statistics.percentile([1.0], 0.9) == 1.0
+    assert statistics.percentile([1.0, 2.0, 4.0], 0.75) == 3.0
+    assert statistics.perplexity([2.0, 2.0]) == (statistics.exp(2.0), 0.0)
+    assert statistics.perplexity([1.0])[1] == 0.0
+    assert statistics.mean([1e100, 1.0, -1e100]) == pytest.approx(1 / 3)
+    assert statistics.rounded(0.00123456789) == 0.00123457
     with pytest.raises(
-        numbers.NoPerplexity, match=r"^the text's tokens lose 1e\+07 nats each, and no number is as large"
+        statistics.NoPerplexity, match=r"^the text's tokens lose 1e\+07 nats each, and no number is as large"
     ):
-        numbers.perplexity([1e7])
+        statistics.perplexity([1e7])
 
 
 def changed(base: Path, file: Path, name: str, value: float | None) -> Path:
@@ -213,14 +214,14 @@ def test_a_weight_that_is_no_number_is_named(base: Path, stored: Path, tmp_path:
 
 def test_tensors_errors(base: Path, tmp_path: Path) -> None:
     file = quantized(base, tmp_path, "Q4_0")
-    found = tensors.errors(base, file, "Q4_0")
+    found = tensor_errors.errors(base, file, "Q4_0")
     with gguf.read(base) as ours, gguf.read(file) as theirs:
         assert set(found) == {n for n, info in ours.tensors.items() if theirs.tensors[n].type is not info.type}
     assert (
         found["blk.0.ffn_down.weight"]
-        > 5 * tensors.errors(base, quantized(base, tmp_path, "Q8_0"), "Q8_0")["blk.0.ffn_down.weight"]
+        > 5 * tensor_errors.errors(base, quantized(base, tmp_path, "Q8_0"), "Q8_0")["blk.0.ffn_down.weight"]
     )
-    assert tensors.errors(base, base, "base") == {}
+    assert tensor_errors.errors(base, base, "base") == {}
 
 
 class OnBlocks:

@@ -14,12 +14,12 @@ from quantmill import _kernels, gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.cli import main
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, ImatrixError, encode
 from quantmill.quant import driver
 from quantmill.quant.driver import quantize_file
-from quantmill.quant.ftypes import FTYPES
-from quantmill.quant.planned import parse_override
-from quantmill.quant.types import TYPES
+from quantmill.quant.file_plan import parse_override
+from quantmill.reference.ftypes import FTYPES
 from quantmill.steps import quant
 
 RECORDED = json.loads(Path(__file__).with_name("peer_quant").joinpath("digests.json").read_text())

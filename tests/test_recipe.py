@@ -7,8 +7,8 @@ import pytest
 
 from conftest import ROOT
 from quantmill.errors import UsageError
-from quantmill.quant.ftypes import STANDARD_MATRIX
-from quantmill.recipe import KEYS, load, size
+from quantmill.recipe.recipe import KEYS, load, size
+from quantmill.reference.ftypes import STANDARD_MATRIX
 
 GOOD = """
 llama_cpp = "b5490"

@@ -7,8 +7,8 @@ import pytest
 
 from conftest import CALIBRATED
 from quantmill.errors import UsageError
-from quantmill.recipe import Recipe, load
-from quantmill.recipe_calibration import Text
+from quantmill.recipe.calibration_table import Text
+from quantmill.recipe.recipe import Recipe, load
 
 
 def changed(*pairs: tuple[str, str]) -> str:

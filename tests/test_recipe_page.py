@@ -7,9 +7,9 @@ import pytest
 
 from conftest import Project
 from quantmill.card import prompt
+from quantmill.checkpoint.about import LENGTH, about
 from quantmill.errors import UsageError
-from quantmill.model.about import LENGTH, about
-from quantmill.recipe import load
+from quantmill.recipe.recipe import load
 
 BASE = 'llama_cpp = "b5490"\n[base]\nrepo = "a/b_c"\n[quants]\nmatrix = ["Q8_0"]\n'
 

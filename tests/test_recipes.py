@@ -12,16 +12,16 @@ from huggingface_hub import ModelCard
 
 from card_facts import cells, numbers, structure
 from conftest import ROOT
-from quantmill import lock as locks
+from quantmill.build.graph import card_params
+from quantmill.card.card_facts import CardFacts, facts
 from quantmill.card.catalogue import LANGUAGES, page_name
-from quantmill.card.facts import CardFacts, facts
 from quantmill.card.page import render
-from quantmill.lock import LockDrift
-from quantmill.offer import of_recipe
-from quantmill.plan import card_params
-from quantmill.preview import preview
-from quantmill.quant.ftypes import STANDARD_MATRIX
-from quantmill.recipe import Recipe, load
+from quantmill.forecast.plan import preview
+from quantmill.recipe import lock as locks
+from quantmill.recipe.lock import LockDrift
+from quantmill.recipe.recipe import Recipe, load
+from quantmill.reference.ftypes import STANDARD_MATRIX
+from quantmill.release.offer import of_recipe
 
 # Recipe: base, llama.cpp tag, license (the last one's page states none), whether the template opens a <think>.
 RELEASES = {

@@ -7,11 +7,11 @@ import pytest
 
 import forward_models
 from forward_models import LENGTH, MODELS, write
+from quantmill.engine.evaluation import Run, evaluate, open_model
 from quantmill.errors import QuantmillError
 from quantmill.gguf import read
-from quantmill.model.engine import Run, evaluate, open_model
 from quantmill.quant.driver import quantize_file
-from quantmill.runtime.loading import CannotRun, load
+from quantmill.runtime.loader import CannotRun, load
 
 TOKENS = forward_models.chunks(MODELS["qwen2"])
 RUNNABLE = [name for name in MODELS if name != "llama-bias"]

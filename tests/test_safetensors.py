@@ -14,9 +14,9 @@ import safetensors.numpy as numpy_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantmill import safetensors
+from quantmill.checkpoint import safetensors
+from quantmill.checkpoint.safetensors import INDEX, SINGLE, open_weights
 from quantmill.errors import QuantmillError
-from quantmill.safetensors import INDEX, SINGLE, open_weights
 
 
 def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from conftest import RECIPE, ROOT, Project
 from quantmill.cli import main
-from quantmill.remote.settings import PublicKey, format_public
-from quantmill.remote.trust import new_key
+from quantmill.store.remote.settings import PublicKey, format_public
+from quantmill.store.remote.trust import new_key
 
 NAME, STATEMENT = "provenance.dsse.json", "provenance.json"
 

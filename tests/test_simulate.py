@@ -6,15 +6,15 @@ from collections.abc import Callable
 import pytest
 
 from conftest import RECIPE, TINY, Project
+from quantmill.build.graph import graph
 from quantmill.distributed.parts import costs, planned, uncut
-from quantmill.lock import peek
-from quantmill.model.pace import BESIDE, weigh
-from quantmill.plan import graph
-from quantmill.preview import describe, preview
-from quantmill.preview_imatrix import facts_of
-from quantmill.recipe import load
-from quantmill.simulate import TOKENS, Rates, Task, Team, _recipe_tasks, _run, simulate
-from quantmill.store import sha256_file
+from quantmill.distributed.simulation import TOKENS, Rates, Task, Team, _recipe_tasks, _run, simulate
+from quantmill.forecast.evaluation_rates import BESIDE, weigh
+from quantmill.forecast.imatrix_cost import facts_of
+from quantmill.forecast.plan import describe, preview
+from quantmill.recipe.lock import peek
+from quantmill.recipe.recipe import load
+from quantmill.store.local import sha256_file
 
 TRILLION = {
     "architectures": ["Qwen3MoeForCausalLM"],

@@ -12,8 +12,8 @@ import pytest
 
 from quantmill.artifact import Artifact
 from quantmill.disk import below, place, sha256_file, write_atomic
-from quantmill.key import StepKey
-from quantmill.store import Hit, Miss, Store
+from quantmill.store.key import StepKey
+from quantmill.store.local import Hit, Miss, Store
 
 KEY = StepKey("step", 1, 0, {"a": 1}, {})
 
@@ -167,7 +167,7 @@ def test_digests_outside_are_remembered_until_the_file_moves(tmp_path: Path, mon
         read.append(path)
         return sha256_file(path, *rest)
 
-    monkeypatch.setattr("quantmill.store.sha256_file", counting)
+    monkeypatch.setattr("quantmill.store.local.sha256_file", counting)
     store, file = Store(tmp_path / "store"), tmp_path / "file"
     file.write_bytes(b"one")
     first = store.digest_of(file)

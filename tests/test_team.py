@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import RECIPE, Project
-from quantmill.remote.settings import format_public
-from quantmill.remote.trust import new_key
+from quantmill.store.remote.settings import format_public
+from quantmill.store.remote.trust import new_key
 from s3_server import S3Server
 from team import AS_READER, AS_WRITER, Team, s3_url
 from test_build import ALL_TASKS
@@ -48,7 +48,7 @@ def test_a_no_op_knows_nothing_of_the_network(team: Team, project: Project) -> N
     done = project.run("python", "-c", code)
     first, modules = done.stdout.split("\n", 1)
     assert first == "nothing to do: everything is up to date"
-    assert not {"obstore", "securesystemslib", "cryptography", "quantmill.remote.bucket"} & set(eval(modules))
+    assert not {"obstore", "securesystemslib", "cryptography", "quantmill.store.remote.bucket"} & set(eval(modules))
 
 
 def test_a_reader_of_the_bucket_is_told_once_that_its_writes_are_refused(

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantmill.architectures.errors import TokenizerError
 from quantmill.gguf import KV, ValueType, kv
-from quantmill.model.errors import TokenizerError
-from quantmill.model.hf_pieces import TokenizerJSON
-from quantmill.model.merging import merge
-from quantmill.model.specials import Special, partition
-from quantmill.model.tokenizer import Tokenizer, from_metadata, load
-from quantmill.model.words import CUTTINGS, words
+from quantmill.vocabulary.hf_pieces import TokenizerJSON
+from quantmill.vocabulary.merges import merge
+from quantmill.vocabulary.special_tokens import Special, partition
+from quantmill.vocabulary.tokenizer import Tokenizer, from_metadata, load
+from quantmill.vocabulary.words import CUTTINGS, words
 from tokenizer_cases import (
     CALIBRATION,
     EXPECTED,

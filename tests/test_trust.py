@@ -9,9 +9,9 @@ import pytest
 
 from conftest import Project
 from quantmill.errors import UsageError
-from quantmill.key import StepKey
-from quantmill.remote.settings import PublicKey, find, format_public
-from quantmill.remote.trust import Refused, Signer, new_key, unseal
+from quantmill.store.key import StepKey
+from quantmill.store.remote.settings import PublicKey, find, format_public
+from quantmill.store.remote.trust import Refused, Signer, new_key, unseal
 from team import Team
 
 KEY = StepKey("quant", 2, 1, {"ftype": "Q4_K_M"}, {"model.gguf": "a" * 64})

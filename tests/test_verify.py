@@ -15,10 +15,10 @@ import pytest
 import gguf_files
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
-from quantmill.gguf import errors, kv, scales, verifying
+from quantmill.gguf import errors, kv, scales, verification
 from quantmill.gguf.layout import Described
 from quantmill.gguf.scales import first_broken
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 from quantmill.steps import verify as step
 
 # Where ggml-common.h puts the fp16 numbers of a block: written down here from the structs a second time, and compared
@@ -165,10 +165,10 @@ def test_broken_blocks_are_named(path: Path) -> None:
 def test_a_block_beyond_the_first_chunk_is_counted_from_the_tensors_start(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifying, "_CHUNK", 150)
+    monkeypatch.setattr(verification, "_CHUNK", 150)
     assert gguf.verify(path).files[0].sha256 == sha256(path)
     damage(path, "w", 144 * 2, INFINITE)
-    with pytest.raises(verifying.BrokenBlock) as caught:
+    with pytest.raises(verification.BrokenBlock) as caught:
         gguf.verify(path)
     assert (caught.value.tensor, caught.value.block, caught.value.blocks) == ("w", 2, 3)
 
@@ -331,7 +331,7 @@ class TestStep:
     def test_another_digest_than_the_artifacts_is_refused(self, path: Path, tmp_path: Path) -> None:
         inputs = self.objects([path], path, tmp_path / "store")
         wrong = Artifact(path, "0" * 64, path.stat().st_size)
-        with pytest.raises(verifying.WrongDigest) as caught:
+        with pytest.raises(verification.WrongDigest) as caught:
             step.run(inputs | {"files/x/x.gguf": wrong}, {}, tmp_path, Context())
         assert str(caught.value) == (
             f"{path}: its sha256 is {sha256(path)} and not {'0' * 64}; it was damaged, fetch or make it anew"

@@ -12,15 +12,15 @@ import pytest
 
 from forward_models import LENGTH, MODELS, Small, text, write
 from quantmill.artifact import Artifact, Context, Span
-from quantmill.build import Facts
+from quantmill.build.graph import Edge, Node
+from quantmill.build.workspace import Facts
 from quantmill.distributed import waves
+from quantmill.engine.budget import BASE, budget
+from quantmill.engine.errors import TooLittleMemory
+from quantmill.engine.evaluation import Run, open_model
 from quantmill.errors import QuantmillError
-from quantmill.model.engine import Run, open_model
-from quantmill.model.forward.budget import BASE, budget
-from quantmill.model.forward.errors import TooLittleMemory
-from quantmill.plan import Edge, Node
 from quantmill.steps import imatrix, wave
-from quantmill.store import sha256_file
+from quantmill.store.local import sha256_file
 
 PARAMS = {"arithmetic": "f32", "texts": [["a", "a", None]], "n_ctx": LENGTH, "from_chunk": 0}
 CASES = [

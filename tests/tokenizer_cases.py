@@ -18,9 +18,9 @@ from pathlib import Path
 
 from quantmill import gguf
 from quantmill.gguf import KV, ValueType, kv
-from quantmill.model.bytelevel import byte_of
-from quantmill.model.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
-from quantmill.model.words import CUTTINGS
+from quantmill.vocabulary.byte_level import byte_of
+from quantmill.vocabulary.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
+from quantmill.vocabulary.words import CUTTINGS
 
 TINY = Path(__file__).resolve().parent.parent / "recipes" / "tiny"
 EXPECTED = Path(__file__).with_name("tokenizer_expected.json")

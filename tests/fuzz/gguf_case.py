@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from quantmill import gguf, imatrix
 from quantmill.errors import QuantmillError
 from quantmill.gguf.layout import TensorInfo
-from quantmill.gguf.reading import GGUFFile
+from quantmill.gguf.reader import GGUFFile
+from quantmill.gguf.types import TYPES
 from quantmill.quant.driver import quantize_file
-from quantmill.quant.ftypes import FTYPES
-from quantmill.quant.types import TYPES
+from quantmill.reference.ftypes import FTYPES
 
 from . import mutate, parts
 

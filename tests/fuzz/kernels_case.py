@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.gguf.scales import first_broken
-from quantmill.quant.types import TYPES
+from quantmill.gguf.types import TYPES
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from quantmill.gguf import ValueType, kv
 from quantmill.gguf.scales import FIELDS
-from quantmill.quant.types import BY_ID, TYPES
+from quantmill.gguf.types import BY_ID, TYPES
 
 from .parts import KVPart, Parts, TensorPart, sizes_of, stored
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from quantmill import _kernels, gguf
 from quantmill.gguf import ValueType, kv
+from quantmill.gguf.types import BY_ID, TYPES
 from quantmill.imatrix import Entry, encode
-from quantmill.quant.types import BY_ID, TYPES
 
 WRITABLE = frozenset(_kernels.quantize_types())
 

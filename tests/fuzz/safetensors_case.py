@@ -11,7 +11,7 @@ from typing import Any
 from convert_golden import models, vocabularies
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
-from quantmill.safetensors import BITS, INDEX, SINGLE, open_weights
+from quantmill.checkpoint.safetensors import BITS, INDEX, SINGLE, open_weights
 from quantmill.steps import convert
 
 from .gguf_case import attempt

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from quantmill.quant.types import TYPES, Type
+from quantmill.gguf.types import TYPES, Type
 
 F16, F32 = TYPES["F16"], TYPES["F32"]
 Tensor = tuple[str, tuple[int, ...], Type]

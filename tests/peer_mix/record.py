@@ -18,7 +18,7 @@ import numpy as np
 from peer_mix.models import MODELS, OPTION_FTYPES, OPTION_MODELS, OPTIONS, Model, run_lengths
 from quantmill import gguf
 from quantmill.imatrix import Entry, encode
-from quantmill.quant.ftypes import FTYPES
+from quantmill.reference.ftypes import FTYPES
 
 HERE = Path(__file__).parent
 

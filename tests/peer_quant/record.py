@@ -13,7 +13,7 @@ from pathlib import Path
 
 from peer_quant.synthetic import IMATRIX, MODELS, sha256, write_base, write_imatrix
 from quantmill import gguf
-from quantmill.quant.ftypes import FTYPES
+from quantmill.reference.ftypes import FTYPES
 
 FTYPES_RECORDED = [name for name, ftype in FTYPES.items() if ftype.base == name or ftype.embedding_and_output]
 OPTIONS = [

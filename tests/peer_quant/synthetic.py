@@ -8,8 +8,8 @@ import numpy as np
 
 from peer_mix.models import Model, family
 from quantmill import gguf
+from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, encode
-from quantmill.quant.types import TYPES
 
 MODELS: dict[str, Model] = {
     "dense": family("qwen2", 2, 4, 2, ffn=768),

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from quantmill.card.facts import CardFacts
+from quantmill.card.card_facts import CardFacts
 from quantmill.card.markdown import plain
 
 

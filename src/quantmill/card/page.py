@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from quantmill.card import tables
-from quantmill.card.advice import advice
+from quantmill.card.card_facts import CardFacts
 from quantmill.card.catalogue import LANGUAGES, page_name, words
-from quantmill.card.facts import CardFacts
 from quantmill.card.frontmatter import front_matter
 from quantmill.card.markdown import addressed, fence, link, text
+from quantmill.card.recommendation import advice
 from quantmill.card.voice import HUB, Voice
-from quantmill.quant.ftypes import FTYPES
-from quantmill.released import ReleasedFile, size
+from quantmill.listing import ReleasedFile, size
+from quantmill.reference.ftypes import FTYPES
 
 TAGS = "https://github.com/ggml-org/llama.cpp/releases/tag"
 

@@ -2,8 +2,8 @@
 
 from quantmill.card.markdown import HARD, table, text
 from quantmill.card.voice import Voice
-from quantmill.quant.ftypes import FTYPES
-from quantmill.released import Bench, ReleasedFile, size
+from quantmill.listing import Bench, ReleasedFile, size
+from quantmill.reference.ftypes import FTYPES
 
 # The ftypes that a page advises, beside the large form of each.
 RECOMMENDED = {"Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "IQ4_XS"}

@@ -1,7 +1,7 @@
 """What every part of a page is written with: the facts, one language's words, the addresses of the release's files."""
 
+from quantmill.card.card_facts import CardFacts
 from quantmill.card.catalogue import words
-from quantmill.card.facts import CardFacts
 
 HUB = "https://huggingface.co"
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from quantmill.errors import UsageError, nearest
-from quantmill.recipe import size
+from quantmill.recipe.recipe import size
 
 GPUS = ("cuda", "rocm", "vulkan", "metal")
 BACKENDS = (*GPUS, "cpu-avx2", "cpu-avx512", "arm")

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from quantmill._kernels import infer_isa
     from quantmill.errors import UsageError
     from quantmill.host import host
-    from quantmill.runtime.benching import Kernels, LlamaBench
+    from quantmill.runtime.runners import Kernels, LlamaBench
     from quantmill.runtime.speeds import Trial, data, measure, table
 
     tests = [Trial("pp", count) for count in options.p] + [Trial("tg", count) for count in options.n]

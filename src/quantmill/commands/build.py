@@ -25,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.recipe import find
+    from quantmill.recipe.recipe import find
 
     path = find(options.recipe)
     if options.engine == "dask":
         return _distributed(path, options)
     if given := next((name for name in DASK if getattr(options, name) is not None), None):
         raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
-    from quantmill.tasks import build
+    from quantmill.build.doit_tasks import build
 
     return build(path, Path.cwd(), options.only, options.jobs, options.threads, options.locked)
 

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill import released
+from quantmill import listing
 from quantmill.commands.common import bar, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantmill.care.collecting import Keep
+    from quantmill.store.care.collector import Keep
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
@@ -52,19 +52,19 @@ ACTIONS = {
 def _stat(options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.care.counting import hit_rate, stat
-    from quantmill.tasks import workspace
+    from quantmill.build.doit_tasks import workspace
+    from quantmill.store.care.usage import hit_rate, stat
 
     store = workspace(Path.cwd()).store
     found = stat(store)
     if options.json:
         print(json.dumps(found.data(), indent=1))
         return 0
-    print(f"{store.root}: {found.objects} objects, {released.size(found.bytes)}; {found.quarantined} in quarantine")
+    print(f"{store.root}: {found.objects} objects, {listing.size(found.bytes)}; {found.quarantined} in quarantine")
     for title, table in (("recipe", found.recipes), ("step", found.steps), ("last used", found.ages)):
         print(f"\n{title:<20} results       bytes")
         for name, (count, total) in table.items():
-            print(f"{name:<20} {count:7} {released.size(total):>11}")
+            print(f"{name:<20} {count:7} {listing.size(total):>11}")
     print(f"\n{'served':<20}     run     hit  shared  hit rate")
     for step, counts in found.served.items():
         figures = "".join(f"{counts.get(name, 0):8}" for name in ("run", "hit", "shared"))
@@ -75,8 +75,8 @@ def _stat(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.care.verifying import verify_store
-    from quantmill.tasks import workspace
+    from quantmill.build.doit_tasks import workspace
+    from quantmill.store.care.check import verify_store
 
     store = workspace(Path.cwd()).store
     with bar("verify the store") as progress:
@@ -86,15 +86,15 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         for name in found.damaged:
             print(f"{name}: damaged, moved to {store.root / 'quarantine'}; the next build makes it again")
-        print(f"{found.objects} objects, {released.size(found.bytes)}: {len(found.damaged)} damaged")
+        print(f"{found.objects} objects, {listing.size(found.bytes)}: {len(found.damaged)} damaged")
     return 1 if found.damaged else 0
 
 
 def _gc(options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.care.collecting import collect
-    from quantmill.tasks import workspace
+    from quantmill.build.doit_tasks import workspace
+    from quantmill.store.care.collector import collect
 
     limit = options.max_size
     space = workspace(Path.cwd())
@@ -105,14 +105,14 @@ def _gc(options: argparse.Namespace) -> int:
     else:
         verb = "would go" if options.dry_run else "removed"
         what = (
-            f"{gone.records} results, {gone.objects} objects of {released.size(gone.bytes)}, {gone.leftovers} leftovers"
+            f"{gone.records} results, {gone.objects} objects of {listing.size(gone.bytes)}, {gone.leftovers} leftovers"
         )
-        print(f"{verb}: {what}; {released.size(gone.kept_bytes)} kept")
+        print(f"{verb}: {what}; {listing.size(gone.kept_bytes)} kept")
     return 0
 
 
 def _keep(words: list[str] | None, limit: int | None) -> "Keep":
-    from quantmill.care.collecting import Keep
+    from quantmill.store.care.collector import Keep
 
     if words is None:
         return Keep(age=None) if limit is not None else Keep()
@@ -128,8 +128,8 @@ def _keep(words: list[str] | None, limit: int | None) -> "Keep":
 
 
 def _push(options: argparse.Namespace) -> int:
-    from quantmill.remote.admin import push
-    from quantmill.tasks import workspace
+    from quantmill.build.doit_tasks import workspace
+    from quantmill.store.remote.admin import push
 
     space = workspace(Path.cwd())
     print(f"{push(space.store.root, _told)} results are at the shared store")
@@ -137,8 +137,8 @@ def _push(options: argparse.Namespace) -> int:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    from quantmill.remote.admin import sign_all
-    from quantmill.tasks import workspace
+    from quantmill.build.doit_tasks import workspace
+    from quantmill.store.remote.admin import sign_all
 
     space = workspace(Path.cwd())
     print(f"{sign_all(space.store.root, _told)} records have this machine's signature now")

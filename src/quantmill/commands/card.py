@@ -12,12 +12,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
+    from quantmill.build.graph import card_params
+    from quantmill.card.card_facts import facts
     from quantmill.card.catalogue import LANGUAGES, page_name
-    from quantmill.card.facts import facts
     from quantmill.card.page import render
-    from quantmill.offer import of_recipe
-    from quantmill.plan import card_params
-    from quantmill.recipe import find, load
+    from quantmill.recipe.recipe import find, load
+    from quantmill.release.offer import of_recipe
 
     recipe = load(find(options.recipe))
     offer = of_recipe(recipe, Path.cwd())

@@ -9,10 +9,10 @@ from quantmill.commands.common import positive
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantmill.choose.advise import Advice, Choice
+    from quantmill.choose.choice import Advice, Choice
     from quantmill.choose.machine import Machine
     from quantmill.choose.shape import Shape
-    from quantmill.offer_elsewhere import Found
+    from quantmill.release.remote_offer import Found
 
 CONTEXT = 8192  # tokens; half an hour's talk, or a long file
 
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     import json
 
-    from quantmill.choose.advise import choose
+    from quantmill.choose.choice import choose
 
     machine = _machine(options)
     found = _release(options.release)
@@ -77,10 +77,10 @@ def _machine(options: argparse.Namespace) -> "Machine":
 
 
 def _release(name: str) -> "Found":
-    from quantmill.lock import path_of
-    from quantmill.offer import of_recipe
-    from quantmill.offer_elsewhere import Found, of_folder, of_hub
-    from quantmill.recipe import find, load
+    from quantmill.recipe.lock import path_of
+    from quantmill.recipe.recipe import find, load
+    from quantmill.release.offer import of_recipe
+    from quantmill.release.remote_offer import Found, of_folder, of_hub
 
     path = Path(name)
     if path.is_dir():
@@ -95,7 +95,7 @@ def _release(name: str) -> "Found":
 
 
 def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argparse.Namespace) -> list[str]:
-    from quantmill.released import size
+    from quantmill.listing import size
 
     memory = " + ".join(f"{amount / 1e9:.1f}" for amount in machine.vram)
     kind = "of which Metal may use" if machine.unified else "graphics memory"
@@ -116,7 +116,7 @@ def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argpar
 
 
 def _place(choice: "Choice", shape: "Shape", machine: "Machine") -> str:
-    from quantmill.released import size
+    from quantmill.listing import size
 
     place = choice.placement
     if not machine.vram or not place.layers:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quantmill import recipe
 from quantmill.artifact import silent
 from quantmill.errors import UsageError
 from quantmill.host import usable_threads
-from quantmill.remote.settings import PublicKey, parse_public, signing
+from quantmill.recipe import recipe
+from quantmill.store.remote.settings import PublicKey, parse_public, signing
 
 Progress = Callable[[int, int], None]
 
@@ -71,7 +71,7 @@ def _public(text: str) -> PublicKey:
 
 def signed(tree: Path, given: list[PublicKey] | None) -> str:
     """Who signed the release in `tree`, as signature.check says it."""
-    from quantmill.signature import check
+    from quantmill.store.remote.signature import check
 
     return check(tree, given or signing(Path.cwd()).keys, needed=bool(given))
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.lock import wanted
+    from quantmill.recipe.lock import wanted
     from quantmill.steps.convert import convert as write
 
     folder: Path = options.source

@@ -17,7 +17,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0 when they are the same, 1 when they differ, or an error."""
     import json
 
-    from quantmill.gguf.comparing import compare
+    from quantmill.gguf.comparison import compare
 
     with bar("diff") as progress:
         found = compare(existing(options.first), existing(options.second), progress=progress)

@@ -17,8 +17,8 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     import json
 
-    from quantmill.preview import statuses
-    from quantmill.recipe import find, load
+    from quantmill.forecast.plan import statuses
+    from quantmill.recipe.recipe import find, load
 
     recipe_name = options.task.partition(":")[2].partition("/")[0]
     if not recipe_name:

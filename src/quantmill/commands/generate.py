@@ -8,8 +8,8 @@ from quantmill.commands.common import activation_bits, existing, positive, threa
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantmill.model.tokenizer import Tokenizer
-    from quantmill.runtime.loading import LoadedModel
+    from quantmill.runtime.loader import LoadedModel
+    from quantmill.vocabulary.tokenizer import Tokenizer
 
 _LONGEST = 1_000_000  # characters of a rendered conversation
 
@@ -35,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.model.tokenizer import load as tokenizer_of
-    from quantmill.runtime.generating import generate
-    from quantmill.runtime.loading import load
-    from quantmill.runtime.sampling import Sampling
+    from quantmill.runtime.generator import generate
+    from quantmill.runtime.loader import load
+    from quantmill.runtime.sampler import Sampling
+    from quantmill.vocabulary.tokenizer import load as tokenizer_of
 
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
     tokenizer = tokenizer_of(existing(options.model))

@@ -66,8 +66,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(options: argparse.Namespace) -> Any:
-    from quantmill.model.chunks import Text, read_text
-    from quantmill.model.engine import Run
+    from quantmill.engine.chunks import Text, read_text
+    from quantmill.engine.evaluation import Run
     from quantmill.steps.imatrix import Options, measure
 
     if options.model is None or not options.model.exists():
@@ -116,7 +116,7 @@ def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | N
     import json
     from dataclasses import asdict
 
-    from quantmill.imatrix.statistics import layers, rows
+    from quantmill.imatrix.summary import layers, rows
 
     table = rows(shown) if shown else []
     if options.json:

@@ -19,8 +19,8 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     import json
 
-    from quantmill.remote.settings import format_public
-    from quantmill.remote.trust import new_key
+    from quantmill.store.remote.settings import format_public
+    from quantmill.store.remote.trust import new_key
 
     try:
         public = new_key(options.file)

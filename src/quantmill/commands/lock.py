@@ -11,9 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill import lock
-    from quantmill.recipe import find, load
-    from quantmill.tasks import workspace
+    from quantmill.build.doit_tasks import workspace
+    from quantmill.recipe import lock
+    from quantmill.recipe.recipe import find, load
 
     recipe = load(find(options.recipe))
     found = lock.write(recipe, workspace(Path.cwd()).store.digest_of)

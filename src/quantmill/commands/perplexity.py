@@ -25,11 +25,11 @@ def run(options: argparse.Namespace) -> int:
     import json
     from dataclasses import replace
 
-    from quantmill.model.chunks import Text, check_vocabulary, read_text, tokenize
-    from quantmill.model.engine import Run, evaluate, open_model
-    from quantmill.model.tokenizer import load
-    from quantmill.numbers import perplexity, rounded
-    from quantmill.quality.measure import against
+    from quantmill.engine.chunks import Text, check_vocabulary, read_text, tokenize
+    from quantmill.engine.evaluation import Run, evaluate, open_model
+    from quantmill.quality.measurement import against
+    from quantmill.statistics import perplexity, rounded
+    from quantmill.vocabulary.tokenizer import load
 
     memory: int = options.memory
     for path in (options.model, options.base):

@@ -8,7 +8,7 @@ from quantmill.commands.common import positive, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantmill.recipe import Recipe
+    from quantmill.recipe.recipe import Recipe
 
 BANDWIDTH = 1_250_000_000  # bytes a second
 SIMULATING = ("workers", "threads", "bandwidth", "times")
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     import json
 
-    from quantmill.recipe import find, load
+    from quantmill.recipe.recipe import find, load
 
     recipes = [load(find(name)) for name in options.recipe]
     if options.simulate:
@@ -40,13 +40,13 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--{given} is an option of --simulate; add that, or leave it out")
     if len(recipes) > 1:
         raise UsageError(f"one recipe has a plan, {len(recipes)} are named; name one, or add --simulate")
-    from quantmill.preview import preview
+    from quantmill.forecast.plan import preview
 
     plan = preview(recipes[0], Path.cwd())
     if options.json:
         print(json.dumps(plan.data(), indent=1))
     else:
-        from quantmill.show import plan_text
+        from quantmill.forecast.plan_text import plan_text
 
         print(plan_text(plan))
     return 0
@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
 def _simulate(recipes: "list[Recipe]", options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.show import simulation_text
-    from quantmill.simulate import Team, simulate
+    from quantmill.distributed.simulation import Team, simulate
+    from quantmill.forecast.plan_text import simulation_text
 
     team = Team(options.workers or 1, threads(options), options.bandwidth or BANDWIDTH)
     found = simulate(recipes, Path.cwd(), team, options.times or 1)

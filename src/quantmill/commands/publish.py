@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantmill.publish import Sending
+    from quantmill.release.publish import Sending
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill import lock as locks
-    from quantmill import recipe_git
-    from quantmill.proof import tag
-    from quantmill.publish import files_of, prepare, send
-    from quantmill.recipe import find, load
-    from quantmill.tasks import workspace
+    from quantmill.build.doit_tasks import workspace
+    from quantmill.build.release_tag import tag
+    from quantmill.recipe import git
+    from quantmill.recipe import lock as locks
+    from quantmill.recipe.recipe import find, load
+    from quantmill.release.publish import files_of, prepare, send
 
     recipe = load(find(options.recipe))
     if recipe.repo is None:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         there = f"is {_tag(tree)}" if _tag(tree) else "is not there"
         raise UsageError(f"{tree}: the release {there}, the recipe and its lock make {name}; build it first")
     files = files_of(tree, space.store.digest_of)
-    in_git = recipe_git.check([recipe.path, locks.path_of(recipe)])
+    in_git = git.check([recipe.path, locks.path_of(recipe)])
     sending = prepare(recipe.repo, name, files)
     if options.json:
         commits = [[{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in group] for group in sending.commits]
@@ -59,14 +59,14 @@ def run(options: argparse.Namespace) -> int:
         disable_progress_bars()
     commit = send(files, sending, lambda line: None if options.json else print(line, flush=True))
     if in_git:
-        recipe_git.tag(recipe.path.absolute().parent, name)
+        git.tag(recipe.path.absolute().parent, name)
     if not options.json:
         print(f"{sending.repo} at {name} ({commit[:12]}): {len(files)} files, each as it is here")
     return 0
 
 
 def _tag(tree: Path) -> str:
-    from quantmill.released import LISTING, read_json
+    from quantmill.listing import LISTING, read_json
 
     try:
         return str(read_json(tree / LISTING)["tag"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantmill.commands.common import bar, existing, positive, threads
 from quantmill.errors import UsageError
-from quantmill.quant.ftypes import BY_NUMBER, FTYPES
+from quantmill.reference.ftypes import BY_NUMBER, FTYPES
 
 if TYPE_CHECKING:
     from quantmill.quant.mix import Fallback
@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.compat import check_options, generation_of
     from quantmill.quant.driver import quantize_file
+    from quantmill.quant.file_plan import parse_override
     from quantmill.quant.mix import unmatched
-    from quantmill.quant.planned import parse_override
+    from quantmill.reference.tags import check_options, generation_of
 
     generation = generation_of(options.llama_cpp)
     check_options(options.llama_cpp, tensor_types=bool(options.tensor_type))

@@ -13,7 +13,7 @@ from quantmill.commands.common import add_key, bar, positive, signed, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantmill.reproduce import Release
+    from quantmill.release.reproduction import Release
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0 when all is the same, 1 when anything differs, or an error."""
     import json
 
-    from quantmill.reproduce import compared, rebuild, remark
+    from quantmill.release.reproduction import compared, rebuild, remark
 
     with tempfile.TemporaryDirectory(prefix="quantmill-") as temporary:
         work = options.work or Path(temporary)
@@ -63,8 +63,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _find(options: argparse.Namespace, root: Path, work: Path) -> "Release":
-    from quantmill.reproduce import load, locate
-    from quantmill.tagged import from_git, from_hub
+    from quantmill.release.git_tag import from_git, from_hub
+    from quantmill.release.reproduction import load, locate
 
     repo, at, tag = options.release.rpartition("@")
     if options.against is not None and (at or Path(options.release).is_dir()):

@@ -46,7 +46,7 @@ def _lines(path: Path, options: argparse.Namespace, reports: list[Any]) -> Itera
 
 
 def _file(path: Path, reports: list[Any]) -> Iterator[str]:
-    from quantmill.gguf.verifying import verify
+    from quantmill.gguf.verification import verify
 
     with bar(f"verify {path.name}") as progress:
         report = verify(existing(path), progress=progress)
@@ -56,7 +56,7 @@ def _file(path: Path, reports: list[Any]) -> Iterator[str]:
 
 
 def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:
-    from quantmill.proven import proven
+    from quantmill.release.release_check import proven
 
     files = []
     with bar(f"verify {tree}") as progress:

@@ -14,19 +14,19 @@ from typing import Any
 
 from distributed import Client, LocalCluster, Security
 
-from quantmill import tasks
 from quantmill.artifact import Artifact
-from quantmill.build import Facts, Workspace
+from quantmill.build import doit_tasks
+from quantmill.build.graph import Node, graph
+from quantmill.build.workspace import Facts, Workspace
 from quantmill.distributed import waves
 from quantmill.distributed.parts import PARTS_FROM, Part, cut, pairs, planned
-from quantmill.distributed.pool import Pool
 from quantmill.distributed.worker import Done, Job
+from quantmill.distributed.worker_pool import Pool
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.forecast.plan import Description, describe
 from quantmill.host import usable_threads
-from quantmill.lock import Lock, current
-from quantmill.plan import Node, graph
-from quantmill.preview import Description, describe
-from quantmill.recipe import Recipe, load
+from quantmill.recipe.lock import Lock, current
+from quantmill.recipe.recipe import Recipe, load
 
 # Steps that only the driver's machine can run: one lays files out below its folder, one measures the host in its key.
 HERE = ("release", "bench")
@@ -51,18 +51,18 @@ class Cluster:
 
 def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluster, parts_from: int = PARTS_FROM) -> int:
     """Build one recipe on a cluster; the exit code of the build: 0, or 1 when a task failed."""
-    space = tasks.workspace(root)
+    space = doit_tasks.workspace(root)
     recipe = load(path)
     lock = current(recipe, locked, space.store.digest_of)
     recipe_nodes = graph(recipe, lock)
-    wanted = tasks.wanted(recipe, only)
+    wanted = doit_tasks.wanted(recipe, only)
     with (
         connect(cluster) as client,
         Pool(client, root.absolute(), space.store.root.absolute(), bool(space.store.remote)) as pool,
     ):
         spread = _Spread(pool, space, root.absolute(), recipe, lock, _below(wanted, recipe_nodes), parts_from)
         with spread:
-            return tasks.run(recipe_nodes, replace(space, elsewhere=spread.run), root, wanted, TASKS)
+            return doit_tasks.run(recipe_nodes, replace(space, elsewhere=spread.run), root, wanted, TASKS)
 
 
 @contextmanager

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from quantmill.build.graph import Node
+from quantmill.forecast.plan import Description
+from quantmill.forecast.quantize_rates import rate
 from quantmill.gguf.layout import Described
-from quantmill.plan import Node
-from quantmill.preview import Description
-from quantmill.quant.params import overrides_of
-from quantmill.quant.planned import ImatrixFacts, PlannedFile, plan_file
-from quantmill.quant.rates import rate
+from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
+from quantmill.quant.overrides import overrides_of
 from quantmill.quant.sharing import CHEAP
 
 PARTS_FROM = 256 << 20  # bytes of a base from which on its matrix is cut into parts

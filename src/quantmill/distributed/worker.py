@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantmill import __version__
-from quantmill.build import Facts, NotMadeAgain, Workspace
+from quantmill.build.doit_tasks import workspace
+from quantmill.build.graph import Node
+from quantmill.build.workspace import Facts, NotMadeAgain, Workspace
 from quantmill.errors import QuantmillError, sentence
-from quantmill.plan import Node
-from quantmill.shared import Gone
 from quantmill.steps import VERSIONS
-from quantmill.tasks import workspace
+from quantmill.store.shared import Gone
 
 
 class StepFailed(Exception):

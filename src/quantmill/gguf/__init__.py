@@ -2,12 +2,12 @@
 
 from quantmill.gguf.errors import GGUFError
 from quantmill.gguf.layout import ALIGNMENT, TensorInfo, file_size, ggml_shape, header, header_size
-from quantmill.gguf.reading import GGUFFile, read
+from quantmill.gguf.reader import GGUFFile, read
+from quantmill.gguf.shard_set import merge, split
 from quantmill.gguf.shards import describe, find_shards, plan_shards, shard_sizes
-from quantmill.gguf.splitting import merge, split
 from quantmill.gguf.values import KV, ValueType, kv
-from quantmill.gguf.verifying import Report, verify, verify_files
-from quantmill.gguf.writing import Writer
+from quantmill.gguf.verification import Report, verify, verify_files
+from quantmill.gguf.writer import Writer
 
 __all__ = [
     "ALIGNMENT",

@@ -16,8 +16,8 @@ from quantmill.gguf.errors import (
     InvalidShape,
     PartialBlock,
 )
+from quantmill.gguf.types import Type
 from quantmill.gguf.values import KV, ValueType
-from quantmill.quant.types import Type
 
 MAGIC = b"GGUF"
 VERSION = 3  # of the files that are written

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantmill.quant.types import Type
+from quantmill.gguf.types import Type
 
 Bytes = NDArray[np.uint8]
 

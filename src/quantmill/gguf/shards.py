@@ -11,8 +11,8 @@ from pathlib import Path
 
 from quantmill.gguf.errors import GGUFUsageError, shown
 from quantmill.gguf.layout import ALIGNMENT, Described, TensorInfo, file_size, ggml_shape, padded
+from quantmill.gguf.types import Type
 from quantmill.gguf.values import KV, ValueType, kv
-from quantmill.quant.types import Type
 
 NO, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 MAX_SHARDS = 2**16 - 1  # split.count is a UINT16

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantmill import gguf
+from quantmill.gguf.types import TYPES
 from quantmill.imatrix.vectors import Imatrix, ImatrixError
-from quantmill.quant.types import TYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

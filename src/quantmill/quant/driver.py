@@ -20,16 +20,16 @@ from quantmill.artifact import Span, silent
 from quantmill.errors import QuantmillError, UsageError, apart
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.shards import shard_name
+from quantmill.gguf.source import Source
+from quantmill.gguf.types import Type
 from quantmill.imatrix import Imatrix
-from quantmill.quant.ftypes import Ftype, tensor_type
-from quantmill.quant.ftypes import ftype as ftype_named
+from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
+from quantmill.quant.in_order import Buffers, Scratch, in_turn
 from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_importance
-from quantmill.quant.planned import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
-from quantmill.quant.pool import Buffers, Scratch, in_turn
-from quantmill.quant.report import Report, TensorReport
+from quantmill.quant.outcome import Report, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
-from quantmill.quant.source import Source
-from quantmill.quant.types import Type
+from quantmill.reference.ftypes import Ftype, tensor_type
+from quantmill.reference.ftypes import ftype as ftype_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable

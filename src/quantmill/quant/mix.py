@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from quantmill.errors import UsageError
 from quantmill.gguf.layout import ggml_shape
-from quantmill.quant.ftypes import Ftype
+from quantmill.gguf.types import TYPES, Type
 from quantmill.quant.hparams import Hparams, ModelFacts
-from quantmill.quant.rules import LOW, LOW_ROLES, ROLES, Place, choose
-from quantmill.quant.types import TYPES, Type
+from quantmill.reference.ftypes import Ftype
+from quantmill.reference.mix_rules import LOW, LOW_ROLES, ROLES, Place, choose
 
 Tensor = tuple[str, Sequence[int], Type]
 

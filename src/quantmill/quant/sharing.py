@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from quantmill.artifact import Span, unknown
-from quantmill.key import canonical
-from quantmill.quant.types import Type
+from quantmill.gguf.types import Type
+from quantmill.store.key import canonical
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 
 from quantmill.gguf import KV
-from quantmill.model.bytelevel import byte_of
+from quantmill.vocabulary.byte_level import byte_of
 
 _CONTROL, _BYTE = 3, 6  # token types of GGUF
 _SPACE = "\u2581"  # SentencePiece's

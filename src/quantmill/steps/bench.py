@@ -9,7 +9,7 @@ from typing import Any
 from quantmill.artifact import Artifact, Context
 from quantmill.errors import QuantmillError
 from quantmill.host import host
-from quantmill.runtime.benching import BenchFailed, Kernels, LlamaBench
+from quantmill.runtime.runners import BenchFailed, Kernels, LlamaBench
 from quantmill.runtime.speeds import Trial, data, measure
 
 WORK = "work"

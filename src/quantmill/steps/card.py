@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
+from quantmill.card.card_facts import facts
 from quantmill.card.catalogue import LANGUAGES, page_name
-from quantmill.card.facts import facts
 from quantmill.card.page import render
-from quantmill.released import ReleasedFile, bench, quality
+from quantmill.listing import ReleasedFile, bench, quality
 
 CHART = "chart.svg"
 

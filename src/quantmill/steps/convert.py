@@ -46,11 +46,11 @@ def convert(
 ) -> None:
     """The step without its artifacts: `files` are the model's by name, `path` is the GGUF file to write, which errors
     call `place`."""
+    from quantmill.architectures.checkpoint_tensors import tensors
+    from quantmill.checkpoint.metadata import load_config, metadata
+    from quantmill.checkpoint.safetensors import open_weights
+    from quantmill.checkpoint.weights import check, chunks
     from quantmill.gguf import Writer
-    from quantmill.model.arch import tensors
-    from quantmill.model.metadata import load_config, metadata
-    from quantmill.model.weights import check, chunks
-    from quantmill.safetensors import open_weights
 
     config = load_config(files)
     tensors(config)  # a config that cannot be converted is said before any weight is opened

@@ -89,7 +89,7 @@ def _bring(source: Path, target: Path, name: str, expected: str, report: _Progre
 
 
 def _fetch(repo: str, commit: str, name: str, fact: Mapping[str, Any], out: Path, report: _Progress) -> None:
-    from quantmill.hub import cached, fetch
+    from quantmill.network.hub import cached, fetch
 
     expected, target = fact["sha256"], out / name
     if target.is_file() and sha256_file(target) == expected:  # whole since an earlier run
@@ -118,7 +118,7 @@ def _fetch(repo: str, commit: str, name: str, fact: Mapping[str, Any], out: Path
 
 
 def _fetch_address(url: str, name: str, fact: Mapping[str, Any], out: Path, report: _Progress) -> None:
-    from quantmill.web import fetch
+    from quantmill.network.web import fetch
 
     part = out / PARTS / name
     part.parent.mkdir(exist_ok=True)

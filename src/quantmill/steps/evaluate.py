@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
-from quantmill.model.chunks import Text, check_vocabulary, read_text, tokenize
-from quantmill.model.engine import Run, evaluate, open_model
-from quantmill.model.tokenizer import load
-from quantmill.quality.stored import save
+from quantmill.engine.chunks import Text, check_vocabulary, read_text, tokenize
+from quantmill.engine.evaluation import Run, evaluate, open_model
+from quantmill.quality.base_predictions import save
+from quantmill.vocabulary.tokenizer import load
 
 WORK = ".work"  # below the output folder while the step runs
 

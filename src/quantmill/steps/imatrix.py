@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 
 from quantmill.artifact import Artifact, Context, silent
+from quantmill.engine.chunks import Text, check_vocabulary, read_text, tokenize
+from quantmill.engine.evaluation import Model, Run, collect, open_model
+from quantmill.engine.stream import Tokens
+from quantmill.engine.wave import gathered
 from quantmill.errors import UsageError, nearest
-from quantmill.imatrix.statistics import ACTIVE
+from quantmill.imatrix.summary import ACTIVE
 from quantmill.imatrix.sums import Sum, Sums
-from quantmill.key import canonical
-from quantmill.model.chunks import Text, check_vocabulary, read_text, tokenize
-from quantmill.model.engine import Model, Run, collect, open_model
-from quantmill.model.forward.stream import Tokens
-from quantmill.model.forward.wave import gathered
-from quantmill.model.tokenizer import load
-from quantmill.numbers import rounded
+from quantmill.statistics import rounded
+from quantmill.store.key import canonical
+from quantmill.vocabulary.tokenizer import load
 
 PARAMS = ("arithmetic", "texts", "n_ctx", "chunks", "from_chunk", "process_output", "perplexity", "memory")
 WORK = ".work"  # below the output folder while the step runs

@@ -9,7 +9,7 @@ from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.quality.errors import QualityError
 from quantmill.quality.overlap import shared_passage
-from quantmill.quant.preflight import PreflightFailed, check_base, findings, mixes
+from quantmill.quant.findings import PreflightFailed, check_base, findings, mixes
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
@@ -31,7 +31,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
             tensors = [(info.name, info.shape, info.type) for info in file.tensors.values()]
         check_base(tensors, params["type"])
     else:
-        from quantmill.model.describe import describe
+        from quantmill.architectures.description import describe
 
         entries, tensors = describe(params["config"], params["type"])
         facts = {entry.key: entry.value for entry in entries}
@@ -47,7 +47,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
 
 
 def _check_texts(inputs: Mapping[str, Artifact], least: Mapping[str, int], names: Mapping[str, str]) -> None:
-    from quantmill.model.chunks import check_length, read_text
+    from quantmill.engine.chunks import check_length, read_text
 
     texts = {}
     for name, artifact in inputs.items():

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
-from quantmill.model.engine import Run
-from quantmill.quality.measure import against_stored
+from quantmill.engine.evaluation import Run
+from quantmill.quality.measurement import against_stored
 from quantmill.steps.evaluate import WORK
 
 

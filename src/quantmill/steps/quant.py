@@ -9,7 +9,7 @@ from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.errors import UsageError, nearest
 from quantmill.quant.driver import quantize_file
-from quantmill.quant.report import Report
+from quantmill.quant.outcome import Report
 from quantmill.quant.sharing import Sharing
 
 # Params that quantize_file takes by the same names.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
-from quantmill.released import LISTING, SUMS
+from quantmill.listing import LISTING, SUMS
 from quantmill.steps.statement import statement
 
 FORMAT = 1

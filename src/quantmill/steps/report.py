@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
-from quantmill.quality.report import render
+from quantmill.quality.html_report import render
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
-from quantmill.gguf.verifying import verify_files
+from quantmill.gguf.verification import verify_files
 from quantmill.quality import gates
-from quantmill.quant.ftypes import ftype
 from quantmill.quant.hparams import Hparams
 from quantmill.quant.mix import plan_types
-from quantmill.quant.params import overrides_of
+from quantmill.quant.overrides import overrides_of
+from quantmill.reference.ftypes import ftype
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.artifact import Artifact, Context
-from quantmill.model.engine import Run, open_model
-from quantmill.model.forward.wave import STATES, Before, gather, pass_group
+from quantmill.engine.evaluation import Run, open_model
+from quantmill.engine.wave import STATES, Before, gather, pass_group
 from quantmill.steps.imatrix import WORK, Options, lent_key, options_of, text_chunks, texts_of
 
 SUMS, LIKELIHOODS = "sums/", "nll/"  # inputs of the last wave: of each group of layers, of each range of the text

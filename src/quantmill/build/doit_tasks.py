@@ -1,0 +1,283 @@
+"""Recipes as doit tasks. The only module that imports doit.
+
+A task's target is its node's pointer and its file_dep are the pointers it reads, so doit orders, lists and cleans as it
+always does; whether a task is up to date is asked of the store (`uptodate`), and its action looks in the store before
+it computes, so doit's own database may be lost at any time.
+"""
+
+import fnmatch
+import gc
+import inspect
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar
+
+from doit.dependency import SqliteDB
+from doit.doit_cmd import DoitMain
+from doit.exceptions import TaskFailed
+from doit.task import clean_targets
+
+from quantmill import interrupt
+from quantmill.recipe import lock as locks
+from quantmill.build.workspace import Workspace
+from quantmill.errors import QuantmillError, UsageError, nearest, sentence
+from quantmill.host import usable_threads
+from quantmill.build.graph import Node, graph, labels, task
+from quantmill.recipe.recipe import Recipe, load
+from quantmill.store.remote.client import connect
+from quantmill.store.remote.settings import signing
+from quantmill.build.reporter import Reporter
+from quantmill.store.remote.signature import Seal
+from quantmill.store.local import Store
+
+DOCS = {
+    "download": "bring the files in that the lock names",
+    "convert": "make the base GGUF file of a model in Hugging Face layout",
+    "preflight": "say what the imatrix and the model's shape let foresee",
+    "imatrix": "measure the importance of the base's columns on the calibration text",
+    "index": "hash the base's tensors, by which files share what they quantize alike",
+    "quant": "quantize the base",
+    "evaluate": "make the base's predictions of the evaluation text",
+    "quality": "measure how far a file is from the base, on the evaluation text",
+    "split": "cut a file that is too large into shards",
+    "verify": "check a file's structure, types, scales and digest",
+    "report": "draw the measured quality of all files",
+    "bench": "measure how fast the files run on this machine",
+    "card": "write the release's page, in four languages",
+    "release": "lay the release's files out, with their digests",
+}
+STEPS = (*DOCS, "calibration", "evaluation")  # what tasks' names begin with
+DOIT_OPTIONS = {"par_type": "thread", "backend": "sqlite3", "reporter": Reporter, "verbosity": 0}
+
+
+# Commands that look at tasks and compute nothing: they ask no network and write no lock, and name a broken recipe only.
+LOOKING = ("list", "info", "clean", "forget", "help", "tabcompletion")
+
+
+def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
+    def call(self: Any, *arguments: Any) -> None:
+        with suppress(sqlite3.Error):
+            method(self, *arguments)
+
+    return call
+
+
+# doit's database decides nothing here. One that cannot be written, for its disk is full or read-only, costs a look into
+# the store next time; doit would end the run with a traceback, before its failures are told.
+SqliteDB.dump = _forgiving(SqliteDB.dump)
+SqliteDB.remove = _forgiving(SqliteDB.remove)
+
+
+def workspace(root: Path, threads: int | None = None, cache: Path | None = None) -> Workspace:
+    """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
+    `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases."""
+    folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
+    remote = connect(root, folder, Reporter.hear)
+    store = Store(folder, remote)
+    if remote:
+        Reporter.flush = remote.flush
+    threads = threads or usable_threads()
+    known = signing(root)
+    seal = Seal(known.sign, known.keys)
+    return Workspace(store, root / "build", root / "release", threads, Reporter.hear, seal=seal)
+
+
+def options(root: Path, default: list[str]) -> dict[str, Any]:
+    """doit's configuration: its database below `build`, and what a bare `doit` builds."""
+    database = root / "build" / ".doit.db"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if not _sound(database):  # a power cut, say; doit begins another
+        database.unlink()
+    return {**DOIT_OPTIONS, "dep_file": str(database), "default_tasks": default}
+
+
+def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
+    """The recipe's graph, by its lock, which is written first when it is missing or stale."""
+    return graph(recipe, locks.current(recipe, locked, space.store.digest_of))
+
+
+def wanted(recipe: Recipe, only: list[str]) -> list[str]:
+    """The tasks of a build: those of the files named, else the release."""
+    return [task("verify", recipe, _label(recipe, name)) for name in only] or [f"release:{recipe.name}"]
+
+
+def _sound(database: Path) -> bool:
+    """Whether doit will be able to use its database."""
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("create table if not exists quantmill (unused)")  # is there room for a table?
+            return bool(connection.execute("pragma quick_check").fetchone() == ("ok",))
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):  # another build is just writing to it
+            return True
+        raise QuantmillError(f"{database}: {error}; check the path, its rights and the room left") from None
+    except sqlite3.DatabaseError:
+        return False
+
+
+def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
+    """The recipe's graph as far as it is known: nothing is asked of the network, and no lock is written."""
+    if recipe.base.repo is not None:
+        return graph(recipe, locks.load(recipe) or locks.Lock({}, {}, None))
+    return graph(recipe, locks.peek(recipe, space.store.digest_of))
+
+
+def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[str, Any]]:
+    """doit's tasks of one recipe's graph."""
+    pointers = {name: space.pointer_name(node) for name, node in recipe_nodes.items()}
+    for node in recipe_nodes.values():
+        step, _, name = node.name.partition(":")
+        yield {
+            "basename": step,
+            "name": name,
+            "doc": DOCS[node.step],
+            "actions": [(_perform, [node, recipe_nodes, space])],
+            "targets": [pointers[node.name]],
+            "file_dep": sorted({pointers[edge.node] for edge in node.edges}),
+            # file_dep alone has no order
+            "task_dep": list(dict.fromkeys([*node.after, *(edge.node for edge in node.edges)])),
+            "uptodate": [_UpToDate(node, recipe_nodes, space)],
+            "clean": [clean_targets, (_clean, [node, space])],
+            "io": {"capture": False},
+        }
+
+
+def build(path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool) -> int:
+    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed."""
+    space = workspace(root, threads)
+    recipe = load(path)
+    return run(nodes(recipe, space, locked), space, root, wanted(recipe, only), jobs)
+
+
+def run(recipe_nodes: Mapping[str, Node], space: Workspace, root: Path, names: list[str], jobs: int) -> int:
+    """Have doit run the tasks of those names; the exit code of the build."""
+    from doit.cmd_base import ModuleTaskLoader
+
+    loader = ModuleTaskLoader({"task_recipe": lambda: tasks(recipe_nodes, space)})
+    main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names)})
+    return 1 if main.run(["run", "-n", str(jobs), *names]) else 0
+
+
+def _label(recipe: Recipe, name: str) -> str:
+    known = {label.upper(): label for label in labels(recipe)}
+    if name.upper() not in known:
+        raise UsageError(f"{recipe.path}: {name} is not in its matrix{nearest(name, known)}: {' '.join(known)}")
+    return known[name.upper()]
+
+
+def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[dict[str, Any], Any]:
+    """DOIT_CONFIG and the task creator for a dodo.py: the recipes of `root`/recipes that the command line names, or all
+    of them when it names none but a command that looks. Ends the program where they cannot be used."""
+    gc.disable()  # the tasks of many recipes are many objects, none of them garbage; a step that runs enables it
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.excepthook = _interrupted
+    try:
+        space = workspace(root)
+    except QuantmillError as error:  # quantmill.toml
+        _tell(error)
+        raise SystemExit(_code(error)) from None
+    folder = Path(os.path.relpath(root / "recipes"))
+    paths = {path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()}
+    words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in STEPS}
+    named = {found for name in words.values() if name for found in _matching(name, paths)}
+    patterns = [word for word in arguments if "*" in word and "=" not in word and not word.startswith("-")]
+    looking = any(word in LOOKING for word in arguments)
+    if looking:  # doit shows a traceback where the reader of its list leaves
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    chosen = paths.keys() if looking and not named else named or {default}
+
+    def task_recipe() -> Iterator[dict[str, Any]]:
+        made: list[str] = []
+        for name in sorted(chosen):
+            try:
+                if name not in paths:
+                    raise UsageError(f"{folder}/{name}.toml: there is no such recipe{nearest(name, paths)}")
+                recipe = load(paths[name])
+                found = known_nodes(recipe, space) if looking else nodes(recipe, space)
+                for word in words:
+                    if words[word] == name and "*" not in word and word not in found:
+                        raise UsageError(f"there is no task {word}{nearest(word, found)}; 'doit list --all' shows them")
+            except (QuantmillError, OSError) as error:
+                _tell(error)
+                if looking and not named:
+                    continue
+                raise SystemExit(_code(error)) from None
+            made += found
+            yield from tasks(found, space)
+        for pattern in patterns:  # doit itself finds nothing to do and calls it done
+            if not fnmatch.filter(made, pattern):
+                _tell(UsageError(f"no task matches {pattern}; 'doit list --all' shows them"))
+                raise SystemExit(UsageError.exit_code)
+
+    try:
+        return options(root, [f"release:{default}"]), task_recipe
+    except (QuantmillError, OSError) as error:
+        _tell(error)
+        raise SystemExit(_code(error)) from None
+
+
+def _recipe_of(word: str) -> str:
+    return word.partition(":")[2].partition("/")[0]
+
+
+def _matching(name: str, recipes: Iterable[str]) -> list[str]:
+    """The recipes that a task's name on the command line is of: one, there or not, or those that a pattern matches."""
+    return fnmatch.filter(recipes, name) if "*" in name else [name]
+
+
+def _tell(error: QuantmillError | OSError) -> None:
+    print(f"quantmill: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+
+
+def _code(error: Exception) -> int:
+    return error.exit_code if isinstance(error, QuantmillError) else 1
+
+
+def _interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's hook for errors that nobody caught: one sentence for Ctrl-C."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"quantmill: {interrupt.MESSAGE}", file=sys.stderr)
+        interrupt.leave()
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> TaskFailed | None:
+    gc.enable()
+    try:
+        space.perform(node, recipe_nodes)
+    except QuantmillError as error:
+        return TaskFailed(str(error))
+    except OSError as error:
+        return TaskFailed(sentence(error))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _UpToDate:
+    """What doit asks whether a task is up to date."""
+
+    # doit looks at the signature of whatever it calls, each time, which takes as long as the answer: it is given here
+    __signature__: ClassVar[inspect.Signature] = inspect.Signature()
+    node: Node
+    nodes: Mapping[str, Node]
+    space: Workspace
+
+    def __call__(self) -> bool:
+        try:
+            return self.space.up_to_date(self.node, self.nodes)
+        except (QuantmillError, OSError):
+            return False  # the action says what is wrong
+
+
+def _clean(node: Node, space: Workspace) -> None:
+    space.pointer(node).with_suffix(".key").unlink(missing_ok=True)
+    if node.step == "release":
+        space.remove_tree(node)

@@ -1,0 +1,110 @@
+"""A finished release's folder: laid out from the store, seen to be whole, and cleared of what is ours."""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantmill.artifact import Artifact
+from quantmill.disk import below, locked, place
+from quantmill.listing import LISTING, SUMS, read_json
+from quantmill.store.remote.signature import NAME as SIGNATURE
+from quantmill.store.remote.signature import STATEMENT, Seal
+from quantmill.store.local import Store
+
+BESIDE = (SUMS, STATEMENT, SIGNATURE)  # what is ours beside the listing and its files
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The `folder` of one release, whose files are objects of the `store`; `seal` signs it, and `signed` is the file
+    that keeps its signature."""
+
+    folder: Path
+    store: Store
+    seal: Seal
+    signed: Path
+
+    def lay_out(self, inputs: Mapping[str, Artifact], outputs: Mapping[str, Artifact], lock: Path) -> None:
+        """Make the folder hold the release step's outputs, and those of its inputs that its listing names, and none
+        that an earlier release of ours left. `lock` is the file that keeps others out.
+
+        What is no longer released goes first and the listing comes last, so that whatever is ours is listed at every
+        moment in between.
+        """
+        files = {path: inputs[name] for path, name in _manifest(outputs).items()} | dict(outputs)
+        with locked(lock):
+            self._remove(_read_listing(self.folder / LISTING) - set(files))
+            for folder in {(self.folder / path).parent for path in files}:
+                for left in folder.glob(".*.tmp"):  # by a build that was killed
+                    left.unlink()
+            for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
+                if not self._same(f"{self.folder}/{path}", artifact.sha256, artifact.size):
+                    place(artifact.path, self.folder / path)
+            if not self.sealed():
+                self.seal.put(self.folder, self.signed)
+
+    def laid_out(self, facts: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether the folder holds the release whose outputs `facts` are, {output: {sha256, size}}."""
+        try:
+            listing = json.loads(self.store.object_path(facts[LISTING]["sha256"]).read_bytes())["files"]
+        except FileNotFoundError:  # still at the shared store
+            return False
+        files = {**{fact["name"]: fact for fact in listing}, **facts}
+        return all(self._same(f"{self.folder}/{path}", fact["sha256"], fact["size"]) for path, fact in files.items())
+
+    def sealed(self) -> bool:
+        """Whether the release is signed as it should be."""
+        return self.seal.holds(self.folder, self.signed)
+
+    def remove(self) -> None:
+        """Remove the files that are ours, and the folders that this leaves empty."""
+        self.signed.unlink(missing_ok=True)
+        self._remove({*_read_listing(self.folder / LISTING), *BESIDE})
+        self._remove({LISTING})
+        _remove_empty(self.folder)
+
+    def _remove(self, paths: set[str]) -> None:
+        for path in sorted(paths):
+            if (self.folder / path).is_file():
+                (self.folder / path).unlink()
+            if (self.folder / path).parent != self.folder:
+                _remove_empty((self.folder / path).parent)
+
+    def _same(self, path: str, sha256: str, size: int) -> bool:
+        """Whether a file of the folder is the object: the same file or, where links are not possible, a copy, which is
+        hashed once."""
+        try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+                return False
+            with suppress(FileNotFoundError):  # the object may be at the shared store alone
+                if os.path.samestat(found, os.stat(self.store.object_name(sha256))):
+                    return True
+            return self.store.digest_of(Path(path)) == sha256
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+
+def _manifest(outputs: Mapping[str, Artifact]) -> dict[str, str]:
+    """Path in the release folder → name of the release step's input, as release.json lists them."""
+    listing = json.loads(outputs[LISTING].path.read_bytes())["files"]
+    return {entry["name"]: entry["input"] for entry in listing if "input" in entry}
+
+
+def _read_listing(path: Path) -> set[str]:
+    """The files that a listing in a release folder names. It may have been edited: only names below the folder."""
+    try:
+        names = [entry["name"] for entry in read_json(path)["files"]]
+    except (KeyError, TypeError):
+        return set()
+    return {name for name in names if below(name)}
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not os.listdir(folder):
+        folder.rmdir()

@@ -1,0 +1,344 @@
+"""Running one node of the graph against the store, and telling why it would run.
+
+Below the build folder each node has a pointer `<recipe>/<step>[/FTYPE].json`, the deterministic `{output: {sha256,
+size}}` that a task runner sees as the task's target, and beside it a note `.key` with the key it was made by, from
+which `explain` says what moved; beside a release's, `.signed` is its signature. All are disposable: the store is the
+truth.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from quantmill.artifact import Artifact, Context
+from quantmill.disk import read_small, write_atomic
+from quantmill.errors import QuantmillError
+from quantmill.store.key import StepKey, difference
+from quantmill.build.graph import ALL, Node
+from quantmill.store.shared import Gone
+from quantmill.store.remote.signature import Seal
+from quantmill.steps import VERSIONS
+from quantmill.store.local import Hit, Miss, Store
+from quantmill.build.release_folder import Tree
+
+Outputs = Mapping[str, Artifact]
+Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them: {output: {sha256, size}}
+T = TypeVar("T")
+FIRST = "not built here yet"
+LENT = {"model.gguf": "tensors.json", "collected": "lent.json"}  # outputs of which others copy, and what lists how
+
+
+class MissingOutput(QuantmillError):
+    """A node's input was not among its upstream's outputs."""
+
+    def __init__(self, node: str, upstream: str, output: str) -> None:
+        super().__init__(f"{node}: {upstream} has no output {output}; this is a fault of quantmill, please report it")
+
+
+class NotMadeAgain(QuantmillError):
+    """What a node's outputs were is gone, and `node` cannot be made again here, for reasons of its own."""
+
+    def __init__(self, node: str, why: QuantmillError) -> None:
+        super().__init__(str(why))
+        self.node = node
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a build would do with a node. `state`: "up to date" (nothing), "hit" (take it from the store or the shared
+    one), "run", or "after" (not known before what it reads has run). `reason` is empty for "up to date"."""
+
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a build happens: the store, `build` for pointers, `release` for finished trees, and how to work.
+
+    `report(node name, event, facts)` hears of what happens: "start" with a reason, "hit" with the shared store's place
+    or "", "progress" and "fetch" with done and total bytes, "finding" with a text, "done". It is called from any
+    thread.
+    """
+
+    store: Store
+    build: Path
+    release: Path
+    threads: int
+    report: Callable[[str, str, Mapping[str, Any]], None] = lambda name, event, facts: None
+    # Asked before a step runs here, with the node, the graph and why: whether it has now been run elsewhere, so that
+    # the store has it.
+    elsewhere: Callable[[Node, Mapping[str, Node], str], bool] | None = None
+    seal: Seal = field(default_factory=Seal)  # what signs finished releases
+    # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
+    _known: dict[str, Facts] = field(default_factory=dict)
+
+    def pointer(self, node: Node) -> Path:
+        """The node's pointer: build/<recipe>/<step>.json, or build/<recipe>/<step>/<FTYPE>.json."""
+        return Path(self.pointer_name(node))
+
+    def pointer_name(self, node: Node) -> str:
+        """The pointer's path as text, which takes a tenth of the time where there are thousands."""
+        step, _, rest = node.name.partition(":")
+        recipe, _, label = rest.partition("/")
+        return f"{self.build}/{recipe}/{step}/{label}.json" if label else f"{self.build}/{recipe}/{step}.json"
+
+    def outputs(self, node: Node) -> Outputs | None:
+        """What the node's pointer names, None when there is no pointer."""
+        try:
+            return self.artifacts(json.loads(self.pointer(node).read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def artifacts(self, facts: Facts) -> Outputs:
+        """The outputs that a pointer's JSON names, as objects of the store."""
+        return {n: Artifact(self.store.object_path(f["sha256"]), f["sha256"], f["size"]) for n, f in facts.items()}
+
+    def up_to_date(self, node: Node, nodes: Mapping[str, Node]) -> bool:
+        """Whether the node's pointer is what its key promises and every object behind it is in the store, or at the
+        shared store that its record was taken from. Asks no network."""
+        inputs = _upstream(node, nodes, lambda upstream: self._known.get(upstream.name) or self.pointed(upstream))
+        if inputs is None:
+            return False
+        key = _key(node, {name: fact["sha256"] for name, fact in inputs.items()})
+        facts = self.store.facts(key, self._written(node))
+        if facts is None or not self._in_place(node, facts):
+            return False
+        self._known[node.name] = facts
+        return True
+
+    def _in_place(self, node: Node, facts: Facts) -> bool:
+        """Whether a release's folder is what the store has for the node's key."""
+        return node.step != "release" or ((tree := self._tree(node)).laid_out(facts) and tree.sealed())
+
+    def pointed(self, node: Node) -> Facts | None:
+        """The node's pointer as it is written, None when there is none."""
+        try:
+            facts: Facts = json.loads(self._written(node))
+        except ValueError:
+            return None
+        return facts
+
+    def _written(self, node: Node) -> bytes:
+        try:
+            return read_small(self.pointer_name(node))
+        except OSError:
+            return b""
+
+    def status(self, node: Node, nodes: Mapping[str, Node], known: dict[str, Outputs | None]) -> Status:
+        """What a build would do. `known` collects the outputs of the nodes asked so far, in the graph's order. A shared
+        store is asked for what is not here."""
+        inputs = _upstream(node, nodes, lambda upstream: known.get(upstream.name))
+        if inputs is None:
+            known[node.name] = None
+            waiting = next(e.node for e in node.edges if known.get(e.node) is None)
+            return Status("after", f"{waiting} has to run first")
+        key = key_of(node, inputs)
+        recorded = known[node.name] = self.store.record(key)
+        if recorded is not None and self.pointed(node) == (facts := facts_of(recorded)) and self._in_place(node, facts):
+            return Status("up to date")
+        reason, remote = self._reason(node, key, recorded), self.store.remote
+        if recorded is not None or remote is None:
+            return Status("run" if recorded is None else "hit", reason)
+        if found := remote.find(key):
+            known[node.name] = {n: Artifact(self.store.object_path(a), a, b) for n, (a, b) in found.outputs.items()}
+            return Status("hit", f"{remote.place} has it")
+        if reason == FIRST and (latest := remote.latest(node.name)):
+            reason = f"{remote.place} has it but for {difference(latest, key.fields())}"
+        return Status("run", reason)
+
+    def perform(self, node: Node, nodes: Mapping[str, Node], whole: bool = False) -> None:
+        """Bring the node up to date: from the store when it holds the key, or the shared store, else by running the
+        step. `whole`: what the shared store has of it is gone, so that only what is here counts."""
+        inputs = _upstream(node, nodes, self.outputs)
+        if inputs is None:
+            raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
+        self.store.add_root(self.build, self.release)
+        key = key_of(node, inputs)
+        recorded = self.store.record(key)
+        reason = self._reason(node, key, recorded)
+        away = recorded is None and not whole and self._elsewhere(node, nodes, key, reason)
+        with self.store.lookup(key, _resumes(node), whole, node.name) as found:
+            match found:
+                case Hit(outputs, at):
+                    if not away:
+                        self.report(node.name, "hit", {"reason": reason, "place": at})
+                case Miss(slot):
+                    self._bring_inputs(node, nodes, inputs)
+                    self.report(node.name, "start", {"reason": reason})
+                    step = importlib.import_module(f"quantmill.steps.{node.step}")
+                    context = Context(
+                        self.threads,
+                        lambda done, total: self.report(node.name, "progress", {"done": done, "total": total}),
+                        self.store.find_span,
+                    )
+                    try:
+                        references = step.run(
+                            {**node.files, **self._held(node), **inputs},
+                            {**node.params, **node.where},
+                            slot.folder,
+                            context,
+                        )
+                    except QuantmillError:
+                        if node.step == "verify":
+                            self._discard_damaged(node, inputs)
+                        raise
+                    outputs = slot.commit(references or {})
+                    if node.step in ("quant", "part", "wave"):
+                        self.borrow(outputs)
+        try:
+            if node.step in ("release", "preflight"):
+                self._bring(node, outputs.values())
+        except Gone as gone:
+            self._again(node, nodes, gone)
+            return
+        if node.step == "release":
+            self._bring_inputs(node, nodes, inputs)
+            self._tree(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
+        elif node.step == "preflight":
+            for text in json.loads(outputs["preflight.json"].path.read_bytes())["findings"]:
+                self.report(node.name, "finding", {"text": text})
+        self.write_pointer(node, facts_of(outputs))
+        write_atomic(self.pointer(node).with_suffix(".key"), _json(key.fields()))
+        self._known.pop(node.name, None)
+        self.report(node.name, "done", {"bytes": sum(a.size for a in outputs.values())})
+
+    def _bring(self, node: Node, artifacts: Iterable[Artifact]) -> None:
+        self.store.bring(artifacts, lambda done, total: self.report(node.name, "fetch", {"done": done, "total": total}))
+
+    def _bring_inputs(self, node: Node, nodes: Mapping[str, Node], inputs: Outputs) -> None:
+        """Have here what the node reads. What the shared store does not give any more is made again."""
+        for edge in node.edges:
+            try:
+                self._bring(node, (_upstream(replace(node, edges=(edge,)), nodes, self.outputs) or {}).values())
+            except Gone as gone:
+                self._again(nodes[edge.node], nodes, gone)
+        if _upstream(node, nodes, self.outputs) != inputs:
+            raise QuantmillError(f"{node.name}: what it reads was made again with other bytes; run again")
+
+    def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:
+        self.report(node.name, "finding", {"text": f"{gone}: {node.name} is made again here"})
+        try:
+            self.perform(node, nodes, whole=True)
+        except NotMadeAgain:
+            raise
+        except QuantmillError as error:
+            raise NotMadeAgain(node.name, error) from error
+
+    def _elsewhere(self, node: Node, nodes: Mapping[str, Node], key: StepKey, reason: str) -> bool:
+        if self.elsewhere is None or (self.store.remote and self.store.remote.find(key)):
+            return False
+        return self.elsewhere(node, nodes, reason)
+
+    def write_pointer(self, node: Node, facts: Facts) -> None:
+        """Say what the node's outputs are."""
+        write_atomic(self.pointer(node), _json(facts))
+
+    def recorded(self, node: Node, nodes: Mapping[str, Node]) -> bool:
+        """Whether the store has what the node's key names, as far as what it reads is built."""
+        inputs = _upstream(node, nodes, self.outputs)
+        return inputs is not None and self.store.record(key_of(node, inputs)) is not None
+
+    def borrow(self, outputs: Outputs) -> None:
+        """Remember what outputs hold that other steps may copy: quantized tensors, a whole imatrix's sums."""
+        for name, listing in LENT.items():
+            if name in outputs and listing in outputs:
+                self.store.add_spans(outputs[name], json.loads(outputs[listing].path.read_bytes()))
+
+    def _held(self, node: Node) -> dict[str, Artifact]:
+        """Files that a download names by digest and the store has: of another commit or recipe, or of a killed run."""
+        facts = node.params["files"] if node.step == "download" else {}
+        files = {n: Artifact(self.store.object_path(f["sha256"]), f["sha256"], f["size"]) for n, f in facts.items()}
+        self.store.keep(files.values())
+        return {f"held/{name}": artifact for name, artifact in files.items() if self.store.has(artifact)}
+
+    def _reason(self, node: Node, key: StepKey, recorded: Outputs | None) -> str:
+        """Why the node is not up to date; empty when it is. `recorded` is what the store has for the key."""
+        try:
+            old = json.loads(self.pointer(node).with_suffix(".key").read_bytes())
+        except (OSError, ValueError):
+            return FIRST
+        try:
+            moved = difference(old, key.fields())
+        except (AttributeError, TypeError):
+            moved = "its note cannot be read"
+        if moved:
+            return moved
+        outputs = self.outputs(node)
+        if outputs is None:
+            return "its pointer is gone"
+        if recorded is None:
+            missing = sorted(name for name, artifact in outputs.items() if not self.store.has(artifact))
+            if not missing:
+                return "its record is gone from the store"
+            return f"{missing[0]} is gone from the store, or was changed"
+        if outputs != recorded:  # a pointer and its note are two files: a power cut may keep the one and not the other
+            return "its pointer is not what the store has"
+        if node.step == "release" and not self._tree(node).laid_out(facts_of(outputs)):
+            return "files of the release folder are gone or changed"
+        if node.step == "release" and not self._tree(node).sealed():
+            return "its signature is missing or wrong"
+        return ""
+
+    def _discard_damaged(self, node: Node, inputs: Outputs) -> None:
+        """Remove what of a node's inputs is not what its name says, so that the next build makes it again."""
+        for name, artifact in inputs.items():
+            if not self.store.check(artifact):
+                self.store.discard(artifact)
+                text = f"{name} was damaged in the store and is removed from it: run again, and it is made anew"
+                self.report(node.name, "finding", {"text": text})
+
+    def tree(self, node: Node) -> Path:
+        """The folder of a release node's finished files."""
+        return self.release / node.name.partition(":")[2]
+
+    def _tree(self, node: Node) -> Tree:
+        return Tree(self.tree(node), self.store, self.seal, self.pointer(node).with_suffix(".signed"))
+
+    def remove_tree(self, node: Node) -> None:
+        """Remove the release folder's files that are ours, and the folders that this leaves empty."""
+        self._tree(node).remove()
+
+
+def _resumes(node: Node) -> bool:
+    """Whether the step goes on from what a killed run of it left."""
+    return node.step in ("imatrix", "evaluate", "quality") or bool(node.where.get("repo") or node.where.get("urls"))
+
+
+def key_of(node: Node, inputs: Outputs) -> StepKey:
+    """The node's step key, given the artifacts of its edges."""
+    return _key(node, {name: artifact.sha256 for name, artifact in inputs.items()})
+
+
+def _key(node: Node, digests: Mapping[str, str]) -> StepKey:
+    return StepKey(node.step, VERSIONS[node.step], node.generation, node.params, digests)
+
+
+def _upstream(
+    node: Node, nodes: Mapping[str, Node], outputs_of: Callable[[Node], Mapping[str, T] | None]
+) -> dict[str, T] | None:
+    """What the node reads, by input name, of its upstream's outputs; None when one of them has none."""
+    inputs: dict[str, T] = {}
+    for edge in node.edges:
+        outputs = outputs_of(nodes[edge.node])
+        if outputs is None:
+            return None
+        if edge.output == ALL:
+            inputs |= {edge.name + name: output for name, output in outputs.items()}
+        elif edge.output in outputs:
+            inputs[edge.name] = outputs[edge.output]
+        else:
+            raise MissingOutput(node.name, edge.node, edge.output)
+    return inputs
+
+
+def facts_of(outputs: Outputs) -> Facts:
+    """Outputs as pointers and records write them."""
+    return {name: {"sha256": artifact.sha256, "size": artifact.size} for name, artifact in outputs.items()}
+
+
+def _json(data: Any) -> bytes:
+    return (json.dumps(data, sort_keys=True, indent=1) + "\n").encode()

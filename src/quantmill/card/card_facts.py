@@ -1,0 +1,71 @@
+"""What a page is made of: everything that is known before it is written, and nothing that depends on a day."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quantmill.card.prompt import Prompt, prompt_of
+from quantmill.choose.shape import Shape
+from quantmill.listing import Bench, ReleasedFile, by_size
+
+# On page "License" etc.: the keys of the front matter, in its order.
+FRONT = ("license", "license_name", "license_link", "language", "datasets", "tags")
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """A page's facts. `base` is the base's Hub repository or its name, `on_hub` which of the two; `repo` is where the
+    release is published, None for a folder; `front` are the values of FRONT that are known; `calibration` are the names
+    and addresses of texts, an address may be empty; `shape` is None where the architecture is not known; `limit` the
+    bytes above which files are split; `chart` the name of a picture of the release."""
+
+    base: str
+    on_hub: bool
+    prefix: str
+    llama_cpp: str
+    repo: str | None
+    quantized_by: str | None
+    pipeline_tag: str
+    front: Mapping[str, Any]
+    calibration: tuple[tuple[str, str], ...]
+    imatrix: bool
+    tied: bool
+    shape: Shape | None
+    limit: int
+    credits: tuple[str, ...]
+    prompt: Prompt | None
+    files: tuple[ReleasedFile, ...]
+    bench: Bench | None
+    chart: str | None
+
+    @property
+    def model(self) -> str:
+        """The model's name without its owner's."""
+        return self.base.rpartition("/")[2]
+
+
+def facts(
+    params: Mapping[str, Any], files: Sequence[ReleasedFile], bench: Bench | None = None, chart: str | None = None
+) -> CardFacts:
+    """The facts from the card step's params (page.params makes them) and what was built or planned."""
+    said = params["front"]
+    return CardFacts(
+        base=params["base"],
+        on_hub=params["on_hub"],
+        prefix=params["prefix"],
+        llama_cpp=params["llama_cpp"],
+        repo=params["repo"],
+        quantized_by=params["quantized_by"],
+        pipeline_tag=params["pipeline_tag"],
+        front={key: said[key] for key in FRONT if said.get(key)},
+        calibration=tuple((name, address) for name, address in params["calibration"]),
+        imatrix=params["imatrix"],
+        tied=params["tied"],
+        shape=Shape(**params["shape"]) if params["shape"] else None,
+        limit=params["max_size"],
+        credits=tuple(params["credits"]),
+        prompt=prompt_of(params["chat"]),
+        files=tuple(by_size(files)),
+        bench=bench,
+        chart=chart,
+    )

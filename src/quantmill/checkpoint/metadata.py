@@ -1,0 +1,50 @@
+"""All metadata of a converted model, in the converter's order, from its small files alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, hparams, tensors
+from quantmill.architectures.errors import ConfigError
+from quantmill.architectures.json_file import load_json
+from quantmill.architectures.metadata_keys import facts
+from quantmill.checkpoint import readme
+from quantmill.checkpoint.general_keys import general
+from quantmill.checkpoint.rope_factors import llama3_scaling
+from quantmill.gguf import KV
+from quantmill.vocabulary.entries import vocabulary
+
+
+def load_config(files: Mapping[str, Path]) -> dict[str, Any]:
+    """config.json as an object; raises ConfigError."""
+    config = load_json(files, "config.json", ConfigError)
+    if config is None:
+        raise ConfigError("the model has no config.json; a model in Hugging Face layout has one")
+    return config
+
+
+def metadata(
+    files: Mapping[str, Path],
+    *,
+    type: str = "BF16",
+    name: str | None = None,
+    pre_tokenizer: str | None = None,
+    specs: list[TensorSpec] | None = None,
+) -> list[KV]:
+    """Exactly the entries that the convert step writes; reads config.json, the tokenizer's files and README.md only.
+
+    `files` are the model's by name; `type` is F32, F16 or BF16. `name` is what llama.cpp's converter takes from the
+    model's folder, so that a folder's name decides nothing here. `specs` are the tensors when they are known to differ
+    from `arch.tensors(config)`. Raises a ModelError with one sentence, or NoName.
+    """
+    config = load_config(files)
+    row = architecture(config)
+    specs = specs or tensors(config)
+    if any(spec.name == "rope_freqs.weight" for spec in specs):
+        llama3_scaling(hparams(config))  # what is wrong with it is to be known before any weight is
+    card = readme.load(files["README.md"]) if "README.md" in files else {}
+    return [
+        *general(card, config, name, specs, row.gguf),
+        *facts(config, type),
+        *vocabulary(files, config, pre_tokenizer),
+    ]

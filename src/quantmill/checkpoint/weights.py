@@ -1,0 +1,111 @@
+"""A checkpoint's tensors as the bytes of a GGUF file's: cast, permuted, in chunks of rows.
+
+Only a chunk is ever in anonymous memory. Rounding is that of llama.cpp's converter: to bf16 to nearest even with quiet
+NaNs, to f16 to nearest even with infinities past its range, and bf16 → f16 by way of f32.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantmill.architectures.checkpoint_tensors import TensorSpec, hparams
+from quantmill.architectures.errors import UnsupportedDtype, WrongShape
+from quantmill.checkpoint.rope_factors import llama3_factors
+from quantmill.checkpoint.safetensors import Weight
+
+CHUNK = 16 << 20  # bytes of a chunk as float32
+_NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
+
+Bytes = NDArray[np.uint8]
+
+
+def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
+    """Raises WrongShape or UnsupportedDtype unless the sources of `spec` are what config.json says."""
+    for source in spec.sources:
+        weight = weights[source]
+        expected = tuple(reversed(spec.shape[:2]))  # a third dimension counts the sources
+        if weight.shape != expected:
+            raise WrongShape(source, weight.file, weight.shape, expected)
+        if weight.dtype not in _NUMPY:
+            raise UnsupportedDtype(source, weight.file, weight.dtype)
+
+
+def chunks(spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], type_: str) -> Iterator[Bytes]:
+    """The tensor's bytes in a file where its type is `type_` (F32, F16 or BF16), a chunk of rows at a time."""
+    columns = spec.shape[0] if len(spec.shape) > 1 else 1
+    count = spec.n_elements // columns
+    step = max(1, CHUNK // (4 * columns)) if spec.sources else count
+    for begin in range(0, count, step):
+        yield rows(spec, config, weights, type_, begin, min(begin + step, count))
+
+
+def rows(
+    spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], type_: str, begin: int, end: int
+) -> Bytes:
+    """The bytes of the rows `begin` to `end`; a vector has rows of one value."""
+    if not spec.sources:
+        return np.array(llama3_factors(hparams(config))[begin:end], "<f4").view(np.uint8)
+    if len(spec.shape) == 3:
+        return np.concatenate(list(_stacked(spec, config, weights, type_, begin, end)))
+    weight = weights[spec.sources[0]]
+    values = weight.data.view(_NUMPY[weight.dtype]).reshape(-1, spec.shape[0] if len(spec.shape) > 1 else 1)
+    if spec.added:
+        return cast(*_sum(values[begin:end], weight.dtype, spec.added), type_)
+    if spec.heads:
+        return cast(values[_permuted(begin, end, len(values) // spec.heads)], weight.dtype, type_)
+    return cast(values[begin:end], weight.dtype, type_)
+
+
+def _sum(values: NDArray[Any], dtype: str, added: int) -> tuple[NDArray[Any], str]:
+    """The values with a number added, and their dtype: F16 stays F16, all else is F32 before, as in the converter."""
+    if dtype == "F16":
+        return values + np.float16(added), dtype
+    return _floats(values, dtype) + np.float32(added), "F32"
+
+
+def _stacked(
+    spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], type_: str, begin: int, end: int
+) -> Iterator[Bytes]:
+    """`rows` of a stack, matrix by matrix."""
+    count = spec.shape[1]
+    for index in range(begin // count, -(-end // count)):
+        matrix = replace(spec, shape=spec.shape[:2], sources=(spec.sources[index],))
+        yield rows(matrix, config, weights, type_, max(begin - index * count, 0), min(end - index * count, count))
+
+
+def _permuted(begin: int, end: int, head: int) -> NDArray[np.intp]:
+    """The checkpoint's rows for the rows `begin` to `end` of q or k, whose heads have `head` rows each.
+
+    A head's two halves, which rotate together, are interleaved: rows 0, head/2, 1, head/2 + 1, …
+    """
+    row = np.arange(begin, end)
+    within = row % head
+    return row - within + within % 2 * (head // 2) + within // 2
+
+
+def cast(values: NDArray[Any], dtype: str, type_: str) -> Bytes:
+    """Rows of a safetensors `dtype` as the bytes of a GGUF `type_`; bf16 values come as their 16 bits."""
+    if dtype == type_:
+        return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    floats = _floats(values, dtype)
+    if type_ == "F32":
+        return np.ascontiguousarray(floats).reshape(-1).view(np.uint8)
+    if type_ == "F16":
+        return np.ascontiguousarray(_as(floats, "<f2")).reshape(-1).view(np.uint8)
+    bits = np.ascontiguousarray(floats).view("<u4")
+    nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
+    return np.where(nan, bits >> 16 | 64, rounded).astype("<u2").reshape(-1).view(np.uint8)
+
+
+def _floats(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    return (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else _as(values, "<f4")
+
+
+def _as(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """A cast in which an overflow is an infinity and no warning."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(dtype, copy=False)

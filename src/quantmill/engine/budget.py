@@ -1,0 +1,125 @@
+"""What fits into the memory that is allowed: how many chunks go together, which weights stay packed, what spills.
+
+Everything that grows with the model or the text is counted, and comes from the system directly (room.py, memory.h), so
+that it is gone when it is no longer used; the heap holds small things only.
+"""
+
+from dataclasses import dataclass
+
+from quantmill.engine.errors import TooLittleMemory
+from quantmill.engine.matrix import panel_bytes
+from quantmill.engine.model import Model
+from quantmill.engine.run import Run
+
+BASE = 64 << 20  # bytes of the process itself, about twice of what was seen: the interpreter, its modules, the heap
+_WORD = 640  # bytes of an entry of the vocabulary, in metadata and tokenizer (420 where there are 152,000)
+_ID = 16  # bytes of a token of the text, of which there may be several forms
+_PACKED = {"f32": 4, "bf16x2": 8}  # bytes of an input of a matrix product as it is packed, at most (kernels/gemm_*.cpp)
+_PACKED_ROWS = 520  # rows of inputs that are packed together, at most
+_ROWS = 16 << 20  # bytes of panels when a matrix goes by ranges of rows; a product's part takes no more
+_TOKENS = 1024  # tokens that go together where a layer stays packed: enough for the matrix product's full speed
+_PIECE = 512  # … or that a thread takes by itself
+_MANY = 8192  # … and where a layer has to be packed again for every group
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`group` chunks of `tokens` tokens in all go together through a layer; `step` weights are packed at a time, 0 for
+    whole matrices that stay; `spilled` says whether the states live in a file; `room` bytes are left for the output.
+    `piece` chunks of a group are one thread's at a time, 0 when all threads share all."""
+
+    group: int
+    tokens: int
+    step: int
+    spilled: bool
+    room: int
+    piece: int = 0
+
+    def rows(self, columns: int) -> int:
+        """Rows of a matrix of so many columns that are packed at a time; 0 for all, to be kept."""
+        return ranged(self.step, columns, self.tokens) if self.step else 0
+
+
+def ranged(step: int, columns: int, tokens: int) -> int:
+    """Rows of a matrix whose weights, and whose results for so many tokens, are at most `step` numbers; at least 16."""
+    return max(16, step // max(columns, tokens))
+
+
+def budget(model: Model, run: Run, chunks: int, length: int) -> Budget:
+    """The plan for `chunks` chunks of `length` tokens; raises TooLittleMemory when there is none."""
+    hyper = model.hyper
+    layer = _layer_bytes(model, run)
+    buffers = token_bytes(model) * length
+    chunk = buffers + 4 * length * hyper.n_embd  # with a buffer of its own for spilled states
+    states = chunks * length * hyper.n_embd * 4
+    fixed = BASE + _WORD * hyper.n_vocab + _ID * chunks * length + _sums(model) + _scratch(model, run, chunks, length)
+    free = run.memory - fixed - layer - chunk
+    ranges, tokens = 0, _MANY if hyper.n_expert else _TOKENS
+    if free < 0:
+        ranges, tokens = min(_ROWS, layer // 4), _MANY
+        free = run.memory - fixed - 2 * ranges - chunk
+    if free < 0:
+        raise TooLittleMemory(run.memory, run.memory - free)
+    spilled = states > free - free // 4
+    if not spilled:
+        free -= states
+    room = run.memory - fixed - (0 if spilled else states)
+    piece = max(1, min(_PIECE // length, chunks // run.threads))
+    group = min(chunks, piece * run.threads) if spilled else chunks
+    needed = run.threads * (piece * buffers + _packed(model, run, piece * length)) + (group if spilled else 0) * (
+        chunk - buffers
+    )
+    if not ranges and not hyper.n_expert and run.threads <= chunks and needed <= free + chunk:
+        return Budget(group, group * length, 0, spilled, room, piece)
+    group = min(chunks, max(1, tokens // length), 1 + free // chunk)
+    return Budget(group, group * length, ranges // 4, spilled, room)
+
+
+def token_bytes(model: Model) -> int:
+    """Bytes of the buffers of one token as it passes a layer."""
+    hyper = model.hyper
+    attention = 2 * hyper.n_embd + 2 * hyper.n_head * hyper.head + 4 * hyper.n_head_kv * _whole(hyper.head)
+    if not hyper.n_expert:
+        return 4 * (attention + 2 * hyper.n_ff + hyper.n_embd)
+    rows = 2 * hyper.n_embd + 2 * hyper.n_ff  # of an expert; at worst all tokens choose the same one
+    return 4 * (attention + rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used)
+
+
+def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
+    """Bytes that kernels take: inputs of a product as they are packed, scores of a block of queries for each thread and
+    for each that helps another at the end, and work on weights on their way into panels or into a product."""
+    hyper = model.hyper
+    packed = _packed(model, run, chunks * length)
+    scores = 4 * _whole(length) * 128 + 4 * (_whole(hyper.head) * (_whole(length) - length + 16) + 1024)
+    return packed + run.threads * (2 * scores + (1 << 19))
+
+
+def _packed(model: Model, run: Run, tokens: int) -> int:
+    """Bytes of the widest input of a product, packed."""
+    hyper = model.hyper
+    columns = _whole(max(hyper.n_embd, hyper.n_ff, hyper.n_head * hyper.head))
+    return min(_PACKED_ROWS, tokens + 32) * columns * _PACKED[run.arithmetic]
+
+
+def _whole(count: int) -> int:
+    """The number padded to whole panels."""
+    return -(-count // 32) * 32
+
+
+def _layer_bytes(model: Model, run: Run) -> int:
+    """Bytes of the largest layer's packed matrices."""
+    layers: dict[str, int] = {}
+    for name, (shape, type_) in model.source.tensors().items():
+        if name.startswith("blk.") and len(shape) > 1:
+            count = shape[0] * shape[1] * (shape[2] if len(shape) > 2 else 1)
+            layer = name.split(".")[1]
+            layers[layer] = layers.get(layer, 0) + count * panel_bytes(type_.name, run.arithmetic)
+    return max(layers.values())
+
+
+def _sums(model: Model) -> int:
+    """Bytes of all importance sums, three times: a checkpoint makes two copies."""
+    hyper = model.hyper
+    experts = max(1, hyper.n_expert)
+    columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * (hyper.n_embd + hyper.n_ff)
+    return 3 * 4 * hyper.n_layer * columns

@@ -1,0 +1,108 @@
+"""One layer of a model: its weights, and what they are applied to the rows of whole chunks with."""
+
+from copy import copy
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+
+from quantmill import _kernels
+from quantmill.engine.budget import Budget
+from quantmill.engine.buffers import Floats, Workspace
+from quantmill.engine.importance import Importance
+from quantmill.engine.matrix import Matrix
+from quantmill.engine.model import Model
+from quantmill.engine.run import Run
+from quantmill.engine.workers import InTurn
+
+Taps = Importance | InTurn
+
+_ROWS = 64  # whose answers are looked at together
+_ACTIVATIONS = {"silu": "silu_mul", "gelu": "gelu_mul"}
+
+
+class Layer:
+    """The weights of a layer, read when they are first needed."""
+
+    def __init__(self, model: Model, index: int, run: Run, space: Workspace, plan: Budget) -> None:
+        self.hyper, self.index = model.hyper, index
+        self.model, self.run, self.space, self.plan, self.prefix = model, run, space, plan, f"blk.{index}."
+        self.window = self.hyper.window if self.hyper.windowed(index) else 0
+        self.rope = self.hyper.rope_of(index)
+        self._vectors: dict[str, Floats | None] = {}
+        self._matrices: dict[str, Matrix] = {}
+
+    def vector(self, name: str) -> Floats | None:
+        if name not in self._vectors:
+            self._vectors[name] = self.model.vector(self.prefix + name)
+        return self._vectors[name]
+
+    def matrix(self, name: str) -> Matrix:
+        if name not in self._matrices:
+            whole = f"{self.prefix}{name}.weight"
+            step = self.plan.rows(self.model.described(whole)[0][0])
+            self._matrices[name] = Matrix(self.model, whole, self.run, self.space, step)
+        return self._matrices[name]
+
+    def beside(self, space: Workspace) -> Self:
+        """The same layer for one thread of several, with buffers of its own; no mixtures."""
+        other = copy(self)
+        other.run, other.space = replace(self.run, threads=1), space
+        return other
+
+    def load(self, free: dict[str, _kernels.Panels]) -> None:
+        """Packs all matrices that are to be kept, by all threads, into the panels that a layer before had; `free` holds
+        them, and then this layer's."""
+        for whole in self.names():
+            if len(self.model.described(whole)[0]) == 2:
+                name = whole.removeprefix(self.prefix).removesuffix(".weight")
+                self.matrix(name).hold(free.get(name))
+                if held := self.matrix(name).held:
+                    free[name] = held
+
+    def product(self, name: str, x: Floats) -> Floats:
+        """x times the matrix, plus its bias if it has one; in a buffer of the workspace."""
+        (out,) = self.products([name], x)
+        return out
+
+    def products(self, names: list[str], x: Floats) -> list[Floats]:
+        """x times each of the matrices, as `product`."""
+        matrices = [self.matrix(name) for name in names]
+        outs = [self.space.floats(name, len(x), matrix.rows) for name, matrix in zip(names, matrices, strict=True)]
+        held = [matrix.held for matrix in matrices]
+        together = [panels for panels in held if panels is not None]
+        if len(together) == len(outs):
+            _kernels.matmuls(x, together, outs, self.run.threads)
+        else:
+            for matrix, out in zip(matrices, outs, strict=True):
+                matrix.apply(x, out, self.run.threads)
+        for name, out in zip(names, outs, strict=True):
+            bias = self.vector(f"{name}.bias")
+            if bias is not None:
+                _kernels.add(out, bias, out, self.run.threads)
+        return outs
+
+    def norm(self, name: str, x: Floats, out: Floats) -> Floats:
+        """The root-mean-square norm of the rows of x; unchanged where the layer has no such norm. `out` may be x."""
+        weight = self.vector(f"{name}.weight")
+        if weight is None:
+            return x
+        _kernels.rms_norm(x, weight, out, self.hyper.eps, self.run.threads)
+        return out
+
+    def tap(self, importance: Taps | None, names: str, x: Floats) -> None:
+        if importance is not None:
+            importance.dense(tuple(f"{self.prefix}{name}.weight" for name in names.split()), x)
+
+    def activate(self, gate: Floats, up: Floats) -> None:
+        """gate = activation(gate) * up."""
+        getattr(_kernels, _ACTIVATIONS[self.hyper.row.activation])(gate, up, gate, self.run.threads)
+
+    def names(self) -> list[str]:
+        """Every tensor of the layer, for a search of what is wrong with it."""
+        return [name for name in self.model.source.tensors() if name.startswith(self.prefix)]
+
+
+def finite(x: Floats) -> bool:
+    """Whether all states are finite."""
+    return all(bool(np.isfinite(x[begin : begin + _ROWS]).all()) for begin in range(0, len(x), _ROWS))

@@ -1,0 +1,37 @@
+"""Rotary positions of a chunk as tables of cosines and sines."""
+
+import numpy as np
+
+from quantmill import _kernels
+from quantmill.architectures.hyperparameters import Hyper, Rope
+from quantmill.engine.buffers import Floats
+from quantmill.engine.model import Model
+
+
+class Positions:
+    """Tables for the positions 0 to `length` - 1 of every chunk, made once for each kind of layer."""
+
+    def __init__(self, model: Model, length: int) -> None:
+        self.length = length
+        self._hyper: Hyper = model.hyper
+        self._factors = model.vector("rope_freqs.weight")
+        self._tables: dict[Rope, tuple[Floats, Floats]] = {}
+
+    def tables(self, rope: Rope) -> tuple[Floats, Floats]:
+        """(cosines, sines), each of shape (length, head / 2)."""
+        if rope not in self._tables:
+            shape = (self.length, self._hyper.head // 2)
+            cos, sin = np.empty(shape, np.float32), np.empty(shape, np.float32)
+            _kernels.rope_table(
+                self._hyper.head,
+                rope.base,
+                cos,
+                sin,
+                scale=rope.scale,
+                freq_factors=self._factors,
+                ext_factor=float(rope.scaling == "yarn"),
+                attn_factor=rope.attention,
+                original_context=rope.context,
+            )
+            self._tables[rope] = cos, sin
+        return self._tables[rope]

@@ -1,0 +1,143 @@
+"""A text through all layers: each layer's weights are read once, all chunks pass them, and the next layer follows."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantmill import _kernels
+from quantmill.engine.block import push
+from quantmill.engine.budget import Budget
+from quantmill.engine.buffers import Floats, Workspace, floats
+from quantmill.engine.errors import NotFinite, StrangeToken
+from quantmill.engine.importance import Importance
+from quantmill.engine.layer import Layer, finite
+from quantmill.engine.model import Model
+from quantmill.engine.positions import Positions
+from quantmill.engine.resume import Checkpoint
+from quantmill.engine.run import Run
+from quantmill.engine.states import SpillError, States
+from quantmill.engine.workers import InTurn, Turns, share
+from quantmill.errors import UsageError
+
+VERSION = 1  # of what a checkpoint holds
+_ROWS = 256  # embeddings that are fetched together
+Tokens = NDArray[np.int32]
+
+
+def check_tokens(model: Model, chunks: Tokens) -> None:
+    """Raises UsageError unless `chunks` is a C-contiguous int32 array of at least one chunk, StrangeToken for an id
+    that the model has no embedding of."""
+    if chunks.ndim != 2 or chunks.dtype != np.int32 or not chunks.flags.c_contiguous or not chunks.size:
+        raise UsageError(f"tokens come as int32 of shape (chunks, tokens), not {chunks.dtype} of {chunks.shape}")
+    for token in (int(chunks.min()), int(chunks.max())):
+        if not 0 <= token < model.hyper.n_vocab:
+            raise StrangeToken(token, model.hyper.n_vocab)
+
+
+def key(model: Model, chunks: Tokens, run: Run, purpose: str) -> str:
+    """Of everything that states and sums come from."""
+    parts = [VERSION, purpose, model.source.fingerprint(), run.arithmetic, list(chunks.shape)]
+    text = hashlib.sha256(chunks.tobytes()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, text]).encode()).hexdigest()[:32]
+
+
+def through_layers(
+    model: Model,
+    chunks: Tokens,
+    run: Run,
+    plan: Budget,
+    states: States,
+    checkpoint: Checkpoint,
+    importance: Importance | None,
+    progress: Callable[[int], None],
+    wanted: bool = True,
+    layers: range | None = None,
+) -> None:
+    """Fills `states` with those after the last layer, if they are `wanted`, and `importance` with the sums; goes on
+    after a checkpoint.
+
+    `progress` is told the number of chunks that have passed, counted once for each layer. Of the `layers`, all without,
+    the first that is not 0 needs a checkpoint before it; SpillError where there is none.
+    """
+    layers = layers or range(model.hyper.n_layer)
+    count, length = chunks.shape
+    free: dict[str, _kernels.Panels] = {}
+    positions, spaces = Positions(model, length), [Workspace() for _ in range(run.threads)]
+    groups = [(first, min(first + plan.group, count)) for first in range(0, count, plan.group)]
+    if not checkpoint.resume(states, importance):
+        if layers.start:
+            raise SpillError(f"{checkpoint.folder}: the states before layer {layers.start} are not there or damaged")
+        for first, last in groups:
+            states.start(first, embedded(model, chunks[first:last]))
+    for index in range(states.layer, layers.stop):
+        layer = Layer(model, index, run, spaces[0], plan)
+        if plan.piece:
+            layer.load(free)
+        for first, last in groups:
+            x = states.get(first, last)
+            told = partial(_report, progress, index * count + first)
+            _push(layer, spaces, x, positions, importance, told, wanted or index < model.hyper.n_layer - 1)
+            states.put(first, x)
+        states.turn()
+        checkpoint.after(states, importance, last=index == layers.stop - 1)
+
+
+def _push(
+    layer: Layer,
+    spaces: list[Workspace],
+    x: Floats,
+    positions: Positions,
+    importance: Importance | None,
+    progress: Callable[[int], None],
+    wanted: bool,
+) -> None:
+    """The states of whole chunks through a layer: pieces of them by a thread each, where the plan says so; the threads
+    that find none left help with the last."""
+    length, piece = positions.length, layer.plan.piece
+    chunks, threads = len(x) // length, layer.run.threads
+    if not piece:
+        push(layer, x, positions, importance, wanted)
+        _check(layer, x)
+        progress(chunks)
+        return
+    layers = [layer.beside(space) for space in spaces]
+
+    def work(turn: int, thread: int, turns: Turns) -> None:
+        part = x[turn * piece * length : (turn + 1) * piece * length]
+        push(layers[thread], part, positions, InTurn(importance, turns, turn) if importance else None, wanted)
+        _check(layer, part)
+
+    def help_them(busy: int) -> None:
+        for other in layers:
+            other.run = replace(other.run, threads=threads // busy)
+
+    share(-(-chunks // piece), threads, work, lambda done: progress(min(done * piece, chunks)), help_them)
+
+
+def _report(progress: Callable[[int], None], before: int, done: int) -> None:
+    progress(before + done)
+
+
+def _check(layer: Layer, x: Floats) -> None:
+    if not finite(x):
+        layer.model.find_bad(layer.names())
+        what = f"layer {layer.index} gives values that are not finite; the model cannot be evaluated in float32"
+        raise NotFinite(layer.model.source.place, what)
+
+
+def embedded(model: Model, chunks: Tokens) -> NDArray[np.float32]:
+    """The states before the first layer, shape (tokens, n_embd)."""
+    ids = chunks.reshape(-1)
+    x = floats(len(ids), model.hyper.n_embd)
+    for begin in range(0, len(ids), _ROWS):
+        x[begin : begin + _ROWS] = model.gather("token_embd.weight", ids[begin : begin + _ROWS])
+    if model.hyper.row.embedding_scale:
+        _kernels.scale(x, float(np.sqrt(np.float32(model.hyper.n_embd))), 1)
+    if not finite(x):
+        model.find_bad(["token_embd.weight"])
+    return x

@@ -1,0 +1,105 @@
+"""How long a text's way through a model takes here, and in what memory, from the model's shape alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quantmill.forecast.quantize_rates import timed
+from quantmill.gguf.types import TYPES, Type
+
+LEAST_SECONDS = 0.02
+ROWS = 512  # tokens that a sample pushes through a matrix
+# What norms, attention's softmax, activations and packing take beside the products, about.
+BESIDE = 1.3
+PROCESS = 200_000_000  # bytes of interpreter, tables and buffers
+
+
+@dataclass(frozen=True)
+class Work:
+    """`products` are multiplications and additions for one token; `layer`: weights of the largest layer; `columns` and
+    `rows` are the sizes of a typical matrix, `type` what its weights are, `width` the model's."""
+
+    products: float
+    layer: int
+    columns: int
+    rows: int
+    width: int
+    type: str
+
+
+_SMALL = Work(products=0.0, layer=0, columns=512, rows=512, width=512, type="BF16")
+
+
+def weigh(
+    tensors: Sequence[tuple[str, tuple[int, ...], Type]], facts: Mapping[str, Any], n_ctx: int, perplexity: bool = True
+) -> Work:
+    """The work of measuring a model's importance and, if wanted, the text's perplexity. `facts` are metadata by key
+    without the architecture's name: `attention.head_count`, `expert_used_count`."""
+    products = 0.0
+    layers: dict[str, int] = {}
+    largest = (0, 1, 1, "F32")
+    width = 1
+    output = 0
+    for name, shape, type_ in tensors:
+        if len(shape) < 2:
+            continue
+        count = shape[0] * shape[1] * (shape[2] if len(shape) > 2 else 1)
+        if name in ("token_embd.weight", "output.weight"):
+            output, width = shape[0] * shape[1], shape[0]
+            continue
+        used = _size(facts, "expert_used_count", 1) / shape[2] if len(shape) > 2 else 1.0
+        products += 2 * count * used
+        layer = name.split(".")[1] if name.startswith("blk.") else ""
+        layers[layer] = layers.get(layer, 0) + count
+        largest = max(largest, (shape[0] * shape[1], shape[0], shape[1], type_.name))
+    heads = _size(facts, "attention.head_count", 1)
+    head = _size(facts, "attention.key_length", width // heads)
+    products += 4 * heads * head * (n_ctx / 2) * len(layers)  # half of the square: later tokens are not seen
+    if perplexity:  # which counts a chunk's second half
+        products += 2 * output * (n_ctx - 1 - n_ctx // 2) / n_ctx
+    return Work(products, max(layers.values(), default=0), largest[1], largest[2], width, largest[3])
+
+
+def _size(facts: Mapping[str, Any], key: str, default: int) -> int:
+    """Of a list with one for every layer, the first: those that can be measured are all the same. `default` for what is
+    no size; what is wrong with it is told when the model is measured."""
+    value = facts.get(key)
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, int) and value > 0 else default
+
+
+def seconds(work: Work, tokens: int, arithmetic: str, threads: int) -> float:
+    """Of so many tokens, at the speed of a product measured just now; an estimate within a factor of two."""
+    return BESIDE * work.products * tokens / rate(work, arithmetic, threads)
+
+
+def rate(work: Work, arithmetic: str, threads: int) -> float:
+    """Products a second that a matrix like the model's reaches."""
+    import numpy as np
+
+    from quantmill import _kernels
+
+    columns, rows = min(work.columns, 4096), min(work.rows, 2048)
+    random = np.random.default_rng(1)
+    weights = random.normal(0, 0.02, (rows, columns)).astype(np.float32)
+    data = weights.view(np.uint8).reshape(-1)
+    if work.type != "F32":
+        data = np.empty(rows * TYPES[work.type].row_bytes(columns), np.uint8)
+        _kernels.quantize(work.type, weights, data, None)
+    packed = _kernels.pack(work.type, data, rows, columns, arithmetic, threads)  # type: ignore[arg-type]  # the caller has checked it
+    x = random.normal(0, 1, (ROWS, columns)).astype(np.float32)
+    out = np.empty((ROWS, rows), np.float32)
+    spent = timed(lambda: _kernels.matmul(x, packed, out, threads), LEAST_SECONDS)
+    return 2.0 * ROWS * rows * columns / spent
+
+
+def speed(arithmetic: str) -> float:
+    """Products a second that one thread reaches with matrices of a small model."""
+    return rate(_SMALL, arithmetic, 1)
+
+
+def memory(work: Work, tokens: int, limit: int) -> int:
+    """Bytes that it takes: a layer's packed weights, the activations of all tokens, and the process; at most `limit`,
+    past which weights are packed in parts and activations go to a file."""
+    return min(limit, PROCESS + 4 * work.layer + 4 * work.width * tokens)

@@ -1,0 +1,69 @@
+"""How much there is to quantize, and how long it takes here: weights by type, and rates measured on the spot."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from quantmill.quant.file_plan import PlannedFile
+
+COLUMNS, ROWS = 2048, 16  # a sample large enough to fill the lanes of every kernel
+LEAST_SECONDS = 0.004
+NEED_IMPORTANCE = frozenset({"IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS"})  # they cannot be timed without
+
+
+@dataclass(frozen=True)
+class Work:
+    """`computed`: type name → weights; `shared`: weights that an earlier file of the matrix holds in the same type."""
+
+    computed: Mapping[str, int]
+    shared: int
+
+
+def weigh(files: Iterable[PlannedFile]) -> Work:
+    """The work of a matrix of files of one base and imatrix: each (tensor, type) is computed once."""
+    computed: Counter[str] = Counter()
+    shared = 0
+    seen: set[tuple[str, str]] = set()
+    for file in files:
+        for name, shape, type_ in file.tensors:
+            if file.sources[name] == type_:
+                continue
+            count = prod(shape)
+            if (name, type_.name) in seen:
+                shared += count
+            else:
+                seen.add((name, type_.name))
+                computed[type_.name] += count
+    return Work(computed, shared)
+
+
+def seconds(computed: Mapping[str, int], with_importance: bool) -> float:
+    """Seconds of one thread for so many weights of each type, at the rates that the kernels reach just now."""
+    return sum(count / rate(type_, with_importance) for type_, count in computed.items())
+
+
+def rate(type_: str, with_importance: bool) -> float:
+    """Weights a second of one thread, measured in a few milliseconds on weights like a model's."""
+    import numpy as np
+
+    from quantmill import _kernels
+    from quantmill.gguf.types import TYPES
+
+    random = np.random.default_rng(1)
+    weights = random.normal(0, 0.02, (ROWS, COLUMNS)).astype(np.float32)
+    with_importance |= type_ in NEED_IMPORTANCE
+    importance = random.gamma(1.0, 1.0, COLUMNS).astype(np.float32) if with_importance else None
+    out = np.empty(ROWS * TYPES[type_].row_bytes(COLUMNS), np.uint8)
+    return weights.size / timed(lambda: _kernels.quantize(type_, weights, out, importance), LEAST_SECONDS)
+
+
+def timed(call: Callable[[], object], least: float) -> float:
+    """Seconds of one call, from as many of them as take `least` seconds."""
+    call()  # fills caches and tables
+    runs, began = 0, time.perf_counter()
+    while (spent := time.perf_counter() - began) < least:
+        call()
+        runs += 1
+    return spent / runs

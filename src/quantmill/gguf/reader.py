@@ -1,0 +1,289 @@
+"""Reading a GGUF file: validate everything at the edge, then map.
+
+Nothing in a file is believed before it was compared with the file's size, and nothing is allocated from a claimed
+count. The rules are those of gguf.cpp, so what is read here can be read there.
+"""
+
+import contextlib
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Self
+
+from quantmill.gguf import errors
+from quantmill.gguf.errors import shown
+from quantmill.gguf.foreign import describe
+from quantmill.gguf.layout import MAGIC, MAX_DIMS, TensorInfo, check_alignment, check_tensor, padded
+from quantmill.gguf.types import BY_ID
+from quantmill.gguf.values import KV, SIZES, ValueType
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_KV_LEAST = 8 + 1 + 4 + 1  # bytes: the length of the key, a key, a type, a value
+_HEADS = (1 << 16, 64 << 20)  # bytes that are looked at of a file within a file: a later shard's header is small
+_TENSOR_LEAST = 8 + 4 + 4 + 8  # the length of the name, the number of dimensions, the type, the offset
+
+
+class GGUFFile:
+    """A validated, mapped GGUF file. Its facts are true of the file as it was when `read` looked at it.
+
+    `metadata` and `tensors` are in the file's order. `data_end` is where the last tensor's data ends without padding,
+    `padded_end` with it; the file's `size` is at least `data_end`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        place: str,
+        mapping: mmap.mmap | bytes,
+        identity: tuple[int, ...],
+        version: int,
+        alignment: int,
+        metadata: dict[str, KV],
+        tensors: dict[str, TensorInfo],
+        data_offset: int,
+    ) -> None:
+        self.path = path
+        self.place = place
+        self.size = len(mapping)
+        self.version = version
+        self.alignment = alignment
+        self.metadata: Mapping[str, KV] = MappingProxyType(metadata)
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
+        self.data_offset = data_offset
+        self.data_end = self.padded_end = data_offset
+        if tensors:
+            last = next(reversed(tensors.values()))
+            self.data_end = data_offset + last.offset + last.nbytes
+            self.padded_end = data_offset + last.offset + padded(last.nbytes, alignment)
+        self._mapping = mapping
+        self._identity = identity
+
+    def data(self, info: TensorInfo) -> "NDArray[np.uint8]":
+        """A read-only view of the tensor's bytes, one-dimensional. It stays valid after `close`."""
+        import numpy as np
+
+        return np.frombuffer(self._mapping, np.uint8, info.nbytes, self.data_offset + info.offset)
+
+    @contextlib.contextmanager
+    def descriptor(self) -> Iterator[int]:
+        """The file opened once more, for `Writer.append_from`; raises Changed when it is not the file that was read."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise errors.Unreadable(self.place, error.strerror or str(error)) from None
+        try:
+            if _identity(descriptor) != self._identity:
+                raise errors.Changed(self.place)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Lets go of the mapping; it lives on as long as views of it do."""
+        with contextlib.suppress(BufferError):
+            if isinstance(self._mapping, mmap.mmap):
+                self._mapping.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def read(path: str | os.PathLike[str], place: str | None = None) -> GGUFFile:
+    """Opens a GGUF file of version 2 or 3, little-endian; raises a GGUFError that names what is wrong with it.
+
+    Checked: every count and length against the file's size, value types, keys and tensor names (unique, UTF-8), every
+    string's UTF-8, alignment, shapes, whole blocks, offsets (aligned, gapless, in order, as gguf.cpp wants them) and
+    that the file holds the data of every tensor; whether it ends right there is `verify`'s business. Tensor data is not
+    looked at. `place` is the file's name in messages, where it differs from the path.
+    """
+    place = place or str(path)
+    try:
+        with open(path, "rb") as file:
+            identity = _identity(file.fileno())
+            if not identity[0]:
+                raise errors.NotGGUF(place, describe(b""))
+            mapping = mmap.mmap(file.fileno(), identity[0], access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise errors.Unreadable(place, getattr(error, "strerror", None) or str(error)) from None
+    try:
+        return _Reader(mapping, place).file(Path(path), identity)
+    except BaseException:
+        mapping.close()
+        raise
+
+
+def within(file: GGUFFile, start: int) -> GGUFFile:
+    """The GGUF file that begins at byte `start` of a mapped one, where `cat` put it: its facts alone, no data. Raises a
+    GGUFError as `read` does; what it says of the place is of the whole file."""
+    left = file.size - start
+    for length in _HEADS:
+        try:
+            return _Reader(file._mapping[start : start + length], file.place, left).file(file.path, file._identity)
+        except (errors.GGUFError, struct.error) as error:
+            if length >= left or length == _HEADS[-1]:
+                if isinstance(error, errors.GGUFError):
+                    raise
+                break
+    raise errors.TruncatedHeader(file.place, file.size, "a header behind the first file")
+
+
+def _identity(descriptor: int) -> tuple[int, ...]:
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+class _Reader:
+    """A position in a mapped file, and the checks that move it."""
+
+    def __init__(self, mapping: mmap.mmap | bytes, place: str, size: int | None = None) -> None:
+        self.mapping = mapping
+        self.size = len(mapping) if size is None else size
+        self.place = place
+        self.at = 0
+
+    def file(self, path: Path, identity: tuple[int, ...]) -> GGUFFile:
+        version, n_tensors, n_kvs = self.preamble()
+        metadata: dict[str, KV] = {}
+        for number in range(n_kvs):
+            entry = self.entry(f"key {number + 1} of {n_kvs}")
+            if entry.key in metadata:
+                raise errors.DuplicateKey(self.place, entry.key)
+            metadata[entry.key] = entry
+        alignment = check_alignment(self.place, metadata.get("general.alignment"))
+        tensors: dict[str, TensorInfo] = {}
+        for number in range(n_tensors):
+            info = self.tensor(f"the description of tensor {number + 1} of {n_tensors}")
+            if info.name in tensors:
+                raise errors.DuplicateTensor(self.place, info.name)
+            tensors[info.name] = info
+        self.check_offsets(list(tensors.values()), alignment)
+        # A file without tensors may end before the padding: llama.cpp's own vocabulary files do.
+        data_offset = padded(self.at, alignment) if tensors else min(padded(self.at, alignment), self.size)
+        file = GGUFFile(path, self.place, self.mapping, identity, version, alignment, metadata, tensors, data_offset)
+        if file.data_end > self.size:
+            raise errors.Truncated(self.place, self.size, file.padded_end)
+        return file
+
+    def preamble(self) -> tuple[int, int, int]:
+        start = self.mapping[:512]
+        if not start.startswith(MAGIC):
+            raise errors.NotGGUF(self.place, describe(start))
+        self.at = 4
+        (version,) = self.unpack("<I", "the version")
+        if version in (0x02000000, 0x03000000):
+            raise errors.BigEndian(self.place)
+        if version not in (2, 3):
+            raise errors.UnsupportedVersion(self.place, version)
+        n_tensors, n_kvs = self.unpack("<QQ", "the counts of tensors and keys")
+        self.check_count("the number of tensors", n_tensors, _TENSOR_LEAST)
+        self.check_count("the number of keys", n_kvs, _KV_LEAST)
+        return version, n_tensors, n_kvs
+
+    def unpack(self, layout: str, what: str) -> tuple[int, ...]:
+        end = self.at + struct.calcsize(layout)
+        if end > self.size:
+            raise errors.TruncatedHeader(self.place, self.size, what)
+        values = struct.unpack_from(layout, self.mapping, self.at)
+        self.at = end
+        return values
+
+    def check_count(self, what: str, count: int, least: int) -> None:
+        if count * least > self.size - self.at:
+            raise errors.ImpossibleCount(self.place, what, count, self.size)
+
+    def text(self, what: str) -> str:
+        (length,) = self.unpack("<Q", what)
+        self.check_count(f"the length of {what}", length, 1)
+        try:
+            text = self.mapping[self.at : self.at + length].decode()
+        except UnicodeDecodeError:
+            raise errors.InvalidText(self.place, what) from None
+        self.at += length
+        return text
+
+    def entry(self, what: str) -> KV:
+        key = self.text(what)
+        if not key or "\0" in key:
+            raise errors.InvalidName(self.place, what, "is empty or contains a NUL byte; no key may")
+        what = f"the key {shown(key)}"
+        (type_,) = self.unpack("<i", what)
+        if type_ != ValueType.ARRAY:
+            return KV(key, type_, self.scalar(key, type_, what))
+        subtype, count = self.unpack("<iQ", what)
+        if subtype == ValueType.ARRAY:
+            raise errors.NestedArray(self.place, key)
+        least = 8 if subtype == ValueType.STRING else self.value_size(key, subtype)
+        self.check_count(f"the array of {what}", count, least)
+        start = self.at - 8
+        if subtype == ValueType.STRING:
+            self.strings(count, f"a string of {what}")
+        else:
+            self.at += count * least
+        return KV(key, type_, self.mapping[start : self.at], subtype)
+
+    def value_size(self, key: str, type_: int) -> int:
+        size = SIZES.get(type_)  # type: ignore[call-overload]  # an IntEnum's keys are found by plain ints
+        if size is None:
+            raise errors.UnknownValueType(self.place, key, type_)
+        return int(size)
+
+    def scalar(self, key: str, type_: int, what: str) -> bytes:
+        start = self.at
+        if type_ == ValueType.STRING:
+            self.text(f"the string of {what}")
+        else:
+            self.at += self.value_size(key, type_)
+            if self.at > self.size:
+                raise errors.TruncatedHeader(self.place, self.size, what)
+        return self.mapping[start : self.at]
+
+    def strings(self, count: int, what: str) -> None:
+        """Walks over an array of strings, the one loop here that runs hundreds of thousands of times."""
+        mapping, size, at, length_of = self.mapping, self.size, self.at, struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            if at + 8 > size:
+                raise errors.TruncatedHeader(self.place, size, what)
+            start = at + 8
+            at = start + length_of(mapping, at)[0]
+            if at > size:
+                raise errors.ImpossibleCount(self.place, f"the length of {what}", at - start, size)
+            try:
+                mapping[start:at].decode()
+            except UnicodeDecodeError:
+                raise errors.InvalidText(self.place, what) from None
+        self.at = at
+
+    def tensor(self, what: str) -> TensorInfo:
+        name = self.text(what)
+        what = f"the description of the tensor {shown(name)}"
+        (n_dims,) = self.unpack("<I", what)
+        if n_dims > MAX_DIMS:
+            raise errors.InvalidShape(self.place, name, f"{n_dims} dimensions", f"at most {MAX_DIMS} are allowed")
+        shape = self.unpack(f"<{n_dims}q", what)
+        type_id, offset = self.unpack("<iQ", what)
+        type_ = BY_ID.get(type_id)
+        if type_ is None:
+            raise errors.UnknownTensorType(self.place, name, type_id)
+        check_tensor(self.place, name, shape, type_)
+        return TensorInfo(name, shape, type_, offset)
+
+    def check_offsets(self, tensors: list[TensorInfo], alignment: int) -> None:
+        """Every tensor must begin where the padding of the one before it ends; the first at 0."""
+        expected, before = 0, ""
+        for info in tensors:
+            if info.offset % alignment:
+                raise errors.MisalignedTensor(self.place, info.name, info.offset, alignment)
+            if info.offset < expected:
+                raise errors.OverlappingTensors(self.place, before, info.name)
+            if info.offset > expected:
+                raise errors.GapBeforeTensor(self.place, info.name, info.offset, expected)
+            expected, before = expected + padded(info.nbytes, alignment), info.name

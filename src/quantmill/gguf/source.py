@@ -1,0 +1,113 @@
+"""The base of a quantization: one GGUF file, or all shards of a split one."""
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from quantmill import gguf
+from quantmill.errors import UsageError
+from quantmill.gguf.errors import Changed, Unreadable
+from quantmill.gguf.layout import TensorInfo
+from quantmill.gguf.shard_set import LoneShard, all_shards, check_shards, number_of
+from quantmill.gguf.shards import COUNT, NO
+from quantmill.gguf.values import KV
+from quantmill.quant.mix import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class LaterShard(UsageError):
+    """The path is of a shard that does not hold the model's metadata."""
+
+    def __init__(self, place: str, number: int, count: int, first: str) -> None:
+        super().__init__(f"{place}: this is shard {number} of {count}; give the first one, {first}")
+
+
+class Source:
+    """A context manager; `files` are the open shards in order (one for a file that is not split).
+
+    The path is the first shard's; the others lie beside it. `metadata` is that shard's, which holds the model's;
+    tensors are found by name in whichever shard has them. Raises LaterShard, or a GGUFError: LoneShard,
+    MissingShards and those of `check_shards` among them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stack = ExitStack()
+        try:
+            self.files = self._open(path)
+            self.metadata: Mapping[str, KV] = self.files[0].metadata
+            self._where = self._find_tensors()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _open(self, path: Path) -> list[gguf.GGUFFile]:
+        first = self._stack.enter_context(gguf.read(path))
+        count, number = number_of(first, COUNT) or 0, (number_of(first, NO) or 0) + 1
+        if count < 2:
+            return [first]
+        paths = all_shards(path)
+        if paths is None:
+            raise LoneShard(first.place, number, count)
+        if path != paths[0]:
+            raise LaterShard(first.place, number, count, paths[0].name)
+        files = [first, *(self._stack.enter_context(gguf.read(other)) for other in paths[1:])]
+        check_shards(files)
+        return files
+
+    def _find_tensors(self) -> dict[str, tuple[gguf.GGUFFile, TensorInfo, int]]:
+        """Every tensor's file, description and a descriptor to read it by."""
+        found: dict[str, tuple[gguf.GGUFFile, TensorInfo, int]] = {}
+        for file in self.files:
+            descriptor = self._stack.enter_context(file.descriptor())
+            found |= {info.name: (file, info, descriptor) for info in file.tensors.values()}
+        return found
+
+    def shards(self) -> list[list[Tensor]]:
+        """The tensors of every file in the order of their data."""
+        return [[(info.name, info.shape, info.type) for info in file.tensors.values()] for file in self.files]
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors."""
+        return [tensor for shard in self.shards() for tensor in shard]
+
+    def info(self, name: str) -> TensorInfo:
+        """The tensor's description."""
+        return self._where[name][1]
+
+    def data(self, name: str) -> "NDArray[np.uint8]":
+        """The tensor's bytes, mapped."""
+        file, info, _ = self._where[name]
+        return file.data(info)
+
+    def read(self, name: str, start: int, into: "NDArray[np.uint8]") -> None:
+        """Fill `into` with the tensor's bytes from byte `start` on; from any thread.
+
+        A mapping would be slower: threads wait for each other where its pages are entered and removed. Raises
+        Unreadable, and Changed when the file has become shorter.
+        """
+        file, info, descriptor = self._where[name]
+        view, position = into.data, file.data_offset + info.offset + start
+        while view:
+            try:
+                got = os.preadv(descriptor, [view], position)
+            except OSError as error:
+                raise Unreadable(file.place, error.strerror or str(error)) from None
+            if not got:
+                raise Changed(file.place)
+            view, position = view[got:], position + got
+
+    def path(self, name: str) -> Path:
+        """The file that holds the tensor."""
+        return self._where[name][0].path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()

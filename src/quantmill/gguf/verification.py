@@ -1,0 +1,345 @@
+"""verify: is a finished file, or a set of shards, what it should be, down to every block's scale?"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantmill.artifact import silent
+from quantmill.gguf.errors import Changed, GGUFError, Truncated, Unreadable, shown
+from quantmill.gguf.foreign import describe
+from quantmill.gguf.layout import MAGIC, TensorInfo
+from quantmill.gguf.reader import GGUFFile, read, within
+from quantmill.gguf.shard_set import LoneShard, MissingShards, check_shards, number_of
+from quantmill.gguf.shards import COUNT, NO, find_shards, parse_name, shard_name
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+MOST = 1000  # files that are looked for in one
+LISTED = 12  # of the files in one, how many a message names
+CONTROLS = (".aria2", ".st")  # of aria2c and axel
+_CHUNK = 8 << 20  # bytes in memory at a time
+
+
+@dataclass(eq=False)
+class TrailingBytes(GGUFError):
+    """`found` is what the bytes are, where that was recognized."""
+
+    place: str
+    count: int
+    found: str = ""
+
+    def __str__(self) -> str:
+        what = f" ({self.found})" if self.found else ""
+        follow = f"{self.count} bytes follow the last tensor{what}"
+        return f"{self.place}: {follow}; a whole file ends there, fetch or make it anew"
+
+
+@dataclass(eq=False)
+class Concatenated(GGUFError):
+    """`found` are the files in it, in order, by what they call themselves and their bytes; `shards` is what the first
+    says of their number, 1 for a whole file."""
+
+    place: str
+    shards: int
+    found: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        parts = [f"{name} ({size} bytes)" for name, size in self.found]
+        held = ", ".join(
+            parts if len(parts) <= LISTED else [*parts[: LISTED - 1], f"and {len(parts) - LISTED + 1} more"]
+        )
+        if self.shards == 1:
+            return (
+                f"{self.place}: another GGUF file follows the last tensor, as `cat` leaves them, it holds {held}; "
+                "fetch the file anew"
+            )
+        return (
+            f"{self.place}: a shard of {self.shards} with others behind it, as `cat` leaves them, which is no model, "
+            f"it holds {held}; fetch the shards, and give llama.cpp the first or join them with `quantmill merge`"
+        )
+
+
+@dataclass(eq=False)
+class Unfinished(GGUFError):
+    place: str
+    control: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: its download is not finished, for {self.control} is beside it; start the download again"
+
+
+@dataclass(eq=False)
+class BrokenBlock(GGUFError):
+    """`block` counts from 0 within the tensor; for a type without blocks it is the weight."""
+
+    place: str
+    tensor: str
+    type: str
+    field: str
+    block: int
+    blocks: int
+
+    def __str__(self) -> str:
+        where = f"weight {self.block}" if self.field == "weight" else f"the scale {self.field} of block {self.block}"
+        return (
+            f"{self.place}: the tensor {shown(self.tensor)} ({self.type}): {where} of {self.blocks} is infinite or no "
+            "number; fetch the file again, or make it anew from a base whose weights are finite"
+        )
+
+
+@dataclass(eq=False)
+class WrongType(GGUFError):
+    place: str
+    tensor: str
+    found: str
+    planned: str
+
+    def __str__(self) -> str:
+        found = f"the tensor {shown(self.tensor)} is {self.found} and not {self.planned}"
+        return f"{self.place}: {found}, as was planned; make the file anew"
+
+
+@dataclass(eq=False)
+class UnplannedTensor(GGUFError):
+    place: str
+    tensor: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}: the tensor {shown(self.tensor)} was not planned; make the file anew from the planned base"
+        )
+
+
+@dataclass(eq=False)
+class MissingTensor(GGUFError):
+    place: str
+    tensor: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: the planned tensor {shown(self.tensor)} is not there; make the file anew"
+
+
+@dataclass(eq=False)
+class WrongDigest(GGUFError):
+    place: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}: its sha256 is {self.found} and not {self.expected}; it was damaged, fetch or make it anew"
+        )
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    name: str
+    size: int
+    sha256: str
+    tensors: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found whole: the files in order, and the number of tensors of every type."""
+
+    files: tuple[VerifiedFile, ...]
+    types: Mapping[str, int]
+    planned: bool  # whether the types were compared with a plan
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for the same bytes and names: no path, no time."""
+        files = [vars(file) for file in self.files]
+        size = sum(file.size for file in self.files)
+        tensors = sum(file.tensors for file in self.files)
+        return {"files": files, "planned": self.planned, "size": size, "tensors": tensors, "types": dict(self.types)}
+
+
+def verify(
+    path: str | os.PathLike[str],
+    planned: Mapping[str, str] | None = None,
+    *,
+    progress: Callable[[int, int], None] = silent,
+) -> Report:
+    """Verifies a GGUF file; when its name is a shard's, all the shards beside it.
+
+    Raises the GGUFError of the first thing that is wrong, else returns a Report. Checked: all that `read` checks, that
+    the file ends where its last tensor's padding ends, the shards' completeness, the type of every tensor against
+    `planned` (name → type name, for exactly the tensors there), and every block's scales (see `scales`). One pass over
+    the bytes, in bounded memory, gives the sha256 too.
+    """
+    path = Path(path)
+    return verify_files({item.name: item for item in find_shards(path) or [path]}, planned, progress=progress)
+
+
+def verify_files(
+    files: Mapping[str, Path],
+    planned: Mapping[str, str] | None = None,
+    *,
+    digests: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] = silent,
+) -> Report:
+    """`verify` for files that are kept under other paths than their names; `digests` are their expected sha256.
+
+    Several files must be all the shards of one, by name.
+    """
+    paths = _ordered(files)
+    opened: list[GGUFFile] = []
+    try:
+        for name, path in paths.items():
+            # The name where the path does not end in it, as in a store of objects named by digest.
+            opened.append(read(path, str(path) if path.name == Path(name).name else name))
+            _check_finished(path, opened[-1].place)
+        _check_completeness(opened)
+        _check_types(opened, planned)
+        total, done = sum(file.size for file in opened), 0
+        verified = []
+        for name, file in zip(paths, opened, strict=True):
+            sha256 = _Pass(file, done, total, progress).run()
+            if digests is not None and sha256 != digests[name]:
+                raise WrongDigest(file.place, sha256, digests[name])
+            verified.append(VerifiedFile(Path(name).name, file.size, sha256, len(file.tensors)))
+            done += file.size
+    finally:
+        for file in opened:
+            file.close()
+    types = Counter(info.type.name for file in opened for info in file.tensors.values())
+    return Report(tuple(verified), dict(sorted(types.items())), planned is not None)
+
+
+def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The files in the order of their shards; raises MissingShards when some are not there."""
+    first = min(files)
+    wanted = find_shards(Path(first))
+    if wanted is None:
+        return dict(files)
+    found = {Path(name).name: name for name in files}
+    missing = tuple(item.name for item in wanted if item.name not in found or not files[found[item.name]].exists())
+    if missing:
+        raise MissingShards(str(files[first].parent), missing, len(wanted))
+    return {found[item.name]: files[found[item.name]] for item in wanted}
+
+
+def _check_finished(path: Path, place: str) -> None:
+    """Some programs give a file its whole size at the start of a download, with a file of their own beside it."""
+    for ending in CONTROLS:
+        if (control := path.with_name(path.name + ending)).exists():
+            raise Unfinished(place, control.name)
+
+
+def _check_completeness(files: list[GGUFFile]) -> None:
+    for file in files:
+        if file.size < file.padded_end and file.tensors:
+            raise Truncated(file.place, file.size, file.padded_end)
+        if file.size > file.padded_end:
+            raise _trailing(file)
+    count = number_of(files[0], COUNT) or 0
+    if len(files) == 1 and count > 1 and find_shards(Path(files[0].place)) is None:
+        raise LoneShard(files[0].place, (number_of(files[0], NO) or 0) + 1, count)
+    if len(files) > 1 or count != 0:
+        check_shards(files)
+
+
+def _trailing(file: GGUFFile) -> GGUFError:
+    """What follows the end of a file: another, which `cat` put there, or what a server sent in place of the rest."""
+    with file.descriptor() as descriptor:
+        start = os.pread(descriptor, 512, file.padded_end)
+    if start.startswith(MAGIC):
+        return Concatenated(file.place, max(number_of(file, COUNT) or 0, 1), tuple(_held(file)))
+    found = describe(start).partition(";")[0] if start.lstrip()[:1] in (b"<", b"{") else ""
+    return TrailingBytes(file.place, file.size - file.padded_end, found)
+
+
+def _held(file: GGUFFile) -> Iterator[tuple[str, int]]:
+    """The files that lie in one, one behind the other: shards by the names they had, as far as that can be known."""
+    name = Path(file.place).name
+    parsed = parse_name(name)
+    prefix = parsed[0] if parsed else name.removesuffix(".gguf")
+    part, start, number = file, 0, 1
+    while True:
+        count = number_of(part, COUNT) or 0
+        title = shard_name(prefix, (number_of(part, NO) or 0) + 1, count) if count > 1 else f"file {number}"
+        yield title, min(part.padded_end, file.size - start)
+        start, number = start + part.padded_end, number + 1
+        if start >= file.size or number > MOST:
+            return
+        try:
+            part = within(file, start)
+        except GGUFError:
+            yield "a part that is cut short or no GGUF file", file.size - start
+            return
+
+
+def _check_types(files: list[GGUFFile], planned: Mapping[str, str] | None) -> None:
+    if planned is None:
+        return
+    there = set()
+    for file in files:
+        for info in file.tensors.values():
+            if info.name not in planned:
+                raise UnplannedTensor(file.place, info.name)
+            if info.type.name != planned[info.name]:
+                raise WrongType(file.place, info.name, info.type.name, planned[info.name])
+            there.add(info.name)
+    if lost := sorted(planned.keys() - there):
+        raise MissingTensor(files[0].place, lost[0])
+
+
+class _Pass:
+    """One pass over a file from its first byte to its last: what is hashed is what was checked."""
+
+    def __init__(self, file: GGUFFile, before: int, total: int, progress: Callable[[int, int], None]) -> None:
+        self.file = file
+        self.before = before
+        self.total = total
+        self.progress = progress
+        self.hash: _Hash = hashlib.sha256()
+        self.buffer = memoryview(bytearray(min(_CHUNK, file.size)))
+        self.at = 0
+
+    def run(self) -> str:
+        with self.file.descriptor() as descriptor:
+            for info in self.file.tensors.values():
+                self.skip(descriptor, self.file.data_offset + info.offset)
+                self.tensor(descriptor, info)
+            self.skip(descriptor, self.file.size)
+        return self.hash.hexdigest()
+
+    def skip(self, descriptor: int, until: int) -> None:
+        """Hashes the header or padding up to `until`."""
+        while self.at < until:
+            self.take(descriptor, min(until - self.at, _CHUNK))
+
+    def tensor(self, descriptor: int, info: TensorInfo) -> None:
+        import numpy as np
+
+        from quantmill.gguf.scales import first_broken
+
+        blocks, size = info.nbytes // info.type.size, info.type.size
+        step = _CHUNK // size
+        for begin in range(0, blocks, step):
+            data = np.frombuffer(self.take(descriptor, min(step, blocks - begin) * size), np.uint8)
+            if broken := first_broken(info.type, data):
+                block, field = broken
+                raise BrokenBlock(self.file.place, info.name, info.type.name, field, begin + block, blocks)
+
+    def take(self, descriptor: int, count: int) -> memoryview:
+        view = self.buffer[:count]
+        filled = 0
+        while filled < count:
+            try:
+                got = os.preadv(descriptor, [view[filled:]], self.at + filled)
+            except OSError as error:
+                raise Unreadable(self.file.place, error.strerror or str(error)) from None
+            if not got:
+                raise Changed(self.file.place)
+            filled += got
+        self.hash.update(view)
+        self.at += count
+        self.progress(self.before + self.at, self.total)
+        return view

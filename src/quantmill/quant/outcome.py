@@ -1,0 +1,35 @@
+"""What a quantization did, for the summary that a command prints and for comparison with a plan."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantmill.gguf.types import Type
+from quantmill.quant.mix import Fallback
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """One tensor: what it was and became. `importance` says whether an importance vector guided it."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: Type
+    type: Type
+    bytes: int
+    importance: bool
+    key: str | None = None
+    """The key that the tensor is shared by, None where it is not (see sharing.py)."""
+    sha256: str | None = None
+    """sha256 of the tensor's bytes, where it has a key."""
+    shared: bool = False
+    """Whether the bytes were taken from someone who had them."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """`paths` are the files written; `tensors` are in the order in which they were; sizes are those of whole files."""
+
+    paths: tuple[Path, ...]
+    n_bytes: int
+    tensors: tuple[TensorReport, ...]
+    fallbacks: tuple[Fallback, ...]

@@ -1,0 +1,174 @@
+"""What a recipe says of its importance matrix: the keys of [calibration], a text to compute it from, and of [imatrix],
+how, or a ready file instead."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantmill.errors import Unfit
+from quantmill.reference.tags import BATCH, LEAST_BATCH, ends_whole
+
+_TEXT = {"text": "string", "url": "string", "sha256": "string", "name": "string"}
+KEYS: dict[str, str] = {
+    "imatrix.file": "string",
+    "imatrix.sha256": "string",
+    "imatrix.name": "string",
+    "imatrix.arithmetic": "string",
+    "imatrix.memory": "size",
+    **{f"calibration.{key}": kind for key, kind in _TEXT.items()},
+    "calibration.n_ctx": "count",
+    "calibration.chunks": "count",
+    "calibration.from_chunk": "count",
+    "calibration.process_output": "boolean",
+    "calibration.perplexity": "boolean",
+    **{f"calibration.texts.{key}": kind for key, kind in _TEXT.items()},
+    "calibration.texts.weight": "count",
+}
+ARITHMETICS = ("f32", "bf16x2")
+MEMORY = 8_000_000_000
+N_CTX = BATCH
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text: exactly one of `path` and `url`. `sha256` is None where the lock alone says it; `weight` is
+    None for a text that is used whole."""
+
+    name: str
+    path: Path | None
+    url: str | None
+    sha256: str | None
+    weight: int | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the matrix is computed from. `chunks` None: all of them."""
+
+    texts: tuple[Text, ...]
+    n_ctx: int
+    chunks: int | None
+    from_chunk: int
+    process_output: bool
+    perplexity: bool
+
+    @property
+    def least(self) -> int:
+        """The tokens that each text must have."""
+        return (self.from_chunk + 2) * self.n_ctx + (self.from_chunk > 0)
+
+    @property
+    def dataset(self) -> str:
+        """What the imatrix file calls its text."""
+        return ", ".join(text.name for text in self.texts)
+
+
+@dataclass(frozen=True)
+class Imatrix:
+    """An importance matrix: the ready `file` with its `sha256`, or, where `file` is None, one to compute by
+    `arithmetic` in `memory` bytes. `name` is the literal path that the quantized files' metadata records."""
+
+    file: Path | None
+    sha256: str
+    name: str
+    arithmetic: str
+    memory: int
+
+
+def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
+    """The [calibration] of a recipe in `folder` whose keys' kinds are known to be right, None when it has none;
+    `get` is its value by key. Raises Unfit."""
+    table = get("calibration")
+    if table is None:
+        return None
+    listed = table.get("texts")
+    if (listed is None) == ("text" not in table and "url" not in table):
+        raise Unfit("calibration", "give one text by `text` or `url`, or several as [[calibration.texts]]")
+    texts: tuple[Text, ...]
+    if listed is None:
+        texts = (read_text("calibration", table, folder),)
+    else:
+        if extra := [key for key in ("sha256", "name") if key in table]:
+            raise Unfit(f"calibration.{extra[0]}", "with [[calibration.texts]] this belongs to each of them")
+        texts = tuple(read_text("calibration.texts", text, folder) for text in listed)
+    names = [text.name for text in texts]
+    if not texts or len(set(names)) < len(names):
+        raise Unfit("calibration.texts", "no text, or two of one name; give each a `name` of its own")
+    if len({text.weight is None for text in texts}) > 1:
+        raise Unfit("calibration.texts.weight", "some texts have a weight and some none; give it to all or to none")
+    if get("calibration.chunks") == 0:
+        raise Unfit("calibration.chunks", "0 chunks measure nothing; leave it out for all")
+    return Calibration(
+        texts=texts,
+        n_ctx=n_ctx_of("calibration", table),
+        chunks=get("calibration.chunks"),
+        from_chunk=get("calibration.from_chunk") or 0,
+        process_output=get("calibration.process_output") or False,
+        perplexity=get("calibration.perplexity") is not False,
+    )
+
+
+def imatrix(get: Callable[[str], Any], folder: Path, size: Callable[[Any], int], computed: bool) -> Imatrix | None:
+    """The [imatrix] of a recipe; `computed`: it has a [calibration]. `size` reads a size, ValueError when it is none.
+    None for a recipe without either. Raises Unfit."""
+    table = get("imatrix")
+    if table is None and not computed:
+        return None
+    file, digest = get("imatrix.file"), get("imatrix.sha256")
+    if file is not None and computed:
+        raise Unfit("imatrix.file", "a ready file needs no [calibration]; remove one of the two")
+    for key in ("arithmetic", "memory"):
+        if file is not None and get(f"imatrix.{key}") is not None:
+            raise Unfit(f"imatrix.{key}", "nothing is computed for a ready file; remove it")
+    if file is None and not computed:
+        raise Unfit(
+            "imatrix.file", "this key is missing; give a ready file, or a text to compute it from: [calibration]"
+        )
+    if file is None and digest is not None:
+        raise Unfit("imatrix.sha256", "only a ready file (imatrix.file) has one; remove it")
+    if file is not None and (digest is None or not _is_digest(digest)):
+        problem = "this key is missing" if digest is None else f"{digest!r} is not a sha256"
+        raise Unfit("imatrix.sha256", f"{problem}; give its 64 lower-case hex digits")
+    arithmetic = get("imatrix.arithmetic") or ARITHMETICS[0]
+    if arithmetic not in ARITHMETICS:
+        raise Unfit("imatrix.arithmetic", f"{arithmetic!r} is not one of {', '.join(ARITHMETICS)}")
+    memory = get("imatrix.memory")
+    try:
+        limit = MEMORY if memory is None else size(memory)
+    except ValueError as error:
+        raise Unfit("imatrix.memory", str(error)) from None
+    name = get("imatrix.name") or file or "imatrix.dat"
+    return Imatrix(folder / file if file else None, digest or "", name, arithmetic, limit)
+
+
+def n_ctx_of(place: str, table: Mapping[str, Any]) -> int:
+    """The tokens of a chunk that a table of keys like [calibration]'s names. Raises Unfit."""
+    n_ctx: int = table.get("n_ctx", N_CTX)
+    if not ends_whole(n_ctx):
+        problem = f"{n_ctx} leaves a batch of fewer than {LEAST_BATCH} tokens; choose {N_CTX}, say"
+        raise Unfit(f"{place}.n_ctx", problem)
+    return n_ctx
+
+
+def read_text(place: str, table: Mapping[str, Any], folder: Path) -> Text:
+    """The text that a table of keys like [calibration]'s names. Raises Unfit."""
+    path, url, digest = table.get("text"), table.get("url"), table.get("sha256")
+    if (path is None) == (url is None):
+        raise Unfit(place, "give either `text`, a file's path, or `url`")
+    if url is not None and not re.fullmatch(r"https?://[!-.0-~]+/[!-~]+", url):
+        raise Unfit(
+            f"{place}.url", f"{url!r} is not an address like https://example.org/text.txt; write all but ASCII as %XX"
+        )
+    if digest is not None and not _is_digest(digest):
+        raise Unfit(f"{place}.sha256", f"{digest!r} is not a sha256; give its 64 lower-case hex digits")
+    weight = table.get("weight")
+    if weight == 0:
+        raise Unfit(f"{place}.weight", "a text of weight 0 is never read; leave it out")
+    name = table.get("name") or path or url
+    return Text(str(name), folder / path if path else None, url, digest, weight)
+
+
+def _is_digest(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{64}", text) is not None

@@ -1,0 +1,339 @@
+"""The lock: what a recipe's base resolved to, as a small JSON file beside the recipe.
+
+It names every base file by sha256 and size, a Hub repository by its commit, and keeps the model's configuration, so
+that a release can be planned without the network and rebuilt from the same bytes. `quantmill lock` writes it; a build
+writes it when it is missing or when the recipe or a local base moved, unless the build is `--locked`.
+"""
+
+import fnmatch
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantmill.errors import UsageError
+from quantmill.recipe import texts as calibration
+from quantmill.recipe.recipe import Recipe
+from quantmill.recipe.texts import FileFact
+
+if TYPE_CHECKING:
+    from quantmill.gguf import KV
+
+FORMAT = 1
+# What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
+# copy of them, or adapters.
+WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+class LockDrift(UsageError):
+    """The lock does not describe the recipe's base any more."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}; run 'quantmill lock {path.with_suffix('.toml')}' and commit the lock")
+
+
+class BaseMissing(UsageError):
+    """The base that the recipe names is not there, or holds no weights that quantmill reads."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """`base` is what the recipe said, with a Hub repository's `commit`; `files` maps names below the base to their
+    content, `calibration` and `evaluation` the texts' names in the recipe to theirs; `config` is the model's
+    config.json (None for a GGUF base); `about` is what its page and tokenizer say (model/about.py), of which the
+    release's page is made. `unresolved` names what a lock written by hand leaves to `quantmill lock`, which leaves
+    nothing."""
+
+    base: Mapping[str, str]
+    files: Mapping[str, FileFact]
+    config: Mapping[str, Any] | None
+    metadata_bytes: int | None = field(default=None)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, FileFact] = field(default_factory=dict)
+    evaluation: Mapping[str, FileFact] = field(default_factory=dict)
+    unresolved: tuple[str, ...] = ()
+
+    def base_said(self) -> dict[str, str]:
+        """What the recipe said of the base, without what that resolved to."""
+        return {key: value for key, value in self.base.items() if key != "commit"}
+
+    def text(self) -> str:
+        """The lock file's text: deterministic, one line a file."""
+        data = {
+            "format": FORMAT,
+            **({"unresolved": list(self.unresolved)} if self.unresolved else {}),
+            "base": dict(self.base),
+            "files": _facts(self.files),
+            **({"calibration": _facts(self.calibration)} if self.calibration else {}),
+            **({"evaluation": _facts(self.evaluation)} if self.evaluation else {}),
+            "config": self.config,
+            "metadata_bytes": self.metadata_bytes,
+            "about": dict(self.about),
+        }
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def path_of(recipe: Recipe) -> Path:
+    """The lock's path: the recipe's, with the ending .lock."""
+    return recipe.path.with_suffix(".lock")
+
+
+def load(recipe: Recipe) -> Lock | None:
+    """The recipe's lock as written, or None when there is none; UsageError when it cannot be read."""
+    try:
+        return read(path_of(recipe))
+    except FileNotFoundError:
+        return None
+
+
+def read(path: Path) -> Lock:
+    """The lock in the file at `path`; LockDrift when it is none."""
+    try:
+        return parse(path, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise LockDrift(path, f"it is not a lock ({error!r})") from None
+
+
+def parse(path: Path, text: str) -> Lock:
+    """The lock that `text`, of the file at `path`, describes; LockDrift when it is none."""
+    try:
+        return _read(path, json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LockDrift(path, f"it is not a lock ({error!r})") from None
+
+
+def _read(path: Path, data: Any) -> Lock:
+    if data["format"] != FORMAT:
+        raise LockDrift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
+    base = {str(key): str(value) for key, value in data["base"].items()}
+    files = _read_facts(path, data["files"])
+    texts, measured = (_read_facts(path, data.get(key, {})) for key in ("calibration", "evaluation"))
+    if odd := [name for name in files if not _plain(name)]:
+        raise LockDrift(path, f"{odd[0]!r} cannot be the name of a base file")
+    config, metadata_bytes = data["config"], data["metadata_bytes"]
+    if not isinstance(config, dict | None) or not (metadata_bytes is None or _count(metadata_bytes)):
+        raise LockDrift(path, "its config is no table, or its metadata_bytes no number")
+    if files and "repo" in base and not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", base.get("commit", "")):
+        raise LockDrift(path, f"it names no commit of {base['repo']}")
+    about = data.get("about", {})
+    if not isinstance(about, dict) or not all(map(_said_about, about.values())):
+        raise LockDrift(path, "its about is no table of texts and lists of texts")
+    unresolved = data.get("unresolved", [])
+    if not _said_about(unresolved):
+        raise LockDrift(path, "its unresolved is no list of texts")
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, tuple(unresolved))
+
+
+def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
+    found = {str(name): FileFact(fact["sha256"], fact["size"]) for name, fact in data.items()}
+    for name, fact in found.items():
+        if not re.fullmatch(r"[0-9a-f]{64}", fact.sha256) or not _count(fact.size):
+            raise LockDrift(path, f"{name} has no sha256 of 64 hex digits or no size in bytes")
+    return found
+
+
+def _facts(files: Mapping[str, FileFact]) -> dict[str, dict[str, Any]]:
+    return {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in sorted(files.items())}
+
+
+def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock:
+    """The lock that a build is to use. `locked`: raise LockDrift rather than write a new one.
+
+    `digest(path)` is the sha256 of a local file; nothing is asked of the network while the lock holds.
+    """
+    lock = load(recipe)
+    problem = "it is missing" if lock is None else drift(recipe, lock, digest)
+    if lock is not None and problem is None:
+        return lock
+    if lock is not None and (lock.unresolved or not lock.files) and lock.base_said() == _said(recipe):
+        raise LockDrift(path_of(recipe), f"it is not resolved yet ({', '.join(lock.unresolved or ('files',))})")
+    if locked:
+        raise LockDrift(path_of(recipe), f"the recipe is to be built as locked, but {problem}")
+    return write(recipe, digest)
+
+
+def peek(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    """The lock that a build would use, without writing it. An unresolved one is as good: it has the
+    model's configuration."""
+    lock = load(recipe)
+    if lock is not None and lock.base_said() == _said(recipe) and (lock.unresolved or not lock.files):
+        return lock
+    return lock if lock is not None and drift(recipe, lock, digest) is None else resolve(recipe, digest)
+
+
+def write(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    """Resolve the recipe and write its lock (only when its text differs)."""
+    lock = resolve(recipe, digest)
+    path = path_of(recipe)
+    data = lock.text().encode()
+    if not path.is_file() or path.read_bytes() != data:
+        from quantmill.disk import write_atomic
+
+        write_atomic(path, data)
+    return lock
+
+
+def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | None:
+    """What of the base differs from the lock, or None."""
+    if not lock.files or lock.unresolved:
+        return "its base is not resolved yet"
+    said = lock.base_said()
+    if said != _said(recipe):
+        return f"the recipe's base is {_words(_said(recipe))} and the lock's is {_words(said)}"
+    local = local_files(recipe)
+    if local is None:
+        return calibration.drift(recipe, lock.calibration, lock.evaluation, digest)
+    if missing := sorted(set(lock.files) - set(local)):
+        return f"{missing[0]} of the base is missing"
+    if added := sorted(set(local) - set(lock.files)):
+        return f"{added[0]} of the base is new"
+    for name, path in sorted(local.items()):
+        if path.stat().st_size != lock.files[name].size or digest(path) != lock.files[name].sha256:
+            return f"{name} of the base changed"
+    return calibration.drift(recipe, lock.calibration, lock.evaluation, digest)
+
+
+def local_files(recipe: Recipe) -> dict[str, Path] | None:
+    """The files of a local base by name, None for a Hub repository; BaseMissing when they are not there."""
+    base = recipe.base
+    if base.gguf is not None:
+        if not base.gguf.is_file():
+            raise BaseMissing(f"{recipe.path}: base.gguf: there is no file {base.gguf}; give the path of a GGUF file")
+        return {"model.gguf": base.gguf}
+    if base.path is None:
+        return None
+    if not base.path.is_dir():
+        raise BaseMissing(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
+    names = [path.name for path in base.path.iterdir() if path.is_file()]
+    return {name: base.path / name for name in wanted(str(base.path), names)}
+
+
+def wanted(where: str, names: list[str]) -> list[str]:
+    """Those of a model's files that a conversion reads; BaseMissing when the weights are pickled or not there."""
+    found = sorted(name for name in names if _matches(name, WANTED) and not name.startswith("."))
+    if odd := [name for name in found if not _plain(name)]:
+        raise BaseMissing(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
+    if not any(name.endswith(".safetensors") for name in found):
+        if pickled := sorted(name for name in names if _matches(name, PICKLED)):
+            raise BaseMissing(
+                f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
+                "give a model whose weights are safetensors"
+            )
+        raise BaseMissing(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
+    if "config.json" not in found:
+        raise BaseMissing(f"{where}: there is no config.json; give a model in Hugging Face layout")
+    return found
+
+
+def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
+    local = local_files(recipe)
+    if local is None:
+        return _resolve_hub(recipe, digest)
+    files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
+    config = _config(local["config.json"]) if "config.json" in local else None
+    texts = _texts(recipe, digest)
+    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local), *texts)
+
+
+def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
+    named = calibration.texts(recipe), calibration.evaluation(recipe)
+    return calibration.resolve(recipe, named[0], digest), calibration.resolve(recipe, named[1], digest)
+
+
+def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    from quantmill.network.hub import fetch_small, list_files
+
+    repo = recipe.base.repo or ""
+    commit, listed = list_files(repo, recipe.base.revision)
+    files: dict[str, FileFact] = {}
+    small: dict[str, Path] = {}
+    for name in wanted(repo, [name for name in listed if "/" not in name]):
+        sha256, size = listed[name].sha256, listed[name].size
+        if sha256 is None or not name.endswith(".safetensors"):
+            small[name] = fetch_small(repo, name, commit, listed[name])
+            sha256, size = digest(small[name]), small[name].stat().st_size
+        files[name] = FileFact(sha256, size)
+    base = {**_said(recipe), "commit": commit}
+    texts = _texts(recipe, digest)
+    metadata_bytes = _metadata_bytes(recipe, small)
+    return Lock(base, files, _config(small["config.json"]), metadata_bytes, _about(recipe, small), *texts)
+
+
+def _said(recipe: Recipe) -> dict[str, str]:
+    base = recipe.base
+    if base.repo is not None:
+        return {"repo": base.repo, "revision": base.revision}
+    if base.path is not None:
+        return {"path": _beside(recipe, base.path)}
+    return {"gguf": _beside(recipe, base.gguf) if base.gguf else ""}
+
+
+def _beside(recipe: Recipe, path: Path) -> str:
+    """The path relative to the recipe's folder, or absolute when the recipe gives one that leads elsewhere; the same
+    from wherever the recipe is read."""
+    for folder in (recipe.path.parent, recipe.path.parent.absolute()):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return path.as_posix()
+
+
+def _words(base: Mapping[str, str]) -> str:
+    return " ".join(f"{key} {value}" for key, value in base.items())
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _plain(name: str) -> bool:
+    """Whether a name from elsewhere is that of a file in a folder, on any system, and can be printed."""
+    return name.isprintable() and not name.startswith(".") and 0 < len(name) <= 200 and not set(name) & set("/\\:")
+
+
+def _said_about(value: Any) -> bool:
+    return all(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written to the lock
+    except (ValueError, OSError, RecursionError) as error:
+        raise BaseMissing(f"{path}: not valid JSON in UTF-8: {error}") from None
+    if not isinstance(data, dict):
+        raise BaseMissing(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
+    return data
+
+
+def base_metadata(recipe: Recipe, files: Mapping[str, Path]) -> "list[KV]":
+    """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights."""
+    from quantmill.checkpoint.metadata import metadata
+
+    base = recipe.base
+    return metadata(files, type=base.type, name=base.model_name, pre_tokenizer=base.pre_tokenizer)
+
+
+def _about(recipe: Recipe, files: Mapping[str, Path]) -> dict[str, Any]:
+    from quantmill.checkpoint.about import about, about_gguf
+
+    if recipe.base.gguf is None:
+        return about(files)
+    from quantmill.gguf import read
+
+    with read(files["model.gguf"]) as file:
+        return about_gguf(file)
+
+
+def _metadata_bytes(recipe: Recipe, files: Mapping[str, Path]) -> int | None:
+    """Bytes of the converted file's metadata, which its tokenizer dominates; None for a GGUF base."""
+    if recipe.base.gguf is not None:
+        return None
+    return sum(len(kv.encode()) for kv in base_metadata(recipe, files))

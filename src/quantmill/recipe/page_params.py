@@ -1,0 +1,78 @@
+"""What a recipe and its lock say for the release's page: the card step's params, as plain JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantmill.architectures.checkpoint_tensors import assumed
+from quantmill.recipe.lock import Lock
+from quantmill.recipe.recipe import Recipe
+
+CHAT = ("chat_template", "bos_token", "eos_token")
+
+
+def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
+    """What decides the page beside the files. The recipe's [card] wins over what the model says of itself."""
+    said, about = recipe.card, lock.about
+    front = {
+        "license": said.license or about.get("license"),
+        "license_name": said.license_name or about.get("license_name"),
+        "license_link": said.license_link or about.get("license_link"),
+        "language": list(said.language) or about.get("language", []),
+        "datasets": list(said.datasets) or about.get("datasets", []),
+        "tags": list(said.tags),
+    }
+    return {
+        "prefix": recipe.prefix,
+        "llama_cpp": recipe.llama_cpp,
+        "base": base_name(recipe),
+        "on_hub": recipe.base.repo is not None,
+        "repo": recipe.repo,
+        "quantized_by": said.quantized_by or (recipe.repo or "").partition("/")[0] or None,
+        "pipeline_tag": said.pipeline_tag or about.get("pipeline_tag") or "text-generation",
+        "front": {key: value for key, value in front.items() if value},
+        "calibration": _texts(recipe),
+        "imatrix": recipe.imatrix is not None,
+        "tied": bool(assumed(lock.config or {}).get("tie_word_embeddings", False)),
+        "shape": shape(lock),
+        "max_size": recipe.max_size,
+        "credits": list(said.credits),
+        "chat": {key: about[key] for key in CHAT if key in about},
+    }
+
+
+def _texts(recipe: Recipe) -> list[list[str]]:
+    """[name, address] of each text that the importance matrix is computed over; the address may be empty."""
+    if recipe.card.calibration:
+        where = recipe.card.calibration
+        return [[where.rstrip("/").rpartition("/")[2], where]]
+    texts = recipe.calibration.texts if recipe.calibration else ()
+    return [[text.name.rstrip("/").rpartition("/")[2], text.url or ""] for text in texts]
+
+
+def base_name(recipe: Recipe) -> str:
+    """The base's repository, or its name."""
+    return recipe.base.repo or recipe.base.model_name or (recipe.base.gguf.stem if recipe.base.gguf else "")
+
+
+def shape(lock: Lock) -> dict[str, int] | None:
+    """What of the architecture decides memory, by the names of choose.shape.Shape; None where the configuration does
+    not say enough, as that of a GGUF base, which the lock does not hold."""
+    found = assumed(lock.config or {})
+    layers, heads, width = (_number(found, key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
+    if not (layers and heads and width):
+        return None
+    head = _number(found, "head_dim") or width // heads
+    return {
+        "layers": layers,
+        "heads": heads,
+        "cache": 2 * (_number(found, "num_key_value_heads") or heads) * head,
+        "width": width,
+        "feed_forward": _number(found, "intermediate_size"),
+        "vocabulary": _number(found, "vocab_size"),
+        "context": _number(found, "max_position_embeddings"),
+    }
+
+
+def _number(found: Mapping[str, Any], key: str) -> int:
+    value = found.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,0 +1,389 @@
+"""Recipes: what a release is, as TOML, read into frozen dataclasses.
+
+Validated once, here. `KEYS` is the one table of what a recipe may say; recipes/README.md documents the same keys, and a
+test holds the two together. Paths in a recipe are relative to the recipe's folder.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from quantmill.errors import Unfit, UsageError, nearest
+from quantmill.recipe import bench_table, calibration_table, card_table, quality_table
+from quantmill.recipe.bench_table import Bench
+from quantmill.recipe.calibration_table import Calibration, Imatrix
+from quantmill.recipe.card_table import Card
+from quantmill.recipe.quality_table import Evaluation
+from quantmill.reference.ftypes import STANDARD_MATRIX, ftype, tensor_type
+from quantmill.reference.tags import check_options, generation_of
+
+BASE_TYPES = ("BF16", "F16", "F32")
+
+NAME = r"[A-Za-z0-9][\w.+-]*"  # of a recipe, and what files' names begin with
+NAME_WORDS = "letters, digits, '.', '_', '+' and '-'"
+
+# Every key of a recipe and the kind of its value.
+KEYS: dict[str, str] = {
+    "llama_cpp": "string",
+    "prefix": "string",
+    "base.repo": "string",
+    "base.revision": "string",
+    "base.path": "string",
+    "base.gguf": "string",
+    "base.type": "string",
+    "base.name": "string",
+    "base.pre_tokenizer": "string",
+    "strict": "boolean",
+    **calibration_table.KEYS,
+    **quality_table.KEYS,
+    **bench_table.KEYS,
+    "quants.matrix": "string or list",
+    "quants.override.ftypes": "list",
+    "quants.override.output": "string",
+    "quants.override.token_embedding": "string",
+    "quants.override.tensors": "table",
+    "split.max_size": "size",
+    **card_table.KEYS,
+}
+
+LARGEST = 1 << 63  # bytes: no file or memory has so many
+
+LISTS = ("quants.override", "calibration.texts")  # tables of which there may be several
+
+
+class RecipeError(UsageError):
+    """The recipe `path` cannot be used; `place` is the key at fault."""
+
+    def __init__(self, path: Path, place: str, problem: str) -> None:
+        super().__init__(f"{path}: {place}: {problem}")
+        self.path, self.place = path, place
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where the weights come from. Exactly one of `repo` (with `revision`), `path` and `gguf` is set."""
+
+    repo: str | None
+    revision: str
+    path: Path | None
+    gguf: Path | None
+    type: str
+    name: str | None
+    pre_tokenizer: str | None
+
+    @property
+    def model_name(self) -> str:
+        """The model's name for its metadata: the recipe's, or the last part of the repository's or folder's name."""
+        where = self.repo or (self.path.name if self.path else "")
+        return self.name or where.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Override:
+    """Types chosen by hand for the ftypes named (None: all). `tensors` are (regular expression, type) in order."""
+
+    ftypes: tuple[str, ...] | None
+    output: str | None
+    token_embedding: str | None
+    tensors: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A release. `ftypes` are in the order of the recipe, the base's own file not among them; `base_file` says whether
+    the release holds it. `gates` are what [verify] asks of each file, by key. `max_size` is in bytes, 0 for files of
+    any size."""
+
+    path: Path
+    name: str
+    llama_cpp: str
+    generation: int
+    prefix: str
+    base: Base
+    imatrix: Imatrix | None
+    calibration: Calibration | None
+    evaluation: Evaluation | None
+    gates: Mapping[str, Any]
+    bench: Bench | None
+    ftypes: tuple[str, ...]
+    base_file: bool
+    overrides: tuple[Override, ...]
+    max_size: int
+    strict: bool
+    card: Card
+    repo: str | None  # the Hub repository that the release is published as
+    said: Mapping[str, Any]  # what the file says, as plain data
+
+    def overrides_of(self, ftype: str) -> tuple[Override, ...]:
+        """The overrides that concern one ftype, in order."""
+        return tuple(o for o in self.overrides if o.ftypes is None or ftype in o.ftypes)
+
+
+def find(name: str, folder: Path = Path()) -> Path:
+    """The recipe's file: `name` itself, or `recipes/<name>.toml` below `folder`."""
+    for path in (Path(name), folder / "recipes" / f"{name}.toml", folder / name):
+        if path.is_file():
+            return path
+    known = sorted(path.stem for path in (folder / "recipes").glob("*.toml") if path.is_file())
+    raise UsageError(f"{name}: there is no such recipe{nearest(name, known)}; name a .toml file or one of recipes/")
+
+
+def load(path: Path) -> Recipe:
+    """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong."""
+    return parse(path, read(path))
+
+
+def read(path: Path) -> str:
+    """The text of the recipe in the file at `path`; UsageError when there is none, or no UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")  # Windows' editors begin a file with a mark
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such recipe") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+
+
+def parse(path: Path, text: str) -> Recipe:
+    """`load` for a recipe whose text is `text` and which need not be at `path`, from where its paths lead."""
+    try:
+        data = tomli.loads(text)
+        repr(data)  # as messages may: more than 4,300 digits cannot be said, though hexadecimal ones can be read
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    if not re.fullmatch(NAME, path.stem):
+        raise UsageError(f"{path}: {path.stem!r} cannot name tasks and folders; rename it to {NAME_WORDS}")
+    _check_keys(path, data)
+    return _Reader(path, data).recipe()
+
+
+def size(text: str | int) -> int:
+    """Bytes of `"50GB"`, `"300 MB"`, `"4GiB"` or a plain number; ValueError otherwise. GB is 10^9, as for disks."""
+    found = text if isinstance(text, int) else _written(text)
+    if found < 0:
+        raise ValueError("a size is not negative")
+    if found >= LARGEST:
+        raise ValueError("a size is below 2^63 bytes; write it like 50GB or 300MB")
+    return int(found)
+
+
+def _written(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a size; write it like 50GB or 300MB")
+    number, prefix, binary = match.groups()
+    unit: int = (1024 if binary else 1000) ** " KMGT".index(prefix or " ")
+    return float(number) * unit
+
+
+def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
+    parents = {key.rsplit(".", 1)[0] for key in KEYS if "." in key}
+    for key, value in data.items():
+        place = f"{above}{key}"
+        if place in parents:
+            tables = value if place in LISTS else [value]
+            if not isinstance(tables, list):
+                raise RecipeError(path, place, f"this must be a list of tables; begin each with [[{place}]]")
+            for table in tables:
+                if not isinstance(table, Mapping):
+                    shape = f"[[{place}]]" if place in LISTS else f"[{place}]"
+                    raise RecipeError(path, place, f"this must be a table; begin it with {shape}")
+                _check_keys(path, table, f"{place}.")
+        elif place not in KEYS:
+            beside = {above + known.removeprefix(above).split(".")[0] for known in KEYS if known.startswith(above)}
+            raise RecipeError(path, place, f"there is no such key{nearest(place, beside) or nearest(place, KEYS)}")
+        else:
+            _check_kind(path, place, value, KEYS[place])
+
+
+def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
+    def strings(items: Any) -> bool:
+        return all(isinstance(item, str) for item in items)
+
+    right = {
+        "string": lambda: isinstance(value, str) and value != "",
+        "list": lambda: isinstance(value, list) and value != [] and strings(value),
+        "string or list": lambda: (
+            isinstance(value, str) or (isinstance(value, list) and value != [] and strings(value))
+        ),
+        "table": lambda: isinstance(value, Mapping) and strings(value.values()),
+        "size": lambda: isinstance(value, str | int) and not isinstance(value, bool),
+        "boolean": lambda: isinstance(value, bool),
+        "count": lambda: type(value) is int and 0 <= value < 2**31,
+        "number": lambda: type(value) in (int, float),
+    }[kind]()
+    if not right:
+        wanted = {
+            "string": "a string that is not empty",
+            "list": "a list of strings",
+            "string or list": "a string or a list of strings",
+            "table": "a table of strings",
+            "size": 'a size like "50GB"',
+            "boolean": "true or false",
+            "count": "a whole number that is not negative",
+            "number": "a number",
+        }[kind]
+        raise RecipeError(path, place, f"{value!r} is not right here; give {wanted}")
+
+
+class _Reader:
+    """One recipe's data on its way into the dataclasses; the keys' names and kinds are known to be right."""
+
+    def __init__(self, path: Path, data: Mapping[str, Any]) -> None:
+        self.path, self.data = path, data
+
+    def recipe(self) -> Recipe:
+        name = self.path.stem
+        tag = self.need("llama_cpp")
+        generation = self.generation(tag)
+        matrix = self.ftypes()
+        base = self.base()
+        files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
+        try:
+            calibration = calibration_table.calibration(self.get, self.path.parent)
+            imatrix = calibration_table.imatrix(self.get, self.path.parent, size, calibration is not None)
+            evaluation = quality_table.evaluation(self.get, self.path.parent, size)
+            gates = quality_table.gates(self.get, evaluation is not None)
+            bench = bench_table.bench(self.get, matrix, self.ftype)
+            prefix = self.prefix(name, base)
+            card, repo = card_table.card(self.get), card_table.repo(self.get, prefix)
+        except Unfit as error:
+            raise self.fail(error.place, error.problem) from None
+        overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
+        try:
+            check_options(tag, tensor_types=any(override.tensors for override in overrides))
+        except UsageError as error:
+            raise self.fail("quants.override.tensors", str(error)) from None
+        return Recipe(
+            path=self.path,
+            name=name,
+            llama_cpp=tag,
+            generation=generation,
+            prefix=prefix,
+            base=base,
+            imatrix=imatrix,
+            calibration=calibration,
+            evaluation=evaluation,
+            gates=gates,
+            bench=bench,
+            ftypes=files,
+            base_file=len(files) < len(matrix),
+            overrides=overrides,
+            max_size=self.max_size(),
+            strict=self.get("strict") or False,
+            card=card,
+            repo=repo,
+            said=self.data,
+        )
+
+    def fail(self, place: str, problem: str) -> RecipeError:
+        return RecipeError(self.path, place, problem)
+
+    def get(self, place: str) -> Any:
+        value: Any = self.data
+        for part in place.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    def need(self, place: str) -> Any:
+        value = self.get(place)
+        if value is None:
+            raise self.fail(place, "this key is missing; every recipe needs it")
+        return value
+
+    def generation(self, tag: str) -> int:
+        try:
+            return generation_of(tag)
+        except UsageError as error:
+            raise self.fail("llama_cpp", str(error)) from None
+
+    def prefix(self, name: str, base: Base) -> str:
+        prefix = str(self.get("prefix") or (base.repo or name).replace("/", "_"))
+        if not re.fullmatch(NAME, prefix):
+            raise self.fail("prefix", f"{prefix!r} cannot begin file names; use {NAME_WORDS}")
+        return prefix
+
+    def base(self) -> Base:
+        given = [key for key in ("repo", "path", "gguf") if self.get(f"base.{key}") is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise self.fail("base", f"found {found}; give exactly one of repo, path and gguf")
+        kind = self.get("base.type") or "BF16"
+        if kind not in BASE_TYPES:
+            raise self.fail("base.type", f"{kind!r} is not one of {', '.join(BASE_TYPES)}")
+        if given != ["repo"] and self.get("base.revision") is not None:
+            raise self.fail("base.revision", "only a Hub repository (base.repo) has revisions; remove it")
+        repo = self.get("base.repo")
+        if repo is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+            raise self.fail("base.repo", f"{repo!r} is not the name of a Hub repository like Qwen/Qwen3-8B")
+        if given == ["gguf"]:
+            for key in ("name", "pre_tokenizer"):
+                if self.get(f"base.{key}") is not None:
+                    raise self.fail(f"base.{key}", "a GGUF base already has its metadata; remove it")
+        folder = self.path.parent
+        if given == ["path"] and not self.get("base.name") and Path(self.get("base.path")).name in ("", ".."):
+            raise self.fail("base.name", f"{self.get('base.path')!r} does not end in a name; give the model's here")
+        return Base(
+            repo=repo,
+            revision=self.get("base.revision") or "main",
+            path=folder / self.get("base.path") if given == ["path"] else None,
+            gguf=folder / self.get("base.gguf") if given == ["gguf"] else None,
+            type=kind,
+            name=self.get("base.name"),
+            pre_tokenizer=self.get("base.pre_tokenizer"),
+        )
+
+    def ftypes(self) -> tuple[str, ...]:
+        matrix = self.need("quants.matrix")
+        if matrix == "standard":
+            matrix = [self.get("base.type") or "BF16", *STANDARD_MATRIX]
+        if isinstance(matrix, str):
+            raise self.fail("quants.matrix", f'{matrix!r} is not a matrix; write "standard" or a list of ftypes')
+        names = [self.ftype("quants.matrix", name) for name in matrix]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise self.fail("quants.matrix", f"{min(twice)} is listed twice; once is enough")
+        return tuple(names)
+
+    def ftype(self, place: str, name: str) -> str:
+        try:
+            found = ftype(name)
+        except UsageError as error:
+            raise self.fail(place, str(error)) from None
+        if found.needs_imatrix and self.get("imatrix") is None and self.get("calibration") is None:
+            right = "give a text in [calibration] or a file in [imatrix], or leave it out"
+            raise self.fail(place, f"{found.name} needs an importance matrix; {right}")
+        return found.name
+
+    def type(self, place: str, name: str) -> str:
+        try:
+            return tensor_type(name).name
+        except UsageError as error:
+            raise self.fail(place, str(error)) from None
+
+    def override(self, table: Mapping[str, Any], matrix: tuple[str, ...]) -> Override:
+        place = "quants.override"
+        ftypes = table.get("ftypes")
+        if ftypes is not None:
+            ftypes = tuple(self.ftype(f"{place}.ftypes", name) for name in ftypes)
+            for name in ftypes:
+                if name not in matrix:
+                    raise self.fail(f"{place}.ftypes", f"{name} is not in the matrix; add it there or remove it here")
+        tensors = []
+        for pattern, type_ in table.get("tensors", {}).items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise self.fail(f"{place}.tensors", f"{pattern!r} is not a regular expression: {error}") from None
+            tensors.append((pattern, self.type(f"{place}.tensors", type_)))
+        types = {key: table.get(key) for key in ("output", "token_embedding")}
+        types = {key: self.type(f"{place}.{key}", value) if value else None for key, value in types.items()}
+        return Override(ftypes, types["output"], types["token_embedding"], tuple(tensors))
+
+    def max_size(self) -> int:
+        try:
+            return size(self.get("split.max_size") if self.get("split.max_size") is not None else "50GB")
+        except ValueError as error:
+            raise self.fail("split.max_size", str(error)) from None

@@ -1,0 +1,115 @@
+"""A recipe's calibration and evaluation texts: what they resolve to in the lock, and where they are."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantmill.artifact import Artifact
+from quantmill.errors import UsageError
+from quantmill.recipe.calibration_table import Text
+from quantmill.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """One file's content: sha256 (64 hex digits) and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class TextMissing(UsageError):
+    """A text that the recipe names is not there, or not the one that it means."""
+
+    def __init__(self, recipe: Recipe, text: Text, problem: str) -> None:
+        kind = "evaluation" if recipe.evaluation and text is recipe.evaluation.text else "calibration"
+        super().__init__(f"{recipe.path}: {kind}: {text.name}: {problem}")
+
+
+def texts(recipe: Recipe) -> dict[str, Text]:
+    """The recipe's calibration texts by the names that their files have in a build."""
+    found = recipe.calibration.texts if recipe.calibration else ()
+    return {f"text-{number}.txt": text for number, text in enumerate(found, 1)}
+
+
+def evaluation(recipe: Recipe) -> dict[str, Text]:
+    """The evaluation text, likewise; nothing where the recipe has none."""
+    return {"evaluation.txt": recipe.evaluation.text} if recipe.evaluation else {}
+
+
+def local(named: Mapping[str, Text], facts: Mapping[str, FileFact]) -> dict[str, Artifact]:
+    """Those texts that are in the recipe's own folder, by their names in a build, with what the lock says of them."""
+    return {
+        name: Artifact(text.path, facts[text.name].sha256, facts[text.name].size)
+        for name, text in named.items()
+        if text.path is not None and text.name in facts
+    }
+
+
+def drift(
+    recipe: Recipe,
+    calibrated: Mapping[str, FileFact],
+    evaluated: Mapping[str, FileFact],
+    digest: Callable[[Path], str],
+) -> str | None:
+    """What of the texts differs from what the lock says of them, or None. `digest(path)` is the sha256 of a local
+    file."""
+    for kind, named, facts in (
+        ("calibration", texts(recipe), calibrated),
+        ("evaluation", evaluation(recipe), evaluated),
+    ):
+        known = {text.name: text for text in named.values()}
+        if problem := _drift(recipe, kind, known, facts, digest):
+            return problem
+    return None
+
+
+def _drift(
+    recipe: Recipe,
+    kind: str,
+    known: Mapping[str, Text],
+    facts: Mapping[str, FileFact],
+    digest: Callable[[Path], str],
+) -> str | None:
+    if gone := sorted(set(facts) - set(known)):
+        return f"the {kind} text {gone[0]} is not in the recipe any more"
+    for name, text in known.items():
+        fact = facts.get(name)
+        if fact is None:
+            return f"the {kind} text {name} is new"
+        if text.sha256 not in (None, fact.sha256):
+            return f"the recipe gives the {kind} text {name} another sha256"
+        if text.path is not None and (_size(recipe, text) != fact.size or digest(text.path) != fact.sha256):
+            return f"the {kind} text {name} changed"
+    return None
+
+
+def resolve(recipe: Recipe, named: Mapping[str, Text], digest: Callable[[Path], str]) -> dict[str, FileFact]:
+    """Look at the texts: hash local files, fetch others. TextMissing when one is not there, or has another sha256 than
+    the recipe says; a WebError when an address does not answer."""
+    return {text.name: _resolve(recipe, text, digest) for text in named.values()}
+
+
+def _resolve(recipe: Recipe, text: Text, digest: Callable[[Path], str]) -> FileFact:
+    if text.path is not None:
+        size = _size(recipe, text)  # first: it says that the text is not there
+        fact = FileFact(digest(text.path), size)
+    else:
+        from quantmill.disk import sha256_file
+        from quantmill.network.web import fetch
+
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder) / "text"
+            fetch(text.url or "", part)
+            fact = FileFact(sha256_file(part), part.stat().st_size)
+    if text.sha256 not in (None, fact.sha256):
+        said = f"it has sha256 {fact.sha256}, the recipe says {text.sha256}"
+        raise TextMissing(recipe, text, f"{said}; restore the text or write its own sha256")
+    return fact
+
+
+def _size(recipe: Recipe, text: Text) -> int:
+    if text.path is None or not text.path.is_file():
+        raise TextMissing(recipe, text, f"there is no file {text.path}; give the path of a text in UTF-8")
+    return text.path.stat().st_size

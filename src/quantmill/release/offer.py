@@ -1,0 +1,74 @@
+"""A recipe's release as its reader will see it: planned sizes, and what a build on this machine has measured."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantmill.build import graph
+from quantmill.build.doit_tasks import workspace
+from quantmill.build.graph import Node
+from quantmill.build.workspace import Workspace
+from quantmill.choose.choice import Candidate
+from quantmill.choose.shape import Shape, from_metadata, of_tensors
+from quantmill.forecast.plan import Description, described_files
+from quantmill.listing import Bench, ReleasedFile, bench, quality
+from quantmill.quant.file_plan import PlannedFile
+from quantmill.recipe import lock as locks
+from quantmill.recipe.lock import Lock
+from quantmill.recipe.recipe import Recipe
+
+CHART = "chart.svg"  # the name of the card step's input for the release's picture
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A recipe's files with what was measured of them; `chart` is the name of the release's picture, if it has one."""
+
+    lock: Lock
+    files: tuple[ReleasedFile, ...]
+    candidates: tuple[Candidate, ...]
+    shape: Shape | None
+    bench: Bench | None
+    chart: str | None
+
+
+def of_recipe(recipe: Recipe, root: Path) -> Offer:
+    """The files of a recipe that may not be built yet. Nothing is written, and no weights are read."""
+    space = workspace(root)
+    lock = locks.peek(recipe, space.store.digest_of)
+    nodes = graph.graph(recipe, lock)
+    described = described_files(recipe, lock, space.store.digest_of)
+    files = tuple(
+        ReleasedFile(row.name, label, row.bytes, row.shards, quality(_report(space, nodes, recipe, label)))
+        for label, (row, _) in described.items()
+    )
+    shape = _shape(next(iter(described.values()))[1])
+    layers = shape.layers if shape else 0
+    candidates = tuple(Candidate(file, of_tensors(described[file.ftype][1].tensors, layers)) for file in files)
+    speed = bench(_output(space, nodes.get(graph.task("bench", recipe)), "bench.json"))
+    shown = {edge.name for edge in nodes[graph.task("card", recipe)].edges}
+    return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None)
+
+
+def _shape(file: PlannedFile | Description) -> Shape | None:
+    """What of the architecture decides memory; the vocabulary's length is the token embedding's."""
+    metadata = {entry.key: entry.value for entry in file.kvs if not entry.key.startswith("tokenizer")}
+    embedding = next((shape for name, shape, _ in file.tensors if name == "token_embd.weight"), (0, 0))
+    return from_metadata(metadata | {"vocabulary": embedding[-1]})
+
+
+def _report(space: Workspace, nodes: Mapping[str, Node], recipe: Recipe, label: str) -> Any:
+    return _output(space, nodes.get(graph.task("verify", recipe, label)), "verify.json")
+
+
+def _output(space: Workspace, node: Node | None, name: str) -> Any:
+    """A report that a task wrote on this machine; None when it has not run, or its report is gone."""
+    outputs = space.outputs(node) if node is not None else None
+    if outputs is None or name not in outputs:
+        return None
+    try:
+        return json.loads(outputs[name].path.read_bytes())
+    except (OSError, ValueError):
+        return None

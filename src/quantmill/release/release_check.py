@@ -1,0 +1,99 @@
+"""A release's folder as its reader checks it: every file that its statement and its listing name, and no other tale."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from quantmill.artifact import silent
+from quantmill.disk import below, sha256_file
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.shards import parse_name
+from quantmill.gguf.verification import WrongDigest, verify_files
+from quantmill.listing import LISTING, read_json
+from quantmill.store.remote.signature import STATEMENT
+
+
+class NotARelease(UsageError):
+    """A folder has nothing by which its files could be checked."""
+
+    def __init__(self, tree: Path, problem: str) -> None:
+        super().__init__(f"{tree}: {problem}; name the folder of a whole release, or its GGUF files")
+
+
+class Missing(QuantmillError):
+    """A file of the release is not there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: it is missing; fetch it into the release's folder")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file, or all shards of one, under the first's name: what is wrong, nothing where it is what was proven."""
+
+    name: str
+    size: int
+    sha256: str
+    problem: QuantmillError | None = None
+
+
+def proven(tree: Path, progress: Callable[[int, int], None] = silent) -> Iterator[Checked]:
+    """Every file that the statement in `tree` names, by name: there, of its digest, a GGUF file whole to its last
+    block. The listing must name the same. Raises NotARelease."""
+    digests = _subjects(tree)
+    listed = _listed(tree)
+    if odd := sorted(name for name, sha256 in listed.items() if digests.get(name) != sha256):
+        raise NotARelease(tree, f"{LISTING} and {STATEMENT} differ in {odd[0]}")
+    for names in _together(digests):
+        yield _checked(tree, names, digests, progress)
+
+
+def _checked(tree: Path, names: list[str], digests: Mapping[str, str], progress: Callable[[int, int], None]) -> Checked:
+    paths = {name: tree / name for name in names}
+    try:
+        for path in paths.values():
+            if not path.is_file():
+                raise Missing(path)
+        size = sum(path.stat().st_size for path in paths.values())
+        if names[0].endswith(".gguf"):
+            verify_files(paths, digests=digests, progress=progress)
+        elif (found := sha256_file(tree / names[0])) != digests[names[0]]:
+            raise WrongDigest(str(tree / names[0]), found, digests[names[0]])
+        return Checked(names[0], size, digests[names[0]])
+    except QuantmillError as error:
+        return Checked(names[0], 0, digests[names[0]], error)
+
+
+def _together(digests: Mapping[str, str]) -> list[list[str]]:
+    """The names, all shards of one file together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(digests):
+        path = PurePosixPath(name)
+        parsed = parse_name(path.name)
+        key = (str(path.parent), parsed[0], str(parsed[2])) if parsed else (name,)
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())
+
+
+def _subjects(tree: Path) -> dict[str, str]:
+    data = read_json(tree / STATEMENT)
+    try:
+        found = {_plain(entry["name"]): str(entry["digest"]["sha256"]) for entry in data["subject"]}
+    except (KeyError, TypeError, ValueError):
+        raise NotARelease(tree, f"it has no {STATEMENT} that tells its files' digests") from None
+    return found
+
+
+def _listed(tree: Path) -> dict[str, str]:
+    data = read_json(tree / LISTING)
+    try:
+        return {_plain(entry["name"]): str(entry["sha256"]) for entry in data["files"]}
+    except (KeyError, TypeError, ValueError):
+        raise NotARelease(tree, f"it has no {LISTING} that tells its files' digests") from None
+
+
+def _plain(name: Any) -> str:
+    if not below(name):
+        raise ValueError(name)
+    return name

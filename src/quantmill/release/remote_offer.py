@@ -1,0 +1,124 @@
+"""The files of a release that somebody made: a folder, or a repository of the Hub, by quantmill or by anyone else."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantmill import gguf
+from quantmill.choose.choice import Candidate
+from quantmill.choose.shape import Shape, from_metadata, of_size, of_tensors
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.head import leading_metadata
+from quantmill.gguf.shards import describe, parse_name
+from quantmill.listing import LISTING, LISTING_LIMIT, Bench, ReleasedFile, bench, parse_json, quality, read_json
+from quantmill.reference.ftypes import FTYPES
+
+HEAD = 1 << 20  # bytes of a file's beginning; the architecture's entries come before the vocabulary
+BENCH = "bench.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a choice is made from."""
+
+    candidates: tuple[Candidate, ...]
+    shape: Shape
+    bench: Bench | None
+
+
+class NoRelease(UsageError):
+    """There are no files to choose from."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}; give a recipe, a release's folder or a Hub repository with GGUF files")
+
+
+def of_folder(folder: Path) -> Found:
+    """The release in a folder. Headers are read, and release.json and bench.json where they are there."""
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.gguf"))}
+    measured = _measured(_json(folder / LISTING))
+    shape, candidates = None, []
+    for released, parts in _files(sizes, measured):
+        metadata: dict[str, Any] = {}
+        tensors = []
+        for part in parts:
+            with gguf.read(folder / part) as file:
+                for key, entry in file.metadata.items():
+                    if not key.startswith("tokenizer.") and key not in metadata:
+                        metadata[key] = entry.value
+                    elif key == "tokenizer.ggml.tokens":
+                        metadata["vocabulary"] = len(entry)
+                tensors += describe(file.tensors.values())
+        shape = from_metadata(metadata) or shape
+        if shape is not None:
+            candidates.append(Candidate(released, of_tensors(tensors, shape.layers)))
+    if shape is None:
+        raise NoRelease(str(folder), "there are no GGUF files of a model in it")
+    return Found(tuple(candidates), shape, bench(_json(folder / BENCH)))
+
+
+def of_hub(repo: str) -> Found:
+    """The release in a Hub repository: its listing, and the beginning of its smallest file."""
+    from quantmill.network.hub import fetch_head, list_files
+
+    commit, listed = list_files(repo, "main", recursive=True)
+    sizes = {name: file.size for name, file in listed.items() if name.endswith(".gguf")}
+
+    def small(name: str) -> Any:
+        if name not in listed or listed[name].size > LISTING_LIMIT:
+            return None
+        return parse_json(fetch_head(repo, name, commit, listed[name].size))
+
+    files = _files(sizes, _measured(small(LISTING)))
+    if not files:
+        raise NoRelease(repo, "there are no GGUF files of a known ftype in it")
+    _, parts = min(files, key=lambda file: sizes[file[1][0]])
+    shape = from_metadata(leading_metadata(fetch_head(repo, parts[0], commit, min(HEAD, sizes[parts[0]]))))
+    if shape is None:
+        raise QuantmillError(f"{repo}: {parts[0]} does not say how many layers and heads its model has")
+    candidates = tuple(Candidate(released, of_size(released.bytes, shape)) for released, _ in files)
+    return Found(candidates, shape, bench(small(BENCH)))
+
+
+def _files(sizes: Mapping[str, int], measured: Mapping[str, Any]) -> list[tuple[ReleasedFile, list[str]]]:
+    """The released files with the names of their parts; shards are one file, incomplete ones and files whose names do
+    not end in an ftype (the importance matrix, a projector) are none."""
+    groups: dict[tuple[str, int], list[str]] = {}
+    for name in sorted(sizes):
+        shard = parse_name(name)
+        groups.setdefault((shard[0], shard[2]) if shard else (name.removesuffix(".gguf"), 1), []).append(name)
+    found = []
+    for (stem, count), parts in groups.items():
+        ftype = ftype_of(stem)
+        if ftype is None or len(parts) != count:
+            continue
+        folder = stem.rpartition("/")[0]
+        name = f"{folder}/" if folder and count > 1 else parts[0]
+        size = sum(sizes[part] for part in parts)
+        found.append((ReleasedFile(name, ftype, size, count, quality(measured.get(parts[0]))), parts))
+    return found
+
+
+def ftype_of(stem: str) -> str | None:
+    """The ftype that a file's name ends in, as `…-Q4_K_M` or `….q4_k_m`; None when it ends in none."""
+    match = re.search(r"[-._]([A-Za-z]+[A-Za-z0-9]*(?:_[A-Za-z0-9]+)*)$", stem)
+    while match:
+        if match[1].upper() in FTYPES and match[1].upper() != "COPY":
+            return match[1].upper()
+        match = re.search(r"[-._]([A-Za-z]+[A-Za-z0-9]*(?:_[A-Za-z0-9]+)*)$", "-" + match[1].partition("_")[2])
+    return None
+
+
+def _measured(listing: Any) -> dict[str, Any]:
+    """The entries of a release.json by name."""
+    entries = listing.get("files") if isinstance(listing, Mapping) else None
+    found = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+    return {str(entry.get("name")): entry for entry in found}
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file() or path.stat().st_size > LISTING_LIMIT:
+        return None
+    return read_json(path)

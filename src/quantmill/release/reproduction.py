@@ -1,0 +1,194 @@
+"""reproduce: a release built once more from the recipe in it, apart from everything, and compared file by file."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from quantmill.artifact import Artifact
+from quantmill.build.doit_tasks import run
+from quantmill.build.graph import Node, graph, task
+from quantmill.build.release_tag import tag
+from quantmill.build.reporter import Reporter
+from quantmill.build.workspace import Workspace
+from quantmill.disk import below, sha256_file
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.comparison import compare
+from quantmill.listing import LISTING, read_json
+from quantmill.network.hub import HubFile
+from quantmill.recipe import lock as locks
+from quantmill.recipe.lock import Lock
+from quantmill.recipe.recipe import Recipe, find, parse, read
+from quantmill.store.local import Store
+from quantmill.store.remote.signature import NAME as SIGNATURE
+
+BENCH = "bench.json"
+APART = (BENCH, SIGNATURE)  # of a machine's speed, and of who signed: not of the inputs
+MISSING, EXTRA = "it is missing", "it is not made from this recipe"
+SHOWN = 8  # differences of one file that are told
+
+
+class NoRelease(UsageError):
+    """What was named is no release of quantmill."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}; name the folder of a release, its tag, or owner/name@tag of the Hub")
+
+
+class OtherInputs(UsageError):
+    """What was found for the release's base or texts is not what it was made of."""
+
+    def __init__(self, tree: Path, problem: str, folder: Path) -> None:
+        super().__init__(f"{tree}: {problem}, in {folder}; name the folder that has them with --beside")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release in a folder, and what it was made by. `files` are all its paths. Of one that is at the Hub, `tree` has
+    the small files alone, and `published` is what the Hub lists; `place` is what messages call it."""
+
+    tree: Path
+    tag: str
+    recipe: Recipe
+    lock: Lock
+    files: frozenset[str]
+    place: str
+    published: Mapping[str, HubFile] | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One file: `differences` in words, nothing where the bytes are equal."""
+
+    name: str
+    differences: tuple[str, ...]
+
+
+def locate(name: str, root: Path) -> Path | None:
+    """The folder of a release: `name` itself, or the one below `root`/release whose tag it is."""
+    if Path(name).is_dir():
+        return Path(name)
+    listings = sorted((root / "release").glob(f"*/{LISTING}"))
+    return next((listing.parent for listing in listings if _json(listing).get("tag") == name), None)
+
+
+def load(tree: Path, beside: Path | None, root: Path) -> Release:
+    """Read the release's own recipe and lock. What the recipe names by path is looked for in `beside`, else where the
+    recipe of that name is below `root`, else in the release. Raises NoRelease, or OtherInputs where a base or text
+    that is found is another."""
+    name = listed(tree)["recipe"]
+    texts = [tree / f"{PurePosixPath(name).name}{ending}" for ending in (".toml", ".lock")]
+    for path in texts:
+        if not path.is_file():
+            raise NoRelease(str(tree), f"it has no {path.name}, by which it could be built again")
+    recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, read(texts[0]))
+    return release(tree, recipe, locks.read(texts[1]))
+
+
+def release(tree: Path, recipe: Recipe, lock: Lock) -> Release:
+    """The release in `tree`, which that recipe and lock are said to make. Raises NoRelease and OtherInputs."""
+    listing = listed(tree)
+    try:
+        problem = locks.drift(recipe, lock, sha256_file)
+    except UsageError:
+        problem = "the base or a text that its recipe names by path is not there"
+    if problem:
+        raise OtherInputs(tree, problem, recipe.path.parent)
+    files = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
+    return Release(tree, listing["tag"], recipe, lock, frozenset(files | set(_names(listing["files"]))), str(tree))
+
+
+def listed(tree: Path) -> Mapping[str, Any]:
+    """What the release's listing says: `recipe`, `tag` and `files` are there. Raises NoRelease."""
+    listing = _json(tree / LISTING)
+    kinds = {"recipe": str, "tag": str, "files": list}
+    if not all(isinstance(listing.get(key), kind) for key, kind in kinds.items()):
+        raise NoRelease(str(tree), f"it has no {LISTING} that tells recipe, tag and files")
+    return listing
+
+
+def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
+    """The folder of the release built anew below `work`, with a store of its own. QuantmillError when that fails."""
+    nodes = graph(release.recipe, release.lock) | _told(release)
+    last = task("release", release.recipe)
+    space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, Reporter.hear)
+    if run(nodes, space, work, [last], jobs):
+        raise QuantmillError(f"{release.place}: building it again failed; see above")
+    return space.tree(nodes[last])
+
+
+def _told(release: Release) -> dict[str, Node]:
+    """The node of the speeds, which belong to whoever measured them: taken from the release, not measured again."""
+    name, path = task("bench", release.recipe), release.tree / BENCH
+    if release.recipe.bench is None or not path.is_file():
+        return {}
+    file = Artifact(path, sha256_file(path), path.stat().st_size)
+    params = {"files": {BENCH: {"sha256": file.sha256, "size": file.size}}}
+    return {name: Node(name, "download", params, files={BENCH: file})}
+
+
+def compared(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[Compared]:
+    """Each file of the release or of the one built anew, by name, with how they differ."""
+    anew = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    for name in sorted((release.files | anew) - set(APART)):
+        if release.published is None:
+            found = _differences(release.tree / name, made / name, progress)
+        else:
+            found = _from_hub(release.published.get(name), made / name)
+        yield Compared(name, tuple(found))
+
+
+def remark(release: Release) -> str:
+    """What is to be said before the comparison: that this quantmill gives the release another tag."""
+    ours = tag(release.recipe, release.lock)
+    if ours == release.tag:
+        return ""
+    return f"this quantmill's tag of it is {ours}, not {release.tag}: its own version or a step's differs, or the texts"
+
+
+def _from_hub(listed: HubFile | None, new: Path) -> list[str]:
+    if listed is None or not new.is_file():
+        return [MISSING if new.is_file() else EXTRA]
+    if listed.describes(new):
+        return []
+    there = f"sha256 {listed.sha256}" if listed.sha256 else f"git object {listed.blob}"
+    here = f"{new.stat().st_size}, sha256 {sha256_file(new)}"
+    return [f"the Hub has {listed.size} bytes of it, {there}; built again it has {here}"]
+
+
+def _differences(old: Path, new: Path, progress: Callable[[int, int], None]) -> list[str]:
+    if not old.is_file() or not new.is_file():
+        return [MISSING if new.is_file() else EXTRA]
+    if old.stat().st_size == new.stat().st_size and sha256_file(old) == sha256_file(new):
+        return []
+    if old.suffix != ".gguf":
+        return [_line(old.read_bytes(), new.read_bytes())]
+    try:
+        found = [str(difference) for difference in compare(old, new, progress=progress)]
+    except QuantmillError as error:
+        return [str(error)]
+    return found[:SHOWN] + ([f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else [])
+
+
+def _line(old: bytes, new: bytes) -> str:
+    lines = zip(old.split(b"\n"), new.split(b"\n"), strict=False)
+    at = next((number for number, (a, b) in enumerate(lines, 1) if a != b), None)
+    return f"line {at} is the first that differs" if at else f"{len(old)} bytes, and {len(new)} when built again"
+
+
+def _folder(name: str, root: Path) -> Path | None:
+    try:
+        return find(name, root).parent
+    except UsageError:
+        return None
+
+
+def _names(entries: list[Any]) -> Iterator[str]:
+    for entry in entries:
+        if isinstance(entry, Mapping) and below(name := entry.get("name")):
+            yield name
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    data = read_json(path)
+    return data if isinstance(data, Mapping) else {}

@@ -1,0 +1,120 @@
+"""What a store holds: records with what they name and when they were used, and who needs them."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantmill.disk import sha256_file, unless_locked
+from quantmill.listing import LISTING, SUMS, read_json
+from quantmill.store.key import StepKey
+from quantmill.store.local import Store
+from quantmill.store.remote.signature import STATEMENT
+
+
+@dataclass(frozen=True)
+class Record:
+    """An action record. `used` is when a build last took it, in ns; `objects` maps sha256 to bytes; `shared`: it was
+    taken from a shared store."""
+
+    name: str
+    used: int
+    step: str
+    task: str
+    objects: Mapping[str, int]
+    shared: bool
+
+
+@dataclass
+class Marks:
+    """What somebody needs: digests of keys, and of objects."""
+
+    records: set[str] = field(default_factory=set)
+    objects: set[str] = field(default_factory=set)
+
+
+def names(folder: Path) -> list[str]:
+    """The names in a folder that are not hidden, sorted; none where there is no folder."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def records(store: Store) -> Iterator[Record]:
+    """Every record that can be read."""
+    for name in names(store.root / "ac"):
+        if record := read_record(store.root / "ac" / name):
+            yield record
+
+
+def read_record(path: Path) -> Record | None:
+    """The record at a path, None where it is damaged or gone."""
+    try:
+        used, data = path.stat().st_mtime_ns, json.loads(path.read_bytes())
+        objects = {str(fact["sha256"]): int(fact["size"]) for fact in data["outputs"].values()}
+        return Record(path.name, used, data["key"]["step"], data.get("task", ""), objects, "origin" in data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def objects(store: Store) -> Iterator[Path]:
+    """Every object."""
+    for folder in names(store.root / "cas"):
+        for name in names(store.root / "cas" / folder):
+            yield store.root / "cas" / folder / name
+
+
+def pointed_at(store: Store) -> Marks:
+    """What the pointers of the builds need that use this store, and what waits to be sent."""
+    marks = Marks(records=set(names(store.root / "outbox")))
+    for build, _ in roots(store):
+        for path in build.rglob("*.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                marks.objects |= {fact["sha256"] for fact in json.loads(path.read_bytes()).values()}
+        for path in build.rglob("*.key"):
+            with suppress(OSError, ValueError, TypeError):
+                marks.records.add(StepKey(**json.loads(path.read_bytes())).digest())
+    return marks
+
+
+def released(store: Store) -> Marks:
+    """The objects of the release folders of the builds that use this store."""
+    marks = Marks()
+    for _, release in roots(store):
+        for listing in release.glob(f"*/{LISTING}"):
+            with suppress(KeyError, TypeError):
+                marks.objects |= {entry["sha256"] for entry in read_json(listing)["files"]}
+            for path in (listing, listing.with_name(SUMS), listing.with_name(STATEMENT)):
+                with suppress(OSError):
+                    marks.objects.add(sha256_file(path))
+    return marks
+
+
+def roots(store: Store) -> list[tuple[Path, Path]]:
+    """The build and release folders of the builds that use this store, those that are still there."""
+    found = []
+    for name in names(store.root / "roots"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            data: Mapping[str, Any] = json.loads((store.root / "roots" / name).read_bytes())
+            build, release = Path(data["build"]), Path(data["release"])
+            if build.is_dir() or release.is_dir():
+                found.append((build, release))
+    return found
+
+
+def live_since(store: Store) -> int | None:
+    """When the eldest process began, in ns, that uses this store now; None when none does. What the dead left of
+    themselves is removed."""
+    began = []
+    for name in names(store.root / "live"):
+        path = store.root / "live" / name
+        with suppress(FileNotFoundError), unless_locked(path) as dead:
+            if dead:
+                path.unlink()
+            else:
+                began.append(path.stat().st_mtime_ns)
+    return min(began, default=None)

@@ -1,0 +1,377 @@
+"""The store: objects named by their sha256, and action records that map step keys to them.
+
+Layout below the root (specified in cache/README.md): `cas/<aa>/<sha256>`, `ac/<key>`, `work/<key>/` for the step in
+flight, `lock/<key>` held by the process that computes it, `memo/` for digests of files outside the store. An object or
+a record is written beside, synced and renamed, so a name that exists is whole. A process that dies leaves at most a
+`work/` folder, which the next run of the same key takes over, and small `.tmp` files.
+
+Release folders hold hard links of objects, so that a careless program may write to one. Every object therefore has the
+one modification time `SEALED`, which no writer leaves in place: an object with another is hashed before it is used, and
+one that is damaged counts as gone.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from quantmill.artifact import Artifact, Span, silent
+from quantmill.disk import hold, locked, read_small, sha256_file, sync_folder, write_atomic
+from quantmill.errors import QuantmillError
+from quantmill.store.key import StepKey
+from quantmill.store.shared import Found, Gone, Remote
+
+FACT = {"sha256", "size"}
+SEALED = 315_532_800 * 10**9  # 1980-01-01 UTC, the earliest day that every archive format can hold, in nanoseconds
+TICK = 50_000_000  # two changes of a file that are closer together, in nanoseconds, may leave it the same times
+
+
+class StoreFull(QuantmillError):
+    """The file system of the store has no room left."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(f"{root}: no space left on the device; free some and run again, finished steps are kept")
+
+
+class WrongDigest(QuantmillError):
+    """A file is not the one that was asked for."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(
+            f"{path}: sha256 is {found[:16]}…, expected {expected[:16]}…; restore that file or lock the recipe again"
+        )
+        self.path, self.expected, self.found = path, expected, found
+
+
+@dataclass(frozen=True)
+class Hit:
+    """The step has been run before: output name → object, which may still be at the shared store (`Store.bring`).
+    `place` says whose record it is: empty for one of this store, else the shared store's URL."""
+
+    outputs: Mapping[str, Artifact]
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Miss:
+    """The step must be run, by the holder of `slot` alone."""
+
+    slot: "Slot"
+
+
+class Slot(Protocol):
+    """The right to run one step: write outputs into `folder`, then commit them."""
+
+    folder: Path
+
+    def commit(self, references: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+        """Take every file below `folder`, and `references` to objects the store has, as the step's outputs."""
+
+
+class Store:
+    """A store on a local file system, before one that machines share (`remote`) where there is one. Safe for several
+    processes and threads at once."""
+
+    def __init__(self, root: Path, remote: Remote | None = None) -> None:
+        self.root, self.remote = root, remote
+        self._alive = False
+
+    def object_path(self, sha256: str) -> Path:
+        """Where the object of that digest is, or would be."""
+        return Path(self.object_name(sha256))
+
+    def object_name(self, sha256: str) -> str:
+        """`object_path` as text, which takes a tenth of the time where there are thousands."""
+        return f"{self.root}/cas/{sha256[:2]}/{sha256}"
+
+    def has(self, artifact: Artifact) -> bool:
+        """Whether the object is here and whole. It was hashed when it entered; again only when somebody touched it."""
+        return self._holds(artifact.sha256, artifact.size)
+
+    def _holds(self, sha256: str, size: int) -> bool:
+        try:
+            stat = os.stat(self.object_name(sha256))
+        except FileNotFoundError:
+            return False
+        if stat.st_size != size:
+            return False
+        return stat.st_mtime_ns == SEALED or self.check(self._artifact(sha256, size))
+
+    def check(self, artifact: Artifact) -> bool:
+        """Hash the object; whether it is what its name says. If so, it is sealed again."""
+        path = self.object_path(artifact.sha256)
+        with suppress(FileNotFoundError):
+            if sha256_file(path) == artifact.sha256:
+                with suppress(OSError):  # it is another person's: hashed again next time
+                    os.utime(path, ns=(SEALED, SEALED))
+                return True
+        return False
+
+    def discard(self, artifact: Artifact) -> None:
+        """Remove an object that is damaged, so that the next build makes it again."""
+        self.object_path(artifact.sha256).unlink(missing_ok=True)
+
+    def record(self, key: StepKey, whole: bool = False) -> Mapping[str, Artifact] | None:
+        """The recorded outputs of a step, or None. Every object is here or, unless they are to be `whole`, at the
+        shared store that the record was taken from."""
+        facts = self.facts(key, whole=whole)
+        return None if facts is None else {name: self._artifact(**fact) for name, fact in facts.items()}
+
+    def facts(
+        self, key: StepKey, pointer: bytes | None = None, whole: bool = False
+    ) -> Mapping[str, Mapping[str, Any]] | None:
+        """`record` as it is written, {output: {sha256, size}}: what a build with nothing to do asks of every task. None
+        too where it is not what `pointer`, JSON, says, if one is given."""
+        try:
+            text = read_small(f"{self.root}/ac/{key.digest()}")
+            if pointer is not None and _is_said(pointer, text):  # so that only the shorter one has to be parsed
+                data = {"outputs": json.loads(pointer)}
+            else:
+                data = json.loads(text)
+                if pointer is not None and data["outputs"] != json.loads(pointer):
+                    return None
+            outputs: Mapping[str, Mapping[str, Any]] = data["outputs"]
+            origin = data.get("origin")
+            if not all(fact.keys() == FACT for fact in outputs.values()):
+                return None
+            if origin is not None:
+                if not (self.remote and self.remote.vouches(origin)):
+                    return None  # taken from a store, or signed with a key, that is not believed here any more
+                if not whole:
+                    return outputs
+            here = all(self._holds(fact["sha256"], fact["size"]) for fact in outputs.values())
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # a record that cannot be read is no record: the step runs again and replaces it
+        return outputs if here else None
+
+    @contextmanager
+    def lookup(self, key: StepKey, resume: bool = False, whole: bool = False, task: str = "") -> Iterator[Hit | Miss]:
+        """A Hit at once; or, after waiting for anyone who is computing this key, a Hit or the Miss that lets the
+        caller compute it. `resume` keeps what a killed run left in the slot's folder; `whole` takes only what is here,
+        for what the shared store has is gone; `task` is what the record is told to be of."""
+        lock_path = self.root / "lock" / key.digest()
+        folder = self.root / "work" / key.digest()
+        if outputs := self._use(key, whole):
+            if folder.exists():  # of a process that was killed when it had written the record
+                shutil.rmtree(folder, ignore_errors=True)
+            self._note("hit", task)
+            yield Hit(outputs)
+            return
+        with _no_space(self.root), locked(lock_path), ExitStack() as stack:
+            if outputs := self._use(key, whole):  # whoever held the lock has just finished it
+                self._note("hit", task)
+                yield Hit(outputs)
+                return
+            if self.remote and not whole and (found := stack.enter_context(self.remote.claim(key, task))):
+                outputs = self._take(key, found, task)
+                self._note("shared", task)
+                yield Hit(outputs, self.remote.place)
+                return
+            self._note("run", task)
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.rglob("*"):  # one that was killed while it was taken in cannot be written to
+                if path.is_file() and not path.is_symlink():
+                    path.chmod(0o644)
+            try:
+                yield Miss(_Slot(self, key, folder, task))
+            except BaseException:
+                if not resume:
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def add_root(self, build: Path, release: Path) -> None:
+        """Let `cache gc` know of a build whose pointers and release folders need this store's objects."""
+        name = hashlib.sha256(os.fsencode(build.absolute())).hexdigest()[:32]
+        path, places = self.root / "roots" / name, {"build": str(build.absolute()), "release": str(release.absolute())}
+        with suppress(OSError):
+            if not path.exists() or json.loads(path.read_bytes()) != places:
+                write_atomic(path, json.dumps(places).encode())
+
+    def _note(self, what: str, task: str) -> None:
+        """A line for `cache stat`: the time, what a lookup came to, and the task."""
+        month = time.strftime("%Y-%m", time.gmtime())
+        with suppress(OSError):
+            (self.root / "log").mkdir(parents=True, exist_ok=True)
+            with open(self.root / "log" / month, "a", encoding="utf-8") as file:
+                file.write(f"{int(time.time())} {what} {task}\n")
+
+    def _use(self, key: StepKey, whole: bool) -> Mapping[str, Artifact] | None:
+        """`record`, and the mark that it was used now, by which `cache gc` leaves it to a build that is running."""
+        self._live()
+        try:
+            with locked(self.root / "lock" / "gc", shared=True):
+                if outputs := self.record(key, whole):
+                    os.utime(self.root / "ac" / key.digest())
+                return outputs
+        except OSError:  # a store that cannot be written to: nobody collects it either
+            return self.record(key, whole)
+
+    def _take(self, key: StepKey, found: Found, task: str) -> Mapping[str, Artifact]:
+        outputs = {name: self._artifact(sha256, size) for name, (sha256, size) in sorted(found.outputs.items())}
+        self.keep(outputs.values())
+        self._write_record(key, outputs, {"task": task, "origin": dict(found.origin)})
+        return outputs
+
+    def _write_record(self, key: StepKey, outputs: Mapping[str, Artifact], more: Mapping[str, Any]) -> None:
+        listed = {name: {"sha256": a.sha256, "size": a.size} for name, a in sorted(outputs.items())}
+        text = json.dumps({"key": key.fields(), "outputs": listed, **more}, indent=1)
+        write_atomic(self.root / "ac" / key.digest(), text.encode())
+        sync_folder(self.root / "ac")
+
+    def _live(self) -> None:
+        """Be known to `cache gc` as a process that uses this store, from now until it ends."""
+        if not self._alive:
+            self._alive = True
+            path = self.root / "live" / f"{os.getpid()}-{os.urandom(6).hex()}"
+            with suppress(OSError):
+                weakref.finalize(self, _leave, path, hold(path))
+
+    def keep(self, artifacts: Iterable[Artifact]) -> None:
+        """Mark objects that are here as used now, for a record that is about to name them."""
+        self._live()
+        with suppress(OSError), locked(self.root / "lock" / "gc", shared=True):
+            for artifact in artifacts:
+                if self.has(artifact):
+                    with suppress(OSError):
+                        os.utime(artifact.path, ns=(SEALED, SEALED))  # its change time moves
+
+    def bring(self, artifacts: Iterable[Artifact], progress: Callable[[int, int], None] = silent) -> None:
+        """Have the objects here, fetched from the shared store where they are not. `progress(done, total)` is called
+        with bytes. Gone for one that can be had nowhere."""
+        missing = {artifact.sha256: artifact for artifact in artifacts if not self.has(artifact)}
+        total, done = sum(artifact.size for artifact in missing.values()), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, total)
+
+        gone: list[Gone] = []
+        for artifact in missing.values():
+            if self.remote is None:
+                raise Gone(artifact, "no shared store is named")
+            self._live()
+            with _no_space(self.root), locked(self.root / "lock" / artifact.sha256):
+                if not self.has(artifact):  # another task may just have fetched it
+                    part = self.root / "part" / artifact.sha256
+                    try:
+                        self.remote.fetch(artifact, part, advance)
+                        self._enter(part, artifact)
+                    except Gone as error:  # the others are looked at too, so that all that is damaged is sent again
+                        gone.append(error)
+        if gone:
+            raise gone[0]
+
+    def digest_of(self, path: Path) -> str:
+        """sha256 of a file outside the store, remembered until its (device, inode, size, mtime_ns, ctime_ns) moves."""
+        import xxhash
+
+        stat = path.stat()
+        if 0 <= (age := time.time_ns() - stat.st_ctime_ns) < TICK:
+            time.sleep((TICK - age) / 1e9)
+            stat = path.stat()
+        seen = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        memo = self.root / "memo" / xxhash.xxh3_128_hexdigest(os.fsencode(path.absolute()))
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(memo.read_bytes())
+            if known["stat"] == seen:
+                return str(known["sha256"])
+        digest = sha256_file(path)
+        with suppress(OSError):  # a memo spares work, no more: the store may be full or read-only
+            write_atomic(memo, json.dumps({"sha256": digest, "stat": seen}).encode())
+        return digest
+
+    def find_span(self, key: str) -> Span | None:
+        """Where bytes of a key are that a step listed, None when nobody listed them or the object is gone. Whoever uses
+        them hashes them first: this index is only a hint, written without syncing."""
+        try:
+            entry = json.loads((self.root / "span" / key[:2] / key).read_bytes())
+            return Span(self.object_path(entry["object"]), entry["offset"], entry["size"], entry["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def add_spans(self, artifact: Artifact, spans: Mapping[str, Mapping[str, Any]]) -> None:
+        """Remember parts of an object by key: `spans` maps keys to offset, size and sha256. Where there is no room to
+        remember, they are computed again."""
+        with suppress(OSError):
+            for key, span in spans.items():
+                known = self.find_span(key)
+                if known is None or not known.path.exists():
+                    entry = json.dumps({"object": artifact.sha256, **span})
+                    write_atomic(self.root / "span" / key[:2] / key, entry.encode(), sync=False)
+
+    def adopt(self, path: Path) -> Artifact:
+        """Move a finished file into the store; returns the object."""
+        artifact = self._artifact(sha256_file(path), path.stat().st_size)
+        self._enter(path, artifact)
+        return artifact
+
+    def _enter(self, path: Path, artifact: Artifact) -> None:
+        """Move a file that has just been hashed to its object's name."""
+        self._live()
+        if not artifact.path.parent.is_dir():
+            artifact.path.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(artifact.path.parent.parent)
+        os.chmod(path, 0o444)
+        os.utime(path, ns=(SEALED, SEALED))
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        with locked(self.root / "lock" / "gc", shared=True):
+            if self.has(artifact):
+                os.utime(artifact.path, ns=(SEALED, SEALED))
+                path.unlink()
+                return
+            os.replace(path, artifact.path)
+        sync_folder(artifact.path.parent)
+
+    def _artifact(self, sha256: str, size: int) -> Artifact:
+        return Artifact(self.object_path(sha256), sha256, size)
+
+
+class _Slot:
+    def __init__(self, store: Store, key: StepKey, folder: Path, task: str) -> None:
+        self.folder = folder
+        self._store, self._key, self._task = store, key, task
+
+    def commit(self, references: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+        self._store.keep(references.values())
+        outputs = dict(references)
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()):
+            outputs[path.relative_to(self.folder).as_posix()] = self._store.adopt(path)
+        self._store._write_record(self._key, outputs, {"task": self._task} if self._task else {})
+        if self._store.remote:
+            self._store.remote.send(self._key, self._task)
+        return outputs
+
+
+def _leave(path: Path, descriptor: int) -> None:
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
+
+
+def _is_said(pointer: bytes, record: bytes) -> bool:
+    """Whether the text of a record, as it is written here, has the pointer's JSON as its outputs and no origin. Within
+    a JSON string there is no line end, and what is nested deeper stands further to the right."""
+    outputs = b'\n "outputs": ' + pointer.strip().replace(b"\n", b"\n ")
+    return b'\n "origin": ' not in record and (outputs + b',\n "task": ' in record or record.endswith(outputs + b"\n}"))
+
+
+@contextmanager
+def _no_space(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreFull(root) from error

@@ -1,0 +1,288 @@
+"""A bucket or a network folder as this program uses it: small and large objects, created once, retried, paced.
+
+Errors are sentences without a URL's query, a header or a body: a server may repeat credentials in any of them.
+"""
+
+import configparser
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import LocalStore, from_url
+
+from quantmill.errors import QuantmillError
+from quantmill.store.remote.settings import Settings
+
+PART = 8 << 20  # bytes of one request of an upload
+RANGE = 16 << 20  # bytes of one request of a download
+T = TypeVar("T")
+
+
+class StoreError(QuantmillError):
+    """The shared store did not do what it was asked. `denied`: it refuses us, and would again."""
+
+    def __init__(self, place: str, what: str, denied: bool = False) -> None:
+        super().__init__(f"{place}: {what}")
+        self.denied = denied
+
+
+class Bucket:
+    """The objects below one URL, by relative names. Safe for several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self.place = settings, settings.place
+        self._store = _open(settings)
+        self.sending, self.receiving = Throttle(settings.bandwidth), Throttle(settings.bandwidth)
+        self.stop = threading.Event()  # set: transfers end with StoreError at the next piece
+
+    def get(self, name: str, limit: int) -> bytes | None:
+        """A small object's bytes, None when there is none."""
+        found = self.get_tagged(name, limit)
+        return found[0] if found else None
+
+    def get_tagged(self, name: str, limit: int) -> tuple[bytes, Mapping[str, str]] | None:
+        """A small object's bytes, and the version that `replace` takes."""
+
+        def read() -> tuple[bytes, Mapping[str, str]]:
+            result = obstore.get(self._store, name)
+            if result.meta["size"] > limit:
+                raise StoreError(self.place, f"{name} has {result.meta['size']} bytes, more than {limit}")
+            version = {key: result.meta.get(key) for key in ("e_tag", "version")}
+            return bytes(result.bytes()), {key: value for key, value in version.items() if isinstance(value, str)}
+
+        return self._found(read)
+
+    def size(self, name: str) -> int | None:
+        """An object's size in bytes, None when there is none."""
+        meta = self._found(lambda: obstore.head(self._store, name))
+        return None if meta is None else int(meta["size"])
+
+    def read(self, name: str, start: int, end: int, sink: Callable[[memoryview], None]) -> bool:
+        """Give bytes `start` to `end` of an object to `sink`, in order and once, whatever breaks in between. False when
+        there is no such object."""
+        at = start
+
+        def some() -> bool:
+            nonlocal at
+            while at < end:
+                until = min(end, at + RANGE)
+                pieces = obstore.get(self._store, name, options={"range": (at, until)}).stream(min_chunk_size=1 << 20)
+                for piece in pieces:
+                    view = memoryview(piece)
+                    if len(view) > until - at:
+                        raise StoreError(self.place, f"{name} is served longer than asked for")
+                    self._pace(self.receiving, len(view))
+                    sink(view)
+                    at += len(view)
+                if at < until:
+                    raise ConnectionError("it ended early")
+            return True
+
+        return bool(self._found(some))
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object, or over it."""
+        self._pace(self.sending, len(data))
+        self._try(lambda: obstore.put(self._store, name, data, use_multipart=False))
+
+    def put_pieces(self, name: str, size: int, pieces: Callable[[], Iterable[bytes]]) -> None:
+        """Write an object of `size` bytes, in parts where it is large. `pieces` is called for each attempt."""
+        if size <= PART:
+            data = b"".join(pieces())
+            self.put(name, data)
+            return
+
+        def paced() -> Iterator[bytes]:
+            for piece in pieces():
+                self._pace(self.sending, len(piece))
+                yield piece
+
+        self._try(lambda: obstore.put(self._store, name, paced(), chunk_size=PART, max_concurrency=2))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object unless there is one: whether it was written."""
+        try:
+            self._try(lambda: obstore.put(self._store, name, data, mode="create", use_multipart=False))
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def replace(self, name: str, data: bytes, version: Mapping[str, str]) -> bool:
+        """Write over the version of an object that `get_tagged` returned: False when it is another by now."""
+        mode: Any = dict(version)
+        try:
+            self._try(lambda: obstore.put(self._store, name, data, mode=mode, use_multipart=False))
+        except (PreconditionError, AlreadyExistsError):
+            return False
+        except (NotSupportedError, NotImplementedError):  # a folder: two at once may both believe that they did it
+            self.delete(name)
+            return self.create(name, data)
+        return True
+
+    def delete(self, name: str) -> None:
+        """Remove an object, if there is one."""
+        self._found(lambda: obstore.delete(self._store, name))
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Name and size of each object below `prefix`."""
+        for page in self._try(lambda: list(obstore.list(self._store, prefix))):
+            for meta in page:
+                yield meta["path"], int(meta["size"])
+
+    def _pace(self, throttle: "Throttle", count: int) -> None:
+        if self.stop.is_set():
+            raise StoreError(self.place, "the transfer was ended")
+        throttle.take(count)
+
+    def _found(self, call: Callable[[], T]) -> T | None:
+        try:
+            return self._try(call)
+        except FileNotFoundError:
+            return None
+
+    def _try(self, call: Callable[[], T]) -> T:
+        """What `call` returns, tried again with growing pauses while the store fails in a way that may pass."""
+        began, pause = time.monotonic(), 0.05
+        for left in reversed(range(self._settings.retries)):
+            try:
+                return call()
+            except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+                raise StoreError(self.place, f"access is refused ({_code(error)})", denied=True) from None
+            except (FileNotFoundError, AlreadyExistsError, PreconditionError, NotSupportedError, NotImplementedError):
+                raise
+            except (BaseError, ConnectionError, TimeoutError) as error:
+                refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error))
+                if refused or not left or self.stop.is_set() or time.monotonic() - began > self._settings.timeout:
+                    raise StoreError(self.place, f"it cannot be used ({_code(error)})") from None
+            except OSError as error:  # a network folder's own
+                raise StoreError(self.place, error.strerror or "it cannot be used") from None
+            self.stop.wait(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 3, 10)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+class Throttle:
+    """At most `rate` bytes a second, where there is a limit; counts them all. `now` and `sleep`, in seconds, are a
+    clock."""
+
+    def __init__(
+        self,
+        rate: int | None,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate, self._now, self._sleep = rate, now, sleep
+        self._free, self._lock = 0.0, threading.Lock()
+        self.total = 0
+
+    def take(self, count: int) -> None:
+        """Wait until `count` more bytes may pass."""
+        with self._lock:
+            self.total += count
+            if self._rate is None:
+                return
+            now = self._now()
+            pause = max(0.0, self._free - now)
+            self._free = max(now, self._free) + count / self._rate
+        self._sleep(pause)
+
+
+def _open(settings: Settings) -> Any:
+    if settings.url.startswith("file://"):
+        return LocalStore(Path(unquote(urlsplit(settings.url).path)), mkdir=True)
+    client: dict[str, Any] = {
+        "timeout": timedelta(seconds=settings.timeout),
+        "read_timeout": timedelta(seconds=min(30, settings.timeout)),
+        "connect_timeout": timedelta(seconds=min(10, settings.timeout)),
+        "allow_http": bool(settings.endpoint and settings.endpoint.startswith("http://")),
+    }
+    backoff = {"init_backoff": timedelta(milliseconds=20), "max_backoff": timedelta(seconds=2), "base": 2}
+    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=settings.timeout), "backoff": backoff}
+    options: dict[str, Any] = {}
+    if settings.url.startswith("s3://"):
+        options = _aws(os.environ)
+        if settings.endpoint:
+            options["config"]["endpoint"] = settings.endpoint
+            options["config"]["virtual_hosted_style_request"] = False
+        if settings.region:
+            options["config"]["region"] = settings.region
+    elif settings.endpoint:
+        options = {"config": {"endpoint": settings.endpoint}}
+    open_any: Any = from_url  # its types know each kind of store; which one this is, only the URL says
+    return open_any(settings.url, client_options=client, retry_config=retry, **options)
+
+
+def _aws(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What obstore does not look for itself of AWS's credential chain: the shared files, and boto3 (SSO and the like)
+    where it is installed. Environment and instance roles are obstore's own."""
+    if "AWS_ACCESS_KEY_ID" in environment:
+        return {"config": {}}
+    files = [
+        environment.get(f"AWS_{name}_FILE") or str(Path(f"~/.aws/{path}").expanduser())
+        for name, path in (("CONFIG", "config"), ("SHARED_CREDENTIALS", "credentials"))
+    ]
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(files)
+    except configparser.Error:
+        return {"config": {}}
+    profile = environment.get("AWS_PROFILE", "default")
+    values: dict[str, str] = {}
+    for section in (profile, f"profile {profile}"):
+        if parser.has_section(section):
+            values |= dict(parser.items(section))
+    names = {
+        "aws_access_key_id": "access_key_id",
+        "aws_secret_access_key": "secret_access_key",
+        "aws_session_token": "session_token",
+        "region": "region",
+    }
+    config = {name: values[key] for key, name in names.items() if key in values}
+    if "access_key_id" in config or not values:
+        return {"config": config}
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        return {"config": config}
+    return {"config": config, "credential_provider": Boto3CredentialProvider()}
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _code(error: BaseException) -> str:
+    """The little of an error that is safe to print: the HTTP status, the service's code, or its kind."""
+    text = str(error)
+    status = re.search(r"status code: (\d{3}[A-Za-z ]*)", text)
+    service = re.search(r"<Code>(\w{1,60})</Code>", text)
+    if status or service:
+        return ", ".join(found.group(1).strip() for found in (status, service) if found)
+    for words, meaning in (
+        ("timed out", "it does not answer in time"),
+        ("operation timeout", "it does not answer in time"),
+        ("connect", "no connection"),
+        ("error sending request", "no connection"),
+        ("dns", "no such host"),
+        ("ended early", "the connection broke"),
+        ("decoding response body", "the connection broke"),
+    ):
+        if words in text.lower():
+            return meaning
+    return type(error).__name__

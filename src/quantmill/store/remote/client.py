@@ -1,0 +1,321 @@
+"""The shared store as a build uses it: records that are believed, objects fetched, results sent behind the build.
+
+Whatever the shared store does, a build goes on: what it cannot give is computed, what it does not take is sent later.
+"""
+
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from quantmill.artifact import Artifact
+from quantmill.errors import QuantmillError
+from quantmill.store.key import StepKey
+from quantmill.store.remote.outbox import Outbox
+from quantmill.store.remote.settings import Settings, find
+from quantmill.store.shared import Found, Gone
+
+if TYPE_CHECKING:
+    from quantmill.store.remote.bucket import Bucket, StoreError
+    from quantmill.store.remote.lease import Leases
+    from quantmill.store.remote.trust import Signer
+
+Report = Callable[[str, str, Mapping[str, Any]], None]
+REST = 60  # seconds for which a shared store that failed is not asked again
+POLL = (0.1, 3.0)  # seconds between looks at another's lease: the first, and the most
+T = TypeVar("T")
+
+
+def connect(folder: Path, root: Path, report: Report) -> "Shared | None":
+    """The shared store that is named for work in `folder`, for the local store at `root`. Asks no network."""
+    settings = find(folder)
+    return Shared(settings, root, report) if settings else None
+
+
+class Shared:
+    """A store that machines share (store.Remote). `report(place, event, facts)` hears "told" with a text, and "send"
+    with bytes done and total."""
+
+    def __init__(self, settings: Settings, root: Path, report: Report) -> None:
+        self.settings, self.place = settings, settings.place
+        self._root, self._report = root, report
+        self._outbox = Outbox(root, self._send_one)
+        self._told: set[str] = set()
+        self._bad: set[str] = set()  # objects that the shared store has damaged: to be sent again
+        self._resting = 0.0
+        self._refused = False
+        self._lock = threading.Lock()
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # of each object that is sent
+        self._sent = self._to_send = 0
+        self._moved = time.monotonic()
+
+    @cached_property
+    def bucket(self) -> "Bucket":
+        """The bucket. What needs the network begins here."""
+        from quantmill.store.remote.bucket import Bucket
+
+        return Bucket(self.settings)
+
+    @cached_property
+    def signer(self) -> "Signer | None":
+        """Our signing key; None for a reader."""
+        from quantmill.store.remote.trust import Signer
+
+        return Signer(self.settings.sign, self.settings.keys) if self.settings.sign else None
+
+    @cached_property
+    def _leases(self) -> "Leases":
+        from quantmill.store.remote.lease import Leases
+
+        return Leases(self.bucket, self.settings.lease)
+
+    def vouches(self, origin: Mapping[str, str]) -> bool:
+        """Whether a record with this origin came from here, by a key that is accepted today."""
+        key = next((key for key in self.settings.keys if key.id == origin.get("key")), None)
+        return origin.get("place") == self.place and key is not None and _valid(key.expires)
+
+    def find(self, key: StepKey) -> Found | None:
+        """The record of a key that an accepted key signed; others are told of once and count as none."""
+        return self._ask(lambda: self._find(key.digest())[1])
+
+    def latest(self, task: str) -> Mapping[str, Any] | None:
+        """The fields of the key that a task of that name was last recorded with."""
+
+        def look() -> Mapping[str, Any] | None:
+            digest = self.bucket.get(_task(task), 64)
+            payload = self._find(digest.decode("ascii", "replace"))[0] if digest else None
+            return payload["key"] if payload else None
+
+        return self._ask(look)
+
+    def _find(self, digest: str) -> tuple[Mapping[str, Any] | None, Found | None]:
+        from quantmill.store.remote.trust import LIMIT, Refused, unseal
+
+        for attempt in (1, 2):  # what was damaged on its way is whole when asked for again
+            data = self.bucket.get(f"ac/{digest}", LIMIT)
+            if data is None:
+                break
+            try:
+                payload, found = unseal(data, digest, self.settings.keys, time.time())
+                return payload, Found(found.outputs, {**found.origin, "place": self.place})
+            except Refused as refused:
+                if attempt == 2:
+                    self._tell(f"its records are not believed where {refused.why}; those steps run here")
+        return None, None
+
+    @contextmanager
+    def claim(self, key: StepKey, task: str) -> Iterator[Found | None]:
+        """The record of a key, after waiting for the machine that computes it; or None, and while the context is open,
+        and then until the result is sent, others wait for us."""
+        digest = key.digest()
+        found = self._ask(lambda: self._claim(key, digest, task))
+        try:
+            yield found
+        except BaseException:
+            self._end(digest)
+            raise
+        if not self._outbox.has(digest):
+            self._end(digest)
+
+    def _claim(self, key: StepKey, digest: str, task: str) -> Found | None:
+        pause, watched = POLL[0], None
+        while True:
+            found = self._find(digest)[1]
+            if found:
+                return found
+            if watched is None or watched.ended():
+                watched = self._leases.look(digest) if self._refused or not self.signer else self._leases.take(digest)
+                if watched is None:
+                    return self._find(digest)[1]  # recorded between our look and our lease
+                self._tell(f"another machine is computing {task}; waiting for it", always=True)
+            elif watched.silent():
+                self._tell(f"the machine that was computing {task} is not heard of any more", always=True)
+                if self._refused or not self.signer or self._leases.keep_over(watched):
+                    return None
+                watched = None
+                continue
+            time.sleep(pause)
+            pause = min(pause * 1.5, POLL[1])
+
+    def _end(self, digest: str) -> None:
+        if "_leases" in self.__dict__:
+            self._leases.end(digest)
+
+    def fetch(self, artifact: Artifact, part: Path, advance: Callable[[int], None]) -> None:
+        """Leave the object's bytes, hashed, at `part`; Gone when they cannot be had."""
+        from quantmill.store.remote.bucket import StoreError
+        from quantmill.store.remote.chunks import Wrong, fetch
+
+        settings = self.settings
+        if time.monotonic() < self._resting:
+            raise Gone(artifact, f"{self.place} cannot be used just now")
+        try:
+            if not fetch(self.bucket, artifact.sha256, artifact.size, part, settings.chunk, settings.parallel, advance):
+                self._bad.add(artifact.sha256)
+                raise Gone(artifact, f"{self.place} has it no more")
+        except Wrong as wrong:
+            self._bad.add(artifact.sha256)
+            raise Gone(artifact, f"{self.place} has it damaged ({wrong.name})") from None
+        except StoreError as error:
+            self._resting = time.monotonic() + REST
+            raise Gone(artifact, str(error)) from None
+
+    def send(self, key: StepKey, task: str) -> None:
+        """Send a record of the local store and its objects, behind the build. A reader sends nothing."""
+        if self.settings.sign and not self._refused:
+            self._outbox.add(key.digest(), task)
+
+    def send_now(self, digest: str) -> bool:
+        """Send a record of the local store and its objects: whether they are at the shared store now. StoreError when
+        that does not take them."""
+        data = json.loads((self._root / "ac" / digest).read_bytes())
+        return "origin" not in data and self._publish(digest, data.get("task", ""))
+
+    def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
+        """Have objects of the local store here before this returns, unless we are a reader."""
+        from quantmill.store.remote.bucket import StoreError
+        from quantmill.store.remote.chunks import Wrong
+
+        for artifact in artifacts:
+            if not self.settings.sign or self._refused or time.monotonic() < self._resting:
+                return
+            try:
+                self._send_object(artifact.sha256, again)
+            except StoreError as error:
+                self._broke(error)
+            except (Wrong, OSError):
+                continue  # not here, or damaged
+
+    def flush(self, wait: bool = True) -> None:
+        """Wait until everything is sent, or for `patience` seconds nothing of it was; the rest waits for the next
+        build. Without `wait` it does so at once."""
+        if self.settings.sign and wait and time.monotonic() >= self._resting:
+            self._outbox.add_left()
+        if not len(self._outbox):
+            if left := len(self._outbox.left()):
+                self._tell(f"{_count(left)} will be sent by the next build", always=True)
+            return
+        if wait:
+            self._tell(f"sending {_count(len(self._outbox))}", always=True)
+            self._moved = time.monotonic()
+            while not self._outbox.wait(0.5):
+                self._report(self.place, "send", {"done": self._sent, "total": max(self._to_send, self._sent + 1)})
+                if time.monotonic() - self._moved > self.settings.patience:
+                    break
+            self._report(self.place, "send", {"done": 1, "total": 1})
+        if left := len(self._outbox):
+            self.bucket.stop.set()
+            self._outbox.clear()
+            if self._outbox.wait(5):
+                self.bucket.stop.clear()  # this process may have more to do, as a worker does
+            self._tell(f"{_count(left)} will be sent by the next build", always=True)
+
+    def _send_one(self, digest: str, task: str) -> bool:
+        """Send one result: whether it is done with."""
+        from quantmill.store.remote.bucket import StoreError
+        from quantmill.store.remote.chunks import Wrong
+
+        try:
+            if self._refused or time.monotonic() < self._resting:
+                return self._refused
+            return self._publish(digest, task)
+        except StoreError as error:
+            self._broke(error)
+            return error.denied
+        except (Wrong, OSError, ValueError, KeyError, TypeError):
+            return True  # not here any more, or damaged: whoever needs it makes it again, and that is sent
+        except QuantmillError as error:  # the signing key
+            self._refused = True
+            self._tell(str(error))
+            return True
+        finally:
+            self._end(digest)
+
+    def _broke(self, error: "StoreError") -> None:
+        """The shared store did not take what it was sent."""
+        self._refused |= error.denied
+        self._resting = time.monotonic() + REST
+        later = "this build sends no more" if error.denied else "results are sent by the next build"
+        self._tell(f"{error.args[0].removeprefix(f'{self.place}: ')}: {later}")
+
+    def _publish(self, digest: str, task: str) -> bool:
+        data = json.loads((self._root / "ac" / digest).read_bytes())
+        if "origin" in data or self.signer is None:
+            return True
+        key = StepKey(**data["key"])
+        outputs = {name: (fact["sha256"], fact["size"]) for name, fact in data["outputs"].items()}
+        objects = dict(outputs.values())
+        self._to_send += sum(objects.values())
+        for sha256 in objects:
+            self._send_object(sha256)
+        self._record(digest, self.signer.seal(key, outputs, task), outputs)
+        self.bucket.put(_task(task), digest.encode())
+        return True
+
+    def _send_object(self, sha256: str, again: bool = False) -> None:
+        from quantmill.store.remote.chunks import send
+
+        path, settings = self._root / "cas" / sha256[:2] / sha256, self.settings
+        with self._turns[sha256]:
+            again |= sha256 in self._bad
+            send(self.bucket, path, sha256, settings.chunk, settings.parallel, again, self._advance)
+            self._bad.discard(sha256)
+
+    def _record(self, digest: str, sealed: bytes, outputs: Mapping[str, tuple[str, int]]) -> None:
+        """Put the record, unless there is one that is believed."""
+        from quantmill.store.remote.trust import LIMIT, Refused, unseal
+
+        name = f"ac/{digest}"
+        while not self.bucket.create(name, sealed):
+            there = self.bucket.get_tagged(name, LIMIT)
+            if there is None:
+                continue
+            try:
+                found = unseal(there[0], digest, self.settings.keys, time.time())[1]
+            except Refused:
+                if self.bucket.replace(name, sealed, there[1]):
+                    return
+                continue
+            if found.outputs != outputs:
+                self._tell(f"its record of {digest[:16]}… has other outputs than were computed here")
+            return
+
+    def _advance(self, count: int) -> None:
+        with self._lock:
+            self._sent += count
+            self._moved = time.monotonic()
+
+    def _ask(self, question: Callable[[], T | None]) -> T | None:
+        """The answer; None, told once, when the shared store cannot be asked, which then rests for a while."""
+        from quantmill.store.remote.bucket import StoreError
+
+        if time.monotonic() < self._resting:
+            return None
+        try:
+            return question()
+        except StoreError as error:
+            self._resting = time.monotonic() + REST
+            self._tell(f"{error.args[0].removeprefix(f'{self.place}: ')}; the build goes on without it")
+            return None
+
+    def _tell(self, text: str, always: bool = False) -> None:
+        if always or text not in self._told:
+            self._told.add(text)
+            self._report(self.place, "told", {"text": text})
+
+
+def _valid(expires: float | None) -> bool:
+    return expires is None or time.time() < expires
+
+
+def _task(task: str) -> str:
+    return f"task/{task.replace(':', '/')}"
+
+
+def _count(results: int) -> str:
+    return "1 result" if results == 1 else f"{results} results"

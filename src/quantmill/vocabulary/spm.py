@@ -1,0 +1,79 @@
+"""SentencePiece vocabularies (`tokenizer.ggml.model` llama), from tokenizer.model or a tokenizer.json of its kind."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quantmill.architectures.errors import TokenizerError
+from quantmill.architectures.json_file import load_json
+from quantmill.vocabulary.byte_level import looks_special
+from quantmill.vocabulary.hf_tokenizer import HFTokenizer, content
+from quantmill.vocabulary.sentencepiece import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, Piece, pieces
+
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_ADDED_SCORE, _PAD_SCORE = -1000.0, -10000.0
+
+
+def from_model(files: Mapping[str, Path], config: Mapping[str, Any], vocab_size: int) -> list[Piece]:
+    """tokenizer.model's pieces, then added_tokens.json's, then those of tokenizer_config.json; `[PAD…]` for the rest.
+
+    User-defined pieces of tokenizer.model itself are written as normal ones, as the converter does. `config` is
+    tokenizer_config.json. Raises TokenizerError when there are more pieces than `vocab_size`.
+    """
+    own = pieces(files["tokenizer.model"].read_bytes())
+    if len(own) > vocab_size:
+        raise TokenizerError(f"tokenizer.model has {len(own)} tokens, but config.json's `vocab_size` is {vocab_size}")
+    found = [Piece(piece.text, piece.score, NORMAL if piece.type == USER_DEFINED else piece.type) for piece in own]
+    found += [Piece(f"[PAD{id_}]".encode(), _PAD_SCORE, UNUSED) for id_ in range(len(own), vocab_size)]
+    for added, id_ in (load_json(files, "added_tokens.json", TokenizerError) or {}).items():
+        if not isinstance(id_, int) or id_ < 0:
+            raise TokenizerError(f"added_tokens.json has {id_!r} where the id of {added!r} belongs")
+        if id_ < vocab_size:
+            found[id_] = Piece(added.encode(), _ADDED_SCORE, USER_DEFINED)
+    decoder = config.get("added_tokens_decoder")
+    for key, entry in decoder.items() if isinstance(decoder, Mapping) else ():
+        text = content(entry) if isinstance(entry, Mapping) else None
+        if not key.isdecimal() or text is None:
+            raise TokenizerError(f"tokenizer_config.json's `added_tokens_decoder` has a bad entry {key!r}")
+        if int(key) < vocab_size:
+            special = entry.get("special") or looks_special(text)
+            text = text if special else text.replace("▁", " ")
+            found[int(key)] = Piece(text.encode(), _ADDED_SCORE, CONTROL if special else USER_DEFINED)
+    return found
+
+
+def is_spm_json(data: Mapping[str, Any]) -> bool:
+    """Whether tokenizer.json is SentencePiece's BPE: unknown characters fall back to bytes."""
+    model, decoder = data.get("model"), data.get("decoder")
+    return (
+        isinstance(model, Mapping)
+        and model.get("type") == "BPE"
+        and bool(model.get("byte_fallback", False))
+        and isinstance(decoder, Mapping)
+        and decoder.get("type") == "Sequence"
+    )
+
+
+def from_json(tokenizer: HFTokenizer) -> list[Piece]:
+    """The vocabulary of such a tokenizer.json, which has no scores, then the tokens added beyond it."""
+    size = len(tokenizer.vocab)
+    special = set(tokenizer.specials.values())
+    by_id = {id_: text for text, id_ in tokenizer.vocab.items()}
+    by_id |= {id_: token.content for id_, token in tokenizer.added.items()}
+    found = []
+    for id_ in range(size):
+        if id_ not in by_id:
+            raise TokenizerError(f"tokenizer.json has {size} tokens but none with id {id_}")
+        found.append(_piece(by_id[id_], special, NORMAL))
+    for id_ in sorted(id_ for id_ in tokenizer.added if id_ >= size):
+        text = by_id[id_]
+        # The converter forgets what an added special token looks like: `<0x..>` among them is no byte.
+        type_ = CONTROL if text in special else USER_DEFINED
+        found.append(Piece(text.encode(), _ADDED_SCORE, type_))
+    return found
+
+
+def _piece(text: str, special: set[str], otherwise: int) -> Piece:
+    type_ = BYTE if _BYTE_TOKEN.fullmatch(text) else CONTROL if text in special else otherwise
+    return Piece(text.encode(), _ADDED_SCORE, type_)
