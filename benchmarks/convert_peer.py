@@ -2,11 +2,11 @@
 
     python benchmarks/convert_peer.py llama.cpp/convert_hf_to_gguf.py [--python PYTHON] [--record] [MODEL_DIR[=PRE]...]
 
-Converts the small models of tests/convert_golden (and the folders given, with the pre-tokenizer's name that the
+Converts the small models of tests/golden/convert_golden (and the folders given, with the pre-tokenizer's name that the
 converter is to use where it does not know the vocabulary) to BF16, F16 and F32 by both and prints, for each pair,
 whether the files are identical, else every key and tensor that differs. `--python` is an interpreter that has the
 converter's requirements (transformers 4.45 to 4.52, torch, sentencepiece). `--record` writes the digests of the
-converter's files into tests/convert_golden/digests.json. Exit code 1 when anything differs.
+converter's files into tests/golden/convert_golden/digests.json. Exit code 1 when anything differs.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from quantmill.artifact import Context
 from quantmill.gguf import read
 from quantmill.steps.convert import convert
 
-GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "convert_golden"
+GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "convert_golden"
 sys.path.insert(0, str(GOLDEN.parent))
 
 from convert_golden.models import MODELS, PRE, TYPES  # noqa: E402  (found through the line above)

@@ -24,8 +24,8 @@ import numpy as np
 
 from quantmill import _kernels, gguf
 from quantmill.architectures.hyperparameters import hyper
+from quantmill.architectures.json_file import load_config
 from quantmill.architectures.tensor_check import expected
-from quantmill.checkpoint.metadata import load_config
 from quantmill.engine import chunks
 from quantmill.engine.evaluation import Run, collect, open_model
 from quantmill.gguf import kv

@@ -20,7 +20,7 @@ import numpy as np
 from quantmill import _kernels
 from quantmill.gguf.types import TYPES
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 import ggml_oracle
 

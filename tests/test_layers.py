@@ -1,6 +1,9 @@
 """The arrows of docs/design.md: which part of quantmill may import which."""
 
 import ast
+import subprocess
+import sys
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -10,139 +13,44 @@ import quantmill
 
 PACKAGE = Path(quantmill.__file__).parent if quantmill.__file__ else Path()
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PARTS = ("steps", "gguf", "quant", "model")
-# What a part may import of quantmill, beside itself and `errors`, `artifact` (open to all).
-ALLOWED = {
-    "key": set(),
-    "disk": set(),
-    "shared": {"key"},
-    "store": {"disk", "key", "shared"},
-    "compat": set(),
-    "recipe": {"recipe_bench", "compat", "quant", "recipe_calibration", "recipe_page", "recipe_quality"},
-    "recipe_calibration": {"compat"},
-    "recipe_bench": set(),
-    "host": {"_kernels"},
-    "recipe_quality": {"recipe_calibration"},
-    "recipe_page": set(),
-    "released": set(),
-    "numbers": set(),
-    "page": {"lock", "model", "recipe"},
-    "toml_text": set(),
-    "proof": {"key", "lock", "recipe", "steps", "toml_text"},
-    "hub": set(),
-    "web": set(),
-    "calibration": {"disk", "recipe", "recipe_calibration", "web"},
-    "lock": {"recipe", "hub", "disk", "model", "gguf", "calibration"},
-    "publish": {"hub", "released", "signature"},
-    "tagged": {"hub", "lock", "proof", "recipe", "recipe_git", "released", "reproduce", "signature"},
-    "proven": {"disk", "gguf", "released", "signature"},
-    "recipe_git": set(),
-    "reproduce": {
-        "build",
-        "disk",
-        "gguf",
-        "hub",
-        "lock",
-        "plan",
-        "proof",
-        "recipe",
-        "released",
-        "reporter",
-        "signature",
-        "store",
-        "tasks",
-    },
-    "plan": {"host", "recipe", "recipe_bench", "lock", "page", "proof", "calibration"},
-    "signature": {"disk", "remote"},
-    "tree": {"disk", "released", "signature", "store"},
-    "build": {"key", "disk", "plan", "shared", "signature", "steps", "store", "tree"},
-    "remote": {"disk", "key", "recipe", "shared"},
-    "care": {"disk", "key", "released", "signature", "store"},
-    "reporter": {"build"},
-    "interrupt": set(),
-    "tasks": {"build", "host", "interrupt", "lock", "plan", "recipe", "remote", "reporter", "signature", "store"},
-    "preview_imatrix": {"calibration", "gguf", "lock", "model", "recipe", "recipe_calibration"},
-    "preview_measured": {"_kernels", "calibration", "gguf", "lock", "model", "preview_imatrix", "quant", "recipe"},
-    "preview": {
-        "preview_measured",
-        "proof",
-        "preview_imatrix",
-        "build",
-        "gguf",
-        "imatrix",
-        "lock",
-        "model",
-        "plan",
-        "quant",
-        "recipe",
-        "tasks",
-    },
-    "show": {"preview_imatrix", "preview_measured", "build", "preview", "released", "simulate"},
-    "simulate": {
-        "distributed",
-        "gguf",
-        "preview_imatrix",
-        "preview_measured",
-        "lock",
-        "model",
-        "plan",
-        "preview",
-        "quant",
-        "recipe",
-        "tasks",
-    },
-    "choose": {"gguf", "recipe", "released"},
-    "offer": {"build", "choose", "lock", "plan", "preview", "quant", "recipe", "released", "tasks"},
-    "offer_elsewhere": {"choose", "gguf", "hub", "quant", "released"},
-    "card": {"choose", "quant", "released"},
-    "distributed": {"build", "gguf", "host", "lock", "plan", "preview", "quant", "recipe", "steps", "shared", "tasks"},
-    "gguf": {"quant"},
-    "safetensors": {"gguf"},
-    "imatrix": {"gguf", "quant"},
-    "quant": {"gguf", "imatrix", "key", "_kernels", "compat"},
-    "quality": {"gguf", "model", "numbers", "_kernels"},
-    "model": {"compat", "gguf", "numbers", "quant", "safetensors", "_kernels"},
-    "runtime": {"gguf", "model", "quant", "_kernels"},
+TESTS = Path(__file__).parent
+KERNEL_SOURCES = TESTS.parent / "kernels"
+MOST_FILES = 25
+GROUND = {"artifact", "disk", "errors", "host", "interrupt", "listing", "statistics", "units"}
+# A room and those that it may use, beside the ground; each stands below all that it uses.
+ROOMS: dict[str, set[str]] = {
+    "network": set(),
+    "gguf": set(),
+    "reference": {"gguf"},
+    "store": set(),
+    "architectures": {"gguf"},
+    "vocabulary": {"architectures", "gguf"},
+    "checkpoint": {"architectures", "gguf", "vocabulary"},
+    "imatrix": {"gguf"},
+    "quant": {"gguf", "imatrix", "reference", "store"},
+    "engine": {"architectures", "checkpoint", "gguf", "reference", "vocabulary"},
+    "runtime": {"architectures", "gguf", "reference", "vocabulary"},
+    "quality": {"engine", "gguf"},
+    "choose": {"gguf"},
+    "card": {"choose", "reference"},
+    "recipe": {"architectures", "checkpoint", "gguf", "network", "reference"},
     "steps": {
-        "key",
-        "host",
-        "runtime",
-        "quality",
-        "gguf",
-        "hub",
-        "web",
-        "imatrix",
-        "model",
-        "numbers",
-        "quant",
-        "safetensors",
-        "compat",
-        "_kernels",
-        "card",
-        "disk",
-        "released",
+        *("architectures", "card", "checkpoint", "engine", "gguf", "imatrix", "network", "quality", "quant"),
+        *("reference", "runtime", "store", "vocabulary"),
     },
+    "build": {"recipe", "steps", "store"},
+    "forecast": {"architectures", "build", "engine", "gguf", "imatrix", "quant", "recipe", "vocabulary"},
+    "release": {
+        *("build", "choose", "forecast", "gguf", "network", "quant", "recipe", "reference", "store"),
+    },
+    "distributed": {"build", "forecast", "gguf", "quant", "recipe", "steps", "store"},
 }
-NO_OP = (
-    *("recipe", "recipe_page", "page", "lock", "compat", "plan", "key", "store", "build", "tasks", "reporter"),
-    *(
-        "disk",
-        "artifact",
-        "errors",
-        "calibration",
-        "recipe_calibration",
-        "recipe_quality",
-        "recipe_bench",
-        "host",
-        "proof",
-        "toml_text",
-        "signature",
-    ),
-)
+KERNELS = {"host", "quant", "engine", "runtime", "quality", "steps", "forecast", "commands"}  # who calls C++
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
 
 
-def part(path: Path) -> str:
+def room(path: Path) -> str:
+    """A file's room; of a file in the root, its own name."""
     relative = path.relative_to(PACKAGE)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
@@ -162,11 +70,26 @@ def imports(path: Path, top_only: bool = False) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_arrows_point_one_way(path: Path) -> None:
-    own = part(path)
+    own = room(path)
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("quantmill.")} - {own, "__version__"}
+    assert "_kernels" not in used or own in KERNELS
     if own in ("cli", "commands", "__init__"):  # the top, which may use everything
         return
-    used = {name.split(".")[1] for name in imports(path) if name.startswith("quantmill.")}
-    assert used <= ALLOWED.get(own, set()) | {own, "errors", "artifact", "__version__"}
+    assert used - {"_kernels"} <= ({"errors"} if own in GROUND else ROOMS[own] | GROUND)
+
+
+def test_every_room_stands_below_those_that_it_uses() -> None:
+    below: set[str] = set()
+    for name, used in ROOMS.items():
+        assert used <= below, name
+        below.add(name)
+
+
+def test_the_root_holds_the_ground_alone_and_no_folder_is_crowded() -> None:
+    assert {path.stem for path in SOURCES if path.parent == PACKAGE} == GROUND | {"__init__", "cli"}
+    assert {room(path) for path in SOURCES} == GROUND | ROOMS.keys() | {"__init__", "cli", "commands"}
+    folders = Counter(path.parent for path in (*SOURCES, *TESTS.rglob("*.py"), *KERNEL_SOURCES.rglob("*.*")))
+    assert max(folders.values()) <= MOST_FILES, folders.most_common(3)
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
@@ -187,12 +110,13 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     assert len(list(TopologicalSorter(tied).static_order())) == len(tied)  # raises CycleError, which names the circle
 
 
-def test_only_tasks_imports_doit() -> None:
-    assert [path.name for path in SOURCES if any(n.split(".")[0] == "doit" for n in imports(path))] == ["tasks.py"]
+def test_only_the_adapter_imports_doit() -> None:
+    using = [path for path in SOURCES if any(name.split(".")[0] == "doit" for name in imports(path))]
+    assert [path.relative_to(PACKAGE).as_posix() for path in using] == ["build/doit_tasks.py"]
 
 
 def test_only_the_command_line_prints_and_exits() -> None:
-    """Or tasks.py, which dodo.py enters by, and its reporter; a sandbox is a process that answers on its output."""
+    """Or doit_tasks.py, which dodo.py enters by, and its reporter; a sandbox answers on its output."""
     prints, exits = (
         {path.relative_to(PACKAGE).as_posix() for path in SOURCES if names & mentioned(path)}
         for names in (
@@ -201,10 +125,10 @@ def test_only_the_command_line_prints_and_exits() -> None:
         )
     )
     assert {name for name in prints if not name.startswith("commands/")} == {
-        *("cli.py", "tasks.py", "reporter.py"),
+        *("cli.py", "build/doit_tasks.py", "build/reporter.py"),
         "card/sandbox.py",
     }
-    assert exits == {"cli.py", "tasks.py", "interrupt.py"}  # the last for the other two, after Ctrl-C
+    assert exits == {"cli.py", "build/doit_tasks.py", "interrupt.py"}  # the last for the other two, after Ctrl-C
 
 
 def mentioned(path: Path) -> set[str]:
@@ -214,6 +138,6 @@ def mentioned(path: Path) -> set[str]:
 
 
 def test_a_no_op_imports_nothing_heavy() -> None:
-    for path in SOURCES:
-        if path.parent == PACKAGE and path.stem in NO_OP:
-            assert not {name.split(".")[0] for name in imports(path, top_only=True)} & HEAVY, path
+    code = "import sys, quantmill.build.doit_tasks; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())

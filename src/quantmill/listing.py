@@ -98,11 +98,6 @@ def bench(report: Any) -> Bench | None:
     return found if rows else None
 
 
-def size(count: int) -> str:
-    """Bytes as release pages write them: GB of 10^9 bytes with two digits, MB below one."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
-
-
 def parse_json(data: bytes) -> Any:
     """What a stranger's JSON says; None for what is none."""
     try:

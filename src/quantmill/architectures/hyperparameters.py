@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quantmill.architectures.errors import BadHyperparameter, UnknownModel
 from quantmill.architectures.graph_tensors import ARCHITECTURES, Architecture, Has
-from quantmill.engine.errors import BadHyperparameter, UnknownModel
 from quantmill.gguf import KV
 
 _MOST = 1 << 24  # no size of a model is larger; a claimed one must not overflow a product of two

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import ConfigError, ModelError
 
 
 def load_json(files: Mapping[str, Path], name: str, error: type[ModelError]) -> dict[str, Any] | None:
@@ -25,3 +25,11 @@ def load_json(files: Mapping[str, Path], name: str, error: type[ModelError]) -> 
     if not isinstance(data, dict):
         raise error(f"{name} holds no JSON object; fetch it again")
     return data
+
+
+def load_config(files: Mapping[str, Path]) -> dict[str, Any]:
+    """config.json as an object; raises ConfigError."""
+    config = load_json(files, "config.json", ConfigError)
+    if config is None:
+        raise ConfigError("the model has no config.json; a model in Hugging Face layout has one")
+    return config

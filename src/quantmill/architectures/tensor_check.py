@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from quantmill.architectures.errors import MisshapenWeights, MissingWeights, StrangeWeights, UnusableType
 from quantmill.architectures.graph_tensors import LAYER, TOP, Has, Line
 from quantmill.architectures.hyperparameters import Hyper
-from quantmill.engine.errors import MisshapenWeights, MissingWeights, StrangeWeights, UnusableType
 from quantmill.gguf.types import Type
 
 _NUMBERS = frozenset({"I8", "I16", "I32", "I64", "F64"})

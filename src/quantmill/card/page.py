@@ -9,8 +9,9 @@ from quantmill.card.frontmatter import front_matter
 from quantmill.card.markdown import addressed, fence, link, text
 from quantmill.card.recommendation import advice
 from quantmill.card.voice import HUB, Voice
-from quantmill.listing import ReleasedFile, size
+from quantmill.listing import ReleasedFile
 from quantmill.reference.ftypes import FTYPES
+from quantmill.units import size_text
 
 TAGS = "https://github.com/ggml-org/llama.cpp/releases/tag"
 
@@ -41,10 +42,10 @@ class Page(Voice):
     def intro(self) -> list[str]:
         facts = self.facts
         model, files = text(facts.model), facts.files
-        largest = size(files[0].bytes)
+        largest = size_text(files[0].bytes)
         anchor = self.words["title.files"].lower()
         first = (
-            self.say("intro.text", model=model, count=len(files), largest=largest, smallest=size(files[-1].bytes),
+            self.say("intro.text", model=model, count=len(files), largest=largest, smallest=size_text(files[-1].bytes),
                      anchor=anchor)
             if len(files) > 1
             else self.say("intro.one", model=model, largest=largest)

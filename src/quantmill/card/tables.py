@@ -2,8 +2,9 @@
 
 from quantmill.card.markdown import HARD, table, text
 from quantmill.card.voice import Voice
-from quantmill.listing import Bench, ReleasedFile, size
+from quantmill.listing import Bench, ReleasedFile
 from quantmill.reference.ftypes import FTYPES
+from quantmill.units import size_text
 
 # The ftypes that a page advises, beside the large form of each.
 RECOMMENDED = {"Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "IQ4_XS"}
@@ -22,7 +23,7 @@ def _file(page: Voice, file: ReleasedFile, columns: list[str]) -> list[str]:
     split = page.say("files.yes", count=file.shards) if file.shards > 1 else page.words["files.no"]
     measured = [_measured(file, column) for column in columns]
     name = f"[{text(file.name)}]({page.where(file.name)})"
-    short = (cell.replace(" ", HARD) for cell in (size(file.bytes), split))
+    short = (cell.replace(" ", HARD) for cell in (size_text(file.bytes), split))
     return [name, text(file.ftype), *short, *measured, describe(page, file)]
 
 

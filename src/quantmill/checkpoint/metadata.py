@@ -2,25 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, hparams, tensors
-from quantmill.architectures.errors import ConfigError
-from quantmill.architectures.json_file import load_json
+from quantmill.architectures.json_file import load_config
 from quantmill.architectures.metadata_keys import facts
 from quantmill.checkpoint import readme
 from quantmill.checkpoint.general_keys import general
 from quantmill.checkpoint.rope_factors import llama3_scaling
 from quantmill.gguf import KV
 from quantmill.vocabulary.entries import vocabulary
-
-
-def load_config(files: Mapping[str, Path]) -> dict[str, Any]:
-    """config.json as an object; raises ConfigError."""
-    config = load_json(files, "config.json", ConfigError)
-    if config is None:
-        raise ConfigError("the model has no config.json; a model in Hugging Face layout has one")
-    return config
 
 
 def metadata(

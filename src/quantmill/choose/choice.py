@@ -8,7 +8,8 @@ from quantmill.choose.machine import Machine
 from quantmill.choose.placement import Placement, place
 from quantmill.choose.shape import Shape, Weights
 from quantmill.errors import QuantmillError
-from quantmill.listing import Bench, ReleasedFile, size
+from quantmill.listing import Bench, ReleasedFile
+from quantmill.units import size_text
 
 GENERATION = "tg128"  # the bench test that stands for a file's speed
 
@@ -93,8 +94,8 @@ def _nothing(
     needs = least.weights.total + shape.layers * shape.cache_bytes(context) + shape.buffer_bytes(context, flash)
     has = machine.room + (0 if machine.unified else sum(machine.rooms))
     return (
-        f"no file fits: {least.file.name}, the smallest, needs {size(needs)} with {context} tokens of context and "
-        f"there is room for {size(has)}; take a smaller model or a shorter context"
+        f"no file fits: {least.file.name}, the smallest, needs {size_text(needs)} with {context} tokens of context and "
+        f"there is room for {size_text(has)}; take a smaller model or a shorter context"
     )
 
 

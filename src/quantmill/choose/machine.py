@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from quantmill.errors import UsageError, nearest
-from quantmill.recipe.recipe import size
+from quantmill.units import parse_size
 
 GPUS = ("cuda", "rocm", "vulkan", "metal")
 BACKENDS = (*GPUS, "cpu-avx2", "cpu-avx512", "arm")
@@ -73,4 +73,4 @@ def memories(text: str) -> tuple[int, ...]:
 
 def memory(text: str) -> int:
     """Bytes of `24GB`, `24GiB` or `24`, which is GB; ValueError otherwise."""
-    return size(f"{text.strip()}GB" if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else text)
+    return parse_size(f"{text.strip()}GB" if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else text)

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill import listing
 from quantmill.commands.common import bar, size, threads
 from quantmill.errors import UsageError
+from quantmill.units import size_text
 
 if TYPE_CHECKING:
     from quantmill.store.care.collector import Keep
@@ -60,11 +60,11 @@ def _stat(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found.data(), indent=1))
         return 0
-    print(f"{store.root}: {found.objects} objects, {listing.size(found.bytes)}; {found.quarantined} in quarantine")
+    print(f"{store.root}: {found.objects} objects, {size_text(found.bytes)}; {found.quarantined} in quarantine")
     for title, table in (("recipe", found.recipes), ("step", found.steps), ("last used", found.ages)):
         print(f"\n{title:<20} results       bytes")
         for name, (count, total) in table.items():
-            print(f"{name:<20} {count:7} {listing.size(total):>11}")
+            print(f"{name:<20} {count:7} {size_text(total):>11}")
     print(f"\n{'served':<20}     run     hit  shared  hit rate")
     for step, counts in found.served.items():
         figures = "".join(f"{counts.get(name, 0):8}" for name in ("run", "hit", "shared"))
@@ -86,7 +86,7 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         for name in found.damaged:
             print(f"{name}: damaged, moved to {store.root / 'quarantine'}; the next build makes it again")
-        print(f"{found.objects} objects, {listing.size(found.bytes)}: {len(found.damaged)} damaged")
+        print(f"{found.objects} objects, {size_text(found.bytes)}: {len(found.damaged)} damaged")
     return 1 if found.damaged else 0
 
 
@@ -104,10 +104,8 @@ def _gc(options: argparse.Namespace) -> int:
         print(json.dumps(vars(gone)))
     else:
         verb = "would go" if options.dry_run else "removed"
-        what = (
-            f"{gone.records} results, {gone.objects} objects of {listing.size(gone.bytes)}, {gone.leftovers} leftovers"
-        )
-        print(f"{verb}: {what}; {listing.size(gone.kept_bytes)} kept")
+        what = f"{gone.records} results, {gone.objects} objects of {size_text(gone.bytes)}, {gone.leftovers} leftovers"
+        print(f"{verb}: {what}; {size_text(gone.kept_bytes)} kept")
     return 0
 
 

@@ -95,7 +95,7 @@ def _release(name: str) -> "Found":
 
 
 def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argparse.Namespace) -> list[str]:
-    from quantmill.listing import size
+    from quantmill.units import size_text
 
     memory = " + ".join(f"{amount / 1e9:.1f}" for amount in machine.vram)
     kind = "of which Metal may use" if machine.unified else "graphics memory"
@@ -104,27 +104,27 @@ def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argpar
         f"{machine.backend}{cards}, main memory {machine.ram / 1e9:.1f} GB, {options.context} tokens of context, "
         f"for {options.goal}",
         "",
-        f"{advice.best.file.name}  {size(advice.best.file.bytes)}",
+        f"{advice.best.file.name}  {size_text(advice.best.file.bytes)}",
         *(f"  {sentence}" for sentence in advice.why),
         f"  {_place(advice.best, shape, machine)}",
     ]
     if shape.context and options.context > shape.context:
         lines.append(f"  The model was made for {shape.context} tokens of context.")
     if advice.next:
-        lines += ["", f"next best: {advice.next.file.name}  {size(advice.next.file.bytes)}"]
+        lines += ["", f"next best: {advice.next.file.name}  {size_text(advice.next.file.bytes)}"]
     return lines
 
 
 def _place(choice: "Choice", shape: "Shape", machine: "Machine") -> str:
-    from quantmill.listing import size
+    from quantmill.units import size_text
 
     place = choice.placement
     if not machine.vram or not place.layers:
-        return f"All on the processor (-ngl 0): {size(place.ram)} of main memory, context and buffers included."
+        return f"All on the processor (-ngl 0): {size_text(place.ram)} of main memory, context and buffers included."
     count = "All layers" if place.full else f"{place.layers} of {shape.layers} layers"
     return (
-        f"{count} on the GPU (-ngl {place.layers}): {size(place.vram)} there and {size(place.ram)} in main memory, "
-        "context and buffers included."
+        f"{count} on the GPU (-ngl {place.layers}): {size_text(place.vram)} there and {size_text(place.ram)} in "
+        "main memory, context and buffers included."
     )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from quantmill.artifact import silent
 from quantmill.errors import UsageError
 from quantmill.host import usable_threads
-from quantmill.recipe import recipe
 from quantmill.store.remote.settings import PublicKey, parse_public, signing
+from quantmill.units import parse_size
 
 Progress = Callable[[int, int], None]
 
@@ -25,7 +25,7 @@ def positive(text: str) -> int:
 def size(text: str) -> int:
     """Bytes of a size like 50GB."""
     try:
-        return recipe.size(text)
+        return parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -55,8 +55,7 @@ def run(options: argparse.Namespace) -> int:
 def _simulate(recipes: "list[Recipe]", options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.distributed.simulation import Team, simulate
-    from quantmill.forecast.plan_text import simulation_text
+    from quantmill.distributed.simulation import Team, simulate, simulation_text
 
     team = Team(options.workers or 1, threads(options), options.bandwidth or BANDWIDTH)
     found = simulate(recipes, Path.cwd(), team, options.times or 1)

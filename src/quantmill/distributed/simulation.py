@@ -28,6 +28,7 @@ from quantmill.quant.file_plan import PlannedFile
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
+from quantmill.units import disk_text, duration_text
 
 # How often a step's bytes pass through a processor, by the time that sha256 of them takes: what it reads is hashed or
 # checked, what it writes is hashed when it enters the store.
@@ -100,6 +101,23 @@ def simulate(recipes: Iterable[Recipe], root: Path, team: Team, times: int = 1) 
             tasks += [_moved(task, first) for task in one]
         count, release = count + times, release + size * times
     return _run(tasks, team, count, release)
+
+
+def simulation_text(found: Simulation) -> str:
+    """What came of a simulation, for a person."""
+    team = f"{found.workers} workers" if found.workers > 1 else "one worker"
+    return "\n".join(
+        [
+            f"{found.recipes} recipes, {found.tasks} tasks, {team} of {found.threads} threads",
+            f"time     {duration_text(found.seconds)}; {duration_text(found.least_seconds)} with any number of workers",
+            f"work     {duration_text(found.thread_seconds)} of one thread; "
+            f"workers are busy {found.busy:.0%} of the time",
+            f"network  {disk_text(found.hub_bytes)} from the Hub, {disk_text(found.sent_bytes)} to the remote store, "
+            f"{disk_text(found.fetched_bytes)} from it, at {disk_text(int(found.bandwidth))}/s for each worker",
+            f"store    {disk_text(found.store_bytes)} in all, up to {disk_text(found.worker_bytes)} on one worker; "
+            f"releases {disk_text(found.release_bytes)}",
+        ]
+    )
 
 
 class Rates:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
+from quantmill.architectures.errors import MissingWeights
 from quantmill.architectures.hyperparameters import Hyper, hyper
 from quantmill.architectures.tensor_check import check
 from quantmill.engine.buffers import Floats
-from quantmill.engine.errors import MissingWeights, NotFinite
+from quantmill.engine.errors import NotFinite
 from quantmill.engine.weight_source import Source, open_source
 from quantmill.gguf.types import Type
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, tensors
+from quantmill.architectures.json_file import load_config
 from quantmill.architectures.metadata_keys import facts
-from quantmill.checkpoint.metadata import load_config
 from quantmill.checkpoint.safetensors import open_weights
 from quantmill.checkpoint.weights import check, rows
 from quantmill.gguf import KV, kv

@@ -13,10 +13,10 @@ from quantmill.gguf.layout import Described, file_size, ggml_shape
 from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.types import Type
 from quantmill.gguf.values import KV, ValueType, kv
-from quantmill.quant.hparams import Hparams
 from quantmill.quant.mix import NO_OVERRIDES, Fallback, Overrides, Tensor, file_order, plan_types
 from quantmill.reference.ftypes import FTYPES, Ftype
 from quantmill.reference.ftypes import ftype as ftype_named
+from quantmill.reference.hparams import Hparams
 
 QUANTIZATION_VERSION = 2  # ggml.h GGML_QNT_VERSION
 GUESSED = 1024  # llama.h LLAMA_FTYPE_GUESSED: the base did not say its ftype

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.types import Type
-from quantmill.quant.hparams import Hparams
 from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
 from quantmill.quant.overrides import overrides_of
 from quantmill.reference.ftypes import ftype
+from quantmill.reference.hparams import Hparams
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Imatrix

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from quantmill.errors import UsageError
 from quantmill.gguf.layout import ggml_shape
 from quantmill.gguf.types import TYPES, Type
-from quantmill.quant.hparams import Hparams, ModelFacts
 from quantmill.reference.ftypes import Ftype
+from quantmill.reference.hparams import Hparams, ModelFacts
 from quantmill.reference.mix_rules import LOW, LOW_ROLES, ROLES, Place, choose
 
 Tensor = tuple[str, Sequence[int], Type]

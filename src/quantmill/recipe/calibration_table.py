@@ -9,6 +9,7 @@ from typing import Any
 
 from quantmill.errors import Unfit
 from quantmill.reference.tags import BATCH, LEAST_BATCH, ends_whole
+from quantmill.units import parse_size
 
 _TEXT = {"text": "string", "url": "string", "sha256": "string", "name": "string"}
 KEYS: dict[str, str] = {
@@ -110,8 +111,8 @@ def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
     )
 
 
-def imatrix(get: Callable[[str], Any], folder: Path, size: Callable[[Any], int], computed: bool) -> Imatrix | None:
-    """The [imatrix] of a recipe; `computed`: it has a [calibration]. `size` reads a size, ValueError when it is none.
+def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> Imatrix | None:
+    """The [imatrix] of a recipe; `computed`: it has a [calibration].
     None for a recipe without either. Raises Unfit."""
     table = get("imatrix")
     if table is None and not computed:
@@ -136,7 +137,7 @@ def imatrix(get: Callable[[str], Any], folder: Path, size: Callable[[Any], int],
         raise Unfit("imatrix.arithmetic", f"{arithmetic!r} is not one of {', '.join(ARITHMETICS)}")
     memory = get("imatrix.memory")
     try:
-        limit = MEMORY if memory is None else size(memory)
+        limit = MEMORY if memory is None else parse_size(memory)
     except ValueError as error:
         raise Unfit("imatrix.memory", str(error)) from None
     name = get("imatrix.name") or file or "imatrix.dat"

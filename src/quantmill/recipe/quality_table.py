@@ -8,6 +8,7 @@ from typing import Any
 
 from quantmill.errors import Unfit
 from quantmill.recipe.calibration_table import ARITHMETICS, MEMORY, Text, n_ctx_of, read_text
+from quantmill.units import parse_size
 
 KEYS: dict[str, str] = {
     "evaluation.text": "string",
@@ -40,7 +41,7 @@ class Evaluation:
         return 2 * self.n_ctx
 
 
-def evaluation(get: Callable[[str], Any], folder: Path, size: Callable[[Any], int]) -> Evaluation | None:
+def evaluation(get: Callable[[str], Any], folder: Path) -> Evaluation | None:
     """The [evaluation] of a recipe in `folder`, None when it has none. Raises Unfit."""
     table = get("evaluation")
     if table is None:
@@ -52,7 +53,7 @@ def evaluation(get: Callable[[str], Any], folder: Path, size: Callable[[Any], in
     if arithmetic not in ARITHMETICS:
         raise Unfit("evaluation.arithmetic", f"{arithmetic!r} is not one of {', '.join(ARITHMETICS)}")
     try:
-        memory = size(table.get("memory", MEMORY))
+        memory = parse_size(table.get("memory", MEMORY))
     except ValueError as error:
         raise Unfit("evaluation.memory", str(error)) from None
     return Evaluation(read_text("evaluation", table, folder), n_ctx, table.get("chunks"), arithmetic, memory)

@@ -20,6 +20,7 @@ from quantmill.recipe.card_table import Card
 from quantmill.recipe.quality_table import Evaluation
 from quantmill.reference.ftypes import STANDARD_MATRIX, ftype, tensor_type
 from quantmill.reference.tags import check_options, generation_of
+from quantmill.units import parse_size
 
 BASE_TYPES = ("BF16", "F16", "F32")
 
@@ -50,7 +51,6 @@ KEYS: dict[str, str] = {
     **card_table.KEYS,
 }
 
-LARGEST = 1 << 63  # bytes: no file or memory has so many
 
 LISTS = ("quants.override", "calibration.texts")  # tables of which there may be several
 
@@ -160,25 +160,6 @@ def parse(path: Path, text: str) -> Recipe:
     return _Reader(path, data).recipe()
 
 
-def size(text: str | int) -> int:
-    """Bytes of `"50GB"`, `"300 MB"`, `"4GiB"` or a plain number; ValueError otherwise. GB is 10^9, as for disks."""
-    found = text if isinstance(text, int) else _written(text)
-    if found < 0:
-        raise ValueError("a size is not negative")
-    if found >= LARGEST:
-        raise ValueError("a size is below 2^63 bytes; write it like 50GB or 300MB")
-    return int(found)
-
-
-def _written(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is not a size; write it like 50GB or 300MB")
-    number, prefix, binary = match.groups()
-    unit: int = (1024 if binary else 1000) ** " KMGT".index(prefix or " ")
-    return float(number) * unit
-
-
 def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
     parents = {key.rsplit(".", 1)[0] for key in KEYS if "." in key}
     for key, value in data.items():
@@ -244,8 +225,8 @@ class _Reader:
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
         try:
             calibration = calibration_table.calibration(self.get, self.path.parent)
-            imatrix = calibration_table.imatrix(self.get, self.path.parent, size, calibration is not None)
-            evaluation = quality_table.evaluation(self.get, self.path.parent, size)
+            imatrix = calibration_table.imatrix(self.get, self.path.parent, calibration is not None)
+            evaluation = quality_table.evaluation(self.get, self.path.parent)
             gates = quality_table.gates(self.get, evaluation is not None)
             bench = bench_table.bench(self.get, matrix, self.ftype)
             prefix = self.prefix(name, base)
@@ -384,6 +365,6 @@ class _Reader:
 
     def max_size(self) -> int:
         try:
-            return size(self.get("split.max_size") if self.get("split.max_size") is not None else "50GB")
+            return parse_size(self.get("split.max_size") if self.get("split.max_size") is not None else "50GB")
         except ValueError as error:
             raise self.fail("split.max_size", str(error)) from None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quantmill.gguf.types import TYPES, Type
-from quantmill.quant.hparams import Hparams
+from quantmill.reference.hparams import Hparams
 
 
 @dataclass(frozen=True)

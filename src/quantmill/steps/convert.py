@@ -47,7 +47,8 @@ def convert(
     """The step without its artifacts: `files` are the model's by name, `path` is the GGUF file to write, which errors
     call `place`."""
     from quantmill.architectures.checkpoint_tensors import tensors
-    from quantmill.checkpoint.metadata import load_config, metadata
+    from quantmill.architectures.json_file import load_config
+    from quantmill.checkpoint.metadata import metadata
     from quantmill.checkpoint.safetensors import open_weights
     from quantmill.checkpoint.weights import check, chunks
     from quantmill.gguf import Writer

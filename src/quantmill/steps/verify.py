@@ -9,10 +9,10 @@ from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.gguf.verification import verify_files
 from quantmill.quality import gates
-from quantmill.quant.hparams import Hparams
 from quantmill.quant.mix import plan_types
 from quantmill.quant.overrides import overrides_of
 from quantmill.reference.ftypes import ftype
+from quantmill.reference.hparams import Hparams
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:

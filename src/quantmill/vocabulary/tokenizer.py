@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 from quantmill import gguf
 from quantmill.architectures.errors import ModelError, TokenizerError, UnknownPreTokenizer
-from quantmill.architectures.json_file import load_json
-from quantmill.checkpoint.metadata import load_config
+from quantmill.architectures.json_file import load_config, load_json
 from quantmill.gguf import KV
 from quantmill.vocabulary.bpe import ByteLevel
 from quantmill.vocabulary.entries import vocabulary

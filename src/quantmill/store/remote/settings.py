@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import UsageError, nearest
-from quantmill.recipe.recipe import size
+from quantmill.units import parse_size
 
 NAME = "quantmill.toml"
 SCHEMES = ("s3", "gs", "az", "file")
@@ -135,7 +135,7 @@ def _text(value: Any) -> str:
 
 
 def _bytes(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str) or not (found := size(value)):
+    if isinstance(value, bool) or not isinstance(value, int | str) or not (found := parse_size(value)):
         raise ValueError("this must be a size such as 256MiB")
     return found
 

@@ -1,0 +1,70 @@
+"""The default recipe's release, whole: every file is loaded by a real llama.cpp, and generates."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from projects import ROOT, Project
+from quantmill.imatrix import entries
+
+GENERATE = """
+import json, sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path = sys.argv[1]
+params.n_ctx, params.n_gpu_layers, params.warmup, params.cpuparams.n_threads = 256, 0, False, 1
+server = xllamacpp.Server(params)
+ask = {"prompt": "The king said to his servant that ", "n_predict": 12, "temperature": 0}
+done = server.handle_completions(ask)
+chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "temperature": 0}
+print(json.dumps([done["choices"][0]["text"], done["usage"], server.handle_chat_completions(chat)["usage"]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release that the repository's own recipe and lock make, from nothing, as locked."""
+    project = Project(tmp_path_factory.mktemp("default"))
+    shutil.copytree(ROOT / "recipes", project.folder / "recipes")
+    project.run("quantmill", "build", "tiny", "--locked")
+    return project.folder / "release" / "tiny"
+
+
+def test_every_file_is_listed_and_whole(release: Path) -> None:
+    listed = {entry["name"] for entry in json.loads((release / "release.json").read_text())["files"]}
+    found = {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
+    assert found == listed | {"SHA256SUMS", "release.json", "provenance.json"}
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=release, check=True)
+
+
+def test_llama_cpp_loads_and_runs_every_file(release: Path) -> None:
+    files = sorted(release.glob("*.gguf"))
+    assert len(files) > 10
+    for path in files:
+        done = subprocess.run([sys.executable, "-c", GENERATE, str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, f"{path.name}: {done.stderr[-2000:]}"
+        text, usage, chat = json.loads(done.stdout.splitlines()[-1])
+        assert usage["completion_tokens"] == 12
+        assert chat["completion_tokens"] > 0
+        assert text.strip(), path.name
+
+
+def test_its_importance_matrix_is_llama_imatrix_s(release: Path) -> None:
+    """Beside the file that llama-imatrix (llama-cpp-python 0.3.9's, F16 base) makes of the same text: all that is
+    stored is the same, in the same order, but for the values' last digits."""
+    pointer = json.loads((release.parent.parent / "build" / "tiny" / "imatrix.json").read_text())
+    ours = next((release.parent.parent / "cache").rglob(pointer["imatrix.dat"]["sha256"]))
+    found, *facts = entries(ours)
+    expected, *wanted = entries(ROOT / "recipes" / "tiny" / "imatrix.dat")
+    assert facts == wanted == [b"tiny/calibration.txt", 106]
+    assert [(entry.name, entry.calls) for entry in found] == [(entry.name, entry.calls) for entry in expected]
+    off = [np.abs(mine.values / its.values - 1) for mine, its in zip(found, expected, strict=True)]
+    assert max(values.max() for values in off) < 0.01
+    assert max(float(np.median(values)) for values in off) < 0.001
+    report = json.loads(next((release.parent.parent / "cache").rglob(pointer["report.json"]["sha256"])).read_text())
+    assert (report["chunks"], report["tokens"], report["left_out"]) == (106, 54272, [])
+    assert abs(report["perplexity"] / 38.6625 - 1) < 0.001  # its own figure

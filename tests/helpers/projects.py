@@ -1,0 +1,85 @@
+"""Small recipes in folders of their own, built as a person builds them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from disks import heed_rights
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+TINY = ROOT / "recipes" / "tiny"
+
+RECIPE = """
+llama_cpp = "b5490"
+prefix = "small"
+
+[base]
+path = "tiny"
+name = "Small"
+
+[quants]
+matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]
+"""
+ALL_TASKS = sorted(
+    ["download:small", "convert:small", "preflight:small", "index:small", "card:small", "release:small"]
+    + [f"{step}:small/{ftype}" for step in ("split", "verify") for ftype in ("BF16", "Q8_0", "Q4_K_M", "Q2_K")]
+    + [f"quant:small/{ftype}" for ftype in ("Q8_0", "Q4_K_M", "Q2_K")]
+)
+CALIBRATED = RECIPE.replace('["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', '["IQ2_XXS", "Q2_K"]') + (
+    '[calibration]\ntext = "text.txt"\nn_ctx = 128\n'
+)
+
+
+class Project:
+    """A folder with a dodo.py and recipes, in which doit and quantmill run as a person runs them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe = folder / "recipes" / "small.toml"
+
+    def run(self, *command: str, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of this Python environment in the folder; its exit code must be `check` (None: any)."""
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / command[0]), *command[1:]],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            preexec_fn=heed_rights,
+        )
+        assert check is None or done.returncode == check, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def ran(self, *command: str, **environment: str) -> list[str]:
+        """The names of the tasks that a run computed, sorted."""
+        lines = self.run(*command, **environment).stdout.splitlines()
+        return sorted(line.split(": ")[0] for line in lines[:-1] if ":" in line and ": from " not in line)
+
+    def edit(self, old: str, new: str) -> None:
+        """Replace a text of the recipe, which must be there."""
+        text = self.recipe.read_text()
+        assert old in text
+        self.recipe.write_text(text.replace(old, new))
+
+    def release(self) -> dict[str, bytes]:
+        """Every file of the finished release by its path, but the signature, which is its signer's."""
+        tree = self.folder / "release" / "small"
+        files = {str(path.relative_to(tree)): path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()}
+        files.pop("provenance.dsse.json", None)
+        return files
+
+
+def new_project(folder: Path, text: str = RECIPE) -> Project:
+    """A project with the recipe `small` over a copy of the tiny model."""
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "dodo.py").write_text((ROOT / "dodo.py").read_text().replace('default="tiny"', 'default="small"'))
+    model = folder / "recipes" / "tiny"
+    model.mkdir()
+    for path in TINY.iterdir():
+        if path.suffix in (".json", ".safetensors"):
+            shutil.copy(path, model / path.name)
+    (folder / "recipes" / "small.toml").write_text(text)
+    return Project(folder)

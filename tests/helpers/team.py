@@ -1,0 +1,61 @@
+"""What tests of a shared store have in common: keys, settings, projects that name the store."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from projects import Project
+from quantmill.store.remote.settings import PublicKey, format_public
+from quantmill.store.remote.trust import new_key
+from s3_server import BUCKET, READER, WRITER
+
+QUICK = {"timeout": 10, "retries": 4, "lease": 5, "patience": 20, "parallel": 2, "chunk": "256KiB"}
+
+
+class Team:
+    """A shared store at `url` and its signing key, in `folder`."""
+
+    def __init__(self, folder: Path, url: str, endpoint: str | None = None) -> None:
+        self.folder, self.url, self.endpoint = folder, url, endpoint
+        self.key = folder / "team.key"
+        self.public = PublicKey("team", new_key(self.key))
+
+    def toml(self, **values: Any) -> str:
+        """quantmill.toml, with the team's public key; `sign` for its secret one, other values as given."""
+        table = {"url": self.url, "region": "us-east-1", **QUICK, **values}
+        if self.endpoint:
+            table.setdefault("endpoint", self.endpoint)
+        if table.pop("sign", False):
+            table["sign"] = str(self.key)
+        keys = table.pop("keys", [{"name": "team", "public": format_public(self.public.public)}])
+        lines = ["[store]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
+        for key in keys:
+            lines += ["[[store.key]]", *(f"{name} = {_toml(value)}" for name, value in key.items())]
+        return "\n".join(lines) + "\n"
+
+    def join(self, project: Project, **values: Any) -> Project:
+        """Have the project name the store."""
+        (project.folder / "quantmill.toml").write_text(self.toml(**values))
+        return project
+
+
+def _toml(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def credentials(who: tuple[str, str]) -> Mapping[str, str]:
+    return {"AWS_ACCESS_KEY_ID": who[0], "AWS_SECRET_ACCESS_KEY": who[1]}
+
+
+AS_WRITER, AS_READER = credentials(WRITER), credentials(READER)
+
+
+def s3_url(name: str) -> str:
+    return f"s3://{BUCKET}/{name}"
+
+
+def forget(project: Project) -> None:
+    """Make the project an empty clone again."""
+    for name in ("cache", "build", "release"):
+        shutil.rmtree(project.folder / name, ignore_errors=True)

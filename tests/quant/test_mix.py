@@ -1,0 +1,207 @@
+"""The mix against llama-quantize's own choices, as peer_mix/record.py recorded them, and what a plan promises."""
+
+import json
+from typing import Any
+
+import pytest
+
+from peer_mix.models import MODELS, OPTIONS, run_lengths
+from projects import GOLDEN
+from quantmill.errors import QuantmillError
+from quantmill.gguf import kv
+from quantmill.gguf.types import TYPES
+from quantmill.quant.file_plan import ImatrixFacts, plan_file
+from quantmill.quant.mix import ImatrixNeeded, Mix, Overrides, WidthDoesNotFit, file_order, needs_importance, plan_types
+from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX, ftype, tensor_type
+from quantmill.reference.hparams import Hparams, ModelFacts
+
+RECORDED = json.loads((GOLDEN / "peer_mix" / "types.json").read_text())
+ALIASES = ("Q3_K", "Q4_K", "Q5_K")
+IMATRIX = ImatrixFacts("imatrix.dat", b"text.txt", 448, 100)
+OVERRIDES: dict[str, dict[str, Any]] = {"": {}, **dict(OPTIONS)}
+
+
+def overrides(options: dict[str, Any]) -> Overrides:
+    found = dict(options)
+    for key in ("output_tensor_type", "token_embedding_type"):
+        if key in found:
+            found[key] = TYPES[found[key]]
+    found["tensor_types"] = tuple((pattern, TYPES[name]) for pattern, name in found.get("tensor_types", ()))
+    return Overrides(**found)
+
+
+def ours(model: str, call: str) -> dict[str, str] | None:
+    """What we choose for a recorded call; None where we refuse."""
+    name, _, options = call.removesuffix(" +imatrix").partition(" ")
+    guided = call.endswith(" +imatrix")
+    facts, tensors = MODELS[model]
+    try:
+        mix = plan_types(ftype(name), Hparams.from_metadata(facts), tensors, guided, overrides(OVERRIDES[options]))
+    except QuantmillError:
+        return None
+    # The recorded imatrix knows the matrices in the layers.
+    for tensor, type_ in mix.types.items():
+        known = guided and "blk." in tensor
+        if mix.sources[tensor] != type_ and needs_importance(ftype(name), tensor, type_) and not known:
+            return None
+    matrices = {tensor for tensor, shape, _ in tensors if len(shape) > 1}
+    types = {tensor: type_.name for tensor, type_ in mix.types.items() if tensor in matrices}
+    return run_lengths({tensor: type_ for tensor, type_ in types.items() if type_ != "F32" or name == "F32"})
+
+
+@pytest.mark.parametrize("model", RECORDED["models"])
+def test_types_are_those_of_llama_quantize(model: str) -> None:
+    for call, number in RECORDED["models"][model].items():
+        expected = None if number == "fails" else RECORDED["mixes"][number]
+        assert ours(model, call) == expected, f"{model} {call}"
+
+
+def test_every_model_and_ftype_is_recorded() -> None:
+    assert RECORDED["models"].keys() == MODELS.keys()
+    for calls in RECORDED["models"].values():
+        assert {call.split()[0] for call in calls} >= {name for name, f in FTYPES.items() if f.name not in ALIASES}
+
+
+def qwen2_32b() -> tuple[dict[str, Any], list[tuple[str, tuple[int, ...], Any]]]:
+    width, ffn, vocabulary, kv_width = 5120, 27648, 152064, 1024
+    bf16, f32 = TYPES["BF16"], TYPES["F32"]
+    tensors = [(f"{name}.weight", (width, vocabulary), bf16) for name in ("token_embd", "output")]
+    tensors.append(("output_norm.weight", (width,), f32))
+    for i in range(64):
+        b = f"blk.{i}."
+        matrices = {
+            "attn_q": (width, width),
+            "attn_k": (width, kv_width),
+            "attn_v": (width, kv_width),
+            "attn_output": (width, width),
+            "ffn_gate": (width, ffn),
+            "ffn_up": (width, ffn),
+            "ffn_down": (ffn, width),
+        }
+        tensors += [(f"{b}{name}.weight", shape, bf16) for name, shape in matrices.items()]
+        tensors += [(f"{b}{name}_norm.weight", (width,), f32) for name in ("attn", "ffn")]
+        tensors += [(f"{b}{name}.bias", (matrices[name][1],), f32) for name in ("attn_q", "attn_k", "attn_v")]
+    facts = {"general.architecture": "qwen2", "qwen2.block_count": 64}
+    facts |= {"qwen2.attention.head_count": 40, "qwen2.attention.head_count_kv": 8}
+    return facts, tensors
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [
+        ("BF16", 65.54),
+        ("Q8_0", 34.82),
+        ("Q6_K_L", 27.26),
+        ("Q6_K", 26.89),
+        ("Q5_K_M", 23.26),
+        ("Q4_K_M", 19.85),
+        ("Q4_0", 18.71),
+        ("IQ4_XS", 17.69),
+        ("Q3_K_M", 15.94),
+        ("IQ3_M", 14.81),
+        ("Q2_K", 12.31),
+        ("IQ2_M", 11.26),
+        ("IQ2_XXS", 9.03),
+    ],
+)
+def test_sizes_of_a_32b_model(name: str, gigabytes: float) -> None:
+    facts, tensors = qwen2_32b()
+    vocabulary = 5_940_000  # bytes of its tokens, merges and types
+    planned = plan_file([kv(key, value) for key, value in facts.items()], tensors, name, imatrix=IMATRIX)
+    assert abs((planned.n_bytes + vocabulary) / 1e9 - gigabytes) < 0.01
+
+
+def test_the_standard_matrix_has_26_files() -> None:
+    assert len(STANDARD_MATRIX) == 26
+    assert all(name in FTYPES for name in STANDARD_MATRIX)
+
+
+def test_order_is_by_layer_then_by_bytes() -> None:
+    names = ["blk.10.a", "output.weight", "blk.2.b", "blk.2.a", "blk.2.B", "zeta", "token_embd.weight"]
+    assert file_order(names) == [
+        "output.weight",
+        "token_embd.weight",
+        "zeta",
+        "blk.2.B",
+        "blk.2.a",
+        "blk.2.b",
+        "blk.10.a",
+    ]
+
+
+def small(*extra: tuple[str, tuple[int, ...]]) -> tuple[Hparams, list[Any]]:
+    facts, tensors = MODELS["tiny"]
+    return Hparams.from_metadata(facts), [*tensors, *((name, shape, TYPES["F16"]) for name, shape in extra)]
+
+
+def planned(name: str, *extra: tuple[str, tuple[int, ...]], **options: Any) -> Mix:
+    hparams, tensors = small(*extra)
+    return plan_types(ftype(name), hparams, tensors, False, overrides(options))
+
+
+def test_a_matrix_of_one_row_is_left_alone() -> None:
+    assert planned("Q4_K_M", ("x.weight", (256, 1))).types["x.weight"] == TYPES["F16"]
+
+
+def test_fallbacks_are_reported() -> None:
+    mix = planned("Q4_K_M", ("x.weight", (320, 4)), ("y.weight", (40, 4)))
+    assert [(f.tensor, f.wanted.name, f.type.name) for f in mix.fallbacks] == [
+        ("x.weight", "Q4_K", "Q5_0"),
+        ("y.weight", "Q4_K", "F16"),
+    ]
+
+
+def test_an_ftype_that_needs_an_imatrix_says_so() -> None:
+    with pytest.raises(ImatrixNeeded) as error:
+        planned("IQ2_XXS")
+    assert str(error.value) == ("IQ2_XXS needs an importance matrix: give an imatrix file computed from this model")
+
+
+def test_a_width_without_fallback_says_so() -> None:
+    with pytest.raises(WidthDoesNotFit) as error:
+        planned("Q4_0", ("x.weight", (40, 4)))
+    assert str(error.value) == (
+        "x.weight has rows of 40 weights, which Q4_0 cannot hold (its blocks have 32); "
+        "choose a type with smaller blocks for it"
+    )
+
+
+def test_patterns_that_tags_read_differently_are_refused() -> None:
+    with pytest.raises(QuantmillError, match=r"both match blk\.0\.attn_k\.weight"):
+        planned("Q4_K_M", tensor_types=(("attn_k", "Q4_K"), ("attn", "Q8_0")))
+
+
+def test_a_broken_pattern_says_so() -> None:
+    with pytest.raises(QuantmillError, match="'attn\\(' is not a regular expression for tensor names"):
+        planned("Q4_K_M", tensor_types=(("attn(", "Q8_0"),))
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({}, "the GGUF metadata has no general.architecture"),
+        ({"general.architecture": "qwen2"}, "the GGUF metadata has no qwen2.block_count"),
+        ({"general.architecture": "qwen2", "qwen2.block_count": "4"}, "the GGUF key qwen2.block_count is '4'"),
+        (
+            {"general.architecture": "q", "q.block_count": 4, "q.attention.head_count": [1, 2]},
+            "the GGUF key q.attention.head_count has 2 values; the model has 4 layers",
+        ),
+    ],
+)
+def test_missing_model_facts_are_named(facts: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFacts, match=message):
+        Hparams.from_metadata(facts)
+
+
+def test_layers_without_their_attention_are_refused() -> None:
+    facts, tensors = MODELS["tiny"]
+    with pytest.raises(ModelFacts, match="the file has 3 attention value tensors, but its metadata names 4"):
+        plan_types(ftype("Q4_0"), Hparams.from_metadata(facts), tensors[:-9], False)
+
+
+@pytest.mark.parametrize(("name", "near"), [("Q4_KM", "Q4_K_M"), ("IQ2XXS", "IQ2_XXS")])
+def test_an_unknown_ftype_names_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(QuantmillError, match=f"{name} is not an ftype \\(did you mean {near}\\?\\)"):
+        ftype(name)
+    assert ftype("q4_k_m") is FTYPES["Q4_K_M"]
+    assert tensor_type("q4_k") is TYPES["Q4_K"]

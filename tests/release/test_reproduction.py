@@ -1,0 +1,98 @@
+"""reproduce: a release is what its recipe makes, or the file, tensor and block are named that are not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from projects import RECIPE, ROOT, Project
+from quantmill import gguf
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("reproduce"))
+    shutil.copytree(ROOT / "recipes" / "tiny", project.folder / "recipes" / "tiny")
+    project.recipe.write_text(RECIPE.replace('"Q8_0", "Q4_K_M", "Q2_K"', '"Q8_0", "Q4_K_M"'))
+    project.run("quantmill", "build", "small")
+    return project
+
+
+@pytest.fixture
+def copy(built: Project, tmp_path: Path) -> Path:
+    """The release without links to the store, far from its recipe."""
+    tree = tmp_path / "downloaded"
+    tree.mkdir()
+    for path in (built.folder / "release" / "small").iterdir():
+        (tree / path.name).write_bytes(path.read_bytes())
+    return tree
+
+
+def elsewhere(folder: Path) -> Project:
+    folder.mkdir()
+    return Project(folder)
+
+
+def test_a_release_is_reproduced_by_its_tag(built: Project) -> None:
+    listing = json.loads((built.folder / "release" / "small" / "release.json").read_bytes())
+    done = json.loads(built.run("quantmill", "reproduce", listing["tag"], "--json", TZ="Asia/Tokyo").stdout)
+    assert (done["tag"], done["same"]) == (listing["tag"], True)
+    assert {file["name"] for file in done["files"]} == built.release().keys()
+
+
+def test_one_bit_is_named_by_file_tensor_and_block(built: Project, copy: Path, tmp_path: Path) -> None:
+    path = copy / "small-Q4_K_M.gguf"
+    with gguf.read(path) as file:
+        info = file.tensors["blk.0.ffn_up.weight"]
+        at, blocks = file.data_offset + info.offset + 144 * 7 + 100, info.nbytes // 144
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    done = elsewhere(tmp_path / "x").run(
+        "quantmill", "reproduce", str(copy), "--beside", str(built.folder / "recipes"), "--threads", "1", check=1
+    )
+    told = [line for line in done.stdout.splitlines() if line.startswith("small-")]
+    block = f"Q4_K: block 7 of {blocks} is the first that differs, 1 in all"
+    assert told == [f"small-Q4_K_M.gguf: tensor blk.0.ffn_up.weight: {block}"]
+    assert done.stdout.splitlines()[-2:] == [f"{copy}: 11 of 12 files are the same", f"{copy}: it is not signed"]
+
+
+def test_what_is_gone_added_or_edited_is_named(built: Project, copy: Path) -> None:
+    (copy / "small-Q8_0.gguf").unlink()
+    (copy / "extra.txt").write_text("extra")
+    (copy / "README.md").write_text((copy / "README.md").read_text().replace("llama.cpp", "llama.CPP"))
+    done = built.run("quantmill", "reproduce", str(copy), check=1).stdout
+    assert "small-Q8_0.gguf: it is missing\n" in done
+    assert "extra.txt: it is not made from this recipe\n" in done
+    assert "README.md: line " in done
+
+
+def test_another_base_or_none_is_refused(built: Project, copy: Path, tmp_path: Path) -> None:
+    there = elsewhere(tmp_path / "x")
+    done = there.run("quantmill", "reproduce", str(copy), check=2)
+    assert done.stderr == (
+        f"quantmill: {copy}: the base or a text that its recipe names by path is not there, in {copy}; "
+        "name the folder that has them with --beside\n"
+    )
+    shutil.copytree(built.folder / "recipes", there.folder / "recipes")
+    config = there.folder / "recipes" / "tiny" / "config.json"
+    config.write_text(config.read_text() + " ")
+    done = there.run("quantmill", "reproduce", str(copy), check=2)
+    assert done.stderr == (
+        f"quantmill: {copy}: config.json of the base changed, in {there.folder / 'recipes'}; "
+        "name the folder that has them with --beside\n"
+    )
+    for name, problem in (
+        (
+            "lock",
+            "it is not a lock (UnicodeDecodeError('utf-8', b'\\xff', 0, 1, 'invalid start byte')); "
+            f"run 'quantmill lock {copy}/small.toml' and commit the lock",
+        ),
+        ("toml", "not valid TOML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    ):
+        (copy / f"small.{name}").write_bytes(b"\xff")
+        done = there.run("quantmill", "reproduce", str(copy), check=2)
+        assert done.stderr == f"quantmill: {copy}/small.{name}: {problem}\n"
+    (copy / "small.lock").unlink()
+    assert "it has no small.lock, by which" in there.run("quantmill", "reproduce", str(copy), check=2).stderr
