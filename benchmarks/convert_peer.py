@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 from quantmill.artifact import Context
+from quantmill.checkpoint.conversion import convert
 from quantmill.gguf import read
-from quantmill.steps.convert import convert
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "convert_golden"
 sys.path.insert(0, str(GOLDEN.parent))

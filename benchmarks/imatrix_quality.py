@@ -17,12 +17,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from quantmill.artifact import Context
+from quantmill.checkpoint.conversion import convert
 from quantmill.engine.chunks import Text, read_text
 from quantmill.engine.evaluation import ARITHMETICS, Run
+from quantmill.engine.importance_matrix import Options, measure
 from quantmill.imatrix import entries
 from quantmill.quant.driver import quantize_file
-from quantmill.steps.convert import convert
-from quantmill.steps.imatrix import Options, measure
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 FTYPES = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS")

@@ -28,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "checkpoint": {"architectures", "gguf", "vocabulary"},
     "imatrix": {"gguf"},
     "quant": {"gguf", "imatrix", "reference", "store"},
-    "engine": {"architectures", "checkpoint", "gguf", "reference", "vocabulary"},
+    "engine": {"architectures", "checkpoint", "gguf", "imatrix", "reference", "vocabulary"},
     "runtime": {"architectures", "gguf", "reference", "vocabulary"},
     "quality": {"engine", "gguf"},
     "choose": {"gguf"},
@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
         *("reference", "runtime", "store", "vocabulary"),
     },
     "build": {"recipe", "steps", "store"},
-    "forecast": {"architectures", "build", "engine", "gguf", "imatrix", "quant", "recipe", "vocabulary"},
+    "forecast": {"architectures", "build", "engine", "gguf", "imatrix", "quant", "recipe", "steps", "vocabulary"},
     "release": {
         *("build", "choose", "forecast", "gguf", "network", "quant", "recipe", "reference", "store"),
     },

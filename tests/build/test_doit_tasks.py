@@ -132,7 +132,10 @@ KERNELS = "[k.fma_operations(20_000_000, 1) for _ in range(2000)]"
 )
 def test_an_interrupt_is_one_sentence(project: Project, command: str, work: str) -> None:
     """Ctrl-C in the middle of a step that takes long, or of one whose kernels soon come back."""
-    slow = f"import time, quantmill.steps.convert as c, quantmill._kernels as k; c.run = lambda *a: {work}"
+    slow = (
+        "import time, quantmill.steps.convert as c, quantmill._kernels as k\n"
+        f"object.__setattr__(c.STEP, 'run', lambda *a: {work})"
+    )
     (project.folder / "sitecustomize.py").write_text(slow)
     program, *arguments = command.split()
     run = subprocess.Popen(

@@ -60,7 +60,7 @@ def test_a_text_is_measured(model: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_folder_and_its_bf16_file_are_measured_alike(tmp_path: Path) -> None:
     from quantmill.artifact import Context
-    from quantmill.steps.convert import convert
+    from quantmill.checkpoint.conversion import convert
 
     files = {path.name: path for path in TINY.iterdir() if path.suffix in (".json", ".safetensors")}
     convert(files, tmp_path / "m.gguf", "BF16", "Tiny", None, Context())

@@ -12,10 +12,12 @@ import pytest
 from dask_cluster import BIN, Cluster, started
 from projects import RECIPE, Project
 from quantmill.build.graph import Node, graph
-from quantmill.distributed.parts import cut, pairs, planned
+from quantmill.distributed.parts import cut
 from quantmill.distributed.worker import Job, Seen
 from quantmill.distributed.worker_pool import Pool, UnfitWorker, _Worker
-from quantmill.forecast.plan import describe
+from quantmill.forecast.base_file import describe
+from quantmill.forecast.costs import shareable
+from quantmill.forecast.files import file_of
 from quantmill.recipe.lock import peek
 from quantmill.recipe.recipe import load
 from quantmill.store.local import sha256_file
@@ -239,22 +241,22 @@ def test_parts_hold_what_files_share_once_and_no_file_is_too_long_alone(project:
     project.edit("Q2_K", 'Q2_K", "Q3_K_M", "Q5_K_M", "Q4_K_S')
     recipe = load(project.recipe)
     lock = peek(recipe, sha256_file)
-    quants = {name: node for name, node in graph(recipe, lock).items() if node.step == "quant"}
+    quants = {name: node for name, node in graph(recipe, lock).items() if node.step.name == "quant"}
     base = describe(recipe, lock)
     for workers in (2, 7):
         whole = cut(quants, base, workers)
         held = [pair for part in whole.parts for pair in part.pairs]
         assert len(held) == len(set(held))
-        files = [pairs(planned(node, base)).keys() for node in quants.values()]
+        files = [shareable(file_of(node, base)).keys() for node in quants.values()]
         shared = {pair for file in files for pair in file if sum(pair in other for other in files) > 1}
         assert shared <= set(held) <= set().union(*files)
         assert all(len({type_ for _, type_ in part.pairs}) == 1 for part in whole.parts)
         assert [part.urgency for part in whole.parts] == sorted((p.urgency for p in whole.parts), reverse=True)
         for part in whole.parts:
-            waiting = [n for n, node in quants.items() if pairs(planned(node, base)).keys() & part.pairs]
+            waiting = [n for n, node in quants.items() if shareable(file_of(node, base)).keys() & part.pairs]
             assert part.urgency == part.seconds + max(whole.rest[name] for name in waiting)
     # one file alone is cut, or its worker would be left with it
     name, alone = next((n, node) for n, node in quants.items() if n.endswith("Q4_K_M"))
     whole = cut({name: alone}, base, 2)
-    assert {pair for part in whole.parts for pair in part.pairs} == set(pairs(planned(alone, base)))
+    assert {pair for part in whole.parts for pair in part.pairs} == set(shareable(file_of(alone, base)))
     assert whole.rest == {name: 0.0}

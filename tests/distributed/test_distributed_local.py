@@ -27,7 +27,7 @@ if __name__ == "__main__":
     sys.exit(build(Path("recipes/small.toml"), Path.cwd(), [], False, Cluster(workers=2, threads=1), parts_from=0))
 """
 ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')
-SLOW = "import time, quantmill.steps.convert as c; c.run = lambda *a: time.sleep(600)"
+SLOW = "import time, quantmill.steps.convert as c; object.__setattr__(c.STEP, 'run', lambda *a: time.sleep(600))"
 
 
 def test_an_interrupt_is_one_sentence_and_costs_nothing_finished(project: Project) -> None:

@@ -7,11 +7,14 @@ import pytest
 
 from projects import RECIPE, TINY, Project
 from quantmill.build.graph import graph
-from quantmill.distributed.parts import costs, planned, uncut
-from quantmill.distributed.simulation import TOKENS, Rates, Task, Team, _recipe_tasks, _run, simulate
+from quantmill.distributed.parts import uncut
+from quantmill.distributed.simulation import TOKENS, Task, Team, _recipe_tasks, _run, simulate
+from quantmill.forecast.base_file import describe
+from quantmill.forecast.costs import Rates, quantize_costs
 from quantmill.forecast.evaluation_rates import BESIDE, weigh
+from quantmill.forecast.files import file_of
 from quantmill.forecast.imatrix_cost import facts_of
-from quantmill.forecast.plan import describe, preview
+from quantmill.forecast.plan import plan_of
 from quantmill.recipe.lock import peek
 from quantmill.recipe.recipe import load
 from quantmill.store.local import sha256_file
@@ -78,22 +81,22 @@ def test_a_calibration_text_takes_the_tokens_that_it_has(make_project: Callable[
 def test_one_worker_computes_each_tensor_once(project: Project) -> None:
     recipe = load(project.recipe)
     lock = peek(recipe, sha256_file)
-    quants = {name: node for name, node in graph(recipe, lock).items() if node.step == "quant"}
+    quants = {name: node for name, node in graph(recipe, lock).items() if node.step.name == "quant"}
     base = describe(recipe, lock)
-    files, _ = costs(quants, base)
+    files, _ = quantize_costs(quants, base)
     assert files["quant:small/Q8_0"] == set()
     rest = uncut(quants, base).rest
     assert all(seconds > 0 for name, seconds in rest.items() if not name.endswith("Q8_0"))
     again = uncut({**quants, "quant:small/again": quants["quant:small/Q4_K_M"]}, base).rest
     assert again["quant:small/again"] == 0.0
-    assert planned(quants["quant:small/Q2_K"], base).n_bytes > 0
+    assert file_of(quants["quant:small/Q2_K"], base).n_bytes > 0
 
 
 def test_a_recipe_from_its_folder_needs_no_network(project: Project) -> None:
     recipe = load(project.recipe)
     found = simulate([recipe], project.folder, Team(1, 1, 1e9))
     assert found.hub_bytes == found.sent_bytes == found.fetched_bytes == 0
-    assert found.release_bytes == sum(row.bytes for row in preview(recipe, project.folder).files)
+    assert found.release_bytes == sum(row.bytes for row in plan_of(recipe, project.folder).files)
     assert found.tasks == len(graph(recipe, peek(recipe, sha256_file)))
     assert found.seconds == pytest.approx(found.thread_seconds)
 

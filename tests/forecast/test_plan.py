@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from projects import Project
-from quantmill.forecast.plan import preview
+from quantmill.forecast.plan import plan_of
 from quantmill.recipe.recipe import load
 
 # The shape of Qwen2.5-32B, and what its published quantizations weigh in GB of 10^9 bytes.
@@ -77,7 +77,7 @@ def unresolved(tmp_path: Path) -> Path:
 
 
 def test_the_sizes_of_a_32b_release_from_its_configuration(unresolved: Path) -> None:
-    plan = preview(load(unresolved), unresolved.parent)
+    plan = plan_of(load(unresolved), unresolved.parent)
     assert {row.ftype: row.bytes / 1e9 for row in plan.files} == pytest.approx(PUBLISHED, abs=0.01)
     assert {row.name: row.shards for row in plan.files if row.shards > 1} == {"some_model-32B-bf16/": 2}
     assert not plan.exact

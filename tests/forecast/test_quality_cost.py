@@ -9,19 +9,21 @@ import pytest
 
 from projects import RECIPE, TINY, Project
 from quantmill.build.graph import graph
-from quantmill.distributed.simulation import Rates, Team, _recipe_tasks
+from quantmill.distributed.simulation import Team, _recipe_tasks
+from quantmill.forecast.base_file import Description, describe
+from quantmill.forecast.costs import Rates
 from quantmill.forecast.evaluation_rates import BESIDE, weigh
+from quantmill.forecast.files import quantized_file
 from quantmill.forecast.imatrix_cost import facts_of
-from quantmill.forecast.plan import Description, describe, planned
 from quantmill.forecast.quality_cost import (
     LOADED_BYTES,
     SAMPLED_WEIGHTS,
     WARM_UP,
-    Evaluating,
-    benching,
-    comparing,
-    evaluating,
-    passing,
+    QualityCost,
+    bench_seconds,
+    logit_seconds,
+    quality_cost,
+    weight_seconds,
 )
 from quantmill.gguf.types import TYPES
 from quantmill.recipe.lock import Lock, peek
@@ -57,10 +59,10 @@ def read(project: Project) -> tuple[Recipe, Lock, Description]:
     return recipe, lock, describe(recipe, lock)
 
 
-def of(project: Project, speed: float = 1e9, compared: float = 1e-9) -> Evaluating:
+def of(project: Project, speed: float = 1e9, compared: float = 1e-9) -> QualityCost:
     recipe, lock, base = read(project)
-    files = {label: planned(recipe, label, base, None).tensors for label in recipe.ftypes}
-    found = evaluating(recipe, lock, base.kvs, base.tensors, files, lambda _: speed, compared=lambda: compared)
+    files = {label: quantized_file(recipe, label, base, None).tensors for label in recipe.ftypes}
+    found = quality_cost(recipe, lock, base.kvs, base.tensors, files, lambda _: speed, compared=lambda: compared)
     assert found is not None
     return found
 
@@ -86,8 +88,10 @@ def test_quality_is_a_pass_of_every_file_and_a_comparison(measured: Project) -> 
 
 def test_a_bench_counts_tokens_by_type(measured: Project) -> None:
     recipe, _, base = read(measured)
-    files = {"Q4_K_M": planned(recipe, "Q4_K_M", base, None).tensors}
-    found = benching(recipe, base.kvs, base.tensors, files, lambda type_: (1e-9, 1e-6 if type_ == "BF16" else 1e-7))
+    files = {"Q4_K_M": quantized_file(recipe, "Q4_K_M", base, None).tensors}
+    found = bench_seconds(
+        recipe, base.kvs, base.tensors, files, lambda type_: (1e-9, 1e-6 if type_ == "BF16" else 1e-7)
+    )
     expected = 0.0
     for tensors in (base.tensors, files["Q4_K_M"]):
         for name, shape, type_ in tensors:
@@ -112,9 +116,9 @@ def test_a_head_count_that_is_none_weighs_as_one(count: object) -> None:
 
 
 def test_rates_are_measured_for_every_type() -> None:
-    assert comparing() > 0
+    assert logit_seconds() > 0
     for type_ in ("F32", "BF16", "Q4_K", "IQ2_XXS"):
-        assert min(passing(type_)) > 0
+        assert min(weight_seconds(type_)) > 0
 
 
 def test_a_simulation_has_time_for_what_is_measured(measured: Project) -> None:

@@ -93,7 +93,7 @@ def tiny(folder: Path) -> Path:
     path = folder / "tiny-f16.gguf"
     if not path.exists():
         from quantmill.artifact import Context
-        from quantmill.steps.convert import convert
+        from quantmill.checkpoint.conversion import convert
 
         files = {p.name: p for p in TINY.iterdir() if p.suffix in (".json", ".safetensors")}
         convert(files, path, "F16", "Tiny", None, Context())

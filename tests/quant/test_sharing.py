@@ -12,10 +12,10 @@ import pytest
 from projects import TINY
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context, Span
+from quantmill.checkpoint.conversion import convert
 from quantmill.imatrix import Entry, encode
 from quantmill.quant import driver
 from quantmill.steps import index, quant
-from quantmill.steps.convert import convert
 
 
 def artifact(path: Path) -> Artifact:

@@ -16,7 +16,7 @@ from quantmill.build.graph import card_params
 from quantmill.card.card_facts import CardFacts, facts
 from quantmill.card.catalogue import LANGUAGES, page_name
 from quantmill.card.page import render
-from quantmill.forecast.plan import preview
+from quantmill.forecast.plan import plan_of
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import LockDrift
 from quantmill.recipe.recipe import Recipe, load
@@ -84,7 +84,7 @@ def test_a_plan_from_the_lock_alone(name: str, tmp_path: Path) -> None:
     prefix = repo.replace("/", "_")
     recipe = recipe_of(name)
     assert (recipe.base.repo, recipe.llama_cpp, recipe.repo) == (repo, tag, f"quantmill/{prefix}-GGUF")
-    plan = preview(recipe, tmp_path)
+    plan = plan_of(recipe, tmp_path)
     assert len(plan.files) == 27
     assert {row.ftype for row in plan.files} == {"BF16", *STANDARD_MATRIX}
     assert [row.bytes for row in plan.files] == sorted((row.bytes for row in plan.files), reverse=True)

@@ -113,7 +113,10 @@ def test_clients_at_once_compute_each_step_once(team: Team, make_project: Callab
 
 def test_a_machine_that_dies_is_waited_for_no_longer_than_its_lease(team: Team, project: Project) -> None:
     team.join(project, sign=True, lease=1)
-    killed = "import os; from quantmill.steps import index; index.run = lambda *a: os.kill(os.getpid(), 9)"
+    killed = (
+        "import os; from quantmill.steps.index import STEP\n"
+        "object.__setattr__(STEP, 'run', lambda *a: os.kill(os.getpid(), 9))"
+    )
     build = "from quantmill import cli; cli.main(['build', 'small'])"
     project.run("python", "-c", f"{killed}\n{build}", check=-9, **AS_WRITER)
     done = project.run("doit", **AS_WRITER)

@@ -19,83 +19,68 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
-from doit.dependency import SqliteDB
 from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
+from doit.globals import Globals
 from doit.task import clean_targets
 
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
-from quantmill.build.workspace import Workspace
+from quantmill.build.workspace import Workspace, open_workspace
 from quantmill.errors import QuantmillError, UsageError, nearest, sentence
-from quantmill.host import usable_threads
-from quantmill.build.graph import Node, graph, labels, task
+from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.recipe.recipe import Recipe, load
-from quantmill.store.remote.client import connect
-from quantmill.store.remote.settings import signing
-from quantmill.build.reporter import Reporter
-from quantmill.store.remote.signature import Seal
-from quantmill.store.local import Store
+from quantmill.steps import STEPS
+from quantmill.build.reporter import Listener
 
-DOCS = {
-    "download": "bring the files in that the lock names",
-    "convert": "make the base GGUF file of a model in Hugging Face layout",
-    "preflight": "say what the imatrix and the model's shape let foresee",
-    "imatrix": "measure the importance of the base's columns on the calibration text",
-    "index": "hash the base's tensors, by which files share what they quantize alike",
-    "quant": "quantize the base",
-    "evaluate": "make the base's predictions of the evaluation text",
-    "quality": "measure how far a file is from the base, on the evaluation text",
-    "split": "cut a file that is too large into shards",
-    "verify": "check a file's structure, types, scales and digest",
-    "report": "draw the measured quality of all files",
-    "bench": "measure how fast the files run on this machine",
-    "card": "write the release's page, in four languages",
-    "release": "lay the release's files out, with their digests",
-}
-STEPS = (*DOCS, "calibration", "evaluation")  # what tasks' names begin with
-DOIT_OPTIONS = {"par_type": "thread", "backend": "sqlite3", "reporter": Reporter, "verbosity": 0}
+PREFIXES = frozenset(prefix for step in STEPS.values() for prefix in step.prefixes)
 
 
 # Commands that look at tasks and compute nothing: they ask no network and write no lock, and name a broken recipe only.
 LOOKING = ("list", "info", "clean", "forget", "help", "tabcompletion")
 
 
-def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
-    def call(self: Any, *arguments: Any) -> None:
-        with suppress(sqlite3.Error):
-            method(self, *arguments)
-
-    return call
-
-
-# doit's database decides nothing here. One that cannot be written, for its disk is full or read-only, costs a look into
-# the store next time; doit would end the run with a traceback, before its failures are told.
-SqliteDB.dump = _forgiving(SqliteDB.dump)
-SqliteDB.remove = _forgiving(SqliteDB.remove)
+def workspace(root: Path, threads: int | None = None) -> tuple[Workspace, Listener]:
+    """The workspace below `root`, and who hears of what happens in it."""
+    listener = Listener()
+    space = open_workspace(root, threads, report=listener.hear)
+    if space.store.remote:
+        listener.flush = space.store.remote.flush
+    return space, listener
 
 
-def workspace(root: Path, threads: int | None = None, cache: Path | None = None) -> Workspace:
-    """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
-    `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases."""
-    folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
-    remote = connect(root, folder, Reporter.hear)
-    store = Store(folder, remote)
-    if remote:
-        Reporter.flush = remote.flush
-    threads = threads or usable_threads()
-    known = signing(root)
-    seal = Seal(known.sign, known.keys)
-    return Workspace(store, root / "build", root / "release", threads, Reporter.hear, seal=seal)
-
-
-def options(root: Path, default: list[str]) -> dict[str, Any]:
-    """doit's configuration: its database below `build`, and what a bare `doit` builds."""
+def options(root: Path, default: list[str], listener: Listener) -> dict[str, Any]:
+    """doit's configuration: its database below `build`, who tells of a run, and what a bare `doit` builds."""
     database = root / "build" / ".doit.db"
     database.parent.mkdir(parents=True, exist_ok=True)
     if not _sound(database):  # a power cut, say; doit begins another
         database.unlink()
-    return {**DOIT_OPTIONS, "dep_file": str(database), "default_tasks": default}
+    return {
+        "par_type": "thread",
+        "backend": "sqlite3",
+        "reporter": listener.reporter(),
+        "verbosity": 0,
+        "dep_file": str(database),
+        "default_tasks": default,
+    }
+
+
+def _forgive_database() -> None:
+    """Of the database that doit has opened for this run. It decides nothing here: one that cannot be written, for its
+    disk is full or read-only, costs a look into the store next time, where doit would end the run with a traceback
+    before its failures are told."""
+    manager: Any = Globals.dep_manager
+    if manager is not None:  # none yet where somebody only asks for the tasks
+        manager.backend.dump = _forgiving(manager.backend.dump)
+        manager.remove = _forgiving(manager.remove)
+
+
+def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
+    def call(*arguments: Any) -> None:
+        with suppress(sqlite3.Error):
+            method(*arguments)
+
+    return call
 
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
@@ -105,7 +90,7 @@ def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, N
 
 def wanted(recipe: Recipe, only: list[str]) -> list[str]:
     """The tasks of a build: those of the files named, else the release."""
-    return [task("verify", recipe, _label(recipe, name)) for name in only] or [f"release:{recipe.name}"]
+    return targets(recipe, [_label(recipe, name) for name in only])
 
 
 def _sound(database: Path) -> bool:
@@ -131,13 +116,14 @@ def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
 
 def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[str, Any]]:
     """doit's tasks of one recipe's graph."""
+    _forgive_database()
     pointers = {name: space.pointer_name(node) for name, node in recipe_nodes.items()}
     for node in recipe_nodes.values():
         step, _, name = node.name.partition(":")
         yield {
             "basename": step,
             "name": name,
-            "doc": DOCS[node.step],
+            "doc": node.step.doc,
             "actions": [(_perform, [node, recipe_nodes, space])],
             "targets": [pointers[node.name]],
             "file_dep": sorted({pointers[edge.node] for edge in node.edges}),
@@ -151,17 +137,19 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
 
 def build(path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool) -> int:
     """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed."""
-    space = workspace(root, threads)
+    space, listener = workspace(root, threads)
     recipe = load(path)
-    return run(nodes(recipe, space, locked), space, root, wanted(recipe, only), jobs)
+    return run(nodes(recipe, space, locked), space, listener, root, wanted(recipe, only), jobs)
 
 
-def run(recipe_nodes: Mapping[str, Node], space: Workspace, root: Path, names: list[str], jobs: int) -> int:
-    """Have doit run the tasks of those names; the exit code of the build."""
+def run(
+    recipe_nodes: Mapping[str, Node], space: Workspace, listener: Listener, root: Path, names: list[str], jobs: int
+) -> int:
+    """Have doit run the tasks of those names; the exit code of the build. `listener` hears of what happens."""
     from doit.cmd_base import ModuleTaskLoader
 
     loader = ModuleTaskLoader({"task_recipe": lambda: tasks(recipe_nodes, space)})
-    main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names)})
+    main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names, listener)})
     return 1 if main.run(["run", "-n", str(jobs), *names]) else 0
 
 
@@ -179,13 +167,13 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.excepthook = _interrupted
     try:
-        space = workspace(root)
+        space, listener = workspace(root)
     except QuantmillError as error:  # quantmill.toml
         _tell(error)
         raise SystemExit(_code(error)) from None
     folder = Path(os.path.relpath(root / "recipes"))
     paths = {path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()}
-    words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in STEPS}
+    words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in PREFIXES}
     named = {found for name in words.values() if name for found in _matching(name, paths)}
     patterns = [word for word in arguments if "*" in word and "=" not in word and not word.startswith("-")]
     looking = any(word in LOOKING for word in arguments)
@@ -217,7 +205,7 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
                 raise SystemExit(UsageError.exit_code)
 
     try:
-        return options(root, [f"release:{default}"]), task_recipe
+        return options(root, [release_task(default)], listener), task_recipe
     except (QuantmillError, OSError) as error:
         _tell(error)
         raise SystemExit(_code(error)) from None
@@ -279,5 +267,5 @@ class _UpToDate:
 
 def _clean(node: Node, space: Workspace) -> None:
     space.pointer(node).with_suffix(".key").unlink(missing_ok=True)
-    if node.step == "release":
+    if node.step.lays_out:
         space.remove_tree(node)

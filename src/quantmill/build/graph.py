@@ -6,15 +6,26 @@ a recipe with [bench] asks the host what it is.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
-from quantmill.recipe import texts as calibration, page_params
 from quantmill import host
-from quantmill.build import release_tag
 from quantmill.artifact import Artifact
+from quantmill.build import release_tag
+from quantmill.recipe import page_params, texts
 from quantmill.recipe.lock import Lock, local_files
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.bench_table import Bench
+from quantmill.steps import STEPS
+from quantmill.steps.bench import Params as BenchParams
+from quantmill.steps.convert import Params as ConvertParams
+from quantmill.steps.evaluate import Params as EvaluateParams
+from quantmill.steps.imatrix import Params as ImatrixParams
+from quantmill.steps.preflight import Params as PreflightParams
+from quantmill.steps.quant import Params as QuantParams
+from quantmill.steps.report import Params as ReportParams
+from quantmill.steps.split import Params as SplitParams
+from quantmill.steps.step import Step
+from quantmill.steps.verify import Params as VerifyParams
 
 ALL = "*"
 
@@ -36,13 +47,18 @@ class Node:
     though nothing of theirs is read."""
 
     name: str
-    step: str
+    step: Step
     params: Mapping[str, Any]
     edges: tuple[Edge, ...] = ()
     generation: int = 0
     where: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Artifact] = field(default_factory=dict)
     after: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The ftype in the name; empty for a task of the whole recipe."""
+        return self.name.partition("/")[2]
 
 
 def graph(recipe: Recipe, lock: Lock) -> dict[str, Node]:
@@ -58,6 +74,42 @@ def task(step: str, recipe: Recipe, label: str = "") -> str:
     return f"{step}:{recipe.name}/{label}" if label else f"{step}:{recipe.name}"
 
 
+def base_task(recipe: Recipe) -> str:
+    """The task that brings the base's files in."""
+    return task("download", recipe)
+
+
+def targets(recipe: Recipe, files: Iterable[str] = ()) -> list[str]:
+    """The tasks of a build: those of the files of these labels, else the release."""
+    return [task("verify", recipe, label) for label in files] or [release_task(recipe.name)]
+
+
+def verify_task(recipe: Recipe, label: str) -> str:
+    """The task that checks a released file; its report holds what was measured of it."""
+    return task("verify", recipe, label)
+
+
+def card_task(recipe: Recipe) -> str:
+    """The task that writes the page."""
+    return task("card", recipe)
+
+
+def bench_task(recipe: Recipe) -> str:
+    """The task that measures speeds, where the recipe has it."""
+    return task("bench", recipe)
+
+
+def given_bench(recipe: Recipe, name: str, file: Artifact) -> Node:
+    """In the place of that task: speeds measured elsewhere, from a file, under the output's name."""
+    params = {"files": {name: {"sha256": file.sha256, "size": file.size}}}
+    return Node(bench_task(recipe), STEPS["download"], params, files={name: file})
+
+
+def release_task(name: str) -> str:
+    """The last task of a recipe of that name."""
+    return f"release:{name}"
+
+
 def labels(recipe: Recipe) -> tuple[str, ...]:
     """The FTYPE part of the released files' task names: the base's own file first, then the matrix."""
     return ((recipe.base.type,) if recipe.base_file else ()) + recipe.ftypes
@@ -68,21 +120,19 @@ def file_name(recipe: Recipe, label: str) -> str:
     return f"{recipe.prefix}-{label.lower() if label == recipe.base.type else label}"
 
 
-def quant_params(recipe: Recipe, label: str) -> dict[str, Any]:
-    """What decides how one file is quantized, as plain JSON: the quant step's params."""
+def quant_params(recipe: Recipe, label: str) -> QuantParams:
+    """What decides how one file is quantized: the quant step's params."""
     overrides = recipe.overrides_of(label)
-    first = {
-        key: next((value for o in overrides if (value := getattr(o, key)) is not None), None)
-        for key in ("output", "token_embedding")
-    }
-    params: dict[str, Any] = {
-        "ftype": label,
-        "imatrix_name": recipe.imatrix.name if recipe.imatrix else None,
-        "output_tensor_type": first["output"],
-        "token_embedding_type": first["token_embedding"],
-        "tensor_types": [list(pair) for o in overrides for pair in o.tensors],
-    }
-    return {key: value for key, value in params.items() if value}
+    params = QuantParams(ftype=label)
+    if recipe.imatrix and recipe.imatrix.name:
+        params["imatrix_name"] = recipe.imatrix.name
+    if output := next((o.output for o in overrides if o.output is not None), None):
+        params["output_tensor_type"] = output
+    if embedding := next((o.token_embedding for o in overrides if o.token_embedding is not None), None):
+        params["token_embedding_type"] = embedding
+    if tensors := [list(pair) for o in overrides for pair in o.tensors]:
+        params["tensor_types"] = tensors
+    return params
 
 
 def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
@@ -91,14 +141,14 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     if recipe.imatrix and recipe.imatrix.file:
         file = Artifact(recipe.imatrix.file, recipe.imatrix.sha256, 0)
         params = {"files": {"imatrix.dat": {"sha256": file.sha256, "size": 0}}}
-        yield Node(task("imatrix", recipe), "download", params, files={"imatrix.dat": file})
+        yield Node(task("imatrix", recipe), STEPS["download"], params, files={"imatrix.dat": file})
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
     preflight = _preflight(recipe, lock, imatrix)
     base = Edge(task("download", recipe), "model.gguf", "model.gguf")
     first: tuple[str, ...] = ()
-    for texts in _texts(recipe, lock):
-        yield texts
-        first = (*first, texts.name)
+    for text in _texts(recipe, lock):
+        yield text
+        first = (*first, text.name)
     if recipe.base.gguf is None:
         yield preflight
         yield _download(recipe, lock, after=(*first, preflight.name))
@@ -112,7 +162,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
     if recipe.evaluation:
         yield _evaluate(recipe, base, preflight)
-    index = Node(task("index", recipe), "index", {}, (base,))
+    index = Node(task("index", recipe), STEPS["index"], {}, (base,))
     if recipe.ftypes:
         yield index
     for label in labels(recipe):
@@ -121,7 +171,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
             source = Edge(task("quant", recipe, label), "model.gguf", "model.gguf")
             yield Node(
                 source.node,
-                "quant",
+                STEPS["quant"],
                 quant_params(recipe, label),
                 (base, Edge(index.name, "tensors.json", "tensors.json"), *imatrix),
                 recipe.generation,
@@ -129,8 +179,8 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
                 after=(preflight.name,),
             )
         name = file_name(recipe, label)
-        limit = {"prefix": name, "max_size": recipe.max_size}
-        yield Node(task("split", recipe, label), "split", limit, (source,), after=(preflight.name,))
+        limit = SplitParams(prefix=name, max_size=recipe.max_size)
+        yield Node(task("split", recipe, label), STEPS["split"], limit, (source,), after=(preflight.name,))
         if recipe.evaluation and source is not base:
             yield _quality(recipe, label, source, base)
         yield _verify(recipe, label, base)
@@ -144,53 +194,59 @@ def _download(recipe: Recipe, lock: Lock, after: tuple[str, ...]) -> Node:
         for name, path in (local_files(recipe) or {}).items()
     }
     where = {key: lock.base[key] for key in ("repo", "commit") if key in lock.base}
-    return Node(task("download", recipe), "download", {"files": files}, where=where, files=local, after=after)
+    return Node(task("download", recipe), STEPS["download"], {"files": files}, where=where, files=local, after=after)
 
 
 def _convert(recipe: Recipe) -> Node:
-    given = {"name": recipe.base.model_name, "pre_tokenizer": recipe.base.pre_tokenizer}
-    params = {"type": recipe.base.type} | {key: value for key, value in given.items() if value}
+    params = ConvertParams(type=recipe.base.type)
+    if recipe.base.model_name:
+        params["name"] = recipe.base.model_name
+    if recipe.base.pre_tokenizer:
+        params["pre_tokenizer"] = recipe.base.pre_tokenizer
     return Node(
-        task("convert", recipe), "convert", params, (Edge(task("download", recipe), ALL, ""),), recipe.generation
+        task("convert", recipe), STEPS["convert"], params, (Edge(task("download", recipe), ALL, ""),), recipe.generation
     )
 
 
 def _texts(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     for kind, named, known in (
-        ("calibration", calibration.texts(recipe), lock.calibration),
-        ("evaluation", calibration.evaluation(recipe), lock.evaluation),
+        ("calibration", texts.calibration(recipe), lock.calibration),
+        ("evaluation", texts.evaluation(recipe), lock.evaluation),
     ):
         facts = {name: known.get(text.name) for name, text in named.items()}
         files = {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in facts.items() if fact}
         where = {"urls": {name: text.url for name, text in named.items() if text.url}}
-        local = calibration.local(named, known)
+        local = texts.local(named, known)
         if named:
-            yield Node(task(kind, recipe), "download", {"files": files}, where=where, files=local)
+            yield Node(task(kind, recipe), STEPS["download"], {"files": files}, where=where, files=local)
 
 
 def _imatrix(recipe: Recipe, base: Edge, preflight: Node) -> Node:
-    said, how = recipe.calibration, recipe.imatrix
-    assert said is not None
-    assert how is not None
-    params = {
-        "arithmetic": how.arithmetic,
-        "texts": [[name, text.name, text.weight] for name, text in calibration.texts(recipe).items()],
-        "n_ctx": said.n_ctx,
-        "from_chunk": said.from_chunk,
-        **({"chunks": said.chunks} if said.chunks else {}),
-        **({"process_output": True} if said.process_output else {}),
-        **({} if said.perplexity else {"perplexity": False}),
-    }
+    table, imatrix = recipe.calibration, recipe.imatrix
+    assert table is not None
+    assert imatrix is not None
+    params = ImatrixParams(
+        arithmetic=imatrix.arithmetic,
+        texts=[[name, text.name, text.weight] for name, text in texts.calibration(recipe).items()],
+        n_ctx=table.n_ctx,
+        from_chunk=table.from_chunk,
+    )
+    if table.chunks:
+        params["chunks"] = table.chunks
+    if table.process_output:
+        params["process_output"] = True
+    if not table.perplexity:
+        params["perplexity"] = False
     edges = (base, Edge(task("calibration", recipe), ALL, "texts/"))
-    where = {"memory": how.memory}
+    where = {"memory": imatrix.memory}
     return Node(
-        task("imatrix", recipe), "imatrix", params, edges, recipe.generation, where=where, after=(preflight.name,)
+        task("imatrix", recipe), STEPS["imatrix"], params, edges, recipe.generation, where=where, after=(preflight.name,)
     )
 
 
 def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
-    params: dict[str, Any] = {"ftypes": {label: quant_params(recipe, label) for label in recipe.ftypes}}
-    params["type"] = recipe.base.type
+    ftypes = {label: quant_params(recipe, label) for label in recipe.ftypes}
+    params = PreflightParams(ftypes=ftypes, type=recipe.base.type)
     edges = imatrix
     if recipe.base.gguf is None:
         params["config"] = lock.config
@@ -201,47 +257,52 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     if recipe.strict:
         params["strict"] = True
     # Before hours are spent: texts that no model can be measured on, or that share passages.
-    where: dict[str, Any] = {}
-    for kind, prefix, named, said in (
-        ("evaluation", "texts/", calibration.evaluation(recipe), recipe.evaluation),
-        ("calibration", "seen/", calibration.texts(recipe), recipe.calibration),
+    names: dict[str, str] = {}
+    least: dict[str, int] = {}
+    for kind, prefix, named, table in (
+        ("evaluation", "texts/", texts.evaluation(recipe), recipe.evaluation),
+        ("calibration", "seen/", texts.calibration(recipe), recipe.calibration),
     ):
-        if said is not None:
+        if table is not None:
             edges = (*edges, Edge(task(kind, recipe), ALL, prefix))
-            where.setdefault("names", {}).update({prefix + name: text.name for name, text in named.items()})
-            params.setdefault("least", {})[prefix] = said.least
-    return Node(task("preflight", recipe), "preflight", params, edges, where=where)
+            names |= {prefix + name: text.name for name, text in named.items()}
+            least[prefix] = table.least
+    if least:
+        params["least"] = least
+    where = {"names": names} if names else {}
+    return Node(task("preflight", recipe), STEPS["preflight"], params, edges, where=where)
 
 
 def _evaluate(recipe: Recipe, base: Edge, preflight: Node) -> Node:
-    said = recipe.evaluation
-    assert said is not None
-    params: dict[str, Any] = {"text": ["evaluation.txt", said.text.name], "n_ctx": said.n_ctx}
-    params |= {"arithmetic": said.arithmetic} | ({"chunks": said.chunks} if said.chunks else {})
+    table = recipe.evaluation
+    assert table is not None
+    params = EvaluateParams(text=["evaluation.txt", table.text.name], n_ctx=table.n_ctx, arithmetic=table.arithmetic)
+    if table.chunks:
+        params["chunks"] = table.chunks
     edges = (base, Edge(task("evaluation", recipe), ALL, "texts/"))
-    where = {"memory": said.memory}
-    return Node(task("evaluate", recipe), "evaluate", params, edges, where=where, after=(preflight.name,))
+    where = {"memory": table.memory}
+    return Node(task("evaluate", recipe), STEPS["evaluate"], params, edges, where=where, after=(preflight.name,))
 
 
 def _quality(recipe: Recipe, label: str, source: Edge, base: Edge) -> Node:
-    said = recipe.evaluation
-    assert said is not None
+    table = recipe.evaluation
+    assert table is not None
     stored = tuple(Edge(task("evaluate", recipe), name, name) for name in ("states.npy", "tokens.npy"))
     edges = (source, Edge(base.node, base.output, "base.gguf"), *stored)
-    where = {"memory": said.memory, "place": f"{file_name(recipe, label)}.gguf"}
-    return Node(task("quality", recipe, label), "quality", {"arithmetic": said.arithmetic}, edges, where=where)
+    where = {"memory": table.memory, "place": f"{file_name(recipe, label)}.gguf"}
+    return Node(task("quality", recipe, label), STEPS["quality"], {"arithmetic": table.arithmetic}, edges, where=where)
 
 
 def _verify(recipe: Recipe, label: str, base: Edge) -> Node:
     own = label == recipe.base.type
-    params = {} if own else quant_params(recipe, label)
+    params = VerifyParams() if own else cast(VerifyParams, dict(quant_params(recipe, label)))
     edges = [Edge(task("split", recipe, label), ALL, "files/"), Edge(base.node, base.output, "base.gguf")]
     if recipe.evaluation:
         measured = task("evaluate", recipe) if own else task("quality", recipe, label)
         edges.append(Edge(measured, "evaluation.json" if own else "quality.json", "quality.json"))
     if recipe.gates and not own:
         params["gates"] = dict(recipe.gates)
-    return Node(task("verify", recipe, label), "verify", params, tuple(edges))
+    return Node(task("verify", recipe, label), STEPS["verify"], params, tuple(edges))
 
 
 def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
@@ -260,37 +321,37 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
         yield speeds
         seen = (*seen, Edge(speeds.name, "bench.json", "bench.json"))
         pages = (*pages, Edge(speeds.name, "bench.json", "page/bench.json"))
-    yield Node(task("card", recipe), "card", card_params(recipe, lock), seen)
+    yield Node(task("card", recipe), STEPS["card"], card_params(recipe, lock), seen)
     pages = (*pages, Edge(task("card", recipe), ALL, "page/"))
-    yield Node(task("release", recipe), "release", facts, (*files, *reports, *pages))
+    yield Node(task("release", recipe), STEPS["release"], facts, (*files, *reports, *pages))
 
 
-def _bench(recipe: Recipe, said: Bench, base: Edge, checked: tuple[str, ...]) -> Node:
+def _bench(recipe: Recipe, table: Bench, base: Edge, checked: tuple[str, ...]) -> Node:
     """Measured last, when nothing else of the recipe is at work; the key names the host, whose the numbers are."""
-    names = {label: f"{file_name(recipe, label)}.gguf" for label in labels(recipe) if label in said.ftypes}
+    names = {label: f"{file_name(recipe, label)}.gguf" for label in labels(recipe) if label in table.ftypes}
     edges = tuple(
         Edge(base.node, base.output, label)
         if label == recipe.base.type
         else Edge(task("quant", recipe, label), "model.gguf", label)
         for label in names
     )
-    params = {
-        "names": names,
-        "tests": list(said.tests),
-        "runtime": said.runtime,
-        "repetitions": said.repetitions,
-        "threads": said.threads or host.usable_threads(),
-        "host": host.facts(said.runtime),
-    }
-    return Node(task("bench", recipe), "bench", params, edges, after=checked)
+    params = BenchParams(
+        names=names,
+        tests=list(table.tests),
+        runtime=table.runtime,
+        repetitions=table.repetitions,
+        threads=table.threads or host.usable_threads(),
+        host=host.facts(table.runtime),
+    )
+    return Node(task("bench", recipe), STEPS["bench"], params, edges, after=checked)
 
 
 def _report(recipe: Recipe, reports: tuple[Edge, ...]) -> Node:
     own = task("verify", recipe, recipe.base.type)
     edges = tuple(edge for edge in reports if edge.node != own)
     edges = (*edges, Edge(task("evaluate", recipe), "evaluation.json", "evaluation.json"))
-    params = {"title": recipe.prefix, "llama_cpp": recipe.llama_cpp}
-    return Node(task("report", recipe), "report", params, edges)
+    params = ReportParams(title=recipe.prefix, llama_cpp=recipe.llama_cpp)
+    return Node(task("report", recipe), STEPS["report"], params, edges)
 
 
 def _proven(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], release: Node) -> Node:
@@ -298,7 +359,7 @@ def _proven(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], release: Node
     downloads = [
         (node.name.partition(":")[0], node.params["files"], node.where)
         for node in nodes.values()
-        if node.step == "download"
+        if node.step.holds
     ]
     edges = release.edges
     if (imatrix := task("imatrix", recipe)) in nodes:

@@ -12,7 +12,7 @@ from quantmill.recipe import toml_text
 from quantmill.store.key import canonical
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
-from quantmill.steps import VERSIONS
+from quantmill.steps import versions
 
 HEX = 12  # digits of a tag
 HUB = "https://huggingface.co"
@@ -29,7 +29,7 @@ def tag(recipe: Recipe, lock: Lock, text: str = "") -> str:
         "recipe": dict(recipe.said),
         "lock": text or lock.text(),
         "generation": recipe.generation,
-        "steps": VERSIONS,
+        "steps": versions(),
         "quantmill": __version__,
     }
     return f"{recipe.llama_cpp}-{hashlib.sha256(canonical(said).encode()).hexdigest()[:HEX]}"
@@ -44,7 +44,7 @@ def params(recipe: Recipe, lock: Lock, downloads: Iterable[tuple[str, Mapping[st
         "repo": recipe.repo,
         "texts": {f"{recipe.name}.toml": toml_text.text(recipe.said), f"{recipe.name}.lock": text},
         "materials": [entry for download in downloads for entry in _materials(*download)],
-        "made_by": {"quantmill": __version__, "generation": recipe.generation, "steps": dict(VERSIONS)},
+        "made_by": {"quantmill": __version__, "generation": recipe.generation, "steps": versions()},
     }
 
 

@@ -7,21 +7,50 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from quantmill.build.workspace import FIRST
 
-PASSES = ("imatrix:",)  # tasks whose progress counts passes through a model, not bytes
+
+class Listener:
+    """Where a build's events go: to the reporter of the run that is on, to nobody while there is none."""
+
+    def __init__(self) -> None:
+        self._reporter: Reporter | None = None
+        self.flush: Callable[[bool], None] = lambda wait: None  # sends results that wait to be sent
+
+    def hear(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
+        """A step's event, as Workspace tells it: "start" with a reason and what its progress counts, "hit" with a
+        reason and the place of it, "progress" or "fetch" with done and total, "finding" with a text, "done".
+
+        Of transfers to the shared store: "send" with bytes done and total, "told" with a line.
+        """
+        if self._reporter is not None:
+            self._reporter.event(name, event, facts)
+
+    def reporter(self) -> type["Reporter"]:
+        """The class that doit makes its reporter of, which hears this."""
+        listener = self
+
+        class Listening(Reporter):
+            def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
+                super().__init__(outstream, listener)
+                listener._reporter = self
+
+            def complete_run(self) -> None:
+                super().complete_run()
+                listener._reporter = None
+
+        return Listening
 
 
 class Reporter:
-    """doit's reporter. The steps' events reach the one reporter of the process through `hear`."""
+    """doit's reporter, which hears the steps' events too."""
 
     desc = "quantmill: progress by bytes, reasons for rebuilds"
-    _current: ClassVar["Reporter | None"] = None
-    flush: ClassVar[Callable[[bool], None]] = staticmethod(lambda wait: None)  # sends results that wait to be sent
 
-    def __init__(self, outstream: Any, options: Mapping[str, Any]) -> None:
+    def __init__(self, outstream: Any, listener: Listener) -> None:
+        self._listener = listener
         self._out = outstream or _nowhere()  # a caller may have closed it
         self._lock = threading.Lock()
         self._began = time.monotonic()
@@ -30,17 +59,9 @@ class Reporter:
         self._bars: dict[str, Any] = {}
         self._progress: Any = None
         self._terminal = bool(getattr(outstream, "isatty", lambda: False)())
-        Reporter._current = self
 
-    @classmethod
-    def hear(cls, name: str, event: str, facts: Mapping[str, Any]) -> None:
-        """A step's event: "start" or "hit" with a reason and the place of a hit, "progress" or "fetch" with bytes done
-        and total, "finding" with a text, "done"; or of transfers to the shared store: "send" with bytes done and total,
-        "told" with a line."""
-        if cls._current is not None:
-            cls._current._event(name, event, facts)
-
-    def _event(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
+    def event(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
+        """What `Listener.hear` heard."""
         with self._lock:
             if event == "hit":
                 self._hits += 1
@@ -49,7 +70,7 @@ class Reporter:
                 self._ran += 1
                 self._say(f"{name}: {facts['reason']}" if facts["reason"] != FIRST else name)
                 if self._terminal:
-                    self._bars[name] = self._live().add_task(name, total=None, in_bytes=not name.startswith(PASSES))
+                    self._bars[name] = self._live().add_task(name, total=None, in_bytes=facts["counts"] == "bytes")
             elif event in ("fetch", "send"):
                 self._transfer(f"{name}: {event}", facts["done"], facts["total"])
             elif event == "told":
@@ -63,7 +84,7 @@ class Reporter:
 
     def _transfer(self, label: str, done: int, total: int) -> None:
         if self._terminal and label not in self._bars and done < total:
-            self._bars[label] = self._live().add_task(label, total=total)
+            self._bars[label] = self._live().add_task(label, total=total, in_bytes=True)
         if label in self._bars:
             self._progress.update(self._bars[label], completed=done, total=total)
             if done >= total:
@@ -163,7 +184,7 @@ class Reporter:
 
     def complete_run(self) -> None:
         """Everything has run or failed, or somebody wants it to end: what waits to be sent, and the closing lines."""
-        Reporter.flush(sys.exc_info()[0] is None)
+        self._listener.flush(sys.exc_info()[0] is None)
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -175,7 +196,6 @@ class Reporter:
         else:
             counts = f"{self._ran} run, {self._hits} from the store, {len(self._failures)} failed"
             self._say(f"{counts} in {seconds:.1f} s")
-        Reporter._current = None
 
 
 def _nowhere() -> Any:

@@ -6,8 +6,8 @@ which `explain` says what moved; beside a release's, `.signed` is its signature.
 truth.
 """
 
-import importlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,19 +16,26 @@ from typing import Any, TypeVar
 from quantmill.artifact import Artifact, Context
 from quantmill.disk import read_small, write_atomic
 from quantmill.errors import QuantmillError
+from quantmill.host import usable_threads
 from quantmill.store.key import StepKey, difference
 from quantmill.build.graph import ALL, Node
 from quantmill.store.shared import Gone
 from quantmill.store.remote.signature import Seal
-from quantmill.steps import VERSIONS
+from quantmill.steps.step import Step
 from quantmill.store.local import Hit, Miss, Store
+from quantmill.store.remote.client import connect
+from quantmill.store.remote.settings import signing
 from quantmill.build.release_folder import Tree
 
 Outputs = Mapping[str, Artifact]
 Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them: {output: {sha256, size}}
 T = TypeVar("T")
+Report = Callable[[str, str, Mapping[str, Any]], None]
 FIRST = "not built here yet"
-LENT = {"model.gguf": "tensors.json", "collected": "lent.json"}  # outputs of which others copy, and what lists how
+
+
+def silent(name: str, event: str, facts: Mapping[str, Any]) -> None:
+    """The report that nobody hears."""
 
 
 class MissingOutput(QuantmillError):
@@ -59,7 +66,7 @@ class Status:
 class Workspace:
     """Where a build happens: the store, `build` for pointers, `release` for finished trees, and how to work.
 
-    `report(node name, event, facts)` hears of what happens: "start" with a reason, "hit" with the shared store's place
+    `report(node name, event, facts)` hears of what happens: "start" with a reason and what its progress counts, "hit" with the shared store's place
     or "", "progress" and "fetch" with done and total bytes, "finding" with a text, "done". It is called from any
     thread.
     """
@@ -68,7 +75,7 @@ class Workspace:
     build: Path
     release: Path
     threads: int
-    report: Callable[[str, str, Mapping[str, Any]], None] = lambda name, event, facts: None
+    report: Report = silent
     # Asked before a step runs here, with the node, the graph and why: whether it has now been run elsewhere, so that
     # the store has it.
     elsewhere: Callable[[Node, Mapping[str, Node], str], bool] | None = None
@@ -112,7 +119,7 @@ class Workspace:
 
     def _in_place(self, node: Node, facts: Facts) -> bool:
         """Whether a release's folder is what the store has for the node's key."""
-        return node.step != "release" or ((tree := self._tree(node)).laid_out(facts) and tree.sealed())
+        return not node.step.lays_out or ((tree := self._tree(node)).laid_out(facts) and tree.sealed())
 
     def pointed(self, node: Node) -> Facts | None:
         """The node's pointer as it is written, None when there is none."""
@@ -161,45 +168,43 @@ class Workspace:
         recorded = self.store.record(key)
         reason = self._reason(node, key, recorded)
         away = recorded is None and not whole and self._elsewhere(node, nodes, key, reason)
-        with self.store.lookup(key, _resumes(node), whole, node.name) as found:
+        with self.store.lookup(key, node.step.resumes(node.where), whole, node.name) as found:
             match found:
                 case Hit(outputs, at):
                     if not away:
                         self.report(node.name, "hit", {"reason": reason, "place": at})
                 case Miss(slot):
                     self._bring_inputs(node, nodes, inputs)
-                    self.report(node.name, "start", {"reason": reason})
-                    step = importlib.import_module(f"quantmill.steps.{node.step}")
+                    self.report(node.name, "start", started(node, reason))
                     context = Context(
                         self.threads,
                         lambda done, total: self.report(node.name, "progress", {"done": done, "total": total}),
                         self.store.find_span,
                     )
                     try:
-                        references = step.run(
+                        references = node.step.run(
                             {**node.files, **self._held(node), **inputs},
                             {**node.params, **node.where},
                             slot.folder,
                             context,
                         )
                     except QuantmillError:
-                        if node.step == "verify":
+                        if node.step.judges:
                             self._discard_damaged(node, inputs)
                         raise
                     outputs = slot.commit(references or {})
-                    if node.step in ("quant", "part", "wave"):
-                        self.borrow(outputs)
+                    self.borrow(node.step, outputs)
         try:
-            if node.step in ("release", "preflight"):
+            if node.step.lays_out or node.step.findings:
                 self._bring(node, outputs.values())
         except Gone as gone:
             self._again(node, nodes, gone)
             return
-        if node.step == "release":
+        if node.step.lays_out:
             self._bring_inputs(node, nodes, inputs)
             self._tree(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
-        elif node.step == "preflight":
-            for text in json.loads(outputs["preflight.json"].path.read_bytes())["findings"]:
+        if node.step.findings:
+            for text in json.loads(outputs[node.step.findings].path.read_bytes())["findings"]:
                 self.report(node.name, "finding", {"text": text})
         self.write_pointer(node, facts_of(outputs))
         write_atomic(self.pointer(node).with_suffix(".key"), _json(key.fields()))
@@ -242,15 +247,15 @@ class Workspace:
         inputs = _upstream(node, nodes, self.outputs)
         return inputs is not None and self.store.record(key_of(node, inputs)) is not None
 
-    def borrow(self, outputs: Outputs) -> None:
-        """Remember what outputs hold that other steps may copy: quantized tensors, a whole imatrix's sums."""
-        for name, listing in LENT.items():
+    def borrow(self, step: Step, outputs: Outputs) -> None:
+        """Remember what outputs of the step hold that other steps may copy: quantized tensors, an imatrix's sums."""
+        for name, listing in step.lends.items():
             if name in outputs and listing in outputs:
                 self.store.add_spans(outputs[name], json.loads(outputs[listing].path.read_bytes()))
 
     def _held(self, node: Node) -> dict[str, Artifact]:
-        """Files that a download names by digest and the store has: of another commit or recipe, or of a killed run."""
-        facts = node.params["files"] if node.step == "download" else {}
+        """Files that the params name by digest and the store has: of another commit or recipe, or of a killed run."""
+        facts = node.params["files"] if node.step.holds else {}
         files = {n: Artifact(self.store.object_path(f["sha256"]), f["sha256"], f["size"]) for n, f in facts.items()}
         self.store.keep(files.values())
         return {f"held/{name}": artifact for name, artifact in files.items() if self.store.has(artifact)}
@@ -277,9 +282,9 @@ class Workspace:
             return f"{missing[0]} is gone from the store, or was changed"
         if outputs != recorded:  # a pointer and its note are two files: a power cut may keep the one and not the other
             return "its pointer is not what the store has"
-        if node.step == "release" and not self._tree(node).laid_out(facts_of(outputs)):
+        if node.step.lays_out and not self._tree(node).laid_out(facts_of(outputs)):
             return "files of the release folder are gone or changed"
-        if node.step == "release" and not self._tree(node).sealed():
+        if node.step.lays_out and not self._tree(node).sealed():
             return "its signature is missing or wrong"
         return ""
 
@@ -303,9 +308,21 @@ class Workspace:
         self._tree(node).remove()
 
 
-def _resumes(node: Node) -> bool:
-    """Whether the step goes on from what a killed run of it left."""
-    return node.step in ("imatrix", "evaluate", "quality") or bool(node.where.get("repo") or node.where.get("urls"))
+def open_workspace(
+    root: Path, threads: int | None = None, cache: Path | None = None, report: Report = silent
+) -> Workspace:
+    """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
+    `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases."""
+    folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
+    store = Store(folder, connect(root, folder, report))
+    known = signing(root)
+    seal = Seal(known.sign, known.keys)
+    return Workspace(store, root / "build", root / "release", threads or usable_threads(), report, seal=seal)
+
+
+def started(node: Node, reason: str) -> dict[str, Any]:
+    """The facts of a "start" event."""
+    return {"reason": reason, "counts": node.step.counts}
 
 
 def key_of(node: Node, inputs: Outputs) -> StepKey:
@@ -314,7 +331,7 @@ def key_of(node: Node, inputs: Outputs) -> StepKey:
 
 
 def _key(node: Node, digests: Mapping[str, str]) -> StepKey:
-    return StepKey(node.step, VERSIONS[node.step], node.generation, node.params, digests)
+    return StepKey(node.step.name, node.step.version, node.generation, node.params, digests)
 
 
 def _upstream(

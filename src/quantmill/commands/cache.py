@@ -52,10 +52,10 @@ ACTIONS = {
 def _stat(options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.build.doit_tasks import workspace
+    from quantmill.build.workspace import open_workspace
     from quantmill.store.care.usage import hit_rate, stat
 
-    store = workspace(Path.cwd()).store
+    store = open_workspace(Path.cwd()).store
     found = stat(store)
     if options.json:
         print(json.dumps(found.data(), indent=1))
@@ -75,10 +75,10 @@ def _stat(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.build.doit_tasks import workspace
+    from quantmill.build.workspace import open_workspace
     from quantmill.store.care.check import verify_store
 
-    store = workspace(Path.cwd()).store
+    store = open_workspace(Path.cwd()).store
     with bar("verify the store") as progress:
         found = verify_store(store, threads(options), progress)
     if options.json:
@@ -93,11 +93,11 @@ def _verify(options: argparse.Namespace) -> int:
 def _gc(options: argparse.Namespace) -> int:
     import json
 
-    from quantmill.build.doit_tasks import workspace
+    from quantmill.build.workspace import open_workspace
     from quantmill.store.care.collector import collect
 
     limit = options.max_size
-    space = workspace(Path.cwd())
+    space = open_workspace(Path.cwd())
     space.store.add_root(space.build, space.release)
     gone = collect(space.store, _keep(options.keep, limit), limit, options.dry_run)
     if options.json:
@@ -126,19 +126,19 @@ def _keep(words: list[str] | None, limit: int | None) -> "Keep":
 
 
 def _push(options: argparse.Namespace) -> int:
-    from quantmill.build.doit_tasks import workspace
+    from quantmill.build.workspace import open_workspace
     from quantmill.store.remote.admin import push
 
-    space = workspace(Path.cwd())
+    space = open_workspace(Path.cwd())
     print(f"{push(space.store.root, _told)} results are at the shared store")
     return 0
 
 
 def _sign(options: argparse.Namespace) -> int:
-    from quantmill.build.doit_tasks import workspace
+    from quantmill.build.workspace import open_workspace
     from quantmill.store.remote.admin import sign_all
 
-    space = workspace(Path.cwd())
+    space = open_workspace(Path.cwd())
     print(f"{sign_all(space.store.root, _told)} records have this machine's signature now")
     return 0
 

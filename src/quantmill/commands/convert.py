@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
+    from quantmill.checkpoint.conversion import convert as write
     from quantmill.recipe.lock import wanted
-    from quantmill.steps.convert import convert as write
 
     folder: Path = options.source
     if not folder.is_dir():

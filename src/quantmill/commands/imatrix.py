@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 def _measure(options: argparse.Namespace) -> Any:
     from quantmill.engine.chunks import Text, read_text
     from quantmill.engine.evaluation import Run
-    from quantmill.steps.imatrix import Options, measure
+    from quantmill.engine.importance_matrix import Options, measure
 
     if options.model is None or not options.model.exists():
         missing = "no model is named" if options.model is None else f"{options.model}: there is no such file"

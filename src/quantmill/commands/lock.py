@@ -11,11 +11,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.build.doit_tasks import workspace
+    from quantmill.build.workspace import open_workspace
     from quantmill.recipe import lock
     from quantmill.recipe.recipe import find, load
 
     recipe = load(find(options.recipe))
-    found = lock.write(recipe, workspace(Path.cwd()).store.digest_of)
+    found = lock.write(recipe, open_workspace(Path.cwd()).store.digest_of)
     print(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
     return 0

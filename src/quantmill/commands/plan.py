@@ -40,9 +40,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--{given} is an option of --simulate; add that, or leave it out")
     if len(recipes) > 1:
         raise UsageError(f"one recipe has a plan, {len(recipes)} are named; name one, or add --simulate")
-    from quantmill.forecast.plan import preview
+    from quantmill.forecast.plan import plan_of
 
-    plan = preview(recipes[0], Path.cwd())
+    plan = plan_of(recipes[0], Path.cwd())
     if options.json:
         print(json.dumps(plan.data(), indent=1))
     else:

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.build.doit_tasks import workspace
     from quantmill.build.release_tag import tag
+    from quantmill.build.workspace import open_workspace
     from quantmill.recipe import git
     from quantmill.recipe import lock as locks
     from quantmill.recipe.recipe import find, load
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     recipe = load(find(options.recipe))
     if recipe.repo is None:
         raise UsageError(f"{recipe.path}: publish.owner: the recipe does not say where to publish; give owner or repo")
-    space = workspace(Path.cwd())
+    space = open_workspace(Path.cwd())
     lock = locks.current(recipe, True, space.store.digest_of)
     name, tree = tag(recipe, lock), space.release / recipe.name
     if _tag(tree) != name:

@@ -17,23 +17,26 @@ from distributed import Client, LocalCluster, Security
 from quantmill.artifact import Artifact
 from quantmill.build import doit_tasks
 from quantmill.build.graph import Node, graph
-from quantmill.build.workspace import Facts, Workspace
+from quantmill.build.workspace import Facts, Workspace, started
 from quantmill.distributed import waves
-from quantmill.distributed.parts import PARTS_FROM, Part, cut, pairs, planned
+from quantmill.distributed.parts import PARTS_FROM, Part, cut
 from quantmill.distributed.worker import Done, Job
 from quantmill.distributed.worker_pool import Pool
 from quantmill.errors import QuantmillError, UsageError
-from quantmill.forecast.plan import Description, describe
+from quantmill.forecast.base_file import Description, describe
+from quantmill.forecast.costs import needs, shareable
+from quantmill.forecast.files import file_of
 from quantmill.host import usable_threads
 from quantmill.recipe.lock import Lock, current
 from quantmill.recipe.recipe import Recipe, load
 
-# Steps that only the driver's machine can run: one lays files out below its folder, one measures the host in its key.
-HERE = ("release", "bench")
 CONNECT_SECONDS = 30
 BYTES_A_SECOND = 1e9  # that a step reads, checks and writes: a guess by which those that wait for a worker are ordered
 LOUD = ("finding", "progress", "fetch")
 TASKS = 128  # that doit keeps going at a time; most of them wait for a worker or for parts
+
+
+Lent = tuple[str, Facts]  # a step, and outputs of it that others copy
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Cluster:
 
 def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluster, parts_from: int = PARTS_FROM) -> int:
     """Build one recipe on a cluster; the exit code of the build: 0, or 1 when a task failed."""
-    space = doit_tasks.workspace(root)
+    space, listener = doit_tasks.workspace(root)
     recipe = load(path)
     lock = current(recipe, locked, space.store.digest_of)
     recipe_nodes = graph(recipe, lock)
@@ -62,7 +65,7 @@ def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluste
     ):
         spread = _Spread(pool, space, root.absolute(), recipe, lock, _below(wanted, recipe_nodes), parts_from)
         with spread:
-            return doit_tasks.run(recipe_nodes, replace(space, elsewhere=spread.run), root, wanted, TASKS)
+            return doit_tasks.run(recipe_nodes, replace(space, elsewhere=spread.run), listener, root, wanted, TASKS)
 
 
 @contextmanager
@@ -142,14 +145,14 @@ class _Spread:
 
     def run(self, node: Node, nodes: Mapping[str, Node], reason: str) -> bool:
         """Run the node's step on a worker; False when it has to run here. Raises QuantmillError."""
-        if node.files or node.step in HERE:
+        if node.files or node.step.here:
             return False
-        begun: Callable[[], None] = partial(self._space.report, node.name, "start", {"reason": reason})
-        lent = self._lent(node) if node.step == "quant" else ()
-        if node.step == "imatrix":
+        begun: Callable[[], None] = partial(self._space.report, node.name, "start", started(node, reason))
+        lent = self._lent(node) if node.step.divides == "tensors" else ()
+        if node.step.divides == "text":
             begun, lent = nothing, self._summed(node, nodes, begun)
         done = self._send(node, nodes, lent, begun=begun)
-        for text in done.findings if node.step != "preflight" else ():
+        for text in done.findings if not node.step.findings else ():
             self._space.report(node.name, "finding", {"text": text})
         if done.lacks:  # again and again: the shared store gives them less than this machine has
             with self._healing:
@@ -160,7 +163,7 @@ class _Spread:
         self,
         node: Node,
         nodes: Mapping[str, Node],
-        lent: tuple[Facts, ...] = (),
+        lent: tuple[Lent, ...] = (),
         urgency: float | None = None,
         begun: Callable[[], None] = nothing,
     ) -> Done:
@@ -171,7 +174,7 @@ class _Spread:
             if name != node.name and (facts := self._made.get(name) or self._space.pointed(below[name])) is not None
         }
         read = [fact for edge in node.edges for fact in upstream[edge.node].values()]
-        read += [fact for facts in lent for fact in facts.values()]
+        read += [fact for _, facts in lent for fact in facts.values()]
         reads = {fact["sha256"]: fact["size"] for fact in read}
         if urgency is None:
             urgency = sum(reads.values()) / BYTES_A_SECOND + self._rest.get(node.name, 0.0)
@@ -227,18 +230,18 @@ class _Spread:
         report = self._space.report
         return replace(self._space, report=lambda n, event, facts: report(n, event, facts) if event in LOUD else None)
 
-    def _lent(self, node: Node) -> tuple[Facts, ...]:
+    def _lent(self, node: Node) -> tuple[Lent, ...]:
         """Outputs of the parts that hold tensors of the node's file, when they are all there."""
         with self._once:
             if self._parts is None:
                 self._parts = self._cut()
         if not self._parts or self._base is None:
             return ()
-        mine = pairs(planned(node, self._base)).keys()
-        lent = (future.result().facts for part, future in self._parts if part.pairs & mine)
-        return tuple(facts for facts in lent if facts)
+        mine = shareable(file_of(node, self._base)).keys()
+        lent = ((part.node.step.name, future.result().facts) for part, future in self._parts if part.pairs & mine)
+        return tuple((step, facts) for step, facts in lent if facts)
 
-    def _summed(self, node: Node, nodes: Mapping[str, Node], begun: Callable[[], None]) -> tuple[Facts, ...]:
+    def _summed(self, node: Node, nodes: Mapping[str, Node], begun: Callable[[], None]) -> tuple[Lent, ...]:
         """Output of the last wave of an imatrix, for which workers share its text; nothing where that is not worth
         it, or they lack what they need for it."""
         begun()
@@ -257,14 +260,14 @@ class _Spread:
             return done.facts
 
         try:
-            return (waves.run(rows, send),)
+            return ((rows[-1][-1].step.name, waves.run(rows, send)),)
         except Lacking:
             return ()
 
     def _cut(self) -> list[tuple[Part, Future[Done]]]:
         """Begin the parts of all files that are to be quantized."""
         workers = self._pool.size
-        quants = {name: node for name, node in self._nodes.items() if node.step == "quant"}
+        quants = {name: node for name, node in self._nodes.items() if node.step.divides == "tensors"}
         missing = {n: node for n, node in quants.items() if not self._space.recorded(node, self._nodes)}
         if workers < 2 or not missing:
             return []
@@ -277,16 +280,6 @@ class _Spread:
         return [
             (part, self._threads.submit(self._send, part.node, self._nodes, (), part.urgency)) for part in whole.parts
         ]
-
-
-def needs(node: Node, reads: Mapping[str, int]) -> dict[str, float]:
-    """What a step takes of a worker: memory and disk in bytes, threads."""
-    memory = float(node.where.get("memory", MEMORY.get(node.step, SMALL_MEMORY)))
-    return {"memory": memory, "threads": 1, "disk": sum(reads.values()) if node.step in MEMORY else 0}
-
-
-SMALL_MEMORY = 300e6
-MEMORY = {"convert": 600e6, "quant": 600e6, "part": 600e6, "wave": 600e6, "verify": 600e6}
 
 
 def _below(names: list[str], nodes: Mapping[str, Node]) -> dict[str, Node]:

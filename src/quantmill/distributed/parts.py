@@ -8,22 +8,16 @@ are those of a build on one machine, and a part that is lost costs only its own 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 
 from quantmill.build.graph import Node
-from quantmill.forecast.plan import Description
-from quantmill.forecast.quantize_rates import rate
-from quantmill.gguf.layout import Described
-from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
-from quantmill.quant.overrides import overrides_of
-from quantmill.quant.sharing import CHEAP
+from quantmill.forecast.base_file import Description
+from quantmill.forecast.costs import Pair, quantize_costs
+from quantmill.steps import STEPS
 
 PARTS_FROM = 256 << 20  # bytes of a base from which on its matrix is cut into parts
 LEAST_SECONDS = 0.5  # of a part on one thread: below it, sending costs more than it spares
 FILES_A_WORKER = 4  # a file that takes more than such a share of a worker's time is cut
 PARTS_A_WORKER = 8  # so that the last one to finish leaves the others idle for little
-
-Pair = tuple[str, str]  # tensor, type
 
 
 @dataclass(frozen=True)
@@ -37,21 +31,6 @@ class Part:
     urgency: float
 
 
-def planned(node: Node, base: Description) -> PlannedFile:
-    """The file of a quant node: its tensors' types."""
-    imatrix = ImatrixFacts("", b"", 0, 0) if "imatrix_name" in node.params else None
-    return plan_file(base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides_of(node.params))
-
-
-def pairs(file: PlannedFile) -> dict[Pair, Described]:
-    """The tensors of a file that are worth sharing."""
-    return {
-        (name, type_.name): (name, shape, type_)
-        for name, shape, type_ in file.tensors
-        if file.sources[name] != type_ and type_.name not in CHEAP
-    }
-
-
 @dataclass(frozen=True)
 class Cut:
     """What several quant nodes come to: `parts`, the most urgent first, and what is left to each node itself in seconds
@@ -61,19 +40,9 @@ class Cut:
     rest: Mapping[str, float]
 
 
-def costs(quants: Mapping[str, Node], base: Description) -> tuple[dict[str, set[Pair]], dict[Pair, float]]:
-    """What each file holds that is worth sharing, and the seconds of one thread that each such tensor takes here."""
-    files = {name: pairs(planned(node, base)) for name, node in quants.items()}
-    described = {pair: found for file in files.values() for pair, found in file.items()}
-    guided = any(edge.name == "imatrix.dat" for node in quants.values() for edge in node.edges)
-    rates = {type_: rate(type_, guided) for type_ in {type_ for _, type_ in described}}
-    seconds = {pair: prod(shape) / rates[pair[1]] for pair, (_, shape, _) in described.items()}
-    return {name: set(file) for name, file in files.items()}, seconds
-
-
 def uncut(quants: Mapping[str, Node], base: Description) -> "Cut":
     """One worker's share of everything: each tensor is computed for the first file that holds it."""
-    files, seconds = costs(quants, base)
+    files, seconds = quantize_costs(quants, base)
     seen: set[Pair] = set()
     rest = {}
     for name, file in files.items():
@@ -85,7 +54,7 @@ def uncut(quants: Mapping[str, Node], base: Description) -> "Cut":
 def cut(quants: Mapping[str, Node], base: Description, workers: int) -> Cut:
     """Cut the quant nodes of one recipe: what several files hold into parts, and of what one file alone holds so much
     that a worker would be left with it at the end."""
-    files, seconds = costs(quants, base)
+    files, seconds = quantize_costs(quants, base)
     holders = Counter(pair for file in files.values() for pair in file)
     any_node = next(iter(quants.values()))
     total = sum(seconds.values())
@@ -127,7 +96,7 @@ def _part(quant: Node, type_: str, names: list[str], number: int) -> Node:
     recipe = quant.name.partition(":")[2].partition("/")[0]
     return Node(
         f"part:{recipe}/{type_}.{number}",
-        "part",
+        STEPS["part"],
         {"types": dict.fromkeys(names, type_)},
         quant.edges,
         quant.generation,

@@ -5,34 +5,28 @@ this machine's kernels reach just now. They are given out as a distributed build
 the longest that is ready first, to the idle worker that holds most of what it reads.
 """
 
-import hashlib
 import heapq
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from quantmill.build import graph as plan
-from quantmill.build.doit_tasks import workspace
-from quantmill.build.graph import Node, graph
-from quantmill.distributed.parts import PARTS_FROM, Cut, cut, pairs, planned, uncut
-from quantmill.forecast.imatrix_cost import amount
-from quantmill.forecast.plan import Description, FileRow, describe, file_row
-from quantmill.forecast.quality_cost import Evaluating, benching, evaluating
-from quantmill.gguf.layout import Described
+from quantmill.build import graph
+from quantmill.build.graph import Node
+from quantmill.build.workspace import open_workspace
+from quantmill.distributed.parts import PARTS_FROM, Cut, cut, uncut
+from quantmill.forecast.base_file import describe
+from quantmill.forecast.costs import Costs, Pair, Rates, shareable
+from quantmill.forecast.files import file_of, file_row
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import PlannedFile
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
+from quantmill.steps.step import Cost
 from quantmill.units import disk_text, duration_text
 
-# How often a step's bytes pass through a processor, by the time that sha256 of them takes: what it reads is hashed or
-# checked, what it writes is hashed when it enters the store.
-PASSES = {"download": 2, "convert": 3, "index": 1, "quant": 3, "part": 2, "split": 2, "verify": 1}
 TOKENS = 140_000  # of a text of which nothing is known yet
 
 
@@ -89,7 +83,7 @@ class Simulation:
 
 def simulate(recipes: Iterable[Recipe], root: Path, team: Team, times: int = 1) -> Simulation:
     """Build every recipe `times` over, each time as if it were another model of the same shape."""
-    digest = workspace(root).store.digest_of
+    digest = open_workspace(root).store.digest_of
     rates = Rates()
     tasks: list[Task] = []
     count = release = 0
@@ -120,26 +114,6 @@ def simulation_text(found: Simulation) -> str:
     )
 
 
-class Rates:
-    """Bytes a second of sha256 and multiplications a second of a matrix product, one thread, measured once."""
-
-    def __init__(self) -> None:
-        data, spent = bytes(8 << 20), []
-        for _ in range(5):
-            began = time.perf_counter()
-            hashlib.sha256(data)
-            spent.append(time.perf_counter() - began)
-        self.hashed = len(data) / min(spent)
-        self._products: dict[str, float] = {}
-
-    def products(self, arithmetic: str) -> float:
-        if arithmetic not in self._products:
-            from quantmill.forecast.evaluation_rates import speed
-
-            self._products[arithmetic] = speed(arithmetic)
-        return self._products[arithmetic]
-
-
 def _moved(task: Task, first: int) -> Task:
     reads = {index + first: size for index, size in task.reads.items()}
     return Task(task.name, task.seconds, task.writes, task.hub, reads, [index + first for index in task.after])
@@ -148,114 +122,62 @@ def _moved(task: Task, first: int) -> Task:
 def _recipe_tasks(recipe: Recipe, lock: Lock, team: Team, rates: Rates) -> tuple[list[Task], int]:
     """One recipe's tasks, and the bytes of its release."""
     base = describe(recipe, lock)
-    nodes = graph(recipe, lock)
-    quants = {node.name: node for node in nodes.values() if node.step == "quant"}
-    files = {name: planned(node, base) for name, node in quants.items()}
+    nodes = graph.graph(recipe, lock)
+    quants = {node.name: node for node in nodes.values() if node.step.divides == "tensors"}
+    files = {name: file_of(node, base) for name, node in quants.items()}
+    by_label = {node.label: files[name] for name, node in quants.items()}
     several = team.workers > 1 and base.bytes >= PARTS_FROM
     whole = cut(quants, base, team.workers) if quants and several else uncut(quants, base)
-    rows = {label: _row(recipe, label, files, base) for label in plan.labels(recipe)}
-    builder = _Builder(recipe, lock, base, files, rows, rates)
-    return list(builder.tasks(nodes, whole)), sum(row.bytes for row in rows.values())
+    rows = {label: file_row(recipe, label, by_label.get(label), base) for label in graph.labels(recipe)}
+    weights = {name: prod(shape) for name, shape, _ in base.tensors}
+
+    def size(pairs: Iterable[Pair]) -> int:
+        return sum(weights[name] // TYPES[type_].block * TYPES[type_].size for name, type_ in pairs)
+
+    parts = {part.node.name: (part.seconds, size(part.pairs)) for part in whole.parts}
+    quantized = parts | {name: (whole.rest[name], file.n_bytes) for name, file in files.items()}
+    costs = Costs(recipe, lock, base, by_label, rates, tokens=TOKENS, rows=rows, quantized=quantized)
+    return list(_tasks(nodes, whole, files, costs)), sum(row.bytes for row in rows.values())
 
 
-def _row(recipe: Recipe, label: str, files: Mapping[str, PlannedFile], base: Description) -> FileRow:
-    return file_row(recipe, label, files.get(plan.task("quant", recipe, label)), base)
+def _tasks(nodes: Mapping[str, Node], whole: Cut, files: Mapping[str, PlannedFile], costs: Costs) -> Iterator[Task]:
+    """The recipe's tasks with what they take; the parts of its files come before the first of these."""
+    links = _Links({}, {}, {})
+    parts: list[tuple[int, int, frozenset[Pair]]] = []
+    for node in nodes.values():
+        if node.step.divides == "tensors" and not parts:
+            for part in whole.parts:
+                cost = part.node.step.cost(part.node, costs)
+                parts.append((len(links.index), cost.writes, part.pairs))
+                yield links.task(part.node, cost)
+                links.sizes.pop(part.node.name)  # read by those that hold its tensors alone
+        task = links.task(node, node.step.cost(node, costs))
+        if node.step.divides == "tensors":
+            mine = shareable(files[node.name]).keys()
+            task.reads |= {at: size for at, size, held in parts if held & mine}
+        yield task
 
 
-@dataclass
-class _Builder:
-    recipe: Recipe
-    lock: Lock
-    base: Description
-    files: Mapping[str, PlannedFile]
-    rows: Mapping[str, FileRow]
-    rates: Rates
+@dataclass(frozen=True)
+class _Links:
+    """`index` of a node's task; `sizes`, bytes that it gives to those that read it; `given`: a node whose output is
+    another's, unchanged."""
 
-    @cached_property
-    def _evaluating(self) -> Evaluating | None:
-        base = self.base
-        return evaluating(
-            self.recipe, self.lock, base.kvs, base.tensors, self._tensors(), self.rates.products, otherwise=TOKENS
-        )
+    index: dict[str, int]
+    sizes: dict[str, int]
+    given: dict[str, str]
 
-    def _tensors(self) -> dict[str, Sequence[Described]]:
-        """Of each quantized file, by label."""
-        return {name.partition("/")[2]: file.tensors for name, file in self.files.items()}
-
-    def tasks(self, nodes: Mapping[str, Node], whole: Cut) -> Iterator[Task]:
-        index: dict[str, int] = {}
-        sizes: dict[str, int] = {}  # bytes that a node gives to those that read it
-        given: dict[str, str] = {}  # a node whose output is another's, unchanged
-        parts: list[tuple[int, int, frozenset[tuple[str, str]]]] = []
-        weights = {name: (prod(shape), type_) for name, shape, type_ in self.base.tensors}
-        for node in nodes.values():
-            if node.step == "quant" and not parts:
-                for part in whole.parts:
-                    size = sum(weights[t][0] // TYPES[y].block * TYPES[y].size for t, y in part.pairs)
-                    parts.append((len(index), size, part.pairs))
-                    task = Task(part.node.name, part.seconds + self._pass("part", size), size)
-                    self._link(task, part.node, index, sizes, given)
-                    index[part.node.name] = len(index)
-                    yield task
-            task = self._task(node, whole)
-            self._link(task, node, index, sizes, given)
-            if node.step == "quant":
-                mine = pairs(self.files[node.name]).keys()
-                task.reads |= {at: size for at, size, held in parts if held & mine}
-            if node.step == "split" and not task.writes:
-                given[node.name] = given.get(node.edges[0].node, node.edges[0].node)
-            index[node.name], sizes[node.name] = len(index), task.writes
-            yield task
-
-    def _link(
-        self, task: Task, node: Node, index: Mapping[str, int], sizes: Mapping[str, int], given: Mapping[str, str]
-    ) -> None:
-        task.after = sorted({index[name] for name in (*node.after, *(edge.node for edge in node.edges))})
-        if node.step not in ("card", "release"):  # they read names and digests
-            sources = [given.get(edge.node, edge.node) for edge in node.edges]
-            task.reads = {index[source]: sizes[source] for source in sources if sizes[source]}
-
-    def _pass(self, step: str, size: int) -> float:
-        return PASSES.get(step, 0) * size / self.rates.hashed
-
-    def _task(self, node: Node, whole: Cut) -> Task:
-        label = node.name.partition("/")[2]
-        match node.step:
-            case "download" if node.name == plan.task("download", self.recipe):
-                size = sum(fact.size for fact in self.lock.files.values()) or self.base.bytes
-                return Task(node.name, self._pass("download", size), size, 0 if node.files else size)
-            case "convert":
-                return Task(node.name, self._pass("convert", self.base.bytes), self.base.bytes)
-            case "index":
-                return Task(node.name, self._pass("index", self.base.bytes))
-            case "imatrix":
-                return Task(node.name, self._imatrix_seconds())
-            case "quant":
-                size = self.files[node.name].n_bytes
-                return Task(node.name, whole.rest[node.name] + self._pass("quant", size), size)
-            case "split":
-                size = self.rows[label].bytes if self.rows[label].shards > 1 else 0
-                return Task(node.name, self._pass("split", size), size)
-            case "verify":
-                return Task(node.name, self._pass("verify", self.rows[label].bytes))
-            case "evaluate" if self._evaluating:
-                return Task(node.name, self._evaluating.base, self._evaluating.states)
-            case "quality" if self._evaluating:
-                return Task(node.name, self._evaluating.files[label])
-            case "bench":
-                return Task(node.name, benching(self.recipe, self.base.kvs, self.base.tensors, self._tensors()) or 0.0)
-            case _:
-                return Task(node.name, 0.0)
-
-    def _imatrix_seconds(self) -> float:
-        said, how = self.recipe.calibration, self.recipe.imatrix
-        assert said is not None
-        assert how is not None
-        from quantmill.forecast.evaluation_rates import BESIDE
-
-        chunks, _, work = amount(self.recipe, said, self.lock, self.base.kvs, self.base.tensors)
-        tokens = (chunks or TOKENS // said.n_ctx) * said.n_ctx
-        return BESIDE * work.products * tokens / self.rates.products(how.arithmetic)
+    def task(self, node: Node, cost: Cost) -> Task:
+        """The node's task, linked to those before it."""
+        after = sorted({self.index[name] for name in (*node.after, *(edge.node for edge in node.edges))})
+        reads = {}
+        if node.step.reads_bytes:
+            sources = [self.given.get(edge.node, edge.node) for edge in node.edges]
+            reads = {self.index[source]: self.sizes[source] for source in sources if self.sizes[source]}
+        if node.step.hands_on and not cost.writes:
+            self.given[node.name] = self.given.get(node.edges[0].node, node.edges[0].node)
+        self.index[node.name], self.sizes[node.name] = len(self.index), cost.writes
+        return Task(node.name, cost.seconds, cost.writes, cost.downloads, reads, after)
 
 
 def _run(tasks: list[Task], team: Team, recipes: int, release: int) -> Simulation:

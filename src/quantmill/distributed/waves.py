@@ -13,8 +13,9 @@ from itertools import pairwise
 from quantmill.build.graph import Edge, Node
 from quantmill.build.workspace import Facts
 from quantmill.errors import QuantmillError
+from quantmill.steps import STEPS
+from quantmill.steps.wave import LIKELIHOODS, SUMS
 
-SUMS, LIKELIHOODS = "sums/", "nll/"  # the names of the wave step's inputs, as steps/wave.py has them
 GROUPS_A_WORKER = 4  # the last worker begins when the others have done a group each: 4 cost a fifth of the time at most
 
 
@@ -37,7 +38,7 @@ def cut(imatrix: Node, workers: int, layers: int) -> list[list[Node]]:
             edges += [Edge(named(index, other), "sums", f"{SUMS}{other}") for other in range(group)]
             edges += [Edge(named(other, group), "nll.npy", f"{LIKELIHOODS}{other}") for other in range(index)]
         params = {"imatrix": imatrix.params, "range": [index, workers], "layers": [first, end]}
-        return Node(named(index, group), "wave", params, tuple(edges), imatrix.generation, where=imatrix.where)
+        return Node(named(index, group), STEPS["wave"], params, tuple(edges), imatrix.generation, where=imatrix.where)
 
     return [
         [wave(index, group, first, end) for group, (first, end) in enumerate(pairwise(bounds))]

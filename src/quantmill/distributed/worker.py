@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quantmill import __version__
-from quantmill.build.doit_tasks import workspace
 from quantmill.build.graph import Node
-from quantmill.build.workspace import Facts, NotMadeAgain, Workspace
+from quantmill.build.workspace import Facts, NotMadeAgain, Workspace, open_workspace
 from quantmill.errors import QuantmillError, sentence
-from quantmill.steps import VERSIONS
+from quantmill.steps import STEPS, versions
 from quantmill.store.shared import Gone
 
 
@@ -25,14 +24,19 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """A node to be brought about. `nodes` are it and those that it reads; `upstream`, the outputs of the latter;
-    `lent`, outputs of parts, whose tensors it may copy. Local files of the nodes are named from `root`, the driver's
-    folder, where they are below it."""
+    """A node to be brought about.
+
+    `nodes`: it and those that it reads
+    `upstream`: the outputs of the latter, by name
+    `lent`: steps and outputs of parts and waves, of which it may copy
+    `root`: the driver's folder, from which local files of the nodes are named where they are below it
+    `store`: the driver's store
+    """
 
     node: Node
     nodes: Mapping[str, Node]
     upstream: Mapping[str, Facts]
-    lent: tuple[Facts, ...]
+    lent: tuple[tuple[str, Facts], ...]
     root: str
     store: str
 
@@ -68,7 +72,7 @@ def look(root: str, store: str, token: str) -> Seen:
     stat = folder.stat()
     place = f"{socket.gethostname()} {stat.st_dev} {stat.st_ino}"
     shared = (folder / token).is_file()
-    return Seen(__version__, VERSIONS, place, str(folder), shared)
+    return Seen(__version__, versions(), place, str(folder), shared)
 
 
 def run(job: Job) -> Done:
@@ -97,11 +101,11 @@ def _perform(job: Job, space: Workspace) -> Facts:
     nodes = {name: _found(node, _root(job.root)) for name, node in job.nodes.items()}
     for name, facts in job.upstream.items():
         space.write_pointer(nodes[name], facts)
-    for facts in job.lent:
+    for step, facts in job.lent:
         outputs = space.artifacts(facts)
         with suppress(Gone):  # it is computed again
             space.store.bring(outputs.values())
-            space.borrow(outputs)
+            space.borrow(STEPS[step], outputs)
     space.perform(job.node, nodes)
     if space.store.remote:
         space.store.remote.flush()  # whoever reads this next may have only the shared store
@@ -109,7 +113,7 @@ def _perform(job: Job, space: Workspace) -> Facts:
 
 
 def _workspace(root: str, store: str, threads: int) -> Workspace:
-    return workspace(_root(root), threads, Path(store))
+    return open_workspace(_root(root), threads, Path(store))
 
 
 def _root(root: str) -> Path:

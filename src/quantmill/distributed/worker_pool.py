@@ -18,7 +18,7 @@ from distributed import Client, Future, KilledWorker, wait
 from quantmill import __version__
 from quantmill.distributed.worker import Done, Job, Seen, StepFailed, look, run
 from quantmill.errors import QuantmillError
-from quantmill.steps import VERSIONS
+from quantmill.steps import versions
 
 PATIENCE = 60.0  # seconds that a build waits for a worker when there is none
 LOOK_EVERY = 1.0
@@ -222,7 +222,7 @@ class Pool:
         if address not in found:
             return None
         seen: Seen = found[address]
-        if (seen.version, dict(seen.steps)) != (__version__, VERSIONS):
+        if (seen.version, dict(seen.steps)) != (__version__, versions()):
             raise UnfitWorker(f"{address}: it runs quantmill {seen.version}, not {__version__} with the same steps")
         if not seen.shared and not self._remote:
             raise UnfitWorker(

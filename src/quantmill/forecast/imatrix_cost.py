@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill.gguf import KV
 from quantmill.gguf.layout import Described
-from quantmill.recipe import texts as calibration
+from quantmill.recipe import texts
 from quantmill.recipe.calibration_table import ARITHMETICS, Calibration, Text
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -20,7 +20,7 @@ BYTES_PER_TOKEN = 4  # of English, where the text or the tokenizer is not at han
 
 
 @dataclass(frozen=True)
-class Measuring:
+class ImatrixCost:
     """`exact`: tokens and chunks were counted, not estimated; 0 of both where nothing is known of the text yet.
     `seconds` by arithmetic at the speed of this machine now, over its threads; `memory` in bytes."""
 
@@ -51,38 +51,38 @@ class Measuring:
         }
 
 
-def measuring(
+def imatrix_cost(
     recipe: Recipe, lock: Lock, kvs: Sequence[KV], tensors: Sequence[Described], threads: int
-) -> Measuring | None:
+) -> ImatrixCost | None:
     """Of a recipe whose base has the metadata `kvs` and `tensors`; None when it computes no matrix. A TextError when a
     text at hand cannot be used."""
-    said, how = recipe.calibration, recipe.imatrix
-    if said is None or how is None:
+    table, imatrix = recipe.calibration, recipe.imatrix
+    if table is None or imatrix is None:
         return None
     from quantmill.forecast.evaluation_rates import memory, seconds
 
-    chunks, exact, work = amount(recipe, said, lock, kvs, tensors)
-    tokens = chunks * said.n_ctx
-    return Measuring(
-        how.arithmetic,
+    chunks, exact, work = amount(recipe, table, lock, kvs, tensors)
+    tokens = chunks * table.n_ctx
+    return ImatrixCost(
+        imatrix.arithmetic,
         tokens,
         chunks,
-        said.n_ctx,
+        table.n_ctx,
         exact,
         {name: seconds(work, tokens, name, threads) for name in ARITHMETICS},
-        memory(work, tokens, how.memory),
+        memory(work, tokens, imatrix.memory),
     )
 
 
 def amount(
-    recipe: Recipe, said: Calibration, lock: Lock, kvs: Sequence[KV], tensors: Sequence[Described]
+    recipe: Recipe, table: Calibration, lock: Lock, kvs: Sequence[KV], tensors: Sequence[Described]
 ) -> "tuple[int, bool, Work]":
     """What there is to measure: `chunk_count` of the calibration text, and the work of one of its tokens."""
     from quantmill.forecast.evaluation_rates import weigh
 
-    texts = list(calibration.texts(recipe).values())
-    chunks, exact = chunk_count(recipe, texts, lock.calibration, kvs, said.n_ctx, said.from_chunk, said.chunks)
-    return chunks, exact, weigh(tensors, facts_of(kvs), said.n_ctx, said.perplexity)
+    named = list(texts.calibration(recipe).values())
+    chunks, exact = chunk_count(recipe, named, lock.calibration, kvs, table.n_ctx, table.from_chunk, table.chunks)
+    return chunks, exact, weigh(tensors, facts_of(kvs), table.n_ctx, table.perplexity)
 
 
 def facts_of(kvs: Sequence[KV]) -> dict[str, Any]:

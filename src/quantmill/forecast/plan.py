@@ -4,28 +4,21 @@ Everything follows from the recipe, the lock's configuration and, where they are
 weight is read. What plans and drivers share is `quant.planned.plan_file`, so that they cannot disagree.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill import gguf
-from quantmill.architectures.checkpoint_tensors import assumed
 from quantmill.build import graph
-from quantmill.build.doit_tasks import workspace
 from quantmill.build.release_tag import tag
-from quantmill.build.workspace import Status
-from quantmill.errors import UsageError
-from quantmill.forecast.imatrix_cost import Measuring, measuring
-from quantmill.forecast.quality_cost import Evaluating, benching, evaluating
-from quantmill.forecast.quantize_rates import seconds, weigh
-from quantmill.gguf import KV, ValueType, kv
-from quantmill.gguf.layout import Described
-from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
-from quantmill.quant.findings import check_base, findings
-from quantmill.quant.overrides import overrides_of
+from quantmill.build.workspace import Status, Workspace, open_workspace
+from quantmill.forecast.base_file import Description, describe
+from quantmill.forecast.costs import QUANTIZE_MEMORY, Costs, Rates
+from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
+from quantmill.forecast.imatrix_cost import ImatrixCost
+from quantmill.forecast.quality_cost import QualityCost
+from quantmill.quant.file_plan import PlannedFile
+from quantmill.quant.findings import findings
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -33,39 +26,16 @@ from quantmill.recipe.recipe import Recipe
 if TYPE_CHECKING:
     from quantmill.imatrix import Imatrix
 
-# Where only config.json is known: bytes of metadata for a token of a byte-level BPE vocabulary with its merge
-# (Qwen2.5's 151,936 tokens take 5.9 MB).
-BYTES_PER_TOKEN = 39
-
-
-# A quantize step's anonymous memory: interpreter and libraries, and chunks of rows in each thread
-# (benchmarks/memory.py measures it).
-MEMORY_BYTES = 150_000_000
-
 
 @dataclass(frozen=True)
-class FileRow:
-    """One released file. `bytes` are those of the whole file or of all its shards, headers included;
-    `bits_per_weight` counts the tensors' data alone; `fallbacks` are the tensors whose rows do not fit the wanted
-    type."""
-
-    name: str
-    ftype: str
-    bytes: int
-    bits_per_weight: float
-    shards: int
-    fallbacks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Preview:
+class Plan:
     """What `quantmill plan` prints. `tag` is llama.cpp's, `release_tag` the release's (proof.tag), None while the lock
     is not resolved. `files` come largest first. `inexact` says why sizes may be off by a few MB, and is
     empty when they are exact.
     `computed_weights` are to be quantized when nothing is in the store yet,
     `shared_weights` are copied from a file of the same matrix that holds them already; `seconds` is the time for the
     first at the rates measured on this machine now, over its threads.
-    `measuring` is the importance matrix's part, `evaluating` that of quality, in seconds of one of `threads` threads;
+    `imatrix` is the importance matrix's part, `quality` that of quality, in seconds of one of `threads` threads;
     `bench_seconds` go to the tests of speed, over all threads."""
 
     recipe: str
@@ -80,9 +50,9 @@ class Preview:
     seconds: float
     disk_bytes: int
     memory_bytes: int
-    measuring: Measuring | None
+    imatrix: ImatrixCost | None
     threads: int
-    evaluating: Evaluating | None
+    quality: QualityCost | None
     bench_seconds: float | None
 
     @property
@@ -117,153 +87,57 @@ class Preview:
             "seconds": round(self.seconds, 1),
             "disk_bytes": self.disk_bytes,
             "memory_bytes": self.memory_bytes,
-            **({"imatrix": self.measuring.data()} if self.measuring else {}),
-            **({"quality": self.evaluating.data(self.threads)} if self.evaluating else {}),
+            **({"imatrix": self.imatrix.data()} if self.imatrix else {}),
+            **({"quality": self.quality.data(self.threads)} if self.quality else {}),
             **({"bench_seconds": round(self.bench_seconds, 1)} if self.bench_seconds is not None else {}),
         }
 
 
-@dataclass(frozen=True)
-class Description:
-    """The base file before it exists: metadata, tensors, and whether the metadata is exact to the byte."""
-
-    kvs: Sequence[KV]
-    tensors: Sequence[Described]
-    exact: bool
-
-    @cached_property
-    def bytes(self) -> int:
-        """The whole file's size."""
-        return gguf.file_size(self.kvs, self.tensors)
-
-
-def preview(recipe: Recipe, root: Path) -> Preview:
+def plan_of(recipe: Recipe, root: Path) -> Plan:
     """The plan of a recipe. Nothing is written, and the network is asked only when there is no lock."""
-    space = workspace(root)
+    space = open_workspace(root)
     lock = locks.peek(recipe, space.store.digest_of)
     base = describe(recipe, lock)
-    imatrix = _imatrix(recipe, space.store.digest_of)
-    files = {label: planned(recipe, label, base, _facts(recipe, imatrix)) for label in recipe.ftypes}
+    ready = read_imatrix(recipe, space.store.digest_of)
+    files = {label: quantized_file(recipe, label, base, imatrix_facts(recipe, ready)) for label in recipe.ftypes}
     rows = [file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)]
-    # The base as it comes and as it is converted, each quantized file, and shards beside the whole file that they are
-    # cut from. The release's folder holds links.
-    disk = sum(fact.size for fact in lock.files.values()) + sum(file.n_bytes for file in files.values())
-    disk += (base.bytes if recipe.base.gguf is None else 0) + sum(row.bytes for row in rows if row.shards > 1)
-    work = weigh(files.values())
-    tensors = {label: file.tensors for label, file in files.items()}
-    spent = benching(recipe, base.kvs, base.tensors, tensors)
-    return Preview(
+    costs = Costs(recipe, lock, base, files, Rates())
+    params = {label: graph.quant_params(recipe, label) for label in files}
+    found = findings(base.tensors, files, ready, recipe.imatrix is not None, params)
+    bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
+    return Plan(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
         release_tag=None if lock.unresolved else tag(recipe, lock),
-        inexact=_inexact(recipe, base, imatrix),
+        inexact=_inexact(recipe, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
-        tasks=_statuses(recipe, lock, root),
-        findings=tuple(
-            finding.text
-            for finding in findings(
-                base.tensors,
-                files,
-                imatrix,
-                recipe.imatrix is not None,
-                {label: graph.quant_params(recipe, label) for label in files},
-            )
-        ),
-        computed_weights=sum(work.computed.values()),
-        shared_weights=work.shared,
-        seconds=seconds(work.computed, recipe.imatrix is not None) / space.threads,
-        disk_bytes=disk,
-        memory_bytes=MEMORY_BYTES,
-        measuring=measuring(recipe, lock, base.kvs, base.tensors, space.threads),
+        tasks=_statuses(recipe, lock, space),
+        findings=tuple(finding.text for finding in found),
+        computed_weights=sum(costs.quantizing.computed.values()),
+        shared_weights=costs.quantizing.shared,
+        seconds=costs.quantize_seconds() / space.threads,
+        disk_bytes=_disk(recipe, lock, base, files, rows),
+        memory_bytes=QUANTIZE_MEMORY,
+        imatrix=costs.imatrix(space.threads),
         threads=space.threads,
-        evaluating=evaluating(recipe, lock, base.kvs, base.tensors, tensors, _speed),
-        bench_seconds=None if spent is None else spent / ((recipe.bench and recipe.bench.threads) or space.threads),
+        quality=costs.quality,
+        bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
     )
 
 
-def _speed(arithmetic: str) -> float:
-    from quantmill.forecast.evaluation_rates import speed
-
-    return speed(arithmetic)
-
-
-def described_files(
-    recipe: Recipe, lock: Lock, digest: Callable[[Path], str]
-) -> dict[str, tuple[FileRow, PlannedFile | Description]]:
-    """Each released file as it will be written, by label in the order of the matrix; no task is looked at."""
-    base, imatrix = describe(recipe, lock), _imatrix(recipe, digest)
-    found = {}
-    for label in graph.labels(recipe):
-        file = planned(recipe, label, base, _facts(recipe, imatrix)) if label != recipe.base.type else None
-        found[label] = file_row(recipe, label, file, base), file or base
-    return found
-
-
-def file_row(recipe: Recipe, label: str, file: PlannedFile | None, base: Description) -> FileRow:
-    """The row of one file; of the base's own when `file` is None."""
-    kvs, tensors = (file.kvs, file.tensors) if file else (base.kvs, base.tensors)
-    sizes = gguf.shard_sizes(kvs, tensors, recipe.max_size) if recipe.max_size else [gguf.file_size(kvs, tensors)]
-    name = graph.file_name(recipe, label)
-    return FileRow(
-        name=f"{name}/" if len(sizes) > 1 else f"{name}.gguf",
-        ftype=label,
-        bytes=sum(sizes),
-        bits_per_weight=_bits_per_weight(tensors),
-        shards=len(sizes),
-        fallbacks=tuple(fallback.tensor for fallback in file.fallbacks) if file else (),
-    )
+def _disk(
+    recipe: Recipe, lock: Lock, base: Description, files: Mapping[str, PlannedFile], rows: Sequence[FileRow]
+) -> int:
+    """The base as it comes and as it is converted, each quantized file, and shards beside the whole file that they are
+    cut from. The release's folder holds links."""
+    disk = sum(fact.size for fact in lock.files.values()) + sum(file.n_bytes for file in files.values())
+    return disk + (base.bytes if recipe.base.gguf is None else 0) + sum(row.bytes for row in rows if row.shards > 1)
 
 
 def statuses(recipe: Recipe, root: Path) -> dict[str, Status]:
     """What a build would do with each task, by name, in order."""
-    return _statuses(recipe, locks.peek(recipe, workspace(root).store.digest_of), root)
-
-
-def planned(recipe: Recipe, label: str, base: Description, imatrix: ImatrixFacts | None) -> PlannedFile:
-    """One quantized file of the recipe as the quant step will write it."""
-    params = graph.quant_params(recipe, label)
-    return plan_file(base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides_of(params))
-
-
-def describe(recipe: Recipe, lock: Lock) -> Description:
-    """The base file: read from a GGUF base's header, else derived from the model's configuration and small files."""
-    local = locks.local_files(recipe)
-    if recipe.base.gguf is not None:
-        with gguf.read(recipe.base.gguf) as file:
-            entries = list(file.metadata.values())
-            tensors = [(i.name, i.shape, i.type) for i in file.tensors.values()]
-        check_base(tensors, recipe.base.type)
-        return Description(entries, tensors, True)
-    from quantmill.architectures.description import describe as from_config
-
-    entries, described = from_config(lock.config or {}, recipe.base.type)
-    if local is not None:
-        return Description(locks.base_metadata(recipe, local), described, True)
-    return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None)
-
-
-def _of_size(entries: list[KV], lock: Lock) -> list[KV]:
-    """What a quantizer reads of the metadata, with a stand-in for the rest so that the size is the lock's."""
-    wanted = lock.metadata_bytes
-    if wanted is None:
-        wanted = BYTES_PER_TOKEN * int(assumed(lock.config or {}).get("vocab_size") or 0)
-    name = "tokenizer"
-    empty = len(kv(name, "").encode())
-    rest = max(wanted - sum(len(entry.encode()) for entry in entries) - empty, 0)
-    return [*entries, KV(name, ValueType.STRING, rest.to_bytes(8, "little") + b" " * rest)]
-
-
-def _imatrix(recipe: Recipe, digest: Callable[[Path], str]) -> "Imatrix | None":
-    if recipe.imatrix is None or recipe.imatrix.file is None or not recipe.imatrix.file.is_file():
-        return None
-    from quantmill.imatrix import read
-
-    file, expected = recipe.imatrix.file, recipe.imatrix.sha256
-    if (found := digest(file)) != expected:
-        raise UsageError(
-            f"{recipe.path}: imatrix.sha256: {file} has sha256 {found}, not {expected}; restore it or write its own"
-        )
-    return read(file)
+    space = open_workspace(root)
+    return _statuses(recipe, locks.peek(recipe, space.store.digest_of), space)
 
 
 def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> str:
@@ -273,27 +147,7 @@ def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> st
     return " and ".join(reasons)
 
 
-def _facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | None:
-    if recipe.imatrix is None:
-        return None
-    if recipe.calibration is not None:  # the numbers are of one size whatever they are
-        return ImatrixFacts(recipe.imatrix.name, recipe.calibration.dataset.encode(), 1, 1)
-    if imatrix is None:
-        return ImatrixFacts(recipe.imatrix.name, b"", 0, 0)
-    return ImatrixFacts(recipe.imatrix.name, imatrix.dataset, len(imatrix.vectors), imatrix.chunks)
-
-
-def _bits_per_weight(tensors: Sequence[Described]) -> float:
-    weights = size = 0
-    for _, shape, type_ in tensors:
-        count = prod(shape)
-        weights += count
-        size += count // type_.block * type_.size
-    return size * 8 / weights if weights else 0.0
-
-
-def _statuses(recipe: Recipe, lock: Lock, root: Path) -> dict[str, Status]:
-    space = workspace(root)
+def _statuses(recipe: Recipe, lock: Lock, space: Workspace) -> dict[str, Status]:
     nodes = graph.graph(recipe, lock)
     known: dict[str, Any] = {}
     return {name: space.status(node, nodes, known) for name, node in nodes.items()}

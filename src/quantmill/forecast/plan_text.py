@@ -4,18 +4,18 @@ from collections import Counter
 from collections.abc import Iterator
 
 from quantmill.build.workspace import FIRST
-from quantmill.forecast.imatrix_cost import Measuring
-from quantmill.forecast.plan import Preview
-from quantmill.forecast.quality_cost import Evaluating
+from quantmill.forecast.imatrix_cost import ImatrixCost
+from quantmill.forecast.plan import Plan
+from quantmill.forecast.quality_cost import QualityCost
 from quantmill.units import disk_text, duration_text
 
 
-def plan_text(plan: Preview) -> str:
+def plan_text(plan: Plan) -> str:
     """A plan for a person."""
     return "\n".join(_lines(plan))
 
 
-def _lines(plan: Preview) -> Iterator[str]:
+def _lines(plan: Plan) -> Iterator[str]:
     release = f"release {plan.release_tag}" if plan.release_tag else "a release whose tag its lock will decide"
     yield f"{plan.recipe}, llama.cpp {plan.tag}, {release}"
     rows = [("file", "ftype", "size", "bits/weight", "split")]
@@ -40,16 +40,16 @@ def _lines(plan: Preview) -> Iterator[str]:
         f"{plan.computed_weights / 1e9:.2f} G weights to quantize from nothing, {share:.0%} of the matrix shared "
         f"between its files, about {duration_text(plan.seconds)} on this machine"
     )
-    if plan.measuring:
-        yield _measuring(plan.measuring)
-    if plan.evaluating:
-        yield _evaluating(plan.evaluating, plan.threads)
+    if plan.imatrix:
+        yield _imatrix(plan.imatrix)
+    if plan.quality:
+        yield _quality(plan.quality, plan.threads)
     if plan.bench_seconds is not None:
         yield f"bench: about {duration_text(plan.bench_seconds)}"
     yield f"disk {disk_text(plan.disk_bytes)} for everything, memory {disk_text(plan.memory_bytes)} for a quantize step"
 
 
-def _measuring(work: Measuring) -> str:
+def _imatrix(work: ImatrixCost) -> str:
     about = "" if work.exact else "about "
     if not work.chunks:
         return "importance matrix: the text is not known yet; 'quantmill lock' fetches it"
@@ -62,7 +62,7 @@ def _measuring(work: Measuring) -> str:
     )
 
 
-def _evaluating(work: Evaluating, threads: int) -> str:
+def _quality(work: QualityCost, threads: int) -> str:
     if not work.chunks:
         return "quality: the text is not known yet; 'quantmill lock' fetches it"
     about, files = "" if work.exact else "about ", len(work.files)

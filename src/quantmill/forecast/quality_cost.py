@@ -11,7 +11,7 @@ from typing import Any
 from quantmill.forecast.imatrix_cost import chunk_count, facts_of
 from quantmill.gguf import KV
 from quantmill.gguf.layout import Described
-from quantmill.recipe import texts as calibration
+from quantmill.recipe import texts
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
@@ -27,7 +27,7 @@ Speed = Callable[[str], float]
 
 
 @dataclass(frozen=True)
-class Evaluating:
+class QualityCost:
     """`exact`: tokens and chunks were counted, not estimated; 0 of both where nothing is known of the text yet.
     `base`: seconds of the base's own predictions, `files`: of each file's comparison with them, by label;
     `states`: bytes that the base's predictions take."""
@@ -52,7 +52,7 @@ class Evaluating:
         }
 
 
-def comparing() -> float:
+def logit_seconds() -> float:
     """Seconds that one thread takes to compare one logit of base and file, measured just now."""
     import numpy as np
 
@@ -71,7 +71,7 @@ def comparing() -> float:
     return timed(compare, LEAST_SECONDS) / base.size
 
 
-def passing(type_: str) -> tuple[float, float]:
+def weight_seconds(type_: str) -> tuple[float, float]:
     """Seconds that one thread takes for a weight of the type, measured just now: for a token of a prompt, and for one
     alone."""
     import numpy as np
@@ -96,7 +96,7 @@ def passing(type_: str) -> tuple[float, float]:
     return many, one
 
 
-def evaluating(
+def quality_cost(
     recipe: Recipe,
     lock: Lock,
     kvs: Sequence[KV],
@@ -104,23 +104,23 @@ def evaluating(
     files: Mapping[str, Sequence[Described]],
     speed: Speed,
     otherwise: int = 0,
-    compared: Callable[[], float] = comparing,
-) -> Evaluating | None:
+    compared: Callable[[], float] = logit_seconds,
+) -> QualityCost | None:
     """Of a recipe whose base has the metadata `kvs` and `tensors`, and whose quantized files have `files` by label;
     None when it measures no quality. `otherwise` is the number of tokens where nothing is known of the text."""
-    said = recipe.evaluation
-    if said is None:
+    table = recipe.evaluation
+    if table is None:
         return None
     from quantmill.forecast.evaluation_rates import BESIDE, weigh
 
-    texts = list(calibration.evaluation(recipe).values())
-    chunks, exact = chunk_count(recipe, texts, lock.evaluation, kvs, said.n_ctx, 0, said.chunks)
-    chunks = chunks or otherwise // said.n_ctx
-    tokens = chunks * said.n_ctx
-    work = weigh(tensors, facts_of(kvs), said.n_ctx)
-    counted = chunks * (said.n_ctx - 1 - said.n_ctx // 2)
+    named = list(texts.evaluation(recipe).values())
+    chunks, exact = chunk_count(recipe, named, lock.evaluation, kvs, table.n_ctx, 0, table.chunks)
+    chunks = chunks or otherwise // table.n_ctx
+    tokens = chunks * table.n_ctx
+    work = weigh(tensors, facts_of(kvs), table.n_ctx)
+    counted = chunks * (table.n_ctx - 1 - table.n_ctx // 2)
     width, vocabulary = next((shape[0], shape[1]) for name, shape, _ in tensors if name == "token_embd.weight")
-    product = speed(said.arithmetic) / BESIDE
+    product = speed(table.arithmetic) / BESIDE
     base = work.products * tokens / product
     # The base's logits are made again for each file from its stored states, and both are compared.
     again = counted * vocabulary * (2 * width / product + compared())
@@ -133,27 +133,27 @@ def evaluating(
         for label, file in files.items()
     }
     each = {label: base + again + count / SAMPLED_WEIGHTS for label, count in sampled.items()}
-    return Evaluating(tokens, chunks, said.n_ctx, exact, base, each, 4 * width * counted)
+    return QualityCost(tokens, chunks, table.n_ctx, exact, base, each, 4 * width * counted)
 
 
-def benching(
+def bench_seconds(
     recipe: Recipe,
     kvs: Sequence[KV],
     tensors: Sequence[Described],
     files: Mapping[str, Sequence[Described]],
-    passed: Callable[[str], tuple[float, float]] = passing,
+    passed: Callable[[str], tuple[float, float]] = weight_seconds,
 ) -> float | None:
     """Seconds that the tests of speed of the recipe's [bench] take, at the speed of these kernels; None without one."""
-    said = recipe.bench
-    if said is None:
+    table = recipe.bench
+    if table is None:
         return None
     facts = facts_of(kvs)
     count, used = (float(facts.get(key, 1)) for key in ("expert_count", "expert_used_count"))
-    prompt = sum(int(test[2:]) for test in said.tests if test.startswith("pp"))
-    single = sum(int(test[2:]) for test in said.tests if test.startswith("tg"))
+    prompt = sum(int(test[2:]) for test in table.tests if test.startswith("pp"))
+    single = sum(int(test[2:]) for test in table.tests if test.startswith("tg"))
     known: dict[str, tuple[float, float]] = {}
     found = 0.0
-    for label in said.ftypes:
+    for label in table.ftypes:
         size = 0
         for name, shape, type_ in files.get(label, tensors):
             weights = prod(shape)
@@ -164,7 +164,7 @@ def benching(
                 known[type_.name] = passed(type_.name)
             many, one = known[type_.name]
             share = used / count if len(shape) > 2 else 1.0
-            tokens = said.repetitions * (prompt * many + single * one) + WARM_UP * many
+            tokens = table.repetitions * (prompt * many + single * one) + WARM_UP * many
             found += weights * share * tokens
         found += size / LOADED_BYTES
     return found

@@ -14,15 +14,15 @@ NEED_IMPORTANCE = frozenset({"IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS"})  #
 
 
 @dataclass(frozen=True)
-class Work:
+class Quantizing:
     """`computed`: type name → weights; `shared`: weights that an earlier file of the matrix holds in the same type."""
 
     computed: Mapping[str, int]
     shared: int
 
 
-def weigh(files: Iterable[PlannedFile]) -> Work:
-    """The work of a matrix of files of one base and imatrix: each (tensor, type) is computed once."""
+def quantizing(files: Iterable[PlannedFile]) -> Quantizing:
+    """What a matrix of files of one base and imatrix comes to: each (tensor, type) is computed once."""
     computed: Counter[str] = Counter()
     shared = 0
     seen: set[tuple[str, str]] = set()
@@ -36,7 +36,7 @@ def weigh(files: Iterable[PlannedFile]) -> Work:
             else:
                 seen.add((name, type_.name))
                 computed[type_.name] += count
-    return Work(computed, shared)
+    return Quantizing(computed, shared)
 
 
 def seconds(computed: Mapping[str, int], with_importance: bool) -> float:

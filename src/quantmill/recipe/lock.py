@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.errors import UsageError
-from quantmill.recipe import texts as calibration
+from quantmill.recipe import texts
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.texts import FileFact
 
@@ -185,7 +185,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
         return f"the recipe's base is {_words(_said(recipe))} and the lock's is {_words(said)}"
     local = local_files(recipe)
     if local is None:
-        return calibration.drift(recipe, lock.calibration, lock.evaluation, digest)
+        return texts.drift(recipe, lock.calibration, lock.evaluation, digest)
     if missing := sorted(set(lock.files) - set(local)):
         return f"{missing[0]} of the base is missing"
     if added := sorted(set(local) - set(lock.files)):
@@ -193,7 +193,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     for name, path in sorted(local.items()):
         if path.stat().st_size != lock.files[name].size or digest(path) != lock.files[name].sha256:
             return f"{name} of the base changed"
-    return calibration.drift(recipe, lock.calibration, lock.evaluation, digest)
+    return texts.drift(recipe, lock.calibration, lock.evaluation, digest)
 
 
 def local_files(recipe: Recipe) -> dict[str, Path] | None:
@@ -240,8 +240,8 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
 
 
 def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
-    named = calibration.texts(recipe), calibration.evaluation(recipe)
-    return calibration.resolve(recipe, named[0], digest), calibration.resolve(recipe, named[1], digest)
+    named = texts.calibration(recipe), texts.evaluation(recipe)
+    return texts.resolve(recipe, named[0], digest), texts.resolve(recipe, named[1], digest)
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:

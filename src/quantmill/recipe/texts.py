@@ -27,7 +27,7 @@ class TextMissing(UsageError):
         super().__init__(f"{recipe.path}: {kind}: {text.name}: {problem}")
 
 
-def texts(recipe: Recipe) -> dict[str, Text]:
+def calibration(recipe: Recipe) -> dict[str, Text]:
     """The recipe's calibration texts by the names that their files have in a build."""
     found = recipe.calibration.texts if recipe.calibration else ()
     return {f"text-{number}.txt": text for number, text in enumerate(found, 1)}
@@ -56,7 +56,7 @@ def drift(
     """What of the texts differs from what the lock says of them, or None. `digest(path)` is the sha256 of a local
     file."""
     for kind, named, facts in (
-        ("calibration", texts(recipe), calibrated),
+        ("calibration", calibration(recipe), calibrated),
         ("evaluation", evaluation(recipe), evaluated),
     ):
         known = {text.name: text for text in named.values()}

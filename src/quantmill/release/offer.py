@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.build import graph
-from quantmill.build.doit_tasks import workspace
 from quantmill.build.graph import Node
-from quantmill.build.workspace import Workspace
+from quantmill.build.workspace import Workspace, open_workspace
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_tensors
-from quantmill.forecast.plan import Description, described_files
+from quantmill.forecast.base_file import Description
+from quantmill.forecast.files import described_files
 from quantmill.listing import Bench, ReleasedFile, bench, quality
 from quantmill.quant.file_plan import PlannedFile
 from quantmill.recipe import lock as locks
@@ -36,7 +36,7 @@ class Offer:
 
 def of_recipe(recipe: Recipe, root: Path) -> Offer:
     """The files of a recipe that may not be built yet. Nothing is written, and no weights are read."""
-    space = workspace(root)
+    space = open_workspace(root)
     lock = locks.peek(recipe, space.store.digest_of)
     nodes = graph.graph(recipe, lock)
     described = described_files(recipe, lock, space.store.digest_of)
@@ -47,8 +47,8 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     shape = _shape(next(iter(described.values()))[1])
     layers = shape.layers if shape else 0
     candidates = tuple(Candidate(file, of_tensors(described[file.ftype][1].tensors, layers)) for file in files)
-    speed = bench(_output(space, nodes.get(graph.task("bench", recipe)), "bench.json"))
-    shown = {edge.name for edge in nodes[graph.task("card", recipe)].edges}
+    speed = bench(_output(space, nodes.get(graph.bench_task(recipe)), "bench.json"))
+    shown = {edge.name for edge in nodes[graph.card_task(recipe)].edges}
     return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None)
 
 
@@ -60,7 +60,7 @@ def _shape(file: PlannedFile | Description) -> Shape | None:
 
 
 def _report(space: Workspace, nodes: Mapping[str, Node], recipe: Recipe, label: str) -> Any:
-    return _output(space, nodes.get(graph.task("verify", recipe, label)), "verify.json")
+    return _output(space, nodes.get(graph.verify_task(recipe, label)), "verify.json")
 
 
 def _output(space: Workspace, node: Node | None, name: str) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 
 from quantmill.artifact import Artifact
 from quantmill.build.doit_tasks import run
-from quantmill.build.graph import Node, graph, task
+from quantmill.build.graph import Node, given_bench, graph, release_task
 from quantmill.build.release_tag import tag
-from quantmill.build.reporter import Reporter
+from quantmill.build.reporter import Listener
 from quantmill.build.workspace import Workspace
 from quantmill.disk import below, sha256_file
 from quantmill.errors import QuantmillError, UsageError
@@ -110,21 +110,21 @@ def listed(tree: Path) -> Mapping[str, Any]:
 def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
     """The folder of the release built anew below `work`, with a store of its own. QuantmillError when that fails."""
     nodes = graph(release.recipe, release.lock) | _told(release)
-    last = task("release", release.recipe)
-    space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, Reporter.hear)
-    if run(nodes, space, work, [last], jobs):
+    last, listener = release_task(release.recipe.name), Listener()
+    space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, listener.hear)
+    if run(nodes, space, listener, work, [last], jobs):
         raise QuantmillError(f"{release.place}: building it again failed; see above")
     return space.tree(nodes[last])
 
 
 def _told(release: Release) -> dict[str, Node]:
     """The node of the speeds, which belong to whoever measured them: taken from the release, not measured again."""
-    name, path = task("bench", release.recipe), release.tree / BENCH
+    path = release.tree / BENCH
     if release.recipe.bench is None or not path.is_file():
         return {}
     file = Artifact(path, sha256_file(path), path.stat().st_size)
-    params = {"files": {BENCH: {"sha256": file.sha256, "size": file.size}}}
-    return {name: Node(name, "download", params, files={BENCH: file})}
+    node = given_bench(release.recipe, BENCH, file)
+    return {node.name: node}
 
 
 def compared(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[Compared]:

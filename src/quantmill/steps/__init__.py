@@ -1,25 +1,38 @@
-"""Steps: one file each, one `run(inputs, params, out, context)` each.
+"""Steps: one file each, with a `run(inputs, params, out, context)` and a record of what other rooms know of it.
 
 A step reads the files of `inputs` (name → Artifact), writes its outputs below the folder `out`, and may return outputs
-that are one of its inputs, unchanged. It sees no store, no recipe and no task. A step's number here is part of its key:
-raise it when the step's own code changes what it writes.
+that are one of its inputs, unchanged. It sees no store, no recipe and no task. What is heavy is imported by `run`: a
+build with nothing to do loads every record.
 """
 
-VERSIONS: dict[str, int] = {
-    "download": 1,
-    "convert": 1,
-    "preflight": 4,
-    "imatrix": 1,
-    "wave": 1,
-    "index": 1,
-    "quant": 1,
-    "part": 1,
-    "evaluate": 1,
-    "quality": 2,
-    "bench": 2,
-    "report": 3,
-    "split": 1,
-    "verify": 1,
-    "card": 5,
-    "release": 3,
-}
+from quantmill.steps import (
+    bench,
+    card,
+    convert,
+    download,
+    evaluate,
+    imatrix,
+    index,
+    part,
+    preflight,
+    quality,
+    quant,
+    release,
+    report,
+    split,
+    verify,
+    wave,
+)
+from quantmill.steps.step import Step
+
+# In the order in which a release's statement lists their versions.
+_IN_ORDER = (
+    *(download, convert, preflight, imatrix, wave, index, quant, part),
+    *(evaluate, quality, bench, report, split, verify, card, release),
+)
+STEPS: dict[str, Step] = {module.STEP.name: module.STEP for module in _IN_ORDER}
+
+
+def versions() -> dict[str, int]:
+    """The version of every step, by name."""
+    return {name: step.version for name, step in STEPS.items()}

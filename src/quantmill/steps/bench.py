@@ -4,24 +4,39 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from quantmill.artifact import Artifact, Context
+from quantmill.artifact import Context
 from quantmill.errors import QuantmillError
 from quantmill.host import host
-from quantmill.runtime.runners import BenchFailed, Kernels, LlamaBench
-from quantmill.runtime.speeds import Trial, data, measure
+from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task
+
+if TYPE_CHECKING:
+    pass
 
 WORK = "work"
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+class Params(TypedDict):
+    """`names`: FTYPE → file name; `tests` such as pp512; `runtime`: kernels or llama.cpp; `host`: host.facts, which is
+    in the key only."""
+
+    names: Mapping[str, str]
+    tests: list[str]
+    runtime: str
+    repetitions: int
+    threads: int
+    host: Mapping[str, Any]
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `bench.json`: speeds.data, each row under its file's name and ftype.
 
-    `inputs`: `<FTYPE>` for each file, before it is split. `params`: `names` (FTYPE → file name), `tests`, `runtime`,
-    `repetitions`, `threads`, and `host`, host.facts, which is in the key only.
+    `inputs`: `<FTYPE>` for each file, before it is split.
     """
     from quantmill._kernels import infer_isa
+    from quantmill.runtime.runners import BenchFailed, Kernels, LlamaBench
+    from quantmill.runtime.speeds import Trial, data, measure
 
     tests = [Trial(test[:2], int(test[2:])) for test in params["tests"]]
     work = out / WORK
@@ -48,3 +63,19 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     shutil.rmtree(work)
     found = data(rows, host(threads, backend, versions))
     (out / "bench.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def cost(task: Task, estimates: Estimates) -> Cost:
+    """The recipe's tests at the speed of these kernels."""
+    return Cost(estimates.bench_seconds())
+
+
+STEP = Step(
+    name="bench",
+    version=2,
+    doc="measure how fast the files run on this machine",
+    run=run,
+    here=True,  # its key names the host
+    counts="passes",
+    cost=cost,
+)

@@ -1,26 +1,47 @@
 """card: the release's page, README.md and its translations."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from quantmill.artifact import Artifact, Context
-from quantmill.card.card_facts import facts
-from quantmill.card.catalogue import LANGUAGES, page_name
-from quantmill.card.page import render
+from quantmill.artifact import Context
 from quantmill.listing import ReleasedFile, bench, quality
+from quantmill.steps.step import Inputs, Step
 
 CHART = "chart.svg"
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+class Params(TypedDict):
+    """What `recipe.page_params` makes of a recipe and its lock, and the labels of the files, `ftypes`."""
+
+    prefix: str
+    llama_cpp: str
+    base: str
+    on_hub: bool
+    repo: str | None
+    quantized_by: str | None
+    pipeline_tag: str
+    front: dict[str, Any]
+    calibration: list[list[str]]
+    imatrix: bool
+    tied: bool
+    shape: dict[str, int] | None
+    max_size: int
+    credits: list[str]
+    chat: dict[str, Any]
+    ftypes: list[str]
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `README.md`, `README.zh-CN.md`, `README.zh-TW.md` and `README.ja.md`.
 
     `inputs`: `<FTYPE>/<file name>` for each released file (names and sizes are used), `<FTYPE>.json` for its verify
-    report, and where there are such, `bench.json` and `chart.svg`. `params`: what page.params makes of the recipe and
-    its lock, and `ftypes`.
+    report, and where there are such, `bench.json` and `chart.svg`.
     """
+    from quantmill.card.card_facts import facts
+    from quantmill.card.catalogue import LANGUAGES, page_name
+    from quantmill.card.page import render
+
     files = []
     for ftype in params["ftypes"]:
         parts = {n.partition("/")[2]: a for n, a in inputs.items() if n.startswith(f"{ftype}/")}
@@ -36,5 +57,14 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     context.progress(1, 1)
 
 
-def _json(inputs: Mapping[str, Artifact], name: str) -> Any:
+def _json(inputs: Inputs, name: str) -> Any:
     return json.loads(inputs[name].path.read_bytes()) if name in inputs else None
+
+
+STEP = Step(
+    name="card",
+    version=5,
+    doc="write the release's page, in four languages",
+    run=run,
+    reads_bytes=False,
+)

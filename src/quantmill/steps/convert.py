@@ -1,69 +1,42 @@
-"""convert: a model in Hugging Face layout → one GGUF file, as llama.cpp's convert_hf_to_gguf.py writes it.
+"""convert: a model in Hugging Face layout → one GGUF file."""
 
-Inputs are the model's files by name. Params: `type` (BF16, F16 or F32), `name` (the model's), and `pre_tokenizer`, only
-for a tokenizer whose own pattern has no known name. Output: model.gguf.
-
-The file is the converter's (b5490, transformers 4.51 to 4.52) byte for byte, but for what is meant to differ:
-- The model's name is a parameter; there, the folder's name has its place.
-- The pre-tokenizer's name comes from the tokenizer's pattern; there, from a table of hashes of known vocabularies.
-- A chat template in chat_template.jinja, and `rope_parameters` in config.json, both of newer transformers, are read.
-- Several named chat templates are listed in their own order; there, in an order that changes from run to run.
-- llama3's rope factors are correctly rounded; PyTorch's power may differ in the last bit (not for base 500000).
-- Tensors that are missing, unexpected or of another shape than config.json says are errors.
-"""
-
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from quantmill.artifact import Artifact, Context
-from quantmill.errors import UsageError, nearest
-
-TYPES = ("BF16", "F16", "F32")
-_PARAMS = ("type", "name", "pre_tokenizer")
+from quantmill.artifact import Context
+from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task, check_names
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Writes `out`/model.gguf. Raises a ModelError, BadSafetensors or GGUFError with one sentence."""
-    for key in params:
-        if key not in _PARAMS:
-            raise UsageError(f"convert has no parameter {key!r}{nearest(key, _PARAMS)}; it has {', '.join(_PARAMS)}")
-    type_ = params.get("type", "BF16")
-    if type_ not in TYPES:
-        raise UsageError(f"convert cannot write the type {type_!r}; {', '.join(TYPES)} are possible")
+class Params(TypedDict, total=False):
+    """The type of the file (BF16 without), the model's name, and for a tokenizer whose pattern has no known name that
+    name."""
+
+    type: str
+    name: str
+    pre_tokenizer: str
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
+    """Writes `out`/model.gguf of the model's files, which are the inputs by name. Raises as `conversion.convert`."""
+    from quantmill.checkpoint.conversion import convert
+
+    check_names("convert", params, Params)
     files = {name: artifact.path for name, artifact in inputs.items()}
+    type_ = params.get("type", "BF16")
     convert(files, out / "model.gguf", type_, params.get("name"), params.get("pre_tokenizer"), context)
 
 
-def convert(
-    files: Mapping[str, Path],
-    path: Path,
-    type_: str,
-    name: str | None,
-    pre_tokenizer: str | None,
-    context: Context,
-    place: str = "model.gguf",
-) -> None:
-    """The step without its artifacts: `files` are the model's by name, `path` is the GGUF file to write, which errors
-    call `place`."""
-    from quantmill.architectures.checkpoint_tensors import tensors
-    from quantmill.architectures.json_file import load_config
-    from quantmill.checkpoint.metadata import metadata
-    from quantmill.checkpoint.safetensors import open_weights
-    from quantmill.checkpoint.weights import check, chunks
-    from quantmill.gguf import Writer
+def cost(task: Task, estimates: Estimates) -> Cost:
+    """Three passes of the base's bytes: read, written, hashed."""
+    return Cost(estimates.pass_seconds(3, estimates.base_bytes), estimates.base_bytes)
 
-    config = load_config(files)
-    tensors(config)  # a config that cannot be converted is said before any weight is opened
-    with open_weights(files) as weights:
-        order = sorted(weights, key=lambda source: (weights[source].file, source))
-        specs = tensors(config, order)
-        for spec in specs:
-            check(spec, weights)
-        entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs)
-        described = [(spec.name, spec.shape, spec.type(type_)) for spec in specs]
-        with Writer(path, entries, described, place=place) as writer:
-            for spec in specs:
-                for chunk in chunks(spec, config, weights, spec.type(type_).name):
-                    writer.append(chunk.data)
-                    context.progress(writer.written, writer.size)
+
+STEP = Step(
+    name="convert",
+    version=1,
+    doc="make the base GGUF file of a model in Hugging Face layout",
+    run=run,
+    memory=STREAM_MEMORY,
+    bulky=True,
+    cost=cost,
+)

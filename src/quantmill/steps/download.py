@@ -4,15 +4,32 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from quantmill.artifact import Artifact, Context
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError
+from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task
 
 CHUNK = 4 << 20
 HELD = "held/"
 PARTS = ".part"  # below the output folder while the step runs: what has arrived of files that are not whole yet
+
+
+class Fact(TypedDict):
+    """What a file must be."""
+
+    sha256: str
+    size: int
+
+
+class Params(TypedDict, total=False):
+    """`files`: what to bring, by name. No part of the key: `urls`, address by name; `repo` and `commit` of the Hub."""
+
+    files: Mapping[str, Fact]
+    urls: Mapping[str, str]
+    repo: str
+    commit: str
 
 
 class WrongFile(QuantmillError):
@@ -32,9 +49,7 @@ class MissingFile(QuantmillError):
         super().__init__(f"{where}: there is no such file; put it there, or name another in the recipe")
 
 
-def run(
-    inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context
-) -> Mapping[str, Artifact]:
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> Mapping[str, Artifact]:
     """Write every file of `params["files"]` (name → sha256, size) to `out`.
 
     An input `held/<name>` is that file already, and is returned as an output without a copy. A file that `inputs`
@@ -42,7 +57,7 @@ def run(
     repository `params["repo"]` at `params["commit"]`, after what an earlier run left in `out`. WrongFile when content
     differs from the lock.
     """
-    files: Mapping[str, Any] = params["files"]
+    files = params["files"]
     held = {name: inputs[HELD + name] for name in files if HELD + name in inputs}
     _remove_strangers(out, set(files) - set(held))
     report = _Progress(context.progress, sum(fact["size"] for fact in files.values()))
@@ -51,7 +66,7 @@ def run(
             report.advance(fact["size"])
         elif name in inputs:
             _bring(inputs[name].path, out / name, name, fact["sha256"], report)
-        elif name in params.get("urls", ()):
+        elif name in params.get("urls", {}):
             _fetch_address(params["urls"][name], name, fact, out, report)
         else:
             _fetch(params["repo"], params["commit"], name, fact, out, report)
@@ -88,7 +103,7 @@ def _bring(source: Path, target: Path, name: str, expected: str, report: _Progre
         raise WrongFile(str(source), name, expected, found)
 
 
-def _fetch(repo: str, commit: str, name: str, fact: Mapping[str, Any], out: Path, report: _Progress) -> None:
+def _fetch(repo: str, commit: str, name: str, fact: Fact, out: Path, report: _Progress) -> None:
     from quantmill.network.hub import cached, fetch
 
     expected, target = fact["sha256"], out / name
@@ -117,7 +132,7 @@ def _fetch(repo: str, commit: str, name: str, fact: Mapping[str, Any], out: Path
         report.advance(-fact["size"])  # what an earlier run left was damaged, as power loss can do: all of it again
 
 
-def _fetch_address(url: str, name: str, fact: Mapping[str, Any], out: Path, report: _Progress) -> None:
+def _fetch_address(url: str, name: str, fact: Fact, out: Path, report: _Progress) -> None:
     from quantmill.network.web import fetch
 
     part = out / PARTS / name
@@ -145,3 +160,26 @@ def _copy(source: Path, target: Path, advance: Callable[[int], None] = lambda co
             writer.write(chunk)
             advance(len(chunk))
     return digest.hexdigest()
+
+
+def resumes(where: Mapping[str, Any]) -> bool:
+    """Whether something comes from afar."""
+    return bool(where.get("repo") or where.get("urls"))
+
+
+def cost(task: Task, estimates: Estimates) -> Cost:
+    """Two passes of the base's bytes; texts and an imatrix are small."""
+    size = estimates.base_download(task)
+    return Cost(estimates.pass_seconds(2, size), size, 0 if task.files else size)
+
+
+STEP = Step(
+    name="download",
+    version=1,
+    doc="bring the files in that the lock names",
+    run=run,
+    prefixes=("download", "calibration", "evaluation"),
+    resumes=resumes,
+    holds=True,
+    cost=cost,
+)

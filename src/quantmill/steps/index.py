@@ -2,24 +2,33 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
-from quantmill import gguf
-from quantmill.artifact import Artifact, Context
+from quantmill.artifact import Context
+from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task
+
+if TYPE_CHECKING:
+    from quantmill.gguf import TensorInfo
 
 CHUNK = 8 << 20
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Write `tensors.json`: {tensor: sha256 of its bytes} of `model.gguf`. No params."""
+class Params(TypedDict):
+    """There are none."""
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
+    """Write `tensors.json`: {tensor: sha256 of its bytes} of `model.gguf`."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from quantmill import gguf
+
     with gguf.read(inputs["model.gguf"].path) as file:
         total = sum(info.nbytes for info in file.tensors.values())
         done = 0
 
-        def digest(info: gguf.TensorInfo) -> str:
+        def digest(info: "TensorInfo") -> str:
             nonlocal done
             found, data = hashlib.sha256(), file.data(info)
             for at in range(0, info.nbytes, CHUNK):
@@ -31,3 +40,17 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         with ThreadPoolExecutor(context.threads) as pool:
             digests = dict(zip(file.tensors, pool.map(digest, file.tensors.values()), strict=True))
     (out / "tensors.json").write_text(json.dumps(digests, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def cost(task: Task, estimates: Estimates) -> Cost:
+    """One pass of the base's bytes."""
+    return Cost(estimates.pass_seconds(1, estimates.base_bytes))
+
+
+STEP = Step(
+    name="index",
+    version=1,
+    doc="hash the base's tensors, by which files share what they quantize alike",
+    run=run,
+    cost=cost,
+)

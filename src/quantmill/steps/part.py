@@ -2,18 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from quantmill.artifact import Artifact, Context
-from quantmill.quant.driver import quantize_tensors
-from quantmill.steps.quant import sharing_of, write_spans
+from quantmill.artifact import Context
+from quantmill.steps.quant import LENDS, sharing_of, write_spans
+from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Write `model.gguf` with the tensors of `params["types"]`, name → type, and `tensors.json`, as quant does.
+class Params(TypedDict, total=False):
+    """`types`: type by tensor. `generation`, of the arithmetic, is a field of the key of its own."""
 
-    `inputs` and `params["generation"]` are the quant step's.
-    """
+    types: Mapping[str, str]
+    generation: int
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
+    """Write `model.gguf` with the tensors of `types`, and `tensors.json`, as quant does; `inputs` are quant's."""
+    from quantmill.quant.driver import quantize_tensors
+
     imatrix = inputs.get("imatrix.dat")
     report = quantize_tensors(
         inputs["model.gguf"].path,
@@ -26,3 +32,22 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         progress=context.progress,
     )
     write_spans(out, report)
+
+
+def cost(task: Task, estimates: Estimates) -> Cost:
+    """The kernels' time, and two passes of what is written: nothing but that is hashed."""
+    seconds, size = estimates.quantization(task)
+    return Cost(seconds + estimates.pass_seconds(2, size), size)
+
+
+STEP = Step(
+    name="part",
+    version=1,
+    doc="quantize some tensors, for files that copy them",
+    run=run,
+    prefixes=(),
+    lends=LENDS,
+    memory=STREAM_MEMORY,
+    bulky=True,
+    cost=cost,
+)

@@ -3,26 +3,37 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from quantmill import gguf
-from quantmill.artifact import Artifact, Context
-from quantmill.quality.errors import QualityError
-from quantmill.quality.overlap import shared_passage
-from quantmill.quant.findings import PreflightFailed, check_base, findings, mixes
+from quantmill.artifact import Context
+from quantmill.steps.quant import Params as QuantParams
+from quantmill.steps.step import Inputs, Step
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+class Params(TypedDict):
+    """`type`: the base's; `config`: of a base in Hugging Face layout; `ftypes`: the quant step's params by label;
+    `computed`: the imatrix is yet to be made, from a text; `strict`: any finding fails; `least`: the tokens that each
+    kind of text needs. `names`, what errors call the texts, is no part of the key."""
+
+    type: str
+    ftypes: Mapping[str, QuantParams]
+    config: NotRequired[Mapping[str, Any] | None]
+    computed: NotRequired[bool]
+    strict: NotRequired[bool]
+    least: NotRequired[Mapping[str, int]]
+    names: NotRequired[Mapping[str, str]]
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `preflight.json`: {"findings": [sentences]}.
 
-    `inputs`: `imatrix.dat`, where the recipe has one, and `model.gguf`, where the base is one; `params`: `type`, the
-    base's, and `config` for a base in Hugging Face layout; `ftypes`, label → the quant step's params; `computed`, where
-    the imatrix is yet to be made, from a text; `strict`, with which any finding raises PreflightFailed, as one does
-    that a build must fail by. An evaluation text, `texts/<name>`, that shares a passage with a calibration text,
-    `seen/<name>`, raises QualityError, and one that no model can be measured on, by `least`, the tokens that each kind
-    needs ({"texts/": n, "seen/": n}), a TextError; `names` are what errors call these inputs.
+    `inputs`: `imatrix.dat`, where the recipe has one; `model.gguf`, where the base is one; texts, `texts/<name>` of the
+    evaluation and `seen/<name>` of the calibration. Raises PreflightFailed for a finding that a build must fail by, or
+    any under `strict`; QualityError for texts that share a passage; TextError for one that is too short.
     """
+    from quantmill import gguf
     from quantmill.imatrix import read
+    from quantmill.quant.findings import PreflightFailed, check_base, findings, mixes
 
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
     if "model.gguf" in inputs:
@@ -33,7 +44,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     else:
         from quantmill.architectures.description import describe
 
-        entries, tensors = describe(params["config"], params["type"])
+        entries, tensors = describe(params.get("config") or {}, params["type"])
         facts = {entry.key: entry.value for entry in entries}
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
     ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
@@ -46,8 +57,10 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     context.progress(1, 1)
 
 
-def _check_texts(inputs: Mapping[str, Artifact], least: Mapping[str, int], names: Mapping[str, str]) -> None:
+def _check_texts(inputs: Inputs, least: Mapping[str, int], names: Mapping[str, str]) -> None:
     from quantmill.engine.chunks import check_length, read_text
+    from quantmill.quality.errors import QualityError
+    from quantmill.quality.overlap import shared_passage
 
     texts = {}
     for name, artifact in inputs.items():
@@ -62,3 +75,12 @@ def _check_texts(inputs: Mapping[str, Artifact], least: Mapping[str, int], names
                     f"{names[name]}: shares {json.dumps(shared[:60], ensure_ascii=False)} with the calibration text "
                     f"{names[seen]}; measure with a text that the importance matrix has not seen"
                 )
+
+
+STEP = Step(
+    name="preflight",
+    version=4,
+    doc="say what the imatrix and the model's shape let foresee",
+    run=run,
+    findings="preflight.json",
+)

@@ -1,38 +1,40 @@
 """quant: one ftype of the matrix, from the base GGUF and, where there is one, its imatrix."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from quantmill import gguf
-from quantmill.artifact import Artifact, Context
-from quantmill.errors import UsageError, nearest
-from quantmill.quant.driver import quantize_file
-from quantmill.quant.outcome import Report
-from quantmill.quant.sharing import Sharing
+from quantmill.artifact import Context
+from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task, check_names
 
-# Params that quantize_file takes by the same names.
-OPTIONS = ("output_tensor_type", "token_embedding_type", "tensor_types")
-PARAMS = ("ftype", "generation", "imatrix_name", *OPTIONS)
+if TYPE_CHECKING:
+    from quantmill.quant.outcome import Report
+    from quantmill.quant.sharing import Sharing
+
+LENDS = {"model.gguf": "tensors.json"}
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Write `model.gguf` to `out`: `inputs["model.gguf"]` as `params["ftype"]`.
+class Params(TypedDict):
+    """`imatrix_name`: what the file says its imatrix was called; `tensor_types`: [[regex, type], ...]. `generation`, of
+    the arithmetic, is a field of the key of its own."""
 
-    `inputs["imatrix.dat"]` is optional; `params["imatrix_name"]` is what the file says it was called, for the path of
-    an input is this machine's own business. The arithmetic is `params["generation"]`'s, 1 without. Pairs are lists:
-    `tensor_types` [[regex, type], ...].
+    ftype: str
+    generation: NotRequired[int]
+    imatrix_name: NotRequired[str]
+    output_tensor_type: NotRequired[str]
+    token_embedding_type: NotRequired[str]
+    tensor_types: NotRequired[list[list[str]]]
 
-    With `inputs["tensors.json"]`, the base's tensors' digests, tensors that `context.find` knows are copied, and
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
+    """Write `model.gguf` to `out`: the input of that name as `ftype`, with the input `imatrix.dat` where there is one.
+
+    With the input `tensors.json`, the base's tensors' digests, tensors that `context.find` knows are copied, and
     `tensors.json` lists those of the new file that others may copy: key → offset in the file, size, sha256.
     """
-    for name in params:
-        if name not in PARAMS:
-            raise UsageError(f"quant has no parameter {name!r}{nearest(name, PARAMS)}; it has {', '.join(PARAMS)}")
-    options = {name: params[name] for name in OPTIONS if name in params}
-    if "tensor_types" in options:
-        options["tensor_types"] = [tuple(pair) for pair in options["tensor_types"]]
+    from quantmill.quant.driver import quantize_file
+
+    check_names("quant", params, Params)
     imatrix = inputs.get("imatrix.dat")
     sharing = sharing_of(inputs, context)
     report = quantize_file(
@@ -45,20 +47,26 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         threads=context.threads,
         sharing=sharing,
         progress=context.progress,
-        **options,
+        output_tensor_type=params.get("output_tensor_type"),
+        token_embedding_type=params.get("token_embedding_type"),
+        tensor_types=[(pattern, type_) for pattern, type_ in params.get("tensor_types", ())],
     )
     if sharing:
         write_spans(out, report)
 
 
-def sharing_of(inputs: Mapping[str, Artifact], context: Context) -> Sharing | None:
+def sharing_of(inputs: Inputs, context: Context) -> "Sharing | None":
     """Who lends tensors, when the base's digests are among the inputs."""
+    from quantmill.quant.sharing import Sharing
+
     digests = inputs.get("tensors.json")
     return Sharing(json.loads(digests.path.read_bytes()), context.find) if digests else None
 
 
-def write_spans(out: Path, report: Report) -> None:
+def write_spans(out: Path, report: "Report") -> None:
     """Write `tensors.json`: where in `model.gguf` the tensors are that others may copy."""
+    from quantmill import gguf
+
     with gguf.read(out / "model.gguf") as file:
         spans = {
             tensor.key: {
@@ -71,3 +79,22 @@ def write_spans(out: Path, report: Report) -> None:
         }
     text = json.dumps(spans, indent=0, sort_keys=True)
     (out / "tensors.json").write_text(text + "\n", encoding="utf-8")
+
+
+def cost(task: Task, estimates: Estimates) -> Cost:
+    """The kernels' time for what nobody lends, and three passes of the file: the base read, it written and hashed."""
+    seconds, size = estimates.quantization(task)
+    return Cost(seconds + estimates.pass_seconds(3, size), size)
+
+
+STEP = Step(
+    name="quant",
+    version=1,
+    doc="quantize the base",
+    run=run,
+    lends=LENDS,
+    divides="tensors",
+    memory=STREAM_MEMORY,
+    bulky=True,
+    cost=cost,
+)

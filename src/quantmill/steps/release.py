@@ -5,27 +5,25 @@ The weights themselves are laid out beside it by the build; this step only names
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.artifact import Artifact, Context
+from quantmill.artifact import Context
 from quantmill.listing import LISTING, SUMS
-from quantmill.steps.statement import statement
+from quantmill.steps.statement import Params, statement
+from quantmill.steps.step import Inputs, Step
 
 FORMAT = 1
 PAGE = "page/"  # what the names of the inputs that are no weights begin with
-FACTS = ("recipe", "prefix", "llama_cpp", "tag", "repo")  # of the params, what the listing says
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `SHA256SUMS` (as coreutils' sha256sum reads it), `release.json`, `provenance.json` (an in-toto statement
     with SLSA provenance) and the recipe and lock that the release was made by.
 
     `inputs`: `<FTYPE>/<file name>` for each released file, `<FTYPE>.json` for its verify report, `bench.json` where
-    there is one, and `page/<path>` for what lies beside the weights. `params`: `recipe`, `prefix`, `llama_cpp`, `repo`
-    (None where it is not published), and what proof.params gives. All outputs are deterministic: sorted, without dates
-    or machines. What verify measured of a file is listed beside it.
+    there is one, and `page/<path>` for what lies beside the weights. All outputs are deterministic: sorted,
+    without dates or machines. What verify measured of a file is listed beside it.
     """
     files = {name.partition("/")[2]: (name, artifact) for name, artifact in inputs.items() if "/" in name}
     listing: list[dict[str, Any]] = []
@@ -39,7 +37,15 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         data = text.encode()
         listing.append({"name": name, "ftype": None, "sha256": _write(out / name, data), "size": len(data)})
     listing.sort(key=lambda entry: str(entry["name"]))
-    release = {"format": FORMAT, **{key: params[key] for key in FACTS}, "files": listing}
+    release = {
+        "format": FORMAT,
+        "recipe": params["recipe"],
+        "prefix": params["prefix"],
+        "llama_cpp": params["llama_cpp"],
+        "tag": params["tag"],
+        "repo": params["repo"],
+        "files": listing,
+    }
     sums = "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in listing)
     subjects = {entry["name"]: entry["sha256"] for entry in listing}
     subjects[LISTING] = _write(out / LISTING, _json(release))
@@ -56,3 +62,14 @@ def _json(data: Any) -> bytes:
 def _write(path: Path, data: bytes) -> str:
     path.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
+
+
+STEP = Step(
+    name="release",
+    version=3,
+    doc="lay the release's files out, with their digests",
+    run=run,
+    lays_out=True,
+    here=True,  # below the folder of who builds
+    reads_bytes=False,
+)

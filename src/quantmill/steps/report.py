@@ -1,20 +1,27 @@
 """report: the measurements of all files as a page and a picture."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from quantmill.artifact import Artifact, Context
-from quantmill.quality.html_report import render
+from quantmill.artifact import Context
+from quantmill.steps.step import Inputs, Step
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+class Params(TypedDict):
+    """What the page says of the release."""
+
+    title: str
+    llama_cpp: str
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `report.html` and `chart.svg`.
 
-    `inputs`: `evaluation.json` of the base, and `<FTYPE>.json`, the verify reports of the measured files. `params`:
-    `title` and `llama_cpp`.
+    `inputs`: `evaluation.json` of the base, and `<FTYPE>.json`, the verify reports of the measured files.
     """
+    from quantmill.quality.html_report import render
+
     base = json.loads(inputs["evaluation.json"].path.read_bytes())
     measured = {}
     for name, artifact in inputs.items():
@@ -24,3 +31,11 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     for name, text in render(params["title"], params["llama_cpp"], base, measured).items():
         (out / name).write_text(text, encoding="utf-8")
     context.progress(1, 1)
+
+
+STEP = Step(
+    name="report",
+    version=3,
+    doc="draw the measured quality of all files",
+    run=run,
+)

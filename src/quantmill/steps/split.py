@@ -2,24 +2,30 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from quantmill import gguf
 from quantmill.artifact import Artifact, Context
+from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task
 
 
-def run(
-    inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context
-) -> Mapping[str, Artifact] | None:
-    """One GGUF file in (under any name); params: `max_size` in bytes (0: any size) and `prefix`, the name without
-    `.gguf`.
+class Params(TypedDict):
+    """`prefix`: the name without `.gguf`; `max_size` in bytes, 0 for any size."""
+
+    prefix: str
+    max_size: int
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> Mapping[str, Artifact] | None:
+    """One GGUF file in, under any name.
 
     A file within `max_size`, or of one shard by llama-gguf-split's count, comes out unchanged as `<prefix>.gguf`,
     without a copy; any other as `<prefix>/<prefix>-00001-of-0000N.gguf` and so on. `gguf.shard_sizes` tells which, and
     how large.
     """
+    from quantmill import gguf
+
     (whole,) = inputs.values()
-    prefix, max_size = str(params["prefix"]), int(params["max_size"])
+    prefix, max_size = params["prefix"], params["max_size"]
     if not max_size:
         return {f"{prefix}.gguf": whole}
     with gguf.read(whole.path, f"{prefix}.gguf") as file:
@@ -31,3 +37,19 @@ def run(
         return {f"{prefix}.gguf": whole}
     gguf.split(whole.path, out / prefix, prefix, max_size=max_size, progress=context.progress)
     return None
+
+
+def cost(task: Task, estimates: Estimates) -> Cost:
+    """Two passes of what is cut; a file that is not cut costs nothing."""
+    size = estimates.shard_bytes(task.label)
+    return Cost(estimates.pass_seconds(2, size), size)
+
+
+STEP = Step(
+    name="split",
+    version=1,
+    doc="cut a file that is too large into shards",
+    run=run,
+    hands_on=True,
+    cost=cost,
+)

@@ -1,14 +1,36 @@
 """The in-toto statement of a release: what was made, of what, by what (SLSA provenance v1)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD = "urn:quantmill:release:v1"
 
 
-def statement(subjects: Mapping[str, str], byproducts: Mapping[str, str], params: Mapping[str, Any]) -> dict[str, Any]:
+class MadeBy(TypedDict):
+    """Who made a release: quantmill's version, the span of llama.cpp's tags, and each step's version."""
+
+    quantmill: str
+    generation: int
+    steps: dict[str, int]
+
+
+class Params(TypedDict):
+    """The release step's. `repo` is None where the release is not published; the last four are what
+    `release_tag.params` gives."""
+
+    recipe: str
+    prefix: str
+    llama_cpp: str
+    tag: str
+    repo: str | None
+    texts: dict[str, str]
+    materials: list[dict[str, Any]]
+    made_by: MadeBy
+
+
+def statement(subjects: Mapping[str, str], byproducts: Mapping[str, str], params: Params) -> dict[str, Any]:
     """The statement, as plain JSON. `subjects` and `byproducts` are name → sha256; `params` the release step's.
 
     https://slsa.dev/spec/v1.0/provenance gives the fields' meaning. It holds no time and no machine: whoever builds the
@@ -28,7 +50,11 @@ def statement(subjects: Mapping[str, str], byproducts: Mapping[str, str], params
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD,
-                "externalParameters": {name: params[name] for name in ("recipe", "tag", "llama_cpp")},
+                "externalParameters": {
+                    "recipe": params["recipe"],
+                    "tag": params["tag"],
+                    "llama_cpp": params["llama_cpp"],
+                },
                 "internalParameters": {"generation": made_by["generation"]},
                 "resolvedDependencies": [*params["materials"], *texts, quantmill],
             },

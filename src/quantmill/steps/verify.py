@@ -3,29 +3,36 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from quantmill import gguf
-from quantmill.artifact import Artifact, Context
-from quantmill.gguf.verification import verify_files
-from quantmill.quality import gates
-from quantmill.quant.mix import plan_types
-from quantmill.quant.overrides import overrides_of
-from quantmill.reference.ftypes import ftype
-from quantmill.reference.hparams import Hparams
+from quantmill.artifact import Context
+from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
+class Params(TypedDict, total=False):
+    """The quant step's, or nothing for the base itself; `gates`: what quality.gates.check asks of the file."""
+
+    ftype: str
+    imatrix_name: str
+    output_tensor_type: str
+    token_embedding_type: str
+    tensor_types: list[list[str]]
+    gates: Mapping[str, Any]
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """`inputs`: `files/<name>` for one GGUF file or all its shards, and `base.gguf`, whose tensors they must have;
-    `quality.json`, where it was measured. `params` are the quant step's, or nothing for the base itself, and `gates`
-    (quality.gates.check) that the file must pass.
+    `quality.json`, where it was measured.
 
     Writes `verify.json`, the report with `quality` in it, the same for the same bytes. Raises a GGUFError for the first
     thing that is wrong, a GateError for a file that is not good enough.
     """
+    from quantmill.gguf.verification import verify_files
+    from quantmill.quality import gates
+
     files = {name.partition("/")[2]: a for name, a in inputs.items() if name.startswith("files/")}
     gated = params.get("gates", {})
-    types, fallbacks = _types(inputs["base.gguf"].path, {k: v for k, v in params.items() if k != "gates"})
+    types, fallbacks = _types(inputs["base.gguf"].path, params)
     quality = json.loads(inputs["quality.json"].path.read_bytes()) if "quality.json" in inputs else None
     gates.check(min(files, default=""), gated, quality, fallbacks)
     report = verify_files(
@@ -39,8 +46,14 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     (out / "verify.json").write_text(text, encoding="utf-8")
 
 
-def _types(base: Path, params: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+def _types(base: Path, params: Params) -> tuple[dict[str, str], list[str]]:
     """The type that each tensor is to have, from the base's header alone, and those that could not have the ftype's."""
+    from quantmill import gguf
+    from quantmill.quant.mix import plan_types
+    from quantmill.quant.overrides import overrides_of
+    from quantmill.reference.ftypes import ftype
+    from quantmill.reference.hparams import Hparams
+
     with gguf.read(base) as file:
         tensors = [(info.name, info.shape, info.type) for info in file.tensors.values()]
         if "ftype" not in params:
@@ -49,3 +62,20 @@ def _types(base: Path, params: Mapping[str, Any]) -> tuple[dict[str, str], list[
     chosen = ftype(params["ftype"])
     mix = plan_types(chosen, Hparams.from_metadata(facts), tensors, "imatrix_name" in params, overrides_of(params))
     return {name: type_.name for name, type_ in mix.types.items()}, [found.tensor for found in mix.fallbacks]
+
+
+def cost(task: Task, estimates: Estimates) -> Cost:
+    """One pass of the file."""
+    return Cost(estimates.pass_seconds(1, estimates.file_bytes(task.label)))
+
+
+STEP = Step(
+    name="verify",
+    version=1,
+    doc="check a file's structure, types, scales and digest",
+    run=run,
+    judges=True,
+    memory=STREAM_MEMORY,
+    bulky=True,
+    cost=cost,
+)

@@ -4,46 +4,63 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from quantmill.artifact import Artifact, Context
-from quantmill.engine.evaluation import Run, open_model
-from quantmill.engine.wave import STATES, Before, gather, pass_group
-from quantmill.steps.imatrix import WORK, Options, lent_key, options_of, text_chunks, texts_of
+from quantmill.steps.imatrix import WORK, lent_key, options_of, texts_of
+from quantmill.steps.imatrix import Params as ImatrixParams
+from quantmill.steps.step import STREAM_MEMORY, Inputs, Step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SUMS, LIKELIHOODS = "sums/", "nll/"  # inputs of the last wave: of each group of layers, of each range of the text
 
 
-def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Take range [k, of how many] of the chunks, `params["range"]`, through the layers `params["layers"]`, [from, to).
+class Params(TypedDict):
+    """`imatrix`: that step's; `range`: [k, of how many] of the chunks; `layers`: [from, to). `memory`, in bytes, is no
+    part of the key."""
 
-    `params["imatrix"]` and the inputs are the imatrix step's, and `states` of the same range after the layers before,
-    `sums` of the range before after the same layers. Writes `sums`, and `states` or, after the last layer, `nll.npy`;
-    the last range of the last group also `collected`, for which its inputs are the other waves' `sums/<group>` and
-    `nll/<range>`, and `lent.json`, by which the imatrix step finds that.
+    imatrix: ImatrixParams
+    range: list[int]
+    layers: list[int]
+    memory: NotRequired[int]
+
+
+def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
+    """Take a range of the chunks through some layers.
+
+    The inputs are the imatrix step's, and `states` of the same range after the layers before, `sums` of the range
+    before after the same layers. Writes `sums`, and `states` or, after the last layer, `nll.npy`. The last range of the
+    last group also writes `collected`, for which its inputs are the other waves' `sums/<group>` and `nll/<range>`, and
+    `lent.json`, by which the imatrix step finds that.
     """
-    said: Mapping[str, Any] = params["imatrix"]
-    options = Options(**options_of(said))
+    import numpy as np
+
+    from quantmill.engine.evaluation import Run, open_model
+    from quantmill.engine.importance_matrix import text_chunks
+    from quantmill.engine.wave import STATES, Before, gather, pass_group
+
+    imatrix = params["imatrix"]
+    options = options_of(imatrix)
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    how = Run(said["arithmetic"], context.threads, params.get("memory") or Run.memory, work, context.progress)
+    memory = params.get("memory") or Run.memory
+    settings = Run(imatrix["arithmetic"], context.threads, memory, work, context.progress)
     index, ranges = params["range"]
     layers = range(*params["layers"])
     path = inputs["model.gguf"].path
     with open_model(path, "the base") as model:
-        chunks = text_chunks(model, path, texts_of(inputs, said), options, "the base")
+        chunks = text_chunks(model, path, texts_of(inputs, imatrix), options, "the base")
         mine = np.ascontiguousarray(chunks[len(chunks) * index // ranges : len(chunks) * (index + 1) // ranges])
         states, sums = inputs.get("states"), inputs.get("sums")
         before = Before(sums.path.read_bytes() if sums else b"", (states.path, states.sha256) if states else None)
         final = layers.stop == model.hyper.n_layer
         wanted = {"process_output": options.process_output, "perplexity": options.perplexity}
-        found, nll = pass_group(model, mine, how, layers, before, **wanted)
+        found, nll = pass_group(model, mine, settings, layers, before, **wanted)
     (out / "sums").write_bytes(found)
     if final:
         np.save(out / "nll.npy", nll)
@@ -55,15 +72,30 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         data = gather([*groups, found], [*likelihoods, nll])
         (out / "collected").write_bytes(data)
         span = {"offset": 0, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        (out / "lent.json").write_text(json.dumps({lent_key(inputs, said): span}))
+        (out / "lent.json").write_text(json.dumps({lent_key(inputs, imatrix): span}))
     shutil.rmtree(work)
 
 
-def _numbered(inputs: Mapping[str, Artifact], prefix: str) -> list[Artifact]:
+def _numbered(inputs: Inputs, prefix: str) -> list[Artifact]:
     numbers = sorted(int(name.removeprefix(prefix)) for name in inputs if name.startswith(prefix))
     return [inputs[f"{prefix}{number}"] for number in numbers]
 
 
-def _array(data: bytes) -> NDArray[np.float64]:
+def _array(data: bytes) -> "NDArray[np.float64]":
+    import numpy as np
+
     array: NDArray[np.float64] = np.load(io.BytesIO(data), allow_pickle=False)
     return array
+
+
+STEP = Step(
+    name="wave",
+    version=1,
+    doc="take some of the calibration text through some layers",
+    run=run,
+    prefixes=(),
+    lends={"collected": "lent.json"},
+    counts="passes",
+    memory=STREAM_MEMORY,
+    bulky=True,
+)

@@ -1,0 +1,59 @@
+"""The base file before it exists: from its header, or from the model's configuration and small files alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from quantmill import gguf
+from quantmill.architectures.checkpoint_tensors import assumed
+from quantmill.architectures.description import describe as describe_config
+from quantmill.gguf import KV, ValueType, kv
+from quantmill.gguf.layout import Described
+from quantmill.quant.findings import check_base
+from quantmill.recipe import lock as lock_file
+from quantmill.recipe.lock import Lock
+from quantmill.recipe.recipe import Recipe
+
+# Where only config.json is known: bytes of metadata for a token of a byte-level BPE vocabulary with its merge
+# (Qwen2.5's 151,936 tokens take 5.9 MB).
+BYTES_PER_TOKEN = 39
+
+
+@dataclass(frozen=True)
+class Description:
+    """The base file before it exists: metadata, tensors, and whether the metadata is exact to the byte."""
+
+    kvs: Sequence[KV]
+    tensors: Sequence[Described]
+    exact: bool
+
+    @cached_property
+    def bytes(self) -> int:
+        """The whole file's size."""
+        return gguf.file_size(self.kvs, self.tensors)
+
+
+def describe(recipe: Recipe, lock: Lock) -> Description:
+    """The base file: read from a GGUF base's header, else derived from the model's configuration and small files."""
+    local = lock_file.local_files(recipe)
+    if recipe.base.gguf is not None:
+        with gguf.read(recipe.base.gguf) as file:
+            entries = list(file.metadata.values())
+            tensors = [(i.name, i.shape, i.type) for i in file.tensors.values()]
+        check_base(tensors, recipe.base.type)
+        return Description(entries, tensors, True)
+    entries, described = describe_config(lock.config or {}, recipe.base.type)
+    if local is not None:
+        return Description(lock_file.base_metadata(recipe, local), described, True)
+    return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None)
+
+
+def _of_size(entries: list[KV], lock: Lock) -> list[KV]:
+    """What a quantizer reads of the metadata, with a stand-in for the rest so that the size is the lock's."""
+    wanted = lock.metadata_bytes
+    if wanted is None:
+        wanted = BYTES_PER_TOKEN * int(assumed(lock.config or {}).get("vocab_size") or 0)
+    name = "tokenizer"
+    empty = len(kv(name, "").encode())
+    rest = max(wanted - sum(len(entry.encode()) for entry in entries) - empty, 0)
+    return [*entries, KV(name, ValueType.STRING, rest.to_bytes(8, "little") + b" " * rest)]

@@ -1,0 +1,167 @@
+"""What a recipe's tasks will take: the estimates that the steps' costs are made of, at the rates of this machine."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from math import prod
+
+from quantmill.build import graph
+from quantmill.build.graph import Node
+from quantmill.forecast import quality_cost
+from quantmill.forecast.base_file import Description
+from quantmill.forecast.evaluation_rates import BESIDE, speed
+from quantmill.forecast.files import FileRow, file_of
+from quantmill.forecast.imatrix_cost import ImatrixCost, amount, imatrix_cost
+from quantmill.forecast.quality_cost import QualityCost
+from quantmill.forecast.quantize_rates import Quantizing, quantizing, rate, seconds
+from quantmill.gguf.layout import Described
+from quantmill.quant.file_plan import PlannedFile
+from quantmill.quant.sharing import CHEAP
+from quantmill.recipe.lock import Lock
+from quantmill.recipe.recipe import Recipe
+from quantmill.steps.step import Task
+
+# A quantize step's anonymous memory: interpreter and libraries, and chunks of rows in each thread
+# (benchmarks/memory.py measures it).
+QUANTIZE_MEMORY = 150_000_000
+
+Pair = tuple[str, str]  # tensor, type
+
+
+class Rates:
+    """Bytes a second of sha256 and multiplications a second of a matrix product, one thread, measured once."""
+
+    def __init__(self) -> None:
+        data, spent = bytes(8 << 20), []
+        for _ in range(5):
+            began = time.perf_counter()
+            hashlib.sha256(data)
+            spent.append(time.perf_counter() - began)
+        self.hashed = len(data) / min(spent)
+        self._products: dict[str, float] = {}
+
+    def products(self, arithmetic: str) -> float:
+        """Of one arithmetic."""
+        if arithmetic not in self._products:
+            self._products[arithmetic] = speed(arithmetic)
+        return self._products[arithmetic]
+
+
+class Costs:
+    """Of one recipe, whose base is `base` and whose quantized files are `files` by label; answers as steps.Estimates.
+
+    `tokens` are assumed of a text of which nothing is known yet. `quantized` says of each task that quantizes how many
+    seconds of its own it takes and how many bytes it writes; `rows` are the released files by label.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        lock: Lock,
+        base: Description,
+        files: Mapping[str, PlannedFile],
+        rates: Rates,
+        *,
+        tokens: int = 0,
+        rows: Mapping[str, FileRow] | None = None,
+        quantized: Mapping[str, tuple[float, int]] | None = None,
+    ) -> None:
+        self.recipe, self.lock, self.base, self.files, self.rates = recipe, lock, base, files, rates
+        self.tokens, self.rows, self.quantized = tokens, rows or {}, quantized or {}
+
+    @cached_property
+    def quality(self) -> QualityCost | None:
+        """Of measuring quality; None for a recipe that does not."""
+        base, tensors = self.base, {label: file.tensors for label, file in self.files.items()}
+        return quality_cost.quality_cost(
+            self.recipe, self.lock, base.kvs, base.tensors, tensors, self.rates.products, otherwise=self.tokens
+        )
+
+    @cached_property
+    def bench(self) -> float | None:
+        """Seconds of the tests of speed; None for a recipe without."""
+        tensors = {label: file.tensors for label, file in self.files.items()}
+        return quality_cost.bench_seconds(self.recipe, self.base.kvs, self.base.tensors, tensors)
+
+    def imatrix(self, threads: int) -> ImatrixCost | None:
+        """Of computing the imatrix on so many threads; None for a recipe that does not."""
+        return imatrix_cost(self.recipe, self.lock, self.base.kvs, self.base.tensors, threads)
+
+    @cached_property
+    def quantizing(self) -> Quantizing:
+        """The weights of all files, as one machine quantizes them."""
+        return quantizing(self.files.values())
+
+    def quantize_seconds(self) -> float:
+        """Of all files, on one thread."""
+        return seconds(self.quantizing.computed, self.recipe.imatrix is not None)
+
+    # What steps ask.
+
+    @property
+    def base_bytes(self) -> int:
+        return self.base.bytes
+
+    def base_download(self, task: Task) -> int:
+        if task.name != graph.base_task(self.recipe):
+            return 0
+        return sum(fact.size for fact in self.lock.files.values()) or self.base.bytes
+
+    def pass_seconds(self, passes: int, size: int) -> float:
+        return passes * size / self.rates.hashed
+
+    def imatrix_seconds(self) -> float:
+        table, imatrix = self.recipe.calibration, self.recipe.imatrix
+        if table is None or imatrix is None:
+            return 0.0
+        chunks, _, work = amount(self.recipe, table, self.lock, self.base.kvs, self.base.tensors)
+        tokens = (chunks or self.tokens // table.n_ctx) * table.n_ctx
+        return BESIDE * work.products * tokens / self.rates.products(imatrix.arithmetic)
+
+    def quantization(self, task: Task) -> tuple[float, int]:
+        return self.quantized[task.name]
+
+    def shard_bytes(self, label: str) -> int:
+        return self.rows[label].bytes if self.rows[label].shards > 1 else 0
+
+    def file_bytes(self, label: str) -> int:
+        return self.rows[label].bytes
+
+    def evaluation(self) -> tuple[float, int]:
+        return (self.quality.base, self.quality.states) if self.quality else (0.0, 0)
+
+    def quality_seconds(self, label: str) -> float:
+        return self.quality.files[label] if self.quality else 0.0
+
+    def bench_seconds(self) -> float:
+        return self.bench or 0.0
+
+
+def needs(node: Node, reads: Mapping[str, int]) -> dict[str, float]:
+    """What a step takes of a worker: memory and disk in bytes, threads. `reads`: bytes by digest."""
+    memory = float(node.where.get("memory", node.step.memory))
+    return {"memory": memory, "threads": 1, "disk": sum(reads.values()) if node.step.bulky else 0}
+
+
+def shareable(file: PlannedFile) -> dict[Pair, Described]:
+    """The tensors of a file that are worth sharing."""
+    return {
+        (name, type_.name): (name, shape, type_)
+        for name, shape, type_ in file.tensors
+        if file.sources[name] != type_ and type_.name not in CHEAP
+    }
+
+
+def pair_seconds(files: Iterable[Mapping[Pair, Described]], guided: bool) -> dict[Pair, float]:
+    """Seconds of one thread that each shareable tensor of the files takes here; `guided`: with an imatrix."""
+    described = {pair: found for file in files for pair, found in file.items()}
+    rates = {type_: rate(type_, guided) for type_ in {type_ for _, type_ in described}}
+    return {pair: prod(shape) / rates[pair[1]] for pair, (_, shape, _) in described.items()}
+
+
+def quantize_costs(quants: Mapping[str, Node], base: Description) -> tuple[dict[str, set[Pair]], dict[Pair, float]]:
+    """What each node's file holds that is worth sharing, and the seconds of one thread that each such tensor takes."""
+    files = {name: shareable(file_of(node, base)) for name, node in quants.items()}
+    guided = any(edge.name == "imatrix.dat" for node in quants.values() for edge in node.edges)
+    return {name: set(file) for name, file in files.items()}, pair_seconds(files.values(), guided)

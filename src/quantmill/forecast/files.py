@@ -1,0 +1,109 @@
+"""The files of a release before any work: names, exact bytes, bits a weight, tensors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantmill import gguf
+from quantmill.build import graph
+from quantmill.build.graph import Node
+from quantmill.errors import UsageError
+from quantmill.forecast.base_file import Description, describe
+from quantmill.gguf.layout import Described
+from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
+from quantmill.quant.overrides import overrides_of
+from quantmill.recipe.lock import Lock
+from quantmill.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from quantmill.imatrix import Imatrix
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One released file. `bytes` are those of the whole file or of all its shards, headers included;
+    `bits_per_weight` counts the tensors' data alone; `fallbacks` are the tensors whose rows do not fit the wanted
+    type."""
+
+    name: str
+    ftype: str
+    bytes: int
+    bits_per_weight: float
+    shards: int
+    fallbacks: tuple[str, ...]
+
+
+def described_files(
+    recipe: Recipe, lock: Lock, digest: Callable[[Path], str]
+) -> dict[str, tuple[FileRow, PlannedFile | Description]]:
+    """Each released file as it will be written, by label in the order of the matrix; no task is looked at."""
+    base = describe(recipe, lock)
+    imatrix = imatrix_facts(recipe, read_imatrix(recipe, digest))
+    found = {}
+    for label in graph.labels(recipe):
+        file = quantized_file(recipe, label, base, imatrix) if label != recipe.base.type else None
+        found[label] = file_row(recipe, label, file, base), file or base
+    return found
+
+
+def file_row(recipe: Recipe, label: str, file: PlannedFile | None, base: Description) -> FileRow:
+    """The row of one file; of the base's own when `file` is None."""
+    kvs, tensors = (file.kvs, file.tensors) if file else (base.kvs, base.tensors)
+    sizes = gguf.shard_sizes(kvs, tensors, recipe.max_size) if recipe.max_size else [gguf.file_size(kvs, tensors)]
+    name = graph.file_name(recipe, label)
+    return FileRow(
+        name=f"{name}/" if len(sizes) > 1 else f"{name}.gguf",
+        ftype=label,
+        bytes=sum(sizes),
+        bits_per_weight=_bits_per_weight(tensors),
+        shards=len(sizes),
+        fallbacks=tuple(fallback.tensor for fallback in file.fallbacks) if file else (),
+    )
+
+
+def quantized_file(recipe: Recipe, label: str, base: Description, imatrix: ImatrixFacts | None) -> PlannedFile:
+    """One quantized file of the recipe as the quant step will write it."""
+    params = graph.quant_params(recipe, label)
+    return plan_file(base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides_of(params))
+
+
+def file_of(node: Node, base: Description) -> PlannedFile:
+    """The tensors and types of a quant node's file; its metadata say nothing of the imatrix."""
+    imatrix = ImatrixFacts("", b"", 0, 0) if "imatrix_name" in node.params else None
+    return plan_file(base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides_of(node.params))
+
+
+def read_imatrix(recipe: Recipe, digest: Callable[[Path], str]) -> "Imatrix | None":
+    """The recipe's ready imatrix, where it is at hand; UsageError when it is another."""
+    if recipe.imatrix is None or recipe.imatrix.file is None or not recipe.imatrix.file.is_file():
+        return None
+    from quantmill.imatrix import read
+
+    file, expected = recipe.imatrix.file, recipe.imatrix.sha256
+    if (found := digest(file)) != expected:
+        raise UsageError(
+            f"{recipe.path}: imatrix.sha256: {file} has sha256 {found}, not {expected}; restore it or write its own"
+        )
+    return read(file)
+
+
+def imatrix_facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | None:
+    """What the quantized files will say of the imatrix, as far as sizes go."""
+    if recipe.imatrix is None:
+        return None
+    if recipe.calibration is not None:  # the numbers are of one size whatever they are
+        return ImatrixFacts(recipe.imatrix.name, recipe.calibration.dataset.encode(), 1, 1)
+    if imatrix is None:
+        return ImatrixFacts(recipe.imatrix.name, b"", 0, 0)
+    return ImatrixFacts(recipe.imatrix.name, imatrix.dataset, len(imatrix.vectors), imatrix.chunks)
+
+
+def _bits_per_weight(tensors: Sequence[Described]) -> float:
+    weights = size = 0
+    for _, shape, type_ in tensors:
+        count = prod(shape)
+        weights += count
+        size += count // type_.block * type_.size
+    return size * 8 / weights if weights else 0.0
