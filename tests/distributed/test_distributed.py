@@ -32,10 +32,10 @@ from pathlib import Path
 
 from distributed import Client
 
-from quantmill import tasks
-from quantmill.distributed.pool import Pool
+from quantmill.build import doit_tasks
+from quantmill.distributed.worker_pool import Pool
 from quantmill.distributed.worker import Job
-from quantmill.recipe import load
+from quantmill.recipe.recipe import load
 
 
 def lose():
@@ -50,8 +50,8 @@ def step(begun):
 
 
 root = Path.cwd()
-space = tasks.workspace(root)
-node = tasks.nodes(load(Path("recipes/small.toml")), space)["download:small"]
+space, _ = doit_tasks.workspace(root)
+node = doit_tasks.nodes(load(Path("recipes/small.toml")), space)["download:small"]
 with Client(sys.argv[1]) as client, Pool(client, root, space.store.root.absolute(), False) as pool:
     step(lose)
     second = threading.Thread(target=step, args=(lambda: None,), daemon=True)

@@ -121,7 +121,7 @@ def test_a_file_beyond_the_limit_of_plain_http_is_left_to_the_hubs_client(projec
     project.run("quantmill", "lock", "small")
     commit = lock_of(project)["base"]["commit"]
     script = (
-        "import sys; from pathlib import Path; from quantmill import hub; hub.HTTP_LIMIT = 1 << 20; got = []\n"
+        "import sys; from pathlib import Path; from quantmill.network import hub; hub.HTTP_LIMIT = 1 << 20; got = []\n"
         f"hub.fetch('acme/tiny', '{WEIGHTS}', '{commit}', Path(sys.argv[1]), {(TINY / WEIGHTS).stat().st_size}, "
         "got.append)\nprint(sum(got))"
     )
