@@ -272,11 +272,34 @@ static void tq2_0(const std::uint8_t *src, Decoded &to) {
     }
 }
 
+// Left without its function, a layout ends the build (-Werror=switch).
 Decode decoder(const Form &form) {
-    // In the order of the table of forms.
-    static constexpr Decode all[] = {q8_0,   q4_0,  q4_1,    q5_0,  q5_1,   iq4_nl,  mxfp4, q2_k,  q3_k,  q4_k, q5_k,
-                                     q6_k,   iq4_xs, iq3_s,  iq3_xxs, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, tq1_0, tq2_0};
-    return all[&form - forms];
+    switch (form.layout) {
+        case Layout::q8_0: return q8_0;
+        case Layout::q4_0: return q4_0;
+        case Layout::q4_1: return q4_1;
+        case Layout::q5_0: return q5_0;
+        case Layout::q5_1: return q5_1;
+        case Layout::iq4_nl: return iq4_nl;
+        case Layout::mxfp4: return mxfp4;
+        case Layout::q2_k: return q2_k;
+        case Layout::q3_k: return q3_k;
+        case Layout::q4_k: return q4_k;
+        case Layout::q5_k: return q5_k;
+        case Layout::q6_k: return q6_k;
+        case Layout::iq4_xs: return iq4_xs;
+        case Layout::iq3_s: return iq3_s;
+        case Layout::iq3_xxs: return iq3_xxs;
+        case Layout::iq2_s: return iq2_s;
+        case Layout::iq2_xs: return iq2_xs;
+        case Layout::iq2_xxs: return iq2_xxs;
+        case Layout::iq1_m: return iq1_m;
+        case Layout::iq1_s: return iq1_s;
+        case Layout::tq1_0: return tq1_0;
+        case Layout::tq2_0: return tq2_0;
+        case Layout::floats: return nullptr;
+    }
+    return nullptr;
 }
 
 }  // namespace quantmill::QM_LEVEL

@@ -22,12 +22,20 @@ enum class Scale {
     none,   // the weights are floats
 };
 
+// Where a block of the file has its bits: each has a function in decode.cpp and a row in forms.cpp, and neither can be missing.
+enum class Layout {
+    q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, mxfp4,  // blocks of 32 weights
+    q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs, iq3_s, iq3_xxs, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, tq1_0, tq2_0,  // of 256
+    floats,  // no blocks
+};
+
 // Of what 256 weights share: the types with offsets have halves in the file, of others some have a multiple of one.
 static constexpr int super_bytes(bool offset) { return offset ? 2 : 4; }
 
 // How one type is held.
 struct Form {
     const char *type;  // ggml's name
+    Layout layout;
     int block, size;   // weights and bytes of a block in the file
     int bits;          // of a code: 2, 3, 4, 5, 6, 8; floats: 16 or 32
     int group;         // weights that share a scale: 16 or 32
