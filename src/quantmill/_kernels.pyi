@@ -220,7 +220,7 @@ class Model:
     """A decoder of the llama family on quantized blocks, with its cache of keys and values."""
 
     def __init__(self, config: dict[str, float], threads: int, repack: bool = True, activation_bits: int = 16) -> None:
-        """`config` has every size and constant by name (kernels/infer_model.h); ValueError if one is missing."""
+        """`config` has every size and constant by name (kernels/infer/model.h); ValueError if one is missing."""
 
     def set_matrix(self, name: str, type: str, data: npt.NDArray[np.uint8], rows: int, cols: int) -> None:
         """Give a tensor by its name in the file without ".weight". "token_embd" and blocks not repacked are kept."""

@@ -16,6 +16,7 @@ PROGRAMS = {"pipe": [], "infer_same": []} | ({"amx_by_trap": ["-mfma"]} if X86 e
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_outside_the_module_compiles(name: str) -> None:
     compiler = shlex.split(os.environ.get("CXX", "c++"))
-    options = ["-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *PROGRAMS[name]]
-    done = subprocess.run([*compiler, *options, str(KERNELS / f"{name}.cpp")], capture_output=True, text=True)
+    options = ["-std=c++17", "-fsyntax-only", f"-I{KERNELS}", "-Wall", "-Wextra", "-Werror", *PROGRAMS[name]]
+    source = str(KERNELS / "programs" / f"{name}.cpp")
+    done = subprocess.run([*compiler, *options, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

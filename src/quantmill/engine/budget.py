@@ -14,7 +14,7 @@ from quantmill.engine.run import Run
 BASE = 64 << 20  # bytes of the process itself, about twice of what was seen: the interpreter, its modules, the heap
 _WORD = 640  # bytes of an entry of the vocabulary, in metadata and tokenizer (420 where there are 152,000)
 _ID = 16  # bytes of a token of the text, of which there may be several forms
-_PACKED = {"f32": 4, "bf16x2": 8}  # bytes of an input of a matrix product as it is packed, at most (kernels/gemm_*.cpp)
+_PACKED = {"f32": 4, "bf16x2": 8}  # bytes of a product's input as it is packed, at most (kernels/forward/gemm_*.cpp)
 _PACKED_ROWS = 520  # rows of inputs that are packed together, at most
 _ROWS = 16 << 20  # bytes of panels when a matrix goes by ranges of rows; a product's part takes no more
 _TOKENS = 1024  # tokens that go together where a layer stays packed: enough for the matrix product's full speed

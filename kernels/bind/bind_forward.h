@@ -1,0 +1,60 @@
+// What the binding files of the forward pass share: arguments of a given shape.
+#pragma once
+
+#include <initializer_list>
+
+#include "bind/buffer.h"
+
+namespace quantmill {
+
+void bind_forward(nb::module_ &m);
+void bind_attention(nb::module_ &m);
+void bind_matmul(nb::module_ &m);
+
+inline const Forward &forward() { return *current_level().forward; }
+
+// An argument that is float32 of a shape; -1 leaves an axis free.
+struct Floats : Buffer {
+    Floats(nb::handle object, const char *name, std::initializer_list<std::int64_t> shape, bool writable = false)
+        : Buffer(object, name, "f", "float32", int(shape.size()), writable) {
+        check(*this, name, shape);
+    }
+    static void check(const Buffer &buffer, const char *name, std::initializer_list<std::int64_t> shape) {
+        int axis = 0;
+        for (const std::int64_t wanted : shape) {
+            if (wanted >= 0 && buffer.size(axis) != wanted) {
+                quantmill::fail(std::string(name) + " must have " + std::to_string(wanted) + " in dimension " + std::to_string(axis) + ", not " +
+                     std::to_string(buffer.size(axis)));
+            }
+            ++axis;
+        }
+    }
+    const float *in() const { return data<const float>(); }
+    float *out() const { return data<float>(); }
+};
+
+struct Integers : Buffer {
+    Integers(nb::handle object, const char *name, std::initializer_list<std::int64_t> shape, bool writable = false)
+        : Buffer(object, name, "i", "int32", int(shape.size()), writable) {
+        Floats::check(*this, name, shape);
+    }
+    const std::int32_t *in() const { return data<const std::int32_t>(); }
+    void within(std::int64_t count, const char *name) const {
+        for (std::int64_t i = 0; i < size(0); ++i) {
+            if (in()[i] < 0 || in()[i] >= count) {
+                quantmill::fail(std::string(name) + " must be 0 to " + std::to_string(count - 1) + ", not " + std::to_string(in()[i]));
+            }
+        }
+    }
+};
+
+inline void separate(const Buffer &out, const char *out_name, const Buffer &in, const char *name) {
+    if (out.overlaps(in)) quantmill::fail(std::string(out_name) + " and " + name + " must not overlap");
+}
+
+// For work on single elements: the same array is fine, one that is shifted is not.
+inline void same_or_separate(const Buffer &out, const char *out_name, const Buffer &in, const char *name) {
+    if (out.data<char>() != in.data<char>()) separate(out, out_name, in, name);
+}
+
+}  // namespace quantmill

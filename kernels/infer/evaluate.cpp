@@ -1,0 +1,192 @@
+// The evaluation of some tokens. Every thread walks through forward() and does its part of each phase; they meet between phases.
+#include <algorithm>
+#include <cstring>
+
+#include "infer/model.h"
+
+namespace quantmill::infer {
+
+// Rows of activations made ready for the matrices that take them; `last` is behind the tiles.
+void Model::ready(int thread, const Source &from, const Inputs &to, std::int64_t first, std::int64_t last) {
+    const Activations &all = to.integers;
+    const std::int64_t n = all.tokens, cols = all.cols;
+    const float *x = from.x;
+    if (from.norm) {
+        float *normed = n == 1 ? threads_[std::size_t(thread)].row.as<float>() : normed_.as<float>();
+        for (std::int64_t t = first * all.tile; t < std::min(n, last * all.tile); ++t) {
+            kernels.norm(x + t * cols, from.norm->data(), config.eps, cols, normed + t * cols);
+        }
+        x = normed;
+    }
+    if (to.any_integers) kernels.quantize(x, cols, to.integers, first, last);
+    if (to.any_floats) kernels.quantize(x, cols, to.floats, first, last);
+}
+
+// The activations of a product. For one token every thread makes them for itself, when it takes the first unit of the product: that
+// is cheaper than to wait for each other, and what they are made from stays as it is until that unit is done.
+Model::Inputs Model::activate(int thread, std::initializer_list<Use> uses, const Source &from, std::int64_t n) {
+    const std::int64_t cols = uses.begin()->matrix->weights.cols, tile = n == 1 || !repack ? 1 : kernels.tokens;
+    const Room &room = n == 1 ? threads_[std::size_t(thread)].room : *room_;
+    Inputs inputs = {room.of(n, cols, tile, planes_), room.of(n, cols, tile, 0), false, false, n > 1};
+    for (const Use &use : uses) (use.matrix->weights.form->scale == Scale::none ? inputs.any_floats : inputs.any_integers) = true;
+    if (n > 1) {
+        pool.share(thread, inputs.integers.tiles(),
+                   [&](std::int64_t i) { ready(thread, from, inputs, i, i + 1); });
+    }
+    return inputs;
+}
+
+void Model::multiply(int thread, const Use &use, const Inputs &inputs, bool add, std::int64_t first, std::int64_t last) {
+    const Weights &w = use.matrix->weights;
+    const Activations &a = w.form->scale == Scale::none ? inputs.floats : inputs.integers;
+    std::uint8_t *buffer = threads_[std::size_t(thread)].buffer.data();
+    if (!w.repacked) kernels.multiply_plain(w, a, use.out, use.stride, add, first, last, buffer);
+    else if (a.tile == 1) kernels.multiply_one(w, a, use.out, add, first, last);
+    else kernels.multiply(w, a, use.out, use.stride, add, first, last, buffer);
+}
+
+// Panels of a unit: few where there are many tokens, enough to be worth taking where there is one.
+std::int64_t Model::chunk_of(const Matrix &matrix, std::int64_t n) const {
+    if (n > 1) return 2;
+    return std::max<std::int64_t>(1, std::min<std::int64_t>(32, matrix.weights.panels() / (4 * pool.threads())));
+}
+
+void Model::product(int thread, std::initializer_list<Use> uses, const Source &from, std::int64_t n, bool add) {
+    Inputs inputs = activate(thread, uses, from, n);
+    std::int64_t total = 0;
+    for (const Use &use : uses) {
+        const std::int64_t chunk = chunk_of(*use.matrix, n);
+        total += (use.matrix->weights.panels() + chunk - 1) / chunk;
+    }
+    pool.share(thread, total, [&](std::int64_t i) {
+        if (!inputs.made) ready(thread, from, inputs, 0, 1);
+        inputs.made = true;
+        for (const Use &use : uses) {
+            const std::int64_t chunk = chunk_of(*use.matrix, n), panels = use.matrix->weights.panels();
+            const std::int64_t count = (panels + chunk - 1) / chunk;
+            if (i < count) return multiply(thread, use, inputs, add, i * chunk, std::min(panels, (i + 1) * chunk));
+            i -= count;
+        }
+    });
+}
+
+// Adds a product to the stream of activations, through a norm where the model has one there.
+void Model::join(int thread, const Matrix &matrix, const float *x, std::int64_t n, const Vector &after) {
+    float *stream = x_.as<float>();
+    const std::int64_t width = config.width;
+    if (after.empty()) return product(thread, {{&matrix, stream, width}}, {x, nullptr}, n, true);
+    float *out = after_.as<float>();
+    product(thread, {{&matrix, out, width}}, {x, nullptr}, n, false);
+    pool.share(thread, n, [&](std::int64_t t) {
+        kernels.norm(out + t * width, after.data(), config.eps, width, out + t * width);
+        for (std::int64_t i = 0; i < width; ++i) stream[t * width + i] += out[t * width + i];
+    });
+}
+
+// Biases, norms and rotations of the heads; keys and values go to the cache.
+void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t position) {
+    Layer &layer = layers_[std::size_t(index)];
+    const std::int64_t dims = config.head_dim, half = config.rotated / 2, context = (config.context + ROWS - 1) / ROWS * ROWS;
+    const std::int64_t units = config.heads + 2 * config.kv_heads;
+    const Vector &turn = local(index) ? local_cosines : cosines, &rise = local(index) ? local_sines : sines;
+    pool.share(thread, n * units, [&](std::int64_t unit) {
+        const std::int64_t t = unit / units, at = position + t;
+        std::int64_t head = unit % units;
+        const bool query = head < config.heads, key = !query && head < config.heads + config.kv_heads;
+        if (!query) head -= config.heads + (key ? 0 : config.kv_heads);
+        const Memory &from = query ? q_ : key ? k_ : v_;
+        float *x = from.as<float>() + (t * (query ? config.heads : config.kv_heads) + head) * dims;
+        const Vector &bias = query ? layer.q_bias : key ? layer.k_bias : layer.v_bias;
+        if (!bias.empty()) {
+            for (std::int64_t i = 0; i < dims; ++i) x[i] += bias[std::size_t(head * dims + i)];
+        }
+        if (!query && !key) {
+            kernels.store_value(x, dims, layer.values.as<std::uint16_t>() + head * context * dims, at);
+            return;
+        }
+        const Vector &norm = query ? layer.q_norm : layer.k_norm;
+        if (!norm.empty()) kernels.norm(x, norm.data(), config.eps, dims, x);
+        kernels.rotate(x, turn.data() + at * half, rise.data() + at * half, half, config.halves_apart);
+        if (key) kernels.store_key(x, dims, layer.keys.as<std::uint16_t>() + head * context * dims, at);
+    }, n == 1 ? 4 : units);
+}
+
+void Model::attend(int thread, int index, std::int64_t n, std::int64_t position) {
+    Layer &layer = layers_[std::size_t(index)];
+    const std::int64_t dims = config.head_dim, wide = config.heads * dims, context = (config.context + ROWS - 1) / ROWS * ROWS;
+    const std::int64_t shared = config.heads / config.kv_heads, window = local(index) ? config.window : 0;
+    const auto heads_of = [&](std::int64_t kv) {
+        return Heads{layer.keys.as<std::uint16_t>() + kv * context * dims, layer.values.as<std::uint16_t>() + kv * context * dims,
+                     dims, config.attention_scale};
+    };
+    float *q = q_.as<float>(), *out = mixed_.as<float>(), *scores = threads_[std::size_t(thread)].scores.as<float>();
+    if (n == 1 && config.kv_heads % pool.threads() == 0) {  // the heads that share keys read them together
+        return pool.share(thread, config.kv_heads, [&](std::int64_t kv) {
+            const std::int64_t at = kv * shared * dims;
+            kernels.attend(heads_of(kv), q + at, dims, shared, position, true, window, out + at, dims, scores);
+        });
+    }
+    // Queries of several tokens read keys together; the last ones, which see most, come first.
+    const std::int64_t some = n == 1 ? 1 : 4 * kernels.tokens, chunks = (n + some - 1) / some;
+    pool.share(thread, chunks * config.heads, [&](std::int64_t i) {
+        const std::int64_t t = (chunks - 1 - i / config.heads) * some, head = i % config.heads, at = t * wide + head * dims;
+        kernels.attend(heads_of(head / shared), q + at, wide, std::min(some, n - t), position + t, false, window, out + at, wide,
+                       scores);
+    });
+}
+
+void Model::feed(int thread, const Layer &layer, std::int64_t n) {
+    const std::int64_t hidden = config.hidden, panels = layer.gate.weights.panels(), chunk = chunk_of(layer.gate, n);
+    float *gate = gate_.as<float>(), *up = up_.as<float>();
+    const Use uses[2] = {{&layer.gate, gate, hidden}, {&layer.up, up, hidden}};
+    const Source from = {x_.as<float>(), &layer.feed_norm};
+    Inputs inputs = activate(thread, {uses[0], uses[1]}, from, n);
+    pool.share(thread, (panels + chunk - 1) / chunk, [&](std::int64_t i) {
+        if (!inputs.made) ready(thread, from, inputs, 0, 1);
+        inputs.made = true;
+        const std::int64_t first = i * chunk, last = std::min(panels, first + chunk);
+        for (const Use &use : uses) multiply(thread, use, inputs, false, first, last);
+        const std::int64_t row = first * ROWS, count = std::min(hidden, last * ROWS) - row;
+        for (std::int64_t t = 0; t < n; ++t) {
+            const std::int64_t at = t * hidden + row;
+            kernels.gate(gate + at, up + at, gate + at, count, config.gelu);
+        }
+    });
+}
+
+void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std::int64_t position, float *logits, bool all) {
+    float *x = x_.as<float>();
+    const std::int64_t width = config.width, row = width / embedding_->block * embedding_->size;
+    pool.share(thread, n, [&](std::int64_t t) {
+        embedding_->dequantize(embedding_data_ + tokens[t] * row, x + t * width, width);
+        for (std::int64_t i = 0; i < width; ++i) x[t * width + i] *= config.embedding_scale;
+    });
+    const std::int64_t wide = config.heads * config.head_dim, narrow = config.kv_heads * config.head_dim;
+    for (int i = 0; i < int(config.layers); ++i) {
+        const Layer &layer = layers_[std::size_t(i)];
+        product(thread, {{&layer.q, q_.as<float>(), wide}, {&layer.k, k_.as<float>(), narrow}, {&layer.v, v_.as<float>(), narrow}},
+                {x, &layer.attention_norm}, n, false);
+        place_heads(thread, i, n, position);
+        attend(thread, i, n, position);
+        join(thread, layer.o, mixed_.as<float>(), n, layer.after_attention);
+        if (config.experts) {
+            feed_experts(thread, layer, n);
+            continue;
+        }
+        feed(thread, layer, n);
+        join(thread, layer.down, gate_.as<float>(), n, layer.after_feed);
+    }
+    if (!logits) return;
+    const std::int64_t vocabulary = config.vocabulary, skipped = all ? 0 : n - 1;
+    product(thread, {{&output, logits, vocabulary}}, {x + skipped * width, &output_norm}, n - skipped, false);
+}
+
+void Model::evaluate(const std::int32_t *tokens, std::int64_t count, std::int64_t position, float *logits, bool all) {
+    for (std::int64_t done = 0; done < count; done += BATCH) {
+        const std::int64_t n = std::min(BATCH, count - done);
+        float *to = all ? logits + done * config.vocabulary : done + n == count ? logits : nullptr;
+        pool.run([=](int thread) { forward(thread, tokens + done, n, position + done, to, all); });
+    }
+}
+
+}  // namespace quantmill::infer

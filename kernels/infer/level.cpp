@@ -1,0 +1,10 @@
+// The table of one level's inference kernels.
+#include "infer/level.h"
+
+namespace quantmill::QM_LEVEL {
+
+extern const InferKernels kernels;
+const InferKernels kernels = {TOKENS, pack, quantize_tiles, multiply,  multiply_one, multiply_plain, norm,
+                              rotate, gate, attend,         store_key, store_value,  read};
+
+}  // namespace quantmill::QM_LEVEL

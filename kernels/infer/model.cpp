@@ -1,0 +1,194 @@
+// What a model holds: memory, matrices, names.
+#include "infer/model.h"
+
+#include <algorithm>
+
+namespace quantmill::infer {
+
+static std::int64_t rounded(std::int64_t count, std::int64_t to) { return (count + to - 1) / to * to; }
+
+Matrix make_matrix(const InferKernels &kernels, Pool &pool, const Form &form, std::int64_t rows, std::int64_t cols,
+                   const std::uint8_t *data, bool repack) {
+    Matrix made;
+    made.weights = {&form, rows, cols, data, repack};
+    if (!repack) return made;
+    made.memory = Memory(made.weights.panels() * panel_bytes(form, cols));
+    std::uint8_t *panels = made.memory.data();
+    made.weights.data = panels;
+    const std::int64_t count = made.weights.panels();
+    pool.run([=, &pool, &kernels, &form](int thread) {
+        pool.share(thread, count, [&](std::int64_t i) { kernels.pack(form, rows, cols, data, panels, i, i + 1); });
+    });
+    return made;
+}
+
+Room::Room(std::int64_t tokens, std::int64_t cols, int planes, bool floats) {
+    const std::int64_t most = rounded(tokens, MOST_TOKENS) + MOST_TOKENS, groups = cols / GROUP;
+    bytes_ = Memory(most * cols * planes);
+    scales_ = Memory(most * groups * 4);
+    sums_ = Memory(most * groups * 12);
+    counts_ = Memory(most * groups * 12);
+    if (floats) floats_ = Memory(most * cols * 4);
+}
+
+Activations Room::of(std::int64_t tokens, std::int64_t cols, std::int64_t tile, int planes) const {
+    return {tokens,           cols, tile, planes, bytes_.data(), scales_.as<float>(), sums_.as<float>(), counts_.as<std::int32_t>(),
+            floats_.as<float>()};
+}
+
+Model::Model(const Config &given, const InferKernels &used, int threads, bool repacked, int planes)
+    : config(given), kernels(used), repack(repacked), planes_(planes), layers_(std::size_t(given.layers)), pool(threads) {}
+
+// Sizes as a configuration gives them.
+using Size = std::int64_t (*)(const Config &);
+static std::int64_t width(const Config &c) { return c.width; }
+static std::int64_t hidden(const Config &c) { return c.hidden; }
+static std::int64_t head(const Config &c) { return c.head_dim; }
+static std::int64_t wide(const Config &c) { return c.heads * c.head_dim; }
+static std::int64_t narrow(const Config &c) { return c.kv_heads * c.head_dim; }
+static std::int64_t experts(const Config &c) { return c.experts; }
+static std::int64_t all_hidden(const Config &c) { return c.experts * c.hidden; }
+static std::int64_t all_width(const Config &c) { return c.experts * c.width; }
+
+// The tensors of a layer, by the names that files give them without ".weight", and their shapes.
+enum class In { all, dense, mixture };
+static const struct {
+    const char *name;
+    Matrix Layer::*at;
+    In layers;
+    Size rows, cols;
+} MATRICES[] = {
+    {"attn_q", &Layer::q, In::all, wide, width},
+    {"attn_k", &Layer::k, In::all, narrow, width},
+    {"attn_v", &Layer::v, In::all, narrow, width},
+    {"attn_output", &Layer::o, In::all, width, wide},
+    {"ffn_gate_inp", &Layer::router, In::mixture, experts, width},
+    {"ffn_gate_exps", &Layer::gates, In::mixture, all_hidden, width},
+    {"ffn_up_exps", &Layer::ups, In::mixture, all_hidden, width},
+    {"ffn_down_exps", &Layer::downs, In::mixture, all_width, hidden},
+    {"ffn_gate", &Layer::gate, In::dense, hidden, width},
+    {"ffn_up", &Layer::up, In::dense, hidden, width},
+    {"ffn_down", &Layer::down, In::dense, width, hidden},
+};
+static const struct {
+    const char *name;
+    Vector Layer::*at;
+    bool needed;
+    Size size;
+} VECTORS[] = {
+    {"attn_norm", &Layer::attention_norm, true, width},
+    {"ffn_norm", &Layer::feed_norm, true, width},
+    {"attn_q.bias", &Layer::q_bias, false, wide},
+    {"attn_k.bias", &Layer::k_bias, false, narrow},
+    {"attn_v.bias", &Layer::v_bias, false, narrow},
+    {"attn_q_norm", &Layer::q_norm, false, head},
+    {"attn_k_norm", &Layer::k_norm, false, head},
+    {"post_attention_norm", &Layer::after_attention, false, width},
+    {"post_ffw_norm", &Layer::after_feed, false, width},
+};
+
+// The member of a layer that a table has under this name; null for other names.
+template <class Member, class Table>
+static Member *member_of(Layer &layer, const Table &table, const std::string &name) {
+    for (const auto &row : table) {
+        if (name == row.name) return &(layer.*row.at);
+    }
+    return nullptr;
+}
+
+// As the file calls it.
+static std::string whole_name(std::size_t layer, const std::string &name) {
+    const bool bias = name.size() > 5 && name.compare(name.size() - 5, 5, ".bias") == 0;
+    return "blk." + std::to_string(layer) + "." + name + (bias ? "" : ".weight");
+}
+
+// The layer that a name like "blk.3.attn_q" speaks of, and the rest of the name; null for other names.
+static Layer *layer_of(std::vector<Layer> &layers, const std::string &name, std::string &rest) {
+    if (name.compare(0, 4, "blk.") != 0) return nullptr;
+    const std::size_t dot = name.find('.', 4);
+    if (dot == std::string::npos || dot == 4 || dot > 4 + 6) return nullptr;
+    std::size_t index = 0;
+    for (std::size_t i = 4; i < dot; ++i) {
+        if (name[i] < '0' || name[i] > '9') return nullptr;
+        index = index * 10 + std::size_t(name[i] - '0');
+    }
+    rest = name.substr(dot + 1);
+    return index < layers.size() ? &layers[index] : nullptr;
+}
+
+Matrix *Model::matrix(const std::string &name) {
+    if (name == "output") return &output;
+    std::string rest;
+    Layer *layer = layer_of(layers_, name, rest);
+    return layer ? member_of<Matrix>(*layer, MATRICES, rest) : nullptr;
+}
+
+Vector *Model::vector(const std::string &name) {
+    if (name == "output_norm") return &output_norm;
+    if (name == "cosines") return &cosines;
+    if (name == "sines") return &sines;
+    if (name == "local_cosines") return &local_cosines;
+    if (name == "local_sines") return &local_sines;
+    std::string rest;
+    Layer *layer = layer_of(layers_, name, rest);
+    return layer ? member_of<Vector>(*layer, VECTORS, rest) : nullptr;
+}
+
+std::string Model::missing() const {
+    const Config &c = config;
+    const auto matrix = [](const Matrix &m, std::int64_t rows, std::int64_t cols) {
+        return m.given() && m.weights.rows == rows && m.weights.cols == cols;
+    };
+    const auto vector = [](const Vector &v, std::int64_t size, bool needed) {
+        return v.empty() ? !needed : std::int64_t(v.size()) == size;
+    };
+    if (!embedding_) return "token_embd.weight";
+    if (!matrix(output, c.vocabulary, c.width)) return "output.weight";
+    if (!vector(output_norm, c.width, true)) return "output_norm.weight";
+    const std::int64_t angles = c.context * c.rotated / 2;
+    for (const Vector *v : {&cosines, &sines}) {
+        if (!vector(*v, angles, true)) return "cosines and sines";
+    }
+    for (const Vector *v : {&local_cosines, &local_sines}) {
+        if (!vector(*v, angles, c.window > 0)) return "local_cosines and local_sines";
+    }
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const Layer &l = layers_[i];
+        for (const auto &row : MATRICES) {
+            if (row.layers != In::all && (row.layers == In::mixture) != (c.experts > 0)) continue;
+            if (!matrix(l.*row.at, row.rows(c), row.cols(c))) return whole_name(i, row.name);
+        }
+        for (const auto &row : VECTORS) {
+            if (!vector(l.*row.at, row.size(c), row.needed)) return whole_name(i, row.name);
+        }
+    }
+    return "";
+}
+
+void Model::prepare() {
+    const Config &c = config;
+    const std::int64_t cols = std::max(std::max(c.width, c.hidden), wide(c)), context = rounded(c.context, ROWS);
+    bool floats = output.weights.form->scale == Scale::none;
+    for (Layer &l : layers_) {
+        for (const auto &row : MATRICES) {
+            const Matrix &m = l.*row.at;
+            floats = floats || (m.given() && m.weights.form->scale == Scale::none);
+        }
+        l.keys = Memory(context * narrow(c) * 2);
+        l.values = Memory(context * narrow(c) * 2);
+    }
+    const std::int64_t batch = std::min(BATCH, context);
+    for (int thread = 0; thread < pool.threads(); ++thread) {
+        // Enough for an unpacked panel of floats twice over, which is more than one of integers takes.
+        threads_.push_back({Room(1, cols, planes_, floats), Memory(2 * 4 * ROWS * cols),
+                            Memory(MOST_TOKENS * (context + 2 * ROWS) * 4), Memory(cols * 4)});
+    }
+    room_ = std::make_unique<Room>(batch, cols, planes_, floats);
+    const auto room = [&](std::int64_t cols_of) { return Memory(batch * cols_of * 4); };
+    x_ = room(c.width), normed_ = room(cols), q_ = room(wide(c)), k_ = room(narrow(c)), v_ = room(narrow(c)), mixed_ = room(wide(c));
+    after_ = room(c.width);
+    if (c.experts) experts_ = std::make_unique<Experts>(c, batch, planes_, floats);
+    else gate_ = room(c.hidden), up_ = room(c.hidden);
+}
+
+}  // namespace quantmill::infer
