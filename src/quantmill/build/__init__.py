@@ -1,0 +1,1 @@
+"""A recipe built: its graph, one node run against the store, the doit adapter, the release folder and its tag."""

@@ -1,0 +1,1 @@
+"""A release's page: words in four languages, sections, a stranger's template in a sandbox."""

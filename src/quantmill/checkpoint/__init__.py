@@ -1,0 +1,1 @@
+"""A model in Hugging Face layout → one GGUF file."""

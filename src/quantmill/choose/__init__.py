@@ -1,0 +1,1 @@
+"""Which file of a release a machine should run."""

@@ -1,0 +1,1 @@
+"""What is done with a finished release: checked, built once more and compared, offered, published."""
