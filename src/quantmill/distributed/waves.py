@@ -3,7 +3,7 @@
 Ranges of the text's chunks, one a worker, and groups of layers: a wave takes one range through one group, and needs the
 states that the same range has after the group before, and the sums that the range before left of this group. So the
 second worker is one group behind the first, and so on, and every wave's result is what one machine would have had at
-that point (model/forward/wave.py). The imatrix step finds the last wave's sums and writes its files from them.
+that point (engine/wave.py). The imatrix step finds the last wave's sums and writes its files from them.
 """
 
 from collections.abc import Callable, Mapping

@@ -43,7 +43,7 @@ class BaseMissing(UsageError):
 class Lock:
     """`base` is what the recipe said, with a Hub repository's `commit`; `files` maps names below the base to their
     content, `calibration` and `evaluation` the texts' names in the recipe to theirs; `config` is the model's
-    config.json (None for a GGUF base); `about` is what its page and tokenizer say (model/about.py), of which the
+    config.json (None for a GGUF base); `about` is what its page and tokenizer say (checkpoint/about.py), of which the
     release's page is made. `unresolved` names what a lock written by hand leaves to `quantmill lock`, which leaves
     nothing."""
 

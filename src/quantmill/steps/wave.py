@@ -1,4 +1,4 @@
-"""wave: a part of an imatrix, some of the text through some of the layers (see model/forward/wave.py)."""
+"""wave: a part of an imatrix, some of the text through some of the layers (see engine/wave.py)."""
 
 import hashlib
 import io
