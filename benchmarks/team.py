@@ -24,15 +24,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
-from test_faults import TRANSFER  # noqa: E402
-
 from fault_proxy import FAULTS, FaultProxy  # noqa: E402
 from projects import RECIPE, Project  # noqa: E402
 from quantmill.disk import sha256_file  # noqa: E402
 from quantmill.store.care.check import verify_store  # noqa: E402
 from quantmill.store.local import Store  # noqa: E402
 from s3_server import S3Server  # noqa: E402
-from team import AS_READER, AS_WRITER, Team, s3_url  # noqa: E402
+from team import AS_READER, AS_WRITER, TRANSFER, Team, s3_url  # noqa: E402
 
 SIGNATURE = "provenance.dsse.json"  # beside the statement, by whoever has a key
 MATRIX = '"BF16", "Q8_0", "Q4_K_M", "Q2_K"'

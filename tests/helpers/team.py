@@ -12,6 +12,21 @@ from s3_server import BUCKET, READER, WRITER
 
 QUICK = {"timeout": 10, "retries": 4, "lease": 5, "patience": 20, "parallel": 2, "chunk": "256KiB"}
 
+# One transfer of a large object, in a process that is killed.
+TRANSFER = """
+import sys
+from pathlib import Path
+from quantmill.store.remote.bucket import Bucket, StoreError
+from quantmill.store.remote.chunks import fetch, send
+from quantmill.store.remote.settings import Settings
+url, endpoint, action, path, sha256, size, chunk = sys.argv[1:]
+bucket = Bucket(Settings(url, endpoint=endpoint, region="us-east-1", timeout=20))
+if action == "send":
+    send(bucket, Path(path), sha256, int(chunk), 2, False, lambda count: None)
+else:
+    assert fetch(bucket, sha256, int(size), Path(path), int(chunk), 2, lambda count: None)
+"""
+
 
 class Team:
     """A shared store at `url` and its signing key, in `folder`."""

@@ -19,7 +19,7 @@ from quantmill.store.remote.bucket import Bucket, StoreError
 from quantmill.store.remote.chunks import Wrong, fetch, send, unit
 from quantmill.store.remote.settings import Settings
 from s3_server import S3Server
-from team import AS_READER, AS_WRITER, Team, s3_url
+from team import AS_READER, AS_WRITER, TRANSFER, Team, s3_url
 
 SMALL = RECIPE.replace('"BF16", "Q8_0", "Q4_K_M", "Q2_K"', '"Q8_0", "Q2_K"')
 
@@ -171,22 +171,6 @@ def writer(team: Team) -> Bucket:
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in AS_WRITER.items():
         monkeypatch.setenv(name, value)
-
-
-# One transfer of a large object, in a process that is killed.
-TRANSFER = """
-import sys
-from pathlib import Path
-from quantmill.store.remote.bucket import Bucket, StoreError
-from quantmill.store.remote.chunks import fetch, send
-from quantmill.store.remote.settings import Settings
-url, endpoint, action, path, sha256, size, chunk = sys.argv[1:]
-bucket = Bucket(Settings(url, endpoint=endpoint, region="us-east-1", timeout=20))
-if action == "send":
-    send(bucket, Path(path), sha256, int(chunk), 2, False, lambda count: None)
-else:
-    assert fetch(bucket, sha256, int(size), Path(path), int(chunk), 2, lambda count: None)
-"""
 
 
 @pytest.mark.parametrize("action", ["send", "fetch"])

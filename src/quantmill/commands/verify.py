@@ -46,6 +46,7 @@ def _lines(path: Path, options: argparse.Namespace, reports: list[Any]) -> Itera
 
 
 def _file(path: Path, reports: list[Any]) -> Iterator[str]:
+    from quantmill.gguf.known_names import note
     from quantmill.gguf.verification import verify
 
     with bar(f"verify {path.name}") as progress:
@@ -53,9 +54,12 @@ def _file(path: Path, reports: list[Any]) -> Iterator[str]:
     reports.append(report.to_json())
     for file in report.files:
         yield f"{file.sha256}  {file.name}  {file.size} bytes, {file.tensors} tensors: whole"
+    if found := note(path):
+        yield found
 
 
 def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:
+    from quantmill.gguf.known_names import note
     from quantmill.release.release_check import proven
 
     files = []
@@ -66,6 +70,8 @@ def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Ite
             else:
                 yield f"{file.sha256}  {file.name}  {file.size} bytes: whole"
                 files.append({"name": file.name, "size": file.size, "sha256": file.sha256})
+                if file.name.endswith(".gguf") and (found := note(tree / file.name)):
+                    yield found
     who = signed(tree, options.key)
     yield f"{tree}: {who}"
     reports.append({"release": str(tree), "files": files, "signature": who})

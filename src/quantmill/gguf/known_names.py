@@ -1,0 +1,54 @@
+"""Which tensors an architecture may have, as the field's own package `gguf` lists them: far more than are made here."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from quantmill.gguf.errors import shown
+from quantmill.gguf.reader import read
+from quantmill.gguf.shards import find_shards
+
+_ARCHITECTURE, _TYPE = "general.architecture", "general.type"
+_MODEL = "model"  # the type of a file that states none
+_NAMED = 3  # tensors that a note names
+
+
+def unlisted(architecture: str, names: Iterable[str]) -> list[str]:
+    """Those of a model's tensors that the package lists for no model of that architecture; none where it is unknown.
+
+    The package has a name's beginning alone: what follows it, such as `.weight`, may be any one word.
+    """
+    from gguf import MODEL_ARCH_NAMES, MODEL_TENSORS, TENSOR_NAMES  # late: it takes a tenth of a second
+
+    known = next((number for number, name in MODEL_ARCH_NAMES.items() if name == architecture), None)
+    if known is None:
+        return []
+    # A name is the package's pattern, `blk.{bid}.attn_q`, with a number in each pair of braces.
+    patterns = {re.sub(r"\\{\w+\\}", r"\\d+", re.escape(TENSOR_NAMES[tensor])) for tensor in MODEL_TENSORS[known]}
+    listed = re.compile(rf"(?:{'|'.join(sorted(patterns))})(?:\.\w+)?")
+    return [name for name in names if not listed.fullmatch(name)]
+
+
+def note(path: Path) -> str | None:
+    """What is to be said of the tensors' names of a whole file, or of all the shards of one; None where all are listed.
+
+    Said of models alone: an adapter's or an importance matrix's names are made from a model's by other rules.
+    """
+    from importlib.metadata import version
+
+    facts: dict[str, Any] = {_ARCHITECTURE: "", _TYPE: _MODEL}
+    names: list[str] = []
+    for place in find_shards(path) or [path]:
+        with read(place) as file:
+            facts |= {key: file.metadata[key].value for key in facts if key in file.metadata}
+            names += file.tensors
+    odd = unlisted(facts[_ARCHITECTURE], names) if facts[_TYPE] == _MODEL else []
+    if not odd:
+        return None
+    more = f" and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+    listed = ", ".join(map(shown, odd[:_NAMED])) + more
+    return (
+        f"note: {path.name}: the gguf package {version('gguf')} lists no {listed} for {shown(facts[_ARCHITECTURE])}; "
+        "llama.cpp may refuse the file"
+    )
