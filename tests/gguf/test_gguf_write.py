@@ -67,7 +67,7 @@ def test_tensors_survive_a_file(
     assert gguf.file_size(kvs, described(count, scale)) == path.stat().st_size
     with gguf.read(path) as file:
         assert file.alignment == alignment
-        assert [(info.name, info.shape, info.type) for info in file.tensors.values()] == described(count, scale)
+        assert file.tensor_entries() == described(count, scale)
         assert file.padded_end == file.size
         assert gguf.header_size(kvs, described(count, scale)) == file.data_offset
         with gguf.Writer(path.with_name("y"), kvs, described(count, scale)) as writer:

@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 from quantmill.architectures.errors import ConfigError, ModelError, UnsupportedArchitecture
+from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import TYPES, Type
 
 # A condition is True (always), or a key of config.json that must be true.
@@ -184,6 +185,10 @@ class TensorSpec:
     def type(self, file_type: str) -> Type:
         """The tensor's type in a file of type F32, F16 or BF16."""
         return TYPES["F32" if self.keep_f32 else file_type]
+
+    def entry(self, file_type: str) -> TensorEntry:
+        """The tensor in the header of such a file."""
+        return TensorEntry(self.name, self.shape, self.type(file_type))
 
     @property
     def n_elements(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 
 CACHE_BYTES = 2  # of one number in the KV cache: F16, llama.cpp's default
 BATCH = 512  # tokens that llama.cpp computes at once (its -ub)
@@ -85,7 +85,7 @@ class Weights:
         return self.input + sum(self.layers) + self.output
 
 
-def of_tensors(tensors: Iterable[Described], layers: int) -> Weights:
+def of_tensors(tensors: Iterable[TensorEntry], layers: int) -> Weights:
     """From the tensors themselves. Tied embeddings lie in both places: in main memory for the input, beside the last
     layer for the output."""
     by_layer, rest = [0] * layers, {"token_embd": 0, "output": 0}

@@ -13,7 +13,7 @@ from math import prod
 from quantmill.build.graph import Node
 from quantmill.forecast.plan import Description
 from quantmill.forecast.quantize_rates import rate
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
 from quantmill.quant.overrides import overrides_of
 from quantmill.quant.sharing import CHEAP
@@ -43,12 +43,12 @@ def planned(node: Node, base: Description) -> PlannedFile:
     return plan_file(base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides_of(node.params))
 
 
-def pairs(file: PlannedFile) -> dict[Pair, Described]:
+def pairs(file: PlannedFile) -> dict[Pair, TensorEntry]:
     """The tensors of a file that are worth sharing."""
     return {
-        (name, type_.name): (name, shape, type_)
-        for name, shape, type_ in file.tensors
-        if file.sources[name] != type_ and type_.name not in CHEAP
+        (entry.name, entry.type.name): entry
+        for entry in file.tensors
+        if file.sources[entry.name] != entry.type and entry.type.name not in CHEAP
     }
 
 

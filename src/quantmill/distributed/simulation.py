@@ -22,7 +22,7 @@ from quantmill.distributed.parts import PARTS_FROM, Cut, cut, pairs, planned, un
 from quantmill.forecast.imatrix_cost import amount
 from quantmill.forecast.plan import Description, FileRow, describe, file_row
 from quantmill.forecast.quality_cost import Evaluating, benching, evaluating
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import PlannedFile
 from quantmill.recipe import lock as locks
@@ -178,7 +178,7 @@ class _Builder:
             self.recipe, self.lock, base.kvs, base.tensors, self._tensors(), self.rates.products, otherwise=TOKENS
         )
 
-    def _tensors(self) -> dict[str, Sequence[Described]]:
+    def _tensors(self) -> dict[str, Sequence[TensorEntry]]:
         """Of each quantized file, by label."""
         return {name.partition("/")[2]: file.tensors for name, file in self.files.items()}
 

@@ -13,8 +13,8 @@ from itertools import pairwise
 from quantmill.build.graph import Edge, Node
 from quantmill.build.workspace import Facts
 from quantmill.errors import QuantmillError
+from quantmill.steps.wave import LIKELIHOODS, SUMS
 
-SUMS, LIKELIHOODS = "sums/", "nll/"  # the names of the wave step's inputs, as steps/wave.py has them
 GROUPS_A_WORKER = 4  # the last worker begins when the others have done a group each: 4 cost a fifth of the time at most
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from quantmill.gguf import KV
-from quantmill.gguf.layout import Described
+from quantmill.gguf import KV, model_facts
+from quantmill.gguf.layout import TensorEntry
 from quantmill.recipe import texts as calibration
 from quantmill.recipe.calibration_table import ARITHMETICS, Calibration, Text
 from quantmill.recipe.lock import Lock
@@ -52,7 +52,7 @@ class Measuring:
 
 
 def measuring(
-    recipe: Recipe, lock: Lock, kvs: Sequence[KV], tensors: Sequence[Described], threads: int
+    recipe: Recipe, lock: Lock, kvs: Sequence[KV], tensors: Sequence[TensorEntry], threads: int
 ) -> Measuring | None:
     """Of a recipe whose base has the metadata `kvs` and `tensors`; None when it computes no matrix. A TextError when a
     text at hand cannot be used."""
@@ -75,7 +75,7 @@ def measuring(
 
 
 def amount(
-    recipe: Recipe, said: Calibration, lock: Lock, kvs: Sequence[KV], tensors: Sequence[Described]
+    recipe: Recipe, said: Calibration, lock: Lock, kvs: Sequence[KV], tensors: Sequence[TensorEntry]
 ) -> "tuple[int, bool, Work]":
     """What there is to measure: `chunk_count` of the calibration text, and the work of one of its tokens."""
     from quantmill.forecast.evaluation_rates import weigh
@@ -87,7 +87,8 @@ def amount(
 
 def facts_of(kvs: Sequence[KV]) -> dict[str, Any]:
     """What a base's metadata say of the model's shape, without the architecture's name in front."""
-    return {kv.key.partition(".")[2]: kv.value for kv in kvs if not kv.key.startswith(("tokenizer", "general."))}
+    facts = model_facts(entry for entry in kvs if not entry.key.startswith("general."))
+    return {key.partition(".")[2]: value for key, value in facts.items()}
 
 
 def chunk_count(

@@ -22,7 +22,7 @@ from quantmill.forecast.imatrix_cost import Measuring, measuring
 from quantmill.forecast.quality_cost import Evaluating, benching, evaluating
 from quantmill.forecast.quantize_rates import seconds, weigh
 from quantmill.gguf import KV, ValueType, kv
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
 from quantmill.quant.findings import check_base, findings
 from quantmill.quant.overrides import overrides_of
@@ -128,7 +128,7 @@ class Description:
     """The base file before it exists: metadata, tensors, and whether the metadata is exact to the byte."""
 
     kvs: Sequence[KV]
-    tensors: Sequence[Described]
+    tensors: Sequence[TensorEntry]
     exact: bool
 
     @cached_property
@@ -231,7 +231,7 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
     if recipe.base.gguf is not None:
         with gguf.read(recipe.base.gguf) as file:
             entries = list(file.metadata.values())
-            tensors = [(i.name, i.shape, i.type) for i in file.tensors.values()]
+            tensors = file.tensor_entries()
         check_base(tensors, recipe.base.type)
         return Description(entries, tensors, True)
     from quantmill.architectures.description import describe as from_config
@@ -283,7 +283,7 @@ def _facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | None:
     return ImatrixFacts(recipe.imatrix.name, imatrix.dataset, len(imatrix.vectors), imatrix.chunks)
 
 
-def _bits_per_weight(tensors: Sequence[Described]) -> float:
+def _bits_per_weight(tensors: Sequence[TensorEntry]) -> float:
     weights = size = 0
     for _, shape, type_ in tensors:
         count = prod(shape)

@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from quantmill.gguf.errors import (
     DuplicateKey,
@@ -27,7 +28,13 @@ MAX_DIMS = 4  # ggml.h GGML_MAX_DIMS
 MAX_NAME = 63  # bytes: ggml.h GGML_MAX_NAME, which counts the NUL
 MAX_ELEMENTS = 2**63 - 1
 
-Described = tuple[str, tuple[int, ...], Type]
+
+class TensorEntry(NamedTuple):
+    """A tensor as a header lists it, wherever its data are."""
+
+    name: str
+    shape: tuple[int, ...]  # in ggml's order: ne0, a row's length, first
+    type: Type
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,11 @@ class TensorInfo:
     shape: tuple[int, ...]
     type: Type
     offset: int
+
+    @property
+    def entry(self) -> TensorEntry:
+        """What of it a new file keeps: all but the offset."""
+        return TensorEntry(self.name, self.shape, self.type)
 
     @property
     def n_elements(self) -> int:
@@ -102,7 +114,7 @@ def check_alignment(place: str, entry: KV | None) -> int:
     return value
 
 
-def _prepared(place: str, kvs: Iterable[KV], tensors: Iterable[Described]) -> tuple[list[KV], list[TensorInfo], int]:
+def _prepared(place: str, kvs: Iterable[KV], tensors: Iterable[TensorEntry]) -> tuple[list[KV], list[TensorInfo], int]:
     entries: dict[str, KV] = {}
     for entry in kvs:
         if entry.key in entries:
@@ -124,14 +136,13 @@ def _prepared(place: str, kvs: Iterable[KV], tensors: Iterable[Described]) -> tu
 
 def header(
     kvs: Iterable[KV],
-    tensors: Iterable[Described],
+    tensors: Iterable[TensorEntry],
     place: str = "a new GGUF file",
 ) -> tuple[bytes, list[TensorInfo]]:
     """The exact bytes up to the data section, padded, and every tensor with its offset, in the order given.
 
-    `tensors` are (name, shape in ggml's order, Type); shapes are written as they are given (see `ggml_shape`). The
-    alignment is that of the entries' `general.alignment`, else 32. Raises a GGUFError when llama.cpp would refuse the
-    file.
+    Shapes are written as they are given (see `ggml_shape`). The alignment is that of the entries' `general.alignment`,
+    else 32. Raises a GGUFError when llama.cpp would refuse the file.
     """
     entries, infos, named = _prepared(place, kvs, tensors)
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(infos), len(entries))]
@@ -144,16 +155,15 @@ def header(
     return data + bytes(padded(len(data), named) - len(data)), infos
 
 
-def header_size(kvs: Iterable[KV], tensors: Iterable[Described]) -> int:
+def header_size(kvs: Iterable[KV], tensors: Iterable[TensorEntry]) -> int:
     """`len(header(...)[0])`."""
     return len(header(kvs, tensors)[0])
 
 
-def file_size(kvs: Iterable[KV], tensors: Iterable[Described]) -> int:
+def file_size(kvs: Iterable[KV], tensors: Iterable[TensorEntry]) -> int:
     """Bytes of the whole file: the header, and every tensor padded to the alignment, the last one too."""
     entries, infos, named = _prepared("a new GGUF file", kvs, tensors)
-    described = ((info.name, info.shape, info.type) for info in infos)
-    return header_size(entries, described) + data_size(infos, named)
+    return header_size(entries, (info.entry for info in infos)) + data_size(infos, named)
 
 
 def data_size(infos: list[TensorInfo], alignment: int) -> int:

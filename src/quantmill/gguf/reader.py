@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from quantmill.gguf import errors
 from quantmill.gguf.errors import shown
 from quantmill.gguf.foreign import describe
-from quantmill.gguf.layout import MAGIC, MAX_DIMS, TensorInfo, check_alignment, check_tensor, padded
+from quantmill.gguf.layout import MAGIC, MAX_DIMS, TensorEntry, TensorInfo, check_alignment, check_tensor, padded
 from quantmill.gguf.types import BY_ID
 from quantmill.gguf.values import KV, SIZES, ValueType
 
@@ -63,6 +63,10 @@ class GGUFFile:
             self.padded_end = data_offset + last.offset + padded(last.nbytes, alignment)
         self._mapping = mapping
         self._identity = identity
+
+    def tensor_entries(self) -> list[TensorEntry]:
+        """All tensors, in the file's order."""
+        return [info.entry for info in self.tensors.values()]
 
     def data(self, info: TensorInfo) -> "NDArray[np.uint8]":
         """A read-only view of the tensor's bytes, one-dimensional. It stays valid after `close`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from quantmill.artifact import silent
 from quantmill.errors import apart, listed
 from quantmill.gguf.errors import DuplicateTensor, GGUFError, GGUFUsageError, WriteFailed
-from quantmill.gguf.layout import Described, TensorInfo
+from quantmill.gguf.layout import TensorEntry, TensorInfo
 from quantmill.gguf.reader import GGUFFile, read
 from quantmill.gguf.shards import COUNT, NO, TENSORS, describe, find_shards, plan_shards, shard_name
 from quantmill.gguf.values import KV, ValueType, kv
@@ -226,7 +226,7 @@ class _Copy:
         self,
         target: Path,
         kvs: Sequence[KV],
-        tensors: Sequence[Described],
+        tensors: Sequence[TensorEntry],
         parts: Sequence[tuple[GGUFFile, Sequence[TensorInfo]]],
     ) -> None:
         with Writer(target, kvs, tensors) as writer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from quantmill import gguf
 from quantmill.errors import UsageError
 from quantmill.gguf.errors import Changed, Unreadable
-from quantmill.gguf.layout import Described, TensorInfo
+from quantmill.gguf.layout import TensorEntry, TensorInfo
 from quantmill.gguf.shard_set import LoneShard, all_shards, check_shards, number_of
 from quantmill.gguf.shards import COUNT, NO
 from quantmill.gguf.values import KV
@@ -67,11 +67,11 @@ class Source:
             found |= {info.name: (file, info, descriptor) for info in file.tensors.values()}
         return found
 
-    def shards(self) -> list[list[Described]]:
+    def shards(self) -> list[list[TensorEntry]]:
         """The tensors of every file in the order of their data."""
-        return [[(info.name, info.shape, info.type) for info in file.tensors.values()] for file in self.files]
+        return [file.tensor_entries() for file in self.files]
 
-    def tensors(self) -> list[Described]:
+    def tensors(self) -> list[TensorEntry]:
         """All tensors."""
         return [tensor for shard in self.shards() for tensor in shard]
 

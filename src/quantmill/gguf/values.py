@@ -4,7 +4,7 @@ A value is decoded when it is asked for and never before: a vocabulary of 152k t
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -111,6 +111,11 @@ class KV:
         else:
             return self
         return KV(self.key, self.type, raw, self.subtype)
+
+
+def model_facts(kvs: Iterable[KV]) -> dict[str, Any]:
+    """The values of all entries but the tokenizer's, which are long and say nothing of the tensors."""
+    return {entry.key: entry.value for entry in kvs if not entry.key.startswith("tokenizer.")}
 
 
 def _guess(value: object) -> ValueType:

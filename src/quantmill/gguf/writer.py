@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from quantmill.gguf.errors import DiskFull, WriteFailed, WrongByteCount
-from quantmill.gguf.layout import Described, TensorInfo, data_size, header, padded
+from quantmill.gguf.layout import TensorEntry, TensorInfo, data_size, header, padded
 from quantmill.gguf.values import KV
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Writer:
         self,
         path: str | os.PathLike[str],
         kvs: Iterable[KV],
-        tensors: Iterable[Described],
+        tensors: Iterable[TensorEntry],
         place: str | None = None,
     ) -> None:
         self.path = Path(path)

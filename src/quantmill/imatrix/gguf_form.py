@@ -85,8 +85,8 @@ def write(path: Path, stored: Stored) -> None:
     arrays: list[NDArray[np.float32]] = []
     for name in sorted(stored.tensors, key=str.encode):
         sums, counts = stored.tensors[name]
-        described += [(f"{name}.in_sum2", _shape(sums.shape), TYPES["F32"])]
-        described += [(f"{name}.counts", _shape((counts.size, 1)), TYPES["F32"])]
+        described += [gguf.TensorEntry(f"{name}.in_sum2", _shape(sums.shape), TYPES["F32"])]
+        described += [gguf.TensorEntry(f"{name}.counts", _shape((counts.size, 1)), TYPES["F32"])]
         arrays += [sums, counts]
     with gguf.Writer(path, entries, described) as writer:
         for array in arrays:

@@ -152,7 +152,9 @@ def quantize_tensors(
     would write them. Raises QuantmillError, and KeyError for a tensor that the base does not have."""
     guide = _read_imatrix(imatrix, (), ())
     with Source(Path(src)) as source:
-        tensors = tuple((name, source.info(name).shape, tensor_type(type_)) for name, type_ in sorted(types.items()))
+        tensors = tuple(
+            source.info(name).entry._replace(type=tensor_type(type_)) for name, type_ in sorted(types.items())
+        )
         planned = PlannedFile(
             kvs=(),
             tensors=tensors,

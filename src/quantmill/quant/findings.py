@@ -10,6 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import Type
 from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
 from quantmill.quant.overrides import overrides_of
@@ -19,7 +20,6 @@ from quantmill.reference.hparams import Hparams
 if TYPE_CHECKING:
     from quantmill.imatrix import Imatrix
 
-Tensor = tuple[str, tuple[int, ...], Type]
 # llama-imatrix measures what goes into matrix products inside the layers: never the embedding, and the output only when
 # asked. They are quantized without an importance vector as a matter of course.
 UNMEASURED = ("token_embd.weight", "output.weight")
@@ -51,7 +51,7 @@ class Finding:
     fatal: bool = False
 
 
-def check_base(tensors: Sequence[Tensor], type_: str) -> None:
+def check_base(tensors: Sequence[TensorEntry], type_: str) -> None:
     """BaseType unless most weights of a GGUF base's matrices are of the type `type_`."""
     weights: Counter[str] = Counter()
     for _, shape, found in tensors:
@@ -73,7 +73,7 @@ class Choice(Protocol):
 
 
 def mixes(
-    tensors: Sequence[Tensor], facts: Mapping[str, Any], ftypes: Mapping[str, Mapping[str, Any]]
+    tensors: Sequence[TensorEntry], facts: Mapping[str, Any], ftypes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mix]:
     """The types of every tensor for each file: `ftypes` maps a label to the quant step's params."""
     hparams = Hparams.from_metadata(facts)
@@ -84,7 +84,7 @@ def mixes(
 
 
 def findings(
-    tensors: Sequence[Tensor],
+    tensors: Sequence[TensorEntry],
     chosen: Mapping[str, Choice],
     imatrix: "Imatrix | None",
     has_imatrix: bool,
@@ -144,7 +144,7 @@ def _unmatched(weights: Mapping[str, int], params: Mapping[str, Mapping[str, Any
         yield Finding(f"{_some(by_pattern[pattern])}: the override {pattern!r} matches no tensor of this model", ())
 
 
-def _vectors(tensors: Sequence[Tensor], weights: Mapping[str, int], imatrix: "Imatrix") -> Iterable[Finding]:
+def _vectors(tensors: Sequence[TensorEntry], weights: Mapping[str, int], imatrix: "Imatrix") -> Iterable[Finding]:
     import numpy as np
 
     missing = tuple(name for name, _, _ in tensors if name not in imatrix.vectors and name not in UNMEASURED)

@@ -13,6 +13,7 @@ from quantmill.build.workspace import Workspace
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.forecast.plan import Description, described_files
+from quantmill.gguf import model_facts
 from quantmill.listing import Bench, ReleasedFile, bench, quality
 from quantmill.quant.file_plan import PlannedFile
 from quantmill.recipe import lock as locks
@@ -54,7 +55,7 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
 
 def _shape(file: PlannedFile | Description) -> Shape | None:
     """What of the architecture decides memory; the vocabulary's length is the token embedding's."""
-    metadata = {entry.key: entry.value for entry in file.kvs if not entry.key.startswith("tokenizer")}
+    metadata = model_facts(file.kvs)
     embedding = next((shape for name, shape, _ in file.tensors if name == "token_embd.weight"), (0, 0))
     return from_metadata(metadata | {"vocabulary": embedding[-1]})
 

@@ -45,11 +45,9 @@ def of_folder(folder: Path) -> Found:
         tensors = []
         for part in parts:
             with gguf.read(folder / part) as file:
-                for key, entry in file.metadata.items():
-                    if not key.startswith("tokenizer.") and key not in metadata:
-                        metadata[key] = entry.value
-                    elif key == "tokenizer.ggml.tokens":
-                        metadata["vocabulary"] = len(entry)
+                metadata = gguf.model_facts(file.metadata.values()) | metadata
+                if (tokens := file.metadata.get("tokenizer.ggml.tokens")) is not None:
+                    metadata["vocabulary"] = len(tokens)
                 tensors += describe(file.tensors.values())
         shape = from_metadata(metadata) or shape
         if shape is not None:
