@@ -20,7 +20,7 @@ from quantmill.artifact import Context
 from quantmill.engine.chunks import Text, read_text
 from quantmill.engine.evaluation import ARITHMETICS, Run
 from quantmill.imatrix import entries
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.steps.convert import convert
 from quantmill.steps.imatrix import Options, measure
 

@@ -22,7 +22,7 @@ from quantmill.engine import chunks
 from quantmill.engine.chunks import Text
 from quantmill.engine.evaluation import ARITHMETICS, Run, open_model
 from quantmill.imatrix import entries
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.steps.imatrix import Options, measure
 from quantmill.vocabulary import tokenizer
 

@@ -16,8 +16,8 @@ from projects import RECIPE, Project
 from quantmill.store.care.check import verify_store
 from quantmill.store.local import Store
 from quantmill.store.remote.bucket import Bucket, StoreError
-from quantmill.store.remote.chunks import Wrong, fetch, send, unit
 from quantmill.store.remote.settings import Settings
+from quantmill.store.remote.transfer import Wrong, fetch, send, unit
 from s3_server import S3Server
 from team import AS_READER, AS_WRITER, Team, s3_url
 
@@ -177,9 +177,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 TRANSFER = """
 import sys
 from pathlib import Path
-from quantmill.remote.bucket import Bucket, StoreError
-from quantmill.remote.chunks import fetch, send
-from quantmill.remote.settings import Settings
+from quantmill.store.remote.bucket import Bucket, StoreError
+from quantmill.store.remote.transfer import fetch, send
+from quantmill.store.remote.settings import Settings
 url, endpoint, action, path, sha256, size, chunk = sys.argv[1:]
 bucket = Bucket(Settings(url, endpoint=endpoint, region="us-east-1", timeout=20))
 if action == "send":

@@ -14,7 +14,7 @@ from quantmill.build import release_tag
 from quantmill.artifact import Artifact
 from quantmill.recipe.lock import Lock, local_files
 from quantmill.recipe.recipe import Recipe
-from quantmill.recipe.bench_table import Bench
+from quantmill.recipe.bench_table import BenchTable
 
 ALL = "*"
 
@@ -265,7 +265,7 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     yield Node(task("release", recipe), "release", facts, (*files, *reports, *pages))
 
 
-def _bench(recipe: Recipe, said: Bench, base: Edge, checked: tuple[str, ...]) -> Node:
+def _bench(recipe: Recipe, said: BenchTable, base: Edge, checked: tuple[str, ...]) -> Node:
     """Measured last, when nothing else of the recipe is at work; the key names the host, whose the numbers are."""
     names = {label: f"{file_name(recipe, label)}.gguf" for label in labels(recipe) if label in said.ftypes}
     edges = tuple(

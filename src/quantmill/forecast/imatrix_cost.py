@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from quantmill.gguf import KV, model_facts
 from quantmill.gguf.layout import TensorEntry
 from quantmill.recipe import texts as calibration
-from quantmill.recipe.calibration_table import ARITHMETICS, Calibration, Text
+from quantmill.recipe.calibration_table import ARITHMETICS, Calibration, TextSource
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.texts import FileFact
@@ -93,7 +93,7 @@ def facts_of(kvs: Sequence[KV]) -> dict[str, Any]:
 
 def chunk_count(
     recipe: Recipe,
-    texts: Sequence[Text],
+    texts: Sequence[TextSource],
     known: Mapping[str, FileFact],
     kvs: Sequence[KV],
     n_ctx: int,

@@ -14,14 +14,14 @@ NEED_IMPORTANCE = frozenset({"IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS"})  #
 
 
 @dataclass(frozen=True)
-class Work:
+class QuantizeWork:
     """`computed`: type name → weights; `shared`: weights that an earlier file of the matrix holds in the same type."""
 
     computed: Mapping[str, int]
     shared: int
 
 
-def weigh(files: Iterable[PlannedFile]) -> Work:
+def weigh(files: Iterable[PlannedFile]) -> QuantizeWork:
     """The work of a matrix of files of one base and imatrix: each (tensor, type) is computed once."""
     computed: Counter[str] = Counter()
     shared = 0
@@ -36,7 +36,7 @@ def weigh(files: Iterable[PlannedFile]) -> Work:
             else:
                 seen.add((name, type_.name))
                 computed[type_.name] += count
-    return Work(computed, shared)
+    return QuantizeWork(computed, shared)
 
 
 def seconds(computed: Mapping[str, int], with_importance: bool) -> float:

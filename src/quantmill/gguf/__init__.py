@@ -6,7 +6,7 @@ from quantmill.gguf.reader import GGUFFile, read
 from quantmill.gguf.shard_set import merge, split
 from quantmill.gguf.shards import describe, find_shards, plan_shards, shard_sizes
 from quantmill.gguf.values import KV, ValueType, kv, model_facts
-from quantmill.gguf.verification import Report, verify, verify_files
+from quantmill.gguf.verification import VerifyReport, verify, verify_files
 from quantmill.gguf.writer import Writer
 
 __all__ = [
@@ -14,10 +14,10 @@ __all__ = [
     "KV",
     "GGUFError",
     "GGUFFile",
-    "Report",
     "TensorEntry",
     "TensorInfo",
     "ValueType",
+    "VerifyReport",
     "Writer",
     "describe",
     "file_size",

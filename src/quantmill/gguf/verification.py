@@ -145,7 +145,7 @@ class VerifiedFile:
 
 
 @dataclass(frozen=True)
-class Report:
+class VerifyReport:
     """What was found whole: the files in order, and the number of tensors of every type."""
 
     files: tuple[VerifiedFile, ...]
@@ -165,11 +165,11 @@ def verify(
     planned: Mapping[str, str] | None = None,
     *,
     progress: Callable[[int, int], None] = silent,
-) -> Report:
+) -> VerifyReport:
     """Verifies a GGUF file; when its name is a shard's, all the shards beside it.
 
-    Raises the GGUFError of the first thing that is wrong, else returns a Report. Checked: all that `read` checks, that
-    the file ends where its last tensor's padding ends, the shards' completeness, the type of every tensor against
+    Raises the GGUFError of the first thing that is wrong, else returns a VerifyReport. Checked: all that `read` checks,
+    that the file ends where its last tensor's padding ends, the shards' completeness, the type of every tensor against
     `planned` (name → type name, for exactly the tensors there), and every block's scales (see `scales`). One pass over
     the bytes, in bounded memory, gives the sha256 too.
     """
@@ -183,7 +183,7 @@ def verify_files(
     *,
     digests: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] = silent,
-) -> Report:
+) -> VerifyReport:
     """`verify` for files that are kept under other paths than their names; `digests` are their expected sha256.
 
     Several files must be all the shards of one, by name.
@@ -209,7 +209,7 @@ def verify_files(
         for file in opened:
             file.close()
     types = Counter(info.type.name for file in opened for info in file.tensors.values())
-    return Report(tuple(verified), dict(sorted(types.items())), planned is not None)
+    return VerifyReport(tuple(verified), dict(sorted(types.items())), planned is not None)
 
 
 def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """A quantized file before any weight is read: its metadata, its tensors in order, and the exact size in bytes.
 
-Source of the rules: llama-quant.cpp, quantize.cpp and gguf.cpp of llama.cpp b4867 to b5490. The driver writes what this
-says, so a plan and a file cannot disagree.
+Source of the rules: llama-quant.cpp, quantize.cpp and gguf.cpp of llama.cpp b4867 to b5490. The quantizer writes what
+this says, so a plan and a file cannot disagree.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

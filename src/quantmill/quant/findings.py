@@ -61,7 +61,7 @@ def check_base(tensors: Sequence[TensorEntry], type_: str) -> None:
         raise BaseType(found_type, type_)
 
 
-class Choice(Protocol):
+class TensorTypes(Protocol):
     """What a mix or a planned file says of its tensors."""
 
     @property
@@ -85,7 +85,7 @@ def mixes(
 
 def findings(
     tensors: Sequence[TensorEntry],
-    chosen: Mapping[str, Choice],
+    chosen: Mapping[str, TensorTypes],
     imatrix: "Imatrix | None",
     has_imatrix: bool,
     params: Mapping[str, Mapping[str, Any]],
@@ -105,7 +105,7 @@ def findings(
 
 
 def _impossible(
-    weights: Mapping[str, int], chosen: Mapping[str, Choice], measured: frozenset[str]
+    weights: Mapping[str, int], chosen: Mapping[str, TensorTypes], measured: frozenset[str]
 ) -> Iterable[Finding]:
     by_tensors: dict[tuple[str, ...], list[str]] = {}
     for label, choice in chosen.items():
@@ -122,7 +122,7 @@ def _impossible(
         yield Finding(f"{text}, and there is none", names, fatal=True)
 
 
-def _fallbacks(weights: Mapping[str, int], chosen: Mapping[str, Choice]) -> Iterable[Finding]:
+def _fallbacks(weights: Mapping[str, int], chosen: Mapping[str, TensorTypes]) -> Iterable[Finding]:
     by_tensors: dict[tuple[str, ...], list[str]] = {}
     for label, choice in chosen.items():
         if choice.fallbacks:

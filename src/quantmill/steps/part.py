@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact, Context
-from quantmill.quant.driver import quantize_tensors
+from quantmill.quant.quantizer import quantize_tensors
 from quantmill.steps.quant import sharing_of, write_spans
 
 

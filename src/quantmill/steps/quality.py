@@ -13,7 +13,7 @@ from quantmill.steps.evaluate import WORK
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Write `quality.json`: compare.Quality, `bits` a weight, and `tensors`, the errors by tensor.
+    """Write `quality.json`: divergence.Divergence, `bits` a weight, and `tensors`, the errors by tensor.
 
     `inputs`: `model.gguf`, `base.gguf`, and the evaluate step's `states.npy` and `tokens.npy`. `arithmetic` decides the
     bytes; `place` is what errors call the file, `memory`, in bytes, what may be used.

@@ -8,8 +8,8 @@ from typing import Any
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.errors import UsageError, nearest
-from quantmill.quant.driver import quantize_file
-from quantmill.quant.outcome import Report
+from quantmill.quant.outcome import QuantizeReport
+from quantmill.quant.quantizer import quantize_file
 from quantmill.quant.sharing import Sharing
 
 # Params that quantize_file takes by the same names.
@@ -57,7 +57,7 @@ def sharing_of(inputs: Mapping[str, Artifact], context: Context) -> Sharing | No
     return Sharing(json.loads(digests.path.read_bytes()), context.find) if digests else None
 
 
-def write_spans(out: Path, report: Report) -> None:
+def write_spans(out: Path, report: QuantizeReport) -> None:
     """Write `tensors.json`: where in `model.gguf` the tensors are that others may copy."""
     with gguf.read(out / "model.gguf") as file:
         spans = {
