@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from quantmill.gguf.errors import (
-    DuplicateKey,
-    DuplicateTensor,
-    InvalidAlignment,
-    InvalidName,
-    InvalidShape,
-    PartialBlock,
+    GGUFError,
+    duplicate_key,
+    duplicate_tensor,
+    invalid_alignment,
+    invalid_name,
+    invalid_shape,
+    shown,
 )
 from quantmill.gguf.types import Type
 from quantmill.gguf.values import KV, ValueType
@@ -87,17 +88,20 @@ def check_tensor(place: str, name: str, shape: tuple[int, ...], type_: Type) -> 
     """Raises what gguf.cpp would refuse in a tensor's description; a dimension of 0, on which it divides, too."""
     size = len(name.encode())
     if size > MAX_NAME:
-        raise InvalidName(place, f"a tensor's name of {size} bytes", f"is too long; ggml keeps {MAX_NAME} bytes")
+        raise invalid_name(place, f"a tensor's name of {size} bytes", f"is too long; ggml keeps {MAX_NAME} bytes")
     if "\0" in name:
-        raise InvalidName(place, "a tensor's name", "contains a NUL byte; no name may")
+        raise invalid_name(place, "a tensor's name", "contains a NUL byte; no name may")
     if len(shape) > MAX_DIMS:
-        raise InvalidShape(place, name, f"{len(shape)} dimensions", f"at most {MAX_DIMS} are allowed")
+        raise invalid_shape(place, name, f"{len(shape)} dimensions", f"at most {MAX_DIMS} are allowed")
     if any(length <= 0 for length in shape):
-        raise InvalidShape(place, name, f"the shape {list(shape)}", "every dimension must be at least 1")
+        raise invalid_shape(place, name, f"the shape {list(shape)}", "every dimension must be at least 1")
     if math.prod(shape) > MAX_ELEMENTS:
-        raise InvalidShape(place, name, f"the shape {list(shape)}", "that is more weights than 63 bits can count")
+        raise invalid_shape(place, name, f"the shape {list(shape)}", "that is more weights than 63 bits can count")
     if (shape[0] if shape else 1) % type_.block:
-        raise PartialBlock(place, name, shape[0] if shape else 1, type_.name, type_.block)
+        raise GGUFError(
+            f"{place}: the tensor {shown(name)} has rows of {shape[0] if shape else 1} weights; {type_.name} "
+            f"needs a multiple of {type_.block}"
+        )
 
 
 def check_alignment(place: str, entry: KV | None) -> int:
@@ -105,12 +109,12 @@ def check_alignment(place: str, entry: KV | None) -> int:
     if entry is None:
         return ALIGNMENT
     if entry.type != ValueType.UINT32:
-        raise InvalidAlignment(place, f"of type {ValueType(entry.type).name}")
+        raise invalid_alignment(place, f"of type {ValueType(entry.type).name}")
     value: int = entry.value
     if value == 0 or value & (value - 1):
-        raise InvalidAlignment(place, str(value))
+        raise invalid_alignment(place, str(value))
     if value > MAX_ALIGNMENT:
-        raise InvalidAlignment(place, f"{value}, beyond {MAX_ALIGNMENT}")
+        raise invalid_alignment(place, f"{value}, beyond {MAX_ALIGNMENT}")
     return value
 
 
@@ -118,16 +122,16 @@ def _prepared(place: str, kvs: Iterable[KV], tensors: Iterable[TensorEntry]) -> 
     entries: dict[str, KV] = {}
     for entry in kvs:
         if entry.key in entries:
-            raise DuplicateKey(place, entry.key)
+            raise duplicate_key(place, entry.key)
         if not entry.key or "\0" in entry.key:
-            raise InvalidName(place, "a key", "is empty or contains a NUL byte; no key may")
+            raise invalid_name(place, "a key", "is empty or contains a NUL byte; no key may")
         entries[entry.key] = entry
     named = check_alignment(place, entries.get("general.alignment"))
     infos: dict[str, TensorInfo] = {}
     offset = 0
     for name, shape, type_ in tensors:
         if name in infos:
-            raise DuplicateTensor(place, name)
+            raise duplicate_tensor(place, name)
         check_tensor(place, name, shape, type_)
         infos[name] = info = TensorInfo(name, tuple(shape), type_, offset)
         offset += padded(info.nbytes, named)

@@ -18,33 +18,6 @@ MAX_SHARDS = 2**16 - 1  # split.count is a UINT16
 _NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
 
-@dataclass(eq=False)
-class NoLimit(GGUFUsageError):
-    def __str__(self) -> str:
-        return "a split needs one limit, the size or the number of tensors of a shard, and it must be at least 1"
-
-
-@dataclass(eq=False)
-class FirstTensorTooLarge(GGUFUsageError):
-    tensor: str
-    size: int
-    limit: int
-
-    def __str__(self) -> str:
-        return (
-            f"a shard of {self.limit} bytes cannot hold the first tensor {shown(self.tensor)}; "
-            f"allow at least {self.size} bytes"
-        )
-
-
-@dataclass(eq=False)
-class TooManyShards(GGUFUsageError):
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.count} shards are more than the {MAX_SHARDS} that GGUF can count; allow larger shards"
-
-
 @dataclass(frozen=True)
 class Shard:
     """A shard before it is written: its metadata, its tensors in order and the bytes of the whole file."""
@@ -84,16 +57,20 @@ def plan_shards(
 ) -> list[Shard]:
     """The shards that llama-gguf-split makes with --split-max-size (in bytes) or --split-max-tensors.
 
-    Raises NoLimit unless exactly one limit is given, FirstTensorTooLarge where llama-gguf-split fails for it (a later
-    tensor beyond the limit gets a shard of its own), and TooManyShards.
+    Raises GGUFUsageError unless exactly one limit is given, where the first tensor alone is beyond it, for which
+    llama-gguf-split fails (a later one gets a shard of its own), and for more shards than GGUF can count.
     """
     if (max_size is None) == (max_tensors is None) or (max_size or max_tensors or 0) < 1:
-        raise NoLimit()
+        raise GGUFUsageError(
+            "a split needs one limit, the size or the number of tensors of a shard, and it must be at least 1"
+        )
     described = [TensorEntry(name, ggml_shape(shape), type_) for name, shape, type_ in tensors]
     entries_of_all = canonical(kvs)
     groups = _by_size(described, max_size) if max_size else _by_count(described, max_tensors or 1)
     if len(groups) > MAX_SHARDS:
-        raise TooManyShards(len(groups))
+        raise GGUFUsageError(
+            f"{len(groups)} shards are more than the {MAX_SHARDS} that GGUF can count; allow larger shards"
+        )
     shards = []
     for number, group in enumerate(groups):
         entries = entries_of_all if number == 0 else []
@@ -138,7 +115,10 @@ def _by_size(tensors: list[TensorEntry], limit: int) -> list[list[TensorEntry]]:
         counted = _counted(entry)
         if size + counted > limit:
             if not groups[-1]:
-                raise FirstTensorTooLarge(entry.name, counted, limit)
+                raise GGUFUsageError(
+                    f"a shard of {limit} bytes cannot hold the first tensor {shown(entry.name)}; allow at least "
+                    f"{counted} bytes"
+                )
             groups.append([])
             size = 0
         groups[-1].append(entry)

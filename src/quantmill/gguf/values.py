@@ -10,7 +10,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
-from quantmill.gguf.errors import InvalidValue
+from quantmill.gguf.errors import GGUFError, shown
 
 
 class ValueType(IntEnum):
@@ -132,7 +132,7 @@ def _guess(value: object) -> ValueType:
 
 
 def kv(key: str, value: Any, type: int | None = None, subtype: int | None = None) -> KV:
-    """An entry from a Python value; raises InvalidValue when the value does not fit the type.
+    """An entry from a Python value; raises GGUFError when the value does not fit the type.
 
     Without `type`: bool → BOOL, int → UINT32 (INT32 when negative, 64 bits when needed), float → FLOAT32, str or
     bytes → STRING, anything else is a sequence → ARRAY. Without `subtype` the first element decides, and whole numbers
@@ -150,7 +150,9 @@ def kv(key: str, value: Any, type: int | None = None, subtype: int | None = None
         return KV(key, kind, struct.pack("<Q", len(items)) + _packed(element, items), element)
     except (struct.error, TypeError, IndexError, KeyError, OverflowError):
         name = kind.name if kind is not ValueType.ARRAY or subtype is None else f"ARRAY of {ValueType(subtype).name}"
-        raise InvalidValue(key, str(value), name) from None
+        raise GGUFError(
+            f"the key {shown(key)} cannot hold {shown(str(value))} as {name}; give a value of that type"
+        ) from None
 
 
 def _packed(type_: ValueType, items: Sequence[Any]) -> bytes:
