@@ -22,7 +22,7 @@ from quantmill.engine.chunks import Text, read_text
 from quantmill.engine.evaluation import ARITHMETICS, Run
 from quantmill.engine.importance_matrix import Options, measure
 from quantmill.imatrix import entries
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 FTYPES = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS")

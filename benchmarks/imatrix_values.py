@@ -23,7 +23,7 @@ from quantmill.engine.chunks import Text
 from quantmill.engine.evaluation import ARITHMETICS, Run, open_model
 from quantmill.engine.importance_matrix import Options, measure
 from quantmill.imatrix import entries
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.vocabulary import tokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ import numpy as np
 from quantmill import _kernels
 from quantmill.gguf import Writer, kv
 from quantmill.gguf.types import TYPES
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.runtime.runners import Kernels, LlamaBench
 from quantmill.runtime.speeds import Trial
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from quantmill.engine.chunks import Text, read_text, tokenize
 from quantmill.engine.evaluation import Hidden, Run, evaluate, open_model
-from quantmill.quality.divergence import Predictions, Quality, compare
-from quantmill.quant.driver import quantize_file
+from quantmill.quality.divergence import Divergence, Predictions, compare
+from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import STANDARD_MATRIX
 from quantmill.runtime.loader import load
 from quantmill.vocabulary.tokenizer import load as tokenizer
@@ -41,7 +41,7 @@ class OnBlocks:
         return np.concatenate(parts)
 
 
-def compared(base: Predictions, other: Predictions, hidden: Hidden, threads: int) -> Quality:
+def compared(base: Predictions, other: Predictions, hidden: Hidden, threads: int) -> Divergence:
     targets = hidden.targets(0, hidden.chunks).reshape(hidden.chunks, -1)
     return compare(base, other, targets, threads, lambda done, total: None)
 

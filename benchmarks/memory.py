@@ -20,7 +20,7 @@ import numpy as np
 from quantmill import _kernels, gguf
 from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, encode
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 
 SHAPES = {
     "220 MB, one layer": {"width": 4096, "ffn": 3584, "vocabulary": 256, "layers": 1},

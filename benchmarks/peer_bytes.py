@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import QuantmillError
-from quantmill.quant.driver import quantize_file
 from quantmill.quant.file_plan import parse_override
+from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
 
 NATIVE = "F16,BF16,Q8_0,Q4_0,Q4_1,Q5_0,Q5_1,Q2_K,Q3_K_S,Q3_K_M,Q3_K_L,Q4_K_S,Q4_K_M,Q5_K_S,Q5_K_M,Q6_K"

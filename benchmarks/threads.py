@@ -21,7 +21,7 @@ from matrix import sha256, write_base
 
 from quantmill import _kernels
 from quantmill.gguf.types import Type
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
 
 ROWS, COLUMNS = 16, 2048

@@ -15,7 +15,7 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Span:
+class ByteRange:
     """Bytes within a file: `size` of them from `offset`, with the sha256 that they had when they were written."""
 
     path: Path
@@ -24,7 +24,7 @@ class Span:
     sha256: str
 
 
-def unknown(key: str) -> Span | None:
+def unknown(key: str) -> ByteRange | None:
     """The `find` of a context that knows no bytes."""
     return None
 
@@ -43,4 +43,4 @@ class Context:
 
     threads: int = 1
     progress: Callable[[int, int], None] = silent
-    find: Callable[[str], Span | None] = unknown
+    find: Callable[[str], ByteRange | None] = unknown

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forward_models import LENGTH, MODELS, Small, text, write
-from quantmill.artifact import Artifact, Context, Span
+from quantmill.artifact import Artifact, ByteRange, Context
 from quantmill.build.graph import Edge, Node
 from quantmill.build.workspace import Facts
 from quantmill.distributed import waves
@@ -55,10 +55,10 @@ class Machines:
             self.made[node.name] = {path.name: artifact(path) for path in out.iterdir()}
         return {name: {"sha256": file.sha256, "size": file.size} for name, file in self.made[node.name].items()}
 
-    def find(self, key: str) -> Span | None:
+    def find(self, key: str) -> ByteRange | None:
         (last,) = (outputs for outputs in self.made.values() if "collected" in outputs)
         listed = json.loads(last["lent.json"].path.read_bytes())
-        return Span(last["collected"].path, **listed[key]) if key in listed else None
+        return ByteRange(last["collected"].path, **listed[key]) if key in listed else None
 
 
 def least(model: Path, chunks: int, params: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from quantmill import _kernels, gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.engine.budget import budget
 from quantmill.engine.errors import TooLittleMemory
-from quantmill.engine.evaluation import ARITHMETICS, Collected, Run, collect, evaluate, open_model, score
+from quantmill.engine.evaluation import ARITHMETICS, MatrixInputs, Run, collect, evaluate, open_model, score
 from quantmill.errors import UsageError
 from quantmill.gguf.types import TYPES
 from quantmill.steps import convert
@@ -34,12 +34,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write(small, folder / f"{name}.gguf") for name, small in MODELS.items()}
 
 
-def run(path: Path, tokens: Any, how: Run | None = None, **options: Any) -> Collected:
+def run(path: Path, tokens: Any, how: Run | None = None, **options: Any) -> MatrixInputs:
     with open_model(path) as model:
         return collect(model, tokens, how or Run(threads=2), **options)
 
 
-def digest(found: Collected) -> str:
+def digest(found: MatrixInputs) -> str:
     """Of everything that was collected."""
     total = hashlib.sha256()
     for name, sums in found.sums.items():

@@ -11,14 +11,18 @@ from projects import Project
 from quantmill import gguf
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.comparison import compare
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import TYPES
 
-TENSORS: list[Described] = [("norm", (8,), TYPES["F32"]), ("w", (256, 3), TYPES["Q4_K"]), ("e", (64, 2), TYPES["Q8_0"])]
+TENSORS = [
+    ("norm", (8,), TYPES["F32"]),
+    ("w", (256, 3), TYPES["Q4_K"]),
+    ("e", (64, 2), TYPES["Q8_0"]),
+]
 METADATA = [kv("general.name", "x"), kv("a.list", [1, 2, 3]), kv("a.words", ["one", "two"]), kv("a.f32", 1.5)]
 
 
-def write(path: Path, tensors: list[Described] = TENSORS, metadata: list[KV] = METADATA) -> Path:
+def write(path: Path, tensors: list[TensorEntry] = TENSORS, metadata: list[KV] = METADATA) -> Path:
     return gguf_files.write(path, tensors, metadata, zeros=True)
 
 

@@ -10,7 +10,7 @@ from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.cli import main
 from quantmill.errors import UsageError
-from quantmill.gguf import ValueType, errors, kv, shard_set, shards
+from quantmill.gguf import ValueType, errors, kv, shards
 from quantmill.steps import split as step
 
 # Recorded from llama-gguf-split of llama-cpp-python 0.3.9's llama.cpp (May 2025), run with --split-max-tensors N or
@@ -164,7 +164,7 @@ def test_an_impossible_limit_is_a_wrong_call(tmp_path: Path, limit: dict[str, in
 
 
 def test_more_shards_than_gguf_can_count_are_refused() -> None:
-    with pytest.raises(shards.TooManyShards) as caught:
+    with pytest.raises(errors.GGUFUsageError) as caught:
         gguf.plan_shards([], [(f"t{n}", (1,), F32) for n in range(65536)], max_tensors=1)
     assert str(caught.value) == "65536 shards are more than the 65535 that GGUF can count; allow larger shards"
 
@@ -250,12 +250,12 @@ class TestMerge:
         assert self.refused(path) == (
             f"{path}: not a shard; name one that ends in -00001-of-0000N.gguf and has the key split.count"
         )
-        with pytest.raises(shard_set.OutputExists) as exists:
+        with pytest.raises(errors.GGUFUsageError) as exists:
             gguf.merge(parts[0], tmp_path / "in.gguf")
         assert str(exists.value) == (
             f"{tmp_path / 'in.gguf'}: exists already and is not overwritten; remove it or name another file"
         )
-        with pytest.raises(shard_set.AlreadySplit) as already:
+        with pytest.raises(errors.GGUFUsageError) as already:
             gguf.split(parts[1], tmp_path, "y", max_tensors=1)
         assert str(already.value) == (
             f"{parts[1]}: one of 3 shards already; merge them first, then split the whole file"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quantmill import gguf
 from quantmill.gguf import KV, ValueType, kv
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import TYPES
 
 F32, F16, Q8_0, Q4_K = (TYPES[name] for name in ("F32", "F16", "Q8_0", "Q4_K"))
@@ -74,21 +74,21 @@ def every_kind() -> list[KV]:
     ]
 
 
-def described(count: int, scale: int = 1) -> list[Described]:
+def described(count: int, scale: int = 1) -> list[TensorEntry]:
     """`count` tensors of many types, some with ones at the end of their shapes, some without dimensions.
 
     `scale` makes the rows longer.
     """
     names = ("F32", "F16", "BF16", "Q4_0", "Q8_0", "Q4_K", "Q6_K", "I32", "I8", "IQ2_XXS")
-    found: list[Described] = []
+    found: list[TensorEntry] = []
     for number in range(count):
         type_ = TYPES[names[number * 7 % 10]]
         shape = (type_.block * (1 + number % 3) * scale, 1 + number * 5 % 4, 1, 1 + number % 2)[: number % 5]
-        found.append((f"t{number}", shape if shape or type_.block == 1 else (type_.block,), type_))
+        found.append(TensorEntry(f"t{number}", shape if shape or type_.block == 1 else (type_.block,), type_))
     return found
 
 
-def write(path: Path, tensors: Sequence[Described], kvs: Sequence[KV] | None = None, zeros: bool = False) -> Path:
+def write(path: Path, tensors: Sequence[TensorEntry], kvs: Sequence[KV] | None = None, zeros: bool = False) -> Path:
     """A well-formed file with data drawn from SHAKE-256 of each tensor's name, or with zeros."""
     with gguf.Writer(path, every_kind() if kvs is None else kvs, tensors) as writer:
         for info in writer.tensors:

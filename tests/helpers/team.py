@@ -17,7 +17,7 @@ TRANSFER = """
 import sys
 from pathlib import Path
 from quantmill.store.remote.bucket import Bucket, StoreError
-from quantmill.store.remote.chunks import fetch, send
+from quantmill.store.remote.transfer import fetch, send
 from quantmill.store.remote.settings import Settings
 url, endpoint, action, path, sha256, size, chunk = sys.argv[1:]
 bucket = Bucket(Settings(url, endpoint=endpoint, region="us-east-1", timeout=20))

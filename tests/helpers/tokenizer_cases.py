@@ -81,7 +81,7 @@ def write(path: Path, entries: dict[str, KV | None], weights: bool = False) -> P
     base = tiny(path.parent)
     with gguf.read(base) as file:
         kept = [kv_ for key, kv_ in file.metadata.items() if key not in entries]
-        tensors = [(i.name, i.shape, i.type) for i in file.tensors.values()] if weights else []
+        tensors = file.tensor_entries() if weights else []
         with gguf.Writer(path, [*kept, *filter(None, entries.values())], tensors) as writer:
             for name, _, _ in tensors:
                 writer.append(file.data(file.tensors[name]).data)

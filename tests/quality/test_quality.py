@@ -24,7 +24,7 @@ from quantmill.quality.divergence import compare
 from quantmill.quality.errors import GateError, QualityError
 from quantmill.quality.measurement import against_stored
 from quantmill.quality.overlap import PASSAGE, shared_passage
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.runtime.loader import load as load_model
 from quantmill.steps import convert
 from quantmill.vocabulary.tokenizer import load
@@ -344,7 +344,7 @@ def test_a_report_is_drawn_alike_and_escapes_names() -> None:
 
 def test_the_front_is_what_no_smaller_file_beats() -> None:
     files = [
-        charts.Measured(name, size, 4.0, kld, 10.0, {})
+        charts.FileQuality(name, size, 4.0, kld, 10.0, {})
         for name, size, kld in (("A", 10, 0.5), ("B", 20, 0.6), ("C", 30, 0.1), ("D", 30, 0.2), ("E", 40, 0.05))
     ]
     assert [file.ftype for file in charts.front(files)] == ["A", "C", "E"]
@@ -352,7 +352,7 @@ def test_the_front_is_what_no_smaller_file_beats() -> None:
 
 def test_a_file_that_loses_nothing_is_not_on_a_logarithmic_axis() -> None:
     files = [
-        charts.Measured(name, size, 4.0, kld, 10.0, {}) for name, size, kld in (("F32", 40, 0.0), ("Q8_0", 9, 0.1))
+        charts.FileQuality(name, size, 4.0, kld, 10.0, {}) for name, size, kld in (("F32", 40, 0.0), ("Q8_0", 9, 0.1))
     ]
     drawn = charts.size_against_kld(files)
     assert "NaN" not in drawn

@@ -1,4 +1,4 @@
-"""Whole quantized files against llama-quantize's digests (peer_quant/record.py), and what the driver promises."""
+"""Whole quantized files against llama-quantize's digests (peer_quant/record.py), and what the quantizer promises."""
 
 import json
 import shutil
@@ -17,9 +17,9 @@ from quantmill.cli import main
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, ImatrixError, encode
-from quantmill.quant import driver
-from quantmill.quant.driver import quantize_file
+from quantmill.quant import quantizer
 from quantmill.quant.file_plan import parse_override
+from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
 from quantmill.steps import quant
 
@@ -124,7 +124,7 @@ def test_what_is_read_is_not_written_over(bases: dict[str, dict[str, Path]], tmp
 def test_files_are_those_of_llama_quantize(
     bases: dict[str, dict[str, Path]], model: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "CHUNK_WEIGHTS", 2500 if threads > 1 else 1 << 19)
+    monkeypatch.setattr(quantizer, "CHUNK_WEIGHTS", 2500 if threads > 1 else 1 << 19)
     assert len(calls()) == len(RECORDED[model])
     for type_, ftype, text, guided in calls():
         key = " ".join(filter(None, [type_, ftype, text, "+imatrix" if guided else ""]))
@@ -201,7 +201,7 @@ def test_groups_of_zeros_do_not_depend_on_chunks(ftype: str, tmp_path: Path, mon
     _kernels.quantize(ftype, weights, at_once.reshape(-1), np.ones(512, np.float32), 1)
     assert at_once.tobytes() != expected.tobytes()
     for chunk in (1, 1 << 15, 1 << 20):
-        monkeypatch.setattr(driver, "CHUNK_WEIGHTS", chunk)
+        monkeypatch.setattr(quantizer, "CHUNK_WEIGHTS", chunk)
         quantize_file(base, tmp_path / "out.gguf", ftype, imatrix=imatrix, threads=2)
         with gguf.read(tmp_path / "out.gguf") as file:
             assert file.data(file.tensors[name]).tobytes() == expected.tobytes()
@@ -312,7 +312,7 @@ def test_shards_that_do_not_belong_together_are_refused(bases: dict[str, dict[st
     )
 
 
-def test_the_step_writes_what_the_driver_writes(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
+def test_the_step_writes_what_quantize_file_writes(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
     base = bases["dense"]["F16"]
     inputs = {"model.gguf": Artifact(base, "", 0), "imatrix.dat": Artifact(base.with_name(IMATRIX), "", 0)}
     params = {"ftype": "Q4_K_L", "generation": 1, "imatrix_name": "x.dat", "tensor_types": [["attn_v", "Q8_0"]]}

@@ -11,10 +11,10 @@ import pytest
 
 from projects import TINY
 from quantmill import gguf
-from quantmill.artifact import Artifact, Context, Span
+from quantmill.artifact import Artifact, ByteRange, Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.imatrix import Entry, encode
-from quantmill.quant import driver
+from quantmill.quant import quantizer
 from quantmill.steps import index, quant
 
 
@@ -26,11 +26,11 @@ class Shelf:
     """What was quantized before, as a store would tell of it."""
 
     def __init__(self) -> None:
-        self.spans: dict[str, Span] = {}
+        self.spans: dict[str, ByteRange] = {}
 
     def add(self, out: Path) -> None:
         for key, entry in json.loads((out / "tensors.json").read_text()).items():
-            self.spans.setdefault(key, Span(out / "model.gguf", entry["offset"], entry["size"], entry["sha256"]))
+            self.spans.setdefault(key, ByteRange(out / "model.gguf", entry["offset"], entry["size"], entry["sha256"]))
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +48,13 @@ def run(
 ) -> Callable[..., tuple[Path, int]]:
     """Runs the quant step; returns its folder and the number of calls of the quantizing kernels."""
     calls = []
-    kernel = driver._kernels.convert
+    kernel = quantizer._kernels.convert
 
     def counted(*arguments: Any) -> bool:
         calls.append(arguments[2])
         return kernel(*arguments)
 
-    monkeypatch.setattr(driver._kernels, "convert", counted)
+    monkeypatch.setattr(quantizer._kernels, "convert", counted)
 
     def run(ftype: str, shelf: Shelf, imatrix: Path | None = None) -> tuple[Path, int]:
         out = tmp_path / f"{ftype}{len(list(tmp_path.iterdir()))}"

@@ -7,7 +7,7 @@ import pytest
 
 from projects import CALIBRATED
 from quantmill.errors import UsageError
-from quantmill.recipe.calibration_table import Text
+from quantmill.recipe.calibration_table import TextSource
 from quantmill.recipe.recipe import Recipe, load
 
 
@@ -27,7 +27,7 @@ def read(folder: Path, text: str) -> Recipe:
 def test_a_text_and_the_defaults(tmp_path: Path) -> None:
     recipe = read(tmp_path, CALIBRATED.replace("n_ctx = 128\n", ""))
     assert recipe.calibration is not None
-    assert recipe.calibration.texts == (Text("text.txt", tmp_path / "text.txt", None, None, None),)
+    assert recipe.calibration.texts == (TextSource("text.txt", tmp_path / "text.txt", None, None, None),)
     assert (recipe.calibration.n_ctx, recipe.calibration.chunks, recipe.calibration.from_chunk) == (512, None, 0)
     assert recipe.imatrix is not None
     assert (recipe.imatrix.file, recipe.imatrix.name, recipe.imatrix.arithmetic) == (None, "imatrix.dat", "f32")

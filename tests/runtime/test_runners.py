@@ -14,13 +14,13 @@ from quantmill._kernels import infer_isa
 from quantmill.cli import main
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
 from quantmill.runtime import runners
 from quantmill.runtime.generator import generate
 from quantmill.runtime.loader import load
 from quantmill.runtime.sampler import Sampler, Sampling
-from quantmill.runtime.speeds import Row, Trial, data, measure, percent, table
+from quantmill.runtime.speeds import Timing, Trial, data, measure, percent, table
 from quantmill.vocabulary.tokenizer import Tokenizer
 
 
@@ -50,9 +50,9 @@ def test_a_file_has_its_ftypes_own_name(tmp_path: Path) -> None:
 def test_repetitions_go_over_all_files_before_the_next() -> None:
     order: list[str] = []
 
-    def run(file: Path, tests: list[Trial]) -> list[Row]:
+    def run(file: Path, tests: list[Trial]) -> list[Timing]:
         order.append(file.name)
-        return [Row(file, "m", file.name, 1, 1, "b", 1, test, [float(len(order) * test.count)]) for test in tests]
+        return [Timing(file, "m", file.name, 1, 1, "b", 1, test, [float(len(order) * test.count)]) for test in tests]
 
     tests = [Trial("pp", 1), Trial("tg", 10)]
     rows = measure([Path("Q4_0"), Path("Q8_0")], tests, 3, run)

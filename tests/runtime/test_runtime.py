@@ -10,7 +10,7 @@ from forward_models import LENGTH, MODELS, write
 from quantmill.engine.evaluation import Run, evaluate, open_model
 from quantmill.errors import QuantmillError
 from quantmill.gguf import read
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.runtime.loader import CannotRun, load
 
 TOKENS = forward_models.chunks(MODELS["qwen2"])

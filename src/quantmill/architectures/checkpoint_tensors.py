@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 from quantmill.architectures.errors import ConfigError, ModelError, UnsupportedArchitecture
+from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import TYPES, Type
 
 # A condition is True (always), or a key of config.json that must be true.
@@ -18,7 +19,7 @@ Condition = bool | str
 
 
 @dataclass(frozen=True)
-class Architecture:
+class CheckpointArchitecture:
     """One row. `defaults` are what transformers 4.51, current at b5490, assumes for keys that config.json leaves out.
 
     `when` says which optional tensors there are; `keys` are metadata keys beyond the common ones; `scaling` is the kind
@@ -44,7 +45,7 @@ class Architecture:
 _COMMON = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False}
 _LLAMA_KEYS = ("vocab_size", "rope.dimension_count")
 
-_GEMMA3 = Architecture(
+_GEMMA3 = CheckpointArchitecture(
     "gemma3",
     {
         "rms_norm_eps": 1e-6,
@@ -67,20 +68,20 @@ _GEMMA3 = Architecture(
     without=("attn_logit_softcapping", "final_logit_softcapping"),
 )
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "Qwen2ForCausalLM": Architecture(
+ARCHITECTURES: dict[str, CheckpointArchitecture] = {
+    "Qwen2ForCausalLM": CheckpointArchitecture(
         "qwen2",
         {**_COMMON, "num_key_value_heads": 32, "max_position_embeddings": 32768},
         {"qkv_bias": True},
         scaling="yarn",
     ),
-    "Qwen3ForCausalLM": Architecture(
+    "Qwen3ForCausalLM": CheckpointArchitecture(
         "qwen3",
         {**_COMMON, "num_key_value_heads": 32, "max_position_embeddings": 32768, "head_dim": 128},
         {"qk_norm": True, "qkv_bias": "attention_bias", "o_bias": "attention_bias"},
         scaling="yarn",
     ),
-    "Qwen3MoeForCausalLM": Architecture(
+    "Qwen3MoeForCausalLM": CheckpointArchitecture(
         "qwen3moe",
         {
             **_COMMON,
@@ -97,7 +98,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         scaling="yarn",
         experts=True,
     ),
-    "LlamaForCausalLM": Architecture(
+    "LlamaForCausalLM": CheckpointArchitecture(
         "llama",
         {**_COMMON, "num_key_value_heads": None, "max_position_embeddings": 2048, "head_dim": None},
         {"qkv_bias": "attention_bias", "o_bias": "attention_bias", "mlp_bias": "mlp_bias"},
@@ -106,7 +107,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         permute=True,
         llama_vocabulary=True,
     ),
-    "MistralForCausalLM": Architecture(
+    "MistralForCausalLM": CheckpointArchitecture(
         "llama",
         {**_COMMON, "num_key_value_heads": 8, "max_position_embeddings": 131072, "head_dim": None},
         {},
@@ -185,12 +186,16 @@ class TensorSpec:
         """The tensor's type in a file of type F32, F16 or BF16."""
         return TYPES["F32" if self.keep_f32 else file_type]
 
+    def entry(self, file_type: str) -> TensorEntry:
+        """The tensor in the header of such a file."""
+        return TensorEntry(self.name, self.shape, self.type(file_type))
+
     @property
     def n_elements(self) -> int:
         return prod(self.shape)
 
 
-def architecture(config: Mapping[str, Any]) -> Architecture:
+def architecture(config: Mapping[str, Any]) -> CheckpointArchitecture:
     """The row for `config["architectures"][0]`; raises UnsupportedArchitecture or ConfigError."""
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
@@ -270,7 +275,7 @@ def head_dim(found: Mapping[str, Any]) -> int:
     return int(width // heads)
 
 
-def _left_out(row: Architecture, source: str) -> bool:
+def _left_out(row: CheckpointArchitecture, source: str) -> bool:
     """Whether a checkpoint's tensor is one that the converter drops without a word."""
     return source.endswith(_BUFFERS) or source.startswith(row.others)
 
@@ -323,14 +328,14 @@ def _layer(spec: TensorSpec) -> str:
     return spec.name.rpartition(".ffn_")[0]
 
 
-def _generated(row: Architecture, found: Mapping[str, Any]) -> Iterator[TensorSpec]:
+def _generated(row: CheckpointArchitecture, found: Mapping[str, Any]) -> Iterator[TensorSpec]:
     """llama3's rope scaling is a tensor of one factor for each pair of columns of a head."""
     scaling = found.get("rope_scaling")
     if row.gguf == "llama" and scaling and str(scaling.get("rope_type", "")).lower() == "llama3":
         yield TensorSpec("rope_freqs.weight", ((head_dim(found) + 1) // 2,), (), keep_f32=True)
 
 
-def _checkpoint(row: Architecture, found: Mapping[str, Any], tied_output: bool) -> Iterator[TensorSpec]:
+def _checkpoint(row: CheckpointArchitecture, found: Mapping[str, Any], tied_output: bool) -> Iterator[TensorSpec]:
     head = head_dim(found)
     heads, heads_kv = found["num_attention_heads"], found["num_key_value_heads"]
     sizes = {

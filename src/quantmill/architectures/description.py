@@ -6,11 +6,11 @@ from typing import Any
 from quantmill.architectures.checkpoint_tensors import architecture, tensors
 from quantmill.architectures.metadata_keys import facts
 from quantmill.gguf import KV, kv
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 
 
-def describe(config: Mapping[str, Any], type_: str) -> tuple[list[KV], list[Described]]:
+def describe(config: Mapping[str, Any], type_: str) -> tuple[list[KV], list[TensorEntry]]:
     """The facts that a quantizer reads (the metadata without names and vocabulary) and the tensors of a model converted
     to F32, F16 or BF16. Raises a ModelError for a configuration that cannot be converted."""
     entries = [kv("general.architecture", architecture(config).gguf), *facts(config, type_)]
-    return entries, [(spec.name, spec.shape, spec.type(type_)) for spec in tensors(config)]
+    return entries, [spec.entry(type_) for spec in tensors(config)]

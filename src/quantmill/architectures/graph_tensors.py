@@ -18,7 +18,7 @@ class Has(Enum):
 
 
 @dataclass(frozen=True)
-class Architecture:
+class GraphArchitecture:
     """One row.
 
     `groups` says which optional tensors of the table there are. `rope` is how a head's columns are paired: "neox" pairs
@@ -40,16 +40,16 @@ class Architecture:
 _TIED = {"output": Has.MAYBE}
 _NORMED = {"qk_norm": Has.ALWAYS}
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "qwen2": Architecture({**_TIED, "qkv_bias": Has.ALWAYS}),
-    "qwen3": Architecture({**_TIED, **_NORMED}),
-    "qwen3moe": Architecture({"output": Has.ALWAYS, **_NORMED}, experts=Has.ALWAYS),
-    "llama": Architecture(
+ARCHITECTURES: dict[str, GraphArchitecture] = {
+    "qwen2": GraphArchitecture({**_TIED, "qkv_bias": Has.ALWAYS}),
+    "qwen3": GraphArchitecture({**_TIED, **_NORMED}),
+    "qwen3moe": GraphArchitecture({"output": Has.ALWAYS, **_NORMED}, experts=Has.ALWAYS),
+    "llama": GraphArchitecture(
         {**_TIED, "qkv_bias": Has.MAYBE, "bias": Has.MAYBE, "rope_factors": Has.MAYBE},
         rope="norm",
         experts=Has.MAYBE,
     ),
-    "gemma3": Architecture(
+    "gemma3": GraphArchitecture(
         {**_TIED, **_NORMED, "post_norms": Has.ALWAYS},
         activation="gelu",
         window_pattern=6,

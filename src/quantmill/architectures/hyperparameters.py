@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantmill.architectures.errors import BadHyperparameter, UnknownModel
-from quantmill.architectures.graph_tensors import ARCHITECTURES, Architecture, Has
+from quantmill.architectures.graph_tensors import ARCHITECTURES, GraphArchitecture, Has
 from quantmill.gguf import KV
 
 _MOST = 1 << 24  # no size of a model is larger; a claimed one must not overflow a product of two
@@ -31,7 +31,7 @@ class Hyper:
     """`attention_scale` multiplies the products of queries and keys; `window` is 0 where all layers see everything."""
 
     architecture: str
-    row: Architecture
+    row: GraphArchitecture
     n_layer: int
     n_embd: int
     n_head: int
@@ -159,7 +159,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     )
 
 
-def _experts(keys: _Keys, row: Architecture) -> tuple[int, int]:
+def _experts(keys: _Keys, row: GraphArchitecture) -> tuple[int, int]:
     """(experts, experts used for a token), both 0 for a dense model."""
     n_expert = keys.size("expert_count", 0, least=0)
     if row.experts is None and n_expert:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import Architecture, architecture, head_dim, hparams
+from quantmill.architectures.checkpoint_tensors import CheckpointArchitecture, architecture, head_dim, hparams
 from quantmill.architectures.errors import ConfigError
 from quantmill.gguf import KV, ValueType, kv
 
@@ -67,7 +67,7 @@ def facts(config: Mapping[str, Any], file_type: str) -> Iterator[KV]:
     yield kv("general.quantization_version", 2)
 
 
-def _scaling(row: Architecture, scaling: Mapping[str, Any] | None) -> Iterator[KV]:
+def _scaling(row: CheckpointArchitecture, scaling: Mapping[str, Any] | None) -> Iterator[KV]:
     """Linear or YaRN scaling; any other kind has no keys (llama3's is a tensor), but for Gemma 3, where it is an error.
 
     The converter at b5490 looks at the older key `type` alone, and so passes over a table that has only `rope_type`;

@@ -14,7 +14,7 @@ from quantmill.build import release_tag
 from quantmill.recipe import page_params, texts
 from quantmill.recipe.lock import Lock, local_files
 from quantmill.recipe.recipe import Recipe
-from quantmill.recipe.bench_table import Bench
+from quantmill.recipe.bench_table import BenchTable
 from quantmill.steps import STEPS
 from quantmill.steps.bench import Params as BenchParams
 from quantmill.steps.convert import Params as ConvertParams
@@ -326,7 +326,7 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     yield Node(task("release", recipe), STEPS["release"], facts, (*files, *reports, *pages))
 
 
-def _bench(recipe: Recipe, table: Bench, base: Edge, checked: tuple[str, ...]) -> Node:
+def _bench(recipe: Recipe, table: BenchTable, base: Edge, checked: tuple[str, ...]) -> Node:
     """Measured last, when nothing else of the recipe is at work; the key names the host, whose the numbers are."""
     names = {label: f"{file_name(recipe, label)}.gguf" for label in labels(recipe) if label in table.ftypes}
     edges = tuple(

@@ -47,7 +47,7 @@ def convert(
         for spec in specs:
             check(spec, weights)
         entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs)
-        described = [(spec.name, spec.shape, spec.type(type_)) for spec in specs]
+        described = [spec.entry(type_) for spec in specs]
         with Writer(path, entries, described, place=place) as writer:
             for spec in specs:
                 for chunk in chunks(spec, config, weights, spec.type(type_).name):

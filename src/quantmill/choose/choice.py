@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from quantmill.choose import rules
 from quantmill.choose.machine import Machine
 from quantmill.choose.placement import Placement, place
-from quantmill.choose.shape import Shape, Weights
+from quantmill.choose.shape import Shape, WeightBytes
 from quantmill.errors import QuantmillError
 from quantmill.listing import Bench, ReleasedFile
 from quantmill.units import size_text
@@ -23,7 +23,7 @@ class Candidate:
     """A file, and its weights as they would be placed."""
 
     file: ReleasedFile
-    weights: Weights
+    weights: WeightBytes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantmill.choose.machine import Machine
-from quantmill.choose.shape import Shape, Weights
+from quantmill.choose.shape import Shape, WeightBytes
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Placement:
     ram: int
 
 
-def place(weights: Weights, shape: Shape, machine: Machine, context: int, flash: bool) -> Placement | None:
+def place(weights: WeightBytes, shape: Shape, machine: Machine, context: int, flash: bool) -> Placement | None:
     """The placement with the most layers on the cards; None when even the processor has no room for the rest."""
     cache, buffer = shape.cache_bytes(context), shape.buffer_bytes(context, flash)
     everything = shape.layers + 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 
 CACHE_BYTES = 2  # of one number in the KV cache: F16, llama.cpp's default
 BATCH = 512  # tokens that llama.cpp computes at once (its -ub)
@@ -69,7 +69,7 @@ def from_metadata(values: Mapping[str, Any]) -> Shape | None:
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightBytes:
     """A file's bytes as llama.cpp places them. `layers` are those of each layer; `output` goes where the last layer's
     result goes, `input` (the token embedding) stays in main memory. `unsure` is what of `layers` may in truth belong
     to the input and the output, where only the file's size is known."""
@@ -85,7 +85,7 @@ class Weights:
         return self.input + sum(self.layers) + self.output
 
 
-def of_tensors(tensors: Iterable[Described], layers: int) -> Weights:
+def of_tensors(tensors: Iterable[TensorEntry], layers: int) -> WeightBytes:
     """From the tensors themselves. Tied embeddings lie in both places: in main memory for the input, beside the last
     layer for the output."""
     by_layer, rest = [0] * layers, {"token_embd": 0, "output": 0}
@@ -98,12 +98,12 @@ def of_tensors(tensors: Iterable[Described], layers: int) -> Weights:
         else:
             rest["token_embd" if first == "token_embd" else "output"] += size
     tied = not any(name == "output.weight" for name, _, _ in tensors)
-    return Weights(rest["token_embd"], tuple(by_layer), rest["output"] + (rest["token_embd"] if tied else 0))
+    return WeightBytes(rest["token_embd"], tuple(by_layer), rest["output"] + (rest["token_embd"] if tied else 0))
 
 
-def of_size(size: int, shape: Shape, embedding: int = 0) -> Weights:
+def of_size(size: int, shape: Shape, embedding: int = 0) -> WeightBytes:
     """From the file's size alone, spread over the layers: a layer is taken for larger than it is. `embedding` is what
     of it is surely the token embedding's, and not the output's too."""
     each = -(-(size - embedding) // shape.layers)
     most = 2 * shape.vocabulary * shape.width * 17 // 16  # of both in Q8_0, the largest that quantized files have
-    return Weights(embedding, (each,) * shape.layers, 0, min(most, size))
+    return WeightBytes(embedding, (each,) * shape.layers, 0, min(most, size))

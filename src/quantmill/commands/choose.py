@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from quantmill.choose.choice import Advice, Choice
     from quantmill.choose.machine import Machine
     from quantmill.choose.shape import Shape
-    from quantmill.release.remote_offer import Found
+    from quantmill.release.remote_offer import CandidateSet
 
 CONTEXT = 8192  # tokens; half an hour's talk, or a long file
 
@@ -76,11 +76,11 @@ def _machine(options: argparse.Namespace) -> "Machine":
     return machine(backend, vram, ram)
 
 
-def _release(name: str) -> "Found":
+def _release(name: str) -> "CandidateSet":
     from quantmill.recipe.lock import path_of
     from quantmill.recipe.recipe import find, load
     from quantmill.release.offer import of_recipe
-    from quantmill.release.remote_offer import Found, of_folder, of_hub
+    from quantmill.release.remote_offer import CandidateSet, of_folder, of_hub
 
     path = Path(name)
     if path.is_dir():
@@ -91,7 +91,7 @@ def _release(name: str) -> "Found":
     offer = of_recipe(recipe, Path.cwd())
     if offer.shape is None:
         raise UsageError(f"{path_of(recipe)}: it does not say how many layers and heads the model has; lock it again")
-    return Found(offer.candidates, offer.shape, offer.bench)
+    return CandidateSet(offer.candidates, offer.shape, offer.bench)
 
 
 def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argparse.Namespace) -> list[str]:

@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.quant.driver import quantize_file
     from quantmill.quant.file_plan import parse_override
     from quantmill.quant.mix import unmatched
+    from quantmill.quant.quantizer import quantize_file
     from quantmill.reference.tags import check_options, generation_of
 
     generation = generation_of(options.llama_cpp)

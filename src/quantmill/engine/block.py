@@ -6,12 +6,12 @@ Source of what is computed, in which order: the graphs of llama-model.cpp and ll
 from quantmill import _kernels
 from quantmill.engine.buffers import Floats
 from quantmill.engine.experts import mixture
-from quantmill.engine.layer import Layer, Taps
+from quantmill.engine.layer import LayerWeights, Taps
 from quantmill.engine.positions import Positions
 from quantmill.engine.workers import InTurn
 
 
-def push(layer: Layer, x: Floats, positions: Positions, importance: Taps | None, wanted: bool = True) -> None:
+def push(layer: LayerWeights, x: Floats, positions: Positions, importance: Taps | None, wanted: bool = True) -> None:
     """Replaces the states of whole chunks, shape (m, n_embd), by the layer's; where they are not wanted, goes only
     as far as the importance needs it."""
     normed = layer.space.floats("normed", *x.shape)
@@ -24,11 +24,11 @@ def push(layer: Layer, x: Floats, positions: Positions, importance: Taps | None,
         _dense(layer, x, normed, importance, wanted)
 
 
-def _add(layer: Layer, x: Floats, norm: str, change: Floats) -> None:
+def _add(layer: LayerWeights, x: Floats, norm: str, change: Floats) -> None:
     _kernels.add(x, layer.norm(norm, change, change), x, layer.run.threads)
 
 
-def _attention(layer: Layer, x: Floats, positions: Positions, importance: Taps | None) -> Floats:
+def _attention(layer: LayerWeights, x: Floats, positions: Positions, importance: Taps | None) -> Floats:
     hyper, threads = layer.hyper, layer.run.threads
     layer.tap(importance, "attn_q attn_k attn_v", x)
     q, k, v = (out.reshape(len(x), -1, hyper.head) for out in layer.products(["attn_q", "attn_k", "attn_v"], x))
@@ -44,7 +44,7 @@ def _attention(layer: Layer, x: Floats, positions: Positions, importance: Taps |
     return layer.product("attn_output", rows)
 
 
-def _dense(layer: Layer, x: Floats, normed: Floats, importance: Taps | None, wanted: bool) -> None:
+def _dense(layer: LayerWeights, x: Floats, normed: Floats, importance: Taps | None, wanted: bool) -> None:
     layer.tap(importance, "ffn_gate ffn_up", normed)
     gate, up = layer.products(["ffn_gate", "ffn_up"], normed)
     layer.activate(gate, up)

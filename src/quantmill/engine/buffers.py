@@ -26,7 +26,7 @@ def floats(*shape: int) -> Floats:
     return np.frombuffer(held, np.float32).reshape(shape)
 
 
-class Workspace:
+class BufferPool:
     """Buffers that are used again, by name: a layer needs the same ones for every group of chunks."""
 
     def __init__(self) -> None:

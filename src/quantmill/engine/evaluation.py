@@ -26,8 +26,8 @@ from quantmill.engine.stream import Tokens, check_tokens, key, through_layers
 
 __all__ = [
     "ARITHMETICS",
-    "Collected",
     "Hidden",
+    "MatrixInputs",
     "Model",
     "Perplexity",
     "Run",
@@ -39,7 +39,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Collected:
+class MatrixInputs:
     """What the inputs of the matrices were, by tensor name in the model's order.
 
     `sums` are sums of squares, float32 of shape (matrices, columns): one matrix, or a mixture's experts. `counts` are
@@ -64,7 +64,7 @@ class Collected:
 
 def collect(
     model: Model, chunks: Tokens, run: Run, *, process_output: bool = False, perplexity: bool = True
-) -> Collected:
+) -> MatrixInputs:
     """The importance of every matrix, in llama-imatrix's order of sums; of output.weight only with `process_output`.
 
     Raises a ForwardError when model, tokens or values are no good, SpillError when `run.work` cannot be written.
@@ -91,10 +91,10 @@ def collect(
     return collected(importance, nll)
 
 
-def collected(importance: Importance, nll: NDArray[np.float64] | None) -> Collected:
+def collected(importance: Importance, nll: NDArray[np.float64] | None) -> MatrixInputs:
     """The sums as `collect` returns them."""
     found = list(importance.expanded())
-    return Collected(
+    return MatrixInputs(
         {sums.names[0]: sums.values for sums in found},
         {sums.names[0]: sums.rows for sums in found},
         {sums.names[0]: sums.calls for sums in found},

@@ -8,10 +8,10 @@ import numpy as np
 from quantmill import _kernels
 from quantmill.engine.buffers import Floats
 from quantmill.engine.importance import Importance, order
-from quantmill.engine.layer import Layer
+from quantmill.engine.layer import LayerWeights
 
 
-def mixture(layer: Layer, x: Floats, length: int, importance: Importance | None) -> Floats:
+def mixture(layer: LayerWeights, x: Floats, length: int, importance: Importance | None) -> Floats:
     """The results for normed states of whole chunks of `length` rows; experts are added in their own order."""
     hyper, threads, space = layer.hyper, layer.run.threads, layer.space
     layer.tap(importance, "ffn_gate_inp", x)

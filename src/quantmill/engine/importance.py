@@ -18,7 +18,7 @@ from quantmill.reference.tags import BATCH, LEAST_BATCH
 
 
 @dataclass
-class Sums:
+class InputSums:
     """What the matrices `names`, which have one input, saw: `values` (matrices, columns), `rows` (matrices,)."""
 
     names: tuple[str, ...]
@@ -43,16 +43,16 @@ class Importance:
 
     def __init__(self, place: str, length: int, threads: int) -> None:
         self.place, self.length, self.threads = place, length, threads
-        self.found: dict[str, Sums] = {}
+        self.found: dict[str, InputSums] = {}
         full, tail = divmod(length, BATCH)
         self.batches = full + (tail > 0)
         self._counted = length if tail == 0 or tail >= LEAST_BATCH else full * BATCH
         self._calls = full + (tail >= LEAST_BATCH)
 
-    def _sums(self, names: tuple[str, ...], matrices: int, columns: int) -> Sums:
+    def _sums(self, names: tuple[str, ...], matrices: int, columns: int) -> InputSums:
         if names[0] not in self.found:
             values = np.zeros((matrices, columns), np.float32)
-            self.found[names[0]] = Sums(names, values, np.zeros(matrices, np.int64))
+            self.found[names[0]] = InputSums(names, values, np.zeros(matrices, np.int64))
         return self.found[names[0]]
 
     def dense(self, names: tuple[str, ...], x: Floats, threads: int = 0) -> None:
@@ -70,13 +70,13 @@ class Importance:
         sums.rows += chunks * self._counted
         sums.calls += chunks * self._calls
 
-    def mixture(self, names: tuple[str, ...], experts: int, columns: int, chunks: int) -> Sums:
+    def mixture(self, names: tuple[str, ...], experts: int, columns: int, chunks: int) -> InputSums:
         """The sums of a stack of experts, about to see `chunks` more chunks by `expert`."""
         sums = self._sums(names, experts, columns)
         sums.calls += chunks * self.batches
         return sums
 
-    def expert(self, sums: Sums, index: int, x: Floats) -> None:
+    def expert(self, sums: InputSums, index: int, x: Floats) -> None:
         """The rows that reach one expert, in the order of `order`."""
         _kernels.column_sums(x, sums.values[index], self.threads)
         sums.rows[index] += len(x)
@@ -88,8 +88,8 @@ class Importance:
                 what = f"the inputs of {sums.names[0]} overflow; no importance can be computed for this model and text"
                 raise NotFinite(self.place, what)
 
-    def expanded(self) -> Iterator[Sums]:
+    def expanded(self) -> Iterator[InputSums]:
         """One for each matrix, in the model's order."""
         for sums in self.found.values():
             for name in sums.names:
-                yield Sums((name,), sums.values, sums.rows, sums.calls)
+                yield InputSums((name,), sums.values, sums.rows, sums.calls)

@@ -8,7 +8,7 @@ import numpy as np
 
 from quantmill import _kernels
 from quantmill.engine.budget import Budget
-from quantmill.engine.buffers import Floats, Workspace
+from quantmill.engine.buffers import BufferPool, Floats
 from quantmill.engine.importance import Importance
 from quantmill.engine.matrix import Matrix
 from quantmill.engine.model import Model
@@ -21,10 +21,10 @@ _ROWS = 64  # whose answers are looked at together
 _ACTIVATIONS = {"silu": "silu_mul", "gelu": "gelu_mul"}
 
 
-class Layer:
+class LayerWeights:
     """The weights of a layer, read when they are first needed."""
 
-    def __init__(self, model: Model, index: int, run: Run, space: Workspace, plan: Budget) -> None:
+    def __init__(self, model: Model, index: int, run: Run, space: BufferPool, plan: Budget) -> None:
         self.hyper, self.index = model.hyper, index
         self.model, self.run, self.space, self.plan, self.prefix = model, run, space, plan, f"blk.{index}."
         self.window = self.hyper.window if self.hyper.windowed(index) else 0
@@ -44,7 +44,7 @@ class Layer:
             self._matrices[name] = Matrix(self.model, whole, self.run, self.space, step)
         return self._matrices[name]
 
-    def beside(self, space: Workspace) -> Self:
+    def beside(self, space: BufferPool) -> Self:
         """The same layer for one thread of several, with buffers of its own; no mixtures."""
         other = copy(self)
         other.run, other.space = replace(self.run, threads=1), space

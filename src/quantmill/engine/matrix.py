@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
-from quantmill.engine.buffers import Floats, Workspace
+from quantmill.engine.buffers import BufferPool, Floats
 from quantmill.engine.model import Model
 from quantmill.engine.run import Run
 
@@ -22,7 +22,7 @@ class Matrix:
     `step` is the number of rows that are packed at a time; 0 packs a matrix whole when it is first used, and keeps it.
     """
 
-    def __init__(self, model: Model, name: str, run: Run, space: Workspace, step: int = 0) -> None:
+    def __init__(self, model: Model, name: str, run: Run, space: BufferPool, step: int = 0) -> None:
         shape, type_ = model.described(name)
         self.name, self.rows, self.columns = name, shape[1], shape[0]
         self._model, self._type, self._run, self._space, self._step = model, type_, run, space, step

@@ -15,7 +15,7 @@ from quantmill.architectures.hyperparameters import Hyper, hyper
 from quantmill.architectures.tensor_check import check
 from quantmill.engine.buffers import Floats
 from quantmill.engine.errors import NotFinite
-from quantmill.engine.weight_source import Source, open_source
+from quantmill.engine.weight_source import WeightSource, open_source
 from quantmill.gguf.types import Type
 
 _STEP = 1 << 20  # weights dequantized at a time in search of one that is not finite
@@ -25,7 +25,7 @@ _STEP = 1 << 20  # weights dequantized at a time in search of one that is not fi
 class Model:
     """A context manager. Every tensor that the architecture needs is there and has the shape that it should have."""
 
-    source: Source
+    source: WeightSource
     hyper: Hyper
 
     @property

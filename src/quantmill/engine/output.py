@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.engine.budget import Budget, ranged
-from quantmill.engine.buffers import Floats, Workspace, floats
+from quantmill.engine.buffers import BufferPool, Floats, floats
 from quantmill.engine.errors import NotFinite
 from quantmill.engine.matrix import Matrix, panel_bytes
 from quantmill.engine.model import Model
@@ -46,7 +46,7 @@ class Output:
         if plan.room < held + row * counted:
             self.rows = max(_LEAST, min(plan.room // 2 // row, _MANY))
             step = ranged(min(_STEP, plan.room // 16), columns, self.rows)
-        self._space = Workspace()
+        self._space = BufferPool()
         self._matrix = Matrix(model, model.output, run, self._space, step)
 
     def normed(self, states: Floats) -> Floats:

@@ -20,7 +20,7 @@ from typing import Self
 
 import numpy as np
 
-from quantmill.engine.importance import Importance, Sums
+from quantmill.engine.importance import Importance, InputSums
 from quantmill.engine.states import SpillError, States
 from quantmill.errors import sentence
 
@@ -129,7 +129,7 @@ class Checkpoint:
             self._lock = -1
 
 
-def encoded(found: dict[str, Sums]) -> bytes:
+def encoded(found: dict[str, InputSums]) -> bytes:
     """A line of JSON that says what is there, then the values and rows of each."""
     header = [[list(sums.names), list(sums.values.shape), sums.calls] for sums in found.values()]
     parts = [json.dumps(header).encode() + b"\n"]
@@ -138,7 +138,7 @@ def encoded(found: dict[str, Sums]) -> bytes:
     return b"".join(parts)
 
 
-def decoded(data: bytes) -> dict[str, Sums]:
+def decoded(data: bytes) -> dict[str, InputSums]:
     """What `encoded` wrote; of nothing, nothing."""
     line, _, raw = data.partition(b"\n")
     found, at = {}, 0
@@ -147,5 +147,5 @@ def decoded(data: bytes) -> dict[str, Sums]:
         at += values.nbytes
         rows = np.frombuffer(raw, np.int64, matrices, at).copy()
         at += rows.nbytes
-        found[names[0]] = Sums(tuple(names), values, rows, calls)
+        found[names[0]] = InputSums(tuple(names), values, rows, calls)
     return found

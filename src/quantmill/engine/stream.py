@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.engine.block import push
 from quantmill.engine.budget import Budget
-from quantmill.engine.buffers import Floats, Workspace, floats
+from quantmill.engine.buffers import BufferPool, Floats, floats
 from quantmill.engine.errors import NotFinite, StrangeToken
 from quantmill.engine.importance import Importance
-from quantmill.engine.layer import Layer, finite
+from quantmill.engine.layer import LayerWeights, finite
 from quantmill.engine.model import Model
 from quantmill.engine.positions import Positions
 from quantmill.engine.resume import Checkpoint
@@ -67,7 +67,7 @@ def through_layers(
     layers = layers or range(model.hyper.n_layer)
     count, length = chunks.shape
     free: dict[str, _kernels.Panels] = {}
-    positions, spaces = Positions(model, length), [Workspace() for _ in range(run.threads)]
+    positions, spaces = Positions(model, length), [BufferPool() for _ in range(run.threads)]
     groups = [(first, min(first + plan.group, count)) for first in range(0, count, plan.group)]
     if not checkpoint.resume(states, importance):
         if layers.start:
@@ -75,7 +75,7 @@ def through_layers(
         for first, last in groups:
             states.start(first, embedded(model, chunks[first:last]))
     for index in range(states.layer, layers.stop):
-        layer = Layer(model, index, run, spaces[0], plan)
+        layer = LayerWeights(model, index, run, spaces[0], plan)
         if plan.piece:
             layer.load(free)
         for first, last in groups:
@@ -88,8 +88,8 @@ def through_layers(
 
 
 def _push(
-    layer: Layer,
-    spaces: list[Workspace],
+    layer: LayerWeights,
+    spaces: list[BufferPool],
     x: Floats,
     positions: Positions,
     importance: Importance | None,
@@ -123,7 +123,7 @@ def _report(progress: Callable[[int], None], before: int, done: int) -> None:
     progress(before + done)
 
 
-def _check(layer: Layer, x: Floats) -> None:
+def _check(layer: LayerWeights, x: Floats) -> None:
     if not finite(x):
         layer.model.find_bad(layer.names())
         what = f"layer {layer.index} gives values that are not finite; the model cannot be evaluated in float32"

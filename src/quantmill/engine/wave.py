@@ -97,7 +97,7 @@ def gather(groups: list[bytes], likelihoods: list[NDArray[np.float64]]) -> bytes
     return json.dumps(list(nll.shape)).encode() + b"\n" + nll.tobytes() + encoded(found)
 
 
-def gathered(data: bytes, length: int) -> evaluation.Collected:
+def gathered(data: bytes, length: int) -> evaluation.MatrixInputs:
     """What `engine.collect` would have returned for chunks of `length` tokens."""
     line, _, rest = data.partition(b"\n")
     shape = tuple(json.loads(line))

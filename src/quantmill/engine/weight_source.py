@@ -21,7 +21,7 @@ from quantmill.gguf.source import Source as Shards
 from quantmill.gguf.types import Type
 
 
-class Source(Protocol):
+class WeightSource(Protocol):
     """Tensors by name. `place` is what errors call the model; `metadata` has at least its hyperparameters."""
 
     place: str
@@ -128,7 +128,7 @@ class FolderSource:
         self._stack.close()
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> WeightSource:
     """The model in a file or folder; raises what is wrong with it as a QuantmillError of one sentence."""
     return FolderSource(path) if path.is_dir() else GGUFSource(path)
 

@@ -8,7 +8,7 @@ from quantmill import gguf
 from quantmill.architectures.checkpoint_tensors import assumed
 from quantmill.architectures.description import describe as describe_config
 from quantmill.gguf import KV, ValueType, kv
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.findings import check_base
 from quantmill.recipe import lock as lock_file
 from quantmill.recipe.lock import Lock
@@ -24,7 +24,7 @@ class Description:
     """The base file before it exists: metadata, tensors, and whether the metadata is exact to the byte."""
 
     kvs: Sequence[KV]
-    tensors: Sequence[Described]
+    tensors: Sequence[TensorEntry]
     exact: bool
 
     @cached_property
@@ -39,7 +39,7 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
     if recipe.base.gguf is not None:
         with gguf.read(recipe.base.gguf) as file:
             entries = list(file.metadata.values())
-            tensors = [(i.name, i.shape, i.type) for i in file.tensors.values()]
+            tensors = file.tensor_entries()
         check_base(tensors, recipe.base.type)
         return Description(entries, tensors, True)
     entries, described = describe_config(lock.config or {}, recipe.base.type)

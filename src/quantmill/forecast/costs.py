@@ -15,7 +15,7 @@ from quantmill.forecast.files import FileRow, file_of
 from quantmill.forecast.imatrix_cost import ImatrixCost, amount, imatrix_cost
 from quantmill.forecast.quality_cost import QualityCost
 from quantmill.forecast.quantize_rates import Quantizing, quantizing, rate, seconds
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.file_plan import PlannedFile
 from quantmill.quant.sharing import CHEAP
 from quantmill.recipe.lock import Lock
@@ -144,16 +144,16 @@ def needs(node: Node, reads: Mapping[str, int]) -> dict[str, float]:
     return {"memory": memory, "threads": 1, "disk": sum(reads.values()) if node.step.bulky else 0}
 
 
-def shareable(file: PlannedFile) -> dict[Pair, Described]:
+def shareable(file: PlannedFile) -> dict[Pair, TensorEntry]:
     """The tensors of a file that are worth sharing."""
     return {
-        (name, type_.name): (name, shape, type_)
-        for name, shape, type_ in file.tensors
-        if file.sources[name] != type_ and type_.name not in CHEAP
+        (entry.name, entry.type.name): entry
+        for entry in file.tensors
+        if file.sources[entry.name] != entry.type and entry.type.name not in CHEAP
     }
 
 
-def pair_seconds(files: Iterable[Mapping[Pair, Described]], guided: bool) -> dict[Pair, float]:
+def pair_seconds(files: Iterable[Mapping[Pair, TensorEntry]], guided: bool) -> dict[Pair, float]:
     """Seconds of one thread that each shareable tensor of the files takes here; `guided`: with an imatrix."""
     described = {pair: found for file in files for pair, found in file.items()}
     rates = {type_: rate(type_, guided) for type_ in {type_ for _, type_ in described}}

@@ -11,7 +11,7 @@ from quantmill.build import graph
 from quantmill.build.graph import Node
 from quantmill.errors import UsageError
 from quantmill.forecast.base_file import Description, describe
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
 from quantmill.quant.overrides import overrides_of
 from quantmill.recipe.lock import Lock
@@ -100,7 +100,7 @@ def imatrix_facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | N
     return ImatrixFacts(recipe.imatrix.name, imatrix.dataset, len(imatrix.vectors), imatrix.chunks)
 
 
-def _bits_per_weight(tensors: Sequence[Described]) -> float:
+def _bits_per_weight(tensors: Sequence[TensorEntry]) -> float:
     weights = size = 0
     for _, shape, type_ in tensors:
         count = prod(shape)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from quantmill.gguf import KV
-from quantmill.gguf.layout import Described
+from quantmill.gguf import KV, model_facts
+from quantmill.gguf.layout import TensorEntry
 from quantmill.recipe import texts
-from quantmill.recipe.calibration_table import ARITHMETICS, Calibration, Text
+from quantmill.recipe.calibration_table import ARITHMETICS, Calibration, TextSource
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.texts import FileFact
@@ -52,9 +52,9 @@ class ImatrixCost:
 
 
 def imatrix_cost(
-    recipe: Recipe, lock: Lock, kvs: Sequence[KV], tensors: Sequence[Described], threads: int
+    recipe: Recipe, lock: Lock, kvs: Sequence[KV], tensors: Sequence[TensorEntry], threads: int
 ) -> ImatrixCost | None:
-    """Of a recipe whose base has the metadata `kvs` and `tensors`; None when it computes no matrix. A TextError when a
+    """Of a recipe whose base has the metadata `kvs` and `tensors`; None when it computes no matrix. A ForwardError when a
     text at hand cannot be used."""
     table, imatrix = recipe.calibration, recipe.imatrix
     if table is None or imatrix is None:
@@ -75,7 +75,7 @@ def imatrix_cost(
 
 
 def amount(
-    recipe: Recipe, table: Calibration, lock: Lock, kvs: Sequence[KV], tensors: Sequence[Described]
+    recipe: Recipe, table: Calibration, lock: Lock, kvs: Sequence[KV], tensors: Sequence[TensorEntry]
 ) -> "tuple[int, bool, Work]":
     """What there is to measure: `chunk_count` of the calibration text, and the work of one of its tokens."""
     from quantmill.forecast.evaluation_rates import weigh
@@ -87,12 +87,13 @@ def amount(
 
 def facts_of(kvs: Sequence[KV]) -> dict[str, Any]:
     """What a base's metadata say of the model's shape, without the architecture's name in front."""
-    return {kv.key.partition(".")[2]: kv.value for kv in kvs if not kv.key.startswith(("tokenizer", "general."))}
+    facts = model_facts(entry for entry in kvs if not entry.key.startswith("general."))
+    return {key.partition(".")[2]: value for key, value in facts.items()}
 
 
 def chunk_count(
     recipe: Recipe,
-    texts: Sequence[Text],
+    texts: Sequence[TextSource],
     known: Mapping[str, FileFact],
     kvs: Sequence[KV],
     n_ctx: int,

@@ -10,7 +10,7 @@ from typing import Any
 
 from quantmill.forecast.imatrix_cost import chunk_count, facts_of
 from quantmill.gguf import KV
-from quantmill.gguf.layout import Described
+from quantmill.gguf.layout import TensorEntry
 from quantmill.recipe import texts
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -100,8 +100,8 @@ def quality_cost(
     recipe: Recipe,
     lock: Lock,
     kvs: Sequence[KV],
-    tensors: Sequence[Described],
-    files: Mapping[str, Sequence[Described]],
+    tensors: Sequence[TensorEntry],
+    files: Mapping[str, Sequence[TensorEntry]],
     speed: Speed,
     otherwise: int = 0,
     compared: Callable[[], float] = logit_seconds,
@@ -139,8 +139,8 @@ def quality_cost(
 def bench_seconds(
     recipe: Recipe,
     kvs: Sequence[KV],
-    tensors: Sequence[Described],
-    files: Mapping[str, Sequence[Described]],
+    tensors: Sequence[TensorEntry],
+    files: Mapping[str, Sequence[TensorEntry]],
     passed: Callable[[str], tuple[float, float]] = weight_seconds,
 ) -> float | None:
     """Seconds that the tests of speed of the recipe's [bench] take, at the speed of these kernels; None without one."""
@@ -170,5 +170,5 @@ def bench_seconds(
     return found
 
 
-def _by_name(tensors: Sequence[Described]) -> list[Described]:
+def _by_name(tensors: Sequence[TensorEntry]) -> list[TensorEntry]:
     return sorted(tensors, key=lambda described: described[0])

@@ -7,14 +7,16 @@ import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from quantmill.gguf.errors import (
-    DuplicateKey,
-    DuplicateTensor,
-    InvalidAlignment,
-    InvalidName,
-    InvalidShape,
-    PartialBlock,
+    GGUFError,
+    duplicate_key,
+    duplicate_tensor,
+    invalid_alignment,
+    invalid_name,
+    invalid_shape,
+    shown,
 )
 from quantmill.gguf.types import Type
 from quantmill.gguf.values import KV, ValueType
@@ -27,7 +29,13 @@ MAX_DIMS = 4  # ggml.h GGML_MAX_DIMS
 MAX_NAME = 63  # bytes: ggml.h GGML_MAX_NAME, which counts the NUL
 MAX_ELEMENTS = 2**63 - 1
 
-Described = tuple[str, tuple[int, ...], Type]
+
+class TensorEntry(NamedTuple):
+    """A tensor as a header lists it, wherever its data are."""
+
+    name: str
+    shape: tuple[int, ...]  # in ggml's order: ne0, a row's length, first
+    type: Type
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class TensorInfo:
     shape: tuple[int, ...]
     type: Type
     offset: int
+
+    @property
+    def entry(self) -> TensorEntry:
+        """What of it a new file keeps: all but the offset."""
+        return TensorEntry(self.name, self.shape, self.type)
 
     @property
     def n_elements(self) -> int:
@@ -75,17 +88,20 @@ def check_tensor(place: str, name: str, shape: tuple[int, ...], type_: Type) -> 
     """Raises what gguf.cpp would refuse in a tensor's description; a dimension of 0, on which it divides, too."""
     size = len(name.encode())
     if size > MAX_NAME:
-        raise InvalidName(place, f"a tensor's name of {size} bytes", f"is too long; ggml keeps {MAX_NAME} bytes")
+        raise invalid_name(place, f"a tensor's name of {size} bytes", f"is too long; ggml keeps {MAX_NAME} bytes")
     if "\0" in name:
-        raise InvalidName(place, "a tensor's name", "contains a NUL byte; no name may")
+        raise invalid_name(place, "a tensor's name", "contains a NUL byte; no name may")
     if len(shape) > MAX_DIMS:
-        raise InvalidShape(place, name, f"{len(shape)} dimensions", f"at most {MAX_DIMS} are allowed")
+        raise invalid_shape(place, name, f"{len(shape)} dimensions", f"at most {MAX_DIMS} are allowed")
     if any(length <= 0 for length in shape):
-        raise InvalidShape(place, name, f"the shape {list(shape)}", "every dimension must be at least 1")
+        raise invalid_shape(place, name, f"the shape {list(shape)}", "every dimension must be at least 1")
     if math.prod(shape) > MAX_ELEMENTS:
-        raise InvalidShape(place, name, f"the shape {list(shape)}", "that is more weights than 63 bits can count")
+        raise invalid_shape(place, name, f"the shape {list(shape)}", "that is more weights than 63 bits can count")
     if (shape[0] if shape else 1) % type_.block:
-        raise PartialBlock(place, name, shape[0] if shape else 1, type_.name, type_.block)
+        raise GGUFError(
+            f"{place}: the tensor {shown(name)} has rows of {shape[0] if shape else 1} weights; {type_.name} "
+            f"needs a multiple of {type_.block}"
+        )
 
 
 def check_alignment(place: str, entry: KV | None) -> int:
@@ -93,29 +109,29 @@ def check_alignment(place: str, entry: KV | None) -> int:
     if entry is None:
         return ALIGNMENT
     if entry.type != ValueType.UINT32:
-        raise InvalidAlignment(place, f"of type {ValueType(entry.type).name}")
+        raise invalid_alignment(place, f"of type {ValueType(entry.type).name}")
     value: int = entry.value
     if value == 0 or value & (value - 1):
-        raise InvalidAlignment(place, str(value))
+        raise invalid_alignment(place, str(value))
     if value > MAX_ALIGNMENT:
-        raise InvalidAlignment(place, f"{value}, beyond {MAX_ALIGNMENT}")
+        raise invalid_alignment(place, f"{value}, beyond {MAX_ALIGNMENT}")
     return value
 
 
-def _prepared(place: str, kvs: Iterable[KV], tensors: Iterable[Described]) -> tuple[list[KV], list[TensorInfo], int]:
+def _prepared(place: str, kvs: Iterable[KV], tensors: Iterable[TensorEntry]) -> tuple[list[KV], list[TensorInfo], int]:
     entries: dict[str, KV] = {}
     for entry in kvs:
         if entry.key in entries:
-            raise DuplicateKey(place, entry.key)
+            raise duplicate_key(place, entry.key)
         if not entry.key or "\0" in entry.key:
-            raise InvalidName(place, "a key", "is empty or contains a NUL byte; no key may")
+            raise invalid_name(place, "a key", "is empty or contains a NUL byte; no key may")
         entries[entry.key] = entry
     named = check_alignment(place, entries.get("general.alignment"))
     infos: dict[str, TensorInfo] = {}
     offset = 0
     for name, shape, type_ in tensors:
         if name in infos:
-            raise DuplicateTensor(place, name)
+            raise duplicate_tensor(place, name)
         check_tensor(place, name, shape, type_)
         infos[name] = info = TensorInfo(name, tuple(shape), type_, offset)
         offset += padded(info.nbytes, named)
@@ -124,14 +140,13 @@ def _prepared(place: str, kvs: Iterable[KV], tensors: Iterable[Described]) -> tu
 
 def header(
     kvs: Iterable[KV],
-    tensors: Iterable[Described],
+    tensors: Iterable[TensorEntry],
     place: str = "a new GGUF file",
 ) -> tuple[bytes, list[TensorInfo]]:
     """The exact bytes up to the data section, padded, and every tensor with its offset, in the order given.
 
-    `tensors` are (name, shape in ggml's order, Type); shapes are written as they are given (see `ggml_shape`). The
-    alignment is that of the entries' `general.alignment`, else 32. Raises a GGUFError when llama.cpp would refuse the
-    file.
+    Shapes are written as they are given (see `ggml_shape`). The alignment is that of the entries' `general.alignment`,
+    else 32. Raises a GGUFError when llama.cpp would refuse the file.
     """
     entries, infos, named = _prepared(place, kvs, tensors)
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(infos), len(entries))]
@@ -144,16 +159,15 @@ def header(
     return data + bytes(padded(len(data), named) - len(data)), infos
 
 
-def header_size(kvs: Iterable[KV], tensors: Iterable[Described]) -> int:
+def header_size(kvs: Iterable[KV], tensors: Iterable[TensorEntry]) -> int:
     """`len(header(...)[0])`."""
     return len(header(kvs, tensors)[0])
 
 
-def file_size(kvs: Iterable[KV], tensors: Iterable[Described]) -> int:
+def file_size(kvs: Iterable[KV], tensors: Iterable[TensorEntry]) -> int:
     """Bytes of the whole file: the header, and every tensor padded to the alignment, the last one too."""
     entries, infos, named = _prepared("a new GGUF file", kvs, tensors)
-    described = ((info.name, info.shape, info.type) for info in infos)
-    return header_size(entries, described) + data_size(infos, named)
+    return header_size(entries, (info.entry for info in infos)) + data_size(infos, named)
 
 
 def data_size(infos: list[TensorInfo], alignment: int) -> int:

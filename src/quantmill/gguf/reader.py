@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from quantmill.gguf import errors
 from quantmill.gguf.errors import shown
 from quantmill.gguf.foreign import describe
-from quantmill.gguf.layout import MAGIC, MAX_DIMS, TensorInfo, check_alignment, check_tensor, padded
+from quantmill.gguf.layout import MAGIC, MAX_DIMS, TensorEntry, TensorInfo, check_alignment, check_tensor, padded
 from quantmill.gguf.types import BY_ID
 from quantmill.gguf.values import KV, SIZES, ValueType
 
@@ -64,6 +64,10 @@ class GGUFFile:
         self._mapping = mapping
         self._identity = identity
 
+    def tensor_entries(self) -> list[TensorEntry]:
+        """All tensors, in the file's order."""
+        return [info.entry for info in self.tensors.values()]
+
     def data(self, info: TensorInfo) -> "NDArray[np.uint8]":
         """A read-only view of the tensor's bytes, one-dimensional. It stays valid after `close`."""
         import numpy as np
@@ -72,14 +76,14 @@ class GGUFFile:
 
     @contextlib.contextmanager
     def descriptor(self) -> Iterator[int]:
-        """The file opened once more, for `Writer.append_from`; raises Changed when it is not the file that was read."""
+        """The file opened once more, for `Writer.append_from`; a GGUFError when it is not the file that was read."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise errors.Unreadable(self.place, error.strerror or str(error)) from None
+            raise errors.unreadable(self.place, error.strerror or str(error)) from None
         try:
             if _identity(descriptor) != self._identity:
-                raise errors.Changed(self.place)
+                raise errors.changed(self.place)
             yield descriptor
         finally:
             os.close(descriptor)
@@ -110,10 +114,10 @@ def read(path: str | os.PathLike[str], place: str | None = None) -> GGUFFile:
         with open(path, "rb") as file:
             identity = _identity(file.fileno())
             if not identity[0]:
-                raise errors.NotGGUF(place, describe(b""))
+                raise errors.not_gguf(place, describe(b""))
             mapping = mmap.mmap(file.fileno(), identity[0], access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
-        raise errors.Unreadable(place, getattr(error, "strerror", None) or str(error)) from None
+        raise errors.unreadable(place, getattr(error, "strerror", None) or str(error)) from None
     try:
         return _Reader(mapping, place).file(Path(path), identity)
     except BaseException:
@@ -133,7 +137,7 @@ def within(file: GGUFFile, start: int) -> GGUFFile:
                 if isinstance(error, errors.GGUFError):
                     raise
                 break
-    raise errors.TruncatedHeader(file.place, file.size, "a header behind the first file")
+    raise errors.truncated_header(file.place, file.size, "a header behind the first file")
 
 
 def _identity(descriptor: int) -> tuple[int, ...]:
@@ -156,33 +160,37 @@ class _Reader:
         for number in range(n_kvs):
             entry = self.entry(f"key {number + 1} of {n_kvs}")
             if entry.key in metadata:
-                raise errors.DuplicateKey(self.place, entry.key)
+                raise errors.duplicate_key(self.place, entry.key)
             metadata[entry.key] = entry
         alignment = check_alignment(self.place, metadata.get("general.alignment"))
         tensors: dict[str, TensorInfo] = {}
         for number in range(n_tensors):
             info = self.tensor(f"the description of tensor {number + 1} of {n_tensors}")
             if info.name in tensors:
-                raise errors.DuplicateTensor(self.place, info.name)
+                raise errors.duplicate_tensor(self.place, info.name)
             tensors[info.name] = info
         self.check_offsets(list(tensors.values()), alignment)
         # A file without tensors may end before the padding: llama.cpp's own vocabulary files do.
         data_offset = padded(self.at, alignment) if tensors else min(padded(self.at, alignment), self.size)
         file = GGUFFile(path, self.place, self.mapping, identity, version, alignment, metadata, tensors, data_offset)
         if file.data_end > self.size:
-            raise errors.Truncated(self.place, self.size, file.padded_end)
+            raise errors.truncated(self.place, self.size, file.padded_end)
         return file
 
     def preamble(self) -> tuple[int, int, int]:
         start = self.mapping[:512]
         if not start.startswith(MAGIC):
-            raise errors.NotGGUF(self.place, describe(start))
+            raise errors.not_gguf(self.place, describe(start))
         self.at = 4
         (version,) = self.unpack("<I", "the version")
         if version in (0x02000000, 0x03000000):
-            raise errors.BigEndian(self.place)
+            raise errors.GGUFError(
+                f"{self.place}: a big-endian GGUF file; only little-endian ones are supported, convert it to one first"
+            )
         if version not in (2, 3):
-            raise errors.UnsupportedVersion(self.place, version)
+            raise errors.GGUFError(
+                f"{self.place}: GGUF version {version} is not supported; versions 2 and 3 are, convert the model anew"
+            )
         n_tensors, n_kvs = self.unpack("<QQ", "the counts of tensors and keys")
         self.check_count("the number of tensors", n_tensors, _TENSOR_LEAST)
         self.check_count("the number of keys", n_kvs, _KV_LEAST)
@@ -191,14 +199,14 @@ class _Reader:
     def unpack(self, layout: str, what: str) -> tuple[int, ...]:
         end = self.at + struct.calcsize(layout)
         if end > self.size:
-            raise errors.TruncatedHeader(self.place, self.size, what)
+            raise errors.truncated_header(self.place, self.size, what)
         values = struct.unpack_from(layout, self.mapping, self.at)
         self.at = end
         return values
 
     def check_count(self, what: str, count: int, least: int) -> None:
         if count * least > self.size - self.at:
-            raise errors.ImpossibleCount(self.place, what, count, self.size)
+            raise errors.impossible_count(self.place, what, count, self.size)
 
     def text(self, what: str) -> str:
         (length,) = self.unpack("<Q", what)
@@ -206,21 +214,23 @@ class _Reader:
         try:
             text = self.mapping[self.at : self.at + length].decode()
         except UnicodeDecodeError:
-            raise errors.InvalidText(self.place, what) from None
+            raise errors.invalid_text(self.place, what) from None
         self.at += length
         return text
 
     def entry(self, what: str) -> KV:
         key = self.text(what)
         if not key or "\0" in key:
-            raise errors.InvalidName(self.place, what, "is empty or contains a NUL byte; no key may")
+            raise errors.invalid_name(self.place, what, "is empty or contains a NUL byte; no key may")
         what = f"the key {shown(key)}"
         (type_,) = self.unpack("<i", what)
         if type_ != ValueType.ARRAY:
             return KV(key, type_, self.scalar(key, type_, what))
         subtype, count = self.unpack("<iQ", what)
         if subtype == ValueType.ARRAY:
-            raise errors.NestedArray(self.place, key)
+            raise errors.GGUFError(
+                f"{self.place}: the key {shown(key)} is an array of arrays; llama.cpp reads flat arrays only"
+            )
         least = 8 if subtype == ValueType.STRING else self.value_size(key, subtype)
         self.check_count(f"the array of {what}", count, least)
         start = self.at - 8
@@ -233,7 +243,9 @@ class _Reader:
     def value_size(self, key: str, type_: int) -> int:
         size = SIZES.get(type_)  # type: ignore[call-overload]  # an IntEnum's keys are found by plain ints
         if size is None:
-            raise errors.UnknownValueType(self.place, key, type_)
+            raise errors.GGUFError(
+                f"{self.place}: the key {shown(key)} has the unknown value type {type_}; GGUF has types 0 to 12"
+            )
         return int(size)
 
     def scalar(self, key: str, type_: int, what: str) -> bytes:
@@ -243,7 +255,7 @@ class _Reader:
         else:
             self.at += self.value_size(key, type_)
             if self.at > self.size:
-                raise errors.TruncatedHeader(self.place, self.size, what)
+                raise errors.truncated_header(self.place, self.size, what)
         return self.mapping[start : self.at]
 
     def strings(self, count: int, what: str) -> None:
@@ -251,15 +263,15 @@ class _Reader:
         mapping, size, at, length_of = self.mapping, self.size, self.at, struct.Struct("<Q").unpack_from
         for _ in range(count):
             if at + 8 > size:
-                raise errors.TruncatedHeader(self.place, size, what)
+                raise errors.truncated_header(self.place, size, what)
             start = at + 8
             at = start + length_of(mapping, at)[0]
             if at > size:
-                raise errors.ImpossibleCount(self.place, f"the length of {what}", at - start, size)
+                raise errors.impossible_count(self.place, f"the length of {what}", at - start, size)
             try:
                 mapping[start:at].decode()
             except UnicodeDecodeError:
-                raise errors.InvalidText(self.place, what) from None
+                raise errors.invalid_text(self.place, what) from None
         self.at = at
 
     def tensor(self, what: str) -> TensorInfo:
@@ -267,12 +279,12 @@ class _Reader:
         what = f"the description of the tensor {shown(name)}"
         (n_dims,) = self.unpack("<I", what)
         if n_dims > MAX_DIMS:
-            raise errors.InvalidShape(self.place, name, f"{n_dims} dimensions", f"at most {MAX_DIMS} are allowed")
+            raise errors.invalid_shape(self.place, name, f"{n_dims} dimensions", f"at most {MAX_DIMS} are allowed")
         shape = self.unpack(f"<{n_dims}q", what)
         type_id, offset = self.unpack("<iQ", what)
         type_ = BY_ID.get(type_id)
         if type_ is None:
-            raise errors.UnknownTensorType(self.place, name, type_id)
+            raise errors.unknown_type(self.place, name, type_id)
         check_tensor(self.place, name, shape, type_)
         return TensorInfo(name, shape, type_, offset)
 
@@ -281,9 +293,18 @@ class _Reader:
         expected, before = 0, ""
         for info in tensors:
             if info.offset % alignment:
-                raise errors.MisalignedTensor(self.place, info.name, info.offset, alignment)
+                raise errors.GGUFError(
+                    f"{self.place}: the tensor {shown(info.name)} is at offset {info.offset}; offsets must be "
+                    f"multiples of {alignment}"
+                )
             if info.offset < expected:
-                raise errors.OverlappingTensors(self.place, before, info.name)
+                raise errors.GGUFError(
+                    f"{self.place}: the tensors {shown(before)} and {shown(info.name)} overlap; each must begin where "
+                    "the one before it ends"
+                )
             if info.offset > expected:
-                raise errors.GapBeforeTensor(self.place, info.name, info.offset, expected)
+                raise errors.GGUFError(
+                    f"{self.place}: the tensor {shown(info.name)} is at offset {info.offset}; the one before it ends "
+                    f"at {expected} and llama.cpp allows no gap"
+                )
             expected, before = expected + padded(info.nbytes, alignment), info.name

@@ -6,13 +6,12 @@ same, which makes a file that llama.cpp cannot read. Here the data follows the k
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from quantmill.artifact import silent
 from quantmill.errors import apart, listed
-from quantmill.gguf.errors import DuplicateTensor, GGUFError, GGUFUsageError, WriteFailed
-from quantmill.gguf.layout import Described, TensorInfo
+from quantmill.gguf.errors import GGUFError, GGUFUsageError, duplicate_tensor, write_failed
+from quantmill.gguf.layout import TensorEntry, TensorInfo
 from quantmill.gguf.reader import GGUFFile, read
 from quantmill.gguf.shards import COUNT, NO, TENSORS, describe, find_shards, plan_shards, shard_name
 from quantmill.gguf.values import KV, ValueType, kv
@@ -22,82 +21,24 @@ Progress = Callable[[int, int], None]
 _PIECE = 64 << 20  # bytes between two reports of progress
 
 
-@dataclass(eq=False)
-class AlreadySplit(GGUFUsageError):
-    place: str
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.place}: one of {self.count} shards already; merge them first, then split the whole file"
+def not_a_shard(place: str) -> GGUFUsageError:
+    return GGUFUsageError(
+        f"{place}: not a shard; name one that ends in -00001-of-0000N.gguf and has the key split.count"
+    )
 
 
-@dataclass(eq=False)
-class NotAShard(GGUFUsageError):
-    place: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: not a shard; name one that ends in -00001-of-0000N.gguf and has the key split.count"
-
-
-@dataclass(eq=False)
-class OutputExists(GGUFUsageError):
-    place: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: exists already and is not overwritten; remove it or name another file"
+def missing_shards(directory: str, names: tuple[str, ...], count: int) -> GGUFError:
+    return GGUFError(
+        f"{directory}: {listed(names)} of {count} shards "
+        f"{'is' if len(names) == 1 else 'are'} missing; fetch what is missing into the same directory"
+    )
 
 
-@dataclass(eq=False)
-class MissingShards(GGUFError):
-    directory: str
-    names: tuple[str, ...]
-    count: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.directory}: {listed(self.names)} of {self.count} shards "
-            f"{'is' if len(self.names) == 1 else 'are'} missing; fetch what is missing into the same directory"
-        )
-
-
-@dataclass(eq=False)
-class LoneShard(GGUFError):
-    place: str
-    number: int
-    count: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.place}: this is shard {self.number} of {self.count} under another name, the others are missing; "
-            f"fetch them and name each like model-{self.number:05d}-of-{self.count:05d}.gguf"
-        )
-
-
-@dataclass(eq=False)
-class ForeignShard(GGUFError):
-    place: str
-    key: str
-    found: str
-    expected: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.place}: {self.key} is {self.found} and not {self.expected}; "
-            "it was renamed or belongs to another file, fetch all shards of one release"
-        )
-
-
-@dataclass(eq=False)
-class WrongTensorTotal(GGUFError):
-    place: str
-    found: int
-    expected: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.place}: the shards hold {self.found} tensors and not {self.expected} as they claim; "
-            "fetch all shards of one release"
-        )
+def lone_shard(place: str, number: int, count: int) -> GGUFError:
+    return GGUFError(
+        f"{place}: this is shard {number} of {count} under another name, the others are missing; "
+        f"fetch them and name each like model-{number:05d}-of-{count:05d}.gguf"
+    )
 
 
 def split(
@@ -112,13 +53,15 @@ def split(
     """Cuts a GGUF file into shards `prefix-00001-of-0000N.gguf` in `out_dir`; returns their paths in order.
 
     One limit must be given (see `plan_shards`). Existing files of those names are replaced. When anything fails, no
-    shard of this call remains. Raises AlreadySplit for a file that is a shard of several.
+    shard of this call remains. Raises GGUFUsageError for a file that is a shard of several.
     """
     directory = Path(out_dir)
     with read(path) as source:
         count = number_of(source, COUNT)
         if count is not None and count > 1:
-            raise AlreadySplit(source.place, count)
+            raise GGUFUsageError(
+                f"{source.place}: one of {count} shards already; merge them first, then split the whole file"
+            )
         shards = plan_shards(
             source.metadata.values(), describe(source.tensors.values()), max_size=max_size, max_tensors=max_tensors
         )
@@ -142,13 +85,13 @@ def split(
 def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progress: Progress = silent) -> Path:
     """Joins the shards of which `shard` is one (by name) into `out`, which must not exist; returns its path.
 
-    Raises NotAShard, MissingShards, ForeignShard or WrongTensorTotal when the shards are not one whole file.
+    Raises a GGUFError when the shards are not one whole file.
     """
     target, paths = Path(out), all_shards(Path(shard))
     if paths is None:
-        raise NotAShard(str(shard))
+        raise not_a_shard(str(shard))
     if target.exists():
-        raise OutputExists(str(target))
+        raise GGUFUsageError(f"{target}: exists already and is not overwritten; remove it or name another file")
     files: list[GGUFFile] = []
     try:
         for path in paths:
@@ -167,10 +110,10 @@ def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progres
 
 
 def all_shards(path: Path) -> list[Path] | None:
-    """`find_shards`; raises MissingShards unless all are there."""
+    """`find_shards`; raises a GGUFError unless all are there."""
     paths = find_shards(path) or []
     if missing := tuple(found.name for found in paths if not found.exists()):
-        raise MissingShards(str(path.parent), missing, len(paths))
+        raise missing_shards(str(path.parent), missing, len(paths))
     return paths or None
 
 
@@ -178,7 +121,7 @@ def check_shards(files: Sequence[GGUFFile]) -> None:
     """Raises unless `files`, in order, are all the shards of one file."""
     first = files[0]
     if number_of(first, COUNT) is None:
-        raise NotAShard(first.place)
+        raise not_a_shard(first.place)
     total = number_of(first, TENSORS)
     seen: set[str] = set()
     for number, file in enumerate(files):
@@ -186,13 +129,19 @@ def check_shards(files: Sequence[GGUFFile]) -> None:
         for key, value in expected.items():
             found = number_of(file, key)
             if found != value:
-                raise ForeignShard(file.place, key, "missing" if found is None else str(found), value)
+                raise GGUFError(
+                    f"{file.place}: {key} is {'missing' if found is None else str(found)} and not {value}; it was "
+                    "renamed or belongs to another file, fetch all shards of one release"
+                )
         for name in file.tensors:
             if name in seen:
-                raise DuplicateTensor(file.place, name)
+                raise duplicate_tensor(file.place, name)
             seen.add(name)
     if len(seen) != total:
-        raise WrongTensorTotal(first.place, len(seen), total or 0)
+        raise GGUFError(
+            f"{first.place}: the shards hold {len(seen)} tensors and not {total or 0} as they claim; fetch "
+            "all shards of one release"
+        )
 
 
 def _merged(metadata: Mapping[str, KV]) -> list[KV]:
@@ -211,7 +160,7 @@ def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WriteFailed(str(directory), error.strerror or str(error)) from None
+        raise write_failed(str(directory), error.strerror or str(error)) from None
 
 
 class _Copy:
@@ -226,7 +175,7 @@ class _Copy:
         self,
         target: Path,
         kvs: Sequence[KV],
-        tensors: Sequence[Described],
+        tensors: Sequence[TensorEntry],
         parts: Sequence[tuple[GGUFFile, Sequence[TensorInfo]]],
     ) -> None:
         with Writer(target, kvs, tensors) as writer:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantmill.gguf.errors import GGUFUsageError, shown
-from quantmill.gguf.layout import ALIGNMENT, Described, TensorInfo, file_size, ggml_shape, padded
-from quantmill.gguf.types import Type
+from quantmill.gguf.layout import ALIGNMENT, TensorEntry, TensorInfo, file_size, ggml_shape, padded
 from quantmill.gguf.values import KV, ValueType, kv
 
 NO, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
@@ -19,39 +18,12 @@ MAX_SHARDS = 2**16 - 1  # split.count is a UINT16
 _NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
 
-@dataclass(eq=False)
-class NoLimit(GGUFUsageError):
-    def __str__(self) -> str:
-        return "a split needs one limit, the size or the number of tensors of a shard, and it must be at least 1"
-
-
-@dataclass(eq=False)
-class FirstTensorTooLarge(GGUFUsageError):
-    tensor: str
-    size: int
-    limit: int
-
-    def __str__(self) -> str:
-        return (
-            f"a shard of {self.limit} bytes cannot hold the first tensor {shown(self.tensor)}; "
-            f"allow at least {self.size} bytes"
-        )
-
-
-@dataclass(eq=False)
-class TooManyShards(GGUFUsageError):
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.count} shards are more than the {MAX_SHARDS} that GGUF can count; allow larger shards"
-
-
 @dataclass(frozen=True)
 class Shard:
     """A shard before it is written: its metadata, its tensors in order and the bytes of the whole file."""
 
     kvs: tuple[KV, ...]
-    tensors: tuple[Described, ...]
+    tensors: tuple[TensorEntry, ...]
     size: int
 
 
@@ -71,30 +43,34 @@ def canonical(kvs: Iterable[KV]) -> list[KV]:
     return [entry.canonical() for entry in kvs if entry.key not in (NO, COUNT, TENSORS)]
 
 
-def describe(infos: Iterable[TensorInfo]) -> list[Described]:
+def describe(infos: Iterable[TensorInfo]) -> list[TensorEntry]:
     """Tensors of a file as a writer takes them, with their shapes as llama.cpp's tools write them."""
-    return [(info.name, ggml_shape(info.shape), info.type) for info in infos]
+    return [info.entry._replace(shape=ggml_shape(info.shape)) for info in infos]
 
 
 def plan_shards(
     kvs: Iterable[KV],
-    tensors: Iterable[Described],
+    tensors: Iterable[TensorEntry],
     *,
     max_size: int | None = None,
     max_tensors: int | None = None,
 ) -> list[Shard]:
     """The shards that llama-gguf-split makes with --split-max-size (in bytes) or --split-max-tensors.
 
-    Raises NoLimit unless exactly one limit is given, FirstTensorTooLarge where llama-gguf-split fails for it (a later
-    tensor beyond the limit gets a shard of its own), and TooManyShards.
+    Raises GGUFUsageError unless exactly one limit is given, where the first tensor alone is beyond it, for which
+    llama-gguf-split fails (a later one gets a shard of its own), and for more shards than GGUF can count.
     """
     if (max_size is None) == (max_tensors is None) or (max_size or max_tensors or 0) < 1:
-        raise NoLimit()
-    described = [(name, ggml_shape(shape), type_) for name, shape, type_ in tensors]
+        raise GGUFUsageError(
+            "a split needs one limit, the size or the number of tensors of a shard, and it must be at least 1"
+        )
+    described = [TensorEntry(name, ggml_shape(shape), type_) for name, shape, type_ in tensors]
     entries_of_all = canonical(kvs)
     groups = _by_size(described, max_size) if max_size else _by_count(described, max_tensors or 1)
     if len(groups) > MAX_SHARDS:
-        raise TooManyShards(len(groups))
+        raise GGUFUsageError(
+            f"{len(groups)} shards are more than the {MAX_SHARDS} that GGUF can count; allow larger shards"
+        )
     shards = []
     for number, group in enumerate(groups):
         entries = entries_of_all if number == 0 else []
@@ -106,7 +82,7 @@ def plan_shards(
     return shards
 
 
-def shard_sizes(kvs: Iterable[KV], tensors: Iterable[Described], max_size: int) -> list[int]:
+def shard_sizes(kvs: Iterable[KV], tensors: Iterable[TensorEntry], max_size: int) -> list[int]:
     """Bytes of the files that the split step makes: one number when the file stays whole, else one for every shard.
 
     The arguments describe the whole file as it is, or will be, written.
@@ -128,24 +104,27 @@ def find_shards(path: Path) -> list[Path] | None:
     return [path.with_name(shard_name(prefix, number, count)) for number in range(1, count + 1)]
 
 
-def _counted(shape: tuple[int, ...], type_: Type) -> int:
-    return padded(TensorInfo("", shape, type_, 0).nbytes, ALIGNMENT)
+def _counted(entry: TensorEntry) -> int:
+    return padded(TensorInfo(*entry, offset=0).nbytes, ALIGNMENT)
 
 
-def _by_size(tensors: list[Described], limit: int) -> list[list[Described]]:
-    groups: list[list[Described]] = [[]]
+def _by_size(tensors: list[TensorEntry], limit: int) -> list[list[TensorEntry]]:
+    groups: list[list[TensorEntry]] = [[]]
     size = 0
-    for name, shape, type_ in tensors:
-        counted = _counted(shape, type_)
+    for entry in tensors:
+        counted = _counted(entry)
         if size + counted > limit:
             if not groups[-1]:
-                raise FirstTensorTooLarge(name, counted, limit)
+                raise GGUFUsageError(
+                    f"a shard of {limit} bytes cannot hold the first tensor {shown(entry.name)}; allow at least "
+                    f"{counted} bytes"
+                )
             groups.append([])
             size = 0
-        groups[-1].append((name, shape, type_))
+        groups[-1].append(entry)
         size += counted
     return groups
 
 
-def _by_count(tensors: list[Described], limit: int) -> list[list[Described]]:
+def _by_count(tensors: list[TensorEntry], limit: int) -> list[list[TensorEntry]]:
     return [tensors[at : at + limit] for at in range(0, len(tensors), limit)] or [[]]

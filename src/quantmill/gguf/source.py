@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self
 
 from quantmill import gguf
 from quantmill.errors import UsageError
-from quantmill.gguf.errors import Changed, Unreadable
-from quantmill.gguf.layout import Described, TensorInfo
-from quantmill.gguf.shard_set import LoneShard, all_shards, check_shards, number_of
+from quantmill.gguf.errors import changed, unreadable
+from quantmill.gguf.layout import TensorEntry, TensorInfo
+from quantmill.gguf.shard_set import all_shards, check_shards, lone_shard, number_of
 from quantmill.gguf.shards import COUNT, NO
 from quantmill.gguf.values import KV
 
@@ -20,19 +20,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class LaterShard(UsageError):
-    """The path is of a shard that does not hold the model's metadata."""
-
-    def __init__(self, place: str, number: int, count: int, first: str) -> None:
-        super().__init__(f"{place}: this is shard {number} of {count}; give the first one, {first}")
-
-
 class Source:
     """A context manager; `files` are the open shards in order (one for a file that is not split).
 
     The path is the first shard's; the others lie beside it. `metadata` is that shard's, which holds the model's;
-    tensors are found by name in whichever shard has them. Raises LaterShard, or a GGUFError: LoneShard,
-    MissingShards and those of `check_shards` among them.
+    tensors are found by name in whichever shard has them. Raises UsageError for a later shard, and a
+    GGUFError when one is missing, cannot be read or does not fit the others.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,9 +45,9 @@ class Source:
             return [first]
         paths = all_shards(path)
         if paths is None:
-            raise LoneShard(first.place, number, count)
+            raise lone_shard(first.place, number, count)
         if path != paths[0]:
-            raise LaterShard(first.place, number, count, paths[0].name)
+            raise UsageError(f"{first.place}: this is shard {number} of {count}; give the first one, {paths[0].name}")
         files = [first, *(self._stack.enter_context(gguf.read(other)) for other in paths[1:])]
         check_shards(files)
         return files
@@ -67,11 +60,11 @@ class Source:
             found |= {info.name: (file, info, descriptor) for info in file.tensors.values()}
         return found
 
-    def shards(self) -> list[list[Described]]:
+    def shards(self) -> list[list[TensorEntry]]:
         """The tensors of every file in the order of their data."""
-        return [[(info.name, info.shape, info.type) for info in file.tensors.values()] for file in self.files]
+        return [file.tensor_entries() for file in self.files]
 
-    def tensors(self) -> list[Described]:
+    def tensors(self) -> list[TensorEntry]:
         """All tensors."""
         return [tensor for shard in self.shards() for tensor in shard]
 
@@ -88,7 +81,7 @@ class Source:
         """Fill `into` with the tensor's bytes from byte `start` on; from any thread.
 
         A mapping would be slower: threads wait for each other where its pages are entered and removed. Raises
-        Unreadable, and Changed when the file has become shorter.
+        a GGUFError when it cannot be read or has become shorter.
         """
         file, info, descriptor = self._where[name]
         view, position = into.data, file.data_offset + info.offset + start
@@ -96,9 +89,9 @@ class Source:
             try:
                 got = os.preadv(descriptor, [view], position)
             except OSError as error:
-                raise Unreadable(file.place, error.strerror or str(error)) from None
+                raise unreadable(file.place, error.strerror or str(error)) from None
             if not got:
-                raise Changed(file.place)
+                raise changed(file.place)
             view, position = view[got:], position + got
 
     def path(self, name: str) -> Path:

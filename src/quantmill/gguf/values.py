@@ -4,13 +4,13 @@ A value is decoded when it is asked for and never before: a vocabulary of 152k t
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
-from quantmill.gguf.errors import InvalidValue
+from quantmill.gguf.errors import GGUFError, shown
 
 
 class ValueType(IntEnum):
@@ -113,6 +113,11 @@ class KV:
         return KV(self.key, self.type, raw, self.subtype)
 
 
+def model_facts(kvs: Iterable[KV]) -> dict[str, Any]:
+    """The values of all entries but the tokenizer's, which are long and say nothing of the tensors."""
+    return {entry.key: entry.value for entry in kvs if not entry.key.startswith("tokenizer.")}
+
+
 def _guess(value: object) -> ValueType:
     """The type for a value that comes without one; a whole number is UINT32 where it fits."""
     if isinstance(value, bool):
@@ -127,7 +132,7 @@ def _guess(value: object) -> ValueType:
 
 
 def kv(key: str, value: Any, type: int | None = None, subtype: int | None = None) -> KV:
-    """An entry from a Python value; raises InvalidValue when the value does not fit the type.
+    """An entry from a Python value; raises GGUFError when the value does not fit the type.
 
     Without `type`: bool → BOOL, int → UINT32 (INT32 when negative, 64 bits when needed), float → FLOAT32, str or
     bytes → STRING, anything else is a sequence → ARRAY. Without `subtype` the first element decides, and whole numbers
@@ -145,7 +150,9 @@ def kv(key: str, value: Any, type: int | None = None, subtype: int | None = None
         return KV(key, kind, struct.pack("<Q", len(items)) + _packed(element, items), element)
     except (struct.error, TypeError, IndexError, KeyError, OverflowError):
         name = kind.name if kind is not ValueType.ARRAY or subtype is None else f"ARRAY of {ValueType(subtype).name}"
-        raise InvalidValue(key, str(value), name) from None
+        raise GGUFError(
+            f"the key {shown(key)} cannot hold {shown(str(value))} as {name}; give a value of that type"
+        ) from None
 
 
 def _packed(type_: ValueType, items: Sequence[Any]) -> bytes:

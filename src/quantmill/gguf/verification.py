@@ -3,17 +3,17 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.artifact import silent
-from quantmill.gguf.errors import Changed, GGUFError, Truncated, Unreadable, shown
+from quantmill.gguf.errors import GGUFError, changed, shown, truncated, unreadable
 from quantmill.gguf.foreign import describe
 from quantmill.gguf.layout import MAGIC, TensorInfo
 from quantmill.gguf.reader import GGUFFile, read, within
-from quantmill.gguf.shard_set import LoneShard, MissingShards, check_shards, number_of
+from quantmill.gguf.shard_set import check_shards, lone_shard, missing_shards, number_of
 from quantmill.gguf.shards import COUNT, NO, find_shards, parse_name, shard_name
 
 if TYPE_CHECKING:
@@ -23,54 +23,6 @@ MOST = 1000  # files that are looked for in one
 LISTED = 12  # of the files in one, how many a message names
 CONTROLS = (".aria2", ".st")  # of aria2c and axel
 _CHUNK = 8 << 20  # bytes in memory at a time
-
-
-@dataclass(eq=False)
-class TrailingBytes(GGUFError):
-    """`found` is what the bytes are, where that was recognized."""
-
-    place: str
-    count: int
-    found: str = ""
-
-    def __str__(self) -> str:
-        what = f" ({self.found})" if self.found else ""
-        follow = f"{self.count} bytes follow the last tensor{what}"
-        return f"{self.place}: {follow}; a whole file ends there, fetch or make it anew"
-
-
-@dataclass(eq=False)
-class Concatenated(GGUFError):
-    """`found` are the files in it, in order, by what they call themselves and their bytes; `shards` is what the first
-    says of their number, 1 for a whole file."""
-
-    place: str
-    shards: int
-    found: tuple[tuple[str, int], ...]
-
-    def __str__(self) -> str:
-        parts = [f"{name} ({size} bytes)" for name, size in self.found]
-        held = ", ".join(
-            parts if len(parts) <= LISTED else [*parts[: LISTED - 1], f"and {len(parts) - LISTED + 1} more"]
-        )
-        if self.shards == 1:
-            return (
-                f"{self.place}: another GGUF file follows the last tensor, as `cat` leaves them, it holds {held}; "
-                "fetch the file anew"
-            )
-        return (
-            f"{self.place}: a shard of {self.shards} with others behind it, as `cat` leaves them, which is no model, "
-            f"it holds {held}; fetch the shards, and give llama.cpp the first or join them with `quantmill merge`"
-        )
-
-
-@dataclass(eq=False)
-class Unfinished(GGUFError):
-    place: str
-    control: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: its download is not finished, for {self.control} is beside it; start the download again"
 
 
 @dataclass(eq=False)
@@ -92,48 +44,8 @@ class BrokenBlock(GGUFError):
         )
 
 
-@dataclass(eq=False)
-class WrongType(GGUFError):
-    place: str
-    tensor: str
-    found: str
-    planned: str
-
-    def __str__(self) -> str:
-        found = f"the tensor {shown(self.tensor)} is {self.found} and not {self.planned}"
-        return f"{self.place}: {found}, as was planned; make the file anew"
-
-
-@dataclass(eq=False)
-class UnplannedTensor(GGUFError):
-    place: str
-    tensor: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.place}: the tensor {shown(self.tensor)} was not planned; make the file anew from the planned base"
-        )
-
-
-@dataclass(eq=False)
-class MissingTensor(GGUFError):
-    place: str
-    tensor: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: the planned tensor {shown(self.tensor)} is not there; make the file anew"
-
-
-@dataclass(eq=False)
-class WrongDigest(GGUFError):
-    place: str
-    found: str
-    expected: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.place}: its sha256 is {self.found} and not {self.expected}; it was damaged, fetch or make it anew"
-        )
+def wrong_digest(place: str, found: str, expected: str) -> GGUFError:
+    return GGUFError(f"{place}: its sha256 is {found} and not {expected}; it was damaged, fetch or make it anew")
 
 
 @dataclass(frozen=True)
@@ -145,7 +57,7 @@ class VerifiedFile:
 
 
 @dataclass(frozen=True)
-class Report:
+class VerifyReport:
     """What was found whole: the files in order, and the number of tensors of every type."""
 
     files: tuple[VerifiedFile, ...]
@@ -165,11 +77,11 @@ def verify(
     planned: Mapping[str, str] | None = None,
     *,
     progress: Callable[[int, int], None] = silent,
-) -> Report:
+) -> VerifyReport:
     """Verifies a GGUF file; when its name is a shard's, all the shards beside it.
 
-    Raises the GGUFError of the first thing that is wrong, else returns a Report. Checked: all that `read` checks, that
-    the file ends where its last tensor's padding ends, the shards' completeness, the type of every tensor against
+    Raises the GGUFError of the first thing that is wrong, else returns a VerifyReport. Checked: all that `read` checks,
+    that the file ends where its last tensor's padding ends, the shards' completeness, the type of every tensor against
     `planned` (name → type name, for exactly the tensors there), and every block's scales (see `scales`). One pass over
     the bytes, in bounded memory, gives the sha256 too.
     """
@@ -183,7 +95,7 @@ def verify_files(
     *,
     digests: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] = silent,
-) -> Report:
+) -> VerifyReport:
     """`verify` for files that are kept under other paths than their names; `digests` are their expected sha256.
 
     Several files must be all the shards of one, by name.
@@ -202,18 +114,18 @@ def verify_files(
         for name, file in zip(paths, opened, strict=True):
             sha256 = _Pass(file, done, total, progress).run()
             if digests is not None and sha256 != digests[name]:
-                raise WrongDigest(file.place, sha256, digests[name])
+                raise wrong_digest(file.place, sha256, digests[name])
             verified.append(VerifiedFile(Path(name).name, file.size, sha256, len(file.tensors)))
             done += file.size
     finally:
         for file in opened:
             file.close()
     types = Counter(info.type.name for file in opened for info in file.tensors.values())
-    return Report(tuple(verified), dict(sorted(types.items())), planned is not None)
+    return VerifyReport(tuple(verified), dict(sorted(types.items())), planned is not None)
 
 
 def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:
-    """The files in the order of their shards; raises MissingShards when some are not there."""
+    """The files in the order of their shards; raises a GGUFError when some are not there."""
     first = min(files)
     wanted = find_shards(Path(first))
     if wanted is None:
@@ -221,7 +133,7 @@ def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:
     found = {Path(name).name: name for name in files}
     missing = tuple(item.name for item in wanted if item.name not in found or not files[found[item.name]].exists())
     if missing:
-        raise MissingShards(str(files[first].parent), missing, len(wanted))
+        raise missing_shards(str(files[first].parent), missing, len(wanted))
     return {found[item.name]: files[found[item.name]] for item in wanted}
 
 
@@ -229,18 +141,20 @@ def _check_finished(path: Path, place: str) -> None:
     """Some programs give a file its whole size at the start of a download, with a file of their own beside it."""
     for ending in CONTROLS:
         if (control := path.with_name(path.name + ending)).exists():
-            raise Unfinished(place, control.name)
+            raise GGUFError(
+                f"{place}: its download is not finished, for {control.name} is beside it; start the download again"
+            )
 
 
 def _check_completeness(files: list[GGUFFile]) -> None:
     for file in files:
         if file.size < file.padded_end and file.tensors:
-            raise Truncated(file.place, file.size, file.padded_end)
+            raise truncated(file.place, file.size, file.padded_end)
         if file.size > file.padded_end:
             raise _trailing(file)
     count = number_of(files[0], COUNT) or 0
     if len(files) == 1 and count > 1 and find_shards(Path(files[0].place)) is None:
-        raise LoneShard(files[0].place, (number_of(files[0], NO) or 0) + 1, count)
+        raise lone_shard(files[0].place, (number_of(files[0], NO) or 0) + 1, count)
     if len(files) > 1 or count != 0:
         check_shards(files)
 
@@ -250,9 +164,26 @@ def _trailing(file: GGUFFile) -> GGUFError:
     with file.descriptor() as descriptor:
         start = os.pread(descriptor, 512, file.padded_end)
     if start.startswith(MAGIC):
-        return Concatenated(file.place, max(number_of(file, COUNT) or 0, 1), tuple(_held(file)))
+        return _concatenated(file.place, max(number_of(file, COUNT) or 0, 1), tuple(_held(file)))
     found = describe(start).partition(";")[0] if start.lstrip()[:1] in (b"<", b"{") else ""
-    return TrailingBytes(file.place, file.size - file.padded_end, found)
+    what = f"{file.size - file.padded_end} bytes follow the last tensor{f' ({found})' if found else ''}"
+    return GGUFError(f"{file.place}: {what}; a whole file ends there, fetch or make it anew")
+
+
+def _concatenated(place: str, shards: int, found: Sequence[tuple[str, int]]) -> GGUFError:
+    """`found` are the files in it, in order, by what they call themselves and their bytes; `shards` is what the first
+    says of their number, 1 for a whole file."""
+    parts = [f"{name} ({size} bytes)" for name, size in found]
+    held = ", ".join(parts if len(parts) <= LISTED else [*parts[: LISTED - 1], f"and {len(parts) - LISTED + 1} more"])
+    if shards == 1:
+        return GGUFError(
+            f"{place}: another GGUF file follows the last tensor, as `cat` leaves them, it holds {held}; "
+            "fetch the file anew"
+        )
+    return GGUFError(
+        f"{place}: a shard of {shards} with others behind it, as `cat` leaves them, which is no model, "
+        f"it holds {held}; fetch the shards, and give llama.cpp the first or join them with `quantmill merge`"
+    )
 
 
 def _held(file: GGUFFile) -> Iterator[tuple[str, int]]:
@@ -282,12 +213,16 @@ def _check_types(files: list[GGUFFile], planned: Mapping[str, str] | None) -> No
     for file in files:
         for info in file.tensors.values():
             if info.name not in planned:
-                raise UnplannedTensor(file.place, info.name)
+                raise GGUFError(
+                    f"{file.place}: the tensor {shown(info.name)} was not planned; make the file anew from the "
+                    "planned base"
+                )
             if info.type.name != planned[info.name]:
-                raise WrongType(file.place, info.name, info.type.name, planned[info.name])
+                what = f"the tensor {shown(info.name)} is {info.type.name} and not {planned[info.name]}"
+                raise GGUFError(f"{file.place}: {what}, as was planned; make the file anew")
             there.add(info.name)
     if lost := sorted(planned.keys() - there):
-        raise MissingTensor(files[0].place, lost[0])
+        raise GGUFError(f"{files[0].place}: the planned tensor {shown(lost[0])} is not there; make the file anew")
 
 
 class _Pass:
@@ -335,9 +270,9 @@ class _Pass:
             try:
                 got = os.preadv(descriptor, [view[filled:]], self.at + filled)
             except OSError as error:
-                raise Unreadable(self.file.place, error.strerror or str(error)) from None
+                raise unreadable(self.file.place, error.strerror or str(error)) from None
             if not got:
-                raise Changed(self.file.place)
+                raise changed(self.file.place)
             filled += got
         self.hash.update(view)
         self.at += count

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from quantmill.gguf.errors import DiskFull, WriteFailed, WrongByteCount
-from quantmill.gguf.layout import Described, TensorInfo, data_size, header, padded
+from quantmill.gguf.errors import GGUFError, write_failed, wrong_byte_count
+from quantmill.gguf.layout import TensorEntry, TensorInfo, data_size, header, padded
 from quantmill.gguf.values import KV
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Writer:
         self,
         path: str | os.PathLike[str],
         kvs: Iterable[KV],
-        tensors: Iterable[Described],
+        tensors: Iterable[TensorEntry],
         place: str | None = None,
     ) -> None:
         self.path = Path(path)
@@ -67,7 +67,7 @@ class Writer:
     def append(self, data: "Buffer") -> None:
         """Writes the next bytes of the current tensor; any contiguous buffer will do, a numpy array too.
 
-        Raises WrongByteCount when they are more than it lacks, DiskFull or WriteFailed when they cannot be written.
+        Raises a GGUFError when they are more than it lacks, and when they cannot be written.
         """
         view = memoryview(data).cast("B")
         self._take(len(view))
@@ -80,7 +80,7 @@ class Writer:
         while count:
             copied = self._copy(descriptor, offset, count)
             if not copied:
-                raise WriteFailed(self.place, "a file that is copied became shorter meanwhile")
+                raise write_failed(self.place, "a file that is copied became shorter meanwhile")
             offset, count = offset + copied, count - copied
         self._pad()
 
@@ -91,7 +91,7 @@ class Writer:
         try:
             if self._current < len(self.tensors):
                 info = self.tensors[self._current]
-                raise WrongByteCount(self.place, info.name, self._given, info.nbytes)
+                raise wrong_byte_count(self.place, info.name, self._given, info.nbytes)
             self._finish()
         except BaseException:
             self._discard()
@@ -104,9 +104,9 @@ class Writer:
         info = self._info()
         if info is None:
             if count:
-                raise WrongByteCount(self.place, "after the last one", count, 0)
+                raise wrong_byte_count(self.place, "after the last one", count, 0)
         elif self._given + count > info.nbytes:
-            raise WrongByteCount(self.place, info.name, self._given + count, info.nbytes)
+            raise wrong_byte_count(self.place, info.name, self._given + count, info.nbytes)
         self._given += count
 
     def _pad(self) -> None:
@@ -117,7 +117,7 @@ class Writer:
 
     def _open(self) -> FileIO:
         if self._file is None:
-            raise WriteFailed(self.place, "the writer is not open")
+            raise write_failed(self.place, "the writer is not open")
         return self._file
 
     def _write(self, data: bytes | memoryview) -> None:
@@ -144,7 +144,7 @@ class Writer:
         try:
             data = os.pread(descriptor, min(count, _CHUNK), offset)
         except OSError as error:
-            raise WriteFailed(self.place, f"reading what it is copied from: {error.strerror}") from None
+            raise write_failed(self.place, f"reading what it is copied from: {error.strerror}") from None
         self._write(data)
         return len(data)
 
@@ -167,7 +167,10 @@ class Writer:
             self._file.close()
         self._temporary.unlink(missing_ok=True)
 
-    def _failed(self, error: OSError) -> DiskFull | WriteFailed:
+    def _failed(self, error: OSError) -> GGUFError:
         if error.errno in _FULL:
-            return DiskFull(self.place, self.written, self.size)
-        return WriteFailed(self.place, error.strerror or str(error))
+            return GGUFError(
+                f"{self.place}: the disk is full after {self.written} of {self.size} bytes; free "
+                f"{self.size - self.written} bytes there and run again"
+            )
+        return write_failed(self.place, error.strerror or str(error))

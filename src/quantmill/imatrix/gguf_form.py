@@ -23,7 +23,7 @@ _MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Stored:
+class ImatrixFile:
     """`tensors`: name → sums, float32 (experts or 1, columns), and counts, float32 (experts or 1,); `chunk_size` is 0
     when the file does not say."""
 
@@ -33,7 +33,7 @@ class Stored:
     chunk_size: int
 
 
-def load(path: str | os.PathLike[str]) -> Stored:
+def load(path: str | os.PathLike[str]) -> ImatrixFile:
     """The file as it is stored; ImatrixError names what is wrong with it."""
     with gguf.read(path) as file:
         kinds = {"in_sum2": {}, "counts": {}}  # type: dict[str, dict[str, NDArray[np.float32]]]
@@ -58,7 +58,7 @@ def load(path: str | os.PathLike[str]) -> Stored:
         for what, number in zip(("count", "size"), numbers, strict=True):
             if not isinstance(number, int) or not 0 <= number <= _MAX:
                 raise ImatrixError(f"{path}: imatrix.chunk_{what} is not a count; the imatrix is damaged")
-        return Stored(tensors, tuple(name.encode() for name in datasets), *numbers)
+        return ImatrixFile(tensors, tuple(name.encode() for name in datasets), *numbers)
 
 
 def vectors(path: str | os.PathLike[str]) -> Imatrix:
@@ -73,7 +73,7 @@ def vectors(path: str | os.PathLike[str]) -> Imatrix:
     return Imatrix(found, stored.datasets[0] if stored.datasets else b"", stored.chunks)
 
 
-def write(path: Path, stored: Stored) -> None:
+def write(path: Path, stored: ImatrixFile) -> None:
     """Write the file: tensors by name, as upstream; whole or not at all."""
     entries = [
         gguf.kv("general.type", "imatrix"),
@@ -85,8 +85,8 @@ def write(path: Path, stored: Stored) -> None:
     arrays: list[NDArray[np.float32]] = []
     for name in sorted(stored.tensors, key=str.encode):
         sums, counts = stored.tensors[name]
-        described += [(f"{name}.in_sum2", _shape(sums.shape), TYPES["F32"])]
-        described += [(f"{name}.counts", _shape((counts.size, 1)), TYPES["F32"])]
+        described += [gguf.TensorEntry(f"{name}.in_sum2", _shape(sums.shape), TYPES["F32"])]
+        described += [gguf.TensorEntry(f"{name}.counts", _shape((counts.size, 1)), TYPES["F32"])]
         arrays += [sums, counts]
     with gguf.Writer(path, entries, described) as writer:
         for array in arrays:

@@ -20,7 +20,7 @@ ACTIVE = 1e-5
 
 
 @dataclass(frozen=True)
-class Row:
+class TensorStatistics:
     """One tensor's statistics. `layer` is None outside layers; shares are between 0 and 1; `cosine` is 0 where there is
     nothing to compare with."""
 
@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerStatistics:
     """One layer's means over its tensors, weighted by their columns."""
 
     layer: int
@@ -49,29 +49,29 @@ class Layer:
     cosine: float
 
 
-def rows(sums: Sums) -> list[Row]:
+def rows(sums: Sums) -> list[TensorStatistics]:
     """A row for each tensor: by the tensor's name without its layer, then the largest total first."""
     found = [_row(name, sum_, sums) for name, sum_ in sums.tensors.items()]
     return sorted(found, key=lambda row: (row.tensor, -row.total, -1 if row.layer is None else row.layer))
 
 
-def layers(rows: Iterable[Row]) -> list[Layer]:
+def layers(rows: Iterable[TensorStatistics]) -> list[LayerStatistics]:
     """The layers of `rows`, in order."""
-    by_layer: dict[int, list[Row]] = {}
+    by_layer: dict[int, list[TensorStatistics]] = {}
     for row in rows:
         if row.layer is not None:
             by_layer.setdefault(row.layer, []).append(row)
     return [
-        Layer(layer, *(_weighted(members, what) for what in ("total", "density", "cosine")))
+        LayerStatistics(layer, *(_weighted(members, what) for what in ("total", "density", "cosine")))
         for layer, members in sorted(by_layer.items())
     ]
 
 
-def _weighted(members: list[Row], what: str) -> float:
+def _weighted(members: list[TensorStatistics], what: str) -> float:
     return float(sum(row.columns * getattr(row, what) for row in members) / sum(row.columns for row in members))
 
 
-def _row(name: str, sum_: Sum, sums: Sums) -> Row:
+def _row(name: str, sum_: Sum, sums: Sums) -> TensorStatistics:
     counts = sum_.counts.reshape(-1, 1)
     values = (sum_.squares.astype(np.float64) / np.where(counts > 0, counts, 1)).reshape(-1)
     total, mean = float(values.sum()), float(values.mean())
@@ -81,7 +81,7 @@ def _row(name: str, sum_: Sum, sums: Sums) -> Row:
     above = float((values > mean + deviation).mean()) if deviation > 0 else 0.0
     found = re.search(r"blk\.(\d+)\.", name)
     words = name.split(".")
-    return Row(
+    return TensorStatistics(
         layer=int(found[1]) if found else None,
         tensor=words[words.index("weight") - 1] if "weight" in words[1:] else name,
         total=total,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantmill.imatrix.gguf_form import Stored
+from quantmill.imatrix.gguf_form import ImatrixFile
 from quantmill.imatrix.hash_order import hash_order
 from quantmill.imatrix.legacy import Entry, encode
 from quantmill.imatrix.vectors import ImatrixError
@@ -60,7 +60,7 @@ class Sums:
         return Sums(found, (dataset,) if dataset else (), chunks)
 
     @staticmethod
-    def of_gguf(stored: Stored) -> "Sums":
+    def of_gguf(stored: ImatrixFile) -> "Sums":
         """A GGUF form's. Its calls are the chunks that its counts make."""
         size = stored.chunk_size or 512
         found = {}
@@ -92,11 +92,11 @@ class Sums:
                 found.append(Entry(name, sum_.calls, values.reshape(-1)))
         return encode(found, dataset, chunks)
 
-    def stored(self, chunk_size: int) -> Stored:
+    def stored(self, chunk_size: int) -> ImatrixFile:
         """As the GGUF form keeps it: every tensor, experts that were not reached with a count of 0."""
         tensors = {n: (s.squares, s.counts.astype(np.float32)) for n, s in self.tensors.items()}
         most = max((int(sum_.counts.max()) for sum_ in self.tensors.values()), default=0)
-        return Stored(tensors, self.datasets, most // chunk_size, chunk_size)
+        return ImatrixFile(tensors, self.datasets, most // chunk_size, chunk_size)
 
 
 def merge(parts: Iterable[tuple[str, Sums]]) -> Sums:

@@ -37,8 +37,8 @@ def save(hidden: Hidden, tokens: NDArray[np.int32], facts: Mapping[str, Any], fo
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 
 
-class Stored:
-    """The predictions of a base whose states were saved; a compare.Predictions."""
+class BasePredictions:
+    """The predictions of a base whose states were saved; a divergence.Predictions."""
 
     def __init__(self, model: Model, states: Path, run: Run, length: int) -> None:
         self._states: Floats = np.load(states, mmap_mode="r", allow_pickle=False)

@@ -17,7 +17,7 @@ FONT = "Liberation Sans, Arial, sans-serif"
 
 
 @dataclass(frozen=True)
-class Measured:
+class FileQuality:
     """One file: `bytes` of all its parts, `bits` a weight, mean `kld` in nats, `perplexity`, and `tensors`, the errors
     by tensor name. The base's own file is not among them."""
 
@@ -29,16 +29,16 @@ class Measured:
     tensors: Mapping[str, float]
 
 
-def front(files: Sequence[Measured]) -> list[Measured]:
+def front(files: Sequence[FileQuality]) -> list[FileQuality]:
     """The Pareto front, smallest file first: those that no file of their size or smaller beats in KL divergence."""
-    found: list[Measured] = []
+    found: list[FileQuality] = []
     for file in sorted(files, key=lambda f: (f.bytes, f.kld)):
         if not found or file.kld < found[-1].kld:
             found.append(file)
     return found
 
 
-def size_against_kld(files: Sequence[Measured]) -> str:
+def size_against_kld(files: Sequence[FileQuality]) -> str:
     """File size against mean KL divergence, logarithmic, with the Pareto front as a line. A file that loses nothing has
     no place on such an axis, and is left out."""
     files = [file for file in files if file.kld > 0] or files
@@ -63,7 +63,7 @@ def size_against_kld(files: Sequence[Measured]) -> str:
     return _svg((line + points + names[0] + names[1]).properties(width=860, height=560), "size")
 
 
-def perplexity_increase(files: Sequence[Measured], base: float) -> str:
+def perplexity_increase(files: Sequence[FileQuality], base: float) -> str:
     """How much each file's perplexity is above the base's, in per cent, smallest file last."""
     rows = [{"ftype": f.ftype, "delta": 100 * (f.perplexity / base - 1)} for f in sorted(files, key=lambda f: -f.bytes)]
     chart = _chart(rows).encode(
@@ -74,7 +74,7 @@ def perplexity_increase(files: Sequence[Measured], base: float) -> str:
     return _svg((chart.mark_bar(color="#4c78a8") + names).properties(width=640, height=alt.Step(18)), "perplexity")
 
 
-def tensor_errors(file: Measured) -> str | None:
+def tensor_errors(file: FileQuality) -> str | None:
     """A heat map of one file: each tensor's error by layer and kind; None when no tensor of a layer was quantized."""
     rows = []
     for name, error in file.tensors.items():

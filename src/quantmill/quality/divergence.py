@@ -33,7 +33,7 @@ class Predictions(Protocol):
 
 
 @dataclass(frozen=True)
-class Quality:
+class Divergence:
     """`kld` is the KL divergence of the base's distribution to the file's, in nats a token; `top1` the share of tokens
     for which both hold the same token most likely; `delta_p_mean` and `delta_p_rms` are the mean and the root mean
     square of how much more probability the file gives to the text's own token. Each `_error` is one standard error,
@@ -73,7 +73,7 @@ def compare(
     targets: NDArray[np.int32],
     threads: int,
     progress: Callable[[int, int], None],
-) -> Quality:
+) -> Divergence:
     """The quality of `other`. `targets` are the tokens to predict, int32 of shape (chunks, rows); `progress` counts
     chunks. Raises a QualityError when logits are not finite."""
     assert (base.chunks, base.rows) == (other.chunks, other.rows) == targets.shape
@@ -95,7 +95,7 @@ def compare(
     pairs = zip(losses.reshape(-1).tolist(), base_losses.reshape(-1).tolist(), strict=True)
     moved = [exp(-ours) - exp(-theirs) for ours, theirs in pairs]
     same = [1.0] * agreed + [0.0] * (targets.size - agreed)
-    return Quality(
+    return Divergence(
         perplexity=value,
         perplexity_error=error,
         kld=kld | {"max": ordered[-1]},

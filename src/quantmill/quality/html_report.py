@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from quantmill.quality.charts import Measured, front, perplexity_increase, size_against_kld, tensor_errors
+from quantmill.quality.charts import FileQuality, front, perplexity_increase, size_against_kld, tensor_errors
 
 
 def render(
@@ -16,7 +16,7 @@ def render(
     """`report.html` and `chart.svg`. `base` is the base's evaluation.json; `measured` holds, by ftype, `bytes` and
     `bits` of the file and its quality as JSON. Nothing of it depends on the machine or the day."""
     found = [
-        Measured(ftype, q["bytes"], q["bits"], q["kld"]["mean"], q["perplexity"], q["tensors"])
+        FileQuality(ftype, q["bytes"], q["bits"], q["kld"]["mean"], q["perplexity"], q["tensors"])
         for ftype, q in measured.items()
     ]
     found.sort(key=lambda file: (-file.bytes, file.ftype))  # not as a recipe lists them, which no key holds
@@ -42,7 +42,7 @@ def _template() -> jinja2.Template:
 
 
 def _rows(
-    found: list[Measured], measured: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]
+    found: list[FileQuality], measured: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     best = {file.ftype for file in front(found)}
     rows = []

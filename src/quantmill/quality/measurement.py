@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 
 from quantmill.engine.evaluation import Model, Run, evaluate, open_model
 from quantmill.quality import tensor_errors
-from quantmill.quality.base_predictions import Stored
+from quantmill.quality.base_predictions import BasePredictions
 from quantmill.quality.divergence import Predictions, compare
 from quantmill.quality.errors import QualityError
 from quantmill.statistics import rounded
 
 
 def against_stored(base: Path, states: Path, tokens: Path, file: Path, run: Run, place: str) -> dict[str, Any]:
-    """The file's quality as JSON (compare.Quality), `bits` a weight, and `tensors`, its tensors' errors. `states` and
-    `tokens` are what stored.save wrote of the base; `place` is what errors call the file."""
+    """The file's quality as JSON (divergence.Divergence), `bits` a weight, and `tensors`, its tensors' errors.
+
+    `states` and `tokens` are what base_predictions.save wrote of the base; `place` is what errors call the file.
+    """
     lost = tensor_errors.errors(base, file, place)  # first: it tells a file of another model at once
     ids: NDArray[np.int32] = np.load(tokens, allow_pickle=False)
     half = replace(run, memory=run.memory // 2, progress=lambda done, total: None)
     with open_model(base, "the base") as reference:
-        found = against(reference, Stored(reference, states, half, ids.shape[1]), file, ids, run, place)
+        found = against(reference, BasePredictions(reference, states, half, ids.shape[1]), file, ids, run, place)
     return {**found, "bits": rounded(tensor_errors.bits(file)), "tensors": lost}
 
 

@@ -1,7 +1,7 @@
 """A quantized file before any weight is read: its metadata, its tensors in order, and the exact size in bytes.
 
-Source of the rules: llama-quant.cpp, quantize.cpp and gguf.cpp of llama.cpp b4867 to b5490. The driver writes what this
-says, so a plan and a file cannot disagree.
+Source of the rules: llama-quant.cpp, quantize.cpp and gguf.cpp of llama.cpp b4867 to b5490. The quantizer writes what
+this says, so a plan and a file cannot disagree.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantmill.errors import UsageError
-from quantmill.gguf.layout import Described, file_size, ggml_shape
+from quantmill.gguf.layout import TensorEntry, file_size, ggml_shape
 from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.types import Type
 from quantmill.gguf.values import KV, ValueType, kv
-from quantmill.quant.mix import NO_OVERRIDES, Fallback, Overrides, Tensor, file_order, plan_types
+from quantmill.quant.mix import NO_OVERRIDES, Fallback, Overrides, file_order, plan_types
 from quantmill.reference.ftypes import FTYPES, Ftype
 from quantmill.reference.ftypes import ftype as ftype_named
 from quantmill.reference.hparams import Hparams
@@ -38,7 +38,7 @@ class PlannedFile:
     """A file to be written. `types` and `sources` cover its tensors, in the order in which they are written."""
 
     kvs: tuple[KV, ...]
-    tensors: tuple[Described, ...]
+    tensors: tuple[TensorEntry, ...]
     n_bytes: int
     types: Mapping[str, Type]
     sources: Mapping[str, Type]
@@ -50,14 +50,14 @@ Value = int | float | bool | str
 
 def plan_file(
     kvs: Iterable[KV],
-    tensors: Iterable[Tensor],
+    tensors: Iterable[TensorEntry],
     ftype: str,
     *,
     imatrix: ImatrixFacts | None = None,
     overrides: Overrides = NO_OVERRIDES,
     override_kv: Sequence[tuple[str, Value]] = (),
 ) -> PlannedFile:
-    """The file that llama-quantize makes of a base with these entries and (name, shape, type) tensors.
+    """The file that llama-quantize makes of a base with these entries and tensors.
 
     Raises UsageError (ImatrixNeeded, WidthDoesNotFit, an unknown ftype) and ModelFacts.
     """
@@ -69,7 +69,7 @@ def plan_file(
 
 def plan_split(
     kvs: Iterable[KV],
-    shards: Sequence[Sequence[Tensor]],
+    shards: Sequence[Sequence[TensorEntry]],
     ftype: str,
     *,
     imatrix: ImatrixFacts | None = None,
@@ -100,7 +100,7 @@ def parse_override(text: str) -> tuple[str, Value]:
 
 def _plan(
     kvs: list[KV],
-    shards: Sequence[Sequence[Tensor]],
+    shards: Sequence[Sequence[TensorEntry]],
     ftype: Ftype,
     imatrix: ImatrixFacts | None,
     overrides: Overrides,
@@ -121,7 +121,7 @@ def _plan(
                 kv(COUNT, len(shards), ValueType.UINT16),
                 kv(TENSORS, len(everything), ValueType.INT32),
             ]
-        described = tuple((name, ggml_shape(tuple(shape)), mix.types[name]) for name, shape, _ in shard)
+        described = tuple(TensorEntry(name, ggml_shape(tuple(shape)), mix.types[name]) for name, shape, _ in shard)
         names = {name: None for name, _, _ in shard}  # a set in order: a file may have very many tensors
         planned.append(
             PlannedFile(

@@ -10,6 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import Type
 from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
 from quantmill.quant.overrides import overrides_of
@@ -19,7 +20,6 @@ from quantmill.reference.hparams import Hparams
 if TYPE_CHECKING:
     from quantmill.imatrix import Imatrix
 
-Tensor = tuple[str, tuple[int, ...], Type]
 # llama-imatrix measures what goes into matrix products inside the layers: never the embedding, and the output only when
 # asked. They are quantized without an importance vector as a matter of course.
 UNMEASURED = ("token_embd.weight", "output.weight")
@@ -51,7 +51,7 @@ class Finding:
     fatal: bool = False
 
 
-def check_base(tensors: Sequence[Tensor], type_: str) -> None:
+def check_base(tensors: Sequence[TensorEntry], type_: str) -> None:
     """BaseType unless most weights of a GGUF base's matrices are of the type `type_`."""
     weights: Counter[str] = Counter()
     for _, shape, found in tensors:
@@ -61,7 +61,7 @@ def check_base(tensors: Sequence[Tensor], type_: str) -> None:
         raise BaseType(found_type, type_)
 
 
-class Choice(Protocol):
+class TensorTypes(Protocol):
     """What a mix or a planned file says of its tensors."""
 
     @property
@@ -73,7 +73,7 @@ class Choice(Protocol):
 
 
 def mixes(
-    tensors: Sequence[Tensor], facts: Mapping[str, Any], ftypes: Mapping[str, Mapping[str, Any]]
+    tensors: Sequence[TensorEntry], facts: Mapping[str, Any], ftypes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mix]:
     """The types of every tensor for each file: `ftypes` maps a label to the quant step's params."""
     hparams = Hparams.from_metadata(facts)
@@ -84,8 +84,8 @@ def mixes(
 
 
 def findings(
-    tensors: Sequence[Tensor],
-    chosen: Mapping[str, Choice],
+    tensors: Sequence[TensorEntry],
+    chosen: Mapping[str, TensorTypes],
     imatrix: "Imatrix | None",
     has_imatrix: bool,
     params: Mapping[str, Mapping[str, Any]],
@@ -105,7 +105,7 @@ def findings(
 
 
 def _impossible(
-    weights: Mapping[str, int], chosen: Mapping[str, Choice], measured: frozenset[str]
+    weights: Mapping[str, int], chosen: Mapping[str, TensorTypes], measured: frozenset[str]
 ) -> Iterable[Finding]:
     by_tensors: dict[tuple[str, ...], list[str]] = {}
     for label, choice in chosen.items():
@@ -122,7 +122,7 @@ def _impossible(
         yield Finding(f"{text}, and there is none", names, fatal=True)
 
 
-def _fallbacks(weights: Mapping[str, int], chosen: Mapping[str, Choice]) -> Iterable[Finding]:
+def _fallbacks(weights: Mapping[str, int], chosen: Mapping[str, TensorTypes]) -> Iterable[Finding]:
     by_tensors: dict[tuple[str, ...], list[str]] = {}
     for label, choice in chosen.items():
         if choice.fallbacks:
@@ -144,7 +144,7 @@ def _unmatched(weights: Mapping[str, int], params: Mapping[str, Mapping[str, Any
         yield Finding(f"{_some(by_pattern[pattern])}: the override {pattern!r} matches no tensor of this model", ())
 
 
-def _vectors(tensors: Sequence[Tensor], weights: Mapping[str, int], imatrix: "Imatrix") -> Iterable[Finding]:
+def _vectors(tensors: Sequence[TensorEntry], weights: Mapping[str, int], imatrix: "Imatrix") -> Iterable[Finding]:
     import numpy as np
 
     missing = tuple(name for name, _, _ in tensors if name not in imatrix.vectors and name not in UNMEASURED)

@@ -9,13 +9,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from quantmill.errors import UsageError
-from quantmill.gguf.layout import ggml_shape
+from quantmill.gguf.layout import TensorEntry, ggml_shape
 from quantmill.gguf.types import TYPES, Type
 from quantmill.reference.ftypes import Ftype
 from quantmill.reference.hparams import Hparams, ModelFacts
 from quantmill.reference.mix_rules import LOW, LOW_ROLES, ROLES, Place, choose
-
-Tensor = tuple[str, Sequence[int], Type]
 
 
 class WidthDoesNotFit(UsageError):
@@ -120,14 +118,14 @@ def file_order(names: Iterable[str]) -> list[str]:
 def plan_types(
     ftype: Ftype,
     hparams: Hparams,
-    tensors: Iterable[Tensor],
+    tensors: Iterable[TensorEntry],
     has_imatrix: bool,
     overrides: Overrides = NO_OVERRIDES,
     keep_order: bool = False,
 ) -> Mix:
     """The type of every tensor that llama-quantize would write.
 
-    `tensors` are (name, shape with the row length first, type in the base), in any order; `keep_order` walks them as
+    `tensors` are the base's, in any order; `keep_order` walks them as
     given instead of in `file_order`, which is what llama-quantize does when it keeps a split. The choice for a tensor
     depends on how many of its role came before. Raises ImatrixNeeded, WidthDoesNotFit, ModelFacts.
     """

@@ -26,7 +26,7 @@ class TensorReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class QuantizeReport:
     """`paths` are the files written; `tensors` are in the order in which they were; sizes are those of whole files."""
 
     paths: tuple[Path, ...]

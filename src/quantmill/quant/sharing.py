@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from quantmill.artifact import Span, unknown
+from quantmill.artifact import ByteRange, unknown
 from quantmill.gguf.types import Type
 from quantmill.store.key import canonical
 
@@ -35,7 +35,7 @@ class Sharing:
     """`digests`: tensor of the base → sha256 of its bytes; `find`: key → where such bytes are, if anywhere."""
 
     digests: Mapping[str, str]
-    find: Callable[[str], Span | None] = unknown
+    find: Callable[[str], ByteRange | None] = unknown
 
     def key(
         self, name: str, source: Type, type_: Type, importance: "NDArray[np.float32] | None", generation: int
@@ -47,7 +47,7 @@ class Sharing:
         facts = [self.digests[name], source.name, type_.name, vector, generation]
         return hashlib.sha256(canonical(facts).encode()).hexdigest()
 
-    def find_whole(self, key: str, size: int) -> Span | None:
+    def find_whole(self, key: str, size: int) -> ByteRange | None:
         """Where `size` bytes of the key are, hashed just now; None when nobody has them whole."""
         span = self.find(key)
         if span is None or span.size != size:
@@ -62,7 +62,7 @@ class Sharing:
             os.close(descriptor)
 
 
-def append_span(span: Span, sink: Sink) -> None:
+def append_span(span: ByteRange, sink: Sink) -> None:
     """Append the span's bytes to `sink`, by the kernel's own copy where it can."""
     descriptor = os.open(span.path, os.O_RDONLY)
     try:
@@ -71,7 +71,7 @@ def append_span(span: Span, sink: Sink) -> None:
         os.close(descriptor)
 
 
-def _sha256(descriptor: int, span: Span) -> str:
+def _sha256(descriptor: int, span: ByteRange) -> str:
     digest = hashlib.sha256()
     position, end = span.offset, span.offset + span.size
     while position < end and (chunk := os.pread(descriptor, min(CHUNK, end - position), position)):

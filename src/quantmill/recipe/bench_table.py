@@ -21,7 +21,7 @@ REPETITIONS = 5
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchTable:
     """Which tests are run on which files, and by what. `threads` None: all that the host gives."""
 
     tests: tuple[str, ...]
@@ -31,7 +31,7 @@ class Bench:
     threads: int | None
 
 
-def bench(get: Callable[[str], Any], matrix: Sequence[str], ftype: Callable[[str, str], str]) -> Bench | None:
+def bench(get: Callable[[str], Any], matrix: Sequence[str], ftype: Callable[[str, str], str]) -> BenchTable | None:
     """The [bench] of a recipe with that matrix, None when it has none; `ftype(key, name)` gives an ftype's own
     spelling or raises. Raises Unfit."""
     table = get("bench")
@@ -54,4 +54,4 @@ def bench(get: Callable[[str], Any], matrix: Sequence[str], ftype: Callable[[str
     for key, otherwise in (("repetitions", REPETITIONS), ("threads", "all")):
         if table.get(key) == 0:
             raise Unfit(f"bench.{key}", f"0 measure nothing; give 1 or more, or leave it out for {otherwise}")
-    return Bench(tests, ftypes, runtime, table.get("repetitions", REPETITIONS), table.get("threads"))
+    return BenchTable(tests, ftypes, runtime, table.get("repetitions", REPETITIONS), table.get("threads"))

@@ -33,7 +33,7 @@ N_CTX = BATCH
 
 
 @dataclass(frozen=True)
-class Text:
+class TextSource:
     """A text: exactly one of `path` and `url`. `sha256` is None where the lock alone says it; `weight` is
     None for a text that is used whole."""
 
@@ -48,7 +48,7 @@ class Text:
 class Calibration:
     """What the matrix is computed from. `chunks` None: all of them."""
 
-    texts: tuple[Text, ...]
+    texts: tuple[TextSource, ...]
     n_ctx: int
     chunks: int | None
     from_chunk: int
@@ -67,7 +67,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Imatrix:
+class ImatrixTable:
     """An importance matrix: the ready `file` with its `sha256`, or, where `file` is None, one to compute by
     `arithmetic` in `memory` bytes. `name` is the literal path that the quantized files' metadata records."""
 
@@ -87,7 +87,7 @@ def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
     listed = table.get("texts")
     if (listed is None) == ("text" not in table and "url" not in table):
         raise Unfit("calibration", "give one text by `text` or `url`, or several as [[calibration.texts]]")
-    texts: tuple[Text, ...]
+    texts: tuple[TextSource, ...]
     if listed is None:
         texts = (read_text("calibration", table, folder),)
     else:
@@ -111,7 +111,7 @@ def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
     )
 
 
-def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> Imatrix | None:
+def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> ImatrixTable | None:
     """The [imatrix] of a recipe; `computed`: it has a [calibration].
     None for a recipe without either. Raises Unfit."""
     table = get("imatrix")
@@ -141,7 +141,7 @@ def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> Imatrix 
     except ValueError as error:
         raise Unfit("imatrix.memory", str(error)) from None
     name = get("imatrix.name") or file or "imatrix.dat"
-    return Imatrix(folder / file if file else None, digest or "", name, arithmetic, limit)
+    return ImatrixTable(folder / file if file else None, digest or "", name, arithmetic, limit)
 
 
 def n_ctx_of(place: str, table: Mapping[str, Any]) -> int:
@@ -153,7 +153,7 @@ def n_ctx_of(place: str, table: Mapping[str, Any]) -> int:
     return n_ctx
 
 
-def read_text(place: str, table: Mapping[str, Any], folder: Path) -> Text:
+def read_text(place: str, table: Mapping[str, Any], folder: Path) -> TextSource:
     """The text that a table of keys like [calibration]'s names. Raises Unfit."""
     path, url, digest = table.get("text"), table.get("url"), table.get("sha256")
     if (path is None) == (url is None):
@@ -168,7 +168,7 @@ def read_text(place: str, table: Mapping[str, Any], folder: Path) -> Text:
     if weight == 0:
         raise Unfit(f"{place}.weight", "a text of weight 0 is never read; leave it out")
     name = table.get("name") or path or url
-    return Text(str(name), folder / path if path else None, url, digest, weight)
+    return TextSource(str(name), folder / path if path else None, url, digest, weight)
 
 
 def _is_digest(text: str) -> bool:

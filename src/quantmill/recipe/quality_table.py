@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import Unfit
-from quantmill.recipe.calibration_table import ARITHMETICS, MEMORY, Text, n_ctx_of, read_text
+from quantmill.recipe.calibration_table import ARITHMETICS, MEMORY, TextSource, n_ctx_of, read_text
 from quantmill.units import parse_size
 
 KEYS: dict[str, str] = {
@@ -29,7 +29,7 @@ KEYS: dict[str, str] = {
 class Evaluation:
     """What files are measured on, and how. `chunks` None: all of them; `memory` in bytes."""
 
-    text: Text
+    text: TextSource
     n_ctx: int
     chunks: int | None
     arithmetic: str

@@ -14,8 +14,8 @@ import tomli
 
 from quantmill.errors import Unfit, UsageError, nearest
 from quantmill.recipe import bench_table, calibration_table, card_table, quality_table
-from quantmill.recipe.bench_table import Bench
-from quantmill.recipe.calibration_table import Calibration, Imatrix
+from quantmill.recipe.bench_table import BenchTable
+from quantmill.recipe.calibration_table import Calibration, ImatrixTable
 from quantmill.recipe.card_table import Card
 from quantmill.recipe.quality_table import Evaluation
 from quantmill.reference.ftypes import STANDARD_MATRIX, ftype, tensor_type
@@ -104,11 +104,11 @@ class Recipe:
     generation: int
     prefix: str
     base: Base
-    imatrix: Imatrix | None
+    imatrix: ImatrixTable | None
     calibration: Calibration | None
     evaluation: Evaluation | None
     gates: Mapping[str, Any]
-    bench: Bench | None
+    bench: BenchTable | None
     ftypes: tuple[str, ...]
     base_file: bool
     overrides: tuple[Override, ...]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quantmill.artifact import Artifact
 from quantmill.errors import UsageError
-from quantmill.recipe.calibration_table import Text
+from quantmill.recipe.calibration_table import TextSource
 from quantmill.recipe.recipe import Recipe
 
 
@@ -22,23 +22,23 @@ class FileFact:
 class TextMissing(UsageError):
     """A text that the recipe names is not there, or not the one that it means."""
 
-    def __init__(self, recipe: Recipe, text: Text, problem: str) -> None:
+    def __init__(self, recipe: Recipe, text: TextSource, problem: str) -> None:
         kind = "evaluation" if recipe.evaluation and text is recipe.evaluation.text else "calibration"
         super().__init__(f"{recipe.path}: {kind}: {text.name}: {problem}")
 
 
-def calibration(recipe: Recipe) -> dict[str, Text]:
+def calibration(recipe: Recipe) -> dict[str, TextSource]:
     """The recipe's calibration texts by the names that their files have in a build."""
     found = recipe.calibration.texts if recipe.calibration else ()
     return {f"text-{number}.txt": text for number, text in enumerate(found, 1)}
 
 
-def evaluation(recipe: Recipe) -> dict[str, Text]:
+def evaluation(recipe: Recipe) -> dict[str, TextSource]:
     """The evaluation text, likewise; nothing where the recipe has none."""
     return {"evaluation.txt": recipe.evaluation.text} if recipe.evaluation else {}
 
 
-def local(named: Mapping[str, Text], facts: Mapping[str, FileFact]) -> dict[str, Artifact]:
+def local(named: Mapping[str, TextSource], facts: Mapping[str, FileFact]) -> dict[str, Artifact]:
     """Those texts that are in the recipe's own folder, by their names in a build, with what the lock says of them."""
     return {
         name: Artifact(text.path, facts[text.name].sha256, facts[text.name].size)
@@ -68,7 +68,7 @@ def drift(
 def _drift(
     recipe: Recipe,
     kind: str,
-    known: Mapping[str, Text],
+    known: Mapping[str, TextSource],
     facts: Mapping[str, FileFact],
     digest: Callable[[Path], str],
 ) -> str | None:
@@ -85,13 +85,13 @@ def _drift(
     return None
 
 
-def resolve(recipe: Recipe, named: Mapping[str, Text], digest: Callable[[Path], str]) -> dict[str, FileFact]:
+def resolve(recipe: Recipe, named: Mapping[str, TextSource], digest: Callable[[Path], str]) -> dict[str, FileFact]:
     """Look at the texts: hash local files, fetch others. TextMissing when one is not there, or has another sha256 than
     the recipe says; a WebError when an address does not answer."""
     return {text.name: _resolve(recipe, text, digest) for text in named.values()}
 
 
-def _resolve(recipe: Recipe, text: Text, digest: Callable[[Path], str]) -> FileFact:
+def _resolve(recipe: Recipe, text: TextSource, digest: Callable[[Path], str]) -> FileFact:
     if text.path is not None:
         size = _size(recipe, text)  # first: it says that the text is not there
         fact = FileFact(digest(text.path), size)
@@ -109,7 +109,7 @@ def _resolve(recipe: Recipe, text: Text, digest: Callable[[Path], str]) -> FileF
     return fact
 
 
-def _size(recipe: Recipe, text: Text) -> int:
+def _size(recipe: Recipe, text: TextSource) -> int:
     if text.path is None or not text.path.is_file():
         raise TextMissing(recipe, text, f"there is no file {text.path}; give the path of a text in UTF-8")
     return text.path.stat().st_size

@@ -9,7 +9,7 @@ from quantmill.artifact import silent
 from quantmill.disk import below, sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.shards import parse_name
-from quantmill.gguf.verification import WrongDigest, verify_files
+from quantmill.gguf.verification import verify_files, wrong_digest
 from quantmill.listing import LISTING, read_json
 from quantmill.store.remote.signature import STATEMENT
 
@@ -59,7 +59,7 @@ def _checked(tree: Path, names: list[str], digests: Mapping[str, str], progress:
         if names[0].endswith(".gguf"):
             verify_files(paths, digests=digests, progress=progress)
         elif (found := sha256_file(tree / names[0])) != digests[names[0]]:
-            raise WrongDigest(str(tree / names[0]), found, digests[names[0]])
+            raise wrong_digest(str(tree / names[0]), found, digests[names[0]])
         return Checked(names[0], size, digests[names[0]])
     except QuantmillError as error:
         return Checked(names[0], 0, digests[names[0]], error)

@@ -20,7 +20,7 @@ BENCH = "bench.json"
 
 
 @dataclass(frozen=True)
-class Found:
+class CandidateSet:
     """What a choice is made from."""
 
     candidates: tuple[Candidate, ...]
@@ -35,7 +35,7 @@ class NoRelease(UsageError):
         super().__init__(f"{place}: {problem}; give a recipe, a release's folder or a Hub repository with GGUF files")
 
 
-def of_folder(folder: Path) -> Found:
+def of_folder(folder: Path) -> CandidateSet:
     """The release in a folder. Headers are read, and release.json and bench.json where they are there."""
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.gguf"))}
     measured = _measured(_json(folder / LISTING))
@@ -45,21 +45,19 @@ def of_folder(folder: Path) -> Found:
         tensors = []
         for part in parts:
             with gguf.read(folder / part) as file:
-                for key, entry in file.metadata.items():
-                    if not key.startswith("tokenizer.") and key not in metadata:
-                        metadata[key] = entry.value
-                    elif key == "tokenizer.ggml.tokens":
-                        metadata["vocabulary"] = len(entry)
+                metadata = gguf.model_facts(file.metadata.values()) | metadata
+                if (tokens := file.metadata.get("tokenizer.ggml.tokens")) is not None:
+                    metadata["vocabulary"] = len(tokens)
                 tensors += describe(file.tensors.values())
         shape = from_metadata(metadata) or shape
         if shape is not None:
             candidates.append(Candidate(released, of_tensors(tensors, shape.layers)))
     if shape is None:
         raise NoRelease(str(folder), "there are no GGUF files of a model in it")
-    return Found(tuple(candidates), shape, bench(_json(folder / BENCH)))
+    return CandidateSet(tuple(candidates), shape, bench(_json(folder / BENCH)))
 
 
-def of_hub(repo: str) -> Found:
+def of_hub(repo: str) -> CandidateSet:
     """The release in a Hub repository: its listing, and the beginning of its smallest file."""
     from quantmill.network.hub import fetch_head, list_files
 
@@ -79,7 +77,7 @@ def of_hub(repo: str) -> Found:
     if shape is None:
         raise QuantmillError(f"{repo}: {parts[0]} does not say how many layers and heads its model has")
     candidates = tuple(Candidate(released, of_size(released.bytes, shape)) for released, _ in files)
-    return Found(candidates, shape, bench(small(BENCH)))
+    return CandidateSet(candidates, shape, bench(small(BENCH)))
 
 
 def _files(sizes: Mapping[str, int], measured: Mapping[str, Any]) -> list[tuple[ReleasedFile, list[str]]]:

@@ -15,7 +15,7 @@ from quantmill.errors import QuantmillError
 from quantmill.gguf.source import Source
 from quantmill.reference.ftypes import BY_NUMBER
 from quantmill.runtime.loader import LoadedModel, load
-from quantmill.runtime.speeds import Row, Trial
+from quantmill.runtime.speeds import Timing, Trial
 
 
 class BenchFailed(QuantmillError):
@@ -32,7 +32,7 @@ class Kernels:
         self._keep = 3 * sum(file.stat().st_size for file in files) < _free_memory()
         self._loaded: dict[Path, LoadedModel] = {}
 
-    def run(self, file: Path, tests: Sequence[Trial]) -> list[Row]:
+    def run(self, file: Path, tests: Sequence[Trial]) -> list[Timing]:
         """One repetition of each test, after a warm-up of a new model."""
         model = self._loaded.get(file)
         if model is None:
@@ -51,7 +51,7 @@ class Kernels:
         backend = model.backend + ("" if self._repack else ", not repacked")
         backend += "" if self._bits == 16 else f", {self._bits}-bit activations"
         facts = (*_named(model.metadata, file), model.bytes, model.parameters, backend, self._threads)
-        return [Row(file, *facts, test, [test.count / self._seconds(model, test)]) for test in tests]
+        return [Timing(file, *facts, test, [test.count / self._seconds(model, test)]) for test in tests]
 
     @staticmethod
     def _seconds(model: LoadedModel, test: Trial) -> float:
@@ -82,7 +82,7 @@ class LlamaBench:
         self._program, self._threads = found, threads
         self.versions: dict[str, str] = {}
 
-    def run(self, file: Path, tests: Sequence[Trial]) -> list[Row]:
+    def run(self, file: Path, tests: Sequence[Trial]) -> list[Timing]:
         """One repetition of each test, after llama-bench's own warm-up."""
         counts = {kind: ",".join(str(t.count) for t in tests if t.kind == kind) or "0" for kind in ("pp", "tg")}
         command = [self._program, "-m", str(file), "-p", counts["pp"], "-n", counts["tg"]]
@@ -96,13 +96,13 @@ class LlamaBench:
         except (ValueError, KeyError, TypeError, StopIteration):
             raise BenchFailed(f"{file}: llama-bench's JSON is not understood; use one of b4867 to b5490") from None
 
-    def _row(self, file: Path, entry: dict[str, Any], tests: Sequence[Trial]) -> Row:
+    def _row(self, file: Path, entry: dict[str, Any], tests: Sequence[Trial]) -> Timing:
         kind, count = ("pp", entry["n_prompt"]) if entry["n_prompt"] else ("tg", entry["n_gen"])
         test = next(test for test in tests if (test.kind, test.count) == (kind, count))
         self.versions["llama.cpp"] = f"{entry['build_number']} ({entry['build_commit']})"
         with Source(file) as source:
             facts = (*_named(source.metadata, file), entry["model_size"], entry["model_n_params"])
-        return Row(file, *facts, f"llama.cpp {entry['backends']}", self._threads, test, [float(entry["avg_ts"])])
+        return Timing(file, *facts, f"llama.cpp {entry['backends']}", self._threads, test, [float(entry["avg_ts"])])
 
 
 def _named(metadata: Any, file: Path) -> tuple[str, str]:

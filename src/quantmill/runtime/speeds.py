@@ -20,7 +20,7 @@ class Trial:
 
 
 @dataclass
-class Row:
+class Timing:
     """One test of one file: tokens per second of each repetition. `size` in bytes, `parameters` weights."""
 
     file: Path
@@ -44,7 +44,7 @@ class Row:
 
 
 # Runs each test once on a file and gives the rows, with one rate each.
-Runner = Callable[[Path, Sequence[Trial]], list[Row]]
+Runner = Callable[[Path, Sequence[Trial]], list[Timing]]
 
 
 def measure(
@@ -53,10 +53,10 @@ def measure(
     repetitions: int,
     run: Runner,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Row]:
+) -> list[Timing]:
     """The rows of all tests of all files, in order. A repetition goes over all files before the next begins, so that
     a drift of the machine's speed meets all of them."""
-    rows: dict[tuple[Path, Trial], Row] = {}
+    rows: dict[tuple[Path, Trial], Timing] = {}
     total = repetitions * len(files)
     for done in range(total):
         file = files[done % len(files)]
@@ -69,13 +69,13 @@ def measure(
     return [rows[file, test] for file in files for test in tests]
 
 
-def percent(rows: Sequence[Row], row: Row) -> float | None:
+def percent(rows: Sequence[Timing], row: Timing) -> float | None:
     """The row's speed in per cent of the first Q4_0 file's in the same test; None without one."""
     base = next((other for other in rows if other.ftype == "Q4_0" and other.test == row.test), None)
     return 100 * row.mean / base.mean if base else None
 
 
-def data(rows: Sequence[Row], host: Mapping[str, Any]) -> dict[str, Any]:
+def data(rows: Sequence[Timing], host: Mapping[str, Any]) -> dict[str, Any]:
     """Host and rows as plain JSON: the form of bench.json."""
     return {
         "host": dict(host),
@@ -98,7 +98,7 @@ def data(rows: Sequence[Row], host: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Timing]) -> str:
     """The table of model cards, in Markdown."""
     head = ("model", "size", "params", "backend", "threads", "test", "t/s", "% of Q4_0")
     lines = [head, ("---", "---:", "---:", "---", "---:", "---:", "---:", "---:")]

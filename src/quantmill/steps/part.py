@@ -18,7 +18,7 @@ class Params(TypedDict, total=False):
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `model.gguf` with the tensors of `types`, and `tensors.json`, as quant does; `inputs` are quant's."""
-    from quantmill.quant.driver import quantize_tensors
+    from quantmill.quant.quantizer import quantize_tensors
 
     imatrix = inputs.get("imatrix.dat")
     report = quantize_tensors(

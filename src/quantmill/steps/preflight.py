@@ -38,8 +38,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
     if "model.gguf" in inputs:
         with gguf.read(inputs["model.gguf"].path) as file:
-            facts = {key: entry.value for key, entry in file.metadata.items() if not key.startswith("tokenizer.")}
-            tensors = [(info.name, info.shape, info.type) for info in file.tensors.values()]
+            facts = gguf.model_facts(file.metadata.values())
+            tensors = file.tensor_entries()
         check_base(tensors, params["type"])
     else:
         from quantmill.architectures.description import describe

@@ -8,7 +8,7 @@ from quantmill.artifact import Context
 from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task, check_names
 
 if TYPE_CHECKING:
-    from quantmill.quant.outcome import Report
+    from quantmill.quant.outcome import QuantizeReport
     from quantmill.quant.sharing import Sharing
 
 LENDS = {"model.gguf": "tensors.json"}
@@ -32,7 +32,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     With the input `tensors.json`, the base's tensors' digests, tensors that `context.find` knows are copied, and
     `tensors.json` lists those of the new file that others may copy: key → offset in the file, size, sha256.
     """
-    from quantmill.quant.driver import quantize_file
+    from quantmill.quant.quantizer import quantize_file
 
     check_names("quant", params, Params)
     imatrix = inputs.get("imatrix.dat")
@@ -63,7 +63,7 @@ def sharing_of(inputs: Inputs, context: Context) -> "Sharing | None":
     return Sharing(json.loads(digests.path.read_bytes()), context.find) if digests else None
 
 
-def write_spans(out: Path, report: "Report") -> None:
+def write_spans(out: Path, report: "QuantizeReport") -> None:
     """Write `tensors.json`: where in `model.gguf` the tensors are that others may copy."""
     from quantmill import gguf
 

@@ -29,9 +29,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> Mapping[
     if not max_size:
         return {f"{prefix}.gguf": whole}
     with gguf.read(whole.path, f"{prefix}.gguf") as file:
-        described = [(info.name, info.shape, info.type) for info in file.tensors.values()]
         split = whole.size > max_size and (
-            len(gguf.plan_shards(file.metadata.values(), described, max_size=max_size)) > 1
+            len(gguf.plan_shards(file.metadata.values(), file.tensor_entries(), max_size=max_size)) > 1
         )
     if not split:
         return {f"{prefix}.gguf": whole}

@@ -55,10 +55,10 @@ def _types(base: Path, params: Params) -> tuple[dict[str, str], list[str]]:
     from quantmill.reference.hparams import Hparams
 
     with gguf.read(base) as file:
-        tensors = [(info.name, info.shape, info.type) for info in file.tensors.values()]
+        tensors = file.tensor_entries()
         if "ftype" not in params:
             return {name: type_.name for name, _, type_ in tensors}, []
-        facts = {key: entry.value for key, entry in file.metadata.items() if not key.startswith("tokenizer.")}
+        facts = gguf.model_facts(file.metadata.values())
     chosen = ftype(params["ftype"])
     mix = plan_types(chosen, Hparams.from_metadata(facts), tensors, "imatrix_name" in params, overrides_of(params))
     return {name: type_.name for name, type_ in mix.types.items()}, [found.tensor for found in mix.fallbacks]

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from quantmill.artifact import Artifact, Span, silent
+from quantmill.artifact import Artifact, ByteRange, silent
 from quantmill.disk import hold, locked, read_small, sha256_file, sync_folder, write_atomic
 from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
-from quantmill.store.shared import Found, Gone, Remote
+from quantmill.store.shared import Gone, Remote, SharedRecord
 
 FACT = {"sha256", "size"}
 SEALED = 315_532_800 * 10**9  # 1980-01-01 UTC, the earliest day that every archive format can hold, in nanoseconds
@@ -217,7 +217,7 @@ class Store:
         except OSError:  # a store that cannot be written to: nobody collects it either
             return self.record(key, whole)
 
-    def _take(self, key: StepKey, found: Found, task: str) -> Mapping[str, Artifact]:
+    def _take(self, key: StepKey, found: SharedRecord, task: str) -> Mapping[str, Artifact]:
         outputs = {name: self._artifact(sha256, size) for name, (sha256, size) in sorted(found.outputs.items())}
         self.keep(outputs.values())
         self._write_record(key, outputs, {"task": task, "origin": dict(found.origin)})
@@ -292,12 +292,12 @@ class Store:
             write_atomic(memo, json.dumps({"sha256": digest, "stat": seen}).encode())
         return digest
 
-    def find_span(self, key: str) -> Span | None:
+    def find_span(self, key: str) -> ByteRange | None:
         """Where bytes of a key are that a step listed, None when nobody listed them or the object is gone. Whoever uses
         them hashes them first: this index is only a hint, written without syncing."""
         try:
             entry = json.loads((self.root / "span" / key[:2] / key).read_bytes())
-            return Span(self.object_path(entry["object"]), entry["offset"], entry["size"], entry["sha256"])
+            return ByteRange(self.object_path(entry["object"]), entry["offset"], entry["size"], entry["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -20,7 +20,7 @@ class Gone(QuantmillError):
 
 
 @dataclass(frozen=True)
-class Found:
+class SharedRecord:
     """A record of the shared store that may be believed: output name → (sha256, size), and what vouches for it."""
 
     outputs: Mapping[str, tuple[str, int]]
@@ -35,10 +35,10 @@ class Remote(Protocol):
     def vouches(self, origin: Mapping[str, str]) -> bool:
         """Whether a record that was taken with this origin is still to be believed. Asks no network."""
 
-    def find(self, key: StepKey) -> Found | None:
+    def find(self, key: StepKey) -> SharedRecord | None:
         """The record of a key, None when there is none to believe or the shared store cannot be reached."""
 
-    def claim(self, key: StepKey, task: str) -> AbstractContextManager[Found | None]:
+    def claim(self, key: StepKey, task: str) -> AbstractContextManager[SharedRecord | None]:
         """The record of a key, after waiting for a machine that computes it; or None, and while the context is open
         others wait for us."""
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from quantmill.gguf.types import TYPES, Type
+from quantmill.gguf import TensorEntry
+from quantmill.gguf.types import TYPES
 
 F16, F32 = TYPES["F16"], TYPES["F32"]
-Tensor = tuple[str, tuple[int, ...], Type]
-Model = tuple[dict[str, Any], list[Tensor]]
+Model = tuple[dict[str, Any], list[TensorEntry]]
 
 ROWS = 2
 
@@ -29,7 +29,7 @@ def metadata(arch: str, layers: int, heads: Any, kv_heads: Any, width: int = 256
     return facts | {f"{arch}.{key}": value for key, value in more.items()}
 
 
-def layer(i: int, width: int, ffn: int, experts: int = 0, shared: bool = False) -> Iterator[Tensor]:
+def layer(i: int, width: int, ffn: int, experts: int = 0, shared: bool = False) -> Iterator[TensorEntry]:
     """A layer of the llama family; `experts` stacks feed-forward matrices, `shared` adds one for all tokens."""
     b = f"blk.{i}."
     for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
@@ -64,7 +64,7 @@ def family(
         more |= {"expert_count": experts, "expert_used_count": 2, "expert_feed_forward_length": ffn}
     if shared:
         more |= {"expert_shared_feed_forward_length": ffn}
-    tensors: list[Tensor] = [("token_embd.weight", (width, ROWS), F16), ("output_norm.weight", (width,), F32)]
+    tensors: list[TensorEntry] = [("token_embd.weight", (width, ROWS), F16), ("output_norm.weight", (width,), F32)]
     if not tied:
         tensors.append(("output.weight", (width, ROWS), F16))
     for i in range(layers):
@@ -110,7 +110,7 @@ def deepseek2(layers: int, experts: int) -> Model:
         "rope.scaling.yarn_log_multiplier": 0.1,
         "attention.q_lora_rank": 256,
     }
-    tensors: list[Tensor] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
+    tensors: list[TensorEntry] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
     for i in range(layers):
         for part in ("attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b", "attn_output"):
             tensors.append((f"blk.{i}.{part}.weight", (256, ROWS), F16))
@@ -121,7 +121,7 @@ def deepseek2(layers: int, experts: int) -> Model:
 def mamba(layers: int) -> Model:
     """No attention at all."""
     more = {"ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 16, "ssm.time_step_rank": 16}
-    tensors: list[Tensor] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
+    tensors: list[TensorEntry] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
     for i in range(layers):
         for part in ("ssm_in", "ssm_x", "ssm_dt", "ssm_out"):
             tensors.append((f"blk.{i}.{part}.weight", (256, ROWS), F16))
@@ -132,7 +132,7 @@ def mamba(layers: int) -> Model:
 
 def t5(layers: int) -> Model:
     """Encoder and decoder: three attentions a layer."""
-    tensors: list[Tensor] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
+    tensors: list[TensorEntry] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
     for i in range(layers):
         for side in ("enc", "dec"):
             for part in ("attn_q", "attn_k", "attn_v", "attn_o", "ffn_gate", "ffn_up", "ffn_down"):

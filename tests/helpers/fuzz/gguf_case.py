@@ -18,7 +18,7 @@ from quantmill.errors import QuantmillError
 from quantmill.gguf.layout import TensorInfo
 from quantmill.gguf.reader import GGUFFile
 from quantmill.gguf.types import TYPES
-from quantmill.quant.driver import quantize_file
+from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
 
 from . import mutate, parts

@@ -44,7 +44,7 @@ class Keep:
 
 
 @dataclass
-class Collected:
+class CollectionReport:
     """What was removed, or would be: records, objects and their bytes, and what killed processes left."""
 
     records: int = 0
@@ -54,11 +54,11 @@ class Collected:
     kept_bytes: int = 0
 
 
-def collect(store: Store, keep: Keep, limit: int | None = None, dry: bool = False) -> Collected:
+def collect(store: Store, keep: Keep, limit: int | None = None, dry: bool = False) -> CollectionReport:
     """Remove the records that nothing keeps, then the objects that no record and nobody else needs. With `limit`, in
     bytes, the records used longest ago go too until the rest fits, but none that pointers, releases or a running build
     keep. With `dry` only count."""
-    gone = Collected()
+    gone = CollectionReport()
     now = _now(store)
     cutoff = min(live_since(store) or now, now)
     marks = _marks(store, keep)

@@ -18,7 +18,7 @@ from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
 from quantmill.store.remote.outbox import Outbox
 from quantmill.store.remote.settings import Settings, find
-from quantmill.store.shared import Found, Gone
+from quantmill.store.shared import Gone, SharedRecord
 
 if TYPE_CHECKING:
     from quantmill.store.remote.bucket import Bucket, StoreError
@@ -79,7 +79,7 @@ class Shared:
         key = next((key for key in self.settings.keys if key.id == origin.get("key")), None)
         return origin.get("place") == self.place and key is not None and _valid(key.expires)
 
-    def find(self, key: StepKey) -> Found | None:
+    def find(self, key: StepKey) -> SharedRecord | None:
         """The record of a key that an accepted key signed; others are told of once and count as none."""
         return self._ask(lambda: self._find(key.digest())[1])
 
@@ -93,7 +93,7 @@ class Shared:
 
         return self._ask(look)
 
-    def _find(self, digest: str) -> tuple[Mapping[str, Any] | None, Found | None]:
+    def _find(self, digest: str) -> tuple[Mapping[str, Any] | None, SharedRecord | None]:
         from quantmill.store.remote.trust import LIMIT, Refused, unseal
 
         for attempt in (1, 2):  # what was damaged on its way is whole when asked for again
@@ -102,14 +102,14 @@ class Shared:
                 break
             try:
                 payload, found = unseal(data, digest, self.settings.keys, time.time())
-                return payload, Found(found.outputs, {**found.origin, "place": self.place})
+                return payload, SharedRecord(found.outputs, {**found.origin, "place": self.place})
             except Refused as refused:
                 if attempt == 2:
                     self._tell(f"its records are not believed where {refused.why}; those steps run here")
         return None, None
 
     @contextmanager
-    def claim(self, key: StepKey, task: str) -> Iterator[Found | None]:
+    def claim(self, key: StepKey, task: str) -> Iterator[SharedRecord | None]:
         """The record of a key, after waiting for the machine that computes it; or None, and while the context is open,
         and then until the result is sent, others wait for us."""
         digest = key.digest()
@@ -122,7 +122,7 @@ class Shared:
         if not self._outbox.has(digest):
             self._end(digest)
 
-    def _claim(self, key: StepKey, digest: str, task: str) -> Found | None:
+    def _claim(self, key: StepKey, digest: str, task: str) -> SharedRecord | None:
         pause, watched = POLL[0], None
         while True:
             found = self._find(digest)[1]
@@ -149,7 +149,7 @@ class Shared:
     def fetch(self, artifact: Artifact, part: Path, advance: Callable[[int], None]) -> None:
         """Leave the object's bytes, hashed, at `part`; Gone when they cannot be had."""
         from quantmill.store.remote.bucket import StoreError
-        from quantmill.store.remote.chunks import Wrong, fetch
+        from quantmill.store.remote.transfer import Wrong, fetch
 
         settings = self.settings
         if time.monotonic() < self._resting:
@@ -179,7 +179,7 @@ class Shared:
     def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
         """Have objects of the local store here before this returns, unless we are a reader."""
         from quantmill.store.remote.bucket import StoreError
-        from quantmill.store.remote.chunks import Wrong
+        from quantmill.store.remote.transfer import Wrong
 
         for artifact in artifacts:
             if not self.settings.sign or self._refused or time.monotonic() < self._resting:
@@ -218,7 +218,7 @@ class Shared:
     def _send_one(self, digest: str, task: str) -> bool:
         """Send one result: whether it is done with."""
         from quantmill.store.remote.bucket import StoreError
-        from quantmill.store.remote.chunks import Wrong
+        from quantmill.store.remote.transfer import Wrong
 
         try:
             if self._refused or time.monotonic() < self._resting:
@@ -258,7 +258,7 @@ class Shared:
         return True
 
     def _send_object(self, sha256: str, again: bool = False) -> None:
-        from quantmill.store.remote.chunks import send
+        from quantmill.store.remote.transfer import send
 
         path, settings = self._root / "cas" / sha256[:2] / sha256, self.settings
         with self._turns[sha256]:

@@ -18,7 +18,7 @@ from quantmill.disk import below
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.store.key import StepKey, canonical
 from quantmill.store.remote.settings import PublicKey
-from quantmill.store.shared import Found
+from quantmill.store.shared import SharedRecord
 
 PAYLOAD_TYPE = "application/vnd.quantmill.record+json"
 LIMIT = 16 << 20  # bytes of an envelope
@@ -75,7 +75,7 @@ class Signer:
         return json.dumps(envelope.to_dict()).encode()
 
 
-def unseal(data: bytes, digest: str, keys: Sequence[PublicKey], now: float) -> tuple[Mapping[str, Any], Found]:
+def unseal(data: bytes, digest: str, keys: Sequence[PublicKey], now: float) -> tuple[Mapping[str, Any], SharedRecord]:
     """The payload of an envelope and what it says of the key of that digest; Refused unless one of `keys`, not
     expired, signed it."""
     content, by = opened(data, PAYLOAD_TYPE, keys, now)
@@ -88,7 +88,7 @@ def unseal(data: bytes, digest: str, keys: Sequence[PublicKey], now: float) -> t
         outputs = {str(name): _output(name, entry) for name, entry in payload["outputs"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Refused("their content is not a record's") from None
-    return payload, Found(outputs, {"key": by.id})
+    return payload, SharedRecord(outputs, {"key": by.id})
 
 
 def opened(

@@ -16,7 +16,7 @@ import numpy as np
 
 from quantmill import _kernels, gguf
 from quantmill import imatrix as imatrix_file
-from quantmill.artifact import Span, silent
+from quantmill.artifact import ByteRange, silent
 from quantmill.errors import QuantmillError, UsageError, apart
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.shards import shard_name
@@ -26,7 +26,7 @@ from quantmill.imatrix import Imatrix
 from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
 from quantmill.quant.in_order import Buffers, Scratch, in_turn
 from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_importance
-from quantmill.quant.outcome import Report, TensorReport
+from quantmill.quant.outcome import QuantizeReport, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.reference.ftypes import Ftype, tensor_type
 from quantmill.reference.ftypes import ftype as ftype_named
@@ -82,7 +82,7 @@ def quantize_file(
     override_kv: Sequence[tuple[str, Value]] = (),
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
-) -> Report:
+) -> QuantizeReport:
     """Write to `dst` what llama-quantize writes for the base `src` and the same options, byte for byte.
 
     `imatrix_name` is what the file says its imatrix was called (llama-quantize stores the path that it is given);
@@ -129,7 +129,7 @@ def quantize_file(
             for path in done:  # a shard whose others failed is of no use
                 path.unlink(missing_ok=True)
             raise
-    return Report(
+    return QuantizeReport(
         tuple(paths),
         sum(planned.n_bytes for planned in files),
         tuple(reports),
@@ -147,12 +147,14 @@ def quantize_tensors(
     threads: int = 1,
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
-) -> Report:
+) -> QuantizeReport:
     """Write to `dst` a file of some of the base's tensors alone, each in the type of that name, as `quantize_file`
     would write them. Raises QuantmillError, and KeyError for a tensor that the base does not have."""
     guide = _read_imatrix(imatrix, (), ())
     with Source(Path(src)) as source:
-        tensors = tuple((name, source.info(name).shape, tensor_type(type_)) for name, type_ in sorted(types.items()))
+        tensors = tuple(
+            source.info(name).entry._replace(type=tensor_type(type_)) for name, type_ in sorted(types.items())
+        )
         planned = PlannedFile(
             kvs=(),
             tensors=tensors,
@@ -165,7 +167,7 @@ def quantize_tensors(
         run.total = sum(source.info(name).nbytes for name in types)
         run.check(planned, allow_requantize=False)
         reports = tuple(run.write(Path(dst), planned))
-    return Report((Path(dst),), planned.n_bytes, reports, ())
+    return QuantizeReport((Path(dst),), planned.n_bytes, reports, ())
 
 
 def _read_imatrix(
@@ -200,7 +202,7 @@ class _Tensor:
     type: Type
     importance: "NDArray[np.float32] | None" = None
     key: str | None = None
-    span: Span | None = None
+    span: ByteRange | None = None
     jobs: int = 1
     digest: "hashlib._Hash | None" = None
 
