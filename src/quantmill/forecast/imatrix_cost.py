@@ -54,8 +54,8 @@ class Measuring:
 def measuring(
     recipe: Recipe, lock: Lock, kvs: Sequence[KV], tensors: Sequence[TensorEntry], threads: int
 ) -> Measuring | None:
-    """Of a recipe whose base has the metadata `kvs` and `tensors`; None when it computes no matrix. A TextError when a
-    text at hand cannot be used."""
+    """Of a recipe whose base has the metadata `kvs` and `tensors`; None when it computes no matrix. A ForwardError when
+    a text at hand cannot be used."""
     said, how = recipe.calibration, recipe.imatrix
     if said is None or how is None:
         return None

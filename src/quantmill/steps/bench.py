@@ -9,7 +9,7 @@ from typing import Any
 from quantmill.artifact import Artifact, Context
 from quantmill.errors import QuantmillError
 from quantmill.host import host
-from quantmill.runtime.runners import BenchFailed, Kernels, LlamaBench
+from quantmill.runtime.runners import Kernels, LlamaBench
 from quantmill.runtime.speeds import Trial, data, measure
 
 WORK = "work"
@@ -42,7 +42,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
             backend, versions = "llama.cpp", runner.versions
         rows = measure(list(files), tests, params["repetitions"], runner.run, context.progress)
     except QuantmillError as error:
-        raise BenchFailed(str(error).replace(f"{work}/", "")) from None
+        raise QuantmillError(str(error).replace(f"{work}/", "")) from None
     for row in rows:
         row.ftype = files[row.file]  # the files' own metadata do not tell Q4_K_L from Q4_K_M
     shutil.rmtree(work)

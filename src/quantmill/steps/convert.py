@@ -24,7 +24,7 @@ _PARAMS = ("type", "name", "pre_tokenizer")
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Writes `out`/model.gguf. Raises a ModelError, BadSafetensors or GGUFError with one sentence."""
+    """Writes `out`/model.gguf. Raises a ModelError, WeightsError or GGUFError with one sentence."""
     for key in params:
         if key not in _PARAMS:
             raise UsageError(f"convert has no parameter {key!r}{nearest(key, _PARAMS)}; it has {', '.join(_PARAMS)}")

@@ -20,7 +20,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     the imatrix is yet to be made, from a text; `strict`, with which any finding raises PreflightFailed, as one does
     that a build must fail by. An evaluation text, `texts/<name>`, that shares a passage with a calibration text,
     `seen/<name>`, raises QualityError, and one that no model can be measured on, by `least`, the tokens that each kind
-    needs ({"texts/": n, "seen/": n}), a TextError; `names` are what errors call these inputs.
+    needs ({"texts/": n, "seen/": n}), a ForwardError; `names` are what errors call these inputs.
     """
     from quantmill.imatrix import read
 

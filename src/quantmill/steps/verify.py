@@ -21,7 +21,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     (quality.gates.check) that the file must pass.
 
     Writes `verify.json`, the report with `quality` in it, the same for the same bytes. Raises a GGUFError for the first
-    thing that is wrong, a GateError for a file that is not good enough.
+    thing that is wrong, a QualityError for a file that is not good enough.
     """
     files = {name.partition("/")[2]: a for name, a in inputs.items() if name.startswith("files/")}
     gated = params.get("gates", {})
