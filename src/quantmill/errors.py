@@ -25,20 +25,12 @@ class UsageError(QuantmillError):
     exit_code = 2
 
 
-class WrittenOver(UsageError):
-    """A file that a call reads is one that it would write."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: the call reads this file, so it cannot be what it writes; name another output")
-        self.path = path
-
-
 def apart(written: Iterable[Path], read: Iterable[Path]) -> None:
-    """Raises WrittenOver unless no file that is to be written is one of those that are read, under whatever name."""
+    """Raises UsageError unless no file that is to be written is one of those that are read, under whatever name."""
     sources = [path for path in read if path.exists()]
     for target in written:
         if target.exists() and any(target.samefile(path) for path in sources):
-            raise WrittenOver(target)
+            raise UsageError(f"{target}: the call reads this file, so it cannot be what it writes; name another output")
 
 
 class Unfit(Exception):

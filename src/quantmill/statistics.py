@@ -10,10 +10,6 @@ _EXACT = Context(prec=25)  # digits; a double has 17
 _MOST = 600.0  # nats; a double ends at e to the power 709, and the error may be larger than the perplexity
 
 
-class NoPerplexity(QuantmillError):
-    """A model predicts a text worse than can be said in numbers."""
-
-
 def exp(x: float) -> float:
     """e to the power x, correctly rounded but for ties that 25 digits cannot tell; libraries differ in the last bit."""
     return float(_EXACT.exp(Decimal(x)))
@@ -44,10 +40,10 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 def perplexity(nll: Sequence[float]) -> tuple[float, float]:
     """The perplexity of negative log-likelihoods and its standard error, as llama-perplexity prints them. Raises
-    NoPerplexity when it is larger than any number."""
+    QuantmillError when it is larger than any number."""
     middle = mean(nll)
     if middle > _MOST:
-        raise NoPerplexity(
+        raise QuantmillError(
             f"the text's tokens lose {middle:g} nats each, and no number is as large as that perplexity; "
             "the model's weights are damaged, fetch or convert it anew"
         )

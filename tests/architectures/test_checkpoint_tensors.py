@@ -10,7 +10,7 @@ import pytest
 
 from convert_golden.models import config
 from quantmill.architectures.checkpoint_tensors import tensors
-from quantmill.architectures.errors import ConfigError
+from quantmill.architectures.errors import ModelError
 from quantmill.architectures.metadata_keys import facts
 from quantmill.checkpoint.metadata import metadata
 from quantmill.checkpoint.rope_factors import llama3_factors
@@ -60,7 +60,9 @@ def test_a_mixture_is_described_without_weights() -> None:
     assert by_name["blk.0.ffn_gate_inp.weight"].keep_f32
     found = {entry.key: entry.value for entry in facts(QWEN_MIXTURE, "BF16")}
     assert (found["qwen3moe.expert_count"], found["qwen3moe.expert_used_count"]) == (128, 8)
-    with pytest.raises(ConfigError, match="has layers without experts among those with"):
+    with pytest.raises(
+        ModelError, match=r"^config.json has layers without experts among those with; all need to have them$"
+    ):
         tensors(QWEN_MIXTURE | {"mlp_only_layers": [3]})
 
 
@@ -120,7 +122,9 @@ def test_llama3_factors_are_those_of_llama_3_1() -> None:
     assert (factors[0], factors[28], factors[-1]) == (1.0, 1.0, 8.0)
     assert all(value == struct.unpack("<f", struct.pack("<f", value))[0] for value in factors)
     assert factors == sorted(factors)
-    with pytest.raises(ConfigError, match="factors that are not positive or not in order"):
+    with pytest.raises(
+        ModelError, match=r"^config.json's `rope_scaling` has factors that are not positive or not in order$"
+    ):
         llama3_factors({**found, "rope_scaling": {"rope_type": "llama3", "low_freq_factor": 4.0}})
 
 
@@ -128,14 +132,14 @@ def test_llama3_factors_are_those_of_llama_3_1() -> None:
 @pytest.mark.parametrize("value", [None, "x", [8.0], True, 1e39, 10**40])
 def test_a_factor_of_llama3_that_is_no_number_is_said(key: str, value: object) -> None:
     found = {"rope_scaling": {"rope_type": "llama3", key: value}, "rope_theta": 500000.0, "head_dim": 128}
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ModelError) as error:
         llama3_factors(found)
     assert str(error.value) == f"config.json's `rope_scaling.{key}` is {value!r}; a number would be right"
 
 
 @pytest.mark.parametrize("scaling", [{"low_freq_factor": 1e-40}, {"low_freq_factor": 1e-60}, {"factor": 1e-60}])
 def test_factors_of_llama3_beyond_float32_are_said(scaling: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=r"^config.json's `rope_scaling` has factors that float32 cannot work with$"):
+    with pytest.raises(ModelError, match=r"^config.json's `rope_scaling` has factors that float32 cannot work with$"):
         llama3_factors({"rope_scaling": {"rope_type": "llama3", **scaling}, "rope_theta": 500000.0, "head_dim": 128})
 
 
@@ -143,7 +147,7 @@ def test_factors_of_llama3_are_seen_with_the_metadata(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps(config("LlamaForCausalLM", "llama", rope_scaling={"rope_type": "llama3", "factor": None}))
     )
-    with pytest.raises(ConfigError, match=r"^config.json's `rope_scaling.factor` is None; a number would be right$"):
+    with pytest.raises(ModelError, match=r"^config.json's `rope_scaling.factor` is None; a number would be right$"):
         metadata({"config.json": tmp_path / "config.json"}, name="A-1B")
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec
-from quantmill.architectures.errors import ModelError, NoName
+from quantmill.architectures.errors import ModelError
 from quantmill.checkpoint.general_keys import general
 from quantmill.checkpoint.model_name import Components, components, size_label, title
 from quantmill.checkpoint.readme import load
+from quantmill.errors import UsageError
 
 # Expected values are those of gguf-py at b5490 (Metadata.get_model_id_components); 200,000 random names agreed too.
 NAMES = [
@@ -108,7 +109,7 @@ def test_a_number_that_python_makes_no_text_of_is_said() -> None:
 
 
 def test_a_model_without_a_name_is_said() -> None:
-    with pytest.raises(NoName, match="nothing names the model: the recipe's `\\[base\\] name` would"):
+    with pytest.raises(UsageError, match=r"^nothing names the model: the recipe's `\[base\] name` would$"):
         entries({}, name=None)
 
 

@@ -14,7 +14,7 @@ from quantmill.errors import UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.head import leading_metadata
 from quantmill.listing import parse_json, read_json
-from quantmill.release.remote_offer import NoRelease, ftype_of, of_folder
+from quantmill.release.remote_offer import ftype_of, of_folder
 
 MACHINE = ("--backend", "cuda", "--vram", "8", "--ram", "16GB")
 
@@ -35,7 +35,8 @@ def test_a_recipe_and_its_release_get_the_same_advice(project: Project) -> None:
     assert split["choice"]["vram_bytes"] == planned["choice"]["vram_bytes"]
     next(iter(sorted((shard / "small-Q8_0").iterdir()))).unlink()
     with pytest.raises(
-        NoRelease, match=r"there are no GGUF files of a model in it; give a recipe, a release's folder or"
+        UsageError,
+        match="shards: there are no GGUF files of a model in it; give a recipe, a release's folder or a Hub repository",
     ):
         of_folder(shard)
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantmill.engine.chunks import Text, TextError, check_size, check_vocabulary, chunks, read_text, tokenize, turns
+from quantmill.architectures.errors import ForwardError
+from quantmill.engine.chunks import Text, check_size, check_vocabulary, chunks, read_text, tokenize, turns
 from quantmill.vocabulary.tokenizer import load
 from tokenizer_cases import CALIBRATION, TINY
 
@@ -37,7 +38,7 @@ def test_a_count_and_a_first_chunk() -> None:
 @pytest.mark.parametrize("first", [5, 6, 99])
 def test_a_first_chunk_that_leaves_too_little(first: int) -> None:
     with pytest.raises(
-        TextError, match=f"100 tokens are too few to begin at chunk {first}: more than {(first + 2) * 16}"
+        ForwardError, match=f"100 tokens are too few to begin at chunk {first}: more than {(first + 2) * 16}"
     ):
         chunks(TOKENS, 16, None, first=first)
 
@@ -49,7 +50,7 @@ def test_the_last_first_chunk_that_is_taken() -> None:
 @pytest.mark.parametrize("count", [0, 1, 63])
 def test_a_text_of_less_than_two_chunks(count: int) -> None:
     with pytest.raises(
-        TextError, match=f"poem: its {count} tokens are too few; at least 64 are needed, two chunks of 32"
+        ForwardError, match=f"poem: its {count} tokens are too few; at least 64 are needed, two chunks of 32"
     ):
         chunks(TOKENS[:count], 32, None, name="poem")
 
@@ -61,7 +62,7 @@ def test_batches_that_the_tool_leaves_out(n_ctx: int, good: bool) -> None:
     if good:
         check_size(n_ctx)
         return
-    with pytest.raises(TextError, match=f"chunks of {n_ctx} tokens end in a batch of fewer than 16"):
+    with pytest.raises(ForwardError, match=f"chunks of {n_ctx} tokens end in a batch of fewer than 16"):
         check_size(n_ctx)
 
 
@@ -86,14 +87,14 @@ def test_a_text_that_cannot_be_read(tmp_path: Path, data: bytes | None, message:
     path = tmp_path / "text"
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(TextError, match=message):
+    with pytest.raises(ForwardError, match=message):
         read_text(path)
 
 
 def test_a_vocabulary_of_another_model() -> None:
     tokenizer = load(TINY)
     check_vocabulary(tokenizer, 2048, "tiny")
-    with pytest.raises(TextError, match="tiny: its tokenizer has 2048 tokens and its embedding 2049 rows"):
+    with pytest.raises(ForwardError, match="tiny: its tokenizer has 2048 tokens and its embedding 2049 rows"):
         check_vocabulary(tokenizer, 2049, "tiny")
 
 

@@ -16,9 +16,9 @@ from quantmill.build.graph import card_params
 from quantmill.card.card_facts import CardFacts, facts
 from quantmill.card.catalogue import LANGUAGES, page_name
 from quantmill.card.page import render
+from quantmill.errors import UsageError
 from quantmill.forecast.plan import plan_of
 from quantmill.recipe import lock as locks
-from quantmill.recipe.lock import LockDrift
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.reference.ftypes import STANDARD_MATRIX
 from quantmill.release.offer import of_recipe
@@ -152,7 +152,7 @@ def test_what_only_the_hub_knows_is_open_and_said(name: str) -> None:
     open_ = "base.commit, files, calibration, metadata_bytes, about"
     assert ", ".join(lock.unresolved) == open_
     for locked in (True, False):
-        with pytest.raises(LockDrift) as error:
+        with pytest.raises(UsageError) as error:
             locks.current(recipe, locked, lambda path: "")
         assert str(error.value) == (
             f"{recipe.path.with_suffix('.lock')}: it is not resolved yet ({open_}); run 'quantmill lock {recipe.path}' "
@@ -165,5 +165,5 @@ def test_a_lock_says_what_is_open_as_texts(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(recipe.path.read_text())
     data = json.loads(recipe.path.with_suffix(".lock").read_text()) | {"unresolved": [1]}
     (tmp_path / "tiny.lock").write_text(json.dumps(data))
-    with pytest.raises(LockDrift, match=re.escape("tiny.lock: its unresolved is no list of texts; run ")):
+    with pytest.raises(UsageError, match=re.escape("tiny.lock: its unresolved is no list of texts; run ")):
         locks.load(load(tmp_path / "tiny.toml"))

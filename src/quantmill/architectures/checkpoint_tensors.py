@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from quantmill.architectures.errors import ConfigError, ModelError, UnsupportedArchitecture
+from quantmill.architectures.errors import ModelError
 from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import TYPES, Type
 
@@ -196,12 +196,14 @@ class TensorSpec:
 
 
 def architecture(config: Mapping[str, Any]) -> CheckpointArchitecture:
-    """The row for `config["architectures"][0]`; raises UnsupportedArchitecture or ConfigError."""
+    """The row for `config["architectures"][0]`; raises ModelError."""
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
-        raise ConfigError("config.json has no list `architectures` that begins with the model's class")
+        raise ModelError("config.json has no list `architectures` that begins with the model's class")
     if names[0] not in ARCHITECTURES:
-        raise UnsupportedArchitecture(names[0], ", ".join(ARCHITECTURES))
+        raise ModelError(
+            f"config.json: the architecture {names[0]!r} cannot be converted; {', '.join(ARCHITECTURES)} can"
+        )
     return ARCHITECTURES[names[0]]
 
 
@@ -224,7 +226,7 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
             found["rope_scaling"] = {"type": kind, **rope}
     for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
         if key not in found:
-            raise ConfigError(f"config.json lacks `{key}`, without which the tensors' shapes are not known")
+            raise ModelError(f"config.json lacks `{key}`, without which the tensors' shapes are not known")
         _positive(found, key)
     if found["num_key_value_heads"] is None:
         found["num_key_value_heads"] = found["num_attention_heads"]
@@ -234,7 +236,7 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("num_key_value_heads", "max_position_embeddings", *present):
         _positive(found, key)
     if found["num_attention_heads"] % found["num_key_value_heads"]:
-        raise ConfigError(
+        raise ModelError(
             f"config.json has {found['num_attention_heads']} attention heads, "
             f"which {found['num_key_value_heads']} key-value heads do not divide"
         )
@@ -242,12 +244,12 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
         for key in ("num_experts", "num_experts_per_tok", "moe_intermediate_size"):
             _positive(found, key)
         if found["decoder_sparse_step"] != 1 or found["mlp_only_layers"]:
-            raise ConfigError("config.json has layers without experts among those with; all need to have them")
+            raise ModelError("config.json has layers without experts among those with; all need to have them")
     for key in row.without:
         if found.get(key) is not None:
-            raise ConfigError(f"config.json's `{key}` is {found[key]!r}; {row.gguf} has none in a GGUF file")
+            raise ModelError(f"config.json's `{key}` is {found[key]!r}; {row.gguf} has none in a GGUF file")
     if "rope_scaling" in found and not isinstance(found["rope_scaling"], Mapping | None):
-        raise ConfigError("config.json's `rope_scaling` is neither null nor a table")
+        raise ModelError("config.json's `rope_scaling` is neither null nor a table")
     return found
 
 
@@ -262,16 +264,16 @@ def assumed(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _positive(found: Mapping[str, Any], key: str) -> None:
     value = found[key]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-        raise ConfigError(f"config.json's `{key}` is {value!r}; a positive whole number would be right")
+        raise ModelError(f"config.json's `{key}` is {value!r}; a positive whole number would be right")
 
 
 def head_dim(found: Mapping[str, Any]) -> int:
-    """Columns of one head, from `hparams`; raises ConfigError when the width is not made of whole heads."""
+    """Columns of one head, from `hparams`; raises ModelError when the width is not made of whole heads."""
     if found.get("head_dim") is not None:
         return int(found["head_dim"])
     width, heads = found["hidden_size"], found["num_attention_heads"]
     if width % heads:
-        raise ConfigError(f"config.json's `hidden_size` {width} is not made of {heads} whole heads")
+        raise ModelError(f"config.json's `hidden_size` {width} is not made of {heads} whole heads")
     return int(width // heads)
 
 
@@ -285,11 +287,9 @@ def tensors(config: Mapping[str, Any], sources: Iterable[str] | None = None) -> 
 
     The converter goes through the checkpoint's files in order of name, in each by tensor name. Without `sources` that
     is one file; with `sources`, the checkpoint's own names in the order of its files, it is theirs, and an output
-    matrix that exists beside tied embeddings is written, as the converter does. Raises MissingTensor or
-    UnexpectedTensor when `sources` are not the architecture's.
+    matrix that exists beside tied embeddings is written, as the converter does. Raises ModelError when
+    `sources` are not the architecture's.
     """
-    from quantmill.architectures.errors import MissingTensor, UnexpectedTensor
-
     row, found = architecture(config), hparams(config)
     specs = list(_checkpoint(row, found, tied_output=sources is not None))
     expected = {source: spec for spec in specs for source in spec.sources}
@@ -300,10 +300,15 @@ def tensors(config: Mapping[str, Any], sources: Iterable[str] | None = None) -> 
         order = [name for name in sources if not _left_out(row, name)]
         for name in order:
             if name not in expected:
-                raise UnexpectedTensor(name, config["architectures"][0])
+                raise ModelError(
+                    f"the safetensors files hold a tensor {name!r}, for which {config['architectures'][0]} has no place"
+                )
         missing = sorted(expected.keys() - set(order) - ({row.part + "lm_head.weight"} if tied else set()))
         if missing:
-            raise MissingTensor(missing[0], len(missing), config["architectures"][0])
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ModelError(
+                f"the safetensors files lack the tensor {missing[0]!r}{more}, which {config['architectures'][0]} needs"
+            )
     return [*_generated(row, found), *_in_order(order, expected, specs)]
 
 
@@ -349,7 +354,7 @@ def _checkpoint(row: CheckpointArchitecture, found: Mapping[str, Any], tied_outp
         "experts": found.get("num_experts", 0),
     }
     if row.permute and head % 2:
-        raise ConfigError(f"config.json's `head_dim` is {head}; rotary positions need an even one")
+        raise ModelError(f"config.json's `head_dim` is {head}; rotary positions need an even one")
     present = {name: bool(found.get(rule)) if isinstance(rule, str) else rule for name, rule in row.when.items()}
     present |= {"dense": not row.experts, "mixed": row.experts, "two_norms": not present.get("post_norms")}
     present["untied"] = tied_output or not found["tie_word_embeddings"]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quantmill.architectures.errors import BadHyperparameter, UnknownModel
+from quantmill.architectures.errors import ForwardError
 from quantmill.architectures.graph_tensors import ARCHITECTURES, GraphArchitecture, Has
 from quantmill.gguf import KV
 
@@ -112,19 +112,19 @@ class _Keys:
             raise self.wrong(key, f"is {value!r}", "a word")
         return default if value is None else value
 
-    def wrong(self, key: str, what: str, right: str) -> BadHyperparameter:
-        return BadHyperparameter(f"{self.place}: {self.architecture}.{key} {what}; {right} would be right")
+    def wrong(self, key: str, what: str, right: str) -> ForwardError:
+        return ForwardError(f"{self.place}: {self.architecture}.{key} {what}; {right} would be right")
 
 
 def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     """The hyperparameters of the model whose metadata this is; `n_vocab` is the number of rows of token_embd.weight.
 
-    Raises UnknownModel, or BadHyperparameter with what is missing or impossible.
+    Raises a ForwardError with what is missing or impossible.
     """
     found = metadata.get("general.architecture")
     name = found.value if found is not None and isinstance(found.value, str) else ""
     if name not in ARCHITECTURES:
-        raise UnknownModel(place, name, ", ".join(ARCHITECTURES))
+        raise ForwardError(f"{place}: the architecture {name!r} cannot be evaluated; {', '.join(ARCHITECTURES)} can")
     row, keys = ARCHITECTURES[name], _Keys(place, name, metadata)
     n_embd, n_head = keys.size("embedding_length"), keys.size("attention.head_count")
     n_layer, n_head_kv = keys.size("block_count"), keys.size("attention.head_count_kv", n_head)

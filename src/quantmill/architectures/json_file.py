@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.errors import ConfigError, ModelError
+from quantmill.architectures.errors import ModelError
 
 
 def load_json(files: Mapping[str, Path], name: str, error: type[ModelError]) -> dict[str, Any] | None:
@@ -28,8 +28,8 @@ def load_json(files: Mapping[str, Path], name: str, error: type[ModelError]) -> 
 
 
 def load_config(files: Mapping[str, Path]) -> dict[str, Any]:
-    """config.json as an object; raises ConfigError."""
-    config = load_json(files, "config.json", ConfigError)
+    """config.json as an object; raises ModelError."""
+    config = load_json(files, "config.json", ModelError)
     if config is None:
-        raise ConfigError("the model has no config.json; a model in Hugging Face layout has one")
+        raise ModelError("the model has no config.json; a model in Hugging Face layout has one")
     return config

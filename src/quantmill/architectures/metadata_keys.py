@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import CheckpointArchitecture, architecture, head_dim, hparams
-from quantmill.architectures.errors import ConfigError
+from quantmill.architectures.errors import ModelError
 from quantmill.gguf import KV, ValueType, kv
 
 # The number that general.file_type has for a file whose matrices are of a type (llama.h, llama_ftype).
@@ -79,7 +79,7 @@ def _scaling(row: CheckpointArchitecture, scaling: Mapping[str, Any] | None) -> 
     if row.gguf == "gemma3":
         stated = scaling.get("rope_type", stated)
         if stated != kind or "factor" not in scaling:
-            raise ConfigError(f"config.json's `rope_scaling` is {dict(scaling)!r}; gemma3 has linear, with a `factor`")
+            raise ModelError(f"config.json's `rope_scaling` is {dict(scaling)!r}; gemma3 has linear, with a `factor`")
     if "factor" not in scaling or stated != kind:
         return
     prefix = f"{row.gguf}.rope.scaling"
@@ -95,10 +95,10 @@ def _entry(key: str, name: str, value: Any, type_: ValueType) -> KV:
 
 
 def number(name: str, value: Any, type_: ValueType) -> Any:
-    """What config.json has as `name`, where it is a number of that type, UINT32 or FLOAT32. Raises ConfigError."""
+    """What config.json has as `name`, where it is a number of that type, UINT32 or FLOAT32. Raises ModelError."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if type_ == ValueType.UINT32 and not (whole and 0 <= value < 2**32):
-        raise ConfigError(f"config.json's `{name}` is {value!r}; a whole number would be right")
+        raise ModelError(f"config.json's `{name}` is {value!r}; a whole number would be right")
     if type_ == ValueType.FLOAT32 and not ((whole or isinstance(value, float)) and abs(value) <= _LARGEST):
-        raise ConfigError(f"config.json's `{name}` is {value!r}; a number would be right")
+        raise ModelError(f"config.json's `{name}` is {value!r}; a number would be right")
     return value

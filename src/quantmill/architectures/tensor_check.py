@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from quantmill.architectures.errors import MisshapenWeights, MissingWeights, StrangeWeights, UnusableType
+from quantmill.architectures.errors import ForwardError, missing_weights
 from quantmill.architectures.graph_tensors import LAYER, TOP, Has, Line
 from quantmill.architectures.hyperparameters import Hyper
 from quantmill.gguf.types import Type
@@ -28,18 +28,23 @@ def expected(hyper: Hyper) -> Iterator[tuple[str, tuple[int, ...], bool]]:
 
 
 def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], Type]]) -> None:
-    """Raises MissingWeights, StrangeWeights, MisshapenWeights or UnusableType unless the tensors are the model's."""
+    """Raises a ForwardError unless the tensors are the model's."""
     known = set()
     for name, shape, optional in expected(hyper):
         known.add(name)
         if name not in found:
             if optional:
                 continue
-            raise MissingWeights(place, name, hyper.architecture)
+            raise missing_weights(place, name, hyper.architecture)
         if found[name][0] != shape:
-            raise MisshapenWeights(place, name, found[name][0], shape)
+            raise ForwardError(
+                f"{place}: the tensor {name!r} has shape {list(found[name][0])}; by the metadata it should be "
+                f"{list(shape)}"
+            )
         if found[name][1].name in _NUMBERS:
-            raise UnusableType(place, name, found[name][1].name)
+            raise ForwardError(
+                f"{place}: the tensor {name!r} is {found[name][1].name}, which holds no weights; convert it anew"
+            )
     for name in found:
         if name not in known:
-            raise StrangeWeights(place, name, hyper.architecture)
+            raise ForwardError(f"{place}: holds a tensor {name!r}, for which this {hyper.architecture} has no place")

@@ -27,25 +27,21 @@ CHILD = Path(__file__).with_name("sandbox.py")
 PATIENCE = 300  # seconds of wall clock, on a machine with much else to do
 
 
-class Stuck(QuantmillError):
+def timed_out() -> QuantmillError:
     """A chat template did what is not counted for longer than any should take."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            f"the model's chat template was still not rendered after {SECONDS} s of processor time, or {PATIENCE} s; "
-            "run again when the machine has less to do, or take a model whose template ends"
-        )
+    return QuantmillError(
+        f"the model's chat template was still not rendered after {SECONDS} s of processor time, or {PATIENCE} s; "
+        "run again when the machine has less to do, or take a model whose template ends"
+    )
 
 
-class NoAnswer(QuantmillError):
+def no_answer(code: int) -> QuantmillError:
     """The program that renders chat templates ended by itself and said nothing."""
-
-    def __init__(self, code: int) -> None:
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        super().__init__(
-            f"{CHILD} was to render the model's chat template, and ended with {how} and no answer; see that jinja2 is "
-            "installed for this Python and that memory is free"
-        )
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return QuantmillError(
+        f"{CHILD} was to render the model's chat template, and ended with {how} and no answer; see that jinja2 is "
+        "installed for this Python and that memory is free"
+    )
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Prompt:
 
 def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
     """The prompt format of a model of which the lock says `about` this; None when it has no chat template. Raises
-    Stuck or NoAnswer."""
+    QuantmillError."""
     template = about.get("chat_template")
     if not template:
         return None
@@ -87,7 +83,7 @@ def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
 
 def chat(template: str, messages: list[dict[str, str]], bos: str, eos: str, length: int) -> Prompt:
     """A conversation rendered, of at most `length` characters; `refused` says what kept it from being. Raises
-    Stuck or NoAnswer."""
+    QuantmillError."""
     request = {"template": template, "messages": messages, "bos_token": bos, "eos_token": eos, "length": length}
     work = WORK + 100 * sum(len(message["content"]) for message in messages)
     answer = _render({**request, "work": work})
@@ -95,7 +91,7 @@ def chat(template: str, messages: list[dict[str, str]], bos: str, eos: str, leng
 
 
 def _render(request: Mapping[str, Any]) -> dict[str, str]:
-    """What the child answers; Stuck or NoAnswer when it does not. It gets no environment, no arguments and an empty
+    """What the child answers; QuantmillError when it does not. It gets no environment, no arguments and an empty
     folder's view of the disk: the root, where nothing is its own."""
     command = [sys.executable, "-I", "-B", str(CHILD)]
     with subprocess.Popen(
@@ -125,4 +121,4 @@ def _render(request: Mapping[str, Any]) -> dict[str, str]:
             return {kind: value}
     except (ValueError, AttributeError, StopIteration):
         pass
-    raise Stuck if code in ENDED and len(data) <= most else NoAnswer(code)
+    raise timed_out() if code in ENDED and len(data) <= most else no_answer(code)

@@ -35,7 +35,7 @@ def convert(
 ) -> None:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name.
 
-    Raises a ModelError, BadSafetensors or GGUFError with one sentence, UsageError for a type that is none of TYPES.
+    Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is none of TYPES.
     """
     if type_ not in TYPES:
         raise UsageError(f"convert cannot write the type {type_!r}; {', '.join(TYPES)} are possible")

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec
-from quantmill.architectures.errors import ModelError, NoName
+from quantmill.architectures.errors import ModelError
 from quantmill.checkpoint.model_name import Components, components, size_label, title
+from quantmill.errors import UsageError
 from quantmill.gguf import KV, kv
 
 # A fact's name here and the card's keys that state it, the first that is there winning. The first spelling is the
@@ -58,7 +59,7 @@ def general(
     for model_id in ids:
         _fill(facts, components(model_id, parameters))
     if facts["name"] is None:
-        raise NoName
+        raise UsageError("nothing names the model: the recipe's `[base] name` would")
     if facts["size_label"] is None and parameters:
         facts["size_label"] = _size_label(specs)
     if isinstance(facts["license"], list):

@@ -25,7 +25,7 @@ def metadata(
 
     `files` are the model's by name; `type` is F32, F16 or BF16. `name` is what llama.cpp's converter takes from the
     model's folder, so that a folder's name decides nothing here. `specs` are the tensors when they are known to differ
-    from `arch.tensors(config)`. Raises a ModelError with one sentence, or NoName.
+    from `arch.tensors(config)`. Raises a ModelError with one sentence, or UsageError when nothing names the model.
     """
     config = load_config(files)
     row = architecture(config)

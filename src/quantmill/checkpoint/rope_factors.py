@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import head_dim
-from quantmill.architectures.errors import ConfigError
+from quantmill.architectures.errors import ModelError
 from quantmill.architectures.metadata_keys import number
 from quantmill.gguf import ValueType
 
@@ -28,11 +28,11 @@ def llama3_factors(found: Mapping[str, Any]) -> list[float]:
     try:
         return list(_factors(base, dim, factor, low, high, context))
     except (OverflowError, ZeroDivisionError):
-        raise ConfigError("config.json's `rope_scaling` has factors that float32 cannot work with") from None
+        raise ModelError("config.json's `rope_scaling` has factors that float32 cannot work with") from None
 
 
 def llama3_scaling(found: Mapping[str, Any]) -> tuple[float, float, float, float, float]:
-    """What the factors are made of: base, factor, low and high frequency factor, context. Raises ConfigError."""
+    """What the factors are made of: base, factor, low and high frequency factor, context. Raises ModelError."""
 
     def stated(key: str, default: float) -> float:
         return _stated(f"rope_scaling.{key}", found["rope_scaling"].get(key, default))
@@ -43,7 +43,7 @@ def llama3_scaling(found: Mapping[str, Any]) -> tuple[float, float, float, float
     name = "original_max_position_embeddings"
     context = _stated(name, found.get(name, 8192))
     if not (base > 0 and factor > 0 and low > 0 and high > low):
-        raise ConfigError("config.json's `rope_scaling` has factors that are not positive or not in order")
+        raise ModelError("config.json's `rope_scaling` has factors that are not positive or not in order")
     return base, factor, low, high, context
 
 

@@ -40,41 +40,20 @@ BITS = {dtype: bits for bits, dtypes in _BITS.items() for dtype in dtypes.split(
 """Bits of an element of every dtype."""
 
 
-@dataclass(eq=False)
-class BadSafetensors(QuantmillError):
-    """A safetensors file or index that breaks the format; `what` says how, and what would be right."""
-
-    place: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.what}"
+class WeightsError(QuantmillError):
+    """Weights of a folder, or their index, that cannot be read."""
 
 
-@dataclass(eq=False)
-class PickleWeights(QuantmillError):
-    name: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: weights as a pickle, which can run code when opened, are refused; "
-            "use a revision of the model that has safetensors, or convert them where you trust them"
-        )
+def _bad_file(name: str, what: str) -> WeightsError:
+    """`what` says how the file breaks the format, and what would be right."""
+    return WeightsError(f"{name}: {what}")
 
 
-@dataclass(eq=False)
-class NoWeights(QuantmillError):
-    def __str__(self) -> str:
-        return f"the model has no weights: neither {SINGLE} nor {INDEX} is among its files"
-
-
-@dataclass(eq=False)
-class MissingShards(QuantmillError):
-    names: tuple[str, ...]
-
-    def __str__(self) -> str:
-        names = listed([shown(name)[1:-1] for name in self.names])
-        return f"{INDEX}: {names} named here but not among the model's files; fetch what is missing"
+def _pickled(name: str) -> WeightsError:
+    return WeightsError(
+        f"{name}: weights as a pickle, which can run code when opened, are refused; "
+        "use a revision of the model that has safetensors, or convert them where you trust them"
+    )
 
 
 @dataclass(frozen=True)
@@ -121,19 +100,22 @@ class Weights(Mapping[str, Weight]):
 def open_weights(files: Mapping[str, Path]) -> Weights:
     """The weights among a model's files (name → path): `model.safetensors`, or the shards that the index names.
 
-    Raises PickleWeights when there are only pickles, NoWeights when there is nothing, MissingShards, and BadSafetensors
-    for any file that breaks the format or disagrees with the index.
+    Raises a WeightsError when there are only pickles or nothing, when a shard is missing, and for any file that breaks
+    the format or disagrees with the index.
     """
     if SINGLE in files:
         names, index = [SINGLE], None
     elif INDEX in files:
         index = _index(files[INDEX])
         names = sorted(set(index.values()))
-        if missing := tuple(name for name in names if name not in files):
-            raise MissingShards(missing)
+        if missing := [name for name in names if name not in files]:
+            named = listed([shown(name)[1:-1] for name in missing])
+            raise _bad_file(INDEX, f"{named} named here but not among the model's files; fetch what is missing")
     else:
         pickles = sorted(name for name in files if name.lower().endswith(PICKLES))
-        raise PickleWeights(pickles[0]) if pickles else NoWeights()
+        if pickles:
+            raise _pickled(pickles[0])
+        raise WeightsError(f"the model has no weights: neither {SINGLE} nor {INDEX} is among its files")
     tensors: dict[str, Weight] = {}
     mappings = []
     for name in names:
@@ -141,12 +123,12 @@ def open_weights(files: Mapping[str, Path]) -> Weights:
         mappings.append(mapping)
         for tensor in found:
             if tensor.name in tensors:
-                raise BadSafetensors(name, f"the tensor {shown(tensor.name)} is in {tensors[tensor.name].file} already")
+                raise _bad_file(name, f"the tensor {shown(tensor.name)} is in {tensors[tensor.name].file} already")
             if index is not None and index.get(tensor.name) != name:
-                raise BadSafetensors(name, f"the tensor {shown(tensor.name)} is not what {INDEX} names for this file")
+                raise _bad_file(name, f"the tensor {shown(tensor.name)} is not what {INDEX} names for this file")
             tensors[tensor.name] = tensor
     if index is not None and (lost := sorted(index.keys() - tensors.keys())):
-        raise BadSafetensors(index[lost[0]], f"the tensor {shown(lost[0])} that {INDEX} names is not there")
+        raise _bad_file(index[lost[0]], f"the tensor {shown(lost[0])} that {INDEX} names is not there")
     return Weights(tensors, mappings)
 
 
@@ -155,15 +137,15 @@ def _index(path: Path) -> dict[str, str]:
         with path.open("rb") as file:
             data = file.read(MAX_HEADER + 1)
     except OSError as error:
-        raise BadSafetensors(INDEX, f"cannot be read ({error.strerror}); name a file that you may read") from None
+        raise _bad_file(INDEX, f"cannot be read ({error.strerror}); name a file that you may read") from None
     if len(data) > MAX_HEADER:
-        raise BadSafetensors(INDEX, f"it is larger than {MAX_HEADER} bytes; it is damaged or hostile, fetch it again")
+        raise _bad_file(INDEX, f"it is larger than {MAX_HEADER} bytes; it is damaged or hostile, fetch it again")
     index = _json(INDEX, data, "it")
     table = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
-        raise BadSafetensors(INDEX, "it has no weight_map from tensors to file names; fetch it again")
+        raise _bad_file(INDEX, "it has no weight_map from tensors to file names; fetch it again")
     if pickles := sorted(name for name in set(table.values()) if name.lower().endswith(PICKLES)):
-        raise PickleWeights(pickles[0])
+        raise _pickled(pickles[0])
     return table
 
 
@@ -172,13 +154,13 @@ def _json(place: str, data: bytes, what: str) -> Any:
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise BadSafetensors(place, f"the name {shown(twice)} is there twice; every name may be there once")
+            raise _bad_file(place, f"the name {shown(twice)} is there twice; every name may be there once")
         return found
 
     try:
         return json.loads(data.decode(), object_pairs_hook=unique)
     except (ValueError, RecursionError):
-        raise BadSafetensors(place, f"{what} is not valid JSON; it is damaged or hostile, fetch it again") from None
+        raise _bad_file(place, f"{what} is not valid JSON; it is damaged or hostile, fetch it again") from None
 
 
 def _read(path: Path, place: str) -> tuple[list[Weight], mmap.mmap]:
@@ -186,11 +168,11 @@ def _read(path: Path, place: str) -> tuple[list[Weight], mmap.mmap]:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < 8:
-                raise BadSafetensors(place, f"{size} bytes are too few for a safetensors file; fetch it again")
+                raise _bad_file(place, f"{size} bytes are too few for a safetensors file; fetch it again")
             mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BadSafetensors(place, f"cannot be read ({reason}); name an existing file that you may read") from None
+        raise _bad_file(place, f"cannot be read ({reason}); name an existing file that you may read") from None
     try:
         return _tensors(mapping, place), mapping
     except BaseException:
@@ -205,16 +187,16 @@ def _tensors(mapping: mmap.mmap, place: str) -> list[Weight]:
     size = len(mapping)
     (length,) = struct.unpack_from("<Q", mapping)
     if mapping[:15] == b"version https:/":
-        raise BadSafetensors(place, "a git-lfs pointer, not the file; fetch it with `git lfs pull` or `hf download`")
+        raise _bad_file(place, "a git-lfs pointer, not the file; fetch it with `git lfs pull` or `hf download`")
     if length > min(MAX_HEADER, size - 8):
-        raise BadSafetensors(
+        raise _bad_file(
             place,
             f"its header claims {length} bytes in a file of {size}; "
             "it was cut short, damaged or never one, fetch it again",
         )
     header = _json(place, mapping[8 : 8 + length], "the header")
     if not isinstance(header, dict):
-        raise BadSafetensors(place, "the header is not a JSON object; fetch it again")
+        raise _bad_file(place, "the header is not a JSON object; fetch it again")
     header.pop("__metadata__", None)
     room = size - 8 - length
     found = [_described(place, name, facts) for name, facts in header.items()]
@@ -224,16 +206,16 @@ def _tensors(mapping: mmap.mmap, place: str) -> list[Weight]:
     end, before = 0, ""
     for name, _, _, begin, stop in found:
         if begin < end:
-            raise BadSafetensors(
+            raise _bad_file(
                 place, f"the tensors {shown(before)} and {shown(name)} overlap; each needs bytes of its own"
             )
         if begin > end:
-            raise BadSafetensors(place, f"{begin - end} bytes before the tensor {shown(name)} belong to none; none may")
+            raise _bad_file(place, f"{begin - end} bytes before the tensor {shown(name)} belong to none; none may")
         end, before = stop, name
     if end > room:
-        raise BadSafetensors(place, f"{end - room} bytes are missing at the end; it was cut short, fetch it again")
+        raise _bad_file(place, f"{end - room} bytes are missing at the end; it was cut short, fetch it again")
     if end < room:
-        raise BadSafetensors(place, f"{room - end} bytes at the end belong to no tensor; fetch it again")
+        raise _bad_file(place, f"{room - end} bytes at the end belong to no tensor; fetch it again")
     base = 8 + length
     return [
         Weight(name, dtype, shape, place, np.frombuffer(mapping, np.uint8, stop - begin, base + begin))
@@ -253,27 +235,27 @@ def _natural(value: object) -> bool:
 def _described(place: str, name: str, facts: Any) -> tuple[str, str, tuple[int, ...], int, int]:
     """(name, dtype, shape, begin, end) of one entry of the header."""
     if not isinstance(facts, dict):
-        raise BadSafetensors(place, f"the tensor {shown(name)} has no description; fetch the file again")
+        raise _bad_file(place, f"the tensor {shown(name)} has no description; fetch the file again")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise BadSafetensors(place, f"the name {shown(name)} is not Unicode text; fetch the file again") from None
+        raise _bad_file(place, f"the name {shown(name)} is not Unicode text; fetch the file again") from None
     dtype, shape, offsets = facts.get("dtype"), facts.get("shape"), facts.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise BadSafetensors(
+        raise _bad_file(
             place, f"the tensor {shown(name)} has the unknown dtype {shown(str(dtype))}; known are {', '.join(BITS)}"
         )
     if not isinstance(shape, list) or len(shape) > MAX_DIMS or not all(map(_natural, shape)):
         claim = f"the tensor {shown(name)} has the shape {shown(str(shape))[1:-1]}"
-        raise BadSafetensors(place, f"{claim}; it must be a list of at most {MAX_DIMS} whole numbers")
+        raise _bad_file(place, f"{claim}; it must be a list of at most {MAX_DIMS} whole numbers")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_natural, offsets)):
-        raise BadSafetensors(
+        raise _bad_file(
             place, f"the tensor {shown(name)} has the data_offsets {shown(str(offsets))[1:-1]}; it must be two numbers"
         )
     begin, end = offsets
     bits = math.prod(shape) * BITS[dtype]
     if bits % 8 or end - begin != bits // 8:
-        raise BadSafetensors(
+        raise _bad_file(
             place,
             f"the tensor {shown(name)} has {end - begin} bytes; "
             f"{dtype} of shape {shown(str(shape))[1:-1]} takes {shown(_eighths(bits))[1:-1]}",

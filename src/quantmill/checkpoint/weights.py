@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, hparams
-from quantmill.architectures.errors import UnsupportedDtype, WrongShape
+from quantmill.architectures.errors import ModelError
 from quantmill.checkpoint.rope_factors import llama3_factors
 from quantmill.checkpoint.safetensors import Weight
 
@@ -23,14 +23,19 @@ Bytes = NDArray[np.uint8]
 
 
 def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
-    """Raises WrongShape or UnsupportedDtype unless the sources of `spec` are what config.json says."""
+    """Raises a ModelError unless the sources of `spec` are what config.json says."""
     for source in spec.sources:
         weight = weights[source]
         expected = tuple(reversed(spec.shape[:2]))  # a third dimension counts the sources
         if weight.shape != expected:
-            raise WrongShape(source, weight.file, weight.shape, expected)
+            raise ModelError(
+                f"{weight.file}: the tensor {source!r} has shape {list(weight.shape)}; by config.json it should "
+                f"be {list(expected)}"
+            )
         if weight.dtype not in _NUMPY:
-            raise UnsupportedDtype(source, weight.file, weight.dtype)
+            raise ModelError(
+                f"{weight.file}: the tensor {source!r} is {weight.dtype}; BF16, F16, F32 and F64 can be converted"
+            )
 
 
 def chunks(spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], type_: str) -> Iterator[Bytes]:

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantmill.errors import QuantmillError
+from quantmill.architectures.errors import ForwardError
 from quantmill.reference.tags import BATCH, LEAST_BATCH, ends_whole
 from quantmill.vocabulary.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-class TextError(QuantmillError):
-    """A text cannot be used with a model."""
 
 
 @dataclass(frozen=True)
@@ -31,42 +27,44 @@ class Text:
 
 
 def read_text(path: Path, name: str | None = None) -> str:
-    """The file's text without one final line end, as llama.cpp's `-f` reads it; TextError when it is no UTF-8, or
+    """The file's text without one final line end, as llama.cpp's `-f` reads it; ForwardError when it is no UTF-8, or
     empty. `name` is what errors call it."""
     place = name or str(path)
     try:
         found = path.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise TextError(f"{place}: not UTF-8: byte {error.start} begins no character; save the text as UTF-8") from None
+        raise ForwardError(
+            f"{place}: not UTF-8: byte {error.start} begins no character; save the text as UTF-8"
+        ) from None
     except OSError as error:
-        raise TextError(f"{place}: cannot be read ({error.strerror}); give the path of a text in UTF-8") from None
+        raise ForwardError(f"{place}: cannot be read ({error.strerror}); give the path of a text in UTF-8") from None
     found = found.removesuffix("\n")
     if not found:
-        raise TextError(f"{place}: the text is empty; give one of at least two chunks")
+        raise ForwardError(f"{place}: the text is empty; give one of at least two chunks")
     return found
 
 
 def check_length(text: str, least: int, name: str) -> None:
-    """TextError when the text is too short for `least` tokens whatever the tokenizer: none makes more tokens than there
-    are bytes, but for a space in front and a token that begins a text."""
+    """ForwardError when the text is too short for `least` tokens whatever the tokenizer: none makes more tokens than
+    there are bytes, but for a space in front and a token that begins a text."""
     size = len(text.encode())
     if size + 2 < least:
-        raise TextError(f"{name}: its {size} bytes are too few; at least {least} tokens are needed")
+        raise ForwardError(f"{name}: its {size} bytes are too few; at least {least} tokens are needed")
 
 
 def check_vocabulary(tokenizer: Tokenizer, rows: int, place: str) -> None:
-    """TextError when the model has another number of embedding rows than the tokenizer has tokens."""
+    """ForwardError when the model has another number of embedding rows than the tokenizer has tokens."""
     if tokenizer.size != rows:
-        raise TextError(
+        raise ForwardError(
             f"{place}: its tokenizer has {tokenizer.size} tokens and its embedding {rows} rows; they are not of one "
             "model, convert it anew"
         )
 
 
 def check_size(n_ctx: int) -> None:
-    """TextError for a chunk whose last batch llama-imatrix would leave out."""
+    """ForwardError for a chunk whose last batch llama-imatrix would leave out."""
     if not ends_whole(n_ctx):
-        raise TextError(
+        raise ForwardError(
             f"chunks of {n_ctx} tokens end in a batch of fewer than {LEAST_BATCH}, which llama-imatrix leaves out; "
             f"choose {BATCH} or another multiple of {LEAST_BATCH}"
         )
@@ -83,17 +81,17 @@ def chunks(
 ) -> "NDArray[np.int32]":
     """int32 (chunks, n_ctx): `tokens` from chunk `first` on, at most `count` chunks of them, what is left over unused.
 
-    With `bos`, it takes the place of each chunk's first token. As the tools do, refuse (TextError) fewer than two
+    With `bos`, it takes the place of each chunk's first token. As the tools do, refuse (ForwardError) fewer than two
     chunks, and a `first` that leaves two or fewer.
     """
     if first > 0 and (first + 2) * n_ctx >= len(tokens):
-        raise TextError(
+        raise ForwardError(
             f"{name}: {len(tokens)} tokens are too few to begin at chunk {first}: "
             f"more than {(first + 2) * n_ctx} are needed, for chunks of {n_ctx}"
         )
     rest = len(tokens) - first * n_ctx
     if rest < 2 * n_ctx:
-        raise TextError(
+        raise ForwardError(
             f"{name}: its {rest} tokens are too few; at least {2 * n_ctx} are needed, two chunks of {n_ctx}"
         )
     number = rest // n_ctx if count is None else min(count, rest // n_ctx)
@@ -109,7 +107,7 @@ def tokenize(
     """The chunks of all texts, each text cut on its own from its chunk `first` on, then taken in turns (`turns`)."""
     check_size(n_ctx)
     if tokenizer.add_eos:
-        raise TextError("the tokenizer puts an end token behind a text, with which llama-imatrix measures nothing")
+        raise ForwardError("the tokenizer puts an end token behind a text, with which llama-imatrix measures nothing")
     bos = tokenizer.bos if tokenizer.add_bos else None
     cut = [chunks(tokenizer.encode(text.content), n_ctx, bos, first=first, name=text.name) for text in texts]
     order = list(turns([len(rows) for rows in cut], [text.weight for text in texts]))

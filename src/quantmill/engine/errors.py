@@ -1,4 +1,4 @@
-"""What keeps a text from going through a model: one exception per broken promise, carrying its facts."""
+"""What keeps a text from going through a model, beside the model itself (architectures/errors.py)."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,9 @@ from quantmill.architectures.errors import ForwardError
 from quantmill.errors import UsageError
 
 
-@dataclass(eq=False)
-class NotFinite(ForwardError):
+def not_finite(place: str, what: str) -> ForwardError:
     """`what` is a tensor's name with the row of its first bad weight, or a layer whose values overflow."""
-
-    place: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.what}"
-
-
-@dataclass(eq=False)
-class StrangeToken(ForwardError):
-    token: int
-    n_vocab: int
-
-    def __str__(self) -> str:
-        return f"the text has the token id {self.token}, but the model has {self.n_vocab} tokens; use its own tokenizer"
+    return ForwardError(f"{place}: {what}")
 
 
 @dataclass(eq=False)

@@ -67,7 +67,7 @@ def collect(
 ) -> MatrixInputs:
     """The importance of every matrix, in llama-imatrix's order of sums; of output.weight only with `process_output`.
 
-    Raises a ForwardError when model, tokens or values are no good, SpillError when `run.work` cannot be written.
+    Raises a ForwardError when model, tokens or values are no good, or `run.work` cannot be written.
     """
     check_tokens(model, chunks)
     count, length = chunks.shape

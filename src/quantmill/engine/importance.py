@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.engine.buffers import Floats
-from quantmill.engine.errors import NotFinite
+from quantmill.engine.errors import not_finite
 from quantmill.reference.tags import BATCH, LEAST_BATCH
 
 
@@ -82,11 +82,11 @@ class Importance:
         sums.rows[index] += len(x)
 
     def check(self) -> None:
-        """Raises NotFinite for sums that are not."""
+        """Raises a ForwardError for sums that are not."""
         for sums in self.found.values():
             if not np.isfinite(sums.values).all():
                 what = f"the inputs of {sums.names[0]} overflow; no importance can be computed for this model and text"
-                raise NotFinite(self.place, what)
+                raise not_finite(self.place, what)
 
     def expanded(self) -> Iterator[InputSums]:
         """One for each matrix, in the model's order."""

@@ -62,7 +62,7 @@ def measure(
 ) -> Measured:
     """The sums of a GGUF's or model folder's matrices over the texts, and a report. `place` is what errors call the
     model; `said(chunks, tokens)` is told before the work; `lent` is what several machines computed
-    (forward.wave.gather). Raises a TextError, ModelError or ForwardError."""
+    (forward.wave.gather). Raises a ModelError or ForwardError."""
     with open_model(model, place) as opened:
         chunks = text_chunks(opened, model, texts, options, place)
         said(len(chunks), chunks.size)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
-from quantmill.architectures.errors import MissingWeights
+from quantmill.architectures.errors import missing_weights
 from quantmill.architectures.hyperparameters import Hyper, hyper
 from quantmill.architectures.tensor_check import check
 from quantmill.engine.buffers import Floats
-from quantmill.engine.errors import NotFinite
+from quantmill.engine.errors import not_finite
 from quantmill.engine.weight_source import WeightSource, open_source
 from quantmill.gguf.types import Type
 
@@ -65,7 +65,7 @@ class Model:
         return out[where]
 
     def find_bad(self, names: list[str]) -> None:
-        """Raises NotFinite for the first weight among the tensors that is not finite; returns when all are."""
+        """Raises a ForwardError for the first weight among the tensors that is not finite; returns when all are."""
         for name in names:
             shape, _ = self.described(name)
             count = prod(shape[1:])
@@ -74,7 +74,7 @@ class Model:
                 finite = np.isfinite(self.dense(name, begin, min(begin + step, count))).all(axis=1)
                 if not finite.all():
                     row = begin + int(np.argmin(finite))
-                    raise NotFinite(
+                    raise not_finite(
                         self.source.place,
                         f"row {row} of {name} has a weight that is not finite; fetch or convert the model anew",
                     )
@@ -101,7 +101,7 @@ def open_model(path: Path, place: str | None = None) -> Model:
         n_vocab = embeddings[0][1] if embeddings is not None and len(embeddings[0]) == 2 else 0
         found = hyper(source.place, source.metadata, n_vocab)
         if not n_vocab:
-            raise MissingWeights(source.place, "token_embd.weight", found.architecture)
+            raise missing_weights(source.place, "token_embd.weight", found.architecture)
         check(source.place, found, source.tensors())
     except BaseException:
         source.close()

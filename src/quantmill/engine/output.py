@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.engine.budget import Budget, ranged
 from quantmill.engine.buffers import BufferPool, Floats, floats
-from quantmill.engine.errors import NotFinite
+from quantmill.engine.errors import not_finite
 from quantmill.engine.matrix import Matrix, panel_bytes
 from quantmill.engine.model import Model
 from quantmill.engine.run import Run
@@ -63,7 +63,7 @@ class Output:
         return out
 
     def nll(self, normed: Floats, targets: NDArray[np.int32]) -> NDArray[np.float64]:
-        """The negative log-likelihood of each row's target, shape (rows,); raises NotFinite when one is not."""
+        """The negative log-likelihood of each row's target, shape (rows,); a ForwardError when one is not."""
         out = np.empty(len(normed), np.float64)
         top = np.empty(len(normed), np.int32)
         for begin in range(0, len(normed), self.rows):
@@ -73,7 +73,7 @@ class Output:
             _kernels.nll(logits, targets[part], out[part], top[part], self.run.threads)
         if not np.isfinite(out).all():
             self.model.find_bad([self.model.output])
-            raise NotFinite(self.model.source.place, "the logits overflow; the model cannot be evaluated in float32")
+            raise not_finite(self.model.source.place, "the logits overflow; the model cannot be evaluated in float32")
         return out
 
 

@@ -20,8 +20,9 @@ from typing import Self
 
 import numpy as np
 
+from quantmill.architectures.errors import ForwardError
 from quantmill.engine.importance import Importance, InputSums
-from quantmill.engine.states import SpillError, States
+from quantmill.engine.states import States
 from quantmill.errors import sentence
 
 _STATE = "state.json"
@@ -39,7 +40,7 @@ class Checkpoint:
         try:
             self._open(work, key)
         except OSError as error:
-            raise SpillError(sentence(error)) from None
+            raise ForwardError(sentence(error)) from None
 
     def _open(self, work: Path | None, key: str) -> None:
         if work is not None:
@@ -84,7 +85,7 @@ class Checkpoint:
         try:
             self._save(states, encoded(importance.found) if importance is not None else b"")
         except OSError as error:
-            raise SpillError(sentence(error)) from None
+            raise ForwardError(sentence(error)) from None
         self._last = time.monotonic()
         self._cost = self._last - started
 

@@ -4,12 +4,9 @@ import hashlib
 import os
 from pathlib import Path
 
+from quantmill.architectures.errors import ForwardError
 from quantmill.engine.buffers import Floats, floats
-from quantmill.errors import QuantmillError, sentence
-
-
-class SpillError(QuantmillError):
-    """A file of states cannot be written or read. The message is the sentence."""
+from quantmill.errors import sentence
 
 
 class States:
@@ -137,7 +134,7 @@ def _write(descriptor: int, path: Path, values: Floats, offset: int) -> None:
             written = os.pwrite(descriptor, data[: 1 << 30], offset)
             data, offset = data[written:], offset + written
     except OSError as error:
-        raise SpillError(sentence(OSError(error.errno, error.strerror, str(path)))) from None
+        raise ForwardError(sentence(OSError(error.errno, error.strerror, str(path)))) from None
 
 
 def _read(descriptor: int, path: Path, values: Floats, offset: int) -> None:
@@ -145,5 +142,5 @@ def _read(descriptor: int, path: Path, values: Floats, offset: int) -> None:
     while data:
         got = os.preadv(descriptor, [data[: 1 << 30]], offset)
         if not got:
-            raise SpillError(f"{path}: ends early; it was changed while it was in use, run the command again")
+            raise ForwardError(f"{path}: ends early; it was changed while it was in use, run the command again")
         data, offset = data[got:], offset + got

@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
+from quantmill.architectures.errors import ForwardError
 from quantmill.engine.block import push
 from quantmill.engine.budget import Budget
 from quantmill.engine.buffers import BufferPool, Floats, floats
-from quantmill.engine.errors import NotFinite, StrangeToken
+from quantmill.engine.errors import not_finite
 from quantmill.engine.importance import Importance
 from quantmill.engine.layer import LayerWeights, finite
 from quantmill.engine.model import Model
 from quantmill.engine.positions import Positions
 from quantmill.engine.resume import Checkpoint
 from quantmill.engine.run import Run
-from quantmill.engine.states import SpillError, States
+from quantmill.engine.states import States
 from quantmill.engine.workers import InTurn, Turns, share
 from quantmill.errors import UsageError
 
@@ -30,13 +31,16 @@ Tokens = NDArray[np.int32]
 
 
 def check_tokens(model: Model, chunks: Tokens) -> None:
-    """Raises UsageError unless `chunks` is a C-contiguous int32 array of at least one chunk, StrangeToken for an id
+    """Raises UsageError unless `chunks` is a C-contiguous int32 array of at least one chunk, ForwardError for an id
     that the model has no embedding of."""
     if chunks.ndim != 2 or chunks.dtype != np.int32 or not chunks.flags.c_contiguous or not chunks.size:
         raise UsageError(f"tokens come as int32 of shape (chunks, tokens), not {chunks.dtype} of {chunks.shape}")
     for token in (int(chunks.min()), int(chunks.max())):
         if not 0 <= token < model.hyper.n_vocab:
-            raise StrangeToken(token, model.hyper.n_vocab)
+            raise ForwardError(
+                f"the text has the token id {token}, but the model has {model.hyper.n_vocab} tokens; use its own "
+                "tokenizer"
+            )
 
 
 def key(model: Model, chunks: Tokens, run: Run, purpose: str) -> str:
@@ -62,7 +66,7 @@ def through_layers(
     after a checkpoint.
 
     `progress` is told the number of chunks that have passed, counted once for each layer. Of the `layers`, all without,
-    the first that is not 0 needs a checkpoint before it; SpillError where there is none.
+    the first that is not 0 needs a checkpoint before it; ForwardError where there is none.
     """
     layers = layers or range(model.hyper.n_layer)
     count, length = chunks.shape
@@ -71,7 +75,7 @@ def through_layers(
     groups = [(first, min(first + plan.group, count)) for first in range(0, count, plan.group)]
     if not checkpoint.resume(states, importance):
         if layers.start:
-            raise SpillError(f"{checkpoint.folder}: the states before layer {layers.start} are not there or damaged")
+            raise ForwardError(f"{checkpoint.folder}: the states before layer {layers.start} are not there or damaged")
         for first, last in groups:
             states.start(first, embedded(model, chunks[first:last]))
     for index in range(states.layer, layers.stop):
@@ -127,7 +131,7 @@ def _check(layer: LayerWeights, x: Floats) -> None:
     if not finite(x):
         layer.model.find_bad(layer.names())
         what = f"layer {layer.index} gives values that are not finite; the model cannot be evaluated in float32"
-        raise NotFinite(layer.model.source.place, what)
+        raise not_finite(layer.model.source.place, what)
 
 
 def embedded(model: Model, chunks: Tokens) -> NDArray[np.float32]:

@@ -54,8 +54,9 @@ class ImatrixCost:
 def imatrix_cost(
     recipe: Recipe, lock: Lock, kvs: Sequence[KV], tensors: Sequence[TensorEntry], threads: int
 ) -> ImatrixCost | None:
-    """Of a recipe whose base has the metadata `kvs` and `tensors`; None when it computes no matrix. A ForwardError when a
-    text at hand cannot be used."""
+    """Of a recipe whose base has the metadata `kvs` and `tensors`; None when it computes no matrix.
+
+    ForwardError when a text at hand cannot be used."""
     table, imatrix = recipe.calibration, recipe.imatrix
     if table is None or imatrix is None:
         return None

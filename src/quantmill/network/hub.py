@@ -32,15 +32,13 @@ class HubError(QuantmillError):
         super().__init__(f"{repo} at {revision}: {problem}")
 
 
-class WrongSize(HubError):
+def wrong_size(repo: str, revision: str, name: str, found: str, size: int) -> HubError:
     """A file of the Hub is longer or shorter than the lock says."""
-
-    def __init__(self, repo: str, revision: str, name: str, found: str, size: int) -> None:
-        super().__init__(
-            repo,
-            revision,
-            f"{name} comes with {found} bytes, the lock says {size}; run 'quantmill lock' to accept it as it is",
-        )
+    return HubError(
+        repo,
+        revision,
+        f"{name} comes with {found} bytes, the lock says {size}; run 'quantmill lock' to accept it as it is",
+    )
 
 
 class NoSuchRepository(UsageError):
@@ -62,15 +60,6 @@ class NoSuchRevision(UsageError):
         super().__init__(
             f"{repo} at {revision}: the model has no such branch, tag or commit{nearest(revision, known)}{there}; "
             "check base.revision"
-        )
-
-
-class Gated(UsageError):
-    """The model's terms are not accepted by this user."""
-
-    def __init__(self, repo: str, revision: str) -> None:
-        super().__init__(
-            f"{repo} at {revision}: the model is gated; accept its terms on its page and set HF_TOKEN to your token"
         )
 
 
@@ -97,7 +86,7 @@ class HubFile:
 def list_files(repo: str, revision: str, recursive: bool = False) -> tuple[str, dict[str, HubFile]]:
     """The commit that `revision` names, and the files at the top of the repository at that commit, or all of them.
 
-    NoSuchRepository, NoSuchRevision or Gated when they are not to be had, HubError when the Hub does not answer.
+    a UsageError when they are not to be had, HubError when the Hub does not answer.
     """
     from huggingface_hub import HfApi, RepoFile
 
@@ -193,12 +182,12 @@ def _request(
             start += len(chunk)
             if start > size:
                 part.unlink()
-                raise WrongSize(repo, commit, name, f"more than {size}", size)
+                raise wrong_size(repo, commit, name, f"more than {size}", size)
             file.write(chunk)
             advance(len(chunk))
     if start < size:
         part.unlink()
-        raise WrongSize(repo, commit, name, str(start), size)
+        raise wrong_size(repo, commit, name, str(start), size)
 
 
 def fetch_head(repo: str, name: str, commit: str, count: int) -> bytes:
@@ -280,7 +269,9 @@ def named(repo: str, revision: str, name: str = "") -> Iterator[None]:
     except QuantmillError:
         raise
     except errors.GatedRepoError as error:
-        raise Gated(repo, revision) from error
+        raise UsageError(
+            f"{repo} at {revision}: the model is gated; accept its terms on its page and set HF_TOKEN to your token"
+        ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise _missing(repo, revision) from error
     except errors.EntryNotFoundError as error:

@@ -8,22 +8,15 @@ from pathlib import Path
 from quantmill.errors import UsageError
 
 
-class NotCommitted(UsageError):
-    """The recipe or its lock is not committed as it is."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: this is not committed as it is, so a tag would name another; commit it first")
-
-
 def check(paths: list[Path]) -> bool:
-    """Whether the files are in a git repository. Raises NotCommitted when one of them is not committed as it is."""
+    """Whether the files are in a git repository. Raises UsageError when one of them is not committed as it is."""
     folder = paths[0].absolute().parent
     if _git(folder, "rev-parse", "--is-inside-work-tree").stdout.strip() != "true":
         return False
     for path in paths:
         known = _git(folder, "ls-files", "--error-unmatch", str(path.absolute())).returncode == 0
         if not known or _git(folder, "status", "--porcelain", "--", str(path.absolute())).stdout.strip():
-            raise NotCommitted(path)
+            raise UsageError(f"{path}: this is not committed as it is, so a tag would name another; commit it first")
     return True
 
 

@@ -28,15 +28,9 @@ WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "R
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-class LockDrift(UsageError):
+def lock_drift(path: Path, what: str) -> UsageError:
     """The lock does not describe the recipe's base any more."""
-
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"{path}: {what}; run 'quantmill lock {path.with_suffix('.toml')}' and commit the lock")
-
-
-class BaseMissing(UsageError):
-    """The base that the recipe names is not there, or holds no weights that quantmill reads."""
+    return UsageError(f"{path}: {what}; run 'quantmill lock {path.with_suffix('.toml')}' and commit the lock")
 
 
 @dataclass(frozen=True)
@@ -90,40 +84,40 @@ def load(recipe: Recipe) -> Lock | None:
 
 
 def read(path: Path) -> Lock:
-    """The lock in the file at `path`; LockDrift when it is none."""
+    """The lock in the file at `path`; UsageError when it is none."""
     try:
         return parse(path, path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise LockDrift(path, f"it is not a lock ({error!r})") from None
+        raise lock_drift(path, f"it is not a lock ({error!r})") from None
 
 
 def parse(path: Path, text: str) -> Lock:
-    """The lock that `text`, of the file at `path`, describes; LockDrift when it is none."""
+    """The lock that `text`, of the file at `path`, describes; UsageError when it is none."""
     try:
         return _read(path, json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LockDrift(path, f"it is not a lock ({error!r})") from None
+        raise lock_drift(path, f"it is not a lock ({error!r})") from None
 
 
 def _read(path: Path, data: Any) -> Lock:
     if data["format"] != FORMAT:
-        raise LockDrift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
+        raise lock_drift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
     base = {str(key): str(value) for key, value in data["base"].items()}
     files = _read_facts(path, data["files"])
     texts, measured = (_read_facts(path, data.get(key, {})) for key in ("calibration", "evaluation"))
     if odd := [name for name in files if not _plain(name)]:
-        raise LockDrift(path, f"{odd[0]!r} cannot be the name of a base file")
+        raise lock_drift(path, f"{odd[0]!r} cannot be the name of a base file")
     config, metadata_bytes = data["config"], data["metadata_bytes"]
     if not isinstance(config, dict | None) or not (metadata_bytes is None or _count(metadata_bytes)):
-        raise LockDrift(path, "its config is no table, or its metadata_bytes no number")
+        raise lock_drift(path, "its config is no table, or its metadata_bytes no number")
     if files and "repo" in base and not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", base.get("commit", "")):
-        raise LockDrift(path, f"it names no commit of {base['repo']}")
+        raise lock_drift(path, f"it names no commit of {base['repo']}")
     about = data.get("about", {})
     if not isinstance(about, dict) or not all(map(_said_about, about.values())):
-        raise LockDrift(path, "its about is no table of texts and lists of texts")
+        raise lock_drift(path, "its about is no table of texts and lists of texts")
     unresolved = data.get("unresolved", [])
     if not _said_about(unresolved):
-        raise LockDrift(path, "its unresolved is no list of texts")
+        raise lock_drift(path, "its unresolved is no list of texts")
     return Lock(base, files, config, metadata_bytes, about, texts, measured, tuple(unresolved))
 
 
@@ -131,7 +125,7 @@ def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
     found = {str(name): FileFact(fact["sha256"], fact["size"]) for name, fact in data.items()}
     for name, fact in found.items():
         if not re.fullmatch(r"[0-9a-f]{64}", fact.sha256) or not _count(fact.size):
-            raise LockDrift(path, f"{name} has no sha256 of 64 hex digits or no size in bytes")
+            raise lock_drift(path, f"{name} has no sha256 of 64 hex digits or no size in bytes")
     return found
 
 
@@ -140,7 +134,7 @@ def _facts(files: Mapping[str, FileFact]) -> dict[str, dict[str, Any]]:
 
 
 def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock:
-    """The lock that a build is to use. `locked`: raise LockDrift rather than write a new one.
+    """The lock that a build is to use. `locked`: raise UsageError rather than write a new one.
 
     `digest(path)` is the sha256 of a local file; nothing is asked of the network while the lock holds.
     """
@@ -149,9 +143,9 @@ def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock
     if lock is not None and problem is None:
         return lock
     if lock is not None and (lock.unresolved or not lock.files) and lock.base_said() == _said(recipe):
-        raise LockDrift(path_of(recipe), f"it is not resolved yet ({', '.join(lock.unresolved or ('files',))})")
+        raise lock_drift(path_of(recipe), f"it is not resolved yet ({', '.join(lock.unresolved or ('files',))})")
     if locked:
-        raise LockDrift(path_of(recipe), f"the recipe is to be built as locked, but {problem}")
+        raise lock_drift(path_of(recipe), f"the recipe is to be built as locked, but {problem}")
     return write(recipe, digest)
 
 
@@ -197,34 +191,34 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
 
 
 def local_files(recipe: Recipe) -> dict[str, Path] | None:
-    """The files of a local base by name, None for a Hub repository; BaseMissing when they are not there."""
+    """The files of a local base by name, None for a Hub repository; UsageError when they are not there."""
     base = recipe.base
     if base.gguf is not None:
         if not base.gguf.is_file():
-            raise BaseMissing(f"{recipe.path}: base.gguf: there is no file {base.gguf}; give the path of a GGUF file")
+            raise UsageError(f"{recipe.path}: base.gguf: there is no file {base.gguf}; give the path of a GGUF file")
         return {"model.gguf": base.gguf}
     if base.path is None:
         return None
     if not base.path.is_dir():
-        raise BaseMissing(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
+        raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
     names = [path.name for path in base.path.iterdir() if path.is_file()]
     return {name: base.path / name for name in wanted(str(base.path), names)}
 
 
 def wanted(where: str, names: list[str]) -> list[str]:
-    """Those of a model's files that a conversion reads; BaseMissing when the weights are pickled or not there."""
+    """Those of a model's files that a conversion reads; UsageError when the weights are pickled or not there."""
     found = sorted(name for name in names if _matches(name, WANTED) and not name.startswith("."))
     if odd := [name for name in found if not _plain(name)]:
-        raise BaseMissing(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
+        raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
     if not any(name.endswith(".safetensors") for name in found):
         if pickled := sorted(name for name in names if _matches(name, PICKLED)):
-            raise BaseMissing(
+            raise UsageError(
                 f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
                 "give a model whose weights are safetensors"
             )
-        raise BaseMissing(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
+        raise UsageError(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
     if "config.json" not in found:
-        raise BaseMissing(f"{where}: there is no config.json; give a model in Hugging Face layout")
+        raise UsageError(f"{where}: there is no config.json; give a model in Hugging Face layout")
     return found
 
 
@@ -307,9 +301,9 @@ def _config(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written to the lock
     except (ValueError, OSError, RecursionError) as error:
-        raise BaseMissing(f"{path}: not valid JSON in UTF-8: {error}") from None
+        raise UsageError(f"{path}: not valid JSON in UTF-8: {error}") from None
     if not isinstance(data, dict):
-        raise BaseMissing(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
+        raise UsageError(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
     return data
 
 

@@ -19,12 +19,10 @@ class FileFact:
     size: int
 
 
-class TextMissing(UsageError):
+def text_missing(recipe: Recipe, text: TextSource, problem: str) -> UsageError:
     """A text that the recipe names is not there, or not the one that it means."""
-
-    def __init__(self, recipe: Recipe, text: TextSource, problem: str) -> None:
-        kind = "evaluation" if recipe.evaluation and text is recipe.evaluation.text else "calibration"
-        super().__init__(f"{recipe.path}: {kind}: {text.name}: {problem}")
+    kind = "evaluation" if recipe.evaluation and text is recipe.evaluation.text else "calibration"
+    return UsageError(f"{recipe.path}: {kind}: {text.name}: {problem}")
 
 
 def calibration(recipe: Recipe) -> dict[str, TextSource]:
@@ -86,7 +84,7 @@ def _drift(
 
 
 def resolve(recipe: Recipe, named: Mapping[str, TextSource], digest: Callable[[Path], str]) -> dict[str, FileFact]:
-    """Look at the texts: hash local files, fetch others. TextMissing when one is not there, or has another sha256 than
+    """Look at the texts: hash local files, fetch others. UsageError when one is not there, or has another sha256 than
     the recipe says; a WebError when an address does not answer."""
     return {text.name: _resolve(recipe, text, digest) for text in named.values()}
 
@@ -105,11 +103,11 @@ def _resolve(recipe: Recipe, text: TextSource, digest: Callable[[Path], str]) ->
             fact = FileFact(sha256_file(part), part.stat().st_size)
     if text.sha256 not in (None, fact.sha256):
         said = f"it has sha256 {fact.sha256}, the recipe says {text.sha256}"
-        raise TextMissing(recipe, text, f"{said}; restore the text or write its own sha256")
+        raise text_missing(recipe, text, f"{said}; restore the text or write its own sha256")
     return fact
 
 
 def _size(recipe: Recipe, text: TextSource) -> int:
     if text.path is None or not text.path.is_file():
-        raise TextMissing(recipe, text, f"there is no file {text.path}; give the path of a text in UTF-8")
+        raise text_missing(recipe, text, f"there is no file {text.path}; give the path of a text in UTF-8")
     return text.path.stat().st_size

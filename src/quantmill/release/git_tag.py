@@ -13,7 +13,7 @@ from quantmill.recipe import git
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe, parse, read
-from quantmill.release.reproduction import BENCH, NoRelease, Release, listed, load, release
+from quantmill.release.reproduction import BENCH, Release, listed, load, no_release, release
 from quantmill.store.remote.signature import NAME as SIGNATURE
 from quantmill.store.remote.signature import STATEMENT
 
@@ -22,15 +22,13 @@ UNLISTED = (LISTING, SUMS, STATEMENT)
 LIMIT = 10_000_000  # bytes of a file that is fetched to be read
 
 
-class NotPublished(UsageError):
+def not_published(repo: str, tag: str, problem: str) -> UsageError:
     """There is nothing at the Hub to compare with."""
-
-    def __init__(self, repo: str, tag: str, problem: str) -> None:
-        super().__init__(f"{repo} at {tag}: {problem}; name a folder with the release, by --against for a git tag")
+    return UsageError(f"{repo} at {tag}: {problem}; name a folder with the release, by --against for a git tag")
 
 
 def from_hub(repo: str, tag: str, beside: Path | None, root: Path, work: Path) -> Release:
-    """The release that a tag of a Hub repository names, by the recipe and lock there. Raises NoRelease, NotPublished,
+    """The release that a tag of a Hub repository names, by the recipe and lock there. Raises UsageError,
     a HubError, and as `load` does."""
     tree = _fresh(work / "published")
     found = _published(repo, tag, tree)
@@ -41,20 +39,20 @@ def from_hub(repo: str, tag: str, beside: Path | None, root: Path, work: Path) -
 
 def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, work: Path) -> Release:
     """The release that a git tag of the repository around `root` names, by the recipe and lock of its commit: in the
-    folder `against`, or at the Hub where the recipe says. Raises NoRelease where there is no such tag, and as
+    folder `against`, or at the Hub where the recipe says. Raises UsageError where there is no such tag, and as
     `from_hub` does."""
     into = work / "tagged"
     shutil.rmtree(into, ignore_errors=True)
     if not git.check_out(root, tag, into):
         close = nearest(tag, git.tags(root))
-        raise NoRelease(tag, f"there is no such folder, release below release/ or git tag here{close}")
+        raise no_release(tag, f"there is no such folder, release below release/ or git tag here{close}")
     recipe, lock = _made_by(into, tag)
     if beside is not None:
         recipe = parse(beside / recipe.path.name, read(recipe.path))
     if against is not None:
         return release(against, recipe, lock)
     if recipe.repo is None:
-        raise NotPublished(recipe.name, tag, "its recipe names no Hub repository")
+        raise not_published(recipe.name, tag, "its recipe names no Hub repository")
     tree = _fresh(work / "published")
     found = _published(recipe.repo, tag, tree)
     return _with_files(release(tree, recipe, lock), recipe.repo, tag, found[1])
@@ -68,7 +66,7 @@ def _made_by(folder: Path, tag: str) -> tuple[Recipe, Lock]:
     like = [both for both in found if both[0].llama_cpp == tag.rpartition("-")[0]]
     if not exact and len(like) != 1:
         names = ", ".join(sorted(recipe.name for recipe, _ in like)) or "none is of that llama.cpp"
-        raise NoRelease(
+        raise no_release(
             tag, f"the git tag is there, but no recipe of its commit makes it with this quantmill ({names})"
         )
     return (exact or like)[0]
@@ -89,12 +87,12 @@ def _published(repo: str, tag: str, tree: Path) -> tuple[str, Mapping[str, HubFi
     try:
         found = list_files(repo, tag, recursive=True)
     except NoSuchRepository:
-        raise NotPublished(repo, tag, "the Hub shows no such repository") from None
+        raise not_published(repo, tag, "the Hub shows no such repository") from None
     except NoSuchRevision as error:
-        raise NotPublished(repo, tag, f"the repository has no such tag{nearest(tag, error.known)}") from None
+        raise not_published(repo, tag, f"the repository has no such tag{nearest(tag, error.known)}") from None
     _fetch(repo, found, tree, SMALL)
     if not (tree / LISTING).is_file():
-        raise NotPublished(repo, tag, f"it has no {LISTING}, so it is no release of quantmill")
+        raise not_published(repo, tag, f"it has no {LISTING}, so it is no release of quantmill")
     return found
 
 
@@ -110,7 +108,7 @@ def _fetch(repo: str, found: tuple[str, Mapping[str, HubFile]], tree: Path, name
 def _with_files(found: Release, repo: str, tag: str, files: Mapping[str, HubFile]) -> Release:
     """The release as the Hub has it: what its listing names and what is ours beside that, nothing else there."""
     if found.tag != tag:
-        raise NotPublished(repo, tag, f"its {LISTING} says that it is {found.tag}")
+        raise not_published(repo, tag, f"its {LISTING} says that it is {found.tag}")
     names = {entry["name"] for entry in listed(found.tree)["files"]} | set(UNLISTED)
     return replace(found, files=frozenset(names), place=f"{repo} at {tag}", published=files)
 

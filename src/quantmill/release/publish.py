@@ -22,21 +22,9 @@ BRANCH = "main"
 ENDINGS = (".gguf", ".imatrix")  # what is sent before the page and what goes with it
 
 
-class TagTaken(UsageError):
-    """The release's tag is at the Hub already, of other files."""
-
-    def __init__(self, repo: str, tag: str, name: str) -> None:
-        super().__init__(
-            f"{repo}: the tag {tag} is there already, where {name} is another file; a tag is never moved: "
-            "remove it at the Hub, or find out who made other files of the same recipe and lock"
-        )
-
-
-class Different(QuantmillError):
+def different(path: Path) -> QuantmillError:
     """A file of the release is not what its listing says."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: this is not the file that {LISTING} lists; build the release again")
+    return QuantmillError(f"{path}: this is not the file that {LISTING} lists; build the release again")
 
 
 @dataclass(frozen=True)
@@ -80,15 +68,15 @@ def files_of(tree: Path, digest: Callable[[Path], str]) -> list[File]:
         name = path.relative_to(tree).as_posix()
         sha256 = digest(path)
         if listed.pop(name, sha256) != sha256:
-            raise Different(path)
+            raise different(path)
         found.append(File(name, path, path.stat().st_size, sha256))
     if listed:
-        raise Different(tree / min(listed))
+        raise different(tree / min(listed))
     return found
 
 
 def prepare(repo: str, tag: str, files: Sequence[File]) -> Sending:
-    """Ask the Hub what it has. Raises TagTaken, and a HubError when it does not answer."""
+    """Ask the Hub what it has. Raises UsageError where the tag is taken, and a HubError when it does not answer."""
     try:
         commit, there = list_files(repo, BRANCH, recursive=True)
     except NoSuchRepository:
@@ -98,7 +86,10 @@ def prepare(repo: str, tag: str, files: Sequence[File]) -> Sending:
         commit, at = list_files(repo, tag, recursive=True)
         for file in files:
             if file.name != SIGNATURE and not _same(file, at.get(file.name)):
-                raise TagTaken(repo, tag, file.name)
+                raise UsageError(
+                    f"{repo}: the tag {tag} is there already, where {file.name} is another file; a tag is never "
+                    "moved: remove it at the Hub, or find out who made other files of the same recipe and lock"
+                )
         return Sending(repo, tag, (), (), commit, len(files), False, True)
     wanted = [file for file in files if not _same(file, there.get(file.name))]
     removed = sorted(_left(repo, commit, there) - {file.name for file in files})
@@ -151,7 +142,7 @@ def _commit(sending: Sending, tell: Callable[[str], None]) -> None:
     for file in group:
         operations.append(CommitOperationAdd(file.name, str(file.path)))
         if operations[-1].upload_info.sha256.hex() != file.sha256:
-            raise Different(file.path)
+            raise different(file.path)
     if len(sending.commits) <= 1:
         operations += [CommitOperationDelete(name) for name in sending.removed]
     title = _title(group, sending.removed)
@@ -225,4 +216,4 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-__all__ = ["Different", "File", "HubError", "Sending", "TagTaken", "files_of", "prepare", "send"]
+__all__ = ["File", "HubError", "Sending", "files_of", "prepare", "send"]

@@ -14,18 +14,9 @@ from quantmill.listing import LISTING, read_json
 from quantmill.store.remote.signature import STATEMENT
 
 
-class NotARelease(UsageError):
+def not_a_release(tree: Path, problem: str) -> UsageError:
     """A folder has nothing by which its files could be checked."""
-
-    def __init__(self, tree: Path, problem: str) -> None:
-        super().__init__(f"{tree}: {problem}; name the folder of a whole release, or its GGUF files")
-
-
-class Missing(QuantmillError):
-    """A file of the release is not there."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: it is missing; fetch it into the release's folder")
+    return UsageError(f"{tree}: {problem}; name the folder of a whole release, or its GGUF files")
 
 
 @dataclass(frozen=True)
@@ -40,11 +31,11 @@ class Checked:
 
 def proven(tree: Path, progress: Callable[[int, int], None] = silent) -> Iterator[Checked]:
     """Every file that the statement in `tree` names, by name: there, of its digest, a GGUF file whole to its last
-    block. The listing must name the same. Raises NotARelease."""
+    block. The listing must name the same. Raises UsageError."""
     digests = _subjects(tree)
     listed = _listed(tree)
     if odd := sorted(name for name, sha256 in listed.items() if digests.get(name) != sha256):
-        raise NotARelease(tree, f"{LISTING} and {STATEMENT} differ in {odd[0]}")
+        raise not_a_release(tree, f"{LISTING} and {STATEMENT} differ in {odd[0]}")
     for names in _together(digests):
         yield _checked(tree, names, digests, progress)
 
@@ -54,7 +45,7 @@ def _checked(tree: Path, names: list[str], digests: Mapping[str, str], progress:
     try:
         for path in paths.values():
             if not path.is_file():
-                raise Missing(path)
+                raise QuantmillError(f"{path}: it is missing; fetch it into the release's folder")
         size = sum(path.stat().st_size for path in paths.values())
         if names[0].endswith(".gguf"):
             verify_files(paths, digests=digests, progress=progress)
@@ -81,7 +72,7 @@ def _subjects(tree: Path) -> dict[str, str]:
     try:
         found = {_plain(entry["name"]): str(entry["digest"]["sha256"]) for entry in data["subject"]}
     except (KeyError, TypeError, ValueError):
-        raise NotARelease(tree, f"it has no {STATEMENT} that tells its files' digests") from None
+        raise not_a_release(tree, f"it has no {STATEMENT} that tells its files' digests") from None
     return found
 
 
@@ -90,7 +81,7 @@ def _listed(tree: Path) -> dict[str, str]:
     try:
         return {_plain(entry["name"]): str(entry["sha256"]) for entry in data["files"]}
     except (KeyError, TypeError, ValueError):
-        raise NotARelease(tree, f"it has no {LISTING} that tells its files' digests") from None
+        raise not_a_release(tree, f"it has no {LISTING} that tells its files' digests") from None
 
 
 def _plain(name: Any) -> str:

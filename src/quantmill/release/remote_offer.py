@@ -28,11 +28,9 @@ class CandidateSet:
     bench: Bench | None
 
 
-class NoRelease(UsageError):
+def no_files(place: str, problem: str) -> UsageError:
     """There are no files to choose from."""
-
-    def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}; give a recipe, a release's folder or a Hub repository with GGUF files")
+    return UsageError(f"{place}: {problem}; give a recipe, a release's folder or a Hub repository with GGUF files")
 
 
 def of_folder(folder: Path) -> CandidateSet:
@@ -53,7 +51,7 @@ def of_folder(folder: Path) -> CandidateSet:
         if shape is not None:
             candidates.append(Candidate(released, of_tensors(tensors, shape.layers)))
     if shape is None:
-        raise NoRelease(str(folder), "there are no GGUF files of a model in it")
+        raise no_files(str(folder), "there are no GGUF files of a model in it")
     return CandidateSet(tuple(candidates), shape, bench(_json(folder / BENCH)))
 
 
@@ -71,7 +69,7 @@ def of_hub(repo: str) -> CandidateSet:
 
     files = _files(sizes, _measured(small(LISTING)))
     if not files:
-        raise NoRelease(repo, "there are no GGUF files of a known ftype in it")
+        raise no_files(repo, "there are no GGUF files of a known ftype in it")
     _, parts = min(files, key=lambda file: sizes[file[1][0]])
     shape = from_metadata(leading_metadata(fetch_head(repo, parts[0], commit, min(HEAD, sizes[parts[0]]))))
     if shape is None:

@@ -28,18 +28,9 @@ MISSING, EXTRA = "it is missing", "it is not made from this recipe"
 SHOWN = 8  # differences of one file that are told
 
 
-class NoRelease(UsageError):
+def no_release(place: str, problem: str) -> UsageError:
     """What was named is no release of quantmill."""
-
-    def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}; name the folder of a release, its tag, or owner/name@tag of the Hub")
-
-
-class OtherInputs(UsageError):
-    """What was found for the release's base or texts is not what it was made of."""
-
-    def __init__(self, tree: Path, problem: str, folder: Path) -> None:
-        super().__init__(f"{tree}: {problem}, in {folder}; name the folder that has them with --beside")
+    return UsageError(f"{place}: {problem}; name the folder of a release, its tag, or owner/name@tag of the Hub")
 
 
 @dataclass(frozen=True)
@@ -74,36 +65,36 @@ def locate(name: str, root: Path) -> Path | None:
 
 def load(tree: Path, beside: Path | None, root: Path) -> Release:
     """Read the release's own recipe and lock. What the recipe names by path is looked for in `beside`, else where the
-    recipe of that name is below `root`, else in the release. Raises NoRelease, or OtherInputs where a base or text
+    recipe of that name is below `root`, else in the release. Raises UsageError, as where a base or text
     that is found is another."""
     name = listed(tree)["recipe"]
     texts = [tree / f"{PurePosixPath(name).name}{ending}" for ending in (".toml", ".lock")]
     for path in texts:
         if not path.is_file():
-            raise NoRelease(str(tree), f"it has no {path.name}, by which it could be built again")
+            raise no_release(str(tree), f"it has no {path.name}, by which it could be built again")
     recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, read(texts[0]))
     return release(tree, recipe, locks.read(texts[1]))
 
 
 def release(tree: Path, recipe: Recipe, lock: Lock) -> Release:
-    """The release in `tree`, which that recipe and lock are said to make. Raises NoRelease and OtherInputs."""
+    """The release in `tree`, which that recipe and lock are said to make. Raises UsageError."""
     listing = listed(tree)
     try:
         problem = locks.drift(recipe, lock, sha256_file)
     except UsageError:
         problem = "the base or a text that its recipe names by path is not there"
     if problem:
-        raise OtherInputs(tree, problem, recipe.path.parent)
+        raise UsageError(f"{tree}: {problem}, in {recipe.path.parent}; name the folder that has them with --beside")
     files = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
     return Release(tree, listing["tag"], recipe, lock, frozenset(files | set(_names(listing["files"]))), str(tree))
 
 
 def listed(tree: Path) -> Mapping[str, Any]:
-    """What the release's listing says: `recipe`, `tag` and `files` are there. Raises NoRelease."""
+    """What the release's listing says: `recipe`, `tag` and `files` are there. Raises UsageError."""
     listing = _json(tree / LISTING)
     kinds = {"recipe": str, "tag": str, "files": list}
     if not all(isinstance(listing.get(key), kind) for key, kind in kinds.items()):
-        raise NoRelease(str(tree), f"it has no {LISTING} that tells recipe, tag and files")
+        raise no_release(str(tree), f"it has no {LISTING} that tells recipe, tag and files")
     return listing
 
 

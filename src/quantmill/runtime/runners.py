@@ -18,10 +18,6 @@ from quantmill.runtime.loader import LoadedModel, load
 from quantmill.runtime.speeds import Timing, Trial
 
 
-class BenchFailed(QuantmillError):
-    """A test of speed that could not be run. The message is the sentence."""
-
-
 class Kernels:
     """These kernels. Models stay loaded while all of them fit into half of the free memory."""
 
@@ -56,7 +52,7 @@ class Kernels:
     @staticmethod
     def _seconds(model: LoadedModel, test: Trial) -> float:
         if test.count > model.context:
-            raise BenchFailed(
+            raise QuantmillError(
                 f"{model.path}: the test {test.name} needs a context of {test.count} tokens; its own is {model.context}"
             )
         tokens = np.random.default_rng(0).integers(0, model.hyper.n_vocab, test.count).astype(np.int32)
@@ -72,13 +68,13 @@ class Kernels:
 class LlamaBench:
     """A llama-bench found on PATH, asked for JSON. `versions` is filled by the first run.
 
-    `otherwise` is how the caller's user asks for what needs none, for the sentence of BenchFailed when there is none.
+    `otherwise` is how the caller's user asks for what needs none, for the sentence of the error when there is none.
     """
 
     def __init__(self, threads: int, otherwise: str = "--runtime kernels") -> None:
         found = shutil.which("llama-bench")
         if found is None:
-            raise BenchFailed(f"there is no llama-bench on PATH; install llama.cpp, or measure with {otherwise}")
+            raise QuantmillError(f"there is no llama-bench on PATH; install llama.cpp, or measure with {otherwise}")
         self._program, self._threads = found, threads
         self.versions: dict[str, str] = {}
 
@@ -90,11 +86,11 @@ class LlamaBench:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise BenchFailed(f"{file}: llama-bench failed with code {done.returncode}: {last}")
+            raise QuantmillError(f"{file}: llama-bench failed with code {done.returncode}: {last}")
         try:
             return [self._row(file, entry, tests) for entry in json.loads(done.stdout)]
         except (ValueError, KeyError, TypeError, StopIteration):
-            raise BenchFailed(f"{file}: llama-bench's JSON is not understood; use one of b4867 to b5490") from None
+            raise QuantmillError(f"{file}: llama-bench's JSON is not understood; use one of b4867 to b5490") from None
 
     def _row(self, file: Path, entry: dict[str, Any], tests: Sequence[Trial]) -> Timing:
         kind, count = ("pp", entry["n_prompt"]) if entry["n_prompt"] else ("tg", entry["n_gen"])

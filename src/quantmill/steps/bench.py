@@ -35,7 +35,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     `inputs`: `<FTYPE>` for each file, before it is split.
     """
     from quantmill._kernels import infer_isa
-    from quantmill.runtime.runners import BenchFailed, Kernels, LlamaBench
+    from quantmill.runtime.runners import Kernels, LlamaBench
     from quantmill.runtime.speeds import Trial, data, measure
 
     tests = [Trial(test[:2], int(test[2:])) for test in params["tests"]]
@@ -57,7 +57,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
             backend, versions = "llama.cpp", runner.versions
         rows = measure(list(files), tests, params["repetitions"], runner.run, context.progress)
     except QuantmillError as error:
-        raise BenchFailed(str(error).replace(f"{work}/", "")) from None
+        raise QuantmillError(str(error).replace(f"{work}/", "")) from None
     for row in rows:
         row.ftype = files[row.file]  # the files' own metadata do not tell Q4_K_L from Q4_K_M
     shutil.rmtree(work)

@@ -29,7 +29,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
 
     `inputs`: `imatrix.dat`, where the recipe has one; `model.gguf`, where the base is one; texts, `texts/<name>` of the
     evaluation and `seen/<name>` of the calibration. Raises PreflightFailed for a finding that a build must fail by, or
-    any under `strict`; QualityError for texts that share a passage; TextError for one that is too short.
+    any under `strict`; QualityError for texts that share a passage; ForwardError for one that is too short.
     """
     from quantmill import gguf
     from quantmill.imatrix import read

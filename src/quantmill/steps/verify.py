@@ -25,7 +25,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     `quality.json`, where it was measured.
 
     Writes `verify.json`, the report with `quality` in it, the same for the same bytes. Raises a GGUFError for the first
-    thing that is wrong, a GateError for a file that is not good enough.
+    thing that is wrong, a QualityError for a file that is not good enough.
     """
     from quantmill.gguf.verification import verify_files
     from quantmill.quality import gates

@@ -34,21 +34,11 @@ SEALED = 315_532_800 * 10**9  # 1980-01-01 UTC, the earliest day that every arch
 TICK = 50_000_000  # two changes of a file that are closer together, in nanoseconds, may leave it the same times
 
 
-class StoreFull(QuantmillError):
-    """The file system of the store has no room left."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(f"{root}: no space left on the device; free some and run again, finished steps are kept")
-
-
-class WrongDigest(QuantmillError):
+def wrong_digest(path: Path, expected: str, found: str) -> QuantmillError:
     """A file is not the one that was asked for."""
-
-    def __init__(self, path: Path, expected: str, found: str) -> None:
-        super().__init__(
-            f"{path}: sha256 is {found[:16]}…, expected {expected[:16]}…; restore that file or lock the recipe again"
-        )
-        self.path, self.expected, self.found = path, expected, found
+    return QuantmillError(
+        f"{path}: sha256 is {found[:16]}…, expected {expected[:16]}…; restore that file or lock the recipe again"
+    )
 
 
 @dataclass(frozen=True)
@@ -374,4 +364,6 @@ def _no_space(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise StoreFull(root) from error
+        raise QuantmillError(
+            f"{root}: no space left on the device; free some and run again, finished steps are kept"
+        ) from error
