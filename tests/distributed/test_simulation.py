@@ -8,7 +8,7 @@ import pytest
 from projects import RECIPE, TINY, Project
 from quantmill.build.graph import graph
 from quantmill.distributed.parts import uncut
-from quantmill.distributed.simulation import TOKENS, Task, Team, _recipe_tasks, _run, simulate
+from quantmill.distributed.simulation import TOKENS, SimulatedTask, Team, _recipe_tasks, _run, simulate
 from quantmill.forecast.base_file import describe
 from quantmill.forecast.costs import Rates, quantize_costs
 from quantmill.forecast.evaluation_rates import BESIDE, weigh
@@ -37,11 +37,11 @@ TRILLION = {
 def test_the_longest_goes_first_and_to_where_its_input_is() -> None:
     # 0 writes 100 bytes that 1 to 3 read; bandwidth 10 bytes a second, so fetching them takes 10 s and sending too
     tasks = [
-        Task("base", 4.0, writes=100, hub=20),
-        Task("short", 2.0, reads={0: 100}, after=[0]),
-        Task("long", 30.0, reads={0: 100}, after=[0]),
-        Task("middle", 12.0, reads={0: 100}, after=[0]),
-        Task("end", 2.0, after=[1, 2, 3]),
+        SimulatedTask("base", 4.0, writes=100, hub=20),
+        SimulatedTask("short", 2.0, reads={0: 100}, after=[0]),
+        SimulatedTask("long", 30.0, reads={0: 100}, after=[0]),
+        SimulatedTask("middle", 12.0, reads={0: 100}, after=[0]),
+        SimulatedTask("end", 2.0, after=[1, 2, 3]),
     ]
     one = _run(tasks, Team(1, 2, 10.0), 1, 7)
     assert one.seconds == 2 + 2 + 1 + 15 + 6 + 1  # two threads; from the Hub, nothing else over the network

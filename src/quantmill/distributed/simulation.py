@@ -41,7 +41,7 @@ class Team:
 
 
 @dataclass
-class Task:
+class SimulatedTask:
     """`seconds` of one thread; `reads` are earlier tasks whose outputs it reads, with their bytes; `after`, those that
     must have ended; `hub`, bytes from outside."""
 
@@ -85,7 +85,7 @@ def simulate(recipes: Iterable[Recipe], root: Path, team: Team, times: int = 1) 
     """Build every recipe `times` over, each time as if it were another model of the same shape."""
     digest = open_workspace(root).store.digest_of
     rates = Rates()
-    tasks: list[Task] = []
+    tasks: list[SimulatedTask] = []
     count = release = 0
     for recipe in recipes:
         lock = locks.peek(recipe, digest)
@@ -114,12 +114,12 @@ def simulation_text(found: Simulation) -> str:
     )
 
 
-def _moved(task: Task, first: int) -> Task:
+def _moved(task: SimulatedTask, first: int) -> SimulatedTask:
     reads = {index + first: size for index, size in task.reads.items()}
-    return Task(task.name, task.seconds, task.writes, task.hub, reads, [index + first for index in task.after])
+    return SimulatedTask(task.name, task.seconds, task.writes, task.hub, reads, [index + first for index in task.after])
 
 
-def _recipe_tasks(recipe: Recipe, lock: Lock, team: Team, rates: Rates) -> tuple[list[Task], int]:
+def _recipe_tasks(recipe: Recipe, lock: Lock, team: Team, rates: Rates) -> tuple[list[SimulatedTask], int]:
     """One recipe's tasks, and the bytes of its release."""
     base = describe(recipe, lock)
     nodes = graph.graph(recipe, lock)
@@ -140,7 +140,9 @@ def _recipe_tasks(recipe: Recipe, lock: Lock, team: Team, rates: Rates) -> tuple
     return list(_tasks(nodes, whole, files, costs)), sum(row.bytes for row in rows.values())
 
 
-def _tasks(nodes: Mapping[str, Node], whole: Cut, files: Mapping[str, PlannedFile], costs: Costs) -> Iterator[Task]:
+def _tasks(
+    nodes: Mapping[str, Node], whole: Cut, files: Mapping[str, PlannedFile], costs: Costs
+) -> Iterator[SimulatedTask]:
     """The recipe's tasks with what they take; the parts of its files come before the first of these."""
     links = _Links({}, {}, {})
     parts: list[tuple[int, int, frozenset[Pair]]] = []
@@ -167,7 +169,7 @@ class _Links:
     sizes: dict[str, int]
     given: dict[str, str]
 
-    def task(self, node: Node, cost: Cost) -> Task:
+    def task(self, node: Node, cost: Cost) -> SimulatedTask:
         """The node's task, linked to those before it."""
         after = sorted({self.index[name] for name in (*node.after, *(edge.node for edge in node.edges))})
         reads = {}
@@ -177,10 +179,10 @@ class _Links:
         if node.step.hands_on and not cost.writes:
             self.given[node.name] = self.given.get(node.edges[0].node, node.edges[0].node)
         self.index[node.name], self.sizes[node.name] = len(self.index), cost.writes
-        return Task(node.name, cost.seconds, cost.writes, cost.downloads, reads, after)
+        return SimulatedTask(node.name, cost.seconds, cost.writes, cost.downloads, reads, after)
 
 
-def _run(tasks: list[Task], team: Team, recipes: int, release: int) -> Simulation:
+def _run(tasks: list[SimulatedTask], team: Team, recipes: int, release: int) -> Simulation:
     """Give the tasks out, event by event."""
     waits = [len({*task.after, *task.reads}) for task in tasks]
     followers: list[list[int]] = [[] for _ in tasks]
@@ -241,7 +243,7 @@ def _run(tasks: list[Task], team: Team, recipes: int, release: int) -> Simulatio
     )
 
 
-def _choose(task: Task, idle: set[int], holders: list[set[int]]) -> int:
+def _choose(task: SimulatedTask, idle: set[int], holders: list[set[int]]) -> int:
     held: dict[int, int] = {}
     for source, size in task.reads.items():
         for worker in holders[source] & idle:
