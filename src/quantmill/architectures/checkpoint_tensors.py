@@ -286,9 +286,9 @@ def tensors(config: Mapping[str, Any], sources: Iterable[str] | None = None) -> 
     """Every tensor of the GGUF file in the converter's output order; reads no weights.
 
     The converter goes through the checkpoint's files in order of name, in each by tensor name. Without `sources` that
-    is one file; with `sources`, the checkpoint's own names in the order of its files, it is theirs, and an output
-    matrix that exists beside tied embeddings is written, as the converter does. Raises ModelError when
-    `sources` are not the architecture's.
+    is one file. With `sources`, the checkpoint's own names in the order of its files, it is theirs. An output matrix
+    that exists beside tied embeddings is then written, as the converter does. Raises ModelError when `sources` are not
+    the architecture's.
     """
     row, found = architecture(config), hparams(config)
     specs = list(_checkpoint(row, found, tied_output=sources is not None))

@@ -1,7 +1,7 @@
 """Recipes as doit tasks. The only module that imports doit.
 
-A task's target is its node's pointer and its file_dep are the pointers it reads, so doit orders, lists and cleans as it
-always does; whether a task is up to date is asked of the store (`uptodate`), and its action looks in the store before
+A task's target is its node's pointer and its file_dep are the pointers it reads, so doit orders, lists and cleans as
+it always does. Whether a task is up to date is asked of the store (`uptodate`). Its action looks in the store before
 it computes, so doit's own database may be lost at any time.
 """
 
@@ -66,9 +66,9 @@ def options(root: Path, default: list[str], listener: Listener) -> dict[str, Any
 
 
 def _forgive_database() -> None:
-    """Of the database that doit has opened for this run. It decides nothing here: one that cannot be written, for its
-    disk is full or read-only, costs a look into the store next time, where doit would end the run with a traceback
-    before its failures are told."""
+    """Of the database that doit has opened for this run. It decides nothing here. One that cannot be written, for its
+    disk is full or read-only, costs a look into the store next time; doit would end the run with a traceback, before
+    its failures are told."""
     manager: Any = Globals.dep_manager
     if manager is not None:  # none yet where somebody only asks for the tasks
         manager.backend.dump = _forgiving(manager.backend.dump)

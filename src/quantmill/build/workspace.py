@@ -1,9 +1,9 @@
 """Running one node of the graph against the store, and telling why it would run.
 
-Below the build folder each node has a pointer `<recipe>/<step>[/FTYPE].json`, the deterministic `{output: {sha256,
-size}}` that a task runner sees as the task's target, and beside it a note `.key` with the key it was made by, from
-which `explain` says what moved; beside a release's, `.signed` is its signature. All are disposable: the store is the
-truth.
+Below the build folder each node has a pointer `<recipe>/<step>[/FTYPE].json`: the deterministic `{output: {sha256,
+size}}` that a task runner sees as the task's target. Beside it lies a note `.key` with the key it was made by, from
+which `explain` says what moved. Beside a release's pointer, `.signed` is its signature. All are disposable: the store
+is the truth.
 """
 
 import json

@@ -3,11 +3,11 @@
 Reads {template, messages, bos_token, eos_token, work, length, memory, seconds} as JSON from standard input, writes
 {"text"} or {"refused": reason} to standard output. The limits are set before the template is parsed.
 
-What a template may do is counted, not timed, so that it is refused on every machine or on none: each pass of a loop
-and each macro costs as many units as its body has nodes, each call and filter ten, and every value that one of them,
+What a template may do is counted, not timed, so that it is refused on every machine or on none. Each pass of a loop
+and each macro costs as many units as its body has nodes; each call and filter costs ten. Every value that one of them,
 an operator, a comparison or the output touches costs its length. `work` is how many units there are. A template that
-gets past that to more memory than `memory` or processor time than `seconds` has found what is not counted well; the
-first is refused like one without units left, the second ends the process.
+takes more memory than `memory`, or processor time than `seconds`, has found what is not counted well. The first is
+refused like one without units left, the second ends the process.
 """
 
 import codecs

@@ -1,7 +1,7 @@
 """What a model's name says: the parts that llama.cpp's converter reads out of `Qwen2.5-32B-Instruct`.
 
-The rules are those of gguf-py's metadata heuristics at b5490, as facts: a name is cut at hyphens, each part is a
-version, a size, a format or a kind of training, and what comes before all of them is the base name.
+The rules are those of gguf-py's metadata heuristics at b5490, as facts. A name is cut at hyphens. Each part is a
+version, a size, a format or a kind of training; what comes before all of them is the base name.
 """
 
 import re

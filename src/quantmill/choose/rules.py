@@ -43,17 +43,17 @@ def rank(ftype: str) -> int:
 
 
 def usable(ftype: str, machine: Machine, quality: bool, on_cards: bool) -> bool:
-    """Whether a file is worth a thought: no 16-bit file but for quality and wholly on the cards (elsewhere it halves
-    the speed of Q8_0 for a difference that nobody can measure), and no I-quant with Vulkan."""
+    """Whether a file is worth a thought: no I-quant with Vulkan, and no 16-bit file but for quality and wholly on the
+    cards. Elsewhere that halves the speed of Q8_0 for a difference that nobody can measure."""
     if ftype in WIDE:
         return quality and on_cards
     return not (is_i(ftype) and machine.backend == "vulkan")
 
 
 def by_quality(ftype: str, machine: Machine, quality: bool) -> tuple[int, ...]:
-    """Sorts the best first. From 4 bits on the rank decides. Below, the bits do; then with CUDA and ROCm an I-quant
-    comes before a K-quant; on Apple's chips and processors, which are slower with I-quants, a K-quant does when speed
-    is the goal; and then the rank."""
+    """Sorts the best first. From 4 bits on the rank decides. Below, the bits do. Then with CUDA and ROCm an I-quant
+    comes before a K-quant. Apple's chips and processors are slower with I-quants: there a K-quant does when speed is
+    the goal. Then comes the rank."""
     if bits(ftype) >= 4:
         return (0, rank(ftype))
     i_first = machine.backend in ("cuda", "rocm")

@@ -207,8 +207,8 @@ class _Spread:
         )
 
     def _offer(self, facts: Iterable[Mapping[str, Any]], again: bool = False) -> None:
-        """Have what this machine made at the shared store, before a worker with a store of its own looks for it there:
-        it is else sent some time behind the build, or was made when there was no shared store."""
+        """Have what this machine made at the shared store, before a worker with a store of its own looks for it there.
+        Else it is sent some time behind the build, or was made when there was no shared store."""
         store = self._space.store
         if store.remote is None or not self._pool.apart:
             return

@@ -1,8 +1,8 @@
 """A matrix of files cut into parts, so that several workers quantize one model, or one huge file, at the same time.
 
 A part is some tensors in one type. Its step writes them into a small file of its own and lists them as the quant step
-does (see quant/sharing.py), so that the quant step of each file finds them there and copies: the files' bytes and keys
-are those of a build on one machine, and a part that is lost costs only its own time.
+does (see quant/sharing.py). The quant step of each file finds them there and copies. So the files' bytes and keys are
+those of a build on one machine, and a part that is lost costs only its own time.
 """
 
 from collections import Counter, defaultdict

@@ -1,9 +1,9 @@
 """An imatrix cut into waves, so that several workers push one text through one model.
 
-Ranges of the text's chunks, one a worker, and groups of layers: a wave takes one range through one group, and needs the
-states that the same range has after the group before, and the sums that the range before left of this group. So the
-second worker is one group behind the first, and so on, and every wave's result is what one machine would have had at
-that point (engine/wave.py). The imatrix step finds the last wave's sums and writes its files from them.
+There are ranges of the text's chunks, one a worker, and groups of layers; a wave takes one range through one group. It
+needs the states that the same range has after the group before, and the sums that the range before left of this group.
+So the second worker is one group behind the first, and so on, and every wave's result is what one machine would have
+had at that point (engine/wave.py). The imatrix step finds the last wave's sums and writes its files from them.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """What fits into the memory that is allowed: how many chunks go together, which weights stay packed, what spills.
 
-Everything that grows with the model or the text is counted, and comes from the system directly (room.py, memory.h), so
-that it is gone when it is no longer used; the heap holds small things only.
+Everything that grows with the model or the text is counted, and comes from the system directly (buffers.py, memory.h),
+so that it is gone when it is no longer used. The heap holds small things only.
 """
 
 from dataclasses import dataclass
@@ -86,8 +86,8 @@ def token_bytes(model: Model) -> int:
 
 
 def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
-    """Bytes that kernels take: inputs of a product as they are packed, scores of a block of queries for each thread and
-    for each that helps another at the end, and work on weights on their way into panels or into a product."""
+    """Bytes that kernels take. These are inputs of a product as they are packed, scores of a block of queries for each
+    thread and for each that helps another, and work on weights on their way into a product."""
     hyper = model.hyper
     packed = _packed(model, run, chunks * length)
     scores = 4 * _whole(length) * 128 + 4 * (_whole(hyper.head) * (_whole(length) - length + 16) + 1024)

@@ -1,6 +1,6 @@
 """Evaluating a model on a text: the importance of its matrices' columns, its perplexity, its logits.
 
-The text comes as chunks of token ids, int32 of shape (chunks, length), as the model shall see them: where a tokenizer
+The text comes as chunks of token ids, int32 of shape (chunks, length), as the model shall see them. Where a tokenizer
 begins every text with a token, the caller has put it at the beginning of each chunk. Positions begin anew in each.
 Results have the same bits for any number of threads, level of instructions and amount of memory.
 """

@@ -1,8 +1,8 @@
 """Sums of squared inputs of every matrix, in the order in which llama-imatrix adds them up (imatrix.cpp at b5490).
 
-The tool sees the graph evaluated on batches of up to 512 tokens of a chunk. It takes a matrix product's input where the
-batch has at least 16 rows, and every input of a mixture's experts; an expert's rows come by their place in the choice
-of their token, then by token. Squares and sums are float32.
+The tool sees the graph evaluated on batches of up to 512 tokens of a chunk. It takes a matrix product's input where
+the batch has at least 16 rows, and every input of a mixture's experts. An expert's rows come by their rank in the
+choice of their token, then by token. Squares and sums are float32.
 """
 
 from collections.abc import Iterator

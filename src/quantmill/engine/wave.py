@@ -1,8 +1,8 @@
 """The importance of a model's matrices, computed by several machines with the bits of one.
 
-A matrix's sums are added row by row in the order of the text, in float32, so sums of one half of the text cannot be
+A matrix's sums are added row by row in the order of the text, in float32. So sums of one half of the text cannot be
 added to those of the other: the bits would differ. But layers follow one another. While one machine takes the first
-half of the text through a group of layers, another can take the second half through the group before, and begin each
+half of the text through a group of layers, another can take the second half through the group before. It begins each
 group's sums with those that the first half ended with. States and sums are handed on exactly, so nothing changes.
 """
 

@@ -104,10 +104,10 @@ class GGUFFile:
 def read(path: str | os.PathLike[str], place: str | None = None) -> GGUFFile:
     """Opens a GGUF file of version 2 or 3, little-endian; raises a GGUFError that names what is wrong with it.
 
-    Checked: every count and length against the file's size, value types, keys and tensor names (unique, UTF-8), every
-    string's UTF-8, alignment, shapes, whole blocks, offsets (aligned, gapless, in order, as gguf.cpp wants them) and
-    that the file holds the data of every tensor; whether it ends right there is `verify`'s business. Tensor data is not
-    looked at. `place` is the file's name in messages, where it differs from the path.
+    Checked are every count and length against the file's size, value types, keys and tensor names (unique, UTF-8),
+    every string's UTF-8, alignment, shapes and whole blocks. So are offsets (aligned, gapless, in order, as gguf.cpp
+    wants them), and that the file holds the data of every tensor. Whether it ends right there is `verify`'s business.
+    Tensor data is not looked at. `place` is the file's name in messages, where it differs from the path.
     """
     place = place or str(path)
     try:

@@ -57,8 +57,9 @@ def plan_shards(
 ) -> list[Shard]:
     """The shards that llama-gguf-split makes with --split-max-size (in bytes) or --split-max-tensors.
 
-    Raises GGUFUsageError unless exactly one limit is given, where the first tensor alone is beyond it, for which
-    llama-gguf-split fails (a later one gets a shard of its own), and for more shards than GGUF can count.
+    Raises GGUFUsageError unless exactly one limit is given, and for more shards than GGUF can count. It does too where
+    the first tensor alone is beyond the limit: llama-gguf-split fails there, while a later one gets a shard of its
+    own.
     """
     if (max_size is None) == (max_tensors is None) or (max_size or max_tensors or 0) < 1:
         raise GGUFUsageError(

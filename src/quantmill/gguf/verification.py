@@ -80,10 +80,10 @@ def verify(
 ) -> VerifyReport:
     """Verifies a GGUF file; when its name is a shard's, all the shards beside it.
 
-    Raises the GGUFError of the first thing that is wrong, else returns a VerifyReport. Checked: all that `read` checks,
-    that the file ends where its last tensor's padding ends, the shards' completeness, the type of every tensor against
-    `planned` (name → type name, for exactly the tensors there), and every block's scales (see `scales`). One pass over
-    the bytes, in bounded memory, gives the sha256 too.
+    Raises the GGUFError of the first thing that is wrong, else returns a VerifyReport. Checked are all that `read`
+    checks, that the file ends where its last tensor's padding ends, the shards' completeness, and every block's scales
+    (see `scales`). So is the type of every tensor against `planned` (name → type name, for exactly the tensors there).
+    One pass over the bytes, in bounded memory, gives the sha256 too.
     """
     path = Path(path)
     return verify_files({item.name: item for item in find_shards(path) or [path]}, planned, progress=progress)

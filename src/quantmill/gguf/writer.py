@@ -24,10 +24,10 @@ _CANNOT_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno
 class Writer:
     """A context manager that writes one GGUF file.
 
-    Arguments are those of `header`. Inside the context, `append` takes the tensors' bytes in order, a tensor in as many
-    pieces as the caller likes; no piece may reach into the next tensor. Each tensor is padded to the alignment, the
-    last one too, as llama.cpp does. The bytes go to a temporary name in the same directory; a clean exit makes them
-    durable and renames, any other exit removes them, so that the final name never shows a part of a file. One thread
+    Arguments are those of `header`. Inside the context, `append` takes the tensors' bytes in order, a tensor in as
+    many pieces as the caller likes; no piece may reach into the next tensor. Each tensor is padded to the alignment,
+    the last one too, as llama.cpp does. The bytes go to a temporary name in the same directory. A clean exit makes
+    them durable and renames; any other exit removes them. So the final name never shows a part of a file. One thread
     writes.
     """
 

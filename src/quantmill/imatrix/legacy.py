@@ -1,8 +1,8 @@
 """The legacy form of imatrix files (`.dat`, every tag of generation 1).
 
-int32 count of entries; for each its name (int32 length, bytes), int32 calls, int32 count of values, float32 values,
-which are the mean squared inputs times the calls; then int32 chunks, and the calibration file's name (int32 length,
-bytes). Source: llama.cpp's imatrix.cpp and quantize.cpp.
+First comes an int32 count of entries. Each has its name (int32 length, bytes), int32 calls, int32 count of values, and
+float32 values, which are the mean squared inputs times the calls. Then come int32 chunks, and the calibration file's
+name (int32 length, bytes). Source: llama.cpp's imatrix.cpp and quantize.cpp.
 """
 
 import struct

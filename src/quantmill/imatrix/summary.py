@@ -1,10 +1,10 @@
 """What an importance matrix says of its tensors: upstream's `--show-statistics`, in numbers.
 
-For each tensor, over the mean squared inputs of all its columns: their sum, least, largest, mean and standard
-deviation; the share above 1e-5 (active); their entropy in bits, as a distribution over columns, and its share of the
-greatest possible; the share more than one standard deviation above the mean (z-score density); and the cosine between
-its sums and those of the same tensor one layer below. For each layer, the means of sum, density and cosine, weighted by
-columns. Source: llama.cpp's imatrix.cpp, since pull request 12718; here in float64.
+Each tensor has, over the mean squared inputs of all its columns, their sum, least, largest, mean and standard
+deviation, and the share above 1e-5 (active). It has their entropy in bits, as a distribution over columns, and its
+share of the greatest possible. It has the share more than one standard deviation above the mean (z-score density). And
+it has the cosine between its sums and those of the same tensor one layer below. For each layer, the means of sum,
+density and cosine, weighted by columns. Source: llama.cpp's imatrix.cpp, since pull request 12718; here in float64.
 """
 
 import math

@@ -1,6 +1,6 @@
 """How far a model's predictions are from its base's, token by token, over the same text.
 
-The logits of both are made chunk by chunk and compared at once, so that no file of them is ever written: of a
+The logits of both are made chunk by chunk and compared at once, so that no file of them is ever written. Of a
 vocabulary of 152,000 tokens that would be 0.3 MB for each token of the text.
 """
 

@@ -17,8 +17,8 @@ def in_turn(work: Callable[[Job], Result], jobs: Iterable[Job], finish: Callable
     """`finish(work(job))` for every job; the calling thread is one of the `threads`, and with one there is no other.
 
     Jobs are worked on side by side, and finished in their order and never two at once, by whichever thread has the one
-    that is due: no thread is only there to write what others computed, and none sleeps while there is work. At most
-    2 * threads jobs are begun and not finished. After an error no job begins; that of the first job that has one is
+    that is due. No thread is only there to write what others computed, and none sleeps while there is work. At most 2
+    * threads jobs are begun and not finished. After an error no job begins; that of the first job that has one is
     raised, when those before it are finished and every thread has come to its end.
     """
     turns = _Turns(work, jobs, finish, 2 * max(1, threads))

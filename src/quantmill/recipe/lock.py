@@ -1,8 +1,8 @@
 """The lock: what a recipe's base resolved to, as a small JSON file beside the recipe.
 
-It names every base file by sha256 and size, a Hub repository by its commit, and keeps the model's configuration, so
-that a release can be planned without the network and rebuilt from the same bytes. `quantmill lock` writes it; a build
-writes it when it is missing or when the recipe or a local base moved, unless the build is `--locked`.
+It names every base file by sha256 and size, a Hub repository by its commit, and keeps the model's configuration. So a
+release can be planned without the network and rebuilt from the same bytes. `quantmill lock` writes it; a build writes
+it when it is missing or when the recipe or a local base moved, unless the build is `--locked`.
 """
 
 import fnmatch

@@ -1,10 +1,10 @@
 """The name of a pre-tokenizer, from the tokenizer's own pattern.
 
 llama.cpp's converter hashes the ids of a sample text and so knows only vocabularies that it has met. What the name
-stands for in llama.cpp is how text is cut into words, and tokenizer.json states that: here it is brought to a canonical
-list of stages and looked up. Each row was read off the tokenizer.json of the named model and off the expressions in
-llama.cpp's llama-vocab.cpp (b5490), where several names share one expression; the row then holds the name of the
-vocabulary that is most common, as said beside it.
+stands for in llama.cpp is how text is cut into words, and tokenizer.json states that: here it is brought to a
+canonical list of stages and looked up. Each row was read off the tokenizer.json of the named model and off the
+expressions in llama.cpp's llama-vocab.cpp (b5490). Where several names share one expression, the row holds the name of
+the vocabulary that is most common, as said beside it.
 """
 
 import hashlib

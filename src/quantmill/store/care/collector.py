@@ -1,8 +1,8 @@
 """`cache gc`: remove what nobody needs, beside builds that are running.
 
-A build that is running has a locked file below `live/`, and everything that it takes or makes it touches: a record's
-time moves when a build takes it, an object's change time when it enters or a new record is about to name it. So what
-was touched since the eldest running build began stays; the touch and the removal exclude each other by `lock/gc`.
+A build that is running has a locked file below `live/`, and touches everything that it takes or makes. A record's time
+moves when a build takes it, an object's change time when it enters or a new record is about to name it. So what was
+touched since the eldest running build began stays; the touch and the removal exclude each other by `lock/gc`.
 """
 
 import json

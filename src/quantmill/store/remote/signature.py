@@ -1,7 +1,7 @@
 """The signature beside a release's statement: `provenance.dsse.json`, an in-toto DSSE envelope of `provenance.json`.
 
 It belongs to whoever signed, not to the release: no tag, listing or digest knows of it, and two signers of one release
-differ in nothing else. https://github.com/secure-systems-lab/dsse specifies the envelope; its payload is the
+differ in nothing else. The envelope is specified by https://github.com/secure-systems-lab/dsse; its payload is the
 statement, byte for byte.
 """
 
