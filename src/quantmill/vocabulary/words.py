@@ -3,7 +3,7 @@
 A name stands for expressions that are applied one after another, each to the pieces that the ones before it left: what
 matches becomes a piece, what lies between matches becomes one too. An expression with a category (`\\p{L}`, always
 within brackets here) looks at the text with each code point beyond ASCII collapsed to one byte of its category, as
-there; any other looks at the text itself. `\\s` and `\\d` are ASCII's. Source of the facts: llama.cpp's llama-vocab.cpp
+there. Any other looks at the text itself. `\\s` and `\\d` are ASCII's. Source of the facts: llama.cpp's llama-vocab.cpp
 and unicode.cpp at b5490, all of whose names are here.
 """
 
