@@ -11,6 +11,7 @@ from typing import Any
 from convert_golden import models, vocabularies
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
+from quantmill.checkpoint.conversion import TYPES
 from quantmill.checkpoint.safetensors import BITS, INDEX, SINGLE, open_weights
 from quantmill.steps import convert
 
@@ -126,7 +127,7 @@ def case(seed: int, folder: Path) -> str:
             paths[name].write_bytes(data)
         opened = attempt(lambda: open_weights(paths).close())
         inputs = {name: Artifact(path, "0" * 64, len(files[name])) for name, path in paths.items()}
-        type_ = rng.choice(convert.TYPES)
+        type_ = rng.choice(TYPES)
         made = attempt(lambda: convert.run(inputs, {"name": "x", "type": type_}, out, Context()))
         assert [path.name for path in out.iterdir()] == (["model.gguf"] if made else [])
         if made:
