@@ -25,7 +25,10 @@ def fails(project: Project, *command: str, code: int = 1, **environment: str) ->
 
 def impatient(*command: str) -> tuple[str, ...]:
     """A quantmill command that waits little between its attempts."""
-    return ("python", "-c", f"from quantmill import cli, hub; hub.PAUSE = 0.001; cli.main({list(command)!r})")
+    program = (
+        f"from quantmill import cli; from quantmill.network import hub; hub.PAUSE = 0.001; cli.main({list(command)!r})"
+    )
+    return ("python", "-c", program)
 
 
 def in_store(project: Project) -> list[str]:

@@ -142,11 +142,11 @@ def test_a_new_commit_fetches_what_is_new_in_it(project: Project, hub: Hub) -> N
 
 def test_killed_while_the_store_took_the_files(project: Project, hub: Hub) -> None:
     script = (
-        "import os; from quantmill import cli, store; adopt = store.Store.adopt\n"
+        "import os; from quantmill import cli; from quantmill.store.local import Store; adopt = Store.adopt\n"
         "def killed(self, path, remove=True):\n"
         "    if path.name == 'tokenizer.json': path.chmod(0o444); os.kill(os.getpid(), 9)\n"
         "    return adopt(self, path)\n"
-        "store.Store.adopt = killed; cli.main(['build', 'small'])"
+        "Store.adopt = killed; cli.main(['build', 'small'])"
     )
     project.run("python", "-c", script, check=-signal.SIGKILL)
     assert hub.front.sent.pop(WEIGHTS) == (TINY / WEIGHTS).stat().st_size

@@ -14,6 +14,7 @@ from projects import GOLDEN, ROOT, TINY
 from quantmill import gguf, statistics
 from quantmill.architectures.errors import ForwardError
 from quantmill.artifact import Context, silent
+from quantmill.checkpoint.conversion import convert
 from quantmill.cli import main
 from quantmill.engine.chunks import Text, read_text, tokenize
 from quantmill.engine.evaluation import Run, evaluate, open_model
@@ -27,7 +28,6 @@ from quantmill.quality.measurement import against_stored
 from quantmill.quality.overlap import PASSAGE, shared_passage
 from quantmill.quant.quantizer import quantize_file
 from quantmill.runtime.loader import load as load_model
-from quantmill.steps import convert
 from quantmill.vocabulary.tokenizer import load
 
 EVALUATION = ROOT / "recipes" / "tiny" / "evaluation.txt"
@@ -41,7 +41,7 @@ PEER = json.loads((GOLDEN / "peer_quality.json").read_text())
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     files = {path.name: path for path in TINY.iterdir() if path.suffix in (".json", ".safetensors")}
-    convert.convert(files, folder / "model.gguf", "BF16", "Tiny", None, Context(threads=2, progress=silent))
+    convert(files, folder / "model.gguf", "BF16", "Tiny", None, Context(threads=2, progress=silent))
     return folder / "model.gguf"
 
 

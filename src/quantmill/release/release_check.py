@@ -21,7 +21,7 @@ def not_a_release(tree: Path, problem: str) -> UsageError:
 
 @dataclass(frozen=True)
 class FileCheck:
-    """One file, or all shards of one, under the first's name: what is wrong, nothing where the statement names it so."""
+    """One file, or all shards of one, under the first's name: what is wrong, if anything is."""
 
     name: str
     size: int

@@ -4,15 +4,12 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from quantmill.artifact import Context
 from quantmill.errors import QuantmillError
 from quantmill.host import host
 from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task
-
-if TYPE_CHECKING:
-    pass
 
 WORK = "work"
 
