@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.engine.chunks import Text, read_text, tokenize
-from quantmill.engine.evaluation import Hidden, Run, evaluate, open_model
+from quantmill.engine.evaluation import HiddenStates, Run, evaluate, open_model
 from quantmill.quality.divergence import Divergence, Predictions, compare
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import STANDARD_MATRIX
@@ -41,7 +41,7 @@ class OnBlocks:
         return np.concatenate(parts)
 
 
-def compared(base: Predictions, other: Predictions, hidden: Hidden, threads: int) -> Divergence:
+def compared(base: Predictions, other: Predictions, hidden: HiddenStates, threads: int) -> Divergence:
     targets = hidden.targets(0, hidden.chunks).reshape(hidden.chunks, -1)
     return compare(base, other, targets, threads, lambda done, total: None)
 

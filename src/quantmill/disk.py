@@ -59,7 +59,7 @@ def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
         os.replace(beside, path)
 
 
-def place(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a file with the bytes of `source`: a reflink where the file system can, else a hard link, else a
     copy. Written beside and renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -34,12 +34,12 @@ def apart(written: Iterable[Path], read: Iterable[Path]) -> None:
 
 
 class Unfit(Exception):
-    """The value of a recipe's key `place` does not fit; `problem` says what would. Raised by what reads one table, for
+    """The value of a recipe's key `key` does not fit; `problem` says what would. Raised by what reads one table, for
     recipe.py, which knows the file."""
 
-    def __init__(self, place: str, problem: str) -> None:
-        super().__init__(f"{place}: {problem}")
-        self.place, self.problem = place, problem
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key, self.problem = key, problem
 
 
 def sentence(error: OSError) -> str:

@@ -31,11 +31,11 @@ def root_mean_square(values: Sequence[float]) -> float:
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """Of sorted values, between two neighbours in proportion, as llama-perplexity takes it; `share` from 0 to 1."""
-    place = share * (len(ordered) - 1)
-    below = int(place)
+    position = share * (len(ordered) - 1)
+    below = int(position)
     if below + 1 >= len(ordered):
         return ordered[-1]
-    return (1 - (place - below)) * ordered[below] + (place - below) * ordered[below + 1]
+    return (1 - (position - below)) * ordered[below] + (position - below) * ordered[below + 1]
 
 
 def perplexity(nll: Sequence[float]) -> tuple[float, float]:

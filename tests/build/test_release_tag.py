@@ -82,7 +82,7 @@ def test_the_tag_moves_with_any_byte_of_the_recipe(calibrated: Project) -> None:
     digest = cache(sha256_file)
     recipe = load(calibrated.recipe)
     lock = locks.peek(recipe, digest)
-    before, said = release_tag.tag(recipe, lock), canonical(recipe.said)
+    before, said = release_tag.tag(recipe, lock), canonical(recipe.data)
     outcomes = Counter[str]()
     seen = {before: said}
     for data in neighbours((CALIBRATED + "# a comment\n").encode()):
@@ -93,10 +93,10 @@ def test_the_tag_moves_with_any_byte_of_the_recipe(calibrated: Project) -> None:
         except UsageError:
             outcomes["refused"] += 1
             continue
-        same = canonical(found.said) == said
+        same = canonical(found.data) == said
         assert (tagged == before) == same, data
         outcomes["same" if same else "moved"] += 1
-        assert seen.setdefault(tagged, canonical(found.said)) == canonical(found.said)
+        assert seen.setdefault(tagged, canonical(found.data)) == canonical(found.data)
     assert outcomes["moved"] > 50
     assert outcomes["refused"] > 300
     assert outcomes["same"] > 10

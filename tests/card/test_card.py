@@ -18,7 +18,7 @@ from quantmill.card.catalogue import LANGUAGES, page_name, words
 from quantmill.card.page import render
 from quantmill.choose.choice import choose
 from quantmill.choose.machine import machine
-from quantmill.choose.placement import place
+from quantmill.choose.placement import best_placement
 from quantmill.listing import ReleasedFile, bench, quality
 from quantmill.reference.ftypes import FTYPES
 
@@ -92,7 +92,7 @@ def test_the_table_of_memory_agrees_with_choose() -> None:
                 card = (amount,) if backend in ("cuda", "vulkan") else ()
                 there = machine(backend, card, 10**12 if card else amount)
                 if cell != "-":
-                    placed = place(found.of(cell.strip("`")).weights, found.shape, there, 8192, False)
+                    placed = best_placement(found.of(cell.strip("`")).weights, found.shape, there, 8192, False)
                     assert placed is not None
                     assert placed.full or backend == "arm"
         if name == "32B":

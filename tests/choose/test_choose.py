@@ -11,7 +11,7 @@ from models_released import CONFIGS, Model, model
 from quantmill.choose import rules
 from quantmill.choose.choice import Candidate, NothingFits, choose
 from quantmill.choose.machine import BACKENDS, GPUS, machine, memories, memory
-from quantmill.choose.placement import place
+from quantmill.choose.placement import best_placement
 from quantmill.listing import Bench, BenchRow, Quality, ReleasedFile
 
 # Backend, graphics memory, main memory, model, goal, tokens of context; the expected file, and why.
@@ -142,7 +142,7 @@ def test_nothing_better_fits() -> None:
             except NothingFits:
                 continue
             for candidate in found.candidates:
-                placed = place(candidate.weights, found.shape, made, 4096, False)
+                placed = best_placement(candidate.weights, found.shape, made, 4096, False)
                 if best.placement.full and placed and placed.full and candidate.file.ftype != "BF16":
                     assert rules.by_quality(candidate.file.ftype, made, False) >= rules.by_quality(
                         best.file.ftype, made, False
@@ -225,7 +225,7 @@ def test_layers_on_the_cards() -> None:
     counts = []
     for vram in range(30):
         made = machine("cuda", (vram * 10**9,), 64 * 10**9) if vram else machine("cpu-avx2", (), 64 * 10**9)
-        placed = place(weights, found.shape, made, 8192, False)
+        placed = best_placement(weights, found.shape, made, 8192, False)
         assert placed is not None
         counts.append(placed.layers)
     assert counts == sorted(counts)
@@ -235,8 +235,8 @@ def test_layers_on_the_cards() -> None:
 def test_two_cards_hold_what_one_of_both_sizes_does_not() -> None:
     found = model("32B")
     weights = found.of("Q5_K_M").weights
-    two = place(weights, found.shape, machine("cuda", (16 * 10**9,) * 2, 64 * 10**9), 4096, False)
-    one = place(weights, found.shape, machine("cuda", (16 * 10**9,), 64 * 10**9), 4096, False)
+    two = best_placement(weights, found.shape, machine("cuda", (16 * 10**9,) * 2, 64 * 10**9), 4096, False)
+    one = best_placement(weights, found.shape, machine("cuda", (16 * 10**9,), 64 * 10**9), 4096, False)
     assert two is not None
     assert one is not None
     assert two.full

@@ -127,7 +127,7 @@ def test_a_quantized_files_keys_are_the_packages_and_the_tools_own(tmp_path: Pat
 
 def test_an_imatrix_has_the_packages_keys(tmp_path: Path) -> None:
     sums = {"blk.0.attn_q.weight": (np.ones((1, 32), np.float32), np.ones(1, np.float32))}
-    gguf_form.write(tmp_path / "imatrix.gguf", gguf_form.GgufImatrix(sums, (b"text",), 1, 512))
+    gguf_form.write(tmp_path / "imatrix.gguf", gguf_form.ImatrixFile(sums, (b"text",), 1, 512))
     with gguf.read(tmp_path / "imatrix.gguf") as file:
         assert file.metadata.keys() == {
             package.Keys.General.TYPE,

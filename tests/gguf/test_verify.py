@@ -146,7 +146,7 @@ def test_a_whole_file_is_reported(path: Path) -> None:
         "types": {"F32": 1, "Q4_K": 1, "Q8_0": 1},
     }
     assert seen[-1] == (size, size)
-    assert not gguf.verify(path).planned
+    assert not gguf.verify(path).types_checked
 
 
 def test_broken_blocks_are_named(path: Path) -> None:

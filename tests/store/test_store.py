@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quantmill.artifact import Artifact
-from quantmill.disk import below, place, sha256_file, write_atomic
+from quantmill.disk import below, link_or_copy, sha256_file, write_atomic
 from quantmill.store.key import StepKey
 from quantmill.store.local import Hit, Miss, Store
 
@@ -200,8 +200,8 @@ def test_place_puts_the_same_bytes_and_replaces(tmp_path: Path) -> None:
     target = tmp_path / "a" / "target"
     target.parent.mkdir()
     target.write_bytes(b"old")
-    place(source, target)
-    place(source, target)
+    link_or_copy(source, target)
+    link_or_copy(source, target)
     assert target.read_bytes() == b"new"
     assert [path.name for path in target.parent.iterdir()] == ["target"]
 
@@ -214,7 +214,7 @@ def test_threads_that_write_one_name_never_meet(tmp_path: Path) -> None:
         try:
             for _ in range(200):
                 write_atomic(tmp_path / "written", b"data", sync=False)
-                place(source, tmp_path / "placed")
+                link_or_copy(source, tmp_path / "placed")
         except OSError as error:
             errors.append(error)
 

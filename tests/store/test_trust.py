@@ -176,7 +176,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "quantmill.toml").write_text("[store]\nurl = 's3://one/x'\nchunk = '1MiB'\n")
     settings = find(tmp_path, {"QUANTMILL_STORE": "s3://user:secret@two/y", "QUANTMILL_SIGN": "/key"})
     assert settings is not None
-    assert (settings.place, settings.sign, settings.chunk) == ("s3://two/y", "/key", 1 << 20)
+    assert (settings.address, settings.sign, settings.chunk) == ("s3://two/y", "/key", 1 << 20)
     assert find(tmp_path, {"QUANTMILL_STORE": ""}) is None
     assert find(tmp_path / "elsewhere", {}) == find(tmp_path, {})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact
-from quantmill.disk import below, locked, place
+from quantmill.disk import below, locked, link_or_copy
 from quantmill.listing import LISTING, SUMS, read_json
 from quantmill.store.remote.signature import NAME as SIGNATURE
 from quantmill.store.remote.signature import STATEMENT, Seal
@@ -44,7 +44,7 @@ class Tree:
                     left.unlink()
             for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
                 if not self._same(f"{self.folder}/{path}", artifact.sha256, artifact.size):
-                    place(artifact.path, self.folder / path)
+                    link_or_copy(artifact.path, self.folder / path)
             if not self.sealed():
                 self.seal.put(self.folder, self.signed)
 

@@ -26,7 +26,7 @@ def tag(recipe: Recipe, lock: Lock, text: str = "") -> str:
     """
     said = {
         "name": recipe.name,
-        "recipe": dict(recipe.said),
+        "recipe": dict(recipe.data),
         "lock": text or lock.text(),
         "generation": recipe.generation,
         "steps": versions(),
@@ -42,7 +42,7 @@ def params(recipe: Recipe, lock: Lock, downloads: Iterable[tuple[str, Mapping[st
     return {
         "tag": tag(recipe, lock, text),
         "repo": recipe.repo,
-        "texts": {f"{recipe.name}.toml": toml_text.text(recipe.said), f"{recipe.name}.lock": text},
+        "texts": {f"{recipe.name}.toml": toml_text.text(recipe.data), f"{recipe.name}.lock": text},
         "materials": [entry for download in downloads for entry in _materials(*download)],
         "made_by": {"quantmill": __version__, "generation": recipe.generation, "steps": versions()},
     }

@@ -152,9 +152,9 @@ class Workspace:
             return Status("run" if recorded is None else "hit", reason)
         if found := remote.find(key):
             known[node.name] = {n: Artifact(self.store.object_path(a), a, b) for n, (a, b) in found.outputs.items()}
-            return Status("hit", f"{remote.place} has it")
+            return Status("hit", f"{remote.address} has it")
         if reason == FIRST and (latest := remote.latest(node.name)):
-            reason = f"{remote.place} has it but for {difference(latest, key.fields())}"
+            reason = f"{remote.address} has it but for {difference(latest, key.fields())}"
         return Status("run", reason)
 
     def perform(self, node: Node, nodes: Mapping[str, Node], whole: bool = False) -> None:

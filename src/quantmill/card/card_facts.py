@@ -48,7 +48,7 @@ def facts(
     params: Mapping[str, Any], files: Sequence[ReleasedFile], bench: Bench | None = None, chart: str | None = None
 ) -> CardFacts:
     """The facts from the card step's params (page.params makes them) and what was built or planned."""
-    said = params["front"]
+    front = params["front"]
     return CardFacts(
         base=params["base"],
         on_hub=params["on_hub"],
@@ -57,7 +57,7 @@ def facts(
         repo=params["repo"],
         quantized_by=params["quantized_by"],
         pipeline_tag=params["pipeline_tag"],
-        front={key: said[key] for key in FRONT if said.get(key)},
+        front={key: front[key] for key in FRONT if front.get(key)},
         calibration=tuple((name, address) for name, address in params["calibration"]),
         imatrix=params["imatrix"],
         tied=params["tied"],

@@ -78,8 +78,8 @@ class Page(Voice):
         if prompt.refused:
             return [self.say("prompt.refused", reason=self.words[f"prompt.{prompt.refused}"])]
         found = [self.say("prompt.text"), "", *fence(prompt.text)]
-        for said, key in ((not prompt.system, "no_system"), (prompt.thinks, "think")):
-            found += ["", self.say(f"prompt.{key}")] if said else []
+        for holds, key in ((not prompt.system, "no_system"), (prompt.thinks, "think")):
+            found += ["", self.say(f"prompt.{key}")] if holds else []
         return found
 
     def files(self) -> list[str]:
@@ -132,8 +132,8 @@ class Page(Voice):
             return []
         chart = self.facts.chart
         # A picture on the Hub's page wants the file itself, not the page about it.
-        place = f"{HUB}/{self.facts.repo}/resolve/main/{chart}" if self.facts.repo else chart
-        picture = ["", f"![{self.say('quality.chart')}]({place})"] if chart else []
+        address = f"{HUB}/{self.facts.repo}/resolve/main/{chart}" if self.facts.repo else chart
+        picture = ["", f"![{self.say('quality.chart')}]({address})"] if chart else []
         return [self.say("quality.text"), *picture]
 
     def bench(self) -> list[str]:

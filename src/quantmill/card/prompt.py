@@ -37,9 +37,9 @@ def timed_out() -> QuantmillError:
 
 def no_answer(code: int) -> QuantmillError:
     """The program that renders chat templates ended by itself and said nothing."""
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    ending = f"signal {-code}" if code < 0 else f"exit code {code}"
     return QuantmillError(
-        f"{CHILD} was to render the model's chat template, and ended with {how} and no answer; see that jinja2 is "
+        f"{CHILD} was to render the model's chat template, and ended with {ending} and no answer; see that jinja2 is "
         "installed for this Python and that memory is free"
     )
 

@@ -64,11 +64,11 @@ def components(model_id: str, parameters: int = 0) -> Components:
 
     size = "-".join(dict.fromkeys(part.text for part in parts if "size" in part.kinds)) or None
     finetune, version = joined("finetune"), joined("version", without="base")
-    said = size is not None or finetune is not None or version is not None
+    has_parts = size is not None or finetune is not None or version is not None
     return Components(
         name,
         organization if slash and not organization.startswith(".") else None,
-        joined("base") if said else None,  # a base name alone would only repeat the name
+        joined("base") if has_parts else None,  # a base name alone would only repeat the name
         finetune,
         version,
         size,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from quantmill.choose import rules
 from quantmill.choose.machine import Machine
-from quantmill.choose.placement import Placement, place
+from quantmill.choose.placement import Placement, best_placement
 from quantmill.choose.shape import Shape, WeightBytes
 from quantmill.errors import QuantmillError
 from quantmill.listing import Bench, ReleasedFile
@@ -54,7 +54,7 @@ def choose(
     bench: Bench | None = None,
 ) -> Advice:
     """The advice for a goal, "speed" or "quality". Raises NothingFits."""
-    placed = [(c, place(c.weights, shape, machine, context, flash)) for c in candidates]
+    placed = [(c, best_placement(c.weights, shape, machine, context, flash)) for c in candidates]
     choices = [Choice(c.file, p) for c, p in placed if p is not None]
     quality = goal == "quality"
     usable = [c for c in choices if rules.usable(c.file.ftype, machine, quality, c.placement.full)]

@@ -18,7 +18,7 @@ class Placement:
     ram: int
 
 
-def place(weights: WeightBytes, shape: Shape, machine: Machine, context: int, flash: bool) -> Placement | None:
+def best_placement(weights: WeightBytes, shape: Shape, machine: Machine, context: int, flash: bool) -> Placement | None:
     """The placement with the most layers on the cards; None when even the processor has no room for the rest."""
     cache, buffer = shape.cache_bytes(context), shape.buffer_bytes(context, flash)
     everything = shape.layers + 1

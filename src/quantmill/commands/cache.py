@@ -130,7 +130,7 @@ def _push(options: argparse.Namespace) -> int:
     from quantmill.store.remote.admin import push
 
     space = open_workspace(Path.cwd())
-    print(f"{push(space.store.root, _told)} results are at the shared store")
+    print(f"{push(space.store.root, _hear)} results are at the shared store")
     return 0
 
 
@@ -139,10 +139,10 @@ def _sign(options: argparse.Namespace) -> int:
     from quantmill.store.remote.admin import sign_all
 
     space = open_workspace(Path.cwd())
-    print(f"{sign_all(space.store.root, _told)} records have this machine's signature now")
+    print(f"{sign_all(space.store.root, _hear)} records have this machine's signature now")
     return 0
 
 
-def _told(place: str, event: str, facts: object) -> None:
+def _hear(address: str, event: str, facts: object) -> None:
     if event == "told" and isinstance(facts, dict):
-        print(f"{place}: {facts['text']}")
+        print(f"{address}: {facts['text']}")

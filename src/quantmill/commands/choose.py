@@ -106,7 +106,7 @@ def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argpar
         "",
         f"{advice.best.file.name}  {size_text(advice.best.file.bytes)}",
         *(f"  {sentence}" for sentence in advice.why),
-        f"  {_place(advice.best, shape, machine)}",
+        f"  {_placement(advice.best, shape, machine)}",
     ]
     if shape.context and options.context > shape.context:
         lines.append(f"  The model was made for {shape.context} tokens of context.")
@@ -115,16 +115,18 @@ def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argpar
     return lines
 
 
-def _place(choice: "Choice", shape: "Shape", machine: "Machine") -> str:
+def _placement(choice: "Choice", shape: "Shape", machine: "Machine") -> str:
     from quantmill.units import size_text
 
-    place = choice.placement
-    if not machine.vram or not place.layers:
-        return f"All on the processor (-ngl 0): {size_text(place.ram)} of main memory, context and buffers included."
-    count = "All layers" if place.full else f"{place.layers} of {shape.layers} layers"
+    placement = choice.placement
+    if not machine.vram or not placement.layers:
+        return (
+            f"All on the processor (-ngl 0): {size_text(placement.ram)} of main memory, context and buffers included."
+        )
+    count = "All layers" if placement.full else f"{placement.layers} of {shape.layers} layers"
     return (
-        f"{count} on the GPU (-ngl {place.layers}): {size_text(place.vram)} there and {size_text(place.ram)} in "
-        "main memory, context and buffers included."
+        f"{count} on the GPU (-ngl {placement.layers}): {size_text(placement.vram)} there and "
+        f"{size_text(placement.ram)} in main memory, context and buffers included."
     )
 
 
@@ -132,15 +134,15 @@ def _data(advice: "Advice", shape: "Shape", machine: "Machine", options: argpars
     def of(choice: "Choice | None") -> dict[str, Any] | None:
         if choice is None:
             return None
-        place, file = choice.placement, choice.file
+        placement, file = choice.placement, choice.file
         return {
             "file": file.name,
             "ftype": file.ftype,
             "bytes": file.bytes,
-            "gpu_layers": place.layers,
-            "full": place.full,
-            "vram_bytes": place.vram,
-            "ram_bytes": place.ram,
+            "gpu_layers": placement.layers,
+            "full": placement.full,
+            "vram_bytes": placement.vram,
+            "ram_bytes": placement.ram,
         }
 
     return {

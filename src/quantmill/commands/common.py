@@ -128,11 +128,11 @@ def layer_bar(title: str) -> Iterator[tuple[Progress, Progress]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=None, layer=0, layers="?")
 
-        def told(count: int, tokens: int) -> None:
+        def announce(count: int, tokens: int) -> None:
             nonlocal chunks
             chunks = count
 
-        def moved(done: int, total: int) -> None:
+        def advance(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total, layer=done // chunks, layers=total // chunks)
 
-        yield told, moved
+        yield announce, advance

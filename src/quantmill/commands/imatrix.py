@@ -80,9 +80,9 @@ def _measure(options: argparse.Namespace) -> Any:
     if not options.target.absolute().parent.is_dir():
         raise UsageError(f"{options.target.parent}: there is no such folder; make it, or give -o another path")
     try:
-        with layer_bar(f"imatrix {options.model.name}") as (said, progress):
-            how = Run(options.arithmetic, threads(options), options.memory, work, progress)
-            return measure(options.model, texts, wanted, how, str(options.model), said)
+        with layer_bar(f"imatrix {options.model.name}") as (announce, progress):
+            run = Run(options.arithmetic, threads(options), options.memory, work, progress)
+            return measure(options.model, texts, wanted, run, str(options.model), announce)
     finally:
         if work.is_dir() and not any(work.iterdir()):  # a run that broke off leaves what the next one goes on from
             work.rmdir()

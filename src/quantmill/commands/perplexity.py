@@ -47,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
                 "compare files of one model"
             )
         check_vocabulary(tokenizer, rows, str(first))
-        how = Run(options.arithmetic, threads(options), memory, None, progress)
-        with evaluate(model, chunks, replace(how, memory=memory // 2 if options.base else memory)) as hidden:
+        run = Run(options.arithmetic, threads(options), memory, None, progress)
+        with evaluate(model, chunks, replace(run, memory=memory // 2 if options.base else memory)) as hidden:
             if options.base:
-                found = against(model, hidden, options.model, chunks, how, str(options.model))
+                found = against(model, hidden, options.model, chunks, run, str(options.model))
             else:
                 value, deviation = perplexity(hidden.nll().reshape(-1).tolist())
                 found = {"perplexity": rounded(value), "perplexity_error": rounded(deviation)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantmill.release.publish import Sending
+    from quantmill.release.publish import Upload
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,26 +42,26 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{tree}: the release {there}, the recipe and its lock make {name}; build it first")
     files = files_of(tree, space.store.digest_of)
     in_git = git.check([recipe.path, locks.path_of(recipe)])
-    sending = prepare(recipe.repo, name, files)
+    upload = prepare(recipe.repo, name, files)
     if options.json:
-        commits = [[{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in group] for group in sending.commits]
+        commits = [[{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in group] for group in upload.commits]
         print(json.dumps({
-            "repo": sending.repo, "tag": name, "create": sending.new, "commits": commits, "removed": sending.removed,
-            "there": sending.there, "bytes": sending.bytes, "git_tag": in_git,
+            "repo": upload.repo, "tag": name, "create": upload.new, "commits": commits, "removed": upload.removed,
+            "there": upload.there, "bytes": upload.bytes, "git_tag": in_git,
         }, indent=1))  # fmt: skip
     else:
-        print("\n".join(_lines(sending, in_git)))
+        print("\n".join(_lines(upload, in_git)))
     if not options.yes:
         return 0
     if not sys.stderr.isatty():
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-    commit = send(files, sending, lambda line: None if options.json else print(line, flush=True))
+    commit = send(files, upload, lambda line: None if options.json else print(line, flush=True))
     if in_git:
         git.tag(recipe.path.absolute().parent, name)
     if not options.json:
-        print(f"{sending.repo} at {name} ({commit[:12]}): {len(files)} files, each as it is here")
+        print(f"{upload.repo} at {name} ({commit[:12]}): {len(files)} files, each as it is here")
     return 0
 
 
@@ -74,13 +74,13 @@ def _tag(tree: Path) -> str:
         return ""
 
 
-def _lines(sending: "Sending", in_git: bool) -> Iterator[str]:
-    yield f"{sending.repo}" + (" (to be created)" if sending.new else "") + f", release {sending.tag}"
-    for number, group in enumerate(sending.commits, 1):
+def _lines(upload: "Upload", in_git: bool) -> Iterator[str]:
+    yield f"{upload.repo}" + (" (to be created)" if upload.new else "") + f", release {upload.tag}"
+    for number, group in enumerate(upload.commits, 1):
         for file in group:
             yield f"commit {number}  {file.name}  {file.size:,} bytes  {file.sha256}"
-    for name in sending.removed:
+    for name in upload.removed:
         yield f"remove    {name}, of an earlier release"
-    yield f"{sending.bytes:,} bytes to send, {sending.there} files are there already"
-    if not sending.tagged:
-        yield f"tag {sending.tag} at the Hub" + (" and in the recipe's git repository" if in_git else "")
+    yield f"{upload.bytes:,} bytes to send, {upload.there} files are there already"
+    if not upload.has_tag:
+        yield f"tag {upload.tag} at the Hub" + (" and in the recipe's git repository" if in_git else "")

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0 when all is the same, 1 when anything differs, or an error."""
     import json
 
-    from quantmill.release.reproduction import compared, rebuild, remark
+    from quantmill.release.reproduction import compare_files, rebuild, remark
 
     with tempfile.TemporaryDirectory(prefix="quantmill-") as temporary:
         work = options.work or Path(temporary)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         with _aside() if options.json else nullcontext():
             made = rebuild(release, work, threads(options), options.jobs)
         with bar("compare") as progress:
-            found = list(compared(release, made, progress))
+            found = list(compare_files(release, made, progress))
     if note := remark(release):
         print(f"quantmill: note: {note}", file=sys.stderr)
     wrong = [file for file in found if file.differences]

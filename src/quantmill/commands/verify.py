@@ -60,11 +60,11 @@ def _file(path: Path, reports: list[Any]) -> Iterator[str]:
 
 def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:
     from quantmill.gguf.known_names import note
-    from quantmill.release.release_check import proven
+    from quantmill.release.release_check import check_release
 
     files = []
     with bar(f"verify {tree}") as progress:
-        for file in proven(tree, progress):
+        for file in check_release(tree, progress):
             if file.problem:
                 yield file.problem
             else:

@@ -26,7 +26,7 @@ from quantmill.engine.stream import Tokens, check_tokens, key, through_layers
 
 __all__ = [
     "ARITHMETICS",
-    "Hidden",
+    "HiddenStates",
     "MatrixInputs",
     "Model",
     "Perplexity",
@@ -146,7 +146,7 @@ def _counted(states: Floats, chunks: Tokens) -> tuple[Floats, NDArray[np.int32]]
     return np.ascontiguousarray(rows), np.ascontiguousarray(chunks[:, first + 1 :]).reshape(-1)
 
 
-class Hidden:
+class HiddenStates:
     """What a model made of a text before its output matrix: logits by the chunk, without a file of them.
 
     A context manager. `rows` are the rows of a chunk that count: those that predict its second half.
@@ -194,7 +194,7 @@ class Hidden:
         self.close()
 
 
-def evaluate(model: Model, chunks: Tokens, run: Run) -> Hidden:
+def evaluate(model: Model, chunks: Tokens, run: Run) -> HiddenStates:
     """The text through all layers; `run.progress` counts the layers only. Raises what `collect` does.
 
     The states stay in memory, or in `run.work` where they do not fit, until the result is closed.
@@ -207,4 +207,4 @@ def evaluate(model: Model, chunks: Tokens, run: Run) -> Hidden:
     with held.guarded():
         states = _states(model, plan, held, count, length)
         through_layers(model, chunks, run, plan, states, held, None, lambda done: run.progress(done, total))
-        return Hidden(model, chunks, run, plan, states, held)
+        return HiddenStates(model, chunks, run, plan, states, held)

@@ -36,7 +36,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ImatrixMeasurement:
     """`sums` are in the order of the model's graph; `report` is plain JSON."""
 
     sums: Sums
@@ -55,19 +55,19 @@ def measure(
     model: Path,
     texts: Sequence[Text],
     options: Options,
-    how: Run,
+    run: Run,
     place: str,
-    said: Callable[[int, int], None] = silent,
+    announce: Callable[[int, int], None] = silent,
     lent: bytes | None = None,
-) -> Measured:
+) -> ImatrixMeasurement:
     """The sums of a GGUF's or model folder's matrices over the texts, and a report. `place` is what errors call the
-    model; `said(chunks, tokens)` is told before the work; `lent` is what several machines computed
+    model; `announce(chunks, tokens)` is told before the work; `lent` is what several machines computed
     (forward.wave.gather). Raises a ModelError or ForwardError."""
     with open_model(model, place) as opened:
         chunks = text_chunks(opened, model, texts, options, place)
-        said(len(chunks), chunks.size)
+        announce(len(chunks), chunks.size)
         if lent is None:
-            found = collect(opened, chunks, how, process_output=options.process_output, perplexity=options.perplexity)
+            found = collect(opened, chunks, run, process_output=options.process_output, perplexity=options.perplexity)
         else:
             found = gathered(lent, options.n_ctx)
     tensors = {
@@ -81,12 +81,12 @@ def measure(
         "chunks": len(chunks),
         "n_ctx": options.n_ctx,
         "tokens": int(chunks.size),
-        "arithmetic": how.arithmetic,
+        "arithmetic": run.arithmetic,
         "perplexity": None if found.perplexity is None else rounded(found.perplexity),
         "perplexity_error": None if found.perplexity_error is None else rounded(found.perplexity_error),
         **coverage(sums),
     }
-    return Measured(sums, max((sum_.calls for sum_ in tensors.values()), default=0), report)
+    return ImatrixMeasurement(sums, max((sum_.calls for sum_ in tensors.values()), default=0), report)
 
 
 def coverage(sums: Sums) -> dict[str, Any]:

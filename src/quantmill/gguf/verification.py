@@ -62,19 +62,25 @@ class VerifyReport:
 
     files: tuple[VerifiedFile, ...]
     types: Mapping[str, int]
-    planned: bool  # whether the types were compared with a plan
+    types_checked: bool  # against those that were expected
 
     def to_json(self) -> dict[str, Any]:
         """The same for the same bytes and names: no path, no time."""
         files = [vars(file) for file in self.files]
         size = sum(file.size for file in self.files)
         tensors = sum(file.tensors for file in self.files)
-        return {"files": files, "planned": self.planned, "size": size, "tensors": tensors, "types": dict(self.types)}
+        return {
+            "files": files,
+            "planned": self.types_checked,
+            "size": size,
+            "tensors": tensors,
+            "types": dict(self.types),
+        }
 
 
 def verify(
     path: str | os.PathLike[str],
-    planned: Mapping[str, str] | None = None,
+    expected: Mapping[str, str] | None = None,
     *,
     progress: Callable[[int, int], None] = silent,
 ) -> VerifyReport:
@@ -82,16 +88,16 @@ def verify(
 
     Raises the GGUFError of the first thing that is wrong, else returns a VerifyReport. Checked are all that `read`
     checks, that the file ends where its last tensor's padding ends, the shards' completeness, and every block's scales
-    (see `scales`). So is the type of every tensor against `planned` (name → type name, for exactly the tensors there).
+    (see `scales`). So is the type of every tensor against `expected` (name → type name, for exactly the tensors there).
     One pass over the bytes, in bounded memory, gives the sha256 too.
     """
     path = Path(path)
-    return verify_files({item.name: item for item in find_shards(path) or [path]}, planned, progress=progress)
+    return verify_files({item.name: item for item in find_shards(path) or [path]}, expected, progress=progress)
 
 
 def verify_files(
     files: Mapping[str, Path],
-    planned: Mapping[str, str] | None = None,
+    expected: Mapping[str, str] | None = None,
     *,
     digests: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] = silent,
@@ -108,7 +114,7 @@ def verify_files(
             opened.append(read(path, str(path) if path.name == Path(name).name else name))
             _check_finished(path, opened[-1].place)
         _check_completeness(opened)
-        _check_types(opened, planned)
+        _check_types(opened, expected)
         total, done = sum(file.size for file in opened), 0
         verified = []
         for name, file in zip(paths, opened, strict=True):
@@ -121,7 +127,7 @@ def verify_files(
         for file in opened:
             file.close()
     types = Counter(info.type.name for file in opened for info in file.tensors.values())
-    return VerifyReport(tuple(verified), dict(sorted(types.items())), planned is not None)
+    return VerifyReport(tuple(verified), dict(sorted(types.items())), expected is not None)
 
 
 def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:
@@ -206,22 +212,22 @@ def _held(file: GGUFFile) -> Iterator[tuple[str, int]]:
             return
 
 
-def _check_types(files: list[GGUFFile], planned: Mapping[str, str] | None) -> None:
-    if planned is None:
+def _check_types(files: list[GGUFFile], expected: Mapping[str, str] | None) -> None:
+    if expected is None:
         return
     there = set()
     for file in files:
         for info in file.tensors.values():
-            if info.name not in planned:
+            if info.name not in expected:
                 raise GGUFError(
                     f"{file.place}: the tensor {shown(info.name)} was not planned; make the file anew from the "
                     "planned base"
                 )
-            if info.type.name != planned[info.name]:
-                what = f"the tensor {shown(info.name)} is {info.type.name} and not {planned[info.name]}"
+            if info.type.name != expected[info.name]:
+                what = f"the tensor {shown(info.name)} is {info.type.name} and not {expected[info.name]}"
                 raise GGUFError(f"{file.place}: {what}, as was planned; make the file anew")
             there.add(info.name)
-    if lost := sorted(planned.keys() - there):
+    if lost := sorted(expected.keys() - there):
         raise GGUFError(f"{files[0].place}: the planned tensor {shown(lost[0])} is not there; make the file anew")
 
 

@@ -71,7 +71,7 @@ class Sums:
 
     def in_graph_order(self) -> "Sums":
         """With the tensors as a pass through the model first uses them: layer by layer, the output matrix last."""
-        return replace(self, tensors={name: self.tensors[name] for name in sorted(self.tensors, key=_place)})
+        return replace(self, tensors={name: self.tensors[name] for name in sorted(self.tensors, key=_graph_order)})
 
     def whole(self) -> list[str]:
         """The tensors of which every expert was reached; b5490 writes no others."""
@@ -122,7 +122,7 @@ def merge(parts: Iterable[tuple[str, Sums]]) -> Sums:
     return Sums(tensors, datasets, chunks)
 
 
-def _place(name: str) -> tuple[float, float, str]:
+def _graph_order(name: str) -> tuple[float, float, str]:
     found = re.match(r"blk\.(\d+)\.(.+)\.weight$", name)
     if found is None:
         return (float("inf"), 0, name)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.engine.budget import budget
-from quantmill.engine.evaluation import Hidden, Model, Run
+from quantmill.engine.evaluation import HiddenStates, Model, Run
 from quantmill.engine.output import Output
 from quantmill.quality.divergence import Floats
 from quantmill.statistics import perplexity, rounded
@@ -21,7 +21,7 @@ from quantmill.statistics import perplexity, rounded
 STATES, TOKENS, REPORT = "states.npy", "tokens.npy", "evaluation.json"
 
 
-def save(hidden: Hidden, tokens: NDArray[np.int32], facts: Mapping[str, Any], folder: Path) -> None:
+def save(hidden: HiddenStates, tokens: NDArray[np.int32], facts: Mapping[str, Any], folder: Path) -> None:
     """Write the three files; `facts` go into the report."""
     width = hidden.normed(0, 1).shape[1]
     shape = (hidden.chunks, hidden.rows, width)

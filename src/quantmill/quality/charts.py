@@ -56,9 +56,9 @@ def size_against_kld(files: Sequence[FileQuality]) -> str:
     below, above = {"align": "right", "dx": -7, "dy": 9}, {"align": "left", "dx": 7, "dy": -5}
     names = [
         base.transform_filter(f"datum.front == {on}")
-        .mark_text(fontSize=10, color=shade, **place)
+        .mark_text(fontSize=10, color=shade, **offset)
         .encode(text="ftype:N")
-        for on, shade, place in (("true", "#4c78a8", below), ("false", "#888888", above))
+        for on, shade, offset in (("true", "#4c78a8", below), ("false", "#888888", above))
     ]
     return _svg((line + points + names[0] + names[1]).properties(width=860, height=560), "size")
 

@@ -144,29 +144,29 @@ def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> ImatrixT
     return ImatrixTable(folder / file if file else None, digest or "", name, arithmetic, limit)
 
 
-def n_ctx_of(place: str, table: Mapping[str, Any]) -> int:
+def n_ctx_of(name: str, table: Mapping[str, Any]) -> int:
     """The tokens of a chunk that a table of keys like [calibration]'s names. Raises Unfit."""
     n_ctx: int = table.get("n_ctx", N_CTX)
     if not ends_whole(n_ctx):
         problem = f"{n_ctx} leaves a batch of fewer than {LEAST_BATCH} tokens; choose {N_CTX}, say"
-        raise Unfit(f"{place}.n_ctx", problem)
+        raise Unfit(f"{name}.n_ctx", problem)
     return n_ctx
 
 
-def read_text(place: str, table: Mapping[str, Any], folder: Path) -> TextSource:
+def read_text(key: str, table: Mapping[str, Any], folder: Path) -> TextSource:
     """The text that a table of keys like [calibration]'s names. Raises Unfit."""
     path, url, digest = table.get("text"), table.get("url"), table.get("sha256")
     if (path is None) == (url is None):
-        raise Unfit(place, "give either `text`, a file's path, or `url`")
+        raise Unfit(key, "give either `text`, a file's path, or `url`")
     if url is not None and not re.fullmatch(r"https?://[!-.0-~]+/[!-~]+", url):
         raise Unfit(
-            f"{place}.url", f"{url!r} is not an address like https://example.org/text.txt; write all but ASCII as %XX"
+            f"{key}.url", f"{url!r} is not an address like https://example.org/text.txt; write all but ASCII as %XX"
         )
     if digest is not None and not _is_digest(digest):
-        raise Unfit(f"{place}.sha256", f"{digest!r} is not a sha256; give its 64 lower-case hex digits")
+        raise Unfit(f"{key}.sha256", f"{digest!r} is not a sha256; give its 64 lower-case hex digits")
     weight = table.get("weight")
     if weight == 0:
-        raise Unfit(f"{place}.weight", "a text of weight 0 is never read; leave it out")
+        raise Unfit(f"{key}.weight", "a text of weight 0 is never read; leave it out")
     name = table.get("name") or path or url
     return TextSource(str(name), folder / path if path else None, url, digest, weight)
 

@@ -83,7 +83,7 @@ def repo(get: Callable[[str], Any], prefix: str) -> str | None:
     return None if name is None else str(name)
 
 
-def _printable(place: str, value: str) -> str:
+def _printable(key: str, value: str) -> str:
     if not value.isprintable() or not value.strip():
-        raise Unfit(place, f"{value!r} is empty or has characters that no page can show; write it in one line")
+        raise Unfit(key, f"{value!r} is empty or has characters that no page can show; write it in one line")
     return value

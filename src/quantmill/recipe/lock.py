@@ -50,7 +50,7 @@ class Lock:
     evaluation: Mapping[str, FileFact] = field(default_factory=dict)
     unresolved: tuple[str, ...] = ()
 
-    def base_said(self) -> dict[str, str]:
+    def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
         return {key: value for key, value in self.base.items() if key != "commit"}
 
@@ -113,10 +113,10 @@ def _read(path: Path, data: Any) -> Lock:
     if files and "repo" in base and not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", base.get("commit", "")):
         raise lock_drift(path, f"it names no commit of {base['repo']}")
     about = data.get("about", {})
-    if not isinstance(about, dict) or not all(map(_said_about, about.values())):
+    if not isinstance(about, dict) or not all(map(_is_text_or_list, about.values())):
         raise lock_drift(path, "its about is no table of texts and lists of texts")
     unresolved = data.get("unresolved", [])
-    if not _said_about(unresolved):
+    if not _is_text_or_list(unresolved):
         raise lock_drift(path, "its unresolved is no list of texts")
     return Lock(base, files, config, metadata_bytes, about, texts, measured, tuple(unresolved))
 
@@ -142,7 +142,7 @@ def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock
     problem = "it is missing" if lock is None else drift(recipe, lock, digest)
     if lock is not None and problem is None:
         return lock
-    if lock is not None and (lock.unresolved or not lock.files) and lock.base_said() == _said(recipe):
+    if lock is not None and (lock.unresolved or not lock.files) and lock.requested_base() == _requested_base(recipe):
         raise lock_drift(path_of(recipe), f"it is not resolved yet ({', '.join(lock.unresolved or ('files',))})")
     if locked:
         raise lock_drift(path_of(recipe), f"the recipe is to be built as locked, but {problem}")
@@ -153,7 +153,7 @@ def peek(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """The lock that a build would use, without writing it. An unresolved one is as good: it has the
     model's configuration."""
     lock = load(recipe)
-    if lock is not None and lock.base_said() == _said(recipe) and (lock.unresolved or not lock.files):
+    if lock is not None and lock.requested_base() == _requested_base(recipe) and (lock.unresolved or not lock.files):
         return lock
     return lock if lock is not None and drift(recipe, lock, digest) is None else resolve(recipe, digest)
 
@@ -174,9 +174,9 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     """What of the base differs from the lock, or None."""
     if not lock.files or lock.unresolved:
         return "its base is not resolved yet"
-    said = lock.base_said()
-    if said != _said(recipe):
-        return f"the recipe's base is {_words(_said(recipe))} and the lock's is {_words(said)}"
+    requested = lock.requested_base()
+    if requested != _requested_base(recipe):
+        return f"the recipe's base is {_words(_requested_base(recipe))} and the lock's is {_words(requested)}"
     local = local_files(recipe)
     if local is None:
         return texts.drift(recipe, lock.calibration, lock.evaluation, digest)
@@ -230,7 +230,7 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
     config = _config(local["config.json"]) if "config.json" in local else None
     texts = _texts(recipe, digest)
-    return Lock(_said(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local), *texts)
+    return Lock(_requested_base(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local), *texts)
 
 
 def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
@@ -251,13 +251,13 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             small[name] = fetch_small(repo, name, commit, listed[name])
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
-    base = {**_said(recipe), "commit": commit}
+    base = {**_requested_base(recipe), "commit": commit}
     texts = _texts(recipe, digest)
     metadata_bytes = _metadata_bytes(recipe, small)
     return Lock(base, files, _config(small["config.json"]), metadata_bytes, _about(recipe, small), *texts)
 
 
-def _said(recipe: Recipe) -> dict[str, str]:
+def _requested_base(recipe: Recipe) -> dict[str, str]:
     base = recipe.base
     if base.repo is not None:
         return {"repo": base.repo, "revision": base.revision}
@@ -288,7 +288,7 @@ def _plain(name: str) -> bool:
     return name.isprintable() and not name.startswith(".") and 0 < len(name) <= 200 and not set(name) & set("/\\:")
 
 
-def _said_about(value: Any) -> bool:
+def _is_text_or_list(value: Any) -> bool:
     return all(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
 
 

@@ -12,14 +12,14 @@ CHAT = ("chat_template", "bos_token", "eos_token")
 
 def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
     """What decides the page beside the files. The recipe's [card] wins over what the model says of itself."""
-    said, about = recipe.card, lock.about
+    card, about = recipe.card, lock.about
     front = {
-        "license": said.license or about.get("license"),
-        "license_name": said.license_name or about.get("license_name"),
-        "license_link": said.license_link or about.get("license_link"),
-        "language": list(said.language) or about.get("language", []),
-        "datasets": list(said.datasets) or about.get("datasets", []),
-        "tags": list(said.tags),
+        "license": card.license or about.get("license"),
+        "license_name": card.license_name or about.get("license_name"),
+        "license_link": card.license_link or about.get("license_link"),
+        "language": list(card.language) or about.get("language", []),
+        "datasets": list(card.datasets) or about.get("datasets", []),
+        "tags": list(card.tags),
     }
     return {
         "prefix": recipe.prefix,
@@ -27,15 +27,15 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "base": base_name(recipe),
         "on_hub": recipe.base.repo is not None,
         "repo": recipe.repo,
-        "quantized_by": said.quantized_by or (recipe.repo or "").partition("/")[0] or None,
-        "pipeline_tag": said.pipeline_tag or about.get("pipeline_tag") or "text-generation",
+        "quantized_by": card.quantized_by or (recipe.repo or "").partition("/")[0] or None,
+        "pipeline_tag": card.pipeline_tag or about.get("pipeline_tag") or "text-generation",
         "front": {key: value for key, value in front.items() if value},
         "calibration": _texts(recipe),
         "imatrix": recipe.imatrix is not None,
         "tied": bool(assumed(lock.config or {}).get("tie_word_embeddings", False)),
         "shape": shape(lock),
         "max_size": recipe.max_size,
-        "credits": list(said.credits),
+        "credits": list(card.credits),
         "chat": {key: about[key] for key in CHAT if key in about},
     }
 

@@ -56,11 +56,11 @@ LISTS = ("quants.override", "calibration.texts")  # tables of which there may be
 
 
 class RecipeError(UsageError):
-    """The recipe `path` cannot be used; `place` is the key at fault."""
+    """The recipe `path` cannot be used; `key` is the key at fault."""
 
-    def __init__(self, path: Path, place: str, problem: str) -> None:
-        super().__init__(f"{path}: {place}: {problem}")
-        self.path, self.place = path, place
+    def __init__(self, path: Path, key: str, problem: str) -> None:
+        super().__init__(f"{path}: {key}: {problem}")
+        self.path, self.key = path, key
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Recipe:
     strict: bool
     card: Card
     repo: str | None  # the Hub repository that the release is published as
-    said: Mapping[str, Any]  # what the file says, as plain data
+    data: Mapping[str, Any]  # the file, as plain data
 
     def overrides_of(self, ftype: str) -> tuple[Override, ...]:
         """The overrides that concern one ftype, in order."""
@@ -162,25 +162,25 @@ def parse(path: Path, text: str) -> Recipe:
 
 def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
     parents = {key.rsplit(".", 1)[0] for key in KEYS if "." in key}
-    for key, value in data.items():
-        place = f"{above}{key}"
-        if place in parents:
-            tables = value if place in LISTS else [value]
+    for part, value in data.items():
+        key = f"{above}{part}"
+        if key in parents:
+            tables = value if key in LISTS else [value]
             if not isinstance(tables, list):
-                raise RecipeError(path, place, f"this must be a list of tables; begin each with [[{place}]]")
+                raise RecipeError(path, key, f"this must be a list of tables; begin each with [[{key}]]")
             for table in tables:
                 if not isinstance(table, Mapping):
-                    shape = f"[[{place}]]" if place in LISTS else f"[{place}]"
-                    raise RecipeError(path, place, f"this must be a table; begin it with {shape}")
-                _check_keys(path, table, f"{place}.")
-        elif place not in KEYS:
+                    shape = f"[[{key}]]" if key in LISTS else f"[{key}]"
+                    raise RecipeError(path, key, f"this must be a table; begin it with {shape}")
+                _check_keys(path, table, f"{key}.")
+        elif key not in KEYS:
             beside = {above + known.removeprefix(above).split(".")[0] for known in KEYS if known.startswith(above)}
-            raise RecipeError(path, place, f"there is no such key{nearest(place, beside) or nearest(place, KEYS)}")
+            raise RecipeError(path, key, f"there is no such key{nearest(key, beside) or nearest(key, KEYS)}")
         else:
-            _check_kind(path, place, value, KEYS[place])
+            _check_kind(path, key, value, KEYS[key])
 
 
-def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
+def _check_kind(path: Path, key: str, value: Any, kind: str) -> None:
     def strings(items: Any) -> bool:
         return all(isinstance(item, str) for item in items)
 
@@ -207,7 +207,7 @@ def _check_kind(path: Path, place: str, value: Any, kind: str) -> None:
             "count": "a whole number that is not negative",
             "number": "a number",
         }[kind]
-        raise RecipeError(path, place, f"{value!r} is not right here; give {wanted}")
+        raise RecipeError(path, key, f"{value!r} is not right here; give {wanted}")
 
 
 class _Reader:
@@ -232,7 +232,7 @@ class _Reader:
             prefix = self.prefix(name, base)
             card, repo = card_table.card(self.get), card_table.repo(self.get, prefix)
         except Unfit as error:
-            raise self.fail(error.place, error.problem) from None
+            raise self.fail(error.key, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
         try:
             check_options(tag, tensor_types=any(override.tensors for override in overrides))
@@ -257,22 +257,22 @@ class _Reader:
             strict=self.get("strict") or False,
             card=card,
             repo=repo,
-            said=self.data,
+            data=self.data,
         )
 
-    def fail(self, place: str, problem: str) -> RecipeError:
-        return RecipeError(self.path, place, problem)
+    def fail(self, key: str, problem: str) -> RecipeError:
+        return RecipeError(self.path, key, problem)
 
-    def get(self, place: str) -> Any:
+    def get(self, key: str) -> Any:
         value: Any = self.data
-        for part in place.split("."):
+        for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
 
-    def need(self, place: str) -> Any:
-        value = self.get(place)
+    def need(self, key: str) -> Any:
+        value = self.get(key)
         if value is None:
-            raise self.fail(place, "this key is missing; every recipe needs it")
+            raise self.fail(key, "this key is missing; every recipe needs it")
         return value
 
     def generation(self, tag: str) -> int:
@@ -328,39 +328,39 @@ class _Reader:
             raise self.fail("quants.matrix", f"{min(twice)} is listed twice; once is enough")
         return tuple(names)
 
-    def ftype(self, place: str, name: str) -> str:
+    def ftype(self, key: str, name: str) -> str:
         try:
             found = ftype(name)
         except UsageError as error:
-            raise self.fail(place, str(error)) from None
+            raise self.fail(key, str(error)) from None
         if found.needs_imatrix and self.get("imatrix") is None and self.get("calibration") is None:
             right = "give a text in [calibration] or a file in [imatrix], or leave it out"
-            raise self.fail(place, f"{found.name} needs an importance matrix; {right}")
+            raise self.fail(key, f"{found.name} needs an importance matrix; {right}")
         return found.name
 
-    def type(self, place: str, name: str) -> str:
+    def type(self, key: str, name: str) -> str:
         try:
             return tensor_type(name).name
         except UsageError as error:
-            raise self.fail(place, str(error)) from None
+            raise self.fail(key, str(error)) from None
 
     def override(self, table: Mapping[str, Any], matrix: tuple[str, ...]) -> Override:
-        place = "quants.override"
+        above = "quants.override"
         ftypes = table.get("ftypes")
         if ftypes is not None:
-            ftypes = tuple(self.ftype(f"{place}.ftypes", name) for name in ftypes)
+            ftypes = tuple(self.ftype(f"{above}.ftypes", name) for name in ftypes)
             for name in ftypes:
                 if name not in matrix:
-                    raise self.fail(f"{place}.ftypes", f"{name} is not in the matrix; add it there or remove it here")
+                    raise self.fail(f"{above}.ftypes", f"{name} is not in the matrix; add it there or remove it here")
         tensors = []
         for pattern, type_ in table.get("tensors", {}).items():
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise self.fail(f"{place}.tensors", f"{pattern!r} is not a regular expression: {error}") from None
-            tensors.append((pattern, self.type(f"{place}.tensors", type_)))
+                raise self.fail(f"{above}.tensors", f"{pattern!r} is not a regular expression: {error}") from None
+            tensors.append((pattern, self.type(f"{above}.tensors", type_)))
         types = {key: table.get(key) for key in ("output", "token_embedding")}
-        types = {key: self.type(f"{place}.{key}", value) if value else None for key, value in types.items()}
+        types = {key: self.type(f"{above}.{key}", value) if value else None for key, value in types.items()}
         return Override(ftypes, types["output"], types["token_embedding"], tuple(tensors))
 
     def max_size(self) -> int:

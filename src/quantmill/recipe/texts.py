@@ -102,8 +102,8 @@ def _resolve(recipe: Recipe, text: TextSource, digest: Callable[[Path], str]) ->
             fetch(text.url or "", part)
             fact = FileFact(sha256_file(part), part.stat().st_size)
     if text.sha256 not in (None, fact.sha256):
-        said = f"it has sha256 {fact.sha256}, the recipe says {text.sha256}"
-        raise text_missing(recipe, text, f"{said}; restore the text or write its own sha256")
+        difference = f"it has sha256 {fact.sha256}, the recipe says {text.sha256}"
+        raise text_missing(recipe, text, f"{difference}; restore the text or write its own sha256")
     return fact
 
 

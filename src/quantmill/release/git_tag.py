@@ -74,10 +74,10 @@ def _made_by(folder: Path, tag: str) -> tuple[Recipe, Lock]:
 
 def _recipes(folder: Path) -> Iterator[tuple[Recipe, Lock]]:
     for path in sorted(folder.rglob("*.lock")):
-        said = path.with_suffix(".toml")
-        if said.is_file():
+        recipe = path.with_suffix(".toml")
+        if recipe.is_file():
             try:
-                yield parse(said, read(said)), locks.read(path)
+                yield parse(recipe, read(recipe)), locks.read(path)
             except QuantmillError:  # another program's
                 continue
 

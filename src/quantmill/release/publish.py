@@ -38,11 +38,11 @@ class File:
 
 
 @dataclass(frozen=True)
-class Sending:
+class Upload:
     """What is to be done: commits as groups of files, in order, and files of an earlier release to be removed.
 
     `at` is the commit that was looked at; `there`: how many files the Hub has already; `new`: whether the repository
-    has to be created; `tagged`: whether the tag is already where it belongs.
+    has to be created; `has_tag`: whether the tag is already where it belongs.
     """
 
     repo: str
@@ -52,7 +52,7 @@ class Sending:
     at: str
     there: int
     new: bool
-    tagged: bool
+    has_tag: bool
 
     @property
     def bytes(self) -> int:
@@ -75,12 +75,12 @@ def files_of(tree: Path, digest: Callable[[Path], str]) -> list[File]:
     return found
 
 
-def prepare(repo: str, tag: str, files: Sequence[File]) -> Sending:
+def prepare(repo: str, tag: str, files: Sequence[File]) -> Upload:
     """Ask the Hub what it has. Raises UsageError where the tag is taken, and a HubError when it does not answer."""
     try:
         commit, there = list_files(repo, BRANCH, recursive=True)
     except NoSuchRepository:
-        return Sending(repo, tag, _commits(files), (), "", 0, True, False)
+        return Upload(repo, tag, _commits(files), (), "", 0, True, False)
     tags = _tags(repo)
     if tag in tags:
         commit, at = list_files(repo, tag, recursive=True)
@@ -90,24 +90,24 @@ def prepare(repo: str, tag: str, files: Sequence[File]) -> Sending:
                     f"{repo}: the tag {tag} is there already, where {file.name} is another file; a tag is never "
                     "moved: remove it at the Hub, or find out who made other files of the same recipe and lock"
                 )
-        return Sending(repo, tag, (), (), commit, len(files), False, True)
+        return Upload(repo, tag, (), (), commit, len(files), False, True)
     wanted = [file for file in files if not _same(file, there.get(file.name))]
     removed = sorted(_left(repo, commit, there) - {file.name for file in files})
-    return Sending(repo, tag, _commits(wanted), tuple(removed), commit, len(files) - len(wanted), False, False)
+    return Upload(repo, tag, _commits(wanted), tuple(removed), commit, len(files) - len(wanted), False, False)
 
 
-def send(files: Sequence[File], sending: Sending, tell: Callable[[str], None]) -> str:
+def send(files: Sequence[File], upload: Upload, tell: Callable[[str], None]) -> str:
     """Do it; the commit that is tagged at the end. `tell` hears a line for each commit. Raises a HubError when the Hub
     keeps failing: what has arrived stays, and the next call goes on from it."""
-    repo, failures, before = sending.repo, 0, -1
+    repo, failures, before = upload.repo, 0, -1
     while True:
         try:
-            sending = prepare(repo, sending.tag, files)
-            left = sum(map(len, sending.commits)) + len(sending.removed)
+            upload = prepare(repo, upload.tag, files)
+            left = sum(map(len, upload.commits)) + len(upload.removed)
             failures, before = (0 if left != before else failures), left
-            if sending.tagged:
-                return sending.at
-            _step(sending, tell)
+            if upload.has_tag:
+                return upload.at
+            _step(upload, tell)
         except Exception as error:
             if not _comes_back(error) or failures >= ATTEMPTS:
                 with named(repo, BRANCH):
@@ -116,38 +116,38 @@ def send(files: Sequence[File], sending: Sending, tell: Callable[[str], None]) -
             failures += 1
 
 
-def _step(sending: Sending, tell: Callable[[str], None]) -> None:
+def _step(upload: Upload, tell: Callable[[str], None]) -> None:
     """The next thing to do at the Hub."""
     from huggingface_hub import HfApi
 
-    api, repo = HfApi(), sending.repo
-    if sending.new:
+    api, repo = HfApi(), upload.repo
+    if upload.new:
         tell(f"create {repo}")
         with named(repo, BRANCH):
             api.create_repo(repo, exist_ok=True)
         return
-    if sending.commits or sending.removed:
-        _commit(sending, tell)
+    if upload.commits or upload.removed:
+        _commit(upload, tell)
         return
-    tell(f"tag {sending.tag}")
+    tell(f"tag {upload.tag}")
     with named(repo, BRANCH):
-        api.create_tag(repo, tag=sending.tag, revision=sending.at, exist_ok=True)
+        api.create_tag(repo, tag=upload.tag, revision=upload.at, exist_ok=True)
 
 
-def _commit(sending: Sending, tell: Callable[[str], None]) -> None:
+def _commit(upload: Upload, tell: Callable[[str], None]) -> None:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-    group = sending.commits[0] if sending.commits else ()
+    group = upload.commits[0] if upload.commits else ()
     operations: list[Any] = []
     for file in group:
         operations.append(CommitOperationAdd(file.name, str(file.path)))
         if operations[-1].upload_info.sha256.hex() != file.sha256:
             raise different(file.path)
-    if len(sending.commits) <= 1:
-        operations += [CommitOperationDelete(name) for name in sending.removed]
-    title = _title(group, sending.removed)
+    if len(upload.commits) <= 1:
+        operations += [CommitOperationDelete(name) for name in upload.removed]
+    title = _title(group, upload.removed)
     tell(title)
-    HfApi().create_commit(sending.repo, operations, commit_message=title, commit_description=f"Release {sending.tag}")
+    HfApi().create_commit(upload.repo, operations, commit_message=title, commit_description=f"Release {upload.tag}")
 
 
 def _title(group: Sequence[File], removed: Sequence[str]) -> str:
@@ -216,4 +216,4 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-__all__ = ["File", "HubError", "Sending", "files_of", "prepare", "send"]
+__all__ = ["File", "HubError", "Upload", "files_of", "prepare", "send"]

@@ -20,8 +20,8 @@ def not_a_release(tree: Path, problem: str) -> UsageError:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """One file, or all shards of one, under the first's name: what is wrong, nothing where it is what was proven."""
+class FileCheck:
+    """One file, or all shards of one, under the first's name: what is wrong, if anything is."""
 
     name: str
     size: int
@@ -29,7 +29,7 @@ class Checked:
     problem: QuantmillError | None = None
 
 
-def proven(tree: Path, progress: Callable[[int, int], None] = silent) -> Iterator[Checked]:
+def check_release(tree: Path, progress: Callable[[int, int], None] = silent) -> Iterator[FileCheck]:
     """Every file that the statement in `tree` names, by name: there, of its digest, a GGUF file whole to its last
     block. The listing must name the same. Raises UsageError."""
     digests = _subjects(tree)
@@ -37,10 +37,10 @@ def proven(tree: Path, progress: Callable[[int, int], None] = silent) -> Iterato
     if odd := sorted(name for name, sha256 in listed.items() if digests.get(name) != sha256):
         raise not_a_release(tree, f"{LISTING} and {STATEMENT} differ in {odd[0]}")
     for names in _together(digests):
-        yield _checked(tree, names, digests, progress)
+        yield _check(tree, names, digests, progress)
 
 
-def _checked(tree: Path, names: list[str], digests: Mapping[str, str], progress: Callable[[int, int], None]) -> Checked:
+def _check(tree: Path, names: list[str], digests: Mapping[str, str], progress: Callable[[int, int], None]) -> FileCheck:
     paths = {name: tree / name for name in names}
     try:
         for path in paths.values():
@@ -51,9 +51,9 @@ def _checked(tree: Path, names: list[str], digests: Mapping[str, str], progress:
             verify_files(paths, digests=digests, progress=progress)
         elif (found := sha256_file(tree / names[0])) != digests[names[0]]:
             raise wrong_digest(str(tree / names[0]), found, digests[names[0]])
-        return Checked(names[0], size, digests[names[0]])
+        return FileCheck(names[0], size, digests[names[0]])
     except QuantmillError as error:
-        return Checked(names[0], 0, digests[names[0]], error)
+        return FileCheck(names[0], 0, digests[names[0]], error)
 
 
 def _together(digests: Mapping[str, str]) -> list[list[str]]:

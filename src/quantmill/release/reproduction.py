@@ -48,7 +48,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Compared:
+class FileComparison:
     """One file: `differences` in words, nothing where the bytes are equal."""
 
     name: str
@@ -100,7 +100,7 @@ def listed(tree: Path) -> Mapping[str, Any]:
 
 def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
     """The folder of the release built anew below `work`, with a store of its own. QuantmillError when that fails."""
-    nodes = graph(release.recipe, release.lock) | _told(release)
+    nodes = graph(release.recipe, release.lock) | _given_speeds(release)
     last, listener = release_task(release.recipe.name), Listener()
     space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, listener.hear)
     if run(nodes, space, listener, work, [last], jobs):
@@ -108,7 +108,7 @@ def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
     return space.tree(nodes[last])
 
 
-def _told(release: Release) -> dict[str, Node]:
+def _given_speeds(release: Release) -> dict[str, Node]:
     """The node of the speeds, which belong to whoever measured them: taken from the release, not measured again."""
     path = release.tree / BENCH
     if release.recipe.bench is None or not path.is_file():
@@ -118,7 +118,7 @@ def _told(release: Release) -> dict[str, Node]:
     return {node.name: node}
 
 
-def compared(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[Compared]:
+def compare_files(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[FileComparison]:
     """Each file of the release or of the one built anew, by name, with how they differ."""
     anew = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
     for name in sorted((release.files | anew) - set(APART)):
@@ -126,7 +126,7 @@ def compared(release: Release, made: Path, progress: Callable[[int, int], None])
             found = _differences(release.tree / name, made / name, progress)
         else:
             found = _from_hub(release.published.get(name), made / name)
-        yield Compared(name, tuple(found))
+        yield FileComparison(name, tuple(found))
 
 
 def remark(release: Release) -> str:

@@ -31,19 +31,19 @@ class Sampler:
     """Draws tokens one after the other."""
 
     def __init__(self, sampling: Sampling) -> None:
-        self._how = sampling
+        self._sampling = sampling
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
 
     def next(self, logits: NDArray[np.float32]) -> int:
         """The next token, from the logits of shape (vocabulary,)."""
-        if self._how.temperature == 0:
+        if self._sampling.temperature == 0:
             return int(logits.argmax())
-        count = min(self._how.top_k or len(logits), len(logits))
+        count = min(self._sampling.top_k or len(logits), len(logits))
         order = np.argsort(-logits, kind="stable")[:count]
-        scaled = (logits[order].astype(np.float64) - float(logits[order[0]])) / self._how.temperature
+        scaled = (logits[order].astype(np.float64) - float(logits[order[0]])) / self._sampling.temperature
         weights = np.exp(scaled)
         weights /= weights.sum()
-        kept = int(np.searchsorted(np.cumsum(weights), self._how.top_p)) + 1
+        kept = int(np.searchsorted(np.cumsum(weights), self._sampling.top_p)) + 1
         weights = weights[:kept] / weights[:kept].sum()
         drawn = np.searchsorted(np.cumsum(weights), self._random.random(), side="right")
         return int(order[min(int(drawn), len(weights) - 1)])

@@ -59,20 +59,20 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     for field, show in (("inputs", _short), ("params", _text)):
         changes += [
             f"{name} {show(before)} → {show(after)}"
-            for name, before, after in _moved(old.get(field, {}), new.get(field, {}))
+            for name, before, after in _differences(old.get(field, {}), new.get(field, {}))
         ]
     more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []
     return ", ".join(changes[:SHOWN] + more)
 
 
-def _moved(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(name, old value, new value) of what differs; of tables, `table.name` and so on, down to what is none."""
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _moved(before, after, f"{place}{name}.")
+            yield from _differences(before, after, f"{above}{name}.")
         elif before != after:
-            yield f"{place}{name}", before, after
+            yield f"{above}{name}", before, after
 
 
 def _short(digest: str | None) -> str:

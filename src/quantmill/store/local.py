@@ -44,10 +44,10 @@ def wrong_digest(path: Path, expected: str, found: str) -> QuantmillError:
 @dataclass(frozen=True)
 class Hit:
     """The step has been run before: output name → object, which may still be at the shared store (`Store.bring`).
-    `place` says whose record it is: empty for one of this store, else the shared store's URL."""
+    `address` says whose record it is: empty for one of this store, else the shared store's URL."""
 
     outputs: Mapping[str, Artifact]
-    place: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Store:
         too where it is not what `pointer`, JSON, says, if one is given."""
         try:
             text = read_small(f"{self.root}/ac/{key.digest()}")
-            if pointer is not None and _is_said(pointer, text):  # so that only the shorter one has to be parsed
+            if pointer is not None and _has_outputs(pointer, text):  # so that only the shorter one has to be parsed
                 data = {"outputs": json.loads(pointer)}
             else:
                 data = json.loads(text)
@@ -163,7 +163,7 @@ class Store:
             if self.remote and not whole and (found := stack.enter_context(self.remote.claim(key, task))):
                 outputs = self._take(key, found, task)
                 self._note("shared", task)
-                yield Hit(outputs, self.remote.place)
+                yield Hit(outputs, self.remote.address)
                 return
             self._note("run", task)
             if not resume:
@@ -350,7 +350,7 @@ def _leave(path: Path, descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _is_said(pointer: bytes, record: bytes) -> bool:
+def _has_outputs(pointer: bytes, record: bytes) -> bool:
     """Whether the text of a record, as it is written here, has the pointer's JSON as its outputs and no origin. Within
     a JSON string there is no line end, and what is nested deeper stands further to the right."""
     outputs = b'\n "outputs": ' + pointer.strip().replace(b"\n", b"\n ")

@@ -30,7 +30,7 @@ class SharedRecord:
 class Remote(Protocol):
     """A store that machines share, as a store of one machine uses it (quantmill.store.remote.client)."""
 
-    place: str
+    address: str  # as messages name it
 
     def vouches(self, origin: Mapping[str, str]) -> bool:
         """Whether a record that was taken with this origin is still to be believed. Asks no network."""

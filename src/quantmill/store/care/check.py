@@ -14,7 +14,7 @@ from quantmill.store.local import Store
 
 
 @dataclass(frozen=True)
-class Verified:
+class StoreCheck:
     """How much was hashed, and the names of objects and records that were damaged and are below `quarantine/` now."""
 
     objects: int
@@ -22,7 +22,7 @@ class Verified:
     damaged: tuple[str, ...]
 
 
-def verify_store(store: Store, threads: int = 1, progress: Callable[[int, int], None] = silent) -> Verified:
+def verify_store(store: Store, threads: int = 1, progress: Callable[[int, int], None] = silent) -> StoreCheck:
     """Hash every object and read every record; what is wrong is moved to `quarantine/`, and the next build makes it
     again."""
     paths = list(objects(store))
@@ -52,7 +52,7 @@ def verify_store(store: Store, threads: int = 1, progress: Callable[[int, int], 
             damaged.append(path)
     for path in damaged:
         _quarantine(store, path)
-    return Verified(len(paths), total, tuple(f"{path.parent.name}/{path.name}" for path in damaged))
+    return StoreCheck(len(paths), total, tuple(f"{path.parent.name}/{path.name}" for path in damaged))
 
 
 def _quarantine(store: Store, path: Path) -> None:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from quantmill.errors import UsageError
-from quantmill.store.remote.client import Report, Shared, connect
+from quantmill.store.remote.client import Report, SharedStore, connect
 
 
 def push(root: Path, report: Report) -> int:
@@ -25,7 +25,7 @@ def sign_all(root: Path, report: Report) -> int:
     for name, _ in bucket.list("ac"):
         digest = name.rpartition("/")[2]
         for _ in range(3):  # another machine may sign it at the same moment
-            found = bucket.get_tagged(name, LIMIT)
+            found = bucket.get_versioned(name, LIMIT)
             if found is None:
                 break
             try:
@@ -38,7 +38,7 @@ def sign_all(root: Path, report: Report) -> int:
     return signed
 
 
-def _writer(root: Path, report: Report) -> Shared:
+def _writer(root: Path, report: Report) -> SharedStore:
     shared = connect(Path.cwd(), root, report)
     if shared is None:
         raise UsageError("no shared store is named: write its url into quantmill.toml, or set QUANTMILL_STORE")

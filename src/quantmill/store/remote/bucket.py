@@ -37,8 +37,8 @@ T = TypeVar("T")
 class StoreError(QuantmillError):
     """The shared store did not do what it was asked. `denied`: it refuses us, and would again."""
 
-    def __init__(self, place: str, what: str, denied: bool = False) -> None:
-        super().__init__(f"{place}: {what}")
+    def __init__(self, address: str, what: str, denied: bool = False) -> None:
+        super().__init__(f"{address}: {what}")
         self.denied = denied
 
 
@@ -46,23 +46,23 @@ class Bucket:
     """The objects below one URL, by relative names. Safe for several threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self.place = settings, settings.place
+        self._settings, self.address = settings, settings.address
         self._store = _open(settings)
         self.sending, self.receiving = Throttle(settings.bandwidth), Throttle(settings.bandwidth)
         self.stop = threading.Event()  # set: transfers end with StoreError at the next piece
 
     def get(self, name: str, limit: int) -> bytes | None:
         """A small object's bytes, None when there is none."""
-        found = self.get_tagged(name, limit)
+        found = self.get_versioned(name, limit)
         return found[0] if found else None
 
-    def get_tagged(self, name: str, limit: int) -> tuple[bytes, Mapping[str, str]] | None:
+    def get_versioned(self, name: str, limit: int) -> tuple[bytes, Mapping[str, str]] | None:
         """A small object's bytes, and the version that `replace` takes."""
 
         def read() -> tuple[bytes, Mapping[str, str]]:
             result = obstore.get(self._store, name)
             if result.meta["size"] > limit:
-                raise StoreError(self.place, f"{name} has {result.meta['size']} bytes, more than {limit}")
+                raise StoreError(self.address, f"{name} has {result.meta['size']} bytes, more than {limit}")
             version = {key: result.meta.get(key) for key in ("e_tag", "version")}
             return bytes(result.bytes()), {key: value for key, value in version.items() if isinstance(value, str)}
 
@@ -86,7 +86,7 @@ class Bucket:
                 for piece in pieces:
                     view = memoryview(piece)
                     if len(view) > until - at:
-                        raise StoreError(self.place, f"{name} is served longer than asked for")
+                        raise StoreError(self.address, f"{name} is served longer than asked for")
                     self._pace(self.receiving, len(view))
                     sink(view)
                     at += len(view)
@@ -124,7 +124,7 @@ class Bucket:
         return True
 
     def replace(self, name: str, data: bytes, version: Mapping[str, str]) -> bool:
-        """Write over the version of an object that `get_tagged` returned: False when it is another by now."""
+        """Write over the version of an object that `get_versioned` returned: False when it is another by now."""
         mode: Any = dict(version)
         try:
             self._try(lambda: obstore.put(self._store, name, data, mode=mode, use_multipart=False))
@@ -147,7 +147,7 @@ class Bucket:
 
     def _pace(self, throttle: "Throttle", count: int) -> None:
         if self.stop.is_set():
-            raise StoreError(self.place, "the transfer was ended")
+            raise StoreError(self.address, "the transfer was ended")
         throttle.take(count)
 
     def _found(self, call: Callable[[], T]) -> T | None:
@@ -163,15 +163,15 @@ class Bucket:
             try:
                 return call()
             except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-                raise StoreError(self.place, f"access is refused ({_code(error)})", denied=True) from None
+                raise StoreError(self.address, f"access is refused ({_code(error)})", denied=True) from None
             except (FileNotFoundError, AlreadyExistsError, PreconditionError, NotSupportedError, NotImplementedError):
                 raise
             except (BaseError, ConnectionError, TimeoutError) as error:
                 refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error))
                 if refused or not left or self.stop.is_set() or time.monotonic() - began > self._settings.timeout:
-                    raise StoreError(self.place, f"it cannot be used ({_code(error)})") from None
+                    raise StoreError(self.address, f"it cannot be used ({_code(error)})") from None
             except OSError as error:  # a network folder's own
-                raise StoreError(self.place, error.strerror or "it cannot be used") from None
+                raise StoreError(self.address, error.strerror or "it cannot be used") from None
             self.stop.wait(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 3, 10)
         raise AssertionError("unreachable: the last attempt returns or raises")

@@ -31,18 +31,18 @@ POLL = (0.1, 3.0)  # seconds between looks at another's lease: the first, and th
 T = TypeVar("T")
 
 
-def connect(folder: Path, root: Path, report: Report) -> "Shared | None":
+def connect(folder: Path, root: Path, report: Report) -> "SharedStore | None":
     """The shared store that is named for work in `folder`, for the local store at `root`. Asks no network."""
     settings = find(folder)
-    return Shared(settings, root, report) if settings else None
+    return SharedStore(settings, root, report) if settings else None
 
 
-class Shared:
-    """A store that machines share (store.Remote). `report(place, event, facts)` hears "told" with a text, and "send"
+class SharedStore:
+    """A store that machines share (store.Remote). `report(address, event, facts)` hears "told" with a text, and "send"
     with bytes done and total."""
 
     def __init__(self, settings: Settings, root: Path, report: Report) -> None:
-        self.settings, self.place = settings, settings.place
+        self.settings, self.address = settings, settings.address
         self._root, self._report = root, report
         self._outbox = Outbox(root, self._send_one)
         self._told: set[str] = set()
@@ -77,7 +77,7 @@ class Shared:
     def vouches(self, origin: Mapping[str, str]) -> bool:
         """Whether a record with this origin came from here, by a key that is accepted today."""
         key = next((key for key in self.settings.keys if key.id == origin.get("key")), None)
-        return origin.get("place") == self.place and key is not None and _valid(key.expires)
+        return origin.get("place") == self.address and key is not None and _valid(key.expires)
 
     def find(self, key: StepKey) -> SharedRecord | None:
         """The record of a key that an accepted key signed; others are told of once and count as none."""
@@ -102,7 +102,7 @@ class Shared:
                 break
             try:
                 payload, found = unseal(data, digest, self.settings.keys, time.time())
-                return payload, SharedRecord(found.outputs, {**found.origin, "place": self.place})
+                return payload, SharedRecord(found.outputs, {**found.origin, "place": self.address})
             except Refused as refused:
                 if attempt == 2:
                     self._tell(f"its records are not believed where {refused.why}; those steps run here")
@@ -153,14 +153,14 @@ class Shared:
 
         settings = self.settings
         if time.monotonic() < self._resting:
-            raise Gone(artifact, f"{self.place} cannot be used just now")
+            raise Gone(artifact, f"{self.address} cannot be used just now")
         try:
             if not fetch(self.bucket, artifact.sha256, artifact.size, part, settings.chunk, settings.parallel, advance):
                 self._bad.add(artifact.sha256)
-                raise Gone(artifact, f"{self.place} has it no more")
+                raise Gone(artifact, f"{self.address} has it no more")
         except Wrong as wrong:
             self._bad.add(artifact.sha256)
-            raise Gone(artifact, f"{self.place} has it damaged ({wrong.name})") from None
+            raise Gone(artifact, f"{self.address} has it damaged ({wrong.name})") from None
         except StoreError as error:
             self._resting = time.monotonic() + REST
             raise Gone(artifact, str(error)) from None
@@ -204,10 +204,10 @@ class Shared:
             self._tell(f"sending {_count(len(self._outbox))}", always=True)
             self._moved = time.monotonic()
             while not self._outbox.wait(0.5):
-                self._report(self.place, "send", {"done": self._sent, "total": max(self._to_send, self._sent + 1)})
+                self._report(self.address, "send", {"done": self._sent, "total": max(self._to_send, self._sent + 1)})
                 if time.monotonic() - self._moved > self.settings.patience:
                     break
-            self._report(self.place, "send", {"done": 1, "total": 1})
+            self._report(self.address, "send", {"done": 1, "total": 1})
         if left := len(self._outbox):
             self.bucket.stop.set()
             self._outbox.clear()
@@ -241,7 +241,7 @@ class Shared:
         self._refused |= error.denied
         self._resting = time.monotonic() + REST
         later = "this build sends no more" if error.denied else "results are sent by the next build"
-        self._tell(f"{error.args[0].removeprefix(f'{self.place}: ')}: {later}")
+        self._tell(f"{error.args[0].removeprefix(f'{self.address}: ')}: {later}")
 
     def _publish(self, digest: str, task: str) -> bool:
         data = json.loads((self._root / "ac" / digest).read_bytes())
@@ -272,7 +272,7 @@ class Shared:
 
         name = f"ac/{digest}"
         while not self.bucket.create(name, sealed):
-            there = self.bucket.get_tagged(name, LIMIT)
+            there = self.bucket.get_versioned(name, LIMIT)
             if there is None:
                 continue
             try:
@@ -300,13 +300,13 @@ class Shared:
             return question()
         except StoreError as error:
             self._resting = time.monotonic() + REST
-            self._tell(f"{error.args[0].removeprefix(f'{self.place}: ')}; the build goes on without it")
+            self._tell(f"{error.args[0].removeprefix(f'{self.address}: ')}; the build goes on without it")
             return None
 
     def _tell(self, text: str, always: bool = False) -> None:
         if always or text not in self._told:
             self._told.add(text)
-            self._report(self.place, "told", {"text": text})
+            self._report(self.address, "told", {"text": text})
 
 
 def _valid(expires: float | None) -> bool:

@@ -37,7 +37,7 @@ class Leases:
 
     def look(self, digest: str) -> "Watched | None":
         """The lease of a key that somebody else holds, None when nobody does."""
-        found = self._bucket.get_tagged(_name(digest), LIMIT)
+        found = self._bucket.get_versioned(_name(digest), LIMIT)
         return Watched(self, digest, *found) if found else None
 
     def keep_over(self, watched: "Watched") -> bool:

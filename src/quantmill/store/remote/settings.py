@@ -55,7 +55,7 @@ class Settings:
     patience: float = 60
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """The URL, as messages name it: without what somebody may have put before its host."""
         scheme, _, rest = self.url.partition("://")
         host, slash, path = rest.partition("/")
@@ -63,17 +63,17 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Signing:
+class SigningKeys:
     """Whose signatures count, with a shared store or without, and the secret key that signs what is made here."""
 
     keys: tuple[PublicKey, ...] = ()
     sign: str | None = None
 
 
-def signing(start: Path, environment: Mapping[str, str] = os.environ) -> Signing:
+def signing(start: Path, environment: Mapping[str, str] = os.environ) -> SigningKeys:
     """The keys for work below `start`, from where `find` takes them."""
     _, values = _values(start, environment)
-    return Signing(values.get("keys", ()), values.get("sign"))
+    return SigningKeys(values.get("keys", ()), values.get("sign"))
 
 
 def find(start: Path, environment: Mapping[str, str] = os.environ) -> Settings | None:
