@@ -17,6 +17,7 @@ from quantmill.gguf.layout import Described
 from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
 from quantmill.quant.overrides import overrides_of
 from quantmill.quant.sharing import CHEAP
+from quantmill.reference.spans import of_generation
 
 PARTS_FROM = 256 << 20  # bytes of a base from which on its matrix is cut into parts
 LEAST_SECONDS = 0.5  # of a part on one thread: below it, sending costs more than it spares
@@ -40,7 +41,8 @@ class Part:
 def planned(node: Node, base: Description) -> PlannedFile:
     """The file of a quant node: its tensors' types."""
     imatrix = ImatrixFacts("", b"", 0, 0) if "imatrix_name" in node.params else None
-    return plan_file(base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides_of(node.params))
+    reference, overrides = of_generation(node.generation or 1), overrides_of(node.params)
+    return plan_file(reference, base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides)
 
 
 def pairs(file: PlannedFile) -> dict[Pair, Described]:

@@ -162,6 +162,7 @@ def preview(recipe: Recipe, root: Path) -> Preview:
         findings=tuple(
             finding.text
             for finding in findings(
+                recipe.reference,
                 base.tensors,
                 files,
                 imatrix,
@@ -222,7 +223,8 @@ def statuses(recipe: Recipe, root: Path) -> dict[str, Status]:
 def planned(recipe: Recipe, label: str, base: Description, imatrix: ImatrixFacts | None) -> PlannedFile:
     """One quantized file of the recipe as the quant step will write it."""
     params = graph.quant_params(recipe, label)
-    return plan_file(base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides_of(params))
+    overrides = overrides_of(params)
+    return plan_file(recipe.reference, base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides)
 
 
 def describe(recipe: Recipe, lock: Lock) -> Description:

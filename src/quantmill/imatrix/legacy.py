@@ -1,4 +1,4 @@
-"""The legacy form of imatrix files (`.dat`, every tag of generation 1).
+"""The legacy form of imatrix files (`.dat`).
 
 int32 count of entries; for each its name (int32 length, bytes), int32 calls, int32 count of values, float32 values,
 which are the mean squared inputs times the calls; then int32 chunks, and the calibration file's name (int32 length,

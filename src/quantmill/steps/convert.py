@@ -18,6 +18,8 @@ from typing import Any
 
 from quantmill.artifact import Artifact, Context
 from quantmill.errors import UsageError, nearest
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import NEWEST, of_generation
 
 TYPES = ("BF16", "F16", "F32")
 _PARAMS = ("type", "name", "pre_tokenizer")
@@ -32,7 +34,9 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     if type_ not in TYPES:
         raise UsageError(f"convert cannot write the type {type_!r}; {', '.join(TYPES)} are possible")
     files = {name: artifact.path for name, artifact in inputs.items()}
-    convert(files, out / "model.gguf", type_, params.get("name"), params.get("pre_tokenizer"), context)
+    reference = of_generation(params.get("generation") or 1)
+    name, pre_tokenizer = params.get("name"), params.get("pre_tokenizer")
+    convert(files, out / "model.gguf", type_, name, pre_tokenizer, context, reference=reference)
 
 
 def convert(
@@ -43,6 +47,7 @@ def convert(
     pre_tokenizer: str | None,
     context: Context,
     place: str = "model.gguf",
+    reference: Reference = NEWEST,
 ) -> None:
     """The step without its artifacts: `files` are the model's by name, `path` is the GGUF file to write, which errors
     call `place`."""
@@ -60,7 +65,7 @@ def convert(
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)
-        entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs)
+        entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs, reference=reference)
         described = [(spec.name, spec.shape, spec.type(type_)) for spec in specs]
         with Writer(path, entries, described, place=place) as writer:
             for spec in specs:

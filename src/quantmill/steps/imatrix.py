@@ -24,6 +24,8 @@ from quantmill.engine.wave import gathered
 from quantmill.errors import UsageError, nearest
 from quantmill.imatrix.summary import ACTIVE
 from quantmill.imatrix.sums import Sum, Sums
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import of_generation
 from quantmill.statistics import rounded
 from quantmill.store.key import canonical
 from quantmill.vocabulary.tokenizer import load
@@ -54,7 +56,7 @@ class Measured:
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
-    """Write `imatrix.dat`, as llama-imatrix of generation 1 does, and `report.json`.
+    """Write `imatrix.dat`, as the reference's llama-imatrix does, and `report.json`.
 
     `inputs`: `model.gguf`, and the texts, in UTF-8, as `texts/<name>`; `params["texts"]` lists their names below that,
     with what the file calls them and their weights: [[input, name, weight or null], ...]. `arithmetic`, `n_ctx`,
@@ -66,11 +68,12 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     texts = texts_of(inputs, params)
     work = out / WORK
     work.mkdir(exist_ok=True)
-    how = Run(params["arithmetic"], context.threads, params.get("memory") or Run.memory, work, context.progress)
+    reference, memory = of_generation(params.get("generation") or 1), params.get("memory") or Run.memory
+    how = Run(params["arithmetic"], context.threads, memory, work, context.progress, reference)
     lent = _lent(inputs, params, context)
     found = measure(inputs["model.gguf"].path, texts, Options(**options_of(params)), how, "the base", lent=lent)
     dataset = ", ".join(text.name for text in texts).encode()
-    (out / "imatrix.dat").write_bytes(found.sums.legacy(dataset, found.chunks))
+    (out / "imatrix.dat").write_bytes(found.sums.legacy(reference, dataset, found.chunks))
     text = json.dumps(found.report, indent=1, ensure_ascii=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(work)
@@ -108,11 +111,14 @@ def _lent(inputs: Mapping[str, Artifact], params: Mapping[str, Any], context: Co
     return None
 
 
-def text_chunks(model: Model, path: Path, texts: Sequence[Text], options: Options, place: str) -> Tokens:
+def text_chunks(
+    reference: Reference, model: Model, path: Path, texts: Sequence[Text], options: Options, place: str
+) -> Tokens:
     """The texts as the model shall see them."""
     tokenizer = load(path)
     check_vocabulary(tokenizer, model.described("token_embd.weight")[0][1], place)
-    return tokenize(texts, tokenizer, options.n_ctx, first=options.from_chunk, count=options.chunks)
+    first, count = options.from_chunk, options.chunks
+    return tokenize(texts, tokenizer, options.n_ctx, first=first, count=count, reference=reference)
 
 
 def measure(
@@ -128,12 +134,12 @@ def measure(
     model; `said(chunks, tokens)` is told before the work; `lent` is what several machines computed
     (forward.wave.gather). Raises a TextError, ModelError or ForwardError."""
     with open_model(model, place) as opened:
-        chunks = text_chunks(opened, model, texts, options, place)
+        chunks = text_chunks(how.reference, opened, model, texts, options, place)
         said(len(chunks), chunks.size)
         if lent is None:
             found = collect(opened, chunks, how, process_output=options.process_output, perplexity=options.perplexity)
         else:
-            found = gathered(lent, options.n_ctx)
+            found = gathered(how.reference, lent, options.n_ctx)
     tensors = {
         name: Sum(np.atleast_2d(squares), np.atleast_1d(found.counts[name]), found.calls[name])
         for name, squares in found.sums.items()

@@ -6,6 +6,7 @@ from typing import Any
 
 from quantmill.artifact import Artifact, Context
 from quantmill.quant.driver import quantize_tensors
+from quantmill.reference.spans import of_generation
 from quantmill.steps.quant import sharing_of, write_spans
 
 
@@ -20,7 +21,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         out / "model.gguf",
         params["types"],
         imatrix=imatrix.path if imatrix else None,
-        generation=params.get("generation") or 1,
+        reference=of_generation(params.get("generation") or 1),
         threads=context.threads,
         sharing=sharing_of(inputs, context),
         progress=context.progress,

@@ -10,6 +10,7 @@ from quantmill.artifact import Artifact, Context
 from quantmill.quality.errors import QualityError
 from quantmill.quality.overlap import shared_passage
 from quantmill.quant.findings import PreflightFailed, check_base, findings, mixes
+from quantmill.reference.spans import of_generation
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
@@ -38,7 +39,9 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
     ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
     has_imatrix = imatrix is not None or bool(params.get("computed"))
-    found = findings(tensors, mixes(tensors, facts, ftypes), imatrix, has_imatrix, ftypes)
+    reference = of_generation(params.get("generation") or 1)
+    chosen = mixes(reference, tensors, facts, ftypes)
+    found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise PreflightFailed(failed)
     text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)

@@ -11,6 +11,7 @@ from quantmill.errors import UsageError, nearest
 from quantmill.quant.driver import quantize_file
 from quantmill.quant.outcome import Report
 from quantmill.quant.sharing import Sharing
+from quantmill.reference.spans import of_generation
 
 # Params that quantize_file takes by the same names.
 OPTIONS = ("output_tensor_type", "token_embedding_type", "tensor_types")
@@ -41,7 +42,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         params["ftype"],
         imatrix=imatrix.path if imatrix else None,
         imatrix_name=params.get("imatrix_name") or "imatrix.dat",
-        generation=params.get("generation") or 1,
+        reference=of_generation(params.get("generation") or 1),
         threads=context.threads,
         sharing=sharing,
         progress=context.progress,

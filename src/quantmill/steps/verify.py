@@ -11,8 +11,8 @@ from quantmill.gguf.verification import verify_files
 from quantmill.quality import gates
 from quantmill.quant.mix import plan_types
 from quantmill.quant.overrides import overrides_of
-from quantmill.reference.ftypes import ftype
 from quantmill.reference.hparams import Hparams
+from quantmill.reference.spans import of_generation
 
 
 def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, context: Context) -> None:
@@ -46,6 +46,7 @@ def _types(base: Path, params: Mapping[str, Any]) -> tuple[dict[str, str], list[
         if "ftype" not in params:
             return {name: type_.name for name, _, type_ in tensors}, []
         facts = {key: entry.value for key, entry in file.metadata.items() if not key.startswith("tokenizer.")}
-    chosen = ftype(params["ftype"])
-    mix = plan_types(chosen, Hparams.from_metadata(facts), tensors, "imatrix_name" in params, overrides_of(params))
+    reference, guided = of_generation(params.get("generation") or 1), "imatrix_name" in params
+    ftype, hparams = reference.ftype(params["ftype"]), Hparams.from_metadata(facts)
+    mix = plan_types(reference, ftype, hparams, tensors, guided, overrides_of(params))
     return {name: type_.name for name, type_ in mix.types.items()}, [found.tensor for found in mix.fallbacks]

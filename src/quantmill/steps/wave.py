@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quantmill.artifact import Artifact, Context
 from quantmill.engine.evaluation import Run, open_model
 from quantmill.engine.wave import STATES, Before, gather, pass_group
+from quantmill.reference.spans import of_generation
 from quantmill.steps.imatrix import WORK, Options, lent_key, options_of, text_chunks, texts_of
 
 SUMS, LIKELIHOODS = "sums/", "nll/"  # inputs of the last wave: of each group of layers, of each range of the text
@@ -32,12 +33,13 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    how = Run(said["arithmetic"], context.threads, params.get("memory") or Run.memory, work, context.progress)
+    reference, memory = of_generation(params.get("generation") or 1), params.get("memory") or Run.memory
+    how = Run(said["arithmetic"], context.threads, memory, work, context.progress, reference)
     index, ranges = params["range"]
     layers = range(*params["layers"])
     path = inputs["model.gguf"].path
     with open_model(path, "the base") as model:
-        chunks = text_chunks(model, path, texts_of(inputs, said), options, "the base")
+        chunks = text_chunks(reference, model, path, texts_of(inputs, said), options, "the base")
         mine = np.ascontiguousarray(chunks[len(chunks) * index // ranges : len(chunks) * (index + 1) // ranges])
         states, sums = inputs.get("states"), inputs.get("sums")
         before = Before(sums.path.read_bytes() if sums else b"", (states.path, states.sha256) if states else None)
