@@ -41,7 +41,7 @@ class Part:
 def planned(node: Node, base: Description) -> PlannedFile:
     """The file of a quant node: its tensors' types."""
     imatrix = ImatrixFacts("", b"", 0, 0) if "imatrix_name" in node.params else None
-    reference, overrides = of_generation(node.generation or 1), overrides_of(node.params)
+    reference, overrides = of_generation(node.generation), overrides_of(node.params)
     return plan_file(reference, base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides)
 
 

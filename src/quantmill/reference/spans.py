@@ -42,8 +42,10 @@ def of_tag(tag: str) -> Reference:
     return next(reference for reference in OFFERED if reference.first <= number <= reference.last)
 
 
-def of_generation(number: int) -> Reference:
-    """The reference that has the number in the keys of steps; UsageError for one that none has."""
+def of_generation(number: int | None) -> Reference:
+    """The reference that has the number in the keys of steps, b4867's for 0 or None; UsageError for any other."""
+    if not number:
+        return B4867
     found = next((reference for reference in KNOWN if reference.generation == number), None)
     if found is None:
         known = ", ".join(str(reference.generation) for reference in KNOWN)

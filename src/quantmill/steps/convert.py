@@ -34,7 +34,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     if type_ not in TYPES:
         raise UsageError(f"convert cannot write the type {type_!r}; {', '.join(TYPES)} are possible")
     files = {name: artifact.path for name, artifact in inputs.items()}
-    reference = of_generation(params.get("generation") or 1)
+    reference = of_generation(params.get("generation"))
     name, pre_tokenizer = params.get("name"), params.get("pre_tokenizer")
     convert(files, out / "model.gguf", type_, name, pre_tokenizer, context, reference=reference)
 

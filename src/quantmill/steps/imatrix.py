@@ -68,7 +68,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     texts = texts_of(inputs, params)
     work = out / WORK
     work.mkdir(exist_ok=True)
-    reference, memory = of_generation(params.get("generation") or 1), params.get("memory") or Run.memory
+    reference, memory = of_generation(params.get("generation")), params.get("memory") or Run.memory
     how = Run(params["arithmetic"], context.threads, memory, work, context.progress, reference)
     lent = _lent(inputs, params, context)
     found = measure(inputs["model.gguf"].path, texts, Options(**options_of(params)), how, "the base", lent=lent)

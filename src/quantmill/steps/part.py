@@ -21,7 +21,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         out / "model.gguf",
         params["types"],
         imatrix=imatrix.path if imatrix else None,
-        reference=of_generation(params.get("generation") or 1),
+        reference=of_generation(params.get("generation")),
         threads=context.threads,
         sharing=sharing_of(inputs, context),
         progress=context.progress,

@@ -39,7 +39,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
     ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
     has_imatrix = imatrix is not None or bool(params.get("computed"))
-    reference = of_generation(params.get("generation") or 1)
+    reference = of_generation(params.get("generation"))
     chosen = mixes(reference, tensors, facts, ftypes)
     found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:

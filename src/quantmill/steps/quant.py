@@ -42,7 +42,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
         params["ftype"],
         imatrix=imatrix.path if imatrix else None,
         imatrix_name=params.get("imatrix_name") or "imatrix.dat",
-        reference=of_generation(params.get("generation") or 1),
+        reference=of_generation(params.get("generation")),
         threads=context.threads,
         sharing=sharing,
         progress=context.progress,

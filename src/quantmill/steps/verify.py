@@ -46,7 +46,7 @@ def _types(base: Path, params: Mapping[str, Any]) -> tuple[dict[str, str], list[
         if "ftype" not in params:
             return {name: type_.name for name, _, type_ in tensors}, []
         facts = {key: entry.value for key, entry in file.metadata.items() if not key.startswith("tokenizer.")}
-    reference, guided = of_generation(params.get("generation") or 1), "imatrix_name" in params
+    reference, guided = of_generation(params.get("generation")), "imatrix_name" in params
     ftype, hparams = reference.ftype(params["ftype"]), Hparams.from_metadata(facts)
     mix = plan_types(reference, ftype, hparams, tensors, guided, overrides_of(params))
     return {name: type_.name for name, type_ in mix.types.items()}, [found.tensor for found in mix.fallbacks]

@@ -33,7 +33,7 @@ def run(inputs: Mapping[str, Artifact], params: Mapping[str, Any], out: Path, co
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    reference, memory = of_generation(params.get("generation") or 1), params.get("memory") or Run.memory
+    reference, memory = of_generation(params.get("generation")), params.get("memory") or Run.memory
     how = Run(said["arithmetic"], context.threads, memory, work, context.progress, reference)
     index, ranges = params["range"]
     layers = range(*params["layers"])
