@@ -23,6 +23,7 @@ from quantmill.engine.evaluation import ARITHMETICS, Run
 from quantmill.engine.importance_matrix import Options, measure
 from quantmill.imatrix import entries
 from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.b4867 import B4867
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 FTYPES = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS")
@@ -57,7 +58,7 @@ def main() -> None:
         for arithmetic in ARITHMETICS:
             found = measure(base, [text], Options(chunks=options.chunks), Run(arithmetic, 2), "base")
             matrices[arithmetic] = folder / f"{arithmetic}.dat"
-            matrices[arithmetic].write_bytes(found.sums.legacy(b"calibration.txt", found.chunks))
+            matrices[arithmetic].write_bytes(found.sums.legacy(B4867, b"calibration.txt", found.chunks))
             theirs, ours = (entries(matrices[name])[0] for name in ("llama-imatrix", arithmetic))
             assert [(e.name, e.calls) for e in theirs] == [(e.name, e.calls) for e in ours]
         print(f"{'':8} {'llama-imatrix':>14} " + " ".join(f"{name:>8}" for name in ARITHMETICS))
@@ -65,7 +66,9 @@ def main() -> None:
         for ftype in FTYPES:
             values = {}
             for name_, matrix in matrices.items():
-                quantize_file(base, folder / "q.gguf", ftype, imatrix=matrix, imatrix_name="i", generation=1, threads=2)
+                quantize_file(
+                    base, folder / "q.gguf", ftype, imatrix=matrix, imatrix_name="i", reference=B4867, threads=2
+                )
                 values[name_] = perplexity(options.programs / "llama-perplexity", folder / "q.gguf")
             peer = values["llama-imatrix"]
             worst = max(worst, *(abs(values[name_] / peer - 1) for name_ in ARITHMETICS))

@@ -24,6 +24,7 @@ from quantmill.engine.evaluation import ARITHMETICS, Run, open_model
 from quantmill.engine.importance_matrix import Options, measure
 from quantmill.imatrix import entries
 from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.b4867 import B4867
 from quantmill.vocabulary import tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +75,7 @@ def compare(programs: Path, model: Path, text: Path, count: int, threads: int, f
             str(model),
         )
         ours = folder / "ours.dat"
-        ours.write_bytes(measured.sums.legacy(text.name.encode(), measured.chunks))
+        ours.write_bytes(measured.sums.legacy(B4867, text.name.encode(), measured.chunks))
         mine = {entry.name: entry for entry in entries(ours)[0]}
         names = mine.keys() == theirs.keys()
         counts = names and all(mine[name].calls == theirs[name].calls for name in mine)
@@ -112,7 +113,7 @@ def main() -> None:
             bases = [model]
             if options.f32:
                 bases.append(folder / f"{model.stem}-as-f32.gguf")
-                quantize_file(model, bases[1], "F32", generation=1, threads=options.threads)
+                quantize_file(model, bases[1], "F32", reference=B4867, threads=options.threads)
             for base in bases:
                 fine &= compare(options.programs, base, options.text, options.chunks, options.threads, folder)
     sys.exit(not fine)

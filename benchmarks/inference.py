@@ -19,6 +19,7 @@ from quantmill import _kernels
 from quantmill.gguf import Writer, kv
 from quantmill.gguf.types import TYPES
 from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.b4867 import B4867
 from quantmill.runtime.runners import Kernels, LlamaBench
 from quantmill.runtime.speeds import Trial
 
@@ -101,7 +102,7 @@ def main() -> None:
         for name, file in wanted.items():
             if not file.exists():
                 kind = {"imatrix": options.imatrix} if options.imatrix else {"imatrix": flat(base, folder)}
-                quantize_file(base, file, name, generation=1, threads=options.t, **kind)
+                quantize_file(base, file, name, reference=B4867, threads=options.t, **kind)
         print(f"memory: {bandwidth(options.t) / 1e9:.1f} GB/s read by {options.t} threads; {_kernels.infer_isa()}")
         for name, file in wanted.items():
             report(name, file, options)

@@ -25,8 +25,8 @@ ROOMS: dict[str, set[str]] = {
     "store": set(),
     "architectures": {"gguf"},
     "vocabulary": {"architectures", "gguf"},
-    "checkpoint": {"architectures", "gguf", "vocabulary"},
-    "imatrix": {"gguf"},
+    "checkpoint": {"architectures", "gguf", "reference", "vocabulary"},
+    "imatrix": {"gguf", "reference"},
     "quant": {"gguf", "imatrix", "reference", "store"},
     "engine": {"architectures", "checkpoint", "gguf", "imatrix", "reference", "vocabulary"},
     "runtime": {"architectures", "gguf", "reference", "vocabulary"},
@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "release": {
         *("build", "choose", "forecast", "gguf", "network", "quant", "recipe", "reference", "store"),
     },
-    "distributed": {"build", "forecast", "gguf", "quant", "recipe", "steps", "store"},
+    "distributed": {"build", "forecast", "gguf", "quant", "recipe", "reference", "steps", "store"},
 }
 KERNELS = {"host", "quant", "engine", "runtime", "quality", "steps", "forecast", "commands"}  # who calls C++
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}

@@ -11,6 +11,7 @@ from quantmill.checkpoint.general_keys import general
 from quantmill.checkpoint.model_name import Components, components, size_label, title
 from quantmill.checkpoint.readme import load
 from quantmill.errors import UsageError
+from quantmill.reference.b4867 import B4867
 
 # Expected values are those of gguf-py at b5490 (Metadata.get_model_id_components); 200,000 random names agreed too.
 NAMES = [
@@ -59,7 +60,7 @@ def test_size_label(counts: tuple[int, int, int, int], expected: str) -> None:
 
 
 def entries(card: dict[str, Any], config: dict[str, Any] | None = None, name: str | None = "m") -> dict[str, Any]:
-    found = general(card, config or {}, name, [TensorSpec("t", (5000,), (), True)], "qwen2")
+    found = general(B4867, card, config or {}, name, [TensorSpec("t", (5000,), (), True)], "qwen2")
     return {entry.key.removeprefix("general."): entry.value for entry in found}
 
 

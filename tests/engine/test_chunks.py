@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from quantmill.architectures.errors import ForwardError
 from quantmill.engine.chunks import Text, check_size, check_vocabulary, chunks, read_text, tokenize, turns
+from quantmill.reference.b4867 import B4867
 from quantmill.vocabulary.tokenizer import load
 from tokenizer_cases import CALIBRATION, TINY
 
@@ -60,10 +61,10 @@ def test_a_text_of_less_than_two_chunks(count: int) -> None:
 )
 def test_batches_that_the_tool_leaves_out(n_ctx: int, good: bool) -> None:
     if good:
-        check_size(n_ctx)
+        check_size(B4867, n_ctx)
         return
     with pytest.raises(ForwardError, match=f"chunks of {n_ctx} tokens end in a batch of fewer than 16"):
-        check_size(n_ctx)
+        check_size(B4867, n_ctx)
 
 
 def test_the_files_last_line_end_does_not_count(tmp_path: Path) -> None:

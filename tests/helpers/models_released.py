@@ -10,6 +10,7 @@ from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.gguf.layout import file_size
 from quantmill.listing import ReleasedFile
 from quantmill.quant.file_plan import ImatrixFacts, plan_file
+from quantmill.reference.b4867 import B4867
 from quantmill.reference.ftypes import STANDARD_MATRIX
 
 COMMON = {"max_position_embeddings": 32768, "rope_theta": 1e6, "rms_norm_eps": 1e-6}
@@ -53,7 +54,7 @@ def model(name: str) -> Model:
     size = file_size(entries, tensors)
     found = [Candidate(ReleasedFile("m-bf16.gguf", "BF16", size, 1), of_tensors(tensors, shape.layers))]
     for ftype in STANDARD_MATRIX:
-        file = plan_file(entries, tensors, ftype, imatrix=ImatrixFacts("i", b"", 0, 0))
+        file = plan_file(B4867, entries, tensors, ftype, imatrix=ImatrixFacts("i", b"", 0, 0))
         weights = of_tensors(file.tensors, shape.layers)
         found.append(Candidate(ReleasedFile(f"m-{ftype}.gguf", ftype, file.n_bytes, 1), weights))
     return Model(shape, tuple(found))

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import gguf as peer
@@ -11,9 +12,10 @@ import pytest
 
 from quantmill import imatrix
 from quantmill.imatrix import Entry, ImatrixError, Sums, encode, gguf_form, load, read
-from quantmill.imatrix.hash_order import hash_order
 from quantmill.imatrix.summary import layers, rows
 from quantmill.imatrix.sums import Sum, merge
+from quantmill.reference.b4867 import B4867
+from quantmill.reference.hash_order import hash_order
 from tokenizer_cases import TINY
 
 PEERS = TINY / "imatrix.dat"  # llama-imatrix b5490's, over the calibration text
@@ -25,7 +27,7 @@ def one(values: list[float], count: int = 4, calls: int = 1) -> Sum:
 
 def test_the_peers_file_is_written_again_from_its_sums() -> None:
     """Names in the order of the model's graph come out in the order of llama-imatrix's hash table."""
-    again = load(PEERS, 1).in_graph_order().legacy(b"tiny/calibration.txt", 106)
+    again = load(PEERS, 1).in_graph_order().legacy(B4867, b"tiny/calibration.txt", 106)
     assert again == PEERS.read_bytes()
 
 
@@ -56,7 +58,7 @@ def test_the_order_is_llama_imatrix_s(layers: int, parts: tuple[str, ...], outpu
     names = [f"blk.{layer}.{part}.weight" for layer in range(layers) for part in parts]
     names += ["output.weight"] if output else []
     shuffled = Sums({name: one([1.0]) for name in sorted(names)})
-    (count,) = struct.unpack("<i", shuffled.in_graph_order().legacy(b"", 1)[:4])
+    (count,) = struct.unpack("<i", shuffled.in_graph_order().legacy(B4867, b"", 1)[:4])
     assert count == len(names)
     ordered = hash_order(shuffled.in_graph_order().tensors)
     assert hashlib.sha256("\n".join(ordered).encode()).hexdigest()[:16] == digest
@@ -64,26 +66,26 @@ def test_the_order_is_llama_imatrix_s(layers: int, parts: tuple[str, ...], outpu
 
 def test_merging_is_llama_imatrix_s() -> None:
     """sha256 of what llama-imatrix (llama-cpp-python 0.3.9's) writes for the file given twice by --in-file."""
-    merged = merge([("first", load(PEERS, 1)), ("second", load(PEERS, 1))]).legacy(b"", 0)
+    merged = merge([("first", load(PEERS, 1)), ("second", load(PEERS, 1))]).legacy(B4867, b"", 0)
     assert hashlib.sha256(merged).hexdigest() == "79ac3afd77e2f21dfefb31bbd38a5d68d71e9bb9bebe53f19a1a26af5e03e4c3"
 
 
 def test_sums_are_means_times_calls() -> None:
-    found = Sums({"a": one([8, 2], count=4, calls=3)}).legacy(b"text", 9)
+    found = Sums({"a": one([8, 2], count=4, calls=3)}).legacy(B4867, b"text", 9)
     assert found == encode([Entry("a", 3, np.array([6, 1.5], np.float32))], b"text", 9)
 
 
 def test_an_expert_that_was_missed_is_left_out_as_b5490_does_but_kept_in_gguf(tmp_path: Path) -> None:
     found = Sums({"a": Sum(np.array([[1, 2], [0, 0]], np.float32), np.array([2, 0]), 1), "b": one([4.0])})
     assert found.whole() == ["b"]
-    assert found.legacy(b"", 1) == encode([Entry("b", 1, np.array([1], np.float32))], b"", 1)
+    assert found.legacy(B4867, b"", 1) == encode([Entry("b", 1, np.array([1], np.float32))], b"", 1)
     gguf_form.write(tmp_path / "i.gguf", found.stored(4))
     assert read(tmp_path / "i.gguf").vectors["a"].tolist() == [0.5, 1.0, 1.0, 1.0]
 
 
 def test_nothing_to_write() -> None:
     with pytest.raises(ImatrixError, match="no tensor was reached in all its parts"):
-        Sums({"a": one([1.0], count=0)}).legacy(b"", 1)
+        Sums({"a": one([1.0], count=0)}).legacy(B4867, b"", 1)
 
 
 def test_the_gguf_form_is_upstreams(tmp_path: Path) -> None:
@@ -167,3 +169,10 @@ def test_statistics_of_known_values() -> None:
 def test_statistics_of_nothing() -> None:
     (row,) = rows(Sums({"blk.0.a.weight": one([0.0], count=0)}))
     assert (row.total, row.entropy, row.entropy_share, row.active, row.density) == (0, 0, 0, 0, 0)
+
+
+def test_a_span_that_keeps_partial_entries_weighs_a_missed_expert_alike() -> None:
+    partial = replace(B4867, imatrix=replace(B4867.imatrix, whole_only=False, order=sorted))
+    sums = Sum(np.array([[8, 2], [0, 0]], np.float32), np.array([4, 0]), 3)
+    entry = Entry("a", 3, np.array([6, 1.5, 3, 3], np.float32))
+    assert Sums({"a": sums}).legacy(partial, b"", 1) == encode([entry], b"", 1)

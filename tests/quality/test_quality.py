@@ -27,6 +27,7 @@ from quantmill.quality.errors import QualityError
 from quantmill.quality.measurement import against_stored
 from quantmill.quality.overlap import PASSAGE, shared_passage
 from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.b4867 import B4867
 from quantmill.runtime.loader import load as load_model
 from quantmill.vocabulary.tokenizer import load
 
@@ -55,7 +56,7 @@ def stored(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def quantized(base: Path, folder: Path, ftype: str) -> Path:
-    quantize_file(base, folder / f"{ftype}.gguf", ftype, generation=1, threads=2)
+    quantize_file(base, folder / f"{ftype}.gguf", ftype, reference=B4867, threads=2)
     return folder / f"{ftype}.gguf"
 
 

@@ -11,8 +11,9 @@ from quantmill.errors import QuantmillError
 from quantmill.gguf import kv
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import ImatrixFacts, plan_file
-from quantmill.quant.mix import ImatrixNeeded, Mix, Overrides, WidthDoesNotFit, file_order, needs_importance, plan_types
-from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX, ftype, tensor_type
+from quantmill.quant.mix import ImatrixNeeded, Mix, Overrides, WidthDoesNotFit, needs_importance, plan_types
+from quantmill.reference.b4867 import B4867
+from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX, tensor_type
 from quantmill.reference.hparams import Hparams, ModelFacts
 
 RECORDED = json.loads((GOLDEN / "peer_mix" / "types.json").read_text())
@@ -36,13 +37,15 @@ def ours(model: str, call: str) -> dict[str, str] | None:
     guided = call.endswith(" +imatrix")
     facts, tensors = MODELS[model]
     try:
-        mix = plan_types(ftype(name), Hparams.from_metadata(facts), tensors, guided, overrides(OVERRIDES[options]))
+        mix = plan_types(
+            B4867, B4867.ftype(name), Hparams.from_metadata(facts), tensors, guided, overrides(OVERRIDES[options])
+        )
     except QuantmillError:
         return None
     # The recorded imatrix knows the matrices in the layers.
     for tensor, type_ in mix.types.items():
         known = guided and "blk." in tensor
-        if mix.sources[tensor] != type_ and needs_importance(ftype(name), tensor, type_) and not known:
+        if mix.sources[tensor] != type_ and needs_importance(B4867, B4867.ftype(name), tensor, type_) and not known:
             return None
     matrices = {tensor for tensor, shape, _ in tensors if len(shape) > 1}
     types = {tensor: type_.name for tensor, type_ in mix.types.items() if tensor in matrices}
@@ -107,7 +110,7 @@ def qwen2_32b() -> tuple[dict[str, Any], list[tuple[str, tuple[int, ...], Any]]]
 def test_sizes_of_a_32b_model(name: str, gigabytes: float) -> None:
     facts, tensors = qwen2_32b()
     vocabulary = 5_940_000  # bytes of its tokens, merges and types
-    planned = plan_file([kv(key, value) for key, value in facts.items()], tensors, name, imatrix=IMATRIX)
+    planned = plan_file(B4867, [kv(key, value) for key, value in facts.items()], tensors, name, imatrix=IMATRIX)
     assert abs((planned.n_bytes + vocabulary) / 1e9 - gigabytes) < 0.01
 
 
@@ -118,7 +121,7 @@ def test_the_standard_matrix_has_26_files() -> None:
 
 def test_order_is_by_layer_then_by_bytes() -> None:
     names = ["blk.10.a", "output.weight", "blk.2.b", "blk.2.a", "blk.2.B", "zeta", "token_embd.weight"]
-    assert file_order(names) == [
+    assert B4867.order(names) == [
         "output.weight",
         "token_embd.weight",
         "zeta",
@@ -136,7 +139,7 @@ def small(*extra: tuple[str, tuple[int, ...]]) -> tuple[Hparams, list[Any]]:
 
 def planned(name: str, *extra: tuple[str, tuple[int, ...]], **options: Any) -> Mix:
     hparams, tensors = small(*extra)
-    return plan_types(ftype(name), hparams, tensors, False, overrides(options))
+    return plan_types(B4867, B4867.ftype(name), hparams, tensors, False, overrides(options))
 
 
 def test_a_matrix_of_one_row_is_left_alone() -> None:
@@ -196,12 +199,12 @@ def test_missing_model_facts_are_named(facts: dict[str, Any], message: str) -> N
 def test_layers_without_their_attention_are_refused() -> None:
     facts, tensors = MODELS["tiny"]
     with pytest.raises(ModelFacts, match="the file has 3 attention value tensors, but its metadata names 4"):
-        plan_types(ftype("Q4_0"), Hparams.from_metadata(facts), tensors[:-9], False)
+        plan_types(B4867, B4867.ftype("Q4_0"), Hparams.from_metadata(facts), tensors[:-9], False)
 
 
 @pytest.mark.parametrize(("name", "near"), [("Q4_KM", "Q4_K_M"), ("IQ2XXS", "IQ2_XXS")])
 def test_an_unknown_ftype_names_the_nearest(name: str, near: str) -> None:
     with pytest.raises(QuantmillError, match=f"{name} is not an ftype \\(did you mean {near}\\?\\)"):
-        ftype(name)
-    assert ftype("q4_k_m") is FTYPES["Q4_K_M"]
+        B4867.ftype(name)
+    assert B4867.ftype("q4_k_m") is FTYPES["Q4_K_M"]
     assert tensor_type("q4_k") is TYPES["Q4_K"]

@@ -15,6 +15,7 @@ from quantmill.cli import main
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
 from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.b4867 import B4867
 from quantmill.reference.ftypes import FTYPES
 from quantmill.runtime import runners
 from quantmill.runtime.generator import generate
@@ -29,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bench")
     base = write(MODELS["qwen2"], folder / "base.gguf")
     for ftype in ("Q4_0", "Q8_0"):
-        quantize_file(base, folder / f"{ftype}.gguf", ftype, generation=1, threads=1)
+        quantize_file(base, folder / f"{ftype}.gguf", ftype, reference=B4867, threads=1)
     return {path.stem: path for path in folder.glob("*.gguf")}
 
 

@@ -175,7 +175,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
                 quant_params(recipe, label),
                 (base, Edge(index.name, "tensors.json", "tensors.json"), *imatrix),
                 recipe.generation,
-                where={"generation": recipe.generation},  # keyed by the field of its own
+                where=_span(recipe),
                 after=(preflight.name,),
             )
         name = file_name(recipe, label)
@@ -185,6 +185,16 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
             yield _quality(recipe, label, source, base)
         yield _verify(recipe, label, base)
     yield from _release(recipe, lock, base)
+
+
+def _span(recipe: Recipe) -> dict[str, int]:
+    """What a step is told of the span whose rules it follows; the key has a field of its own for it."""
+    return {"generation": recipe.generation}
+
+
+def _later(recipe: Recipe) -> int:
+    """The span in keys of steps that did not hold it while there was one."""
+    return recipe.generation if recipe.generation > 1 else 0
 
 
 def _download(recipe: Recipe, lock: Lock, after: tuple[str, ...]) -> Node:
@@ -204,7 +214,7 @@ def _convert(recipe: Recipe) -> Node:
     if recipe.base.pre_tokenizer:
         params["pre_tokenizer"] = recipe.base.pre_tokenizer
     return Node(
-        task("convert", recipe), STEPS["convert"], params, (Edge(task("download", recipe), ALL, ""),), recipe.generation
+        task("convert", recipe), STEPS["convert"], params, (Edge(task("download", recipe), ALL, ""),), recipe.generation, where=_span(recipe)
     )
 
 
@@ -238,7 +248,7 @@ def _imatrix(recipe: Recipe, base: Edge, preflight: Node) -> Node:
     if not table.perplexity:
         params["perplexity"] = False
     edges = (base, Edge(task("calibration", recipe), ALL, "texts/"))
-    where = {"memory": imatrix.memory}
+    where = {"memory": imatrix.memory} | _span(recipe)
     return Node(
         task("imatrix", recipe), STEPS["imatrix"], params, edges, recipe.generation, where=where, after=(preflight.name,)
     )
@@ -269,8 +279,8 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
             least[prefix] = table.least
     if least:
         params["least"] = least
-    where = {"names": names} if names else {}
-    return Node(task("preflight", recipe), STEPS["preflight"], params, edges, where=where)
+    where = ({"names": names} if names else {}) | _span(recipe)
+    return Node(task("preflight", recipe), STEPS["preflight"], params, edges, _later(recipe), where=where)
 
 
 def _evaluate(recipe: Recipe, base: Edge, preflight: Node) -> Node:
@@ -280,8 +290,10 @@ def _evaluate(recipe: Recipe, base: Edge, preflight: Node) -> Node:
     if table.chunks:
         params["chunks"] = table.chunks
     edges = (base, Edge(task("evaluation", recipe), ALL, "texts/"))
-    where = {"memory": table.memory}
-    return Node(task("evaluate", recipe), STEPS["evaluate"], params, edges, where=where, after=(preflight.name,))
+    where = {"memory": table.memory} | _span(recipe)
+    return Node(
+        task("evaluate", recipe), STEPS["evaluate"], params, edges, _later(recipe), where, after=(preflight.name,)
+    )
 
 
 def _quality(recipe: Recipe, label: str, source: Edge, base: Edge) -> Node:
@@ -302,7 +314,7 @@ def _verify(recipe: Recipe, label: str, base: Edge) -> Node:
         edges.append(Edge(measured, "evaluation.json" if own else "quality.json", "quality.json"))
     if recipe.gates and not own:
         params["gates"] = dict(recipe.gates)
-    return Node(task("verify", recipe, label), STEPS["verify"], params, tuple(edges))
+    return Node(task("verify", recipe, label), STEPS["verify"], params, tuple(edges), _later(recipe), _span(recipe))
 
 
 def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:

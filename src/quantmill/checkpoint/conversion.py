@@ -20,6 +20,8 @@ from quantmill.checkpoint.safetensors import open_weights
 from quantmill.checkpoint.weights import check, chunks
 from quantmill.errors import UsageError
 from quantmill.gguf import Writer
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import NEWEST
 
 TYPES = ("BF16", "F16", "F32")
 
@@ -32,8 +34,10 @@ def convert(
     pre_tokenizer: str | None,
     context: Context,
     place: str = "model.gguf",
+    reference: Reference = NEWEST,
 ) -> None:
-    """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name.
+    """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
+    converter does.
 
     Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is none of TYPES.
     """
@@ -46,7 +50,7 @@ def convert(
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)
-        entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs)
+        entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs, reference=reference)
         described = [spec.entry(type_) for spec in specs]
         with Writer(path, entries, described, place=place) as writer:
             for spec in specs:

@@ -9,6 +9,7 @@ from quantmill.architectures.errors import ModelError
 from quantmill.checkpoint.model_name import Components, components, size_label, title
 from quantmill.errors import UsageError
 from quantmill.gguf import KV, kv
+from quantmill.reference.reference import Reference
 
 # A fact's name here and the card's keys that state it, the first that is there winning. The first spelling is the
 # converter's own, `model_…` its Hugging Face-like one, the rest is common usage.
@@ -29,12 +30,6 @@ _CARD = {
     "license.name": ("license_name",),
     "license.link": ("license_link",),
 }
-# The order of the keys in the file, up to the lists.
-_ORDER = (
-    *("name", "author", "version", "organization", "finetune", "basename", "description", "size_label"),
-    *("license", "license.name", "license.link"),
-    *("source.url", "source.doi", "source.uuid", "source.repo_url"),
-)
 _PARENTS = {
     "base_model": ("base_model", "base_models", "base_model_sources"),
     "dataset": ("datasets", "dataset", "dataset_sources"),
@@ -43,7 +38,12 @@ _PARENT_KEYS = ("name", "author", "version", "organization", "description", "url
 
 
 def general(
-    card: Mapping[str, Any], config: Mapping[str, Any], name: str | None, specs: Sequence[TensorSpec], arch: str
+    reference: Reference,
+    card: Mapping[str, Any],
+    config: Mapping[str, Any],
+    name: str | None,
+    specs: Sequence[TensorSpec],
+    arch: str,
 ) -> Iterator[KV]:
     """The entries from general.architecture to general.languages in the converter's order.
 
@@ -66,7 +66,7 @@ def general(
         facts["license"] = ",".join(map(str, facts["license"]))
     yield kv("general.architecture", arch)
     yield kv("general.type", "model")
-    for fact in _ORDER:
+    for fact in reference.converter.general:
         yield from _text(f"general.{fact}", facts[fact])
     for kind, keys in _PARENTS.items():
         yield from _parents(kind, card, keys, parameters)

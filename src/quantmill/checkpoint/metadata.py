@@ -1,6 +1,6 @@
 """All metadata of a converted model, in the converter's order, from its small files alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, hparams, tensors
@@ -10,6 +10,8 @@ from quantmill.checkpoint import readme
 from quantmill.checkpoint.general_keys import general
 from quantmill.checkpoint.rope_factors import llama3_scaling
 from quantmill.gguf import KV
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import NEWEST
 from quantmill.vocabulary.entries import vocabulary
 
 
@@ -20,6 +22,7 @@ def metadata(
     name: str | None = None,
     pre_tokenizer: str | None = None,
     specs: list[TensorSpec] | None = None,
+    reference: Reference = NEWEST,
 ) -> list[KV]:
     """Exactly the entries that the convert step writes; reads config.json, the tokenizer's files and README.md only.
 
@@ -33,8 +36,9 @@ def metadata(
     if any(spec.name == "rope_freqs.weight" for spec in specs):
         llama3_scaling(hparams(config))  # what is wrong with it is to be known before any weight is
     card = readme.load(files["README.md"]) if "README.md" in files else {}
-    return [
-        *general(card, config, name, specs, row.gguf),
-        *facts(config, type),
-        *vocabulary(files, config, pre_tokenizer),
-    ]
+    parts: dict[str, Callable[[], Iterable[KV]]] = {
+        "general": lambda: general(reference, card, config, name, specs, row.gguf),
+        "model": lambda: facts(config, type),
+        "vocabulary": lambda: vocabulary(files, config, pre_tokenizer),
+    }
+    return [entry for part in reference.converter.parts for entry in parts[part]()]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import layer_bar, positive, size, threads
 from quantmill.errors import UsageError, apart
+from quantmill.reference.spans import NEWEST, OFFERED
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Sums
@@ -28,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
     add("--memory", type=size, default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
     add("--threads", type=positive, metavar="N", help="threads (all cores)")
-    add("--output-format", choices=("dat", "gguf"), help="dat for tags to b5490, gguf for later ones (as FILE ends)")
+    legacy = max(reference.last for reference in OFFERED if reference.imatrix.form == "dat")
+    forms = f"dat for tags to b{legacy}, gguf for later ones (as FILE ends)"
+    add("--output-format", choices=("dat", "gguf"), help=forms)
     add("--show-statistics", action="store_true", help="a table of all tensors, of the result or of the one --in-file")
     add("--json", action="store_true")
 
@@ -39,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.imatrix import load
     from quantmill.imatrix.sums import merge
 
-    # What rows an earlier call had, the legacy form does not say: b5490 takes it for one, later versions for a chunk.
+    # What rows an earlier call had, the legacy form does not say: the tools that write it take it for one, those of the
+    # GGUF form for a chunk.
     rows = options.n_ctx if _form(options) == "gguf" else 1
     parts = [(str(path), load(path, rows)) for path in options.earlier]
     report: dict[str, Any] = {}
@@ -99,11 +103,12 @@ def _write(options: argparse.Namespace, sums: "Sums", measured: "Sums | None") -
     # tensors that were measured now.
     dataset = ", ".join(options.texts).encode()
     chunks = max((sums.tensors[name].calls for name in measured.tensors), default=0) if measured else 0
-    write_atomic(options.target, sums.legacy(dataset, chunks))
+    write_atomic(options.target, sums.legacy(NEWEST, dataset, chunks))
 
 
 def _form(options: argparse.Namespace) -> str:
-    return options.output_format or ("gguf" if options.target.suffix == ".gguf" else "dat")
+    by_ending = {".gguf": "gguf", ".dat": "dat"}
+    return options.output_format or by_ending.get(options.target.suffix, NEWEST.imatrix.form)
 
 
 def _count(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from quantmill.commands.common import bar, existing, positive, threads
 from quantmill.errors import UsageError
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
+from quantmill.reference.spans import NEWEST_TAG
 
 if TYPE_CHECKING:
     from quantmill.quant.mix import Fallback
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("nthreads", type=positive, nargs="?", metavar="NTHREADS", help="as --threads")
     parser.add_argument("--imatrix", type=Path, metavar="FILE", help="an importance matrix")
     parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
-    parser.add_argument("--llama-cpp", default="b5490", metavar="TAG", help="the tag whose bytes to write (b5490)")
+    parser.add_argument(
+        "--llama-cpp", default=NEWEST_TAG, metavar="TAG", help=f"the tag whose bytes to write ({NEWEST_TAG})"
+    )
     parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
     parser.add_argument("--output-tensor-type", metavar="TYPE")
     parser.add_argument("--token-embedding-type", metavar="TYPE")
@@ -45,9 +48,9 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.quant.file_plan import parse_override
     from quantmill.quant.mix import unmatched
     from quantmill.quant.quantizer import quantize_file
-    from quantmill.reference.tags import check_options, generation_of
+    from quantmill.reference.spans import check_options, of_tag
 
-    generation = generation_of(options.llama_cpp)
+    reference = of_tag(options.llama_cpp)
     check_options(options.llama_cpp, tensor_types=bool(options.tensor_type))
     types = [_pair(text) for text in options.tensor_type]
     number = int(options.ftype) if options.ftype.isdecimal() else None
@@ -59,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
             ftype,
             imatrix=options.imatrix,
             imatrix_name=options.imatrix_name,
-            generation=generation,
+            reference=reference,
             threads=options.nthreads or threads(options),
             output_tensor_type=options.output_tensor_type,
             token_embedding_type=options.token_embedding_type,

@@ -1,4 +1,4 @@
-"""A text as the chunks that llama-imatrix and llama-perplexity (b5490) push through a model."""
+"""A text as the chunks that llama-imatrix and llama-perplexity push through a model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantmill.architectures.errors import ForwardError
-from quantmill.reference.tags import BATCH, LEAST_BATCH, ends_whole
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import NEWEST
 from quantmill.vocabulary.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -61,12 +62,13 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int, place: str) -> None:
         )
 
 
-def check_size(n_ctx: int) -> None:
+def check_size(reference: Reference, n_ctx: int) -> None:
     """ForwardError for a chunk whose last batch llama-imatrix would leave out."""
-    if not ends_whole(n_ctx):
+    rules = reference.imatrix
+    if not rules.ends_whole(n_ctx):
         raise ForwardError(
-            f"chunks of {n_ctx} tokens end in a batch of fewer than {LEAST_BATCH}, which llama-imatrix leaves out; "
-            f"choose {BATCH} or another multiple of {LEAST_BATCH}"
+            f"chunks of {n_ctx} tokens end in a batch of fewer than {rules.least_batch}, which llama-imatrix leaves "
+            f"out; choose {rules.batch} or another multiple of {rules.least_batch}"
         )
 
 
@@ -102,10 +104,16 @@ def chunks(
 
 
 def tokenize(
-    texts: Sequence[Text], tokenizer: Tokenizer, n_ctx: int, *, first: int = 0, count: int | None = None
+    texts: Sequence[Text],
+    tokenizer: Tokenizer,
+    n_ctx: int,
+    *,
+    first: int = 0,
+    count: int | None = None,
+    reference: Reference = NEWEST,
 ) -> "NDArray[np.int32]":
     """The chunks of all texts, each text cut on its own from its chunk `first` on, then taken in turns (`turns`)."""
-    check_size(n_ctx)
+    check_size(reference, n_ctx)
     if tokenizer.add_eos:
         raise ForwardError("the tokenizer puts an end token behind a text, with which llama-imatrix measures nothing")
     bos = tokenizer.bos if tokenizer.add_bos else None

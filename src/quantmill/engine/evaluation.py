@@ -72,7 +72,7 @@ def collect(
     check_tokens(model, chunks)
     count, length = chunks.shape
     plan = budget(model, run, count, length)
-    importance = Importance(model.source.place, length, run.threads)
+    importance = Importance(run.reference, model.source.place, length, run.threads)
     wants_output = process_output and model.has("output.weight")
     wants_states = perplexity or wants_output
     total = count * (model.hyper.n_layer + wants_states)

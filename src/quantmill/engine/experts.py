@@ -18,7 +18,7 @@ def mixture(layer: LayerWeights, x: Floats, length: int, importance: Importance 
     ids = np.empty((len(x), hyper.n_expert_used), np.int32)
     weights = np.empty(ids.shape, np.float32)
     _kernels.top_k(layer.product("ffn_gate_inp", x), ids, weights, True, threads)
-    tokens, places = order(ids, length)
+    tokens, places = order(layer.run.reference, ids, length)
     ends = np.cumsum(np.bincount(ids.reshape(-1), minlength=hyper.n_expert))
     if importance is not None:
         chunks = len(x) // length

@@ -1,8 +1,8 @@
-"""Sums of squared inputs of every matrix, in the order in which llama-imatrix adds them up (imatrix.cpp at b5490).
+"""Sums of squared inputs of every matrix, in the order in which llama-imatrix adds them up (imatrix.cpp).
 
-The tool sees the graph evaluated on batches of up to 512 tokens of a chunk. It takes a matrix product's input where
-the batch has at least 16 rows, and every input of a mixture's experts. An expert's rows come by their rank in the
-choice of their token, then by token. Squares and sums are float32.
+The tool sees the graph evaluated on batches of a chunk's tokens. It takes a matrix product's input where the batch has
+enough rows (both numbers are the reference's), and every input of a mixture's experts. An expert's rows come by their
+rank in the choice of their token, then by token. Squares and sums are float32.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.engine.buffers import Floats
 from quantmill.engine.errors import not_finite
-from quantmill.reference.tags import BATCH, LEAST_BATCH
+from quantmill.reference.reference import Reference
 
 
 @dataclass
@@ -27,13 +27,14 @@ class InputSums:
     calls: int = 0
 
 
-def order(ids: NDArray[np.int32], length: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def order(reference: Reference, ids: NDArray[np.int32], length: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """(tokens, places) of every choice in `ids`, shape (m, used), sorted by expert and then as the tool goes.
 
     `length` is that of a chunk; m is a multiple of it.
     """
     token, place = np.indices(ids.shape).reshape(2, -1)
-    batch = token // length * -(-length // BATCH) + token % length // BATCH
+    size = reference.imatrix.batch
+    batch = token // length * -(-length // size) + token % length // size
     sort = np.lexsort((token, place, batch, ids.reshape(-1)))
     return token[sort], place[sort]
 
@@ -41,13 +42,14 @@ def order(ids: NDArray[np.int32], length: int) -> tuple[NDArray[np.intp], NDArra
 class Importance:
     """`place` names the model in errors; `length` is that of a chunk."""
 
-    def __init__(self, place: str, length: int, threads: int) -> None:
+    def __init__(self, reference: Reference, place: str, length: int, threads: int) -> None:
         self.place, self.length, self.threads = place, length, threads
         self.found: dict[str, InputSums] = {}
-        full, tail = divmod(length, BATCH)
+        batch, least = reference.imatrix.batch, reference.imatrix.least_batch
+        full, tail = divmod(length, batch)
         self.batches = full + (tail > 0)
-        self._counted = length if tail == 0 or tail >= LEAST_BATCH else full * BATCH
-        self._calls = full + (tail >= LEAST_BATCH)
+        self._counted = length if tail == 0 or tail >= least else full * batch
+        self._calls = full + (tail >= least)
 
     def _sums(self, names: tuple[str, ...], matrices: int, columns: int) -> InputSums:
         if names[0] not in self.found:

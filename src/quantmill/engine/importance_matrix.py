@@ -18,6 +18,7 @@ from quantmill.engine.stream import Tokens
 from quantmill.engine.wave import gathered
 from quantmill.imatrix.summary import ACTIVE
 from quantmill.imatrix.sums import Sum, Sums
+from quantmill.reference.reference import Reference
 from quantmill.statistics import rounded
 from quantmill.vocabulary.tokenizer import load
 
@@ -44,11 +45,14 @@ class ImatrixMeasurement:
     report: Mapping[str, Any]
 
 
-def text_chunks(model: Model, path: Path, texts: Sequence[Text], options: Options, place: str) -> Tokens:
+def text_chunks(
+    reference: Reference, model: Model, path: Path, texts: Sequence[Text], options: Options, place: str
+) -> Tokens:
     """The texts as the model shall see them."""
     tokenizer = load(path)
     check_vocabulary(tokenizer, model.described("token_embd.weight")[0][1], place)
-    return tokenize(texts, tokenizer, options.n_ctx, first=options.from_chunk, count=options.chunks)
+    first, count = options.from_chunk, options.chunks
+    return tokenize(texts, tokenizer, options.n_ctx, first=first, count=count, reference=reference)
 
 
 def measure(
@@ -64,12 +68,12 @@ def measure(
     model; `announce(chunks, tokens)` is told before the work; `lent` is what several machines computed
     (forward.wave.gather). Raises a ModelError or ForwardError."""
     with open_model(model, place) as opened:
-        chunks = text_chunks(opened, model, texts, options, place)
+        chunks = text_chunks(run.reference, opened, model, texts, options, place)
         announce(len(chunks), chunks.size)
         if lent is None:
             found = collect(opened, chunks, run, process_output=options.process_output, perplexity=options.perplexity)
         else:
-            found = gathered(lent, options.n_ctx)
+            found = gathered(run.reference, lent, options.n_ctx)
     tensors = {
         name: Sum(np.atleast_2d(squares), np.atleast_1d(found.counts[name]), found.calls[name])
         for name, squares in found.sums.items()

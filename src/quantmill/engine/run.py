@@ -7,6 +7,8 @@ from typing import Literal, cast, get_args
 
 from quantmill.artifact import silent
 from quantmill.errors import UsageError, nearest
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import NEWEST
 
 Arithmetic = Literal["f32", "bf16x2"]
 ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
@@ -18,6 +20,7 @@ class Run:
     memory is spilled there and each layer leaves a checkpoint; without it both go to a temporary folder.
 
     `progress(done, total)` counts chunks: all of them pass every layer once, and the output where there is one.
+    `reference` says how a chunk is cut into the batches that llama-imatrix measures.
     """
 
     arithmetic: str = "f32"
@@ -25,6 +28,7 @@ class Run:
     memory: int = 8 << 30
     work: Path | None = None
     progress: Callable[[int, int], None] = silent
+    reference: Reference = NEWEST
 
     def __post_init__(self) -> None:
         if self.arithmetic not in ARITHMETICS:

@@ -23,6 +23,7 @@ from quantmill.engine.resume import Checkpoint, decoded, encoded
 from quantmill.engine.run import Run
 from quantmill.engine.states import States
 from quantmill.engine.stream import Tokens, check_tokens, key, through_layers
+from quantmill.reference.reference import Reference
 
 STATES = "states"  # the file of the states after the group, below the work folder
 
@@ -50,7 +51,7 @@ def pass_group(
     check_tokens(model, chunks)
     count, length = chunks.shape
     plan = budget(model, run, count, length)
-    importance = Importance(model.source.place, length, run.threads)
+    importance = Importance(run.reference, model.source.place, length, run.threads)
     importance.found = decoded(before.sums)
     total = count * (len(layers) + final)
     name = key(model, chunks, run, f"layers from {layers.start} to {layers.stop}")
@@ -97,11 +98,11 @@ def gather(groups: list[bytes], likelihoods: list[NDArray[np.float64]]) -> bytes
     return json.dumps(list(nll.shape)).encode() + b"\n" + nll.tobytes() + encoded(found)
 
 
-def gathered(data: bytes, length: int) -> evaluation.MatrixInputs:
+def gathered(reference: Reference, data: bytes, length: int) -> evaluation.MatrixInputs:
     """What `engine.collect` would have returned for chunks of `length` tokens."""
     line, _, rest = data.partition(b"\n")
     shape = tuple(json.loads(line))
     nll = np.frombuffer(rest, np.float64, shape[0] * shape[1]).reshape(shape)
-    importance = Importance("", length, 1)
+    importance = Importance(reference, "", length, 1)
     importance.found = decoded(rest[nll.nbytes :])
     return evaluation.collected(importance, nll if nll.size else None)

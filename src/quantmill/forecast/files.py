@@ -16,6 +16,7 @@ from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
 from quantmill.quant.overrides import overrides_of
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
+from quantmill.reference.spans import of_generation
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Imatrix
@@ -66,13 +67,14 @@ def file_row(recipe: Recipe, label: str, file: PlannedFile | None, base: Descrip
 def quantized_file(recipe: Recipe, label: str, base: Description, imatrix: ImatrixFacts | None) -> PlannedFile:
     """One quantized file of the recipe as the quant step will write it."""
     params = graph.quant_params(recipe, label)
-    return plan_file(base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides_of(params))
+    return plan_file(recipe.reference, base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides_of(params))
 
 
 def file_of(node: Node, base: Description) -> PlannedFile:
     """The tensors and types of a quant node's file; its metadata say nothing of the imatrix."""
     imatrix = ImatrixFacts("", b"", 0, 0) if "imatrix_name" in node.params else None
-    return plan_file(base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides_of(node.params))
+    reference, overrides = of_generation(node.generation), overrides_of(node.params)
+    return plan_file(reference, base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides)
 
 
 def read_imatrix(recipe: Recipe, digest: Callable[[Path], str]) -> "Imatrix | None":

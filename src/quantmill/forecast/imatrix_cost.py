@@ -118,7 +118,8 @@ def chunk_count(
             for text in texts
             if text.path is not None
         ]
-        return len(chunks.tokenize(found, tokenizer, n_ctx, first=first, count=count)), True
+        rows = chunks.tokenize(found, tokenizer, n_ctx, first=first, count=count, reference=recipe.reference)
+        return len(rows), True
     facts = [known.get(text.name) for text in texts]
     total = sum(max(0, fact.size // BYTES_PER_TOKEN // n_ctx - first) for fact in facts if fact)
     return (min(total, count) if count and total else count or total), False

@@ -103,7 +103,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     rows = [file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)]
     costs = Costs(recipe, lock, base, files, Rates())
     params = {label: graph.quant_params(recipe, label) for label in files}
-    found = findings(base.tensors, files, ready, recipe.imatrix is not None, params)
+    found = findings(recipe.reference, base.tensors, files, ready, recipe.imatrix is not None, params)
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
     return Plan(
         recipe=recipe.name,

@@ -1,4 +1,4 @@
-"""The legacy form of imatrix files (`.dat`, every tag of generation 1).
+"""The legacy form of imatrix files (`.dat`).
 
 First comes an int32 count of entries. Each has its name (int32 length, bytes), int32 calls, int32 count of values, and
 float32 values, which are the mean squared inputs times the calls. Then come int32 chunks, and the calibration file's

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantmill.imatrix.gguf_form import ImatrixFile
-from quantmill.imatrix.hash_order import hash_order
 from quantmill.imatrix.legacy import Entry, encode
 from quantmill.imatrix.vectors import ImatrixError
+from quantmill.reference.reference import Reference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,20 +74,24 @@ class Sums:
         return replace(self, tensors={name: self.tensors[name] for name in sorted(self.tensors, key=_graph_order)})
 
     def whole(self) -> list[str]:
-        """The tensors of which every expert was reached; b5490 writes no others."""
+        """The tensors of which every expert was reached."""
         return [name for name, sum_ in self.tensors.items() if (sum_.counts > 0).all()]
 
-    def legacy(self, dataset: bytes, chunks: int) -> bytes:
-        """The bytes of the legacy file that llama-imatrix (b5490) writes: entries of which no expert was missed, in its
-        hash table's order. ImatrixError when there are none."""
-        whole = set(self.whole())
-        if not whole:
+    def legacy(self, reference: Reference, dataset: bytes, chunks: int) -> bytes:
+        """The bytes of the legacy file that the reference's llama-imatrix writes. ImatrixError when it has no entries.
+
+        An expert that was missed, where its tensor has an entry at all, weighs all columns alike.
+        """
+        written = set(self.whole() if reference.imatrix.whole_only else self.tensors)
+        if not written:
             raise ImatrixError("no tensor was reached in all its parts, so there is nothing to write; use more text")
         found = []
-        for name in hash_order(self.tensors):
-            if name in whole:
+        for name in reference.imatrix.order(self.tensors):
+            if name in written:
                 sum_ = self.tensors[name]
-                means = np.divide(sum_.squares, sum_.counts.reshape(-1, 1), dtype=np.float32)
+                counts = sum_.counts.reshape(-1, 1)
+                means = np.divide(sum_.squares, np.maximum(counts, 1), dtype=np.float32)
+                means[counts[:, 0] == 0] = 1
                 values = np.multiply(means, sum_.calls, dtype=np.float32)
                 found.append(Entry(name, sum_.calls, values.reshape(-1)))
         return encode(found, dataset, chunks)

@@ -1,10 +1,10 @@
 """A quantized file before any weight is read: its metadata, its tensors in order, and the exact size in bytes.
 
-Source of the rules: llama-quant.cpp, quantize.cpp and gguf.cpp of llama.cpp b4867 to b5490. The quantizer writes what
-this says, so a plan and a file cannot disagree.
+Source of the rules: llama-quant.cpp, quantize.cpp and gguf.cpp of llama.cpp; what its tags decide stands in a
+reference. The quantizer writes what this says, so a plan and a file cannot disagree.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,12 @@ from quantmill.gguf.layout import TensorEntry, file_size, ggml_shape
 from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.types import Type
 from quantmill.gguf.values import KV, ValueType, kv
-from quantmill.quant.mix import NO_OVERRIDES, Fallback, Overrides, file_order, plan_types
-from quantmill.reference.ftypes import FTYPES, Ftype
-from quantmill.reference.ftypes import ftype as ftype_named
+from quantmill.quant.mix import NO_OVERRIDES, Fallback, Overrides, plan_types
+from quantmill.reference.ftypes import Ftype
 from quantmill.reference.hparams import Hparams
+from quantmill.reference.reference import Header, Reference, Setting
 
-QUANTIZATION_VERSION = 2  # ggml.h GGML_QNT_VERSION
 GUESSED = 1024  # llama.h LLAMA_FTYPE_GUESSED: the base did not say its ftype
-TEXT_LIMIT = 127  # bytes of a text that llama-quantize sets; the rest is cut off
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ Value = int | float | bool | str
 
 
 def plan_file(
+    reference: Reference,
     kvs: Iterable[KV],
     tensors: Iterable[TensorEntry],
     ftype: str,
@@ -61,13 +60,14 @@ def plan_file(
 
     Raises UsageError (ImatrixNeeded, WidthDoesNotFit, an unknown ftype) and ModelFacts.
     """
-    found = ftype_named(ftype)
+    found = reference.ftype(ftype)
     by_name = {tensor[0]: tensor for tensor in tensors}
-    ordered = [by_name[name] for name in file_order(by_name)]
-    return _plan(list(kvs), [ordered], found, imatrix, overrides, override_kv)[0]
+    ordered = [by_name[name] for name in reference.order(by_name)]
+    return _plan(reference, list(kvs), [ordered], found, imatrix, overrides, override_kv)[0]
 
 
 def plan_split(
+    reference: Reference,
     kvs: Iterable[KV],
     shards: Sequence[Sequence[TensorEntry]],
     ftype: str,
@@ -77,7 +77,7 @@ def plan_split(
     override_kv: Sequence[tuple[str, Value]] = (),
 ) -> list[PlannedFile]:
     """The shards that llama-quantize makes with --keep-split of a base in these shards, tensors in their file order."""
-    return _plan(list(kvs), shards, ftype_named(ftype), imatrix, overrides, override_kv)
+    return _plan(reference, list(kvs), shards, reference.ftype(ftype), imatrix, overrides, override_kv)
 
 
 def parse_override(text: str) -> tuple[str, Value]:
@@ -99,6 +99,7 @@ def parse_override(text: str) -> tuple[str, Value]:
 
 
 def _plan(
+    reference: Reference,
     kvs: list[KV],
     shards: Sequence[Sequence[TensorEntry]],
     ftype: Ftype,
@@ -106,12 +107,13 @@ def _plan(
     overrides: Overrides,
     override_kv: Sequence[tuple[str, Value]],
 ) -> list[PlannedFile]:
-    settings = [_setting(key, value) for key, value in override_kv]
+    settings = [_setting(reference.header, key, value) for key, value in override_kv]
     everything = [tensor for shard in shards for tensor in shard]
     facts = _model_facts(kvs, override_kv)
-    mix = plan_types(ftype, Hparams.from_metadata(facts), everything, imatrix is not None, overrides, keep_order=True)
-    number = _copied_ftype(facts, mix.sources.values()) if ftype.name == "COPY" else ftype.id
-    first = _first_entries(kvs, number, settings, imatrix)
+    hparams, guided = Hparams.from_metadata(facts), imatrix is not None
+    mix = plan_types(reference, ftype, hparams, everything, guided, overrides, keep_order=True)
+    number = _copied_ftype(reference, facts, mix.sources.values()) if ftype.name == "COPY" else ftype.id
+    first = _first_entries(reference.header, kvs, number, settings, imatrix)
     planned = []
     for index, shard in enumerate(shards):
         entries = list(first) if index == 0 else []
@@ -136,7 +138,9 @@ def _plan(
     return planned
 
 
-def _first_entries(kvs: list[KV], ftype: int, settings: list[KV], imatrix: ImatrixFacts | None) -> list[KV]:
+def _first_entries(
+    header: Header, kvs: list[KV], ftype: int, settings: list[KV], imatrix: ImatrixFacts | None
+) -> list[KV]:
     """The metadata as llama-quantize orders it: a key that it sets moves to the end."""
     found = {entry.key: entry.canonical() for entry in kvs}
 
@@ -144,44 +148,56 @@ def _first_entries(kvs: list[KV], ftype: int, settings: list[KV], imatrix: Imatr
         found.pop(entry.key, None)
         found[entry.key] = entry
 
-    put(kv("general.quantization_version", QUANTIZATION_VERSION, ValueType.UINT32))
-    put(kv("general.file_type", ftype, ValueType.UINT32))
+    for entry in _set(header, header.keys, {"ftype": ftype}):
+        put(entry)
     for key in (NO, COUNT, TENSORS):
         found.pop(key, None)
     for entry in settings:
         put(entry)
     if imatrix is not None:
-        put(_text("quantize.imatrix.file", imatrix.name.encode(errors="surrogateescape")))
+        facts: dict[str, int | bytes] = {
+            "name": imatrix.name.encode(errors="surrogateescape"),
+            "entries": imatrix.entries,
+        }
         if imatrix.dataset:
-            put(_text("quantize.imatrix.dataset", imatrix.dataset))
-        put(kv("quantize.imatrix.entries_count", imatrix.entries, ValueType.INT32))
+            facts["dataset"] = imatrix.dataset
         if imatrix.chunks > 0:
-            put(kv("quantize.imatrix.chunks_count", imatrix.chunks, ValueType.INT32))
+            facts["chunks"] = imatrix.chunks
+        for entry in _set(header, header.imatrix_keys, facts):
+            put(entry)
     return list(found.values())
 
 
-def _text(key: str, text: bytes) -> KV:
-    """A text that llama-quantize sets. Without what is not UTF-8 in it, which `gguf.read` would refuse in a file;
-    the tool copies the bytes and may cut within a character."""
-    return kv(key, text.split(b"\0")[0][:TEXT_LIMIT].decode(errors="ignore"), ValueType.STRING)
+def _set(header: Header, keys: Mapping[str, Setting], facts: Mapping[str, int | bytes]) -> Iterator[KV]:
+    """The entries of `keys` whose facts are there.
+
+    A text is cut, and what is not UTF-8 in it left out, which `gguf.read` would refuse in a file; the tool copies the
+    bytes and may cut within a character.
+    """
+    for key, (type_, said) in keys.items():
+        value = facts.get(said) if isinstance(said, str) else said
+        if isinstance(value, bytes):
+            yield kv(key, value.split(b"\0")[0][: header.text_limit].decode(errors="ignore"), type_)
+        elif value is not None:
+            yield kv(key, value, type_)
 
 
-def _setting(key: str, value: Value) -> KV:
+def _setting(header: Header, key: str, value: Value) -> KV:
     """An entry as --override-kv stores it: 32-bit numbers, texts of at most 127 bytes."""
     if key == "general.alignment":
         raise UsageError("general.alignment cannot be overridden: the data would no longer be where the file says")
-    if not 0 < len(key.encode()) <= TEXT_LIMIT:
-        raise UsageError(f"the key {key!r} cannot be overridden: it must have 1 to {TEXT_LIMIT} bytes")
+    if not 0 < len(key.encode()) <= header.text_limit:
+        raise UsageError(f"the key {key!r} cannot be overridden: it must have 1 to {header.text_limit} bytes")
     if isinstance(value, bool):
         return kv(key, value, ValueType.BOOL)
     if isinstance(value, int):
         if not -(2**31) <= value < 2**31:
             raise UsageError(f"{key} cannot be overridden with {value}, which 32 bits with a sign do not hold")
-        return kv(key, value, ValueType.INT32)
+        return kv(key, value, header.whole_number)
     if isinstance(value, float):
         return kv(key, value, ValueType.FLOAT32)
-    if len(value.encode()) > TEXT_LIMIT:
-        raise UsageError(f"{key} cannot be overridden with a text of more than {TEXT_LIMIT} bytes")
+    if len(value.encode()) > header.text_limit:
+        raise UsageError(f"{key} cannot be overridden with a text of more than {header.text_limit} bytes")
     return kv(key, value, ValueType.STRING)
 
 
@@ -212,7 +228,7 @@ def _model_facts(kvs: list[KV], override_kv: Sequence[tuple[str, Value]]) -> dic
     return facts
 
 
-def _copied_ftype(facts: Mapping[str, Any], types: Iterable[Type]) -> int:
+def _copied_ftype(reference: Reference, facts: Mapping[str, Any], types: Iterable[Type]) -> int:
     """The ftype's number that a copy keeps: the base's own, else a guess from the type that first leads in number."""
     stored = facts.get("general.file_type")
     if isinstance(stored, int):
@@ -223,5 +239,5 @@ def _copied_ftype(facts: Mapping[str, Any], types: Iterable[Type]) -> int:
         counts[type_.name] = counts.get(type_.name, 0) + 1
         if counts[type_.name] > most:
             leader, most = type_.name, counts[type_.name]
-    guess = FTYPES.get(leader)
+    guess = reference.ftypes.get(leader)
     return (guess.id if guess else 0) | GUESSED

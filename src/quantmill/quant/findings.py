@@ -14,8 +14,8 @@ from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import Type
 from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
 from quantmill.quant.overrides import overrides_of
-from quantmill.reference.ftypes import ftype
 from quantmill.reference.hparams import Hparams
+from quantmill.reference.reference import Reference
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Imatrix
@@ -73,17 +73,28 @@ class TensorTypes(Protocol):
 
 
 def mixes(
-    tensors: Sequence[TensorEntry], facts: Mapping[str, Any], ftypes: Mapping[str, Mapping[str, Any]]
+    reference: Reference,
+    tensors: Sequence[TensorEntry],
+    facts: Mapping[str, Any],
+    ftypes: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Mix]:
     """The types of every tensor for each file: `ftypes` maps a label to the quant step's params."""
     hparams = Hparams.from_metadata(facts)
     return {
-        label: plan_types(ftype(params["ftype"]), hparams, tensors, "imatrix_name" in params, overrides_of(params))
+        label: plan_types(
+            reference,
+            reference.ftype(params["ftype"]),
+            hparams,
+            tensors,
+            "imatrix_name" in params,
+            overrides_of(params),
+        )
         for label, params in ftypes.items()
     }
 
 
 def findings(
+    reference: Reference,
     tensors: Sequence[TensorEntry],
     chosen: Mapping[str, TensorTypes],
     imatrix: "Imatrix | None",
@@ -95,7 +106,7 @@ def findings(
     weights = {name: prod(shape) for name, shape, _ in tensors}
     found: list[Finding] = []
     if imatrix is not None or not has_imatrix:
-        found += _impossible(weights, chosen, frozenset(imatrix.vectors if imatrix else ()))
+        found += _impossible(reference, weights, chosen, frozenset(imatrix.vectors if imatrix else ()))
     found += _fallbacks(weights, chosen)
     found += _unmatched(weights, params)
     if imatrix is not None:
@@ -105,14 +116,17 @@ def findings(
 
 
 def _impossible(
-    weights: Mapping[str, int], chosen: Mapping[str, TensorTypes], measured: frozenset[str]
+    reference: Reference, weights: Mapping[str, int], chosen: Mapping[str, TensorTypes], measured: frozenset[str]
 ) -> Iterable[Finding]:
     by_tensors: dict[tuple[str, ...], list[str]] = {}
     for label, choice in chosen.items():
+        ftype = reference.ftype(label)
         names = tuple(
             name
             for name, type_ in choice.types.items()
-            if type_ != choice.sources[name] and name not in measured and needs_importance(ftype(label), name, type_)
+            if type_ != choice.sources[name]
+            and name not in measured
+            and needs_importance(reference, ftype, name, type_)
         )
         if names:
             by_tensors.setdefault(names, []).append(label)

@@ -29,7 +29,8 @@ from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_imp
 from quantmill.quant.outcome import QuantizeReport, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.reference.ftypes import Ftype, tensor_type
-from quantmill.reference.ftypes import ftype as ftype_named
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import NEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 CHUNK_WEIGHTS = 1 << 20  # weights in a chunk of rows: what a thread reads, quantizes and hands over at once
 TILE_WEIGHTS = 1 << 16  # of which so many are float32 at a time: a core's second cache holds four times as many
 LANES = 16  # blocks side by side in the widest kernels
-CALL_WEIGHTS = 1 << 14  # weights that llama-quantize hands to ggml at once, made up to whole rows
 
 
 class NotFinite(QuantmillError):
@@ -68,7 +68,7 @@ def quantize_file(
     *,
     imatrix: str | os.PathLike[str] | None = None,
     imatrix_name: str | None = None,
-    generation: int = 1,
+    reference: Reference = NEWEST,
     threads: int = 1,
     output_tensor_type: str | None = None,
     token_embedding_type: str | None = None,
@@ -83,7 +83,7 @@ def quantize_file(
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
 ) -> QuantizeReport:
-    """Write to `dst` what llama-quantize writes for the base `src` and the same options, byte for byte.
+    """Write to `dst` what the reference's llama-quantize writes for the base `src` and the same options.
 
     `imatrix_name` is what the file says its imatrix was called (llama-quantize stores the path that it is given);
     without it, `imatrix` as given. With `keep_split`, `dst` names the shards: `<dst>-00001-of-0000N.gguf` and so on, an
@@ -95,7 +95,7 @@ def quantize_file(
     """
     if include_weights and exclude_weights:
         raise UsageError("weights can be included or excluded, not both")
-    found = ftype_named(ftype)
+    found = reference.ftype(ftype)
     guide = _read_imatrix(imatrix, include_weights, exclude_weights)
     overrides = Overrides(
         tensor_type(output_tensor_type) if output_tensor_type else None,
@@ -110,13 +110,19 @@ def quantize_file(
     with Source(Path(src)) as source:
         kvs = source.metadata.values()
         if keep_split:
-            files = plan_split(kvs, source.shards(), ftype, imatrix=facts, overrides=overrides, override_kv=override_kv)
+            shards = source.shards()
+            files = plan_split(
+                reference, kvs, shards, ftype, imatrix=facts, overrides=overrides, override_kv=override_kv
+            )
         else:
             tensors = source.tensors()
-            files = [plan_file(kvs, tensors, ftype, imatrix=facts, overrides=overrides, override_kv=override_kv)]
+            planned = plan_file(
+                reference, kvs, tensors, ftype, imatrix=facts, overrides=overrides, override_kv=override_kv
+            )
+            files = [planned]
         paths = _paths(Path(dst), len(files)) if keep_split else [Path(dst)]
         apart(paths, [*(file.path for file in source.files), *([Path(imatrix)] if imatrix is not None else [])])
-        run = _Run(source, found, guide, generation, threads, sharing or Sharing({}), progress)
+        run = _Run(reference, source, found, guide, threads, sharing or Sharing({}), progress)
         for planned in files:
             run.check(planned, allow_requantize)
         reports: list[TensorReport] = []
@@ -143,7 +149,7 @@ def quantize_tensors(
     types: Mapping[str, str],
     *,
     imatrix: str | os.PathLike[str] | None = None,
-    generation: int = 1,
+    reference: Reference = NEWEST,
     threads: int = 1,
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
@@ -163,7 +169,7 @@ def quantize_tensors(
             sources={name: source.info(name).type for name in types},
             fallbacks=(),
         )
-        run = _Run(source, ftype_named("COPY"), guide, generation, threads, sharing or Sharing({}), progress)
+        run = _Run(reference, source, reference.ftype("COPY"), guide, threads, sharing or Sharing({}), progress)
         run.total = sum(source.info(name).nbytes for name in types)
         run.check(planned, allow_requantize=False)
         reports = tuple(run.write(Path(dst), planned))
@@ -185,11 +191,11 @@ def _paths(dst: Path, count: int) -> list[Path]:
     return [dst.with_name(shard_name(prefix, number, count)) for number in range(1, count + 1)]
 
 
-def _tile_rows(type_: Type, columns: int, generation: int) -> int:
+def _tile_rows(reference: Reference, type_: Type, columns: int) -> int:
     """Rows that are expanded and quantized at a time: a multiple of LANES, so that no lane is idle whatever blocks a
     row has; for types whose bytes depend on it, as many as llama-quantize takes when it has more than one thread."""
-    if generation == 1 and type_.name in ("IQ1_S", "IQ1_M"):
-        return -(-CALL_WEIGHTS // columns)
+    if type_.name in reference.call_weights:
+        return -(-reference.call_weights[type_.name] // columns)
     return max(1, TILE_WEIGHTS // (columns * LANES)) * LANES
 
 
@@ -223,16 +229,16 @@ class _Run:
 
     def __init__(
         self,
+        reference: Reference,
         source: Source,
         ftype: Ftype,
         guide: Imatrix | None,
-        generation: int,
         threads: int,
         sharing: Sharing,
         progress: "Callable[[int, int], None]",
     ) -> None:
-        self.source, self.ftype, self.guide = source, ftype, guide
-        self.generation, self.threads, self.sharing, self.progress = generation, threads, sharing, progress
+        self.reference, self.source, self.ftype, self.guide = reference, source, ftype, guide
+        self.threads, self.sharing, self.progress = threads, sharing, progress
         self.buffers, self.scratch = Buffers(), Scratch()
         self.done, self.total = 0, sum(source.info(name).nbytes for name, _, _ in source.tensors())
 
@@ -254,7 +260,7 @@ class _Run:
                 raise UsageError(f"{name} is {stored.name} in the base, which cannot be quantized")
             if len(self.source.info(name).shape) > 3:
                 raise UsageError(f"{name} has four dimensions; only matrices and stacks of them can be quantized")
-            if self._importance(name) is None and needs_importance(self.ftype, name, type_):
+            if self._importance(name) is None and needs_importance(self.reference, self.ftype, name, type_):
                 raise ImatrixNeeded(
                     f"{name} is to become {type_.name}, which needs an importance vector, and there is none for it; "
                     "give an imatrix computed from this model"
@@ -308,12 +314,12 @@ class _Run:
             matrices, unit, weights, at_once = 1, type_.size, type_.block, 1  # what is copied is cut between any blocks
             if type_ != info.type:
                 tensor.importance = self._importance(name)
-                tensor.key = self.sharing.key(name, info.type, type_, tensor.importance, self.generation)
+                tensor.key = self.sharing.key(self.reference, name, info.type, type_, tensor.importance)
                 if tensor.key:
                     tensor.span = self.sharing.find_whole(tensor.key, info.n_elements // type_.block * type_.size)
                     tensor.digest = hashlib.sha256()
                 unit, weights = info.type.row_bytes(info.columns), info.columns
-                at_once = _tile_rows(type_, weights, self.generation)
+                at_once = _tile_rows(self.reference, type_, weights)
                 matrices = info.nbytes // (unit * (*info.shape, 1)[1])
             if tensor.span:
                 yield _Job(tensor, 0, info.nbytes)
@@ -340,11 +346,12 @@ class _Run:
         raw = self.scratch.take("raw", job.count)
         self.source.read(name, job.start, raw)
         columns, rows = info.columns, job.count // info.type.row_bytes(info.columns)
-        tile_rows = _tile_rows(type_, columns, self.generation)
+        tile_rows = _tile_rows(self.reference, type_, columns)
         tile = self.scratch.take("tile", tile_rows * columns * 4).view(np.float32).reshape(-1, columns)
         out = self.buffers.take(rows * type_.row_bytes(columns))
         vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]
-        if not _kernels.convert(info.type.name, raw, type_.name, out, tile, vector, self.generation):
+        arithmetic = self.reference.arithmetic
+        if not _kernels.convert(info.type.name, raw, type_.name, out, tile, vector, arithmetic):
             self._refuse_not_finite(name, info.type, raw, job.start)
             raise NotFinite(f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew")
         if first_broken(type_, out) is not None:

@@ -1,8 +1,8 @@
 """Tensors that several files hold in the same bytes: `Q4_K_M`, `Q4_K_S` and `Q4_K_L` share most of theirs.
 
 A quantized tensor is decided by its source's bytes and type, the target type, its importance vectors and the
-generation. That is its key; whoever has bytes of the key already lends them, and they are hashed again before they are
-copied.
+reference's arithmetic. That is its key; whoever has bytes of the key already lends them, and they are hashed again
+before they are copied.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from quantmill.artifact import ByteRange, unknown
 from quantmill.gguf.types import Type
+from quantmill.reference.reference import Reference
 from quantmill.store.key import canonical
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ class Sharing:
     find: Callable[[str], ByteRange | None] = unknown
 
     def key(
-        self, name: str, source: Type, type_: Type, importance: "NDArray[np.float32] | None", generation: int
+        self, reference: Reference, name: str, source: Type, type_: Type, importance: "NDArray[np.float32] | None"
     ) -> str | None:
         """The key of a tensor quantized so, None for one that is not worth sharing."""
         if type_.name in CHEAP or name not in self.digests:
             return None
         vector = None if importance is None else hashlib.sha256(importance.tobytes()).hexdigest()
-        facts = [self.digests[name], source.name, type_.name, vector, generation]
+        facts = [self.digests[name], source.name, type_.name, vector, reference.arithmetic]
         return hashlib.sha256(canonical(facts).encode()).hexdigest()
 
     def find_whole(self, key: str, size: int) -> ByteRange | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import Unfit
-from quantmill.reference.tags import BATCH, LEAST_BATCH, ends_whole
+from quantmill.reference.reference import Reference
 from quantmill.units import parse_size
 
 _TEXT = {"text": "string", "url": "string", "sha256": "string", "name": "string"}
@@ -29,7 +29,6 @@ KEYS: dict[str, str] = {
 }
 ARITHMETICS = ("f32", "bf16x2")
 MEMORY = 8_000_000_000
-N_CTX = BATCH
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class ImatrixTable:
     memory: int
 
 
-def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
+def calibration(reference: Reference, get: Callable[[str], Any], folder: Path) -> Calibration | None:
     """The [calibration] of a recipe in `folder` whose keys' kinds are known to be right, None when it has none;
     `get` is its value by key. Raises Unfit."""
     table = get("calibration")
@@ -103,7 +102,7 @@ def calibration(get: Callable[[str], Any], folder: Path) -> Calibration | None:
         raise Unfit("calibration.chunks", "0 chunks measure nothing; leave it out for all")
     return Calibration(
         texts=texts,
-        n_ctx=n_ctx_of("calibration", table),
+        n_ctx=n_ctx_of(reference, "calibration", table),
         chunks=get("calibration.chunks"),
         from_chunk=get("calibration.from_chunk") or 0,
         process_output=get("calibration.process_output") or False,
@@ -144,11 +143,12 @@ def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> ImatrixT
     return ImatrixTable(folder / file if file else None, digest or "", name, arithmetic, limit)
 
 
-def n_ctx_of(name: str, table: Mapping[str, Any]) -> int:
+def n_ctx_of(reference: Reference, name: str, table: Mapping[str, Any]) -> int:
     """The tokens of a chunk that a table of keys like [calibration]'s names. Raises Unfit."""
-    n_ctx: int = table.get("n_ctx", N_CTX)
-    if not ends_whole(n_ctx):
-        problem = f"{n_ctx} leaves a batch of fewer than {LEAST_BATCH} tokens; choose {N_CTX}, say"
+    rules = reference.imatrix
+    n_ctx: int = table.get("n_ctx", rules.batch)
+    if not rules.ends_whole(n_ctx):
+        problem = f"{n_ctx} leaves a batch of fewer than {rules.least_batch} tokens; choose {rules.batch}, say"
         raise Unfit(f"{name}.n_ctx", problem)
     return n_ctx
 

@@ -312,7 +312,13 @@ def base_metadata(recipe: Recipe, files: Mapping[str, Path]) -> "list[KV]":
     from quantmill.checkpoint.metadata import metadata
 
     base = recipe.base
-    return metadata(files, type=base.type, name=base.model_name, pre_tokenizer=base.pre_tokenizer)
+    return metadata(
+        files,
+        type=base.type,
+        name=base.model_name,
+        pre_tokenizer=base.pre_tokenizer,
+        reference=recipe.reference,
+    )
 
 
 def _about(recipe: Recipe, files: Mapping[str, Path]) -> dict[str, Any]:

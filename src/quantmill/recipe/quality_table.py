@@ -8,6 +8,7 @@ from typing import Any
 
 from quantmill.errors import Unfit
 from quantmill.recipe.calibration_table import ARITHMETICS, MEMORY, TextSource, n_ctx_of, read_text
+from quantmill.reference.reference import Reference
 from quantmill.units import parse_size
 
 KEYS: dict[str, str] = {
@@ -41,12 +42,12 @@ class Evaluation:
         return 2 * self.n_ctx
 
 
-def evaluation(get: Callable[[str], Any], folder: Path) -> Evaluation | None:
+def evaluation(reference: Reference, get: Callable[[str], Any], folder: Path) -> Evaluation | None:
     """The [evaluation] of a recipe in `folder`, None when it has none. Raises Unfit."""
     table = get("evaluation")
     if table is None:
         return None
-    n_ctx = n_ctx_of("evaluation", table)
+    n_ctx = n_ctx_of(reference, "evaluation", table)
     if table.get("chunks") == 0:
         raise Unfit("evaluation.chunks", "0 chunks measure nothing; leave it out for all")
     arithmetic = table.get("arithmetic", ARITHMETICS[0])

@@ -18,8 +18,9 @@ from quantmill.recipe.bench_table import BenchTable
 from quantmill.recipe.calibration_table import Calibration, ImatrixTable
 from quantmill.recipe.card_table import Card
 from quantmill.recipe.quality_table import Evaluation
-from quantmill.reference.ftypes import STANDARD_MATRIX, ftype, tensor_type
-from quantmill.reference.tags import check_options, generation_of
+from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import check_options, of_tag
 from quantmill.units import parse_size
 
 BASE_TYPES = ("BF16", "F16", "F32")
@@ -101,7 +102,7 @@ class Recipe:
     path: Path
     name: str
     llama_cpp: str
-    generation: int
+    reference: Reference
     prefix: str
     base: Base
     imatrix: ImatrixTable | None
@@ -117,6 +118,11 @@ class Recipe:
     card: Card
     repo: str | None  # the Hub repository that the release is published as
     data: Mapping[str, Any]  # the file, as plain data
+
+    @property
+    def generation(self) -> int:
+        """The reference's number in the keys of steps."""
+        return self.reference.generation
 
     def overrides_of(self, ftype: str) -> tuple[Override, ...]:
         """The overrides that concern one ftype, in order."""
@@ -219,14 +225,14 @@ class _Reader:
     def recipe(self) -> Recipe:
         name = self.path.stem
         tag = self.need("llama_cpp")
-        generation = self.generation(tag)
+        self.reference = self.reference_of(tag)
         matrix = self.ftypes()
         base = self.base()
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
         try:
-            calibration = calibration_table.calibration(self.get, self.path.parent)
+            calibration = calibration_table.calibration(self.reference, self.get, self.path.parent)
             imatrix = calibration_table.imatrix(self.get, self.path.parent, calibration is not None)
-            evaluation = quality_table.evaluation(self.get, self.path.parent)
+            evaluation = quality_table.evaluation(self.reference, self.get, self.path.parent)
             gates = quality_table.gates(self.get, evaluation is not None)
             bench = bench_table.bench(self.get, matrix, self.ftype)
             prefix = self.prefix(name, base)
@@ -242,7 +248,7 @@ class _Reader:
             path=self.path,
             name=name,
             llama_cpp=tag,
-            generation=generation,
+            reference=self.reference,
             prefix=prefix,
             base=base,
             imatrix=imatrix,
@@ -275,9 +281,9 @@ class _Reader:
             raise self.fail(key, "this key is missing; every recipe needs it")
         return value
 
-    def generation(self, tag: str) -> int:
+    def reference_of(self, tag: str) -> Reference:
         try:
-            return generation_of(tag)
+            return of_tag(tag)
         except UsageError as error:
             raise self.fail("llama_cpp", str(error)) from None
 
@@ -330,7 +336,7 @@ class _Reader:
 
     def ftype(self, key: str, name: str) -> str:
         try:
-            found = ftype(name)
+            found = self.reference.ftype(name)
         except UsageError as error:
             raise self.fail(key, str(error)) from None
         if found.needs_imatrix and self.get("imatrix") is None and self.get("calibration") is None:

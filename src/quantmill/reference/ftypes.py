@@ -1,7 +1,8 @@
 """The ftypes: names of whole-file mixes, one row each.
 
-Source of the figures: llama.h (the numbers that `general.file_type` stores) and llama-quantize's own list of names, of
-llama.cpp b4867 to b5490. `type` is what most of the file's matrices become; `mix.py` names the exceptions.
+Source of the figures: llama.h (the numbers that `general.file_type` stores) and llama-quantize's own list of names.
+`type` is what most of the file's matrices become; a reference's mix names the exceptions, and its `ftypes` those of
+this table that its tags have.
 """
 
 from dataclasses import dataclass, field
@@ -89,14 +90,6 @@ Q8_0 Q6_K_L Q6_K Q5_K_L Q5_K_M Q5_K_S Q4_1 Q4_K_L Q4_K_M Q4_K_S Q4_0 IQ4_NL Q3_K
 Q3_K_S IQ3_XS Q2_K_L IQ3_XXS Q2_K IQ2_M IQ2_S IQ2_XS IQ2_XXS
 """
 STANDARD_MATRIX: tuple[str, ...] = tuple(_MATRIX.split())
-
-
-def ftype(name: str) -> Ftype:
-    """The ftype of that name, whatever its case; UsageError naming the nearest spelling otherwise."""
-    found = FTYPES.get(name.upper())
-    if found is None:
-        raise UsageError(f"{name} is not an ftype{nearest(name, FTYPES)}: known are {' '.join(FTYPES)}")
-    return found
 
 
 def tensor_type(name: str) -> Type:

@@ -1,6 +1,6 @@
 """The few facts of a model that decide which type a tensor gets, read from GGUF metadata.
 
-Source of the rules: llama-model.cpp and llama-hparams.cpp of llama.cpp b4867 to b5490.
+Source of the rules: llama-model.cpp and llama-hparams.cpp of llama.cpp.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,7 @@ class Hparams:
 
     `n_expert` is 0 for a dense model. `gqa` is query heads per key/value head in the first layer (0 without key/value
     heads). `attention_layers` counts the layers that have key/value heads, as llama-quantize checks it against the
-    tensors; None when the metadata does not say. `is_70b` marks the shapes that llama.cpp calls 70B, by architecture
-    and depth alone.
+    tensors; None when the metadata does not say. `is_grouped`: the first layer's query heads share key/value heads.
     """
 
     arch: str
@@ -31,7 +30,7 @@ class Hparams:
     n_expert: int = 0
     gqa: int = 1
     attention_layers: int | None = None
-    is_70b: bool = False
+    is_grouped: bool = False
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "Hparams":
@@ -60,8 +59,7 @@ class Hparams:
             n_expert=experts,
             gqa=n_head // n_kv if n_kv else 0,
             attention_layers=attention_layers,
-            is_70b=layers == 80
-            and (arch in ("deci", "qwen2", "qwen2vl", "olmo") or (arch == "llama" and experts != 8 and n_head != n_kv)),
+            is_grouped=n_head != n_kv,
         )
 
 

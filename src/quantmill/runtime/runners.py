@@ -14,6 +14,7 @@ import numpy as np
 from quantmill.errors import QuantmillError
 from quantmill.gguf.source import Source
 from quantmill.reference.ftypes import BY_NUMBER
+from quantmill.reference.spans import supported
 from quantmill.runtime.loader import LoadedModel, load
 from quantmill.runtime.speeds import Timing, Trial
 
@@ -90,7 +91,7 @@ class LlamaBench:
         try:
             return [self._row(file, entry, tests) for entry in json.loads(done.stdout)]
         except (ValueError, KeyError, TypeError, StopIteration):
-            raise QuantmillError(f"{file}: llama-bench's JSON is not understood; use one of b4867 to b5490") from None
+            raise QuantmillError(f"{file}: llama-bench's JSON is not understood; use one of {supported()}") from None
 
     def _row(self, file: Path, entry: dict[str, Any], tests: Sequence[Trial]) -> Timing:
         kind, count = ("pp", entry["n_prompt"]) if entry["n_prompt"] else ("tg", entry["n_gen"])

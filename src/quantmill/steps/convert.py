@@ -9,21 +9,24 @@ from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, T
 
 class Params(TypedDict, total=False):
     """The type of the file (BF16 without), the model's name, and for a tokenizer whose pattern has no known name that
-    name."""
+    name. `generation` has a field of its own in the key."""
 
     type: str
     name: str
     pre_tokenizer: str
+    generation: int
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Writes `out`/model.gguf of the model's files, which are the inputs by name. Raises as `conversion.convert`."""
     from quantmill.checkpoint.conversion import convert
+    from quantmill.reference.spans import of_generation
 
     check_names("convert", params, Params)
     files = {name: artifact.path for name, artifact in inputs.items()}
-    type_ = params.get("type", "BF16")
-    convert(files, out / "model.gguf", type_, params.get("name"), params.get("pre_tokenizer"), context)
+    reference = of_generation(params.get("generation"))
+    name, pre_tokenizer = params.get("name"), params.get("pre_tokenizer")
+    convert(files, out / "model.gguf", params.get("type", "BF16"), name, pre_tokenizer, context, reference=reference)
 
 
 def cost(task: Task, estimates: Estimates) -> Cost:

@@ -11,13 +11,15 @@ WORK = ".work"  # below the output folder while the step runs
 
 
 class Params(TypedDict):
-    """`text`: [input, what reports call it]. `memory`, in bytes, is no part of the key."""
+    """`text`: [input, what reports call it]. No part of the key: `memory`, in bytes, and
+    `generation`, which has a field of its own there."""
 
     text: list[str]
     n_ctx: int
     arithmetic: str
     chunks: NotRequired[int]
     memory: NotRequired[int]
+    generation: NotRequired[int]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -28,6 +30,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.engine.chunks import Text, check_vocabulary, read_text, tokenize
     from quantmill.engine.evaluation import Run, evaluate, open_model
     from quantmill.quality.base_predictions import save
+    from quantmill.reference.spans import of_generation
     from quantmill.vocabulary.tokenizer import load
 
     input_, name = params["text"]
@@ -35,11 +38,14 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     model = inputs["model.gguf"].path
     work = out / WORK
     work.mkdir(exist_ok=True)
-    settings = Run(params["arithmetic"], context.threads, params.get("memory") or Run.memory, work, context.progress)
+    reference, memory = of_generation(params.get("generation")), params.get("memory") or Run.memory
+    settings = Run(params["arithmetic"], context.threads, memory, work, context.progress, reference)
     tokenizer = load(model)
     with open_model(model, "the base") as opened:
         check_vocabulary(tokenizer, opened.described("token_embd.weight")[0][1], "the base")
-        tokens = tokenize([Text(name, text)], tokenizer, params["n_ctx"], count=params.get("chunks"))
+        tokens = tokenize(
+            [Text(name, text)], tokenizer, params["n_ctx"], count=params.get("chunks"), reference=reference
+        )
         with evaluate(opened, tokens, settings) as hidden:
             facts = {"text": name, "chunks": len(tokens), "n_ctx": params["n_ctx"], "arithmetic": settings.arithmetic}
             save(hidden, tokens, facts, out)

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from quantmill.engine.chunks import Text
     from quantmill.engine.importance_matrix import Options
 
+BESIDE = ("memory", "generation")  # what of the params is not among those of the key
 WORK = ".work"  # below the output folder while the step runs
 
 
 class Params(TypedDict):
     """`texts`: [[input, what the file calls it, weight or null], ...]; what is not required has the default of
-    importance_matrix.Options. `memory`, in bytes, is no part of the key."""
+    importance_matrix.Options. `memory`, in bytes, is no part of the key, and
+    `generation` has a field of its own there."""
 
     arithmetic: str
     texts: list[list[Any]]
@@ -31,6 +33,7 @@ class Params(TypedDict):
     process_output: NotRequired[bool]
     perplexity: NotRequired[bool]
     memory: NotRequired[int]
+    generation: NotRequired[int]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -40,16 +43,18 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """
     from quantmill.engine.evaluation import Run
     from quantmill.engine.importance_matrix import measure
+    from quantmill.reference.spans import of_generation
 
     check_names("imatrix", params, Params)
     texts = texts_of(inputs, params)
     work = out / WORK
     work.mkdir(exist_ok=True)
-    settings = Run(params["arithmetic"], context.threads, params.get("memory") or Run.memory, work, context.progress)
+    reference, memory = of_generation(params.get("generation")), params.get("memory") or Run.memory
+    settings = Run(params["arithmetic"], context.threads, memory, work, context.progress, reference)
     lent = _lent(inputs, params, context)
     found = measure(inputs["model.gguf"].path, texts, options_of(params), settings, "the base", lent=lent)
     dataset = ", ".join(text.name for text in texts).encode()
-    (out / "imatrix.dat").write_bytes(found.sums.legacy(dataset, found.chunks))
+    (out / "imatrix.dat").write_bytes(found.sums.legacy(reference, dataset, found.chunks))
     text = json.dumps(found.report, indent=1, ensure_ascii=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(work)
@@ -81,7 +86,7 @@ def options_of(params: Params) -> "Options":
 def lent_key(inputs: Inputs, params: Params) -> str:
     """Of what the sums come from, by which others than this step may have computed them (see steps/wave.py)."""
     read = {name: file.sha256 for name, file in inputs.items() if name == "model.gguf" or name.startswith("texts/")}
-    decide = {name: value for name, value in params.items() if name in Params.__annotations__ and name != "memory"}
+    decide = {name: value for name, value in params.items() if name in Params.__annotations__ and name not in BESIDE}
     return hashlib.sha256(canonical(["imatrix", read, decide]).encode()).hexdigest()
 
 

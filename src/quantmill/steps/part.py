@@ -19,6 +19,7 @@ class Params(TypedDict, total=False):
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `model.gguf` with the tensors of `types`, and `tensors.json`, as quant does; `inputs` are quant's."""
     from quantmill.quant.quantizer import quantize_tensors
+    from quantmill.reference.spans import of_generation
 
     imatrix = inputs.get("imatrix.dat")
     report = quantize_tensors(
@@ -26,7 +27,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         out / "model.gguf",
         params["types"],
         imatrix=imatrix.path if imatrix else None,
-        generation=params.get("generation") or 1,
+        reference=of_generation(params.get("generation")),
         threads=context.threads,
         sharing=sharing_of(inputs, context),
         progress=context.progress,

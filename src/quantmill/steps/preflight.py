@@ -13,7 +13,8 @@ from quantmill.steps.step import Inputs, Step
 class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout; `ftypes`: the quant step's params by label;
     `computed`: the imatrix is yet to be made, from a text; `strict`: any finding fails; `least`: the tokens that each
-    kind of text needs. `names`, what errors call the texts, is no part of the key."""
+    kind of text needs. No part of the key: `names`, what errors call the texts, and
+    `generation`, which has a field of its own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
@@ -22,6 +23,7 @@ class Params(TypedDict):
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
     names: NotRequired[Mapping[str, str]]
+    generation: NotRequired[int]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -34,6 +36,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill import gguf
     from quantmill.imatrix import read
     from quantmill.quant.findings import PreflightFailed, check_base, findings, mixes
+    from quantmill.reference.spans import of_generation
 
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
     if "model.gguf" in inputs:
@@ -49,7 +52,9 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
     ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
     has_imatrix = imatrix is not None or bool(params.get("computed"))
-    found = findings(tensors, mixes(tensors, facts, ftypes), imatrix, has_imatrix, ftypes)
+    reference = of_generation(params.get("generation"))
+    chosen = mixes(reference, tensors, facts, ftypes)
+    found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise PreflightFailed(failed)
     text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)

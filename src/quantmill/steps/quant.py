@@ -33,6 +33,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     `tensors.json` lists those of the new file that others may copy: key → offset in the file, size, sha256.
     """
     from quantmill.quant.quantizer import quantize_file
+    from quantmill.reference.spans import of_generation
 
     check_names("quant", params, Params)
     imatrix = inputs.get("imatrix.dat")
@@ -43,7 +44,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         params["ftype"],
         imatrix=imatrix.path if imatrix else None,
         imatrix_name=params.get("imatrix_name") or "imatrix.dat",
-        generation=params.get("generation") or 1,
+        reference=of_generation(params.get("generation")),
         threads=context.threads,
         sharing=sharing,
         progress=context.progress,

@@ -10,7 +10,8 @@ from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, T
 
 
 class Params(TypedDict, total=False):
-    """The quant step's, or nothing for the base itself; `gates`: what quality.gates.check asks of the file."""
+    """The quant step's, or nothing for the base itself; `gates`: what quality.gates.check asks of the file.
+    `generation` has a field of its own in the key."""
 
     ftype: str
     imatrix_name: str
@@ -18,6 +19,7 @@ class Params(TypedDict, total=False):
     token_embedding_type: str
     tensor_types: list[list[str]]
     gates: Mapping[str, Any]
+    generation: int
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -51,16 +53,17 @@ def _types(base: Path, params: Params) -> tuple[dict[str, str], list[str]]:
     from quantmill import gguf
     from quantmill.quant.mix import plan_types
     from quantmill.quant.overrides import overrides_of
-    from quantmill.reference.ftypes import ftype
     from quantmill.reference.hparams import Hparams
+    from quantmill.reference.spans import of_generation
 
     with gguf.read(base) as file:
         tensors = file.tensor_entries()
         if "ftype" not in params:
             return {name: type_.name for name, _, type_ in tensors}, []
         facts = gguf.model_facts(file.metadata.values())
-    chosen = ftype(params["ftype"])
-    mix = plan_types(chosen, Hparams.from_metadata(facts), tensors, "imatrix_name" in params, overrides_of(params))
+    reference, guided = of_generation(params.get("generation")), "imatrix_name" in params
+    ftype, hparams = reference.ftype(params["ftype"]), Hparams.from_metadata(facts)
+    mix = plan_types(reference, ftype, hparams, tensors, guided, overrides_of(params))
     return {name: type_.name for name, type_ in mix.types.items()}, [found.tensor for found in mix.fallbacks]
 
 

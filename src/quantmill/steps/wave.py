@@ -27,6 +27,7 @@ class Params(TypedDict):
     range: list[int]
     layers: list[int]
     memory: NotRequired[int]
+    generation: NotRequired[int]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -42,19 +43,20 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.engine.evaluation import Run, open_model
     from quantmill.engine.importance_matrix import text_chunks
     from quantmill.engine.wave import STATES, Before, gather, pass_group
+    from quantmill.reference.spans import of_generation
 
     imatrix = params["imatrix"]
     options = options_of(imatrix)
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    memory = params.get("memory") or Run.memory
-    settings = Run(imatrix["arithmetic"], context.threads, memory, work, context.progress)
+    reference, memory = of_generation(params.get("generation")), params.get("memory") or Run.memory
+    settings = Run(imatrix["arithmetic"], context.threads, memory, work, context.progress, reference)
     index, ranges = params["range"]
     layers = range(*params["layers"])
     path = inputs["model.gguf"].path
     with open_model(path, "the base") as model:
-        chunks = text_chunks(model, path, texts_of(inputs, imatrix), options, "the base")
+        chunks = text_chunks(reference, model, path, texts_of(inputs, imatrix), options, "the base")
         mine = np.ascontiguousarray(chunks[len(chunks) * index // ranges : len(chunks) * (index + 1) // ranges])
         states, sums = inputs.get("states"), inputs.get("sums")
         before = Before(sums.path.read_bytes() if sums else b"", (states.path, states.sha256) if states else None)

@@ -20,6 +20,7 @@ from quantmill.gguf.reader import GGUFFile
 from quantmill.gguf.types import TYPES
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
+from quantmill.reference.spans import KNOWN
 
 from . import mutate, parts
 
@@ -58,7 +59,7 @@ def looked_at(path: Path) -> None:
 
 def options(rng: random.Random) -> dict[str, Any]:
     types = list(TYPES)
-    found: dict[str, Any] = {"allow_requantize": rng.random() < 0.95, "generation": rng.choice([1, 2])}
+    found: dict[str, Any] = {"allow_requantize": rng.random() < 0.95, "reference": rng.choice(KNOWN)}
     if rng.random() < 0.15:
         found["tensor_types"] = [(rng.choice(["attn_v", "ffn", ".*", "weight"]), rng.choice(types))]
     if rng.random() < 0.1:

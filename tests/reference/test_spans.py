@@ -5,32 +5,32 @@ from itertools import pairwise
 import pytest
 
 from quantmill.errors import UsageError
-from quantmill.reference.tags import SPANS, check_options, generation_of
+from quantmill.reference.spans import OFFERED, check_options, of_tag
 
 
 @pytest.mark.parametrize("tag", ["b4867", "b4978", "b5200", "b5432", "b5490"])
 def test_tags_of_generation_1(tag: str) -> None:
-    assert generation_of(tag) == 1
+    assert of_tag(tag).generation == 1
 
 
 @pytest.mark.parametrize("tag", ["b4866", "b5491", "b9999"])
 def test_a_tag_outside_every_span_names_the_spans(tag: str) -> None:
     with pytest.raises(UsageError) as error:
-        generation_of(tag)
+        of_tag(tag)
     assert str(error.value) == f"llama.cpp {tag} is not supported; supported are b4867 to b5490"
 
 
 @pytest.mark.parametrize("tag", ["master", "5490", "b", "b05490", "B5490", "b5490 ", "b\u0665"])
 def test_what_is_no_tag_names_the_spans(tag: str) -> None:
     with pytest.raises(UsageError) as error:
-        generation_of(tag)
+        of_tag(tag)
     assert str(error.value) == f"{tag!r} is not a llama.cpp tag such as b5490; supported are b4867 to b5490"
 
 
 def test_spans_do_not_overlap() -> None:
-    for before, after in pairwise(SPANS):
+    for before, after in pairwise(OFFERED):
         assert before.last < after.first
-    assert all(span.first <= span.last for span in SPANS)
+    assert all(span.first <= span.last for span in OFFERED)
 
 
 def test_tensor_types_need_a_tag_that_has_them() -> None:

@@ -1,4 +1,4 @@
-"""The order in which llama-imatrix (b5490) writes its entries: that of a hash table.
+"""The order in which llama-imatrix writes its entries: that of a hash table.
 
 Its entries are in a `std::unordered_map` by name, in the order of the table's one list. In GNU's library, which the
 Linux builds of llama.cpp use, that order follows from the names, the order of their first use, the hash (a 64-bit
