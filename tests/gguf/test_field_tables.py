@@ -16,14 +16,15 @@ from quantmill.architectures import checkpoint_tensors, graph_tensors
 from quantmill.architectures.description import describe
 from quantmill.architectures.hyperparameters import Rope
 from quantmill.architectures.metadata_keys import FILE_TYPES
-from quantmill.checkpoint.general_keys import _ORDER, _PARENT_KEYS, _PARENTS
+from quantmill.checkpoint.general_keys import _PARENT_KEYS, _PARENTS
 from quantmill.checkpoint.metadata import metadata
 from quantmill.cli import main
 from quantmill.gguf import ValueType, kv, layout, shards
 from quantmill.gguf.known_names import unlisted
 from quantmill.gguf.types import TYPES
 from quantmill.imatrix import gguf_form
-from quantmill.quant.file_plan import QUANTIZATION_VERSION, ImatrixFacts, plan_file
+from quantmill.quant.file_plan import ImatrixFacts, plan_file
+from quantmill.reference.b4867 import B4867
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
 from quantmill.vocabulary import sentencepiece
 from quantmill.vocabulary.entries import _FLAG_KEYS, _ID_KEYS
@@ -78,7 +79,7 @@ def test_a_value_and_a_token_have_the_packages_types() -> None:
 def test_a_file_begins_as_the_package_says() -> None:
     assert package.GGUF_MAGIC.to_bytes(4, "little") == layout.MAGIC
     assert (layout.VERSION, layout.ALIGNMENT) == (package.GGUF_VERSION, package.GGUF_DEFAULT_ALIGNMENT)
-    assert package.GGML_QUANT_VERSION == QUANTIZATION_VERSION
+    assert B4867.header.keys["general.quantization_version"][1] == package.GGML_QUANT_VERSION
 
 
 def known_keys(owner: type = package.Keys) -> Iterator[str]:
@@ -110,7 +111,7 @@ def test_a_converted_models_keys_are_the_packages(name: str, tmp_path: Path) -> 
 
 
 def test_every_other_key_is_the_packages() -> None:
-    general = {f"general.{fact}" for fact in _ORDER}
+    general = {f"general.{fact}" for fact in B4867.converter.general}
     parents = {f"general.{kind}.0.{key}" for kind in _PARENTS for key in _PARENT_KEYS}
     special = {f"tokenizer.ggml.{key}" for key in (*_ID_KEYS.values(), *_FLAG_KEYS.values(), "eot_token_id")}
     split = {shards.NO, shards.COUNT, shards.TENSORS}

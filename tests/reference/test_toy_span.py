@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from quantmill.quant.driver import quantize_file
 
 from peer_quant.synthetic import IMATRIX, MODELS, write_base, write_imatrix
 from quantmill import gguf
 from quantmill.errors import UsageError
 from quantmill.gguf.values import ValueType
+from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.b4867 import B4867
 from quantmill.reference.mix_rules import CONDITIONS, choices
 from quantmill.reference.spans import KNOWN, of_generation

@@ -207,8 +207,8 @@ _FACTS = ("block_count", "expert_count", "attention.head_count", "attention.head
 def _model_facts(kvs: list[KV], override_kv: Sequence[tuple[str, Value]]) -> dict[str, Any]:
     """The decoded entries that the mix needs, with what --override-kv changes about the model itself.
 
-    The first override of a key counts here (the last one is written), and only where its kind is the key's own; a value
-    that may be one a layer is overridden only where the base has it as one for all.
+    The first override of a key counts here (the last one is written), and only where its kind is the key's own. A
+    value that may be one a layer is overridden only where the base has it as one for all.
     """
     by_key = {entry.key: entry for entry in kvs}
     given: dict[str, Value] = {}

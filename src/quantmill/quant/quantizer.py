@@ -193,7 +193,8 @@ def _paths(dst: Path, count: int) -> list[Path]:
 
 def _tile_rows(reference: Reference, type_: Type, columns: int) -> int:
     """Rows that are expanded and quantized at a time: a multiple of LANES, so that no lane is idle whatever blocks a
-    row has; for types whose bytes depend on it, as many as llama-quantize takes when it has more than one thread."""
+    row has. For types whose bytes depend on it, they are as many as llama-quantize takes when it has more than one
+    thread."""
     if type_.name in reference.call_weights:
         return -(-reference.call_weights[type_.name] // columns)
     return max(1, TILE_WEIGHTS // (columns * LANES)) * LANES

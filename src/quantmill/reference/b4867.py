@@ -2,7 +2,7 @@
 
 ggml-quants.c did not change its arithmetic from 2025-03-04 to 2025-06-24. The mix, the order of tensors and the
 metadata are those of one source inside the span, early May 2025 (llama-cpp-python 0.3.9's), against which whole files
-are compared; that they are the same at both ends of the span was not checked against the sources of those tags.
+are compared. That they are the same at both ends of the span was not checked against the sources of those tags.
 Sources: llama-quant.cpp, quantize.cpp, gguf.cpp, imatrix.cpp and convert_hf_to_gguf.py.
 """
 

@@ -1,9 +1,9 @@
 """The order in which llama-imatrix writes its entries: that of a hash table.
 
-Its entries are in a `std::unordered_map` by name, in the order of the table's one list. In GNU's library, which the
-Linux builds of llama.cpp use, that order follows from the names, the order of their first use, the hash (a 64-bit
-Murmur hash) and the primes that the table grows by: a name goes to the front of its bucket's names, and to the front of
-all when the bucket is empty; a table that is full is filled anew, in the order of its list.
+Its entries are in a `std::unordered_map` by name, in the order of the table's one list. The Linux builds of llama.cpp
+use GNU's library. There the order follows from the names, the order of their first use, the hash (a 64-bit Murmur
+hash) and the primes that the table grows by. A name goes to the front of its bucket's names, and to the front of all
+when the bucket is empty. A table that is full is filled anew, in the order of its list.
 """
 
 from collections.abc import Iterable

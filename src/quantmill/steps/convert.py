@@ -22,7 +22,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.checkpoint.conversion import convert
     from quantmill.reference.spans import of_generation
 
-    check_names("convert", params, Params)
+    check_names("convert", params, Params, untold=("generation",))
     files = {name: artifact.path for name, artifact in inputs.items()}
     reference = of_generation(params.get("generation"))
     name, pre_tokenizer = params.get("name"), params.get("pre_tokenizer")

@@ -45,7 +45,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.engine.importance_matrix import measure
     from quantmill.reference.spans import of_generation
 
-    check_names("imatrix", params, Params)
+    check_names("imatrix", params, Params, untold=("generation",))
     texts = texts_of(inputs, params)
     work = out / WORK
     work.mkdir(exist_ok=True)

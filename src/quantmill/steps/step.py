@@ -1,6 +1,6 @@
 """The record of a step: all that other rooms know of it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -153,9 +153,10 @@ def _by_name(name: str) -> Step:
     return STEPS[name]
 
 
-def check_names(step: str, given: Iterable[str], params: type) -> None:
-    """Raises UsageError for a parameter that the typed record `params` does not have."""
-    known = tuple(params.__annotations__)
+def check_names(step: str, given: Iterable[str], params: type, untold: Collection[str] = ()) -> None:
+    """Raises UsageError for a parameter that the typed record `params` does not have; it lists all but those that the
+    graph alone gives, `untold`."""
+    known = tuple(name for name in params.__annotations__ if name not in untold)
     for name in given:
-        if name not in known:
+        if name not in known and name not in untold:
             raise UsageError(f"{step} has no parameter {name!r}{nearest(name, known)}; it has {', '.join(known)}")
