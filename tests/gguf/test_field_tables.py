@@ -122,7 +122,7 @@ def test_every_other_key_is_the_packages() -> None:
 def test_a_quantized_files_keys_are_the_packages_and_the_tools_own(tmp_path: Path) -> None:
     models.MODELS["llama-spm-chat"](tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
-    planned = plan_file(*describe(config, "BF16"), "Q8_0", imatrix=ImatrixFacts("a", b"b", 1, 1))
+    planned = plan_file(B4867, *describe(config, "BF16"), "Q8_0", imatrix=ImatrixFacts("a", b"b", 1, 1))
     assert unknown({entry.key for entry in planned.kvs}) == KEYS_OF_THE_TOOLS
 
 

@@ -65,7 +65,7 @@ def graph(recipe: Recipe, lock: Lock) -> dict[str, Node]:
     """The recipe's nodes by task name, each after those that it reads."""
     nodes = {node.name: node for node in _nodes(recipe, lock)}
     last = task("release", recipe)
-    nodes[last] = _proven(recipe, lock, nodes, nodes[last])
+    nodes[last] = _with_statement(recipe, lock, nodes, nodes[last])
     return nodes
 
 
@@ -366,7 +366,7 @@ def _report(recipe: Recipe, reports: tuple[Edge, ...]) -> Node:
     return Node(task("report", recipe), STEPS["report"], params, edges)
 
 
-def _proven(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], release: Node) -> Node:
+def _with_statement(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], release: Node) -> Node:
     """The release node with what it tells of how it was made, and the importance matrix."""
     downloads = [
         (node.name.partition(":")[0], node.params["files"], node.where)

@@ -20,7 +20,7 @@ from quantmill.forecast.base_file import describe
 from quantmill.forecast.costs import Costs, Pair, Rates, shareable
 from quantmill.forecast.files import file_of, file_row
 from quantmill.gguf.types import TYPES
-from quantmill.quant.file_plan import PlannedFile
+from quantmill.quant.file_plan import FilePlan
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -141,7 +141,7 @@ def _recipe_tasks(recipe: Recipe, lock: Lock, team: Team, rates: Rates) -> tuple
 
 
 def _tasks(
-    nodes: Mapping[str, Node], whole: Cut, files: Mapping[str, PlannedFile], costs: Costs
+    nodes: Mapping[str, Node], whole: Cut, files: Mapping[str, FilePlan], costs: Costs
 ) -> Iterator[SimulatedTask]:
     """The recipe's tasks with what they take; the parts of its files come before the first of these."""
     links = _Links({}, {}, {})

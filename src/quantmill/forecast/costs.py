@@ -14,9 +14,9 @@ from quantmill.forecast.evaluation_rates import BESIDE, speed
 from quantmill.forecast.files import FileRow, file_of
 from quantmill.forecast.imatrix_cost import ImatrixCost, amount, imatrix_cost
 from quantmill.forecast.quality_cost import QualityCost
-from quantmill.forecast.quantize_rates import Quantizing, quantizing, rate, seconds
+from quantmill.forecast.quantize_rates import QuantizeWork, quantize_work, rate, seconds
 from quantmill.gguf.layout import TensorEntry
-from quantmill.quant.file_plan import PlannedFile
+from quantmill.quant.file_plan import FilePlan
 from quantmill.quant.sharing import CHEAP
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -60,7 +60,7 @@ class Costs:
         recipe: Recipe,
         lock: Lock,
         base: Description,
-        files: Mapping[str, PlannedFile],
+        files: Mapping[str, FilePlan],
         rates: Rates,
         *,
         tokens: int = 0,
@@ -89,9 +89,9 @@ class Costs:
         return imatrix_cost(self.recipe, self.lock, self.base.kvs, self.base.tensors, threads)
 
     @cached_property
-    def quantizing(self) -> Quantizing:
+    def quantizing(self) -> QuantizeWork:
         """The weights of all files, as one machine quantizes them."""
-        return quantizing(self.files.values())
+        return quantize_work(self.files.values())
 
     def quantize_seconds(self) -> float:
         """Of all files, on one thread."""
@@ -144,7 +144,7 @@ def needs(node: Node, reads: Mapping[str, int]) -> dict[str, float]:
     return {"memory": memory, "threads": 1, "disk": sum(reads.values()) if node.step.bulky else 0}
 
 
-def shareable(file: PlannedFile) -> dict[Pair, TensorEntry]:
+def shareable(file: FilePlan) -> dict[Pair, TensorEntry]:
     """The tensors of a file that are worth sharing."""
     return {
         (entry.name, entry.type.name): entry

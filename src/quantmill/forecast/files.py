@@ -12,7 +12,7 @@ from quantmill.build.graph import Node
 from quantmill.errors import UsageError
 from quantmill.forecast.base_file import Description, describe
 from quantmill.gguf.layout import TensorEntry
-from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, plan_file
+from quantmill.quant.file_plan import FilePlan, ImatrixFacts, plan_file
 from quantmill.quant.overrides import overrides_of
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -38,7 +38,7 @@ class FileRow:
 
 def described_files(
     recipe: Recipe, lock: Lock, digest: Callable[[Path], str]
-) -> dict[str, tuple[FileRow, PlannedFile | Description]]:
+) -> dict[str, tuple[FileRow, FilePlan | Description]]:
     """Each released file as it will be written, by label in the order of the matrix; no task is looked at."""
     base = describe(recipe, lock)
     imatrix = imatrix_facts(recipe, read_imatrix(recipe, digest))
@@ -49,7 +49,7 @@ def described_files(
     return found
 
 
-def file_row(recipe: Recipe, label: str, file: PlannedFile | None, base: Description) -> FileRow:
+def file_row(recipe: Recipe, label: str, file: FilePlan | None, base: Description) -> FileRow:
     """The row of one file; of the base's own when `file` is None."""
     kvs, tensors = (file.kvs, file.tensors) if file else (base.kvs, base.tensors)
     sizes = gguf.shard_sizes(kvs, tensors, recipe.max_size) if recipe.max_size else [gguf.file_size(kvs, tensors)]
@@ -64,13 +64,13 @@ def file_row(recipe: Recipe, label: str, file: PlannedFile | None, base: Descrip
     )
 
 
-def quantized_file(recipe: Recipe, label: str, base: Description, imatrix: ImatrixFacts | None) -> PlannedFile:
+def quantized_file(recipe: Recipe, label: str, base: Description, imatrix: ImatrixFacts | None) -> FilePlan:
     """One quantized file of the recipe as the quant step will write it."""
     params = graph.quant_params(recipe, label)
     return plan_file(recipe.reference, base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides_of(params))
 
 
-def file_of(node: Node, base: Description) -> PlannedFile:
+def file_of(node: Node, base: Description) -> FilePlan:
     """The tensors and types of a quant node's file; its metadata say nothing of the imatrix."""
     imatrix = ImatrixFacts("", b"", 0, 0) if "imatrix_name" in node.params else None
     reference, overrides = of_generation(node.generation), overrides_of(node.params)

@@ -17,7 +17,7 @@ from quantmill.forecast.costs import QUANTIZE_MEMORY, Costs, Rates
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.quality_cost import QualityCost
-from quantmill.quant.file_plan import PlannedFile
+from quantmill.quant.file_plan import FilePlan
 from quantmill.quant.findings import findings
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
@@ -125,9 +125,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     )
 
 
-def _disk(
-    recipe: Recipe, lock: Lock, base: Description, files: Mapping[str, PlannedFile], rows: Sequence[FileRow]
-) -> int:
+def _disk(recipe: Recipe, lock: Lock, base: Description, files: Mapping[str, FilePlan], rows: Sequence[FileRow]) -> int:
     """The base as it comes and as it is converted, each quantized file, and shards beside the whole file that they are
     cut from. The release's folder holds links."""
     disk = sum(fact.size for fact in lock.files.values()) + sum(file.n_bytes for file in files.values())

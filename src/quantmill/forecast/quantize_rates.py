@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from quantmill.quant.file_plan import PlannedFile
+from quantmill.quant.file_plan import FilePlan
 
 COLUMNS, ROWS = 2048, 16  # a sample large enough to fill the lanes of every kernel
 LEAST_SECONDS = 0.004
@@ -14,14 +14,14 @@ NEED_IMPORTANCE = frozenset({"IQ1_M", "IQ1_S", "IQ2_S", "IQ2_XS", "IQ2_XXS"})  #
 
 
 @dataclass(frozen=True)
-class Quantizing:
+class QuantizeWork:
     """`computed`: type name → weights; `shared`: weights that an earlier file of the matrix holds in the same type."""
 
     computed: Mapping[str, int]
     shared: int
 
 
-def quantizing(files: Iterable[PlannedFile]) -> Quantizing:
+def quantize_work(files: Iterable[FilePlan]) -> QuantizeWork:
     """What a matrix of files of one base and imatrix comes to: each (tensor, type) is computed once."""
     computed: Counter[str] = Counter()
     shared = 0
@@ -36,7 +36,7 @@ def quantizing(files: Iterable[PlannedFile]) -> Quantizing:
             else:
                 seen.add((name, type_.name))
                 computed[type_.name] += count
-    return Quantizing(computed, shared)
+    return QuantizeWork(computed, shared)
 
 
 def seconds(computed: Mapping[str, int], with_importance: bool) -> float:

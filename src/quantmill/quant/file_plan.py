@@ -32,7 +32,7 @@ class ImatrixFacts:
 
 
 @dataclass(frozen=True)
-class PlannedFile:
+class FilePlan:
     """A file to be written. `types` and `sources` cover its tensors, in the order in which they are written."""
 
     kvs: tuple[KV, ...]
@@ -55,7 +55,7 @@ def plan_file(
     imatrix: ImatrixFacts | None = None,
     overrides: Overrides = NO_OVERRIDES,
     override_kv: Sequence[tuple[str, Value]] = (),
-) -> PlannedFile:
+) -> FilePlan:
     """The file that llama-quantize makes of a base with these entries and tensors.
 
     Raises UsageError (ImatrixNeeded, WidthDoesNotFit, an unknown ftype) and ModelFacts.
@@ -75,7 +75,7 @@ def plan_split(
     imatrix: ImatrixFacts | None = None,
     overrides: Overrides = NO_OVERRIDES,
     override_kv: Sequence[tuple[str, Value]] = (),
-) -> list[PlannedFile]:
+) -> list[FilePlan]:
     """The shards that llama-quantize makes with --keep-split of a base in these shards, tensors in their file order."""
     return _plan(reference, list(kvs), shards, reference.ftype(ftype), imatrix, overrides, override_kv)
 
@@ -106,7 +106,7 @@ def _plan(
     imatrix: ImatrixFacts | None,
     overrides: Overrides,
     override_kv: Sequence[tuple[str, Value]],
-) -> list[PlannedFile]:
+) -> list[FilePlan]:
     settings = [_setting(reference.header, key, value) for key, value in override_kv]
     everything = [tensor for shard in shards for tensor in shard]
     facts = _model_facts(kvs, override_kv)
@@ -126,7 +126,7 @@ def _plan(
         described = tuple(TensorEntry(name, ggml_shape(tuple(shape)), mix.types[name]) for name, shape, _ in shard)
         names = {name: None for name, _, _ in shard}  # a set in order: a file may have very many tensors
         planned.append(
-            PlannedFile(
+            FilePlan(
                 kvs=tuple(entries),
                 tensors=described,
                 n_bytes=file_size(entries, described),

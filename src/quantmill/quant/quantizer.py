@@ -23,7 +23,7 @@ from quantmill.gguf.shards import shard_name
 from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
 from quantmill.imatrix import Imatrix
-from quantmill.quant.file_plan import ImatrixFacts, PlannedFile, Value, plan_file, plan_split
+from quantmill.quant.file_plan import FilePlan, ImatrixFacts, Value, plan_file, plan_split
 from quantmill.quant.in_order import Buffers, Scratch, in_turn
 from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_importance
 from quantmill.quant.outcome import QuantizeReport, TensorReport
@@ -161,7 +161,7 @@ def quantize_tensors(
         tensors = tuple(
             source.info(name).entry._replace(type=tensor_type(type_)) for name, type_ in sorted(types.items())
         )
-        planned = PlannedFile(
+        planned = FilePlan(
             kvs=(),
             tensors=tensors,
             n_bytes=gguf.file_size((), tensors),
@@ -243,7 +243,7 @@ class _Run:
         self.buffers, self.scratch = Buffers(), Scratch()
         self.done, self.total = 0, sum(source.info(name).nbytes for name, _, _ in source.tensors())
 
-    def check(self, planned: PlannedFile, allow_requantize: bool) -> None:
+    def check(self, planned: FilePlan, allow_requantize: bool) -> None:
         """Everything that can be known to fail before a byte is written."""
         writable = {"F32", *_kernels.quantize_types()}
         for name, type_ in planned.types.items():
@@ -267,7 +267,7 @@ class _Run:
                     "give an imatrix computed from this model"
                 )
 
-    def write(self, path: Path, planned: PlannedFile) -> list[TensorReport]:
+    def write(self, path: Path, planned: FilePlan) -> list[TensorReport]:
         """Write one file; what became of each of its tensors."""
         reports: list[TensorReport] = []
         with gguf.Writer(path, planned.kvs, planned.tensors) as writer:
@@ -307,7 +307,7 @@ class _Run:
             tensor.span is not None,
         )
 
-    def _jobs(self, planned: PlannedFile) -> Iterator[_Job]:
+    def _jobs(self, planned: FilePlan) -> Iterator[_Job]:
         """The file's jobs in order; what is lent is found, and hashed, when its turn to be planned comes."""
         for name, shape, type_ in planned.tensors:
             info = self.source.info(name)

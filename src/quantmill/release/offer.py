@@ -14,7 +14,7 @@ from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.forecast.base_file import Description
 from quantmill.forecast.files import described_files
 from quantmill.listing import Bench, ReleasedFile, bench, quality
-from quantmill.quant.file_plan import PlannedFile
+from quantmill.quant.file_plan import FilePlan
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -52,7 +52,7 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None)
 
 
-def _shape(file: PlannedFile | Description) -> Shape | None:
+def _shape(file: FilePlan | Description) -> Shape | None:
     """What of the architecture decides memory; the vocabulary's length is the token embedding's."""
     metadata = {entry.key: entry.value for entry in file.kvs if not entry.key.startswith("tokenizer")}
     embedding = next((shape for name, shape, _ in file.tensors if name == "token_embd.weight"), (0, 0))
