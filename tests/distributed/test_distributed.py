@@ -14,12 +14,14 @@ from projects import RECIPE, Project
 from quantmill.build.graph import Node, graph
 from quantmill.distributed.parts import cut
 from quantmill.distributed.worker import Job, Seen
-from quantmill.distributed.worker_pool import Pool, UnfitWorker, _Worker
+from quantmill.distributed.worker_pool import Pool, _Worker
+from quantmill.errors import QuantmillError
 from quantmill.forecast.base_file import describe
 from quantmill.forecast.costs import shareable
 from quantmill.forecast.files import file_of
 from quantmill.recipe.lock import peek
 from quantmill.recipe.recipe import load
+from quantmill.steps import STEPS
 from quantmill.store.local import sha256_file
 from team import Team
 
@@ -217,8 +219,8 @@ def test_a_step_that_no_one_worker_has_room_for_is_told(tmp_path: Path) -> None:
         "a": _Worker(seen, {"memory": 1e9, "disk": 1e12}),
         "b": _Worker(seen, {"memory": 64e9, "disk": 1e9}),
     }
-    job = Job(Node("convert:a", "convert", {}), {}, {}, (), "", "")
-    with pytest.raises(UnfitWorker) as error:
+    job = Job(Node("convert:a", STEPS["convert"], {}), {}, {}, (), "", "")
+    with pytest.raises(QuantmillError) as error:
         pool.run(job, {}, {"memory": 8e9, "disk": 50e9}, 1.0, lambda: None)
     assert str(error.value) == (
         "convert:a: it needs 8,000,000,000 of memory and 50,000,000,000 of disk, "

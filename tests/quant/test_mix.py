@@ -7,11 +7,11 @@ import pytest
 
 from peer_mix.models import MODELS, OPTIONS, run_lengths
 from projects import GOLDEN
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import ImatrixFacts, plan_file
-from quantmill.quant.mix import ImatrixNeeded, Mix, Overrides, WidthDoesNotFit, needs_importance, plan_types
+from quantmill.quant.mix import Mix, Overrides, WidthDoesNotFit, needs_importance, plan_types
 from quantmill.reference.b4867 import B4867
 from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX, tensor_type
 from quantmill.reference.hparams import Hparams, ModelFacts
@@ -155,7 +155,7 @@ def test_fallbacks_are_reported() -> None:
 
 
 def test_an_ftype_that_needs_an_imatrix_says_so() -> None:
-    with pytest.raises(ImatrixNeeded) as error:
+    with pytest.raises(UsageError) as error:
         planned("IQ2_XXS")
     assert str(error.value) == ("IQ2_XXS needs an importance matrix: give an imatrix file computed from this model")
 

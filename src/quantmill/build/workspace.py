@@ -38,13 +38,6 @@ def silent(name: str, event: str, facts: Mapping[str, Any]) -> None:
     """The report that nobody hears."""
 
 
-class MissingOutput(QuantmillError):
-    """A node's input was not among its upstream's outputs."""
-
-    def __init__(self, node: str, upstream: str, output: str) -> None:
-        super().__init__(f"{node}: {upstream} has no output {output}; this is a fault of quantmill, please report it")
-
-
 class NotMadeAgain(QuantmillError):
     """What a node's outputs were is gone, and `node` cannot be made again here, for reasons of its own."""
 
@@ -348,7 +341,10 @@ def _upstream(
         elif edge.output in outputs:
             inputs[edge.name] = outputs[edge.output]
         else:
-            raise MissingOutput(node.name, edge.node, edge.output)
+            raise QuantmillError(
+                f"{node.name}: {edge.node} has no output {edge.output}; "
+                "this is a fault of quantmill, please report it"
+            )
     return inputs
 
 

@@ -24,17 +24,6 @@ PATIENCE = 60.0  # seconds that a build waits for a worker when there is none
 LOOK_EVERY = 1.0
 
 
-class NoWorkers(QuantmillError):
-    """The cluster has no workers, or none is left."""
-
-    def __init__(self, scheduler: str, seconds: float) -> None:
-        super().__init__(f"{scheduler}: it has had no workers for {seconds:.0f} s; start some and run again")
-
-
-class UnfitWorker(QuantmillError):
-    """A worker cannot take part in this build."""
-
-
 @dataclass
 class _Worker:
     seen: Seen
@@ -153,7 +142,7 @@ class Pool:
                 with self._lock:
                     self._look()
                     if self._workers and not any(_fits(worker, ticket.needs) for worker in self._workers.values()):
-                        raise UnfitWorker(f"{ticket.name}: {_too_small(self._workers.values(), ticket.needs)}")
+                        raise QuantmillError(f"{ticket.name}: {_too_small(self._workers.values(), ticket.needs)}")
                     self._assign()
                 if ticket.given.wait(LOOK_EVERY):
                     break
@@ -210,22 +199,25 @@ class Pool:
         elif self._alone_since is None:
             self._alone_since = now
         elif now - self._alone_since > self._patience:
-            raise NoWorkers(str(self._client.scheduler.address), self._patience)
+            raise QuantmillError(
+                f"{self._client.scheduler.address}: it has had no workers for {self._patience:.0f} s; "
+                "start some and run again"
+            )
 
     def _meet(self, address: str) -> Seen | None:
         try:
             found = self._client.run(look, str(self._root), str(self._store), self._token, workers=[address])
         except ImportError as error:
-            raise UnfitWorker(f"{address}: {error}; install the quantmill of this machine there") from None
+            raise QuantmillError(f"{address}: {error}; install the quantmill of this machine there") from None
         except OSError:  # it died just now
             return None
         if address not in found:
             return None
         seen: Seen = found[address]
         if (seen.version, dict(seen.steps)) != (__version__, versions()):
-            raise UnfitWorker(f"{address}: it runs quantmill {seen.version}, not {__version__} with the same steps")
+            raise QuantmillError(f"{address}: it runs quantmill {seen.version}, not {__version__} with the same steps")
         if not seen.shared and not self._remote:
-            raise UnfitWorker(
+            raise QuantmillError(
                 f"{address}: its store {seen.folder} is not this machine's {self._store}, and there is no remote store "
                 "between them; name one in quantmill.toml, or give the worker this folder by QUANTMILL_CACHE"
             )

@@ -58,7 +58,7 @@ def plan_file(
 ) -> FilePlan:
     """The file that llama-quantize makes of a base with these entries and tensors.
 
-    Raises UsageError (ImatrixNeeded, WidthDoesNotFit, an unknown ftype) and ModelFacts.
+    Raises UsageError (WidthDoesNotFit, an unknown ftype, no imatrix where one is needed) and ModelFacts.
     """
     found = reference.ftype(ftype)
     by_name = {tensor[0]: tensor for tensor in tensors}

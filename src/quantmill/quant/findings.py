@@ -25,23 +25,6 @@ if TYPE_CHECKING:
 UNMEASURED = ("token_embd.weight", "output.weight")
 
 
-class PreflightFailed(QuantmillError):
-    """A recipe has findings that cannot be built, or is strict and has findings."""
-
-    def __init__(self, findings: Sequence["Finding"]) -> None:
-        more = f" (and {len(findings) - 1} more findings)" if len(findings) > 1 else ""
-        right = "change the recipe" if findings[0].fatal else "mend it, or take `strict` out of the recipe"
-        super().__init__(f"{findings[0].text}{more}; {right}")
-
-
-class BaseType(UsageError):
-    """A GGUF base is not of the type that the recipe says, after which its file is named."""
-
-    def __init__(self, found: str, said: str) -> None:
-        right = f'write type = "{found}" in [base]' if found in UNQUANTIZED else "give a file in BF16, F16 or F32"
-        super().__init__(f"base.type: the GGUF base is {found}, the recipe takes it for {said}; {right}")
-
-
 @dataclass(frozen=True)
 class Finding:
     """One thing worth knowing: words for a person, and the tensors concerned. `fatal`: a build would fail by it."""
@@ -51,14 +34,24 @@ class Finding:
     fatal: bool = False
 
 
+def preflight_failed(found: Sequence[Finding]) -> QuantmillError:
+    """The error of a recipe whose findings cannot be built, or that is strict and has findings."""
+    more = f" (and {len(found) - 1} more findings)" if len(found) > 1 else ""
+    right = "change the recipe" if found[0].fatal else "mend it, or take `strict` out of the recipe"
+    return QuantmillError(f"{found[0].text}{more}; {right}")
+
+
 def check_base(tensors: Sequence[TensorEntry], type_: str) -> None:
-    """BaseType unless most weights of a GGUF base's matrices are of the type `type_`."""
+    """UsageError unless most weights of a GGUF base's matrices are of the type `type_`."""
     weights: Counter[str] = Counter()
     for _, shape, found in tensors:
         if len(shape) > 1:
             weights[found.name] += prod(shape)
     if weights and (found_type := weights.most_common(1)[0][0]) != type_:
-        raise BaseType(found_type, type_)
+        right = "give a file in BF16, F16 or F32"
+        if found_type in UNQUANTIZED:
+            right = f'write type = "{found_type}" in [base]'
+        raise UsageError(f"base.type: the GGUF base is {found_type}, the recipe takes it for {type_}; {right}")
 
 
 class TensorTypes(Protocol):

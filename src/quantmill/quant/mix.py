@@ -29,10 +29,6 @@ class WidthDoesNotFit(UsageError):
         self.tensor, self.columns, self.type = tensor, columns, type_
 
 
-class ImatrixNeeded(UsageError):
-    """An ftype or a tensor that is useless without an importance matrix was asked for without one."""
-
-
 @dataclass(frozen=True)
 class Overrides:
     """What the caller sets by hand, as llama-quantize's options of the same names.
@@ -84,10 +80,10 @@ def plan_types(
 
     `tensors` are the base's, in any order; `keep_order` walks them as
     given instead of in the reference's order, which is what llama-quantize does when it keeps a split. The choice for
-    a tensor depends on how many of its role came before. Raises ImatrixNeeded, WidthDoesNotFit, ModelFacts.
+    a tensor depends on how many of its role came before. Raises UsageError (WidthDoesNotFit) and ModelFacts.
     """
     if ftype.needs_imatrix and not has_imatrix:
-        raise ImatrixNeeded(f"{ftype.name} needs an importance matrix: give an imatrix file computed from this model")
+        raise UsageError(f"{ftype.name} needs an importance matrix: give an imatrix file computed from this model")
     by_name = {name: (ggml_shape(tuple(shape)), type_) for name, shape, type_ in tensors}
     order = list(by_name) if keep_order else reference.order(by_name)
     chooser = _Chooser(reference, ftype, hparams, order, has_imatrix, _with_base(ftype, overrides))

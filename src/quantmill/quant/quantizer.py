@@ -25,7 +25,7 @@ from quantmill.gguf.types import Type
 from quantmill.imatrix import Imatrix
 from quantmill.quant.file_plan import FilePlan, ImatrixFacts, Value, plan_file, plan_split
 from quantmill.quant.in_order import Buffers, Scratch, in_turn
-from quantmill.quant.mix import UNQUANTIZED, ImatrixNeeded, Overrides, needs_importance
+from quantmill.quant.mix import UNQUANTIZED, Overrides, needs_importance
 from quantmill.quant.outcome import QuantizeReport, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.reference.ftypes import Ftype, tensor_type
@@ -44,21 +44,6 @@ LANES = 16  # blocks side by side in the widest kernels
 
 class NotFinite(QuantmillError):
     """A base or a result holds NaN or infinity."""
-
-
-class ImatrixMismatch(QuantmillError):
-    """An importance vector does not have one value for each of the tensor's columns."""
-
-    def __init__(self, tensor: str, found: int, expected: int) -> None:
-        super().__init__(
-            f"the importance vector of {tensor} has {found} values, the tensor needs {expected}; "
-            "the imatrix is of another model, compute it from this one"
-        )
-        self.tensor, self.found, self.expected = tensor, found, expected
-
-
-class Requantizing(UsageError):
-    """The base is quantized already, and the caller did not say that losing quality is fine."""
 
 
 def quantize_file(
@@ -253,7 +238,7 @@ class _Run:
             if type_.name not in writable:
                 raise UsageError(f"{name} is to become {type_.name}, which cannot be written; choose another type")
             if stored.name not in UNQUANTIZED and not allow_requantize:
-                raise Requantizing(
+                raise UsageError(
                     f"{name} is {stored.name} in the base, and quantizing it again loses quality; "
                     "start from a F16, BF16 or F32 file, or allow requantizing"
                 )
@@ -262,7 +247,7 @@ class _Run:
             if len(self.source.info(name).shape) > 3:
                 raise UsageError(f"{name} has four dimensions; only matrices and stacks of them can be quantized")
             if self._importance(name) is None and needs_importance(self.reference, self.ftype, name, type_):
-                raise ImatrixNeeded(
+                raise UsageError(
                     f"{name} is to become {type_.name}, which needs an importance vector, and there is none for it; "
                     "give an imatrix computed from this model"
                 )
@@ -370,7 +355,10 @@ class _Run:
         if vector.size != shape[0] * shape[2]:
             if name == "token_embd.weight":  # llama-imatrix never measures it; an entry of another kind is passed over
                 return None
-            raise ImatrixMismatch(name, vector.size, shape[0] * shape[2])
+            raise QuantmillError(
+                f"the importance vector of {name} has {vector.size} values, the tensor needs {shape[0] * shape[2]}; "
+                "the imatrix is of another model, compute it from this one"
+            )
         return np.ascontiguousarray(vector).reshape(shape[2], shape[0])
 
     def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:

@@ -32,21 +32,12 @@ class Params(TypedDict, total=False):
     commit: str
 
 
-class WrongFile(QuantmillError):
-    """A base file is not the one that the lock names."""
-
-    def __init__(self, where: str, name: str, expected: str, found: str) -> None:
-        super().__init__(
-            f"{where}: {name} has sha256 {found[:16]}…, the lock says {expected[:16]}…; "
-            "restore the file, or run 'quantmill lock' to accept it"
-        )
-
-
-class MissingFile(QuantmillError):
-    """A local file that the recipe names is not there."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__(f"{where}: there is no such file; put it there, or name another in the recipe")
+def wrong_file(where: str, name: str, expected: str, found: str) -> QuantmillError:
+    """The error of a base file that is not the one that the lock names."""
+    return QuantmillError(
+        f"{where}: {name} has sha256 {found[:16]}…, the lock says {expected[:16]}…; "
+        "restore the file, or run 'quantmill lock' to accept it"
+    )
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> Mapping[str, Artifact]:
@@ -54,8 +45,9 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> Mapping[
 
     An input `held/<name>` is that file already, and is returned as an output without a copy. A file that `inputs`
     holds as `<name>` is copied from there. The others come from their address in `params["urls"]`, or from the Hub
-    repository `params["repo"]` at `params["commit"]`, after what an earlier run left in `out`. WrongFile when content
-    differs from the lock.
+    repository `params["repo"]` at `params["commit"]`, after what an earlier run left in `out`.
+
+    Raises QuantmillError when content differs from the lock.
     """
     files = params["files"]
     held = {name: inputs[HELD + name] for name in files if HELD + name in inputs}
@@ -96,11 +88,11 @@ def _remove_strangers(out: Path, expected: set[str]) -> None:
 
 def _bring(source: Path, target: Path, name: str, expected: str, report: _Progress) -> None:
     if not source.is_file():
-        raise MissingFile(str(source))
+        raise QuantmillError(f"{source}: there is no such file; put it there, or name another in the recipe")
     found = _copy(source, target, report.advance)
     if found != expected:
         target.unlink()
-        raise WrongFile(str(source), name, expected, found)
+        raise wrong_file(str(source), name, expected, found)
 
 
 def _fetch(repo: str, commit: str, name: str, fact: Fact, out: Path, report: _Progress) -> None:
@@ -128,7 +120,7 @@ def _fetch(repo: str, commit: str, name: str, fact: Fact, out: Path, report: _Pr
             return
         part.unlink()
         if not resumed:
-            raise WrongFile(f"{repo} at {commit}", name, expected, found)
+            raise wrong_file(f"{repo} at {commit}", name, expected, found)
         report.advance(-fact["size"])  # what an earlier run left was damaged, as power loss can do: all of it again
 
 
@@ -147,7 +139,7 @@ def _fetch_address(url: str, name: str, fact: Fact, out: Path, report: _Progress
             return
         part.unlink()
         if not resumed:
-            raise WrongFile(url, name, fact["sha256"], found)
+            raise wrong_file(url, name, fact["sha256"], found)
         report.advance(-fact["size"])
 
 

@@ -30,12 +30,12 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `preflight.json`: {"findings": [sentences]}.
 
     `inputs`: `imatrix.dat`, where the recipe has one; `model.gguf`, where the base is one; texts, `texts/<name>` of the
-    evaluation and `seen/<name>` of the calibration. Raises PreflightFailed for a finding that a build must fail by, or
+    evaluation and `seen/<name>` of the calibration. Raises QuantmillError for a finding that a build must fail by, or
     any under `strict`; QualityError for texts that share a passage; ForwardError for one that is too short.
     """
     from quantmill import gguf
     from quantmill.imatrix import read
-    from quantmill.quant.findings import PreflightFailed, check_base, findings, mixes
+    from quantmill.quant.findings import check_base, findings, mixes, preflight_failed
     from quantmill.reference.spans import of_generation
 
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
@@ -56,7 +56,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     chosen = mixes(reference, tensors, facts, ftypes)
     found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
-        raise PreflightFailed(failed)
+        raise preflight_failed(failed)
     text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)
     (out / "preflight.json").write_text(text + "\n", encoding="utf-8")
     context.progress(1, 1)
