@@ -148,7 +148,17 @@ def mentioned(path: Path) -> set[str]:
     return {ast.unparse(node) for node in nodes if isinstance(node, ast.Name | ast.Attribute)}
 
 
-def test_a_no_op_imports_nothing_heavy() -> None:
-    code = "import sys, quantmill.build.doit_tasks; print(*{name.partition('.')[0] for name in sys.modules})"
+def loaded(module: str) -> set[str]:
+    """The packages that importing a module loads, in a process of its own."""
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not HEAVY & set(done.stdout.split())
+    return set(done.stdout.split())
+
+
+def test_a_plan_imports_no_doit() -> None:
+    assert "doit" not in loaded("quantmill.forecast.plan")
+    assert "doit" not in loaded("quantmill.distributed.simulation")
+
+
+def test_a_no_op_imports_nothing_heavy() -> None:
+    assert not HEAVY & loaded("quantmill.build.doit_tasks")

@@ -57,7 +57,7 @@ static void expect_bytes(const Buffer &buffer, const char *name, const Kernel &k
     }
 }
 
-// What quantize and convert share: the type's kernel, the generation and an importance vector that is None or fits.
+// What quantize and quantize_stored share: the type's kernel, the generation and an importance vector that is None or fits.
 struct Target {
     Target(const std::string &type, nb::handle vector, int generation) : kernel(kernel_named(type, true)), generation(generation) {
         if (generation != 1 && generation != 2) fail("generation must be 1 or 2, not " + std::to_string(generation));
@@ -102,7 +102,7 @@ static void dequantize(const std::string &type, nb::handle src, nb::handle dst) 
     kernel.dequantize(in.data<const std::uint8_t>(), out.data<float>(), rows * cols);
 }
 
-static bool convert(const std::string &source, nb::handle src, const std::string &type, nb::handle dst, nb::handle tile,
+static bool quantize_stored(const std::string &source, nb::handle src, const std::string &type, nb::handle dst, nb::handle tile,
                     nb::handle importance, int generation) {
     const Kernel &from = kernel_named(source, false);
     const Target target(type, importance, generation);
@@ -148,7 +148,7 @@ NB_MODULE(_kernels, m) {
     m.def("quantize", &quantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"), nb::arg("importance") = nb::none(),
           nb::arg("generation") = 1);
     m.def("dequantize", &dequantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"));
-    m.def("convert", &convert, nb::arg("source"), nb::arg("src"), nb::arg("type"), nb::arg("dst"), nb::arg("tile"),
+    m.def("quantize_stored", &quantize_stored, nb::arg("source"), nb::arg("src"), nb::arg("type"), nb::arg("dst"), nb::arg("tile"),
           nb::arg("importance") = nb::none(), nb::arg("generation") = 1);
     m.def("isa", [] { return std::string(current_level().name); });
     m.def("isa_levels", [] { return levels_up_to(Kind::own); });

@@ -31,7 +31,7 @@ def quantize(
 def dequantize(type: str, src: npt.NDArray[np.uint8], dst: npt.NDArray[np.float32]) -> None:
     """Expand `src`, shape (rows * row bytes,), into `dst`, shape (rows, cols). Errors and lock as in quantize()."""
 
-def convert(
+def quantize_stored(
     source: str,
     src: npt.NDArray[np.uint8],
     type: str,

@@ -41,7 +41,7 @@ def test_bytes_are_those_of_the_two_kernels(level: str, source: str, tile_rows: 
         expected = np.empty(ROWS * TYPES[type_].row_bytes(COLUMNS), np.uint8)
         _kernels.quantize(type_, weights, expected, importance, 2)
         found, tile = np.empty_like(expected), np.full((tile_rows, COLUMNS), np.nan, np.float32)
-        assert _kernels.convert(source, src.reshape(-1), type_, found, tile, importance, 2)
+        assert _kernels.quantize_stored(source, src.reshape(-1), type_, found, tile, importance, 2)
         assert found.tobytes() == expected.tobytes(), type_
 
 
@@ -52,79 +52,90 @@ def test_a_weight_that_is_not_finite_is_seen_wherever_it_is(level: str, bad: flo
     for columns in (1, 15, 16, 17, 32, 47):
         weights = np.full((3, columns), np.finfo(np.float32).max, np.float32)
         out, tile = np.empty(weights.nbytes, np.uint8), np.empty((2, columns), np.float32)
-        assert _kernels.convert("F32", weights.view(np.uint8).reshape(-1), "F32", out, tile)
+        assert _kernels.quantize_stored("F32", weights.view(np.uint8).reshape(-1), "F32", out, tile)
         for at in range(weights.size):
             broken = weights.copy()
             broken.flat[at] = bad
-            assert not _kernels.convert("F32", broken.view(np.uint8).reshape(-1), "F32", out, tile), (columns, at)
+            assert not _kernels.quantize_stored("F32", broken.view(np.uint8).reshape(-1), "F32", out, tile), (
+                columns,
+                at,
+            )
 
 
 def test_no_rows_are_converted_to_none() -> None:
     empty, tile = np.empty(0, np.uint8), np.empty((1, 32), np.float32)
-    assert _kernels.convert("F16", empty, "Q8_0", empty.copy(), tile)
+    assert _kernels.quantize_stored("F16", empty, "Q8_0", empty.copy(), tile)
 
 
 SRC, DST, TILE = np.zeros(2 * 64 * 2, np.uint8), np.zeros(2 * 2 * 34, np.uint8), np.zeros((1, 64), np.float32)
 SHARED = np.zeros(4 * 256, np.uint8)
 
 REFUSED: list[tuple[str, Callable[[], object], str]] = [
-    ("source", lambda: _kernels.convert("I8", SRC, "Q8_0", DST, TILE), "no kernel dequantizes 'I8'"),
-    ("type", lambda: _kernels.convert("F16", SRC, "Q9_0", DST, TILE), "no kernel quantizes to 'Q9_0'"),
+    ("source", lambda: _kernels.quantize_stored("I8", SRC, "Q8_0", DST, TILE), "no kernel dequantizes 'I8'"),
+    ("type", lambda: _kernels.quantize_stored("F16", SRC, "Q9_0", DST, TILE), "no kernel quantizes to 'Q9_0'"),
     (
         "generation",
-        lambda: _kernels.convert("F16", SRC, "Q8_0", DST, TILE, None, 3),
+        lambda: _kernels.quantize_stored("F16", SRC, "Q8_0", DST, TILE, None, 3),
         "generation must be 1 or 2, not 3",
     ),
     (
         "src-size",
-        lambda: _kernels.convert("F16", SRC[1:], "Q8_0", DST, TILE),
+        lambda: _kernels.quantize_stored("F16", SRC[1:], "Q8_0", DST, TILE),
         "src must have 128 bytes for 1 rows of 64 weights as F16, not 255",
     ),
     (
         "dst-size",
-        lambda: _kernels.convert("F16", SRC, "Q8_0", DST[1:], TILE),
+        lambda: _kernels.quantize_stored("F16", SRC, "Q8_0", DST[1:], TILE),
         "dst must have 136 bytes for 2 rows of 64 weights as Q8_0, not 135",
     ),
     (
         "columns",
-        lambda: _kernels.convert("F16", SRC, "Q4_K", DST, TILE),
+        lambda: _kernels.quantize_stored("F16", SRC, "Q4_K", DST, TILE),
         "rows of 64 weights are not made of whole Q4_K blocks of 256",
     ),
-    ("no-tile", lambda: _kernels.convert("F16", SRC, "Q8_0", DST, TILE[:0]), "tile must have rows and columns"),
-    ("flat-tile", lambda: _kernels.convert("F16", SRC, "Q8_0", DST, TILE[0]), "tile must have 2 dimensions, not 1"),
+    ("no-tile", lambda: _kernels.quantize_stored("F16", SRC, "Q8_0", DST, TILE[:0]), "tile must have rows and columns"),
+    (
+        "flat-tile",
+        lambda: _kernels.quantize_stored("F16", SRC, "Q8_0", DST, TILE[0]),
+        "tile must have 2 dimensions, not 1",
+    ),
     (
         "no-columns",
-        lambda: _kernels.convert("F16", SRC, "Q8_0", DST, TILE[:, :0].copy()),
+        lambda: _kernels.quantize_stored("F16", SRC, "Q8_0", DST, TILE[:, :0].copy()),
         "tile must have rows and columns",
     ),
     (
         "importance",
-        lambda: _kernels.convert("F16", SRC, "Q8_0", DST, TILE, np.zeros(63, np.float32)),
+        lambda: _kernels.quantize_stored("F16", SRC, "Q8_0", DST, TILE, np.zeros(63, np.float32)),
         "importance must have one value for each of the 64 columns, not 63",
     ),
     (
         "needs-importance",
-        lambda: _kernels.convert("F16", SHARED[:512], "IQ1_S", DST[:50], np.zeros((1, 256), np.float32)),
+        lambda: _kernels.quantize_stored("F16", SHARED[:512], "IQ1_S", DST[:50], np.zeros((1, 256), np.float32)),
         "IQ1_S needs an importance vector",
     ),
     (
         "overlap",
-        lambda: _kernels.convert("F16", SHARED[:128], "Q8_0", SHARED[100:168], TILE),
+        lambda: _kernels.quantize_stored("F16", SHARED[:128], "Q8_0", SHARED[100:168], TILE),
         "src and dst must not overlap",
     ),
     (
         "tile-src",
-        lambda: _kernels.convert("F16", SHARED[:128], "Q8_0", DST[:68], SHARED[:256].view(np.float32).reshape(1, 64)),
+        lambda: _kernels.quantize_stored(
+            "F16", SHARED[:128], "Q8_0", DST[:68], SHARED[:256].view(np.float32).reshape(1, 64)
+        ),
         "tile must not overlap another array",
     ),
     (
         "tile-dst",
-        lambda: _kernels.convert("F16", SRC[:128], "Q8_0", SHARED[:68], SHARED[:256].view(np.float32).reshape(1, 64)),
+        lambda: _kernels.quantize_stored(
+            "F16", SRC[:128], "Q8_0", SHARED[:68], SHARED[:256].view(np.float32).reshape(1, 64)
+        ),
         "tile must not overlap another array",
     ),
     (
         "tile-importance",
-        lambda: _kernels.convert("F16", SRC[:128], "Q8_0", DST[:68], TILE, TILE[0]),
+        lambda: _kernels.quantize_stored("F16", SRC[:128], "Q8_0", DST[:68], TILE, TILE[0]),
         "tile must not overlap another array",
     ),
 ]

@@ -48,13 +48,13 @@ def run(
 ) -> Callable[..., tuple[Path, int]]:
     """Runs the quant step; returns its folder and the number of calls of the quantizing kernels."""
     calls = []
-    kernel = quantizer._kernels.convert
+    kernel = quantizer._kernels.quantize_stored
 
     def counted(*arguments: Any) -> bool:
         calls.append(arguments[2])
         return kernel(*arguments)
 
-    monkeypatch.setattr(quantizer._kernels, "convert", counted)
+    monkeypatch.setattr(quantizer._kernels, "quantize_stored", counted)
 
     def run(ftype: str, shelf: Shelf, imatrix: Path | None = None) -> tuple[Path, int]:
         out = tmp_path / f"{ftype}{len(list(tmp_path.iterdir()))}"

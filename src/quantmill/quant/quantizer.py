@@ -337,7 +337,7 @@ class _Run:
         out = self.buffers.take(rows * type_.row_bytes(columns))
         vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]
         arithmetic = self.reference.arithmetic
-        if not _kernels.convert(info.type.name, raw, type_.name, out, tile, vector, arithmetic):
+        if not _kernels.quantize_stored(info.type.name, raw, type_.name, out, tile, vector, arithmetic):
             self._refuse_not_finite(name, info.type, raw, job.start)
             raise NotFinite(f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew")
         if first_broken(type_, out) is not None:

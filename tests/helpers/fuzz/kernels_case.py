@@ -105,7 +105,9 @@ def in_tiles(
     rows, columns = weights.shape
     found = np.full(rows * TYPES[name].row_bytes(columns), 0x5A, np.uint8)
     tile = np.empty((rng.choice([1, 2, 16]), columns), np.float32)
-    finite = _kernels.convert("F32", weights.view(np.uint8).reshape(-1), name, found, tile, importance, generation)
+    finite = _kernels.quantize_stored(
+        "F32", weights.view(np.uint8).reshape(-1), name, found, tile, importance, generation
+    )
     if finite != bool(np.isfinite(weights).all()):
         raise AssertionError(f"{name}: whether its weights are finite is told wrongly")
     if out is not None and found.tobytes() != out.tobytes():
