@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from quantmill import gguf
-from quantmill.build.doit_tasks import workspace
+from quantmill.build.workspace import open_workspace
 from quantmill.build.graph import graph
 from quantmill.disk import sha256_file
 from quantmill.gguf.types import TYPES
@@ -88,7 +88,7 @@ def write_project(folder: Path, count: int) -> None:
         recipe = load(folder / "recipes" / f"{name}.toml")
         nodes = graph(recipe, resolve(recipe, sha256_file))
         assert len(nodes) == TASKS
-        space = workspace(Path())
+        space = open_workspace(Path())
         for node in nodes.values():
             step, _, rest = node.name.partition(":")
             needs = sorted({str(space.pointer(nodes[edge.node])) for edge in node.edges})
