@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from quantmill.artifact import Artifact
 from quantmill.disk import below, link_or_copy, sha256_file, write_atomic
 from quantmill.store.key import StepKey
 from quantmill.store.local import Hit, Miss, Store
-
-KEY = StepKey("step", 1, 0, {"a": 1}, {})
+from store_race import KEY, race
 
 
 def compute(store: Store, key: StepKey = KEY, data: bytes = b"data") -> dict[str, Artifact]:
@@ -130,19 +128,9 @@ def test_what_was_taken_in_when_a_run_was_killed_can_be_written_anew(tmp_path: P
         assert left.stat().st_mode & 0o200
 
 
-def _race(root: Path, ran: str) -> None:
-    with Store(root).lookup(KEY) as found:
-        if isinstance(found, Miss):
-            with open(ran, "a") as file:
-                file.write("ran\n")
-            time.sleep(0.2)
-            (found.slot.folder / "out").write_bytes(b"once")
-            found.slot.commit({})
-
-
 def test_many_processes_compute_a_step_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    runs = [context.Process(target=_race, args=(tmp_path / "store", str(tmp_path / "ran"))) for _ in range(4)]
+    runs = [context.Process(target=race, args=(tmp_path / "store", str(tmp_path / "ran"))) for _ in range(4)]
     for run in runs:
         run.start()
     for run in runs:
@@ -152,7 +140,7 @@ def test_many_processes_compute_a_step_once(tmp_path: Path) -> None:
 
 
 def test_many_threads_compute_a_step_once(tmp_path: Path) -> None:
-    threads = [threading.Thread(target=_race, args=(tmp_path / "store", str(tmp_path / "ran"))) for _ in range(4)]
+    threads = [threading.Thread(target=race, args=(tmp_path / "store", str(tmp_path / "ran"))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
