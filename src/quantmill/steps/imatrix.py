@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -62,6 +61,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
 
 def texts_of(inputs: Inputs, params: Params) -> "list[Text]":
     """The texts that the step's params name."""
+    from fractions import Fraction
+
     from quantmill.engine.chunks import Text, read_text
 
     return [
