@@ -20,11 +20,13 @@ Condition = bool | str
 
 @dataclass(frozen=True)
 class CheckpointArchitecture:
-    """One row. `defaults` are what transformers 4.51, current at b5490, assumes for keys that config.json leaves out.
+    """The row of one architecture.
 
-    `when` says which optional tensors there are; `keys` are metadata keys beyond the common ones; `scaling` is the kind
-    of rope scaling that the converter writes as metadata; `permute` undoes the rotary layout of Hugging Face's llama
-    (the two halves of a head are interleaved) in the rows of q and k.
+    `defaults`: what transformers 4.51, current at b5490, assumes for keys that config.json leaves out
+    `when`: which optional tensors there are
+    `keys`: metadata keys beyond the common ones
+    `scaling`: the kind of rope scaling that the converter writes as metadata
+    `permute`: undo the rotary layout of Hugging Face's llama (a head's two halves interleaved) in the rows of q and k
     """
 
     gguf: str
@@ -166,13 +168,13 @@ _BUFFERS = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor of the GGUF file. `shape` is in ggml's order (the row's length first).
+    """A tensor of the GGUF file.
 
-    `sources` are the checkpoint's names that it is made of (each is one matrix of a stack), empty for
-    a tensor that is computed from config.json;
-    `heads` is the number of heads whose rows are to be permuted, 0 for none; `keep_f32` marks what stays F32 whatever
-    the file's type (norms, biases, everything of one dimension); `added` is added to every value, in the checkpoint's
-    own precision.
+    `shape`: in ggml's order (the row's length first)
+    `sources`: the checkpoint's names that it is made of (each one matrix of a stack); empty: computed from config.json
+    `keep_f32`: stays F32 whatever the file's type (norms, biases, everything of one dimension)
+    `heads`: the number of heads whose rows are to be permuted, 0 for none
+    `added`: what is added to every value, in the checkpoint's own precision
     """
 
     name: str

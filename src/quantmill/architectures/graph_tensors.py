@@ -19,12 +19,14 @@ class Has(Enum):
 
 @dataclass(frozen=True)
 class GraphArchitecture:
-    """One row.
+    """The row of one architecture.
 
-    `groups` says which optional tensors of the table there are. `rope` is how a head's columns are paired: "neox" pairs
-    column i with i + half, "norm" pairs neighbours. `window_pattern` n: every n-th layer attends to everything, the
-    others to a sliding window, with the rope base `window_base` and no scaling; 0: no windows. `experts` says whether
-    the feed-forward part is a mixture. `embedding_scale` multiplies embeddings by sqrt(n_embd).
+    `groups`: which optional tensors of the table there are
+    `rope`: how a head's columns are paired: "neox" pairs column i with i + half, "norm" pairs neighbours
+    `experts`: whether the feed-forward part is a mixture
+    `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
+    `window_base`: the rope base of the layers with a window, whose rope is not scaled
+    `embedding_scale`: multiply embeddings by sqrt(n_embd)
     """
 
     groups: Mapping[str, Has]

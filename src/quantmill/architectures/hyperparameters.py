@@ -14,9 +14,12 @@ _MOST = 1 << 24  # no size of a model is larger; a claimed one must not overflow
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary positions of a layer. `scaling` is "none", "linear" or "yarn"; `scale` is one over the factor.
+    """Rotary positions of a layer.
 
-    `context` is the training context of the model that YaRN stretched; `attention` multiplies cosine and sine.
+    `scaling`: "none", "linear" or "yarn"
+    `scale`: one over the factor
+    `context`: the training context of the model that YaRN stretched
+    `attention`: what cosine and sine are multiplied by
     """
 
     base: float

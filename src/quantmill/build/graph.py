@@ -42,9 +42,13 @@ class Edge:
 
 @dataclass(frozen=True)
 class Node:
-    """One task. `params` and the digests behind `edges` make its key; `where` and `files` (local copies of what
-    `params` names by digest) only say where things can be had; `after` names nodes that must have succeeded first,
-    though nothing of theirs is read."""
+    """One task.
+
+    `params`: with the digests behind `edges`, what its key is made of
+    `where`: where things can be had; not in the key
+    `files`: local copies of what `params` names by digest; not in the key
+    `after`: nodes that must have succeeded first, though nothing of theirs is read
+    """
 
     name: str
     step: Step

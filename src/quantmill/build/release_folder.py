@@ -21,8 +21,13 @@ BESIDE = (SUMS, STATEMENT, SIGNATURE)  # what is ours beside the listing and its
 
 @dataclass(frozen=True)
 class Tree:
-    """The `folder` of one release, whose files are objects of the `store`; `seal` signs it, and `signed` is the file
-    that keeps its signature."""
+    """The folder of one release.
+
+    `folder`: its path
+    `store`: the store whose objects its files are
+    `seal`: what signs it
+    `signed`: the file that keeps its signature
+    """
 
     folder: Path
     store: Store

@@ -57,11 +57,14 @@ class Status:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a build happens: the store, `build` for pointers, `release` for finished trees, and how to work.
+    """Where a build happens, and how to work.
 
-    `report(node name, event, facts)` hears of what happens: "start" with a reason and what its progress counts, "hit" with the shared store's place
-    or "", "progress" and "fetch" with done and total bytes, "finding" with a text, "done". It is called from any
-    thread.
+    `build`: the folder of pointers
+    `release`: the folder of finished trees
+    `report`: `report(node name, event, facts)` hears of what happens, and is called from any thread
+
+    Events: "start" with a reason and what its progress counts; "hit" with the shared store's place or "";
+    "progress" and "fetch" with done and total bytes; "finding" with a text; "done".
     """
 
     store: Store

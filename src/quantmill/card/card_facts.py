@@ -14,10 +14,17 @@ FRONT = ("license", "license_name", "license_link", "language", "datasets", "tag
 
 @dataclass(frozen=True)
 class CardFacts:
-    """A page's facts. `base` is the base's Hub repository or its name, `on_hub` which of the two; `repo` is where the
-    release is published, None for a folder; `front` are the values of FRONT that are known; `calibration` are the names
-    and addresses of texts, an address may be empty; `shape` is None where the architecture is not known; `limit` the
-    bytes above which files are split; `chart` the name of a picture of the release."""
+    """A page's facts.
+
+    `base`: the base's Hub repository or its name
+    `on_hub`: which of the two `base` is
+    `repo`: where the release is published, None for a folder
+    `front`: the values of FRONT that are known
+    `calibration`: names and addresses of texts; an address may be empty
+    `shape`: None where the architecture is not known
+    `limit`: the bytes above which files are split
+    `chart`: the name of a picture of the release
+    """
 
     base: str
     on_hub: bool

@@ -46,8 +46,13 @@ def no_answer(code: int) -> QuantmillError:
 
 @dataclass(frozen=True)
 class Prompt:
-    """`text` as rendered; whether the template takes a system message, and whether it opens a `<think>` that the model
-    is to go on in. Or `refused`: "unsafe", "slow", "long" or "broken"."""
+    """A chat template's prompt, or why there is none.
+
+    `text`: the prompt as rendered
+    `system`: whether the template takes a system message
+    `thinks`: whether it opens a `<think>` that the model is to go on in
+    `refused`: "unsafe", "slow", "long" or "broken", where there is no prompt
+    """
 
     text: str = ""
     system: bool = True

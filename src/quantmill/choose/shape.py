@@ -70,9 +70,13 @@ def from_metadata(values: Mapping[str, Any]) -> Shape | None:
 
 @dataclass(frozen=True)
 class WeightBytes:
-    """A file's bytes as llama.cpp places them. `layers` are those of each layer; `output` goes where the last layer's
-    result goes, `input` (the token embedding) stays in main memory. `unsure` is what of `layers` may in truth belong
-    to the input and the output, where only the file's size is known."""
+    """A file's bytes as llama.cpp places them.
+
+    `input`: the token embedding's, which stay in main memory
+    `layers`: those of each layer
+    `output`: those that go where the last layer's result goes
+    `unsure`: what of `layers` may belong to the input and the output, where only the file's size is known
+    """
 
     input: int
     layers: tuple[int, ...]

@@ -41,8 +41,15 @@ Lent = tuple[str, Facts]  # a step, and outputs of it that others copy
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the workers are: at `scheduler`, or `workers` processes of `threads` threads each on this machine. The
-    files are PEM, for a scheduler that asks for TLS."""
+    """Where the workers are.
+
+    `scheduler`: the scheduler that has them; None: they are processes on this machine
+    `workers`: how many processes, on this machine
+    `threads`: threads of each process
+    `tls_ca`: a PEM file, like the next two, for a scheduler that asks for TLS
+    `tls_cert`: a PEM file
+    `tls_key`: a PEM file
+    """
 
     scheduler: str | None = None
     workers: int = 2

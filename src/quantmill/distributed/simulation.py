@@ -42,8 +42,13 @@ class Team:
 
 @dataclass
 class SimulatedTask:
-    """`seconds` of one thread; `reads` are earlier tasks whose outputs it reads, with their bytes; `after`, those that
-    must have ended; `hub`, bytes from outside."""
+    """A task and what it takes.
+
+    `seconds`: of one thread
+    `hub`: bytes from outside
+    `reads`: earlier tasks whose outputs it reads, with their bytes
+    `after`: earlier tasks that must have ended
+    """
 
     name: str
     seconds: float
@@ -55,10 +60,19 @@ class SimulatedTask:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What came of it. `seconds` on the clock; `thread_seconds` of work; `least_seconds`, the longest chain of tasks
-    that wait for each other, which no number of workers makes shorter; `busy`, the share of the workers' time in which
-    they had a task. Bytes: from the Hub, sent to and fetched from the remote store, in that store at the end, in the
-    largest store of a worker, and of the releases."""
+    """What came of a simulation.
+
+    `seconds`: on the clock
+    `thread_seconds`: of work
+    `least_seconds`: the longest chain of tasks that wait for each other, which no number of workers makes shorter
+    `busy`: the share of the workers' time in which they had a task
+    `hub_bytes`: from the Hub
+    `sent_bytes`: to the remote store
+    `fetched_bytes`: from the remote store
+    `store_bytes`: in the remote store at the end
+    `worker_bytes`: in the largest store of a worker
+    `release_bytes`: of the releases
+    """
 
     recipes: int
     tasks: int

@@ -24,9 +24,15 @@ _MANY = 8192  # … and where a layer has to be packed again for every group
 
 @dataclass(frozen=True)
 class Budget:
-    """`group` chunks of `tokens` tokens in all go together through a layer; `step` weights are packed at a time, 0 for
-    whole matrices that stay; `spilled` says whether the states live in a file; `room` bytes are left for the output.
-    `piece` chunks of a group are one thread's at a time, 0 when all threads share all."""
+    """How an evaluation divides its work.
+
+    `group`: chunks that go together through a layer
+    `tokens`: tokens in all of a group
+    `step`: weights that are packed at a time, 0 for whole matrices that stay
+    `spilled`: whether the states live in a file
+    `room`: bytes that are left for the output
+    `piece`: chunks of a group that are one thread's at a time, 0 when all threads share all
+    """
 
     group: int
     tokens: int

@@ -42,10 +42,10 @@ __all__ = [
 class MatrixInputs:
     """What the inputs of the matrices were, by tensor name in the model's order.
 
-    `sums` are sums of squares, float32 of shape (matrices, columns): one matrix, or a mixture's experts. `counts` are
-    the rows that were summed, int64 of shape (matrices,), 0 for an expert that no token chose. `calls` are the
-    evaluations of at most 512 tokens in which llama-imatrix would have seen the tensor. `nll` is float64 of shape
-    (chunks, rows that count), and None when it was not asked for.
+    `sums`: sums of squares, float32 of shape (matrices, columns): one matrix, or a mixture's experts
+    `counts`: the rows that were summed, int64 of shape (matrices,), 0 for an expert that no token chose
+    `calls`: the evaluations of at most 512 tokens in which llama-imatrix would have seen the tensor
+    `nll`: float64 of shape (chunks, rows that count), None when it was not asked for
     """
 
     sums: Mapping[str, Floats]

@@ -16,11 +16,12 @@ ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
 
 @dataclass(frozen=True)
 class Run:
-    """`memory` bounds the anonymous memory, in bytes. `work` is a folder that outlives a kill: what does not fit in
-    memory is spilled there and each layer leaves a checkpoint; without it both go to a temporary folder.
+    """How an evaluation runs.
 
-    `progress(done, total)` counts chunks: all of them pass every layer once, and the output where there is one.
-    `reference` says how a chunk is cut into the batches that llama-imatrix measures.
+    `memory`: the most anonymous memory, in bytes
+    `work`: a folder that outlives a kill, for spilled states and a checkpoint of each layer; None: a temporary folder
+    `progress`: `progress(done, total)` counts chunks: all pass every layer once, and the output where there is one
+    `reference`: how a chunk is cut into the batches that llama-imatrix measures
     """
 
     arithmetic: str = "f32"

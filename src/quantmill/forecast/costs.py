@@ -49,10 +49,13 @@ class Rates:
 
 
 class Costs:
-    """Of one recipe, whose base is `base` and whose quantized files are `files` by label; answers as steps.Estimates.
+    """Costs of one recipe, which answer as steps.Estimates.
 
-    `tokens` are assumed of a text of which nothing is known yet. `quantized` says of each task that quantizes how many
-    seconds of its own it takes and how many bytes it writes; `rows` are the released files by label.
+    `base`: its base
+    `files`: its quantized files by label
+    `tokens`: what is assumed of a text of which nothing is known yet
+    `rows`: the released files by label
+    `quantized`: of each task that quantizes, the seconds of its own and the bytes that it writes
     """
 
     def __init__(

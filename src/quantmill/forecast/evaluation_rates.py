@@ -16,8 +16,15 @@ PROCESS = 200_000_000  # bytes of interpreter, tables and buffers
 
 @dataclass(frozen=True)
 class Work:
-    """`products` are multiplications and additions for one token; `layer`: weights of the largest layer; `columns` and
-    `rows` are the sizes of a typical matrix, `type` what its weights are, `width` the model's."""
+    """The work of an evaluation.
+
+    `products`: multiplications and additions for one token
+    `layer`: weights of the largest layer
+    `columns`: of a typical matrix
+    `rows`: of a typical matrix
+    `width`: the model's
+    `type`: what the weights of a typical matrix are
+    """
 
     products: float
     layer: int

@@ -21,8 +21,14 @@ BYTES_PER_TOKEN = 4  # of English, where the text or the tokenizer is not at han
 
 @dataclass(frozen=True)
 class ImatrixCost:
-    """`exact`: tokens and chunks were counted, not estimated; 0 of both where nothing is known of the text yet.
-    `seconds` by arithmetic at the speed of this machine now, over its threads; `memory` in bytes."""
+    """What an importance matrix takes.
+
+    `tokens`: 0 where nothing is known of the text yet
+    `chunks`: 0 where nothing is known of the text yet
+    `exact`: tokens and chunks were counted, not estimated
+    `seconds`: by arithmetic, at the speed of this machine now, over its threads
+    `memory`: in bytes
+    """
 
     arithmetic: str
     tokens: int

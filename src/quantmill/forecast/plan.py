@@ -29,14 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `quantmill plan` prints. `tag` is llama.cpp's, `release_tag` the release's (proof.tag), None while the lock
-    is not resolved. `files` come largest first. `inexact` says why sizes may be off by a few MB, and is
-    empty when they are exact.
-    `computed_weights` are to be quantized when nothing is in the store yet,
-    `shared_weights` are copied from a file of the same matrix that holds them already; `seconds` is the time for the
-    first at the rates measured on this machine now, over its threads.
-    `imatrix` is the importance matrix's part, `quality` that of quality, in seconds of one of `threads` threads;
-    `bench_seconds` go to the tests of speed, over all threads."""
+    """What `quantmill plan` prints.
+
+    `tag`: llama.cpp's
+    `release_tag`: the release's (proof.tag), None while the lock is not resolved
+    `inexact`: why sizes may be off by a few MB, empty when they are exact
+    `files`: largest first
+    `computed_weights`: to be quantized when nothing is in the store yet
+    `shared_weights`: copied from a file of the same matrix that holds them already
+    `seconds`: for the computed weights, at the rates measured on this machine now, over its threads
+    `imatrix`: the importance matrix's part, in seconds of one of `threads` threads
+    `quality`: quality's part, in seconds of one of `threads` threads
+    `bench_seconds`: of the tests of speed, over all threads
+    """
 
     recipe: str
     tag: str

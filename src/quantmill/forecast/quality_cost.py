@@ -28,9 +28,15 @@ Speed = Callable[[str], float]
 
 @dataclass(frozen=True)
 class QualityCost:
-    """`exact`: tokens and chunks were counted, not estimated; 0 of both where nothing is known of the text yet.
-    `base`: seconds of the base's own predictions, `files`: of each file's comparison with them, by label;
-    `states`: bytes that the base's predictions take."""
+    """What measuring quality takes.
+
+    `tokens`: 0 where nothing is known of the text yet
+    `chunks`: 0 where nothing is known of the text yet
+    `exact`: tokens and chunks were counted, not estimated
+    `base`: seconds of the base's own predictions
+    `files`: seconds of each file's comparison with them, by label
+    `states`: bytes that the base's predictions take
+    """
 
     tokens: int
     chunks: int

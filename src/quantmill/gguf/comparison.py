@@ -21,10 +21,15 @@ Tensor = tuple[GGUFFile, TensorInfo]
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference. `kind`: "metadata", "tensor" or "bytes"; `name`: the key's or tensor's; `what`: in words.
+    """One difference.
 
-    Of tensors that differ in their data alone, `block` is the first block that does, counted from 0 within the tensor
-    (the weight, for a type without blocks), and `blocks` how many do.
+    `kind`: "metadata", "tensor" or "bytes"
+    `name`: the key's or tensor's
+    `what`: in words
+    `block`: of tensors that differ in their data alone, the first block that does, counted from 0 within the tensor
+    `blocks`: of these tensors, how many blocks differ
+
+    In a type without blocks, each weight counts as a block.
     """
 
     kind: str

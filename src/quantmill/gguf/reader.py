@@ -30,10 +30,13 @@ _TENSOR_LEAST = 8 + 4 + 4 + 8  # the length of the name, the number of dimension
 
 
 class GGUFFile:
-    """A validated, mapped GGUF file. Its facts are true of the file as it was when `read` looked at it.
+    """A validated, mapped GGUF file, with its facts as they were when `read` looked at it.
 
-    `metadata` and `tensors` are in the file's order. `data_end` is where the last tensor's data ends without padding,
-    `padded_end` with it; the file's `size` is at least `data_end`.
+    `metadata`: in the file's order
+    `tensors`: in the file's order
+    `data_end`: where the last tensor's data ends, without padding
+    `padded_end`: where it ends with padding
+    `size`: the file's, at least `data_end`
     """
 
     def __init__(

@@ -18,8 +18,14 @@ FONT = "Liberation Sans, Arial, sans-serif"
 
 @dataclass(frozen=True)
 class FileQuality:
-    """One file: `bytes` of all its parts, `bits` a weight, mean `kld` in nats, `perplexity`, and `tensors`, the errors
-    by tensor name. The base's own file is not among them."""
+    """One file; the base's own is not among them.
+
+    `bytes`: of all its parts
+    `bits`: bits a weight
+    `kld`: the mean, in nats
+    `perplexity`: of the file
+    `tensors`: the errors by tensor name
+    """
 
     ftype: str
     bytes: int

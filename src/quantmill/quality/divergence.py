@@ -34,10 +34,14 @@ class Predictions(Protocol):
 
 @dataclass(frozen=True)
 class Divergence:
-    """`kld` is the KL divergence of the base's distribution to the file's, in nats a token; `top1` the share of tokens
-    for which both hold the same token most likely; `delta_p_mean` and `delta_p_rms` are the mean and the root mean
-    square of how much more probability the file gives to the text's own token. Each `_error` is one standard error,
-    `kld_error` that of the mean."""
+    """How far a file's predictions are from the base's; each `_error` is one standard error.
+
+    `kld`: KL divergence of the base's distribution to the file's, in nats a token
+    `kld_error`: that of the mean
+    `top1`: the share of tokens for which both hold the same token most likely
+    `delta_p_mean`: the mean of how much more probability the file gives to the text's own token
+    `delta_p_rms`: the root mean square of the same
+    """
 
     perplexity: float
     perplexity_error: float

@@ -35,11 +35,16 @@ def lock_drift(path: Path, what: str) -> UsageError:
 
 @dataclass(frozen=True)
 class Lock:
-    """`base` is what the recipe said, with a Hub repository's `commit`; `files` maps names below the base to their
-    content, `calibration` and `evaluation` the texts' names in the recipe to theirs; `config` is the model's
-    config.json (None for a GGUF base); `about` is what its page and tokenizer say (checkpoint/about.py), of which the
-    release's page is made. `unresolved` names what a lock written by hand leaves to `quantmill lock`, which leaves
-    nothing."""
+    """What a recipe's sources resolved to.
+
+    `base`: what the recipe said, with a Hub repository's `commit`
+    `files`: names below the base → their content
+    `config`: the model's config.json, None for a GGUF base
+    `about`: what its page and tokenizer say (checkpoint/about.py), of which the release's page is made
+    `calibration`: the texts' names in the recipe → their content
+    `evaluation`: the same, of the texts for measuring quality
+    `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
+    """
 
     base: Mapping[str, str]
     files: Mapping[str, FileFact]

@@ -39,10 +39,14 @@ class File:
 
 @dataclass(frozen=True)
 class Upload:
-    """What is to be done: commits as groups of files, in order, and files of an earlier release to be removed.
+    """What is to be done.
 
-    `at` is the commit that was looked at; `there`: how many files the Hub has already; `new`: whether the repository
-    has to be created; `has_tag`: whether the tag is already where it belongs.
+    `commits`: groups of files, in order
+    `removed`: files of an earlier release to be removed
+    `at`: the commit that was looked at
+    `there`: how many files the Hub has already
+    `new`: whether the repository has to be created
+    `has_tag`: whether the tag is already where it belongs
     """
 
     repo: str

@@ -35,8 +35,13 @@ def no_release(place: str, problem: str) -> UsageError:
 
 @dataclass(frozen=True)
 class Release:
-    """A release in a folder, and what it was made by. `files` are all its paths. Of one that is at the Hub, `tree` has
-    the small files alone, and `published` is what the Hub lists; `place` is what messages call it."""
+    """A release in a folder, and what it was made by.
+
+    `tree`: the folder; of a release at the Hub, it has the small files alone
+    `files`: all its paths
+    `place`: what messages call it
+    `published`: what the Hub lists, of a release at the Hub
+    """
 
     tree: Path
     tag: str

@@ -23,8 +23,11 @@ class CannotRun(QuantmillError):
 class LoadedModel:
     """A model with its cache of keys and values.
 
-    `hyper` is what its metadata says, `context` how many tokens the cache has room for, `bytes` and `parameters` the
-    size of its tensors in the file and their number, `backend` the kernels' name.
+    `hyper`: what its metadata says
+    `context`: how many tokens the cache has room for
+    `bytes`: the size of its tensors in the file
+    `parameters`: the number of its weights
+    `backend`: the kernels' name
     """
 
     def __init__(self, path: Path, hyper: Hyper, source: Source, model: _kernels.Model, context: int) -> None:

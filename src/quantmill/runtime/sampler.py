@@ -10,8 +10,13 @@ from quantmill.errors import UsageError
 
 @dataclass(frozen=True)
 class Sampling:
-    """`temperature` 0 is greedy. Else of the `top_k` likeliest tokens (0: all) those that first reach `top_p` together
-    are drawn from, by a generator that `seed` starts."""
+    """How a token is drawn.
+
+    `temperature`: 0 is greedy; the rest is for any other
+    `top_k`: so many of the likeliest tokens are looked at, 0 for all
+    `top_p`: of them, those are drawn from that first reach it together
+    `seed`: what starts the generator
+    """
 
     temperature: float = 0.0
     top_k: int = 40

@@ -23,9 +23,11 @@ def canonical(value: Any) -> str:
 class StepKey:
     """Identity of one run of a step.
 
-    `step`: its name; `version`: raised when the step's own code changes its outputs; `generation`: the span of
-    llama.cpp tags whose arithmetic the kernels follow (0 for a step that runs no kernel); `params`: plain JSON;
-    `inputs`: input name → sha256 of the input's bytes.
+    `step`: its name
+    `version`: raised when the step's own code changes its outputs
+    `generation`: the span of llama.cpp tags whose arithmetic the kernels follow, 0 for a step that runs no kernel
+    `params`: plain JSON
+    `inputs`: input name → sha256 of the input's bytes
     """
 
     step: str

@@ -15,8 +15,15 @@ AGES = (("a day", DAY), ("a week", 7 * DAY), ("a month", 30 * DAY), ("a year", 3
 
 @dataclass(frozen=True)
 class Stat:
-    """`recipes`, `steps`, `ages`: name → results and bytes, where each object counts once in its table for the name
-    that comes first; `served`: step → how often it was run, taken from here, and taken from a shared store."""
+    """What a store holds, and how it served.
+
+    `recipes`: name → results and bytes
+    `steps`: name → results and bytes
+    `ages`: name → results and bytes
+    `served`: step → how often it was run, taken from here, and taken from a shared store
+
+    Each object counts once in a table of the first three, for the name that comes first.
+    """
 
     objects: int
     bytes: int
