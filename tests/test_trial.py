@@ -61,7 +61,7 @@ SPAN = '''"""llama.cpp b6000 to b6010, as far as a trial goes."""
 
 from dataclasses import replace
 
-from quantmill.gguf.values import ValueType
+from quantmill.gguf.types import ValueType
 from quantmill.reference.b4867 import B4867
 
 B6000 = replace(

@@ -8,7 +8,7 @@ import pytest
 from peer_quant.synthetic import IMATRIX, MODELS, write_base, write_imatrix
 from quantmill import gguf
 from quantmill.errors import UsageError
-from quantmill.gguf.values import ValueType
+from quantmill.gguf.types import ValueType
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.b4867 import B4867
 from quantmill.reference.mix_rules import CONDITIONS, choices

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantmill.architectures.errors import ModelError
-from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import TYPES, Type
+
+if TYPE_CHECKING:
+    from quantmill.gguf.layout import TensorEntry
 
 # A condition is True (always), or a key of config.json that must be true.
 Condition = bool | str
@@ -188,8 +190,10 @@ class TensorSpec:
         """The tensor's type in a file of type F32, F16 or BF16."""
         return TYPES["F32" if self.keep_f32 else file_type]
 
-    def entry(self, file_type: str) -> TensorEntry:
+    def entry(self, file_type: str) -> "TensorEntry":
         """The tensor in the header of such a file."""
+        from quantmill.gguf.layout import TensorEntry
+
         return TensorEntry(self.name, self.shape, self.type(file_type))
 
     @property

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from quantmill.gguf.reader import GGUFFile, read
     from quantmill.gguf.shard_set import merge, split
     from quantmill.gguf.shards import describe, find_shards, plan_shards, shard_sizes
-    from quantmill.gguf.values import KV, ValueType, kv, model_facts
+    from quantmill.gguf.types import ValueType
+    from quantmill.gguf.values import KV, kv, model_facts
     from quantmill.gguf.verification import VerifyReport, verify, verify_files
     from quantmill.gguf.writer import Writer
 __all__ = [
@@ -48,7 +49,8 @@ _FILES = {
     "reader": "GGUFFile read",
     "shard_set": "merge split",
     "shards": "describe find_shards plan_shards shard_sizes",
-    "values": "KV ValueType kv model_facts",
+    "types": "ValueType",
+    "values": "KV kv model_facts",
     "verification": "VerifyReport verify verify_files",
     "writer": "Writer",
 }

@@ -13,7 +13,8 @@ from quantmill.gguf.errors import shown
 from quantmill.gguf.layout import TensorInfo
 from quantmill.gguf.reader import GGUFFile, read
 from quantmill.gguf.shards import COUNT, NO, TENSORS, find_shards
-from quantmill.gguf.values import KV, ValueType
+from quantmill.gguf.types import ValueType
+from quantmill.gguf.values import KV
 
 _CHUNK = 8 << 20  # bytes of each file compared at a time
 Tensor = tuple[GGUFFile, TensorInfo]

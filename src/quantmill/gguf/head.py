@@ -4,7 +4,8 @@ import struct
 from typing import Any
 
 from quantmill.gguf.layout import MAGIC
-from quantmill.gguf.values import KV, SIZES, ValueType
+from quantmill.gguf.types import ValueType
+from quantmill.gguf.values import KV, SIZES
 
 VOCABULARY = "tokenizer.ggml.tokens"
 

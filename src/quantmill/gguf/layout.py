@@ -18,8 +18,8 @@ from quantmill.gguf.errors import (
     invalid_shape,
     shown,
 )
-from quantmill.gguf.types import Type
-from quantmill.gguf.values import KV, ValueType
+from quantmill.gguf.types import Type, ValueType
+from quantmill.gguf.values import KV
 
 MAGIC = b"GGUF"
 VERSION = 3  # of the files that are written

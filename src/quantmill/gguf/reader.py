@@ -17,8 +17,8 @@ from quantmill.gguf import errors
 from quantmill.gguf.errors import shown
 from quantmill.gguf.foreign import describe
 from quantmill.gguf.layout import MAGIC, MAX_DIMS, TensorEntry, TensorInfo, check_alignment, check_tensor, padded
-from quantmill.gguf.types import BY_ID
-from quantmill.gguf.values import KV, SIZES, ValueType
+from quantmill.gguf.types import BY_ID, ValueType
+from quantmill.gguf.values import KV, SIZES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,8 @@ from quantmill.gguf.errors import GGUFError, GGUFUsageError, duplicate_tensor, w
 from quantmill.gguf.layout import TensorEntry, TensorInfo
 from quantmill.gguf.reader import GGUFFile, read
 from quantmill.gguf.shards import COUNT, NO, TENSORS, describe, find_shards, plan_shards, shard_name
-from quantmill.gguf.values import KV, ValueType, kv
+from quantmill.gguf.types import ValueType
+from quantmill.gguf.values import KV, kv
 from quantmill.gguf.writer import Writer
 
 Progress = Callable[[int, int], None]

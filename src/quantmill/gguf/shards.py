@@ -11,7 +11,8 @@ from pathlib import Path
 
 from quantmill.gguf.errors import GGUFUsageError, shown
 from quantmill.gguf.layout import ALIGNMENT, TensorEntry, TensorInfo, file_size, ggml_shape, padded
-from quantmill.gguf.values import KV, ValueType, kv
+from quantmill.gguf.types import ValueType
+from quantmill.gguf.values import KV, kv
 
 NO, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 MAX_SHARDS = 2**16 - 1  # split.count is a UINT16

@@ -1,10 +1,11 @@
-"""The tensor types of GGUF: one row a type.
+"""The types of GGUF: of tensors, one row a type, and of metadata's values.
 
 Source of the figures: ggml's type table (ggml.h, ggml-common.h). `block` is the number of weights in a block, `size`
 the block's bytes, `id` the number that a GGUF file stores.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,21 @@ TYPES: dict[str, Type] = {
     for name, id_, block, size in (row.split() for row in _ROWS.split("\n") if row)
 }
 BY_ID: dict[int, Type] = {type_.id: type_ for type_ in TYPES.values()}
+
+
+class ValueType(IntEnum):
+    """The value types of GGUF (gguf.h); equal to the gguf package's GGUFValueType without its import."""
+
+    UINT8 = 0
+    INT8 = 1
+    UINT16 = 2
+    INT16 = 3
+    UINT32 = 4
+    INT32 = 5
+    FLOAT32 = 6
+    BOOL = 7
+    STRING = 8
+    ARRAY = 9
+    UINT64 = 10
+    INT64 = 11
+    FLOAT64 = 12

@@ -6,30 +6,11 @@ A value is decoded when it is asked for and never before: a vocabulary of 152k t
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
 from quantmill.gguf.errors import GGUFError, shown
-
-
-class ValueType(IntEnum):
-    """The value types of GGUF (gguf.h); equal to the gguf package's GGUFValueType without its import."""
-
-    UINT8 = 0
-    INT8 = 1
-    UINT16 = 2
-    INT16 = 3
-    UINT32 = 4
-    INT32 = 5
-    FLOAT32 = 6
-    BOOL = 7
-    STRING = 8
-    ARRAY = 9
-    UINT64 = 10
-    INT64 = 11
-    FLOAT64 = 12
-
+from quantmill.gguf.types import ValueType
 
 # The struct letter of every type of fixed size. A bool is one byte, and any byte but 0 is true.
 LETTERS = {

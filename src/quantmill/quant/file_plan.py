@@ -11,8 +11,8 @@ from typing import Any
 from quantmill.errors import UsageError
 from quantmill.gguf.layout import TensorEntry, file_size, ggml_shape
 from quantmill.gguf.shards import COUNT, NO, TENSORS
-from quantmill.gguf.types import Type
-from quantmill.gguf.values import KV, ValueType, kv
+from quantmill.gguf.types import Type, ValueType
+from quantmill.gguf.values import KV, kv
 from quantmill.quant.mix import NO_OVERRIDES, Fallback, Overrides, plan_types
 from quantmill.reference.ftypes import Ftype
 from quantmill.reference.hparams import Hparams

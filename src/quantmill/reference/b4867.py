@@ -6,7 +6,7 @@ are compared. That they are the same at both ends of the span was not checked ag
 Sources: llama-quant.cpp, quantize.cpp, gguf.cpp, imatrix.cpp and convert_hf_to_gguf.py.
 """
 
-from quantmill.gguf.values import ValueType
+from quantmill.gguf.types import ValueType
 from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.hash_order import hash_order
 from quantmill.reference.reference import Converter, Header, ImatrixRules, Reference

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from quantmill.errors import UsageError, nearest
-from quantmill.gguf.values import ValueType
+from quantmill.gguf.types import ValueType
 from quantmill.reference.ftypes import Ftype
 
 Order = Callable[[Iterable[str]], list[str]]
@@ -18,7 +18,7 @@ Order = Callable[[Iterable[str]], list[str]]
 Setting = tuple[ValueType, int | str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Header:
     """What llama-quantize sets in a file's metadata; each key that it sets moves to the end.
 
@@ -34,7 +34,7 @@ class Header:
     text_limit: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImatrixRules:
     """What llama-imatrix measures and writes.
 
@@ -56,7 +56,7 @@ class ImatrixRules:
         return n_ctx >= self.least_batch and not 0 < n_ctx % self.batch < self.least_batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Converter:
     """What convert_hf_to_gguf.py writes into a model's metadata.
 
@@ -68,7 +68,7 @@ class Converter:
     general: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reference:
     """All of llama.cpp that a tag decides, for the tags `b<first>` to `b<last>`, both included.
 
