@@ -4,7 +4,6 @@ An error is one sentence: what is wrong, where, and what would be right. Librari
 and exits, with the error's `exit_code`.
 """
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -57,6 +56,8 @@ def listed(names: Sequence[str]) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for the known spelling closest to `word`, or an empty string when none is close."""
+    import difflib  # late: only a message needs it
+
     by_fold = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), by_fold, n=1, cutoff=0.6)
     return f" (did you mean {by_fold[found[0]]}?)" if found else ""

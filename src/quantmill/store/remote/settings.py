@@ -8,11 +8,12 @@ import binascii
 import datetime
 import hashlib
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import tomli
 
 from quantmill.errors import UsageError, nearest
 from quantmill.units import parse_size
@@ -102,7 +103,7 @@ def _values(start: Path, environment: Mapping[str, str]) -> tuple[Path | None, d
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomli.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {error}") from None
     _known(path, data, {"store": None}, "")
