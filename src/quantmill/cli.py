@@ -41,6 +41,8 @@ COMMANDS: dict[str, str] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program `quantmill`. Exits with the call's code; an error is one line on stderr."""
+    if arguments is None:  # it is the process's own
+        interrupt.heed()
     options = parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
     try:
         code = options.run(options)
@@ -56,7 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"quantmill: {sentence(error)}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
-        print(f"quantmill: {interrupt.MESSAGE}", file=sys.stderr)
         interrupt.leave()
     sys.exit(code)
 

@@ -164,7 +164,9 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
     """DOIT_CONFIG and the task creator for a dodo.py: the recipes of `root`/recipes that the command line names, or all
     of them when it names none but a command that looks. Ends the program where they cannot be used."""
     gc.disable()  # the tasks of many recipes are many objects, none of them garbage; a step that runs enables it
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # doit's own process
+        interrupt.heed()
+        arguments = sys.argv[1:]
     sys.excepthook = _interrupted
     try:
         space, listener = workspace(root)
@@ -231,7 +233,6 @@ def _code(error: Exception) -> int:
 def _interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Python's hook for errors that nobody caught: one sentence for Ctrl-C."""
     if issubclass(kind, KeyboardInterrupt):
-        print(f"quantmill: {interrupt.MESSAGE}", file=sys.stderr)
         interrupt.leave()
     else:
         sys.__excepthook__(kind, error, trace)
