@@ -19,8 +19,8 @@ from quantmill.card.page import render
 from quantmill.choose.choice import choose
 from quantmill.choose.machine import machine
 from quantmill.choose.placement import best_placement
-from quantmill.listing import ReleasedFile, bench, quality
 from quantmill.reference.ftypes import FTYPES
+from quantmill.released import ReleasedFile, bench, quality
 
 MEASURED = tuple(ReleasedFile(f.name, f.ftype, f.bytes, f.shards, QUALITY) for f in FILES)
 

@@ -15,7 +15,7 @@ from quantmill.card.catalogue import LANGUAGES
 from quantmill.card.markdown import addressed, code, fence, link, text
 from quantmill.card.page import render
 from quantmill.errors import QuantmillError
-from quantmill.listing import ReleasedFile
+from quantmill.released import ReleasedFile
 
 ESCAPES = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",

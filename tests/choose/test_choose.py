@@ -12,7 +12,7 @@ from quantmill.choose import rules
 from quantmill.choose.choice import Candidate, NothingFits, choose
 from quantmill.choose.machine import BACKENDS, GPUS, machine, memories, memory
 from quantmill.choose.placement import best_placement
-from quantmill.listing import Bench, BenchRow, Quality, ReleasedFile
+from quantmill.released import Bench, BenchRow, Quality, ReleasedFile
 
 # Backend, graphics memory, main memory, model, goal, tokens of context; the expected file, and why.
 # 32B is inf-o1-pi0: 262 kB of cache a token (2.15 GB for 8192), 0.83 GB of buffers: beside the weights 3.0 GB;

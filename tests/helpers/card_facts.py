@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from quantmill.card.card_facts import CardFacts, facts
-from quantmill.listing import Bench, BenchRow, Quality, ReleasedFile
+from quantmill.released import Bench, BenchRow, Quality, ReleasedFile
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"

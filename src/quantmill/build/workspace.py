@@ -23,8 +23,7 @@ from quantmill.store.shared import Gone
 from quantmill.store.remote.signature import Seal
 from quantmill.steps.step import Step
 from quantmill.store.local import Hit, Miss, Store
-from quantmill.store.remote.client import connect
-from quantmill.store.remote.settings import signing
+from quantmill.store.remote import named_by
 from quantmill.build.release_folder import Tree
 
 Outputs = Mapping[str, Artifact]
@@ -310,9 +309,14 @@ def open_workspace(
     """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
     `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases."""
     folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
-    store = Store(folder, connect(root, folder, report))
-    known = signing(root)
-    seal = Seal(known.sign, known.keys)
+    remote, seal = None, Seal()
+    if any(named_by(root)):
+        from quantmill.store.remote.client import connect
+        from quantmill.store.remote.settings import signing
+
+        remote, known = connect(root, folder, report), signing(root)
+        seal = Seal(known.sign, known.keys)
+    store = Store(folder, remote)
     return Workspace(store, root / "build", root / "release", threads or usable_threads(), report, seal=seal)
 
 

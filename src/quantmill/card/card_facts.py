@@ -6,7 +6,7 @@ from typing import Any
 
 from quantmill.card.prompt import Prompt, prompt_of
 from quantmill.choose.shape import Shape
-from quantmill.listing import Bench, ReleasedFile, by_size
+from quantmill.released import Bench, ReleasedFile, by_size
 
 # On page "License" etc.: the keys of the front matter, in its order.
 FRONT = ("license", "license_name", "license_link", "language", "datasets", "tags")

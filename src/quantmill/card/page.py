@@ -9,8 +9,8 @@ from quantmill.card.frontmatter import front_matter
 from quantmill.card.markdown import addressed, fence, link, text
 from quantmill.card.recommendation import advice
 from quantmill.card.voice import HUB, Voice
-from quantmill.listing import ReleasedFile
 from quantmill.reference.ftypes import FTYPES
+from quantmill.released import ReleasedFile
 from quantmill.units import size_text
 
 TAGS = "https://github.com/ggml-org/llama.cpp/releases/tag"

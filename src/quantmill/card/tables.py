@@ -2,8 +2,8 @@
 
 from quantmill.card.markdown import HARD, table, text
 from quantmill.card.voice import Voice
-from quantmill.listing import Bench, ReleasedFile
 from quantmill.reference.ftypes import FTYPES
+from quantmill.released import Bench, ReleasedFile
 from quantmill.units import size_text
 
 # The ftypes that a page advises, beside the large form of each.

@@ -8,7 +8,7 @@ from quantmill.choose.machine import Machine
 from quantmill.choose.placement import Placement, best_placement
 from quantmill.choose.shape import Shape, WeightBytes
 from quantmill.errors import QuantmillError
-from quantmill.listing import Bench, ReleasedFile
+from quantmill.released import Bench, ReleasedFile
 from quantmill.units import size_text
 
 GENERATION = "tg128"  # the bench test that stands for a file's speed

@@ -13,11 +13,11 @@ from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.forecast.base_file import Description
 from quantmill.forecast.files import described_files
-from quantmill.listing import Bench, ReleasedFile, bench, quality
 from quantmill.quant.file_plan import FilePlan
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
+from quantmill.released import Bench, ReleasedFile, bench, quality
 
 CHART = "chart.svg"  # the name of the card step's input for the release's picture
 

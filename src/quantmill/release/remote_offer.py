@@ -12,8 +12,9 @@ from quantmill.choose.shape import Shape, from_metadata, of_size, of_tensors
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.head import leading_metadata
 from quantmill.gguf.shards import describe, parse_name
-from quantmill.listing import LISTING, LISTING_LIMIT, Bench, ReleasedFile, bench, parse_json, quality, read_json
+from quantmill.listing import LISTING, LISTING_LIMIT, parse_json, read_json
 from quantmill.reference.ftypes import FTYPES
+from quantmill.released import Bench, ReleasedFile, bench, quality
 
 HEAD = 1 << 20  # bytes of a file's beginning; the architecture's entries come before the vocabulary
 BENCH = "bench.json"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from quantmill.artifact import Context
-from quantmill.listing import ReleasedFile, bench, quality
+from quantmill.released import ReleasedFile, bench, quality
 from quantmill.steps.step import Inputs, Step
 
 CHART = "chart.svg"

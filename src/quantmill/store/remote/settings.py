@@ -1,7 +1,4 @@
-"""Where the shared store is and whose signatures are believed: `quantmill.toml`, or the environment.
-
-Nothing heavy is imported: every build reads this.
-"""
+"""Where the shared store is and whose signatures are believed: `quantmill.toml`, or the environment."""
 
 import base64
 import binascii
@@ -16,9 +13,9 @@ from typing import Any
 import tomli
 
 from quantmill.errors import UsageError, nearest
+from quantmill.store.remote import named_by
 from quantmill.units import parse_size
 
-NAME = "quantmill.toml"
 SCHEMES = ("s3", "gs", "az", "file")
 MIB = 1 << 20
 
@@ -92,12 +89,9 @@ def find(start: Path, environment: Mapping[str, str] = os.environ) -> Settings |
 
 
 def _values(start: Path, environment: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:
-    start = start.absolute()
-    path = next((folder / NAME for folder in (start, *start.parents) if (folder / NAME).is_file()), None)
+    path, given = named_by(start, environment)
     values = _read(path) if path else {}
-    for name, variable in (("url", "QUANTMILL_STORE"), ("sign", "QUANTMILL_SIGN")):
-        if variable in environment:
-            values[name] = environment[variable] or None
+    values |= {name: value or None for name, value in given.items()}
     return path, values
 
 

@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantmill.disk import write_atomic
 from quantmill.errors import QuantmillError
-from quantmill.store.remote.settings import PublicKey
+
+if TYPE_CHECKING:
+    from quantmill.store.remote.settings import PublicKey
 
 STATEMENT, NAME = "provenance.json", "provenance.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -37,7 +40,7 @@ class Seal:
     is kept beside the build (`kept`), so that it is known without a look at the key and put back without one."""
 
     sign: str | None = None
-    keys: tuple[PublicKey, ...] = ()
+    keys: "tuple[PublicKey, ...]" = ()
 
     def holds(self, tree: Path, kept: Path) -> bool:
         """Whether the release in `tree` is signed as it should be: where we sign, by one of the keys; else no worse
@@ -74,7 +77,7 @@ class Seal:
             (tree / NAME).unlink(missing_ok=True)
 
 
-def check(tree: Path, keys: Sequence[PublicKey], needed: bool = False) -> str:
+def check(tree: Path, keys: "Sequence[PublicKey]", needed: bool = False) -> str:
     """Who signed the release in `tree`, in words for its reader: by one of `keys`, or, where none are given, by whom
     it says; or that nobody did. Raises WrongSignature for a signature that none of `keys` made, or that is of another
     statement; and when one is `needed` and there is none."""

@@ -1,0 +1,99 @@
+"""What a reader of a release sees of it: files with their sizes and, where they were measured, quality and speed.
+
+The page and the choice are made of these, whether they come from a plan, a build, a folder or the Hub.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KLD = ("mean", "median", "p90", "p99", "p999", "max")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How far a file is from the unquantized model. `kld` maps KLD's names to nats; `top1` is a share from 0 to 1; what
+    was not measured is None."""
+
+    perplexity: float | None
+    perplexity_error: float | None
+    kld: Mapping[str, float]
+    top1: float | None
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One test of one file: tokens per second, with their standard deviation if it ran more than once; per cent of
+    Q4_0's, if that ran."""
+
+    ftype: str
+    test: str
+    rate: float
+    deviation: float | None
+    percent: float | None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measured speed, which belongs to the host that it was measured on."""
+
+    cpu: str
+    threads: int
+    backend: str
+    rows: tuple[BenchRow, ...]
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """One file of a release: `name` ends in `.gguf`, or in `/` for a folder of `shards` parts, whose bytes add up."""
+
+    name: str
+    ftype: str
+    bytes: int
+    shards: int
+    quality: Quality | None = None
+
+
+def by_size(files: Iterable[ReleasedFile]) -> list[ReleasedFile]:
+    """Largest first; files of one size in the order given."""
+    return sorted(files, key=lambda file: -file.bytes)
+
+
+def quality(report: Any) -> Quality | None:
+    """The quality that a verify report holds under `quality`; None when it holds none."""
+    found = report.get("quality") if isinstance(report, Mapping) else None
+    if not isinstance(found, Mapping):
+        return None
+    kld = found.get("kld")
+    values = {name: _number(kld.get(name)) for name in KLD} if isinstance(kld, Mapping) else {}
+    return Quality(
+        _number(found.get("perplexity")),
+        _number(found.get("perplexity_error")),
+        {name: value for name, value in values.items() if value is not None},
+        _number(found.get("top1")),
+    )
+
+
+def bench(report: Any) -> Bench | None:
+    """The table of a bench report (`host` and `rows`); None when there is none that can be read."""
+    if not isinstance(report, Mapping) or not isinstance(report.get("rows"), list):
+        return None
+    host = report["host"] if isinstance(report.get("host"), Mapping) else {}
+    rows = []
+    for row in report["rows"]:
+        rate = _number(row.get("ts")) if isinstance(row, Mapping) else None
+        if rate is not None:
+            deviation, percent = _number(row.get("sd")), _number(row.get("percent_of_q4_0"))
+            rows.append(BenchRow(str(row.get("ftype")), str(row.get("test")), rate, deviation, percent))
+    threads = host.get("threads")
+    found = Bench(
+        str(host.get("cpu") or "?"), threads if isinstance(threads, int) else 0, str(host.get("backend") or "CPU"),
+        tuple(rows),
+    )  # fmt: skip
+    return found if rows else None
+
+
+def _number(value: Any) -> float | None:
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if fits else None
