@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from quantmill.artifact import Context
-from quantmill.released import ReleasedFile, bench, quality
 from quantmill.steps.step import Inputs, Step
 
 CHART = "chart.svg"
@@ -41,6 +40,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.card.card_facts import facts
     from quantmill.card.catalogue import LANGUAGES, page_name
     from quantmill.card.page import render
+    from quantmill.released import ReleasedFile, bench, quality
 
     files = []
     for ftype in params["ftypes"]:
