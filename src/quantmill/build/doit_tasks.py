@@ -12,7 +12,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from quantmill.recipe.recipe import Recipe, load
 from quantmill.steps import STEPS
 from quantmill.build.reporter import Listener
 
+ROWS = 500  # that one query asks SQLite for; it takes 999 parameters at least
 PREFIXES = frozenset(prefix for step in STEPS.values() for prefix in step.prefixes)
 
 
@@ -65,6 +66,14 @@ def options(root: Path, default: list[str], listener: Listener) -> dict[str, Any
     }
 
 
+def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
+    def call(*arguments: Any) -> None:
+        with suppress(sqlite3.Error):
+            method(*arguments)
+
+    return call
+
+
 def _forgive_database() -> None:
     """Of the database that doit has opened for this run. It decides nothing here. One that cannot be written, for its
     disk is full or read-only, costs a look into the store next time; doit would end the run with a traceback, before
@@ -75,12 +84,15 @@ def _forgive_database() -> None:
         manager.remove = _forgiving(manager.remove)
 
 
-def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
-    def call(*arguments: Any) -> None:
-        with suppress(sqlite3.Error):
-            method(*arguments)
-
-    return call
+@_forgiving
+def _read_database(names: Sequence[str]) -> None:
+    """All that doit's database holds of some tasks, at once. doit would lock the file and let it go for each."""
+    if Globals.dep_manager is None:
+        return
+    backend: Any = Globals.dep_manager.backend
+    for some in (names[i : i + ROWS] for i in range(0, len(names), ROWS)):
+        asked = f"select task_id, task_data from doit where task_id in ({','.join('?' * len(some))})"
+        backend._cache |= {row["task_id"]: row["task_data"] for row in backend._conn.execute(asked, some)}
 
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
@@ -116,7 +128,7 @@ def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
 
 def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[str, Any]]:
     """doit's tasks of one recipe's graph."""
-    _forgive_database()
+    _read_database(list(recipe_nodes))
     pointers = {name: space.pointer_name(node) for name, node in recipe_nodes.items()}
     for node in recipe_nodes.values():
         step, _, name = node.name.partition(":")
@@ -148,7 +160,11 @@ def run(
     """Have doit run the tasks of those names; the exit code of the build. `listener` hears of what happens."""
     from doit.cmd_base import ModuleTaskLoader
 
-    loader = ModuleTaskLoader({"task_recipe": lambda: tasks(recipe_nodes, space)})
+    def task_recipe() -> Iterator[dict[str, Any]]:
+        _forgive_database()
+        yield from tasks(recipe_nodes, space)
+
+    loader = ModuleTaskLoader({"task_recipe": task_recipe})
     main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names, listener)})
     return 1 if main.run(["run", "-n", str(jobs), *names]) else 0
 
@@ -184,6 +200,7 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
     chosen = paths.keys() if looking and not named else named or {default}
 
     def task_recipe() -> Iterator[dict[str, Any]]:
+        _forgive_database()
         made: list[str] = []
         for name in sorted(chosen):
             try:
