@@ -3,13 +3,14 @@
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, BinaryIO, TypeGuard
 
 CHUNK = 4 << 20
 SMALL = 64 << 10
@@ -32,6 +33,41 @@ def below(name: object) -> TypeGuard[str]:
     """Whether a name that a stranger may have written can only be that of something below a folder: parts that are
     neither empty, `.` nor `..`, of characters that a file's name can have."""
     return isinstance(name, str) and not _NO_NAME.search(name) and not {"", ".", ".."} & set(name.split("/"))
+
+
+def is_digest(text: object) -> TypeGuard[str]:
+    """Whether something is a sha256 as it is written here: 64 lower-case hex digits."""
+    return isinstance(text, str) and len(text) == 64 and not text.strip("0123456789abcdef")
+
+
+def parse_json(data: bytes) -> Any:
+    """What JSON says; None for what is none, or nested deeper than Python goes."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_json(path: Path | str) -> Any:
+    """The same of a file that may be damaged, or no file at all: None also where it cannot be read."""
+    try:
+        return parse_json(read_small(os.fspath(path)))
+    except (OSError, ValueError):
+        return None
+
+
+def read_table(path: Path | str) -> dict[str, Any]:
+    """The same of a file that holds a JSON object: an empty one for anything else."""
+    found = read_json(path)
+    return found if isinstance(found, dict) else {}
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder that are not hidden, sorted; none where there is no folder."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def read_small(path: str) -> bytes:
@@ -57,6 +93,26 @@ def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(beside, path)
+
+
+def write_own(path: Path, data: bytes, sync: bool = True) -> None:
+    """`write_atomic` within a folder of ours, where whatever else stands at the name, or in its way, goes."""
+    try:
+        write_atomic(path, data, sync)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError):
+        make_way(path)
+        write_atomic(path, data, sync)
+
+
+def make_way(path: Path) -> None:
+    """Remove a folder or a link that stands where a file of ours belongs, and a file where a folder ought to be."""
+    for folder in reversed(path.parents):
+        if folder.is_file():
+            folder.unlink()
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif path.is_symlink():
+        path.unlink()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -107,20 +163,30 @@ def _reflink(source: Path, target: Path) -> bool:
 def locked(path: Path, shared: bool = False) -> Iterator[None]:
     """Hold the lock of that name, which goes with the process. Waits for whoever holds it, thread or process; `shared`
     holders do not wait for each other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with open(path, "ab") as file:
+        with _opened(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if _names(path, file.fileno()):
                 yield
                 return
 
 
+def _opened(path: Path) -> BinaryIO:
+    """A lock's file; what else stands there is none of ours and goes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "ab")
+    except (IsADirectoryError, NotADirectoryError, FileExistsError):
+        make_way(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "ab")
+
+
 @contextmanager
 def unless_locked(path: Path) -> Iterator[bool]:
     """Hold the lock when nobody else does: True; False at once otherwise. The holder may remove the file: whoever waits
     for it notices and takes the next of that name."""
-    with open(path, "ab") as file:
+    with _opened(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -10,10 +10,10 @@ from quantmill import gguf
 from quantmill.choose import detect
 from quantmill.choose.machine import machine, memories, memory, metal_limit
 from quantmill.choose.shape import Shape, from_metadata
+from quantmill.disk import parse_json, read_json
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.head import leading_metadata
-from quantmill.listing import parse_json, read_json
 from quantmill.release.remote_offer import ftype_of, of_folder
 
 MACHINE = ("--backend", "cuda", "--vram", "8", "--ram", "16GB")

@@ -9,6 +9,9 @@ import pytest
 
 from disks import ReadOnly, SmallDisk
 from projects import Project
+from quantmill.store.descent import records
+from quantmill.store.key import StepKey
+from quantmill.store.local import AGE, SEAL, Miss, Store
 
 
 def object_of(project: Project, task: str, output: str = "model.gguf") -> Path:
@@ -23,6 +26,11 @@ def scribble(path: Path) -> None:
     with open(path, "r+b") as file:
         file.seek(-1000, os.SEEK_END)
         file.write(b"scribble")
+
+
+def sealed(path: Path) -> bool:
+    stat = path.stat()
+    return abs(stat.st_ctime_ns - AGE - stat.st_mtime_ns) <= SEAL
 
 
 def test_a_file_written_to_through_the_release_folder_heals(project: Project) -> None:
@@ -47,24 +55,104 @@ def test_a_base_that_was_written_to_spoils_no_file(project: Project) -> None:
 def test_a_touched_object_is_hashed_once_and_kept(project: Project) -> None:
     project.run("doit")
     path = object_of(project, "convert")
-    sealed = path.stat().st_mtime_ns
+    assert sealed(path)
     os.utime(path)
+    assert not sealed(path)
     assert project.run("doit").stdout == "nothing to do: everything is up to date\n"
-    assert path.stat().st_mtime_ns == sealed
+    assert sealed(path)
 
 
-def test_a_rotten_object_that_verify_finds_is_made_again(project: Project) -> None:
+def rot(path: Path) -> None:
+    """Change some bytes as a disk does: its seal stays whole."""
+    scribble(path)
+    while not sealed(path):
+        moment = path.stat().st_ctime_ns - AGE
+        os.utime(path, ns=(moment, moment))
+
+
+def test_a_rotten_object_that_a_step_reads_is_made_again(project: Project) -> None:
     """Bits that flip on the disk move no time, so only hashing finds them."""
     project.run("doit")
-    path = object_of(project, "quant/Q2_K")
-    times = path.stat()
-    scribble(path)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    rot(object_of(project, "quant/Q2_K"))
     project.edit('prefix = "small"', 'prefix = "renamed"')
-    failed = project.run("doit", check=1)
-    assert "was damaged in the store and is removed from it: run again" in failed.stdout
-    assert "quant:small/Q2_K" in project.ran("doit")
+    ran = project.run("doit").stdout
+    assert "model.gguf was damaged in the store: it is made anew" in ran
+    assert "quant:small/Q2_K: " in ran
     subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=project.folder / "release/small", check=True)
+
+
+def spoilt(project: Project) -> dict[str, bytes]:
+    """A release whose base rotted before its files were made of it, as a version that does not look could make it;
+    returns what it ought to be."""
+    project.run("doit")
+    whole = project.release()
+    store = Store(project.folder / "cache")
+    for name, record in list(records(store.root)):
+        if record["key"]["step"] != "quant":
+            continue
+        (store.root / "ac" / name).unlink()
+        key = StepKey(**record["key"])
+        with store.lookup(key) as found:
+            assert isinstance(found, Miss)
+            made = store.object_path(record["outputs"]["model.gguf"]["sha256"]).read_bytes()
+            (found.slot.folder / "model.gguf").write_bytes(made[:-1] + bytes([made[-1] ^ 1]))
+            tensors = store.object_path(record["outputs"]["tensors.json"]["sha256"]).read_bytes()
+            (found.slot.folder / "tensors.json").write_bytes(tensors)
+            found.slot.commit({})
+    project.run("doit")
+    assert project.release() != whole
+    rot(object_of(project, "convert"))
+    return whole
+
+
+def test_what_was_made_of_a_rotten_object_goes_with_it(project: Project) -> None:
+    """A later file reads the base, finds it damaged, and all that was ever made of it is made anew, in one run."""
+    whole = spoilt(project)
+    project.edit('"Q2_K"', '"Q2_K", "Q6_K"')
+    ran = project.run("doit").stdout
+    assert "model.gguf was damaged in the store: it is made anew" in ran
+    after = project.release()
+    assert {name: after[name] for name in whole if name.endswith(".gguf")} == {
+        name: data for name, data in whole.items() if name.endswith(".gguf")
+    }
+    assert project.run("doit").stdout == "nothing to do: everything is up to date\n"
+
+
+def test_what_cache_verify_finds_undoes_what_was_made_of_it(project: Project) -> None:
+    whole = spoilt(project)
+    told = project.run("quantmill", "cache", "verify", check=1).stdout
+    assert "1 damaged" in told
+    ran = project.ran("doit")
+    assert {"convert:small", "quant:small/Q8_0", "verify:small/Q2_K"} <= set(ran)
+    assert project.release() == whole
+
+
+def test_a_step_whose_input_changes_while_it_reads_is_run_again(project: Project) -> None:
+    """The base is written to, its time put back, once the first quantization has begun."""
+    (project.folder / "sitecustomize.py").write_text(
+        """
+import os, quantmill.steps.quant as q
+run = q.STEP.run
+def changing(inputs, params, out, context):
+    path = inputs["model.gguf"].path
+    if not os.path.exists("changed"):
+        open("changed", "w").close()
+        times = os.stat(path)
+        os.chmod(path, 0o644)
+        with open(path, "r+b") as file:
+            file.seek(-1000, 2)
+            file.write(b"scribble")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return run(inputs, params, out, context)
+object.__setattr__(q.STEP, "run", changing)
+"""
+    )
+    ran = project.run("doit", PYTHONPATH=str(project.folder)).stdout
+    assert (project.folder / "changed").exists()
+    assert "model.gguf was damaged in the store: it is made anew" in ran
+    found = project.release()
+    project.run("doit", QUANTMILL_CACHE="other")
+    assert project.release() == found
 
 
 def test_a_copy_in_the_release_folder_is_hashed_once(project: Project) -> None:

@@ -27,6 +27,7 @@ from doit.task import clean_targets
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
 from quantmill.build.workspace import Workspace, open_workspace
+from quantmill.disk import make_way
 from quantmill.errors import QuantmillError, UsageError, nearest, sentence
 from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.recipe.recipe import Recipe, load
@@ -54,6 +55,8 @@ def options(root: Path, default: list[str], listener: Listener) -> dict[str, Any
     """doit's configuration: its database below `build`, who tells of a run, and what a bare `doit` builds."""
     database = root / "build" / ".doit.db"
     database.parent.mkdir(parents=True, exist_ok=True)
+    if database.is_dir() or (database.is_symlink() and not database.exists()):
+        make_way(database)
     if not _sound(database):  # a power cut, say; doit begins another
         database.unlink()
     return {

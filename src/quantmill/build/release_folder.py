@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact
-from quantmill.disk import below, locked, link_or_copy
-from quantmill.listing import LISTING, SUMS, read_json
+from quantmill.disk import below, locked, read_json
+from quantmill.listing import LISTING, SUMS
 from quantmill.store.remote.signature import NAME as SIGNATURE
 from quantmill.store.remote.signature import STATEMENT, Seal
 from quantmill.store.local import Store
@@ -49,15 +49,15 @@ class Tree:
                     left.unlink()
             for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
                 if not self._same(f"{self.folder}/{path}", artifact.sha256, artifact.size):
-                    link_or_copy(artifact.path, self.folder / path)
+                    self.store.link(artifact, self.folder / path)
             if not self.sealed():
                 self.seal.put(self.folder, self.signed)
 
     def laid_out(self, facts: Mapping[str, Mapping[str, Any]]) -> bool:
         """Whether the folder holds the release whose outputs `facts` are, {output: {sha256, size}}."""
         try:
-            listing = json.loads(self.store.object_path(facts[LISTING]["sha256"]).read_bytes())["files"]
-        except FileNotFoundError:  # still at the shared store
+            listing = read_json(self.store.object_path(facts[LISTING]["sha256"]))["files"]
+        except (KeyError, TypeError):  # still at the shared store
             return False
         files = {**{fact["name"]: fact for fact in listing}, **facts}
         return all(self._same(f"{self.folder}/{path}", fact["sha256"], fact["size"]) for path, fact in files.items())

@@ -8,21 +8,24 @@ is the truth.
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from quantmill.artifact import Artifact, Context
-from quantmill.disk import read_small, write_atomic
+from quantmill.disk import parse_json, read_json, read_small, write_own
 from quantmill.errors import QuantmillError
 from quantmill.host import usable_threads
 from quantmill.store.key import StepKey, difference
 from quantmill.build.graph import ALL, Node
+from quantmill.build.reading import AT_ONCE, Reading
 from quantmill.store.shared import Gone
 from quantmill.store.remote.signature import Seal
 from quantmill.steps.step import Step
 from quantmill.store.local import Hit, Miss, Store
+from quantmill.store.record import are_facts
 from quantmill.store.remote import named_by
 from quantmill.build.release_folder import Tree
 
@@ -31,10 +34,19 @@ Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them:
 T = TypeVar("T")
 Report = Callable[[str, str, Mapping[str, Any]], None]
 FIRST = "not built here yet"
+TRIES = 3  # of a step whose inputs are found damaged
 
 
 def silent(name: str, event: str, facts: Mapping[str, Any]) -> None:
     """The report that nobody hears."""
+
+
+class _Damaged(Exception):
+    """What a step read was not what its name says."""
+
+    def __init__(self, artifacts: list[Artifact]) -> None:
+        super().__init__(artifacts)
+        self.artifacts = artifacts
 
 
 class NotMadeAgain(QuantmillError):
@@ -77,6 +89,7 @@ class Workspace:
     seal: Seal = field(default_factory=Seal)  # what signs finished releases
     # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
     _known: dict[str, Facts] = field(default_factory=dict)
+    _damages: list[int] = field(default_factory=list)  # the store's, as this build began
 
     def pointer(self, node: Node) -> Path:
         """The node's pointer: build/<recipe>/<step>.json, or build/<recipe>/<step>/<FTYPE>.json."""
@@ -90,10 +103,8 @@ class Workspace:
 
     def outputs(self, node: Node) -> Outputs | None:
         """What the node's pointer names, None when there is no pointer."""
-        try:
-            return self.artifacts(json.loads(self.pointer(node).read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
+        facts = self.pointed(node)
+        return None if facts is None else self.artifacts(facts)
 
     def artifacts(self, facts: Facts) -> Outputs:
         """The outputs that a pointer's JSON names, as objects of the store."""
@@ -117,12 +128,9 @@ class Workspace:
         return not node.step.lays_out or ((tree := self._tree(node)).laid_out(facts) and tree.sealed())
 
     def pointed(self, node: Node) -> Facts | None:
-        """The node's pointer as it is written, None when there is none."""
-        try:
-            facts: Facts = json.loads(self._written(node))
-        except ValueError:
-            return None
-        return facts
+        """The node's pointer as it is written, None when there is none that can be read."""
+        facts = parse_json(self._written(node))
+        return facts if are_facts(facts) else None
 
     def _written(self, node: Node) -> bytes:
         try:
@@ -152,13 +160,53 @@ class Workspace:
             reason = f"{remote.address} has it but for {difference(latest, key.fields())}"
         return Status("run", reason)
 
-    def perform(self, node: Node, nodes: Mapping[str, Node], whole: bool = False) -> None:
+    def perform(self, node: Node, nodes: Mapping[str, Node], whole: bool = False, tries: int = 0) -> None:
         """Bring the node up to date: from the store when it holds the key, or the shared store, else by running the
-        step. `whole`: what the shared store has of it is gone, so that only what is here counts."""
-        inputs = _upstream(node, nodes, self.outputs)
+        step. `whole`: what the shared store has of it is gone, so that only what is here counts. What is found damaged
+        is made anew, and the step run again, a few times."""
+        self._heal(node, nodes)
+        inputs = _upstream(node, nodes, self.outputs) or self._named_anew(node, nodes)
         if inputs is None:
             raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
         self.store.add_root(self.build, self.release)
+        try:
+            self._perform(node, nodes, whole, inputs)
+        except _Damaged as found:
+            if tries >= TRIES:
+                raise QuantmillError(
+                    f"{node.name}: what it reads was damaged in the store {tries + 1} times; look after the disk"
+                ) from None
+            names = {artifact.sha256: name for name, artifact in inputs.items()}
+            for artifact in found.artifacts:
+                name = names.get(artifact.sha256, artifact.sha256[:16])
+                self.report(node.name, "finding", {"text": f"{name} was damaged in the store: it is made anew"})
+            self.perform(node, nodes, whole, tries + 1)
+
+    def _named_anew(self, node: Node, nodes: Mapping[str, Node]) -> Outputs | None:
+        """What the node reads, once what has no output of the right name is made anew: an old record that was damaged
+        may still be believed."""
+        for edge in node.edges:
+            above = nodes[edge.node]
+            outputs, inputs = self.outputs(above), _upstream(above, nodes, self.outputs)
+            if outputs is not None and inputs is not None and edge.output not in (ALL, *outputs):
+                self.store.drop(key_of(above, inputs))
+                self.perform(above, nodes)
+        return _upstream(node, nodes, self.outputs)
+
+    def _heal(self, node: Node, nodes: Mapping[str, Node]) -> None:
+        """Where something was found damaged since this build began: bring about again all that the node stands on."""
+        damages = self.store.damages()
+        if not self._damages:
+            self._damages.append(damages)
+        if damages == self._damages[0]:
+            return
+        self._known.clear()
+        for edge in node.edges:
+            self._heal(nodes[edge.node], nodes)
+            if not self.up_to_date(nodes[edge.node], nodes):
+                self.perform(nodes[edge.node], nodes)
+
+    def _perform(self, node: Node, nodes: Mapping[str, Node], whole: bool, inputs: Outputs) -> None:
         key = key_of(node, inputs)
         recorded = self.store.record(key)
         reason = self._reason(node, key, recorded)
@@ -171,22 +219,7 @@ class Workspace:
                 case Miss(slot):
                     self._bring_inputs(node, nodes, inputs)
                     self.report(node.name, "start", started(node, reason))
-                    context = Context(
-                        self.threads,
-                        lambda done, total: self.report(node.name, "progress", {"done": done, "total": total}),
-                        self.store.find_span,
-                    )
-                    try:
-                        references = node.step.run(
-                            {**node.files, **self._held(node), **inputs},
-                            {**node.params, **node.where},
-                            slot.folder,
-                            context,
-                        )
-                    except QuantmillError:
-                        if node.step.judges:
-                            self._discard_damaged(node, inputs)
-                        raise
+                    references = self._run(node, inputs, slot.folder)
                     outputs = slot.commit(references or {})
                     self.borrow(node.step, outputs)
         try:
@@ -202,9 +235,33 @@ class Workspace:
             for text in json.loads(outputs[node.step.findings].path.read_bytes())["findings"]:
                 self.report(node.name, "finding", {"text": text})
         self.write_pointer(node, facts_of(outputs))
-        write_atomic(self.pointer(node).with_suffix(".key"), _json(key.fields()))
+        write_own(self.pointer(node).with_suffix(".key"), _json(key.fields()))
         self._known.pop(node.name, None)
         self.report(node.name, "done", {"bytes": sum(a.size for a in outputs.values())})
+
+    def _run(self, node: Node, inputs: Outputs, folder: Path) -> Mapping[str, Artifact] | None:
+        """Run the node's step; raises _Damaged when it read something that is damaged, whatever came of it."""
+        stored = {**self._held(node), **inputs}
+        read = [artifact for artifact in stored.values() if node.step.reads_bytes or artifact.size <= AT_ONCE]
+        resumes = node.step.resumes(node.where)
+        reading = Reading(self.store, read, first=resumes)
+        context = Context(
+            self.threads,
+            lambda done, total: self.report(node.name, "progress", {"done": done, "total": total}),
+            reading.find,
+        )
+        made, failed = None, None
+        if reading.begins_whole:
+            try:
+                made = node.step.run({**node.files, **stored}, {**node.params, **node.where}, folder, context)
+            except Exception as error:
+                failed = error
+        if damaged := reading.damaged():
+            shutil.rmtree(folder, ignore_errors=True)  # also what a step would go on with
+            raise _Damaged(damaged) from failed
+        if failed:
+            raise failed
+        return made
 
     def _bring(self, node: Node, artifacts: Iterable[Artifact]) -> None:
         self.store.bring(artifacts, lambda done, total: self.report(node.name, "fetch", {"done": done, "total": total}))
@@ -235,7 +292,7 @@ class Workspace:
 
     def write_pointer(self, node: Node, facts: Facts) -> None:
         """Say what the node's outputs are."""
-        write_atomic(self.pointer(node), _json(facts))
+        write_own(self.pointer(node), _json(facts))
 
     def recorded(self, node: Node, nodes: Mapping[str, Node]) -> bool:
         """Whether the store has what the node's key names, as far as what it reads is built."""
@@ -257,13 +314,12 @@ class Workspace:
 
     def _reason(self, node: Node, key: StepKey, recorded: Outputs | None) -> str:
         """Why the node is not up to date; empty when it is. `recorded` is what the store has for the key."""
-        try:
-            old = json.loads(self.pointer(node).with_suffix(".key").read_bytes())
-        except (OSError, ValueError):
+        old = read_json(self.pointer(node).with_suffix(".key"))
+        if old is None:
             return FIRST
         try:
             moved = difference(old, key.fields())
-        except (AttributeError, TypeError):
+        except (AttributeError, TypeError, RecursionError):
             moved = "its note cannot be read"
         if moved:
             return moved
@@ -282,14 +338,6 @@ class Workspace:
         if node.step.lays_out and not self._tree(node).sealed():
             return "its signature is missing or wrong"
         return ""
-
-    def _discard_damaged(self, node: Node, inputs: Outputs) -> None:
-        """Remove what of a node's inputs is not what its name says, so that the next build makes it again."""
-        for name, artifact in inputs.items():
-            if not self.store.check(artifact):
-                self.store.discard(artifact)
-                text = f"{name} was damaged in the store and is removed from it: run again, and it is made anew"
-                self.report(node.name, "finding", {"text": text})
 
     def tree(self, node: Node) -> Path:
         """The folder of a release node's finished files."""
@@ -348,10 +396,7 @@ def _upstream(
         elif edge.output in outputs:
             inputs[edge.name] = outputs[edge.output]
         else:
-            raise QuantmillError(
-                f"{node.name}: {edge.node} has no output {edge.output}; "
-                "this is a fault of quantmill, please report it"
-            )
+            return None  # a pointer that was damaged
     return inputs
 
 

@@ -66,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tag(tree: Path) -> str:
-    from quantmill.listing import LISTING, read_json
+    from quantmill.disk import read_json
+    from quantmill.listing import LISTING
 
     try:
         return str(read_json(tree / LISTING)["tag"])

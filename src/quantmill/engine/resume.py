@@ -21,6 +21,7 @@ from typing import Self
 import numpy as np
 
 from quantmill.architectures.errors import ForwardError
+from quantmill.disk import read_table
 from quantmill.engine.importance import Importance, InputSums
 from quantmill.engine.states import States
 from quantmill.errors import sentence
@@ -62,7 +63,7 @@ class Checkpoint:
         if not self.kept:
             return False
         try:
-            state = json.loads((self.folder / _STATE).read_text())
+            state = read_table(self.folder / _STATE)
             layer, digest, sums = int(state["layer"]), str(state["states"]), str(state["sums"])
             data = (self.folder / f"sums.{layer}").read_bytes()
         except (OSError, ValueError, KeyError, TypeError):

@@ -55,12 +55,12 @@ class Sharing:
             return None
         try:
             descriptor = os.open(span.path, os.O_RDONLY)
-        except FileNotFoundError:
+            try:
+                return span if _sha256(descriptor, span) == span.sha256 else None
+            finally:
+                os.close(descriptor)
+        except OSError:  # gone, or no file: it is quantized again
             return None
-        try:
-            return span if _sha256(descriptor, span) == span.sha256 else None
-        finally:
-            os.close(descriptor)
 
 
 def append_span(span: ByteRange, sink: Sink) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantmill.disk import parse_json
 from quantmill.errors import QuantmillError, UsageError
-from quantmill.listing import LISTING, LISTING_LIMIT, parse_json
+from quantmill.listing import LISTING, LISTING_LIMIT
 from quantmill.network.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named, passing, patiently
 from quantmill.store.remote.signature import NAME as SIGNATURE
 

@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantmill.artifact import silent
-from quantmill.disk import below, sha256_file
+from quantmill.disk import below, read_json, sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.verification import verify_files, wrong_digest
-from quantmill.listing import LISTING, read_json
+from quantmill.listing import LISTING
 from quantmill.store.remote.signature import STATEMENT
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from quantmill import gguf
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_size, of_tensors
+from quantmill.disk import parse_json, read_json
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.head import leading_metadata
 from quantmill.gguf.shards import describe, parse_name
-from quantmill.listing import LISTING, LISTING_LIMIT, parse_json, read_json
+from quantmill.listing import LISTING, LISTING_LIMIT
 from quantmill.reference.ftypes import FTYPES
 from quantmill.released import Bench, ReleasedFile, bench, quality
 

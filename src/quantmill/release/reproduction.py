@@ -11,10 +11,10 @@ from quantmill.build.graph import Node, given_bench, graph, release_task
 from quantmill.build.release_tag import tag
 from quantmill.build.reporter import Listener
 from quantmill.build.workspace import Workspace
-from quantmill.disk import below, sha256_file
+from quantmill.disk import below, read_json, sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.comparison import compare
-from quantmill.listing import LISTING, read_json
+from quantmill.listing import LISTING
 from quantmill.network.hub import HubFile
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock

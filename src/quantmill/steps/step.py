@@ -105,7 +105,6 @@ class Step:
     `findings`: the output whose findings a build tells, each time
     `lays_out`: its inputs and outputs become the release's folder
     `holds`: its params name files by digest, which the store may have
-    `judges`: its failure may come of damaged inputs, which are looked at then
     `here`: it runs on the machine that drives a build, not on a worker
     `reads_bytes`: it reads what its inputs hold, not their names and digests alone
     `hands_on`: where it writes nothing, its output is its input
@@ -126,7 +125,6 @@ class Step:
     findings: str = ""
     lays_out: bool = False
     holds: bool = False
-    judges: bool = False
     here: bool = False
     reads_bytes: bool = True
     hands_on: bool = False

@@ -77,7 +77,6 @@ STEP = Step(
     version=1,
     doc="check a file's structure, types, scales and digest",
     run=run,
-    judges=True,
     memory=STREAM_MEMORY,
     bulky=True,
     cost=cost,

@@ -5,9 +5,11 @@ flight, `lock/<key>` held by the process that computes it, `memo/` for digests o
 a record is written beside, synced and renamed, so a name that exists is whole. A process that dies leaves at most a
 `work/` folder, which the next run of the same key takes over, and small `.tmp` files.
 
-Release folders hold hard links of objects, so that a careless program may write to one. Every object therefore has the
-one modification time `SEALED`, which no writer leaves in place: an object with another is hashed before it is used, and
-one that is damaged counts as gone.
+Release folders hold hard links of objects, so that a careless program may write to one. Every object is therefore
+sealed: its modification time is its change time, which only the kernel sets, less AGE. Whatever touches it breaks the
+seal, also where it puts the modification time back. An object without seal is hashed before it is used. One that is
+damaged counts as gone; if its modification time was kept, nobody knows since when it is wrong, and what was made of it
+goes with it.
 """
 
 import errno
@@ -24,14 +26,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quantmill.artifact import Artifact, ByteRange, silent
-from quantmill.disk import hold, locked, read_small, sha256_file, sync_folder, write_atomic
+from quantmill.disk import (
+    hold,
+    is_digest,
+    link_or_copy,
+    locked,
+    make_way,
+    parse_json,
+    read_json,
+    read_small,
+    sha256_file,
+    sync_folder,
+    write_own,
+)
 from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
+from quantmill.store.proof import prove, proven
+from quantmill.store.record import decode, encode, has_outputs
 from quantmill.store.shared import Gone, Remote, SharedRecord
 
-FACT = {"sha256", "size"}
-SEALED = 315_532_800 * 10**9  # 1980-01-01 UTC, the earliest day that every archive format can hold, in nanoseconds
+AGE = 40 * 365 * 86_400 * 10**9  # ns by which objects look older than they are; archive formats begin with 1980
+SEAL = 20_000_000  # ns between a seal's making and the change time that it leaves, at most; a kernel's clock has ticks
 TICK = 50_000_000  # two changes of a file that are closer together, in nanoseconds, may leave it the same times
+
+_read: set[tuple[int, int, str]] = set()  # device, inode and digest of objects that this process has hashed
 
 
 def wrong_digest(path: Path, expected: str, found: str) -> QuantmillError:
@@ -89,25 +107,86 @@ class Store:
     def _holds(self, sha256: str, size: int) -> bool:
         try:
             stat = os.stat(self.object_name(sha256))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        if stat.st_size != size:
+        return stat.st_size == size and (_sealed(stat) or self.check(self._artifact(sha256, size)))
+
+    def intact(self, artifact: Artifact) -> bool:
+        """Whether the object is here and whole, by its bytes: it was hashed in this process, and not touched since."""
+        try:
+            stat = os.stat(artifact.path)
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        return stat.st_mtime_ns == SEALED or self.check(self._artifact(sha256, size))
+        return ((stat.st_dev, stat.st_ino, artifact.sha256) in _read and _sealed(stat)) or self.check(artifact)
 
     def check(self, artifact: Artifact) -> bool:
-        """Hash the object; whether it is what its name says. If so, it is sealed again."""
+        """Hash the object; whether it is what its name says. If so, it is sealed again; if not, it is removed."""
         path = self.object_path(artifact.sha256)
-        with suppress(FileNotFoundError):
-            if sha256_file(path) == artifact.sha256:
-                with suppress(OSError):  # it is another person's: hashed again next time
-                    os.utime(path, ns=(SEALED, SEALED))
-                return True
-        return False
+        try:
+            before = os.stat(path)
+            if sha256_file(path) != artifact.sha256:
+                self.condemn(artifact.sha256)
+                return False
+            after = os.stat(path)
+        except (FileNotFoundError, IsADirectoryError):
+            return False
+        if after.st_ctime_ns == before.st_ctime_ns and after.st_ino == before.st_ino:
+            with suppress(OSError):  # it is another person's: hashed again next time
+                self.seal(artifact)
+                _read.add((after.st_dev, after.st_ino, artifact.sha256))
+        return True
 
-    def discard(self, artifact: Artifact) -> None:
-        """Remove an object that is damaged, so that the next build makes it again."""
-        self.object_path(artifact.sha256).unlink(missing_ok=True)
+    def seal(self, artifact: Artifact) -> None:
+        """Set the times of an object that is whole and that we have touched."""
+        moment = time.time_ns()
+        for _ in range(9):  # from the second on by the file server's clock; another process may hold us up
+            os.utime(artifact.path, ns=(moment - AGE, moment - AGE))
+            stat = os.stat(artifact.path)
+            if _sealed(stat):
+                break
+            moment = stat.st_ctime_ns
+
+    def link(self, artifact: Artifact, target: Path) -> None:
+        """Make `target` the object: a link or a copy."""
+        whole = self.has(artifact)
+        link_or_copy(artifact.path, target)
+        if whole:  # a link more moves its change time
+            with suppress(OSError):
+                self.seal(artifact)
+
+    def drop(self, key: StepKey) -> None:
+        """Remove the record of a step, which others cannot read."""
+        (self.root / "ac" / key.digest()).unlink(missing_ok=True)
+
+    def condemn(self, sha256: str) -> None:
+        """Remove an object that is damaged, and undo what was made of it."""
+        self.undo(sha256)
+        self.object_path(sha256).unlink(missing_ok=True)
+
+    def undo(self, sha256: str) -> list[str]:
+        """Where nobody knows since when an object is damaged, remove what was made of it: records, their outputs'
+        records in turn, and spans. Returns the names of the records."""
+        from quantmill.store.descent import forget
+
+        try:
+            stat = os.stat(self.object_path(sha256))
+        except FileNotFoundError:
+            return []
+        if stat.st_mtime_ns > stat.st_ctime_ns - AGE // 2:  # a writer's: the seal was broken since
+            return []
+        gone = forget(self.root, sha256)
+        if gone:
+            write_own(self.root / "damaged", f"{time.time_ns()} {sha256}\n".encode())
+            if self.remote:
+                self.remote.withdraw(gone)
+        return gone
+
+    def damages(self) -> int:
+        """A number that moves when something was found damaged and records went with it."""
+        try:
+            return os.stat(self.root / "damaged").st_ctime_ns
+        except FileNotFoundError:
+            return 0
 
     def record(self, key: StepKey, whole: bool = False) -> Mapping[str, Artifact] | None:
         """The recorded outputs of a step, or None. Every object is here or, unless they are to be `whole`, at the
@@ -120,26 +199,26 @@ class Store:
     ) -> Mapping[str, Mapping[str, Any]] | None:
         """`record` as it is written, {output: {sha256, size}}: what a build with nothing to do asks of every task. None
         too where it is not what `pointer`, JSON, says, if one is given."""
+        name = key.digest()
         try:
-            text = read_small(f"{self.root}/ac/{key.digest()}")
-            if pointer is not None and _has_outputs(pointer, text):  # so that only the shorter one has to be parsed
-                data = {"outputs": json.loads(pointer)}
+            data = read_small(f"{self.root}/ac/{name}")
+            if pointer is not None and (text := proven(name, data)) and has_outputs(text, pointer):
+                # so that only the shorter one has to be parsed
+                outputs: Mapping[str, Mapping[str, Any]] = parse_json(pointer)
+                origin = None
             else:
-                data = json.loads(text)
-                if pointer is not None and data["outputs"] != json.loads(pointer):
-                    return None
-            outputs: Mapping[str, Mapping[str, Any]] = data["outputs"]
-            origin = data.get("origin")
-            if not all(fact.keys() == FACT for fact in outputs.values()):
-                return None
+                found = decode(name, data)
+                if found is None or (pointer is not None and found["outputs"] != parse_json(pointer)):
+                    return None  # a record that cannot be believed is no record: the step runs again and replaces it
+                outputs, origin = found["outputs"], found.get("origin")
             if origin is not None:
                 if not (self.remote and self.remote.vouches(origin)):
                     return None  # taken from a store, or signed with a key, that is not believed here any more
                 if not whole:
                     return outputs
-            here = all(self._holds(fact["sha256"], fact["size"]) for fact in outputs.values())
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # a record that cannot be read is no record: the step runs again and replaces it
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        here = all(self._holds(fact["sha256"], fact["size"]) for fact in outputs.values())
         return outputs if here else None
 
     @contextmanager
@@ -168,6 +247,9 @@ class Store:
             self._note("run", task)
             if not resume:
                 shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_symlink() or not folder.is_dir():  # whatever stands there is none of ours
+                make_way(folder)
+                folder.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.rglob("*"):  # one that was killed while it was taken in cannot be written to
                 if path.is_file() and not path.is_symlink():
@@ -185,8 +267,8 @@ class Store:
         name = hashlib.sha256(os.fsencode(build.absolute())).hexdigest()[:32]
         path, places = self.root / "roots" / name, {"build": str(build.absolute()), "release": str(release.absolute())}
         with suppress(OSError):
-            if not path.exists() or json.loads(path.read_bytes()) != places:
-                write_atomic(path, json.dumps(places).encode())
+            if read_json(path) != places:
+                write_own(path, json.dumps(places).encode())
 
     def _note(self, what: str, task: str) -> None:
         """A line for `cache stat`: the time, what a lookup came to, and the task."""
@@ -215,8 +297,8 @@ class Store:
 
     def _write_record(self, key: StepKey, outputs: Mapping[str, Artifact], more: Mapping[str, Any]) -> None:
         listed = {name: {"sha256": a.sha256, "size": a.size} for name, a in sorted(outputs.items())}
-        text = json.dumps({"key": key.fields(), "outputs": listed, **more}, indent=1)
-        write_atomic(self.root / "ac" / key.digest(), text.encode())
+        name = key.digest()
+        write_own(self.root / "ac" / name, encode(name, key.fields(), listed, **more))
         sync_folder(self.root / "ac")
 
     def _live(self) -> None:
@@ -234,7 +316,7 @@ class Store:
             for artifact in artifacts:
                 if self.has(artifact):
                     with suppress(OSError):
-                        os.utime(artifact.path, ns=(SEALED, SEALED))  # its change time moves
+                        self.seal(artifact)  # its change time moves
 
     def bring(self, artifacts: Iterable[Artifact], progress: Callable[[int, int], None] = silent) -> None:
         """Have the objects here, fetched from the shared store where they are not. `progress(done, total)` is called
@@ -273,23 +355,31 @@ class Store:
             stat = path.stat()
         seen = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         memo = self.root / "memo" / xxhash.xxh3_128_hexdigest(os.fsencode(path.absolute()))
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            known = json.loads(memo.read_bytes())
-            if known["stat"] == seen:
-                return str(known["sha256"])
+        known = self._hint(memo)
+        if known.get("stat") == seen and is_digest(found := known.get("sha256")):
+            return found
         digest = sha256_file(path)
         with suppress(OSError):  # a memo spares work, no more: the store may be full or read-only
-            write_atomic(memo, json.dumps({"sha256": digest, "stat": seen}).encode())
+            write_own(memo, prove(memo.name, json.dumps({"sha256": digest, "stat": seen}).encode()))
         return digest
+
+    def _hint(self, path: Path) -> Mapping[str, Any]:
+        """A small file that spares work: empty where it is missing, or does not prove itself."""
+        try:
+            data = read_small(str(path))
+        except OSError:
+            return {}
+        found = parse_json(data) if proven(path.name, data) else None
+        return found if isinstance(found, dict) else {}
 
     def find_span(self, key: str) -> ByteRange | None:
         """Where bytes of a key are that a step listed, None when nobody listed them or the object is gone. Whoever uses
         them hashes them first: this index is only a hint, written without syncing."""
-        try:
-            entry = json.loads((self.root / "span" / key[:2] / key).read_bytes())
-            return ByteRange(self.object_path(entry["object"]), entry["offset"], entry["size"], entry["sha256"])
-        except (OSError, ValueError, KeyError, TypeError):
+        entry = self._hint(self.root / "span" / key[:2] / key)
+        digests, places = (entry.get("object"), entry.get("sha256")), (entry.get("offset"), entry.get("size"))
+        if not all(map(is_digest, digests)) or not all(type(place) is int and place >= 0 for place in places):
             return None
+        return ByteRange(self.object_path(entry["object"]), entry["offset"], entry["size"], entry["sha256"])
 
     def add_spans(self, artifact: Artifact, spans: Mapping[str, Mapping[str, Any]]) -> None:
         """Remember parts of an object by key: `spans` maps keys to offset, size and sha256. Where there is no room to
@@ -298,8 +388,8 @@ class Store:
             for key, span in spans.items():
                 known = self.find_span(key)
                 if known is None or not known.path.exists():
-                    entry = json.dumps({"object": artifact.sha256, **span})
-                    write_atomic(self.root / "span" / key[:2] / key, entry.encode(), sync=False)
+                    entry = prove(key, json.dumps({"object": artifact.sha256, **span}).encode())
+                    write_own(self.root / "span" / key[:2] / key, entry, sync=False)
 
     def adopt(self, path: Path) -> Artifact:
         """Move a finished file into the store; returns the object."""
@@ -311,18 +401,23 @@ class Store:
         """Move a file that has just been hashed to its object's name."""
         self._live()
         if not artifact.path.parent.is_dir():
+            make_way(artifact.path)
             artifact.path.parent.mkdir(parents=True, exist_ok=True)
             sync_folder(artifact.path.parent.parent)
         os.chmod(path, 0o444)
-        os.utime(path, ns=(SEALED, SEALED))
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+        self.check(artifact)  # one that is there and damaged goes
         with locked(self.root / "lock" / "gc", shared=True):
             if self.has(artifact):
-                os.utime(artifact.path, ns=(SEALED, SEALED))
+                self.seal(artifact)
                 path.unlink()
                 return
+            make_way(artifact.path)
             os.replace(path, artifact.path)
+            self.seal(artifact)
+        stat = os.stat(artifact.path)
+        _read.add((stat.st_dev, stat.st_ino, artifact.sha256))
         sync_folder(artifact.path.parent)
 
     def _artifact(self, sha256: str, size: int) -> Artifact:
@@ -350,11 +445,8 @@ def _leave(path: Path, descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _has_outputs(pointer: bytes, record: bytes) -> bool:
-    """Whether the text of a record, as it is written here, has the pointer's JSON as its outputs and no origin. Within
-    a JSON string there is no line end, and what is nested deeper stands further to the right."""
-    outputs = b'\n "outputs": ' + pointer.strip().replace(b"\n", b"\n ")
-    return b'\n "origin": ' not in record and (outputs + b',\n "task": ' in record or record.endswith(outputs + b"\n}"))
+def _sealed(stat: os.stat_result) -> bool:
+    return abs(stat.st_ctime_ns - AGE - stat.st_mtime_ns) <= SEAL
 
 
 @contextmanager

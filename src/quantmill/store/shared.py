@@ -52,6 +52,9 @@ class Remote(Protocol):
     def send(self, key: StepKey, task: str) -> None:
         """Send a record of the local store and its objects, some time, beside whatever else is done."""
 
+    def withdraw(self, digests: Iterable[str]) -> None:
+        """Take back the records of those names that we sent: what they were made of was damaged."""
+
     def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
         """Have objects of the local store at the shared one before this returns, as far as that takes them, for a
         machine that is about to be told of them; `again`: those too that it says it has."""

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantmill.artifact import silent
-from quantmill.disk import locked, sha256_file
-from quantmill.store.care.inventory import names, objects, read_record
+from quantmill.disk import locked, names_in, sha256_file
+from quantmill.store.care.inventory import objects, read_record
 from quantmill.store.local import Store
 
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """How much was hashed, and the names of objects and records that were damaged and are below `quarantine/` now."""
+    """How much was hashed, what was damaged, and what was made of that.
+
+    `damaged`: objects and records, which are below `quarantine/` now
+    `undone`: records that were removed, for they were made of damaged objects
+    """
 
     objects: int
     bytes: int
     damaged: tuple[str, ...]
+    undone: tuple[str, ...] = ()
 
 
 def verify_store(store: Store, threads: int = 1, progress: Callable[[int, int], None] = silent) -> StoreCheck:
@@ -46,13 +51,15 @@ def verify_store(store: Store, threads: int = 1, progress: Callable[[int, int], 
         for path, right in zip(paths, pool.map(whole, paths), strict=True):
             if not right:
                 damaged.append(path)
-    for name in names(store.root / "ac"):
+    undone = [name for path in damaged for name in store.undo(path.name)]
+    for name in names_in(store.root / "ac"):
         path = store.root / "ac" / name
         if read_record(path) is None and path.exists():
             damaged.append(path)
     for path in damaged:
         _quarantine(store, path)
-    return StoreCheck(len(paths), total, tuple(f"{path.parent.name}/{path.name}" for path in damaged))
+    names = tuple(f"{path.parent.name}/{path.name}" for path in damaged)
+    return StoreCheck(len(paths), total, names, tuple(undone))
 
 
 def _quarantine(store: Store, path: Path) -> None:

@@ -13,12 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantmill.disk import locked, unless_locked
+from quantmill.disk import is_digest, locked, names_in, read_table, unless_locked
 from quantmill.store.care.inventory import (
     Marks,
     Record,
     live_since,
-    names,
     objects,
     pointed_at,
     read_record,
@@ -91,7 +90,7 @@ def _now(store: Store) -> int:
 
 
 def _marks(store: Store, keep: Keep) -> Marks:
-    marks = Marks(records=set(names(store.root / "outbox")))
+    marks = Marks(records=set(names_in(store.root / "outbox")))
     for wanted, find in ((keep.pointers, pointed_at), (keep.releases, released)):
         if wanted:
             found = find(store)
@@ -178,7 +177,7 @@ def _sweep(store: Store, cutoff: int, now: int, dry: bool) -> Iterator[Path]:
 def _unused(store: Store, now: int) -> Iterator[Path]:
     """Folders of steps and parts of transfers that nobody works on; each stays locked while it is looked at."""
     for folder in ("work", "part"):
-        for name in names(store.root / folder):
+        for name in names_in(store.root / folder):
             path = store.root / folder / name
             with suppress(FileNotFoundError):
                 resumed = folder == "part" or (path / ".part").is_dir()
@@ -198,9 +197,9 @@ def _old(store: Store, cutoff: int, now: int) -> Iterator[Path]:
         if _before(path, now - MEMO):
             yield path
     for path in _files(store.root / "span"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            if not store.object_path(json.loads(path.read_bytes())["object"]).exists():
-                yield path
+        found = read_table(path).get("object")
+        if not is_digest(found) or not store.object_path(found).exists():
+            yield path
     for path in _files(store.root / "lock"):
         if path.name != "gc" and _before(path, cutoff) and not (store.root / "ac" / path.name).exists():
             with suppress(FileNotFoundError), unless_locked(path) as free:
@@ -208,10 +207,9 @@ def _old(store: Store, cutoff: int, now: int) -> Iterator[Path]:
                     yield path
     wanted = {json.dumps([str(build), str(release)]) for build, release in roots(store)}
     for path in _files(store.root / "roots"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            data = json.loads(path.read_bytes())
-            if json.dumps([data["build"], data["release"]]) not in wanted:
-                yield path
+        data = read_table(path)
+        if json.dumps([data.get("build"), data.get("release")]) not in wanted:
+            yield path
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -1,17 +1,15 @@
 """What a store holds: records with what they name and when they were used, and who needs them."""
 
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from quantmill.disk import sha256_file, unless_locked
-from quantmill.listing import LISTING, SUMS, read_json
+from quantmill.disk import names_in, read_json, read_table, sha256_file, unless_locked
+from quantmill.listing import LISTING, SUMS
 from quantmill.store.key import StepKey
 from quantmill.store.local import Store
+from quantmill.store.record import are_facts, decode
 from quantmill.store.remote.signature import STATEMENT
 
 
@@ -36,17 +34,9 @@ class Marks:
     objects: set[str] = field(default_factory=set)
 
 
-def names(folder: Path) -> list[str]:
-    """The names in a folder that are not hidden, sorted; none where there is no folder."""
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except FileNotFoundError:
-        return []
-
-
 def records(store: Store) -> Iterator[Record]:
     """Every record that can be read."""
-    for name in names(store.root / "ac"):
+    for name in names_in(store.root / "ac"):
         if record := read_record(store.root / "ac" / name):
             yield record
 
@@ -54,30 +44,32 @@ def records(store: Store) -> Iterator[Record]:
 def read_record(path: Path) -> Record | None:
     """The record at a path, None where it is damaged or gone."""
     try:
-        used, data = path.stat().st_mtime_ns, json.loads(path.read_bytes())
-        objects = {str(fact["sha256"]): int(fact["size"]) for fact in data["outputs"].values()}
-        return Record(path.name, used, data["key"]["step"], data.get("task", ""), objects, "origin" in data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        used, data = path.stat().st_mtime_ns, decode(path.name, path.read_bytes())
+    except OSError:
         return None
+    if data is None:
+        return None
+    objects = {fact["sha256"]: fact["size"] for fact in data["outputs"].values()}
+    return Record(path.name, used, data["key"]["step"], data.get("task", ""), objects, "origin" in data)
 
 
 def objects(store: Store) -> Iterator[Path]:
     """Every object."""
-    for folder in names(store.root / "cas"):
-        for name in names(store.root / "cas" / folder):
+    for folder in names_in(store.root / "cas"):
+        for name in names_in(store.root / "cas" / folder):
             yield store.root / "cas" / folder / name
 
 
 def pointed_at(store: Store) -> Marks:
     """What the pointers of the builds need that use this store, and what waits to be sent."""
-    marks = Marks(records=set(names(store.root / "outbox")))
+    marks = Marks(records=set(names_in(store.root / "outbox")))
     for build, _ in roots(store):
         for path in build.rglob("*.json"):
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                marks.objects |= {fact["sha256"] for fact in json.loads(path.read_bytes()).values()}
+            if are_facts(facts := read_json(path)):
+                marks.objects |= {fact["sha256"] for fact in facts.values()}
         for path in build.rglob("*.key"):
-            with suppress(OSError, ValueError, TypeError):
-                marks.records.add(StepKey(**json.loads(path.read_bytes())).digest())
+            with suppress(TypeError, ValueError, RecursionError):
+                marks.records.add(StepKey(**read_table(path)).digest())
     return marks
 
 
@@ -87,7 +79,7 @@ def released(store: Store) -> Marks:
     for _, release in roots(store):
         for listing in release.glob(f"*/{LISTING}"):
             with suppress(KeyError, TypeError):
-                marks.objects |= {entry["sha256"] for entry in read_json(listing)["files"]}
+                marks.objects |= {str(entry["sha256"]) for entry in read_json(listing)["files"]}
             for path in (listing, listing.with_name(SUMS), listing.with_name(STATEMENT)):
                 with suppress(OSError):
                     marks.objects.add(sha256_file(path))
@@ -97,9 +89,9 @@ def released(store: Store) -> Marks:
 def roots(store: Store) -> list[tuple[Path, Path]]:
     """The build and release folders of the builds that use this store, those that are still there."""
     found = []
-    for name in names(store.root / "roots"):
+    for name in names_in(store.root / "roots"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            data: Mapping[str, Any] = json.loads((store.root / "roots" / name).read_bytes())
+            data = read_table(store.root / "roots" / name)
             build, release = Path(data["build"]), Path(data["release"])
             if build.is_dir() or release.is_dir():
                 found.append((build, release))
@@ -110,7 +102,7 @@ def live_since(store: Store) -> int | None:
     """When the eldest process began, in ns, that uses this store now; None when none does. What the dead left of
     themselves is removed."""
     began = []
-    for name in names(store.root / "live"):
+    for name in names_in(store.root / "live"):
         path = store.root / "live" / name
         with suppress(FileNotFoundError), unless_locked(path) as dead:
             if dead:

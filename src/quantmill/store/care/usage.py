@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from quantmill.store.care.inventory import names, objects, records
+from quantmill.disk import names_in
+from quantmill.store.care.inventory import objects, records
 from quantmill.store.local import Store
 
 DAY = 86_400
@@ -68,13 +69,13 @@ def stat(store: Store) -> Stat:
             taken.update(record.objects)
     recipes, steps, ages = ({name: (row[0], row[1]) for name, row in table.items()} for table in tables)
     served = {step: dict(counts) for step, counts in sorted(_served(store).items())}
-    quarantined = len(names(store.root / "quarantine"))
+    quarantined = len(names_in(store.root / "quarantine"))
     return Stat(len(sizes), sum(sizes.values()), quarantined, recipes, steps, ages, served)
 
 
 def _served(store: Store) -> dict[str, Counter[str]]:
     served: dict[str, Counter[str]] = defaultdict(Counter)
-    for name in names(store.root / "log"):
+    for name in names_in(store.root / "log"):
         with suppress(OSError):
             for line in (store.root / "log" / name).read_text(errors="replace").splitlines():
                 words = line.split(" ")

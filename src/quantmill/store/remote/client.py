@@ -176,6 +176,23 @@ class SharedStore:
         data = json.loads((self._root / "ac" / digest).read_bytes())
         return "origin" not in data and self._publish(digest, data.get("task", ""))
 
+    def withdraw(self, digests: Iterable[str]) -> None:
+        """Take back the records of those names that our key signed, and send none that still waits."""
+        from quantmill.store.remote.bucket import StoreError
+        from quantmill.store.remote.trust import LIMIT
+
+        signer = self.signer
+        if signer is None or self._refused:
+            return
+        try:
+            for digest in digests:
+                self._outbox.drop(digest)
+                data = self.bucket.get(f"ac/{digest}", LIMIT)
+                if data and signer.signed(data):
+                    self.bucket.delete(f"ac/{digest}")
+        except StoreError as error:
+            self._tell(f"{error}: records that are wrong may still be there; remove those of this key", always=True)
+
     def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
         """Have objects of the local store here before this returns, unless we are a reader."""
         from quantmill.store.remote.bucket import StoreError

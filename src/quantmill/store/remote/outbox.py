@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from quantmill.disk import write_atomic
+from quantmill.disk import write_own
 
 
 class Outbox:
@@ -24,8 +24,15 @@ class Outbox:
     def add(self, digest: str, task: str) -> None:
         """Send a result, now or in a later build."""
         with suppress(OSError):
-            write_atomic(self._folder / digest, task.encode(), sync=False)
+            write_own(self._folder / digest, task.encode(), sync=False)
         self._queue(digest, task)
+
+    def drop(self, digest: str) -> None:
+        """Send that result neither now nor later."""
+        with self._changed:
+            self._waiting.pop(digest, None)
+        with suppress(OSError):
+            (self._folder / digest).unlink(missing_ok=True)
 
     def add_left(self) -> None:
         """Send what earlier builds left, once."""

@@ -64,7 +64,10 @@ class Signer:
 
     def signed(self, data: bytes) -> bool:
         """Whether our signature is on an envelope."""
-        return any(entry["keyid"] == self._signer.public_key.keyid for entry in json.loads(data)["signatures"])
+        try:
+            return any(entry["keyid"] == self._signer.public_key.keyid for entry in json.loads(data)["signatures"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return False
 
     def also(self, data: bytes) -> bytes:
         """An envelope with our signature beside those it has."""
