@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import add_key, bar, positive, signed, threads
+from quantmill.commands.common import add_key, bar, positive, say, say_json, signed, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 when all is the same, 1 when anything differs, or an error."""
-    import json
-
     from quantmill.release.reproduction import compare_files, rebuild, remark
 
     with _work_folder(options) as work, tempfile.TemporaryDirectory(prefix="inputs-", dir=work) as inputs:
@@ -45,21 +43,17 @@ def run(options: argparse.Namespace) -> int:
         with bar("compare") as progress:
             found = list(compare_files(release, made, progress))
     if note := remark(release):
-        print(f"quantmill: note: {note}", file=sys.stderr)
+        say(f"quantmill: note: {note}", file=sys.stderr)
     wrong = [file for file in found if file.differences]
     if options.json:
         files = [{"name": file.name, "same": not file.differences, "differences": file.differences} for file in found]
-        print(
-            json.dumps(
-                {"tag": release.tag, "same": not wrong, "signature": who, "files": files}, indent=1, ensure_ascii=False
-            )
-        )
+        say_json({"tag": release.tag, "same": not wrong, "signature": who, "files": files})
         return 1 if wrong else 0
     for file in wrong:
-        print("\n".join(f"{file.name}: {difference}" for difference in file.differences))
+        say(*(f"{file.name}: {difference}" for difference in file.differences))
     same = len(found) - len(wrong)
-    print(f"{release.place}: {same} of {len(found)} files are the same" + ("" if wrong else f", {release.tag}"))
-    print(f"{release.place}: {who}")
+    say(f"{release.place}: {same} of {len(found)} files are the same" + ("" if wrong else f", {release.tag}"))
+    say(f"{release.place}: {who}")
     return 1 if wrong else 0
 
 
