@@ -8,14 +8,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """The text as one line that no terminal obeys: a file or a stranger may have named what is in it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class QuantmillError(Exception):
     """The work failed: a wrong file, a full disk, a broken promise. Exit code 1."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        # A damaged file may name its tensors as it likes; the message stays one line, which no terminal obeys.
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+        return printable(super().__str__())
 
 
 class UsageError(QuantmillError):
@@ -44,7 +48,7 @@ class Unfit(Exception):
 def sentence(error: OSError) -> str:
     """What the operating system refused, where it said where, as one sentence."""
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}; check the path, its rights and the room left"
+    return printable(f"{where}{error.strerror or error}; check the path, its rights and the room left")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -58,6 +58,12 @@ def test_a_server_that_is_down(project: Project, command: str) -> None:
     assert not project.recipe.with_suffix(".lock").exists()
 
 
+def test_the_password_of_a_mirror_is_not_told(project: Project) -> None:
+    said = fails(project, "quantmill", "lock", "small", HF_ENDPOINT=CLOSED.replace("://", "://someone:secret@"))
+    assert said.startswith(f"quantmill: acme/tiny at main: {CLOSED} cannot be reached or breaks off; ")
+    assert "secret" not in said
+
+
 def test_a_server_that_is_down_after_the_lock(project: Project, hub: Hub) -> None:
     project.run("quantmill", "lock", "small")
     said = fails(project, "quantmill", "build", "small", HF_ENDPOINT=CLOSED)

@@ -34,6 +34,61 @@ def test_a_text_and_the_defaults(tmp_path: Path) -> None:
     assert recipe.imatrix.memory == 8_000_000_000
 
 
+SECRET = "hf_DONOTTELL"
+HELD = {
+    f"https://someone:{SECRET}@example.org/a.txt": "a user's name or password",
+    f"http://{SECRET}@example.org/\u00e4": "a user's name or password",  # though it is no address at all
+    f"https://example.org/a.txt?X-Amz-Expires=9&X-Amz-Signature={SECRET}": "the parameter 'X-Amz-Expires', a secret",
+    f"https://example.org/a.txt?raw=1&token={SECRET}": "the parameter 'token', a secret by its name",
+    f"https://example.org/a.txt?%74oken={SECRET}": "the parameter 'token', a secret by its name",
+    f"https://example.org/a.txt?sv=2024&sig={SECRET}": "the parameter 'sig', a secret by its name",
+    f"https://example.org/a.txt?Subscription-Key={SECRET}": "the parameter 'Subscription-Key', a secret by its name",
+    f"https://example.org/a.txt#access_token={SECRET}": "the parameter 'access_token', a secret by its name",
+    f"https://example.org/a.txt?a;password={SECRET}": "the parameter 'password', a secret by its name",
+}
+PLACES = {
+    "calibration.url": '[calibration]\nurl = "{}"\n',
+    "calibration.text": '[calibration]\ntext = "{}"\n',
+    "calibration.name": '[calibration]\ntext = "text.txt"\nname = "{}"\n',
+    "calibration.texts.url": '[[calibration.texts]]\nurl = "{}"\n',
+    "evaluation.url": '[evaluation]\nurl = "{}"\n',
+    "card.calibration": '[card]\ncalibration = "{}"\n',
+    "card.license_link": '[card]\nlicense_link = "{}"\n',
+    "card.credits": '[card]\ncredits = ["thanks", "to {}"]\n',
+    "base.repo": '[base]\nrepo = "{}"\n',
+    "base.revision": "[base]\nrevision = [{{ a = '{}' }}]\n",  # of another kind, which the message would show
+}
+
+
+@pytest.mark.parametrize("key", PLACES)
+@pytest.mark.parametrize("url", HELD)
+def test_an_address_with_a_secret_is_refused_and_not_repeated(tmp_path: Path, key: str, url: str) -> None:
+    """All that a recipe says is published: by the lock, the provenance, the page and the recipe in the release."""
+    with pytest.raises(UsageError) as error:
+        read(tmp_path, 'llama_cpp = "b5490"\n' + PLACES[key].format(url))
+    said = str(error.value)
+    assert said.startswith(f"{tmp_path}/small.toml: {key}: its address holds {HELD[url]}")
+    assert said.endswith(
+        ", which lock and release would publish; give an address that needs none or, for a text, the path of a file"
+    )
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/@someone/a.txt",
+        "https://example.org/a.txt?download=true&max_tokens=512&tokenizer=qwen#L3",
+        "https://example.org/a.txt?monkey=1&side=left&user=3&id=5",
+        "https://example.org/key/token/a=b.txt",
+    ],
+)
+def test_other_addresses_are_taken(tmp_path: Path, url: str) -> None:
+    recipe = read(tmp_path, CALIBRATED.replace('text = "text.txt"', f'url = "{url}"'))
+    assert recipe.calibration is not None
+    assert recipe.calibration.texts == (TextSource(url, None, url, None, None),)
+
+
 def test_several_texts(tmp_path: Path) -> None:
     several = (
         '[[calibration.texts]]\nurl = "https://example.org/a.txt"\nname = "a"\nweight = 3\n'

@@ -68,6 +68,78 @@ def test_what_is_gone_added_or_edited_is_named(built: Project, copy: Path) -> No
     assert "README.md: line " in done
 
 
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_work_folder_of_its_own_is_gone_on_from(built: Project, copy: Path, tmp_path: Path) -> None:
+    """It has a store of its own in it, whatever other store is named, and what it is asked about lies elsewhere."""
+    users, shared = tmp_path / "store", tmp_path / "shared"
+    names = {"QUANTMILL_CACHE": str(users), "QUANTMILL_STORE": f"file://{shared}"}
+    work = tmp_path / "work"
+    call = ("quantmill", "reproduce", str(copy), "--work", str(work))
+    first = built.run(*call, **names).stdout
+    assert "quant:small/Q4_K_M\n" in first
+    (work / "thesis.txt").write_text("precious")
+    again = built.run(*call, **names).stdout
+    assert "quant:small" not in again
+    assert "nothing to do: everything is up to date\n" in again
+    assert again.splitlines()[-2:] == first.splitlines()[-2:]
+    assert (work / "thesis.txt").read_text() == "precious"
+    assert sorted(path.name for path in work.iterdir() if not path.name.startswith(".")) == [
+        *("build", "cache", "release", "thesis.txt")
+    ]
+    assert not users.exists()
+    assert not shared.exists()
+
+
+def test_a_folder_that_it_did_not_make_is_refused_as_it_is(built: Project, copy: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    for name in ("published/thesis.txt", "tagged/notes.txt", "index"):
+        (theirs / name).parent.mkdir(parents=True, exist_ok=True)
+        (theirs / name).write_text("precious")
+    before = files_below(theirs)
+    for named in (str(copy), "b5490-000000000000", "someone/none@b5490-000000000000"):
+        done = built.run("quantmill", "reproduce", named, "--work", str(theirs), check=2)
+        assert (done.stderr, done.stdout) == (
+            f"quantmill: {theirs}: reproduce did not make this folder, and it is not empty; name a new one for --work, "
+            "or one that reproduce made\n",
+            "",
+        )
+        assert files_below(theirs) == before
+    done = built.run("quantmill", "reproduce", str(copy), "--work", str(theirs / "index"), check=1)
+    assert done.stderr == f"quantmill: {theirs}/index: Not a directory; check the path, its rights and the room left\n"
+
+
+def test_a_work_folder_lies_apart_from_the_release(built: Project, copy: Path, tmp_path: Path) -> None:
+    release = built.folder / "release" / "small"
+    tag = json.loads((release / "release.json").read_bytes())["tag"]
+    (alias := tmp_path / "alias").symlink_to(release)
+    before = files_below(built.folder), files_below(copy)
+    for called, work, tree in (
+        (("release/small",), ".", "release/small"),
+        ((tag,), ".", release),  # which held the release already, so that nothing was built
+        ((tag,), f"{alias}/work", release),
+        ((str(copy),), str(copy), copy),
+        ((str(copy),), str(copy / "new"), copy),
+        (("b5490-000000000000", "--against", str(copy)), str(copy / "new"), copy),
+    ):
+        done = built.run("quantmill", "reproduce", *called, "--work", work, check=2)
+        told = f"{work}: this folder and the release {tree} lie in each other; name another for --work"
+        assert (done.stderr, done.stdout) == (f"quantmill: {told}\n", "")
+        assert (files_below(built.folder), files_below(copy)) == before
+
+
+def test_a_work_folder_is_not_compared_with_itself(built: Project, copy: Path, tmp_path: Path) -> None:
+    (work := tmp_path / "work").mkdir()  # an empty folder is taken
+    built.run("quantmill", "reproduce", str(copy), "--work", str(work))
+    made = work / "release" / "small"
+    done = built.run("quantmill", "reproduce", str(made), "--work", str(work), check=2)
+    assert done.stderr == (
+        f"quantmill: {work}: this folder and the release {made} lie in each other; name another for --work\n"
+    )
+
+
 def test_another_base_or_none_is_refused(built: Project, copy: Path, tmp_path: Path) -> None:
     there = elsewhere(tmp_path / "x")
     done = there.run("quantmill", "reproduce", str(copy), check=2)

@@ -141,8 +141,16 @@ def test_key_new(project: Project) -> None:
 
 
 PUBLIC = format_public(bytes(32))
+QUERY = (
+    "goes on with ? or #, which no store's address does; credentials belong in the environment, and in a path these "
+    "are %3F and %23"
+)
 WRONG = {
     "[store]\nurl = 'ftp://x'": "'ftp://x' names no store; it begins with s3://, gs://, az://, file://",
+    "[store]\nurl = 'https://u:secret@x/y?token=secret'": "'https://x/y' names no store; it begins with s3://, gs://, "
+    "az://, file://",
+    "[store]\nurl = 'az://u:secret@x/y?sig=secret'": f"'az://x/y' {QUERY}",
+    "[store]\nurl = 'file:///what#1/store'": f"'file:///what' {QUERY}",
     "[store]\nurl = 5": "store.url: this must be a text in quotes",
     "[stor]": "there is no stor (did you mean store?)",
     "store = 1": "store: this must be a table; begin it with [store]",

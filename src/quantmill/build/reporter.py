@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from quantmill.build.workspace import FIRST
+from quantmill.errors import printable
 
 
 class Listener:
@@ -70,7 +71,7 @@ class Reporter:
                 self._ran += 1
                 self._say(f"{name}: {facts['reason']}" if facts["reason"] != FIRST else name)
                 if self._terminal:
-                    self._bars[name] = self._live().add_task(name, total=None, in_bytes=facts["counts"] == "bytes")
+                    self._bars[name] = self._live().add_task(printable(name), total=None, in_bytes=facts["counts"] == "bytes")
             elif event in ("fetch", "send"):
                 self._transfer(f"{name}: {event}", facts["done"], facts["total"])
             elif event == "told":
@@ -84,7 +85,7 @@ class Reporter:
 
     def _transfer(self, label: str, done: int, total: int) -> None:
         if self._terminal and label not in self._bars and done < total:
-            self._bars[label] = self._live().add_task(label, total=total, in_bytes=True)
+            self._bars[label] = self._live().add_task(printable(label), total=total, in_bytes=True)
         if label in self._bars:
             self._progress.update(self._bars[label], completed=done, total=total)
             if done >= total:
@@ -118,7 +119,7 @@ class Reporter:
 
             # With doit's threads sys.stdout is swapped now and then, so the console holds the stream itself.
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 Amount(),
                 Speed(),
@@ -131,7 +132,8 @@ class Reporter:
             self._progress.start()
         return self._progress
 
-    def _say(self, line: str) -> None:
+    def _say(self, text: str) -> None:
+        line = printable(text)
         if self._progress is not None:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
@@ -173,7 +175,7 @@ class Reporter:
 
     def cleanup_error(self, exception: Any) -> None:
         """doit could not clean up after a run."""
-        sys.stderr.write(exception.get_msg())
+        _complain(exception.get_msg())
 
     def runtime_error(self, msg: str) -> None:
         """doit itself failed."""
@@ -189,13 +191,18 @@ class Reporter:
             self._progress.stop()
             self._progress = None
         for failure in filter(None, self._failures):
-            sys.stderr.write(f"quantmill: {failure}\n")
+            _complain(f"quantmill: {failure}")
         seconds = time.monotonic() - self._began
         if not self._failures and not self._ran and not self._hits:
             self._say("nothing to do: everything is up to date")
         else:
             counts = f"{self._ran} run, {self._hits} from the store, {len(self._failures)} failed"
             self._say(f"{counts} in {seconds:.1f} s")
+
+
+def _complain(message: str) -> None:
+    """Write to stderr; only what nobody foresaw, a traceback, has several lines."""
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in message.splitlines()))
 
 
 def _nowhere() -> Any:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import activation_bits, bar, existing, positive, threads
+from quantmill.commands.common import activation_bits, bar, existing, positive, say, say_json, threads
 
 
 def _counts(text: str) -> list[int]:
@@ -26,8 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    import json
-
     from quantmill._kernels import infer_isa
     from quantmill.errors import UsageError
     from quantmill.host import host
@@ -53,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     with bar("bench") as progress:
         rows = measure(files, tests, options.r, runner.run, progress)
     if options.json:
-        print(json.dumps(data(rows, host(count, backend, versions)), indent=1))
+        say_json(data(rows, host(count, backend, versions)))
     else:
-        print(table(rows))
+        say(*table(rows))
     return 0

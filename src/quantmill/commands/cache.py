@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, size, threads
+from quantmill.commands.common import bar, say, say_json, size, threads
 from quantmill.errors import UsageError
 from quantmill.units import size_text
 
@@ -50,31 +50,27 @@ ACTIONS = {
 
 
 def _stat(options: argparse.Namespace) -> int:
-    import json
-
     from quantmill.build.workspace import open_workspace
     from quantmill.store.care.usage import hit_rate, stat
 
     store = open_workspace(Path.cwd()).store
     found = stat(store)
     if options.json:
-        print(json.dumps(found.data(), indent=1))
+        say_json(found.data())
         return 0
-    print(f"{store.root}: {found.objects} objects, {size_text(found.bytes)}; {found.quarantined} in quarantine")
+    say(f"{store.root}: {found.objects} objects, {size_text(found.bytes)}; {found.quarantined} in quarantine")
     for title, table in (("recipe", found.recipes), ("step", found.steps), ("last used", found.ages)):
-        print(f"\n{title:<20} results       bytes")
+        say("", f"{title:<20} results       bytes")
         for name, (count, total) in table.items():
-            print(f"{name:<20} {count:7} {size_text(total):>11}")
-    print(f"\n{'served':<20}     run     hit  shared  hit rate")
+            say(f"{name:<20} {count:7} {size_text(total):>11}")
+    say("", f"{'served':<20}     run     hit  shared  hit rate")
     for step, counts in found.served.items():
         figures = "".join(f"{counts.get(name, 0):8}" for name in ("run", "hit", "shared"))
-        print(f"{step:<20}{figures}  {hit_rate(counts):8.0%}")
+        say(f"{step:<20}{figures}  {hit_rate(counts):8.0%}")
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    import json
-
     from quantmill.build.workspace import open_workspace
     from quantmill.store.care.check import verify_store
 
@@ -82,17 +78,15 @@ def _verify(options: argparse.Namespace) -> int:
     with bar("verify the store") as progress:
         found = verify_store(store, threads(options), progress)
     if options.json:
-        print(json.dumps({"objects": found.objects, "bytes": found.bytes, "damaged": found.damaged}))
+        say_json({"objects": found.objects, "bytes": found.bytes, "damaged": found.damaged}, None)
     else:
         for name in found.damaged:
-            print(f"{name}: damaged, moved to {store.root / 'quarantine'}; the next build makes it again")
-        print(f"{found.objects} objects, {size_text(found.bytes)}: {len(found.damaged)} damaged")
+            say(f"{name}: damaged, moved to {store.root / 'quarantine'}; the next build makes it again")
+        say(f"{found.objects} objects, {size_text(found.bytes)}: {len(found.damaged)} damaged")
     return 1 if found.damaged else 0
 
 
 def _gc(options: argparse.Namespace) -> int:
-    import json
-
     from quantmill.build.workspace import open_workspace
     from quantmill.store.care.collector import collect
 
@@ -101,11 +95,11 @@ def _gc(options: argparse.Namespace) -> int:
     space.store.add_root(space.build, space.release)
     gone = collect(space.store, _keep(options.keep, limit), limit, options.dry_run)
     if options.json:
-        print(json.dumps(vars(gone)))
+        say_json(vars(gone), None)
     else:
         verb = "would go" if options.dry_run else "removed"
         what = f"{gone.records} results, {gone.objects} objects of {size_text(gone.bytes)}, {gone.leftovers} leftovers"
-        print(f"{verb}: {what}; {size_text(gone.kept_bytes)} kept")
+        say(f"{verb}: {what}; {size_text(gone.kept_bytes)} kept")
     return 0
 
 
@@ -130,7 +124,7 @@ def _push(options: argparse.Namespace) -> int:
     from quantmill.store.remote.admin import push
 
     space = open_workspace(Path.cwd())
-    print(f"{push(space.store.root, _hear)} results are at the shared store")
+    say(f"{push(space.store.root, _hear)} results are at the shared store")
     return 0
 
 
@@ -139,10 +133,10 @@ def _sign(options: argparse.Namespace) -> int:
     from quantmill.store.remote.admin import sign_all
 
     space = open_workspace(Path.cwd())
-    print(f"{sign_all(space.store.root, _hear)} records have this machine's signature now")
+    say(f"{sign_all(space.store.root, _hear)} records have this machine's signature now")
     return 0
 
 
 def _hear(address: str, event: str, facts: object) -> None:
     if event == "told" and isinstance(facts, dict):
-        print(f"{address}: {facts['text']}")
+        say(f"{address}: {facts['text']}")

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from quantmill.commands.common import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
@@ -26,5 +28,5 @@ def run(options: argparse.Namespace) -> int:
     for language in LANGUAGES:
         path = options.output / page_name(language)
         path.write_text(render(found, language), encoding="utf-8")
-        print(path)
+        say(str(path))
     return 0

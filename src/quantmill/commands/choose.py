@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import positive
+from quantmill.commands.common import positive, say, say_json
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    import json
-
     from quantmill.choose.choice import choose
 
     machine = _machine(options)
@@ -47,9 +45,9 @@ def run(options: argparse.Namespace) -> int:
         bench=found.bench,
     )
     if options.json:
-        print(json.dumps(_data(advice, found.shape, machine, options), indent=1))
+        say_json(_data(advice, found.shape, machine, options))
     else:
-        print("\n".join(_lines(advice, found.shape, machine, options)))
+        say(*_lines(advice, found.shape, machine, options))
     return 0
 
 

@@ -6,14 +6,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TextIO
 
 from quantmill.artifact import silent
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, printable
 from quantmill.host import usable_threads
 from quantmill.store.remote.settings import PublicKey, parse_public, signing
 from quantmill.units import parse_size
 
 Progress = Callable[[int, int], None]
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Print each line so that no terminal obeys what a file or a stranger named in it; to stdout, or `file`."""
+    for line in lines:
+        print(printable(line), file=file, flush=True)
+
+
+def say_json(data: Any, indent: int | None = 1) -> None:
+    """Print JSON; what cannot be printed in its texts is escaped as JSON escapes it."""
+    import json
+
+    def escaped(c: str) -> str:
+        return json.dumps(c)[1:-1] if ord(c) > 0xFFFF else f"\\u{ord(c):04x}"
+
+    text = json.dumps(data, indent=indent, ensure_ascii=False)
+    print("".join(c if c.isprintable() or c == "\n" else escaped(c) for c in text))
 
 
 def positive(text: str) -> int:
@@ -85,9 +103,10 @@ def bar(title: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    label = TextColumn("{task.description}", markup=False)
+    columns = (label, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=None)
+        task = bars.add_task(printable(title), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
@@ -105,12 +124,12 @@ def layer_bar(title: str) -> Iterator[tuple[Progress, Progress]]:
             if now - last >= 10 and done % chunks == 0:
                 last = now
                 left = (now - began) / done * (total - done)
-                print(f"{title}: layer {done // chunks} of {total // chunks}, {left:.0f} s left", file=sys.stderr)
+                say(f"{title}: layer {done // chunks} of {total // chunks}, {left:.0f} s left", file=sys.stderr)
 
         def begin(count: int, tokens: int) -> None:
             nonlocal chunks
             chunks = count
-            print(f"{title}: {count} chunks, {tokens} tokens", file=sys.stderr)
+            say(f"{title}: {count} chunks, {tokens} tokens", file=sys.stderr)
 
         yield begin, line
         return
@@ -118,7 +137,7 @@ def layer_bar(title: str) -> Iterator[tuple[Progress, Progress]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn(title),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("layer {task.fields[layer]} of {task.fields[layers]}"),
         TimeElapsedColumn(),
@@ -126,7 +145,7 @@ def layer_bar(title: str) -> Iterator[tuple[Progress, Progress]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=None, layer=0, layers="?")
+        task = bars.add_task(printable(title), total=None, layer=0, layers="?")
 
         def announce(count: int, tokens: int) -> None:
             nonlocal chunks

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from quantmill.artifact import Context
-from quantmill.commands.common import bar, threads
+from quantmill.commands.common import bar, say, threads
 from quantmill.errors import UsageError, apart
 
 
@@ -38,5 +38,5 @@ def run(options: argparse.Namespace) -> int:
             Context(threads=threads(options), progress=progress),
             place=str(options.target),
         )
-    print(f"{options.target}: {options.target.stat().st_size} bytes")
+    say(f"{options.target}: {options.target.stat().st_size} bytes")
     return 0

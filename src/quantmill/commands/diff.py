@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing
+from quantmill.commands.common import bar, existing, say, say_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,14 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 when they are the same, 1 when they differ, or an error."""
-    import json
-
     from quantmill.gguf.comparison import compare
 
     with bar("diff") as progress:
         found = compare(existing(options.first), existing(options.second), progress=progress)
     if options.json:
-        print(json.dumps([vars(difference) for difference in found], indent=1, ensure_ascii=False))
+        say_json([vars(difference) for difference in found])
     else:
-        print("\n".join(map(str, found)) or "the same")
+        say(*(map(str, found) if found else ["the same"]))
     return 1 if found else 0

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from quantmill.commands.common import say, say_json
 from quantmill.errors import UsageError
 
 
@@ -15,8 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    import json
-
     from quantmill.forecast.plan import statuses
     from quantmill.recipe.recipe import find, load
 
@@ -30,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"there is no task {options.task}{nearest(options.task, found)}; 'doit list --all' shows them")
     status = found[options.task]
     if options.json:
-        print(json.dumps({"name": options.task, "status": status.state, "reason": status.reason}, ensure_ascii=False))
+        say_json({"name": options.task, "status": status.state, "reason": status.reason}, None)
     else:
-        print(f"{options.task}: {status.state}" + (f": {status.reason}" if status.reason else ""))
+        say(f"{options.task}: {status.state}" + (f": {status.reason}" if status.reason else ""))
     return 0

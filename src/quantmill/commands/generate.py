@@ -1,17 +1,19 @@
 """`quantmill generate`: let a GGUF file write text."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantmill.commands.common import activation_bits, existing, positive, threads
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from quantmill.runtime.loader import LoadedModel
     from quantmill.vocabulary.tokenizer import Tokenizer
 
 _LONGEST = 1_000_000  # characters of a rendered conversation
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # what a terminal acts on; of a text, \t, \n and \r
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     text = options.prompt if options.raw else _conversation(options, model, tokenizer)
     prompt = tokenizer.encode(text, add_special=options.raw, parse_special=not options.raw)
     for piece in generate(model, prompt, options.count, sampling):
-        print(piece, end="", flush=True)
+        print(_CONTROL.sub(lambda match: printable(match[0]), piece), end="", flush=True)
     print()
     return 0
 

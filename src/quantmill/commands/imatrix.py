@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import layer_bar, positive, size, threads
+from quantmill.commands.common import layer_bar, positive, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
 from quantmill.reference.spans import NEWEST, OFFERED
 
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     report = {"file": str(options.target), "tensors": len(sums.tensors), **report}
     _print(options, report, sums if options.show_statistics else None)
     if not options.json and not options.texts:
-        print(f"{options.target}: {len(sums.tensors)} tensors of {len(parts)} files")
+        say(f"{options.target}: {len(sums.tensors)} tensors of {len(parts)} files")
     return 0
 
 
@@ -118,7 +118,6 @@ def _count(text: str) -> int:
 
 
 def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | None") -> None:
-    import json
     from dataclasses import asdict
 
     from quantmill.imatrix.summary import layers, rows
@@ -126,7 +125,7 @@ def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | N
     table = rows(shown) if shown else []
     if options.json:
         more = {"statistics": [asdict(row) for row in table], "layers": [asdict(row) for row in layers(table)]}
-        print(json.dumps({**report, **(more if shown else {})}, indent=1, ensure_ascii=False))
+        say_json({**report, **(more if shown else {})})
         return
     if "chunks" in report:
         _report(report, _form(options))
@@ -140,7 +139,7 @@ def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | N
         entropy = (f"{row.entropy:.4f}", entropy_share, density, f"{row.cosine:.4f}")
         lines.append((layer, row.tensor, *numbers, active, str(row.columns), *entropy))
     _table(lines)
-    print()
+    say("")
     means: list[tuple[str, ...]] = [("layer", "mean sum", "mean ZD", "mean cos")]
     for layer_ in layers(table):
         means.append((str(layer_.layer), f"{layer_.total:.2f}", f"{layer_.density:.4%}", f"{layer_.cosine:.4f}"))
@@ -148,18 +147,18 @@ def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | N
 
 
 def _report(report: dict[str, Any], form: str) -> None:
-    print(
+    say(
         f"{report['file']}: {report['tensors']} tensors over {report['chunks']} chunks of {report['n_ctx']} tokens, "
         f"{report['arithmetic']}"
     )
     if report["perplexity"] is not None:
-        print(f"perplexity of the text {report['perplexity']} ± {report['perplexity_error']}")
+        say(f"perplexity of the text {report['perplexity']} ± {report['perplexity_error']}")
     for end in ("smallest", "largest"):
         shares = ", ".join(f"{each['tensor']} {each['share']:.2%}" for each in report["coverage"][end])
-        print(f"{end} share of columns reached: {shares}")
+        say(f"{end} share of columns reached: {shares}")
     for name, experts in report["never_hit"].items():
         what = "kept with a count of 0" if form == "gguf" else "the tensor is left out, as llama-imatrix leaves it out"
-        print(f"{name}: no token chose expert {', '.join(map(str, experts))}: {what}")
+        say(f"{name}: no token chose expert {', '.join(map(str, experts))}: {what}")
 
 
 def _table(lines: list[tuple[str, ...]]) -> None:
@@ -169,4 +168,4 @@ def _table(lines: list[tuple[str, ...]]) -> None:
     for line in lines:
         padded = zip(line, widths, strict=True)
         cells = [cell.ljust(width) if at == name else cell.rjust(width) for at, (cell, width) in enumerate(padded)]
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())

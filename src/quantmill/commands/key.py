@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from quantmill.commands.common import say
 from quantmill.errors import UsageError
 
 
@@ -27,5 +28,5 @@ def run(options: argparse.Namespace) -> int:
     except FileExistsError:
         raise UsageError(f"{options.file}: this file exists; a key is never written over") from None
     name = options.name or options.file.stem
-    print(f"[[store.key]]\nname = {json.dumps(name)}\npublic = {json.dumps(format_public(public))}")
+    say("[[store.key]]", f"name = {json.dumps(name)}", f"public = {json.dumps(format_public(public))}")
     return 0

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from quantmill.commands.common import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
@@ -17,5 +19,5 @@ def run(options: argparse.Namespace) -> int:
 
     recipe = load(find(options.recipe))
     found = lock.write(recipe, open_workspace(Path.cwd()).store.digest_of)
-    print(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
+    say(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing
+from quantmill.commands.common import bar, existing, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,5 +17,5 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.gguf import merge as join
 
     with bar(f"merge {options.target.name}") as progress:
-        print(join(existing(options.source), options.target, progress=progress))
+        say(str(join(existing(options.source), options.target, progress=progress)))
     return 0

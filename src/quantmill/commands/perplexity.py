@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, positive, size, threads
+from quantmill.commands.common import bar, positive, say, say_json, size, threads
 from quantmill.errors import UsageError
 
 
@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    import json
     from dataclasses import replace
 
     from quantmill.engine.chunks import Text, check_vocabulary, read_text, tokenize
@@ -56,15 +55,13 @@ def run(options: argparse.Namespace) -> int:
                 found = {"perplexity": rounded(value), "perplexity_error": rounded(deviation)}
     found = {**found, "chunks": len(chunks), "n_ctx": options.n_ctx}
     if options.json:
-        print(json.dumps(found, indent=1))
+        say_json(found)
         return 0
-    print(
-        f"perplexity {found['perplexity']} ± {found['perplexity_error']} over {len(chunks)} chunks of {options.n_ctx}"
-    )
+    say(f"perplexity {found['perplexity']} ± {found['perplexity_error']} over {len(chunks)} chunks of {options.n_ctx}")
     if options.base:
         kld = ", ".join(f"{name} {value}" for name, value in found["kld"].items())
-        print(f"KL divergence to {options.base.name}: {kld} (± {found['kld_error']} of the mean)")
-        print(
+        say(f"KL divergence to {options.base.name}: {kld} (± {found['kld_error']} of the mean)")
+        say(
             f"the most likely token is the base's for {found['top1']:.2%} ± {found['top1_error']:.2%}; "
             f"delta-p mean {found['delta_p_mean']:.3%}, RMS {found['delta_p_rms']:.3%}"
         )

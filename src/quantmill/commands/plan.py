@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import positive, size, threads
+from quantmill.commands.common import positive, say, say_json, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    import json
-
     from quantmill.recipe.recipe import find, load
 
     recipes = [load(find(name)) for name in options.recipe]
@@ -44,22 +42,23 @@ def run(options: argparse.Namespace) -> int:
 
     plan = plan_of(recipes[0], Path.cwd())
     if options.json:
-        print(json.dumps(plan.data(), indent=1))
+        say_json(plan.data())
     else:
         from quantmill.forecast.plan_text import plan_text
 
-        print(plan_text(plan))
+        say(*plan_text(plan))
     return 0
 
 
 def _simulate(recipes: "list[Recipe]", options: argparse.Namespace) -> int:
-    import json
-
     from quantmill.distributed.simulation import Team, simulate, simulation_text
 
     team = Team(options.workers or 1, threads(options), options.bandwidth or BANDWIDTH)
     found = simulate(recipes, Path.cwd(), team, options.times or 1)
-    print(json.dumps(found.data(), indent=1) if options.json else simulation_text(found))
+    if options.json:
+        say_json(found.data())
+    else:
+        say(*simulation_text(found))
     return 0
 
 

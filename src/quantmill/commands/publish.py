@@ -1,12 +1,12 @@
 """`quantmill publish`: send a release to the Hub; without --yes, show what would be sent."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantmill.commands.common import say, say_json
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,23 +45,23 @@ def run(options: argparse.Namespace) -> int:
     upload = prepare(recipe.repo, name, files)
     if options.json:
         commits = [[{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in group] for group in upload.commits]
-        print(json.dumps({
+        say_json({
             "repo": upload.repo, "tag": name, "create": upload.new, "commits": commits, "removed": upload.removed,
             "there": upload.there, "bytes": upload.bytes, "git_tag": in_git,
-        }, indent=1))  # fmt: skip
+        })  # fmt: skip
     else:
-        print("\n".join(_lines(upload, in_git)))
+        say(*_lines(upload, in_git))
     if not options.yes:
         return 0
     if not sys.stderr.isatty():
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-    commit = send(files, upload, lambda line: None if options.json else print(line, flush=True))
+    commit = send(files, upload, lambda line: None if options.json else say(line))
     if in_git:
         git.tag(recipe.path.absolute().parent, name)
     if not options.json:
-        print(f"{upload.repo} at {name} ({commit[:12]}): {len(files)} files, each as it is here")
+        say(f"{upload.repo} at {name} ({commit[:12]}): {len(files)} files, each as it is here")
     return 0
 
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, existing, positive, threads
+from quantmill.commands.common import bar, existing, positive, say, threads
 from quantmill.errors import UsageError
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
 from quantmill.reference.spans import NEWEST_TAG
@@ -77,14 +77,14 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
         )
     for pattern in unmatched((pattern for pattern, _ in types), [tensor.name for tensor in report.tensors]):
-        print(f"quantmill: --tensor-type {pattern!r} matches no tensor of {options.source}", file=sys.stderr)
+        say(f"quantmill: --tensor-type {pattern!r} matches no tensor of {options.source}", file=sys.stderr)
     weights = sum(tensor.bytes * 8 for tensor in report.tensors)
     count = sum(tensor.bytes // tensor.type.size * tensor.type.block for tensor in report.tensors)
-    print(f"{options.target}: {report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")
+    say(f"{options.target}: {report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")
     for (type_, wanted), same in groupby(sorted(report.fallbacks, key=_types), _types):
         names = [fallback.tensor for fallback in same]
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        print(f"{type_} for {wanted}, whose blocks are not whole in a row: {names[0]}{others}")
+        say(f"{type_} for {wanted}, whose blocks are not whole in a row: {names[0]}{others}")
     return 0
 
 

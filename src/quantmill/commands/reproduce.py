@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import add_key, bar, positive, signed, threads
+from quantmill.commands.common import add_key, bar, positive, say, say_json, signed, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("release", metavar="DIR|TAG", help=text)
     parser.add_argument("--against", type=Path, metavar="DIR", help="compare with this folder what a git tag makes")
     parser.add_argument("--beside", type=Path, metavar="DIR", help="the recipe's folder, where its paths lead from")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="build there and keep it (a temporary folder)")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="build in this new folder and keep it (a temporary one)"
+    )
     parser.add_argument("-n", dest="jobs", type=positive, default=1, metavar="N", help="tasks at a time (1)")
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of one task (all cores)")
     add_key(parser)
@@ -31,38 +33,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 when all is the same, 1 when anything differs, or an error."""
-    import json
-
     from quantmill.release.reproduction import compare_files, rebuild, remark
 
-    with tempfile.TemporaryDirectory(prefix="quantmill-") as temporary:
-        work = options.work or Path(temporary)
-        release = _find(options, Path.cwd(), work)
+    with _work_folder(options) as work, tempfile.TemporaryDirectory(prefix="inputs-", dir=work) as inputs:
+        release = _find(options, Path.cwd(), Path(inputs))
         who = signed(release.tree, options.key)
         with _aside() if options.json else nullcontext():
             made = rebuild(release, work, threads(options), options.jobs)
         with bar("compare") as progress:
             found = list(compare_files(release, made, progress))
     if note := remark(release):
-        print(f"quantmill: note: {note}", file=sys.stderr)
+        say(f"quantmill: note: {note}", file=sys.stderr)
     wrong = [file for file in found if file.differences]
     if options.json:
         files = [{"name": file.name, "same": not file.differences, "differences": file.differences} for file in found]
-        print(
-            json.dumps(
-                {"tag": release.tag, "same": not wrong, "signature": who, "files": files}, indent=1, ensure_ascii=False
-            )
-        )
+        say_json({"tag": release.tag, "same": not wrong, "signature": who, "files": files})
         return 1 if wrong else 0
     for file in wrong:
-        print("\n".join(f"{file.name}: {difference}" for difference in file.differences))
+        say(*(f"{file.name}: {difference}" for difference in file.differences))
     same = len(found) - len(wrong)
-    print(f"{release.place}: {same} of {len(found)} files are the same" + ("" if wrong else f", {release.tag}"))
-    print(f"{release.place}: {who}")
+    say(f"{release.place}: {same} of {len(found)} files are the same" + ("" if wrong else f", {release.tag}"))
+    say(f"{release.place}: {who}")
     return 1 if wrong else 0
 
 
-def _find(options: argparse.Namespace, root: Path, work: Path) -> "Release":
+@contextmanager
+def _work_folder(options: argparse.Namespace) -> Iterator[Path]:
+    """The folder to build in, apart from the releases that are named by their folders or tags."""
+    from quantmill.release.reproduction import locate, occupy
+
+    if options.work is None:
+        with tempfile.TemporaryDirectory(prefix="quantmill-") as temporary:
+            yield Path(temporary)
+        return
+    occupy(options.work, filter(None, (options.against, locate(options.release, Path.cwd()))))
+    yield options.work
+
+
+def _find(options: argparse.Namespace, root: Path, inputs: Path) -> "Release":
     from quantmill.release.git_tag import from_git, from_hub
     from quantmill.release.reproduction import load, locate
 
@@ -73,8 +81,8 @@ def _find(options: argparse.Namespace, root: Path, work: Path) -> "Release":
     if tree is not None:
         return load(tree, options.beside, root)
     if at:
-        return from_hub(repo, tag, options.beside, root, work)
-    return from_git(options.release, options.beside, options.against, root, work)
+        return from_hub(repo, tag, options.beside, root, inputs)
+    return from_git(options.release, options.beside, options.against, root, inputs)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing, positive, size
+from quantmill.commands.common import bar, existing, positive, say, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,5 +40,5 @@ def run(options: argparse.Namespace) -> int:
             progress=progress,
         )
     for path in paths:
-        print(path)
+        say(str(path))
     return 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from quantmill.commands.common import add_key, bar, existing, signed
+from quantmill.commands.common import add_key, bar, existing, say, say_json, signed
 from quantmill.errors import QuantmillError, UsageError
 
 
@@ -19,8 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    import json
-
     if options.key and not all(path.is_dir() for path in options.files):
         raise UsageError("--key is for the folders of releases; a file of its own has no signature")
     reports: list[Any] = []
@@ -28,12 +26,12 @@ def run(options: argparse.Namespace) -> int:
     for path in options.files:
         for line in _lines(path, options, reports):
             if isinstance(line, QuantmillError):
-                print(f"quantmill: {line}", file=sys.stderr)
+                say(f"quantmill: {line}", file=sys.stderr)
                 failed = max(failed, line.exit_code)
             elif not options.json:
-                print(line)
+                say(line)
     if options.json:
-        print(json.dumps(reports, indent=1))
+        say_json(reports)
     return failed
 
 

@@ -111,21 +111,18 @@ def simulate(recipes: Iterable[Recipe], root: Path, team: Team, times: int = 1) 
     return _run(tasks, team, count, release)
 
 
-def simulation_text(found: Simulation) -> str:
-    """What came of a simulation, for a person."""
+def simulation_text(found: Simulation) -> list[str]:
+    """The lines of what came of a simulation, for a person."""
     team = f"{found.workers} workers" if found.workers > 1 else "one worker"
-    return "\n".join(
-        [
-            f"{found.recipes} recipes, {found.tasks} tasks, {team} of {found.threads} threads",
-            f"time     {duration_text(found.seconds)}; {duration_text(found.least_seconds)} with any number of workers",
-            f"work     {duration_text(found.thread_seconds)} of one thread; "
-            f"workers are busy {found.busy:.0%} of the time",
-            f"network  {disk_text(found.hub_bytes)} from the Hub, {disk_text(found.sent_bytes)} to the remote store, "
-            f"{disk_text(found.fetched_bytes)} from it, at {disk_text(int(found.bandwidth))}/s for each worker",
-            f"store    {disk_text(found.store_bytes)} in all, up to {disk_text(found.worker_bytes)} on one worker; "
-            f"releases {disk_text(found.release_bytes)}",
-        ]
-    )
+    return [
+        f"{found.recipes} recipes, {found.tasks} tasks, {team} of {found.threads} threads",
+        f"time     {duration_text(found.seconds)}; {duration_text(found.least_seconds)} with any number of workers",
+        f"work     {duration_text(found.thread_seconds)} of one thread; workers are busy {found.busy:.0%} of the time",
+        f"network  {disk_text(found.hub_bytes)} from the Hub, {disk_text(found.sent_bytes)} to the remote store, "
+        f"{disk_text(found.fetched_bytes)} from it, at {disk_text(int(found.bandwidth))}/s for each worker",
+        f"store    {disk_text(found.store_bytes)} in all, up to {disk_text(found.worker_bytes)} on one worker; "
+        f"releases {disk_text(found.release_bytes)}",
+    ]
 
 
 def _moved(task: SimulatedTask, first: int) -> SimulatedTask:

@@ -10,12 +10,8 @@ from quantmill.forecast.quality_cost import QualityCost
 from quantmill.units import disk_text, duration_text
 
 
-def plan_text(plan: Plan) -> str:
-    """A plan for a person."""
-    return "\n".join(_lines(plan))
-
-
-def _lines(plan: Plan) -> Iterator[str]:
+def plan_text(plan: Plan) -> Iterator[str]:
+    """The lines of a plan for a person."""
     release = f"release {plan.release_tag}" if plan.release_tag else "a release whose tag its lock will decide"
     yield f"{plan.recipe}, llama.cpp {plan.tag}, {release}"
     rows = [("file", "ftype", "size", "bits/weight", "split")]

@@ -314,12 +314,18 @@ def _missing(repo: str, revision: str) -> QuantmillError:
 def _unreachable(name: str) -> str:
     from huggingface_hub.constants import ENDPOINT
 
+    place = _without_user(ENDPOINT)
     return (
-        f"{name + ': ' if name else ''}{ENDPOINT} cannot be reached or breaks off; check the network and run again, "
+        f"{name + ': ' if name else ''}{place} cannot be reached or breaks off; check the network and run again, "
         "what has arrived is kept"
     )
 
 
+def _without_user(text: str) -> str:
+    """The text without the name and password that an address in it may hold."""
+    return re.sub(r"://[^/?#\s]*@", "://", text)
+
+
 def _first_line(name: str, error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0].rstrip(". ")
+    first = _without_user((str(error).strip().splitlines() or [""])[0].rstrip(". "))
     return f"{name + ': ' if name else ''}{type(error).__name__}: {first}; try again, what has arrived is kept"

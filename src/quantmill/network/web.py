@@ -1,15 +1,20 @@
 """Files by address (http, https), for what is no repository of the Hub: calibration texts.
 
-No token of the Hub is ever sent. A broken connection is taken up again from where it broke.
+No token of the Hub is ever sent. A broken connection is taken up again from where it broke. An address may lead on to
+another on the web, but not out of TLS, nor from the web into this machine or its network.
 """
 
 import errno
 import http.client
+import ipaddress
+import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from quantmill.errors import QuantmillError
 
@@ -26,6 +31,47 @@ class WebError(QuantmillError):
 
     def __init__(self, url: str, problem: str) -> None:
         super().__init__(f"{url}: {problem}")
+
+
+def networks(host: str) -> set[str]:
+    """Where a host is: "web", "loopback", "link-local" or "private"; nothing for a name that nobody knows here."""
+    try:
+        found = {address[4][0] for address in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return set()
+    return {_network(ipaddress.ip_address(str(address).partition("%")[0])) for address in found}
+
+
+def _network(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address.sixtofour or address
+    if address.is_loopback or address.is_unspecified:
+        return "loopback"
+    return "link-local" if address.is_link_local else "web" if address.is_global else "private"
+
+
+def astray(url: str, target: str) -> str | None:
+    """Why a redirect from one address to another is not followed, or None. The target's query, which may hold a
+    secret, is not told."""
+    start, end = urlsplit(url), urlsplit(target)
+    if end.scheme not in ("http", "https"):
+        return f"it leads on to {end.scheme}:, which is not the web"
+    if (start.scheme, end.scheme) == ("https", "http"):
+        return f"it leads on to http://{end.hostname}, where anybody on the way can read and change it"
+    for network in sorted(networks(end.hostname or "") - networks(start.hostname or "") - {"web"}):
+        return f"it leads on to {end.hostname}, a {network} address"
+    return None
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if problem := astray(req.full_url, newurl):
+            fp.close()
+            raise WebError(self._url, f"{problem}; give the address of the text itself")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def fetch(url: str, part: Path, advance: Callable[[int], None] = lambda count: None) -> None:
@@ -62,7 +108,8 @@ def _request(url: str, part: Path, advance: Callable[[int], None]) -> None:
     headers = {"User-Agent": "quantmill", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+    opener = urllib.request.build_opener(_Redirects(url))
+    with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
         resumed = response.status == 206
         if start and not resumed:
             advance(-start)

@@ -13,7 +13,7 @@ from typing import Any
 import tomli
 
 from quantmill.errors import Unfit, UsageError, nearest
-from quantmill.recipe import bench_table, calibration_table, card_table, quality_table
+from quantmill.recipe import address, bench_table, calibration_table, card_table, quality_table
 from quantmill.recipe.bench_table import BenchTable
 from quantmill.recipe.calibration_table import Calibration, ImatrixTable
 from quantmill.recipe.card_table import Card
@@ -183,6 +183,8 @@ def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
             beside = {above + known.removeprefix(above).split(".")[0] for known in KEYS if known.startswith(above)}
             raise RecipeError(path, key, f"there is no such key{nearest(key, beside) or nearest(key, KEYS)}")
         else:
+            if secret := address.secret(value):
+                raise RecipeError(path, key, f"its address holds {secret}, {address.CURE}")
             _check_kind(path, key, value, KEYS[key])
 
 

@@ -1,6 +1,5 @@
 """A release by its tag alone: its recipe and lock as git or the Hub keep them, its files as the Hub lists them."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -27,22 +26,23 @@ def not_published(repo: str, tag: str, problem: str) -> UsageError:
     return UsageError(f"{repo} at {tag}: {problem}; name a folder with the release, by --against for a git tag")
 
 
-def from_hub(repo: str, tag: str, beside: Path | None, root: Path, work: Path) -> Release:
-    """The release that a tag of a Hub repository names, by the recipe and lock there. Raises UsageError,
-    a HubError, and as `load` does."""
-    tree = _fresh(work / "published")
+def from_hub(repo: str, tag: str, beside: Path | None, root: Path, inputs: Path) -> Release:
+    """The release that a tag of a Hub repository names, by the recipe and lock there, which go to the empty folder
+    `inputs`. Raises UsageError, a HubError, and as `load` does."""
+    tree = _new(inputs / "published")
     found = _published(repo, tag, tree)
     name = PurePosixPath(listed(tree)["recipe"]).name
     _fetch(repo, found, tree, (f"{name}.toml", f"{name}.lock"))
     return _with_files(load(tree, beside, root), repo, tag, found[1])
 
 
-def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, work: Path) -> Release:
+def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, inputs: Path) -> Release:
     """The release that a git tag of the repository around `root` names, by the recipe and lock of its commit: in the
-    folder `against`, or at the Hub where the recipe says. Raises UsageError where there is no such tag, and as
-    `from_hub` does."""
-    into = work / "tagged"
-    shutil.rmtree(into, ignore_errors=True)
+    folder `against`, or at the Hub where the recipe says. The commit's files go to the empty folder `inputs`.
+
+    Raises UsageError where there is no such tag, and as `from_hub` does.
+    """
+    into = inputs / "tagged"
     if not git.check_out(root, tag, into):
         close = nearest(tag, git.tags(root))
         raise no_release(tag, f"there is no such folder, release below release/ or git tag here{close}")
@@ -53,7 +53,7 @@ def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, wo
         return release(against, recipe, lock)
     if recipe.repo is None:
         raise not_published(recipe.name, tag, "its recipe names no Hub repository")
-    tree = _fresh(work / "published")
+    tree = _new(inputs / "published")
     found = _published(recipe.repo, tag, tree)
     return _with_files(release(tree, recipe, lock), recipe.repo, tag, found[1])
 
@@ -113,7 +113,6 @@ def _with_files(found: Release, repo: str, tag: str, files: Mapping[str, HubFile
     return replace(found, files=frozenset(names), place=f"{repo} at {tag}", published=files)
 
 
-def _fresh(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _new(folder: Path) -> Path:
+    folder.mkdir()
     return folder

@@ -1,6 +1,6 @@
 """reproduce: a release built once more from the recipe in it, apart from everything, and compared file by file."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +11,7 @@ from quantmill.build.graph import Node, given_bench, graph, release_task
 from quantmill.build.release_tag import tag
 from quantmill.build.reporter import Listener
 from quantmill.build.workspace import Workspace
-from quantmill.disk import below, read_json, sha256_file
+from quantmill.disk import below, read_json, sha256_file, write_atomic
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.comparison import compare
 from quantmill.listing import LISTING
@@ -26,6 +26,7 @@ BENCH = "bench.json"
 APART = (BENCH, SIGNATURE)  # of a machine's speed, and of who signed: not of the inputs
 MISSING, EXTRA = "it is missing", "it is not made from this recipe"
 SHOWN = 8  # differences of one file that are told
+MARK = ".quantmill-reproduce"  # the file by which a work folder is known to be reproduce's own
 
 
 def no_release(place: str, problem: str) -> UsageError:
@@ -58,6 +59,25 @@ class FileComparison:
 
     name: str
     differences: tuple[str, ...]
+
+
+def occupy(work: Path, trees: Iterable[Path]) -> None:
+    """Make `work` a folder of our own: a new or an empty one is marked, one that an earlier call marked is taken up.
+
+    UsageError for any other, and where `work` and one of `trees`, the releases to compare with, lie in each other.
+    """
+    place = work.resolve()
+    for tree in trees:
+        if place.is_relative_to(tree.resolve()) or tree.resolve().is_relative_to(place):
+            raise UsageError(f"{work}: this folder and the release {tree} lie in each other; name another for --work")
+    if (work / MARK).is_file():
+        return
+    if work.exists() and any(work.iterdir()):
+        raise UsageError(
+            f"{work}: reproduce did not make this folder, and it is not empty; name a new one for --work, "
+            "or one that reproduce made"
+        )
+    write_atomic(work / MARK, b"quantmill reproduce builds in this folder and made all that is in it.\n")
 
 
 def locate(name: str, root: Path) -> Path | None:

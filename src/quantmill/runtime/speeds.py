@@ -98,8 +98,8 @@ def data(rows: Sequence[Timing], host: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[Timing]) -> str:
-    """The table of model cards, in Markdown."""
+def table(rows: Sequence[Timing]) -> list[str]:
+    """The lines of the table of model cards, in Markdown."""
     head = ("model", "size", "params", "backend", "threads", "test", "t/s", "% of Q4_0")
     lines = [head, ("---", "---:", "---:", "---", "---:", "---:", "---:", "---:")]
     for row in rows:
@@ -116,4 +116,4 @@ def table(rows: Sequence[Timing]) -> str:
                 "" if share is None else f"{share:.0f}",
             )
         )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return [f"| {' | '.join(cells)} |" for cells in lines]

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 import obstore
 from obstore.exceptions import (
@@ -31,6 +32,8 @@ from quantmill.store.remote.settings import Settings
 
 PART = 8 << 20  # bytes of one request of an upload
 RANGE = 16 << 20  # bytes of one request of a download
+NOWHERE = "socks5h://127.0.0.1:1"  # a proxy of a kind that obstore has not: what is sent by it goes nowhere
+_ASTRAY = "unsupported scheme socks5h"  # obstore's words for that
 T = TypeVar("T")
 
 
@@ -167,7 +170,7 @@ class Bucket:
             except (FileNotFoundError, AlreadyExistsError, PreconditionError, NotSupportedError, NotImplementedError):
                 raise
             except (BaseError, ConnectionError, TimeoutError) as error:
-                refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error))
+                refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error)) or _ASTRAY in str(error)
                 if refused or not left or self.stop.is_set() or time.monotonic() - began > self._settings.timeout:
                     raise StoreError(self.address, f"it cannot be used ({_code(error)})") from None
             except OSError as error:  # a network folder's own
@@ -222,10 +225,25 @@ def _open(settings: Settings) -> Any:
             options["config"]["virtual_hosted_style_request"] = False
         if settings.region:
             options["config"]["region"] = settings.region
+        client |= _kept_to_endpoint(settings, options, os.environ)
     elif settings.endpoint:
         options = {"config": {"endpoint": settings.endpoint}}
     open_any: Any = from_url  # its types know each kind of store; which one this is, only the URL says
     return open_any(settings.url, client_options=client, retry_config=retry, **options)
+
+
+def _kept_to_endpoint(settings: Settings, options: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Client options by which nothing is sent to other hosts than the endpoint's, wherever that leads: obstore follows
+    redirects, with the session's token.
+
+    Nothing where others have to be asked: a proxy, AWS's own hosts, those that give credentials.
+    """
+    known = "credential_provider" in options or "access_key_id" in options["config"]
+    others = getproxies().keys() - {"no"} or any(name.startswith("AWS_ENDPOINT") for name in environment)
+    host = urlsplit(settings.endpoint or "").hostname
+    if not host or not host.isascii() or others or not (known or "AWS_ACCESS_KEY_ID" in environment):
+        return {}
+    return {"proxy_url": NOWHERE, "proxy_excludes": host}
 
 
 def _aws(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -275,6 +293,7 @@ def _code(error: BaseException) -> str:
     if status or service:
         return ", ".join(found.group(1).strip() for found in (status, service) if found)
     for words, meaning in (
+        (_ASTRAY, "it leads on to another host, which is refused"),
         ("timed out", "it does not answer in time"),
         ("operation timeout", "it does not answer in time"),
         ("connect", "no connection"),

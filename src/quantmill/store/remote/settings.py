@@ -5,6 +5,7 @@ import binascii
 import datetime
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +56,7 @@ class Settings:
     @property
     def address(self) -> str:
         """The URL, as messages name it: without what somebody may have put before its host."""
-        scheme, _, rest = self.url.partition("://")
-        host, slash, path = rest.partition("/")
-        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+        return _address(self.url)
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,22 @@ def find(start: Path, environment: Mapping[str, str] = os.environ) -> Settings |
     scheme = values["url"].partition("://")[0]
     if "://" not in values["url"] or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise UsageError(f"{path or 'QUANTMILL_STORE'}: {values['url']!r} names no store; it begins with {known}")
+        raise UsageError(
+            f"{path or 'QUANTMILL_STORE'}: {_address(values['url'])!r} names no store; it begins with {known}"
+        )
+    if set("?#") & set(values["url"]):
+        raise UsageError(
+            f"{path or 'QUANTMILL_STORE'}: {_address(values['url'])!r} goes on with ? or #, which no store's address "
+            "does; credentials belong in the environment, and in a path these are %3F and %23"
+        )
     return Settings(**values)
+
+
+def _address(url: str) -> str:
+    """The URL without a user's name, a password, a query and a fragment."""
+    scheme, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _values(start: Path, environment: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:

@@ -1,0 +1,25 @@
+"""Addresses in a recipe that hold a secret: all that a recipe says is published with its release."""
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+CURE = "which lock and release would publish; give an address that needs none or, for a text, the path of a file"
+_USER = re.compile(r"://[^/?#\s]*@")
+_PARAMETER = re.compile(r"[?&;#]([^=&;#?\s]*)=")  # a name in a query or a fragment
+_SECRET = re.compile(
+    r"token(?!s|iz)|secret|passw|credential|signature|(?:api|access).?(?:key|id)|^x-(?:amz|goog)-"
+    r"|(?:^|[-_.])(?:key|sig|pwd|pass|auth|authorization|jwt|sas|session|sid)$",
+    re.IGNORECASE,
+)
+
+
+def secret(value: Any) -> str | None:
+    """What an address in a recipe's value holds that is nobody else's business, in words that do not repeat it."""
+    text = value if isinstance(value, str) else repr(value)
+    if "://" not in text:
+        return None
+    if _USER.search(text):
+        return "a user's name or password"
+    named = next(filter(_SECRET.search, map(unquote, _PARAMETER.findall(text))), None)
+    return named and f"the parameter {named[:40]!r}, a secret by its name"

@@ -1,0 +1,100 @@
+"""A shared store whose server leads on to another host: nothing is sent there, and a sentence says so."""
+
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from quantmill.store.remote.bucket import Bucket, StoreError
+from quantmill.store.remote.settings import Settings
+
+ASKED: dict[str, Callable[[Bucket], object]] = {
+    "get": lambda bucket: bucket.get("ac/1", 100),
+    "size": lambda bucket: bucket.size("ac/1"),
+    "read": lambda bucket: bucket.read("cas/1", 0, 2, lambda piece: None),
+    "list": lambda bucket: list(bucket.list("ac")),
+}
+
+
+class Store(http.server.BaseHTTPRequestHandler):
+    """Leads on to `target` with `status`; has one small object for whoever is led to it."""
+
+    server: "Server"
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.seen.append((self.command, dict(self.headers)))
+        self.send_response(self.server.status)
+        if self.server.status != 200:
+            self.send_header("Location", f"{self.server.target}{self.path}?sig=x")
+        self.send_header("Content-Length", "2")
+        self.send_header("ETag", "x")
+        self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(b"hi")
+
+    do_HEAD = do_PUT = do_GET
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """One on loopback, which goes with its test."""
+
+    def __init__(self, status: int = 200, target: str = "") -> None:
+        super().__init__(("127.0.0.1", 0), Store)
+        self.status, self.target = status, target
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def url(self, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.server_address[1]}"
+
+
+@pytest.fixture(autouse=True)
+def session(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("SESSION_TOKEN", "session")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+        server.shutdown()
+
+
+def bucket(server: Server) -> Bucket:
+    return Bucket(Settings("s3://team/x", endpoint=server.url(), region="us-east-1", timeout=20, retries=3))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("how", ASKED)
+def test_another_host_is_not_asked(how: str, status: int, other: Server) -> None:
+    with Server(status, other.url("localhost")) as server:
+        with pytest.raises(StoreError) as error:
+            ASKED[how](bucket(server))
+        server.shutdown()
+    assert str(error.value) == "s3://team/x: it cannot be used (it leads on to another host, which is refused)"
+    assert other.seen == []
+    assert len({command for command, _ in server.seen}) == 1
+
+
+def test_nothing_is_written_by_way_of_another_host(other: Server) -> None:
+    with Server(303, other.url("localhost")) as server:  # which asks for a GET instead, as if all were done
+        with pytest.raises(StoreError, match="it leads on to another host, which is refused"):
+            bucket(server).put("ac/1", b"data")
+        server.shutdown()
+    assert other.seen == []
+
+
+def test_the_host_itself_may_lead_on(other: Server) -> None:
+    with Server(307, other.url()) as server:
+        assert bucket(server).get("ac/1", 100) == b"hi"
+        server.shutdown()
+    assert [command for command, _ in other.seen] == ["GET"]
