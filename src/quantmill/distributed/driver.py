@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, LocalCluster, Security
+from distributed import Client, Security
 
 from quantmill.artifact import Artifact
 from quantmill.build import doit_tasks
 from quantmill.build.graph import Node, graph
 from quantmill.build.workspace import Facts, Workspace, started
 from quantmill.distributed import waves
+from quantmill.distributed.local_cluster import local_cluster
 from quantmill.distributed.parts import PARTS_FROM, Part, cut
 from quantmill.distributed.worker import Done, Job
 from quantmill.distributed.worker_pool import Pool
@@ -82,7 +82,7 @@ def connect(cluster: Cluster) -> Iterator[Client]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the build says what matters of it
     if cluster.scheduler is None:
         threads = cluster.threads or max(1, usable_threads() // cluster.workers)
-        with _local(cluster.workers, threads) as local, Client(local) as client:
+        with local_cluster(cluster.workers, threads) as local, Client(local) as client:
             yield client
         return
     security = None
@@ -96,21 +96,6 @@ def connect(cluster: Cluster) -> Iterator[Client]:
         raise UsageError(f"{cluster.scheduler}: there is no Dask scheduler that answers: {error}") from None
     with client:
         yield client
-
-
-def _local(workers: int, threads: int) -> LocalCluster:
-    """Workers on this machine. Ctrl-C is the driver's, which ends them; on their own they would end with tracebacks."""
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
-    try:
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads,
-            memory_limit=0,  # steps bound their memory themselves
-            dashboard_address=":0",  # None takes a fixed port, and warns where another cluster has it
-            silence_logs=logging.CRITICAL,
-        )
-    finally:
-        signal.signal(signal.SIGINT, heard)
 
 
 def nothing() -> None:
