@@ -49,6 +49,7 @@ class Cluster:
     `tls_ca`: a PEM file, like the next two, for a scheduler that asks for TLS
     `tls_cert`: a PEM file
     `tls_key`: a PEM file
+    `insecure`: the scheduler may be one without TLS
     """
 
     scheduler: str | None = None
@@ -57,6 +58,7 @@ class Cluster:
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    insecure: bool = False
 
 
 def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluster, parts_from: int = PARTS_FROM) -> int:
@@ -85,6 +87,11 @@ def connect(cluster: Cluster) -> Iterator[Client]:
         with local_cluster(cluster.workers, threads) as local, Client(local) as client:
             yield client
         return
+    if not (cluster.insecure or cluster.scheduler.startswith("tls://")):
+        raise UsageError(
+            f"{cluster.scheduler}: whoever reaches a scheduler without TLS can run code on its workers; give one at "
+            "tls://, with --tls-ca, --tls-cert and --tls-key, or add --insecure"
+        )
     security = None
     if cluster.tls_ca or cluster.tls_cert or cluster.tls_key:
         files = {"tls_ca_file": cluster.tls_ca, "tls_client_cert": cluster.tls_cert, "tls_client_key": cluster.tls_key}
@@ -92,7 +99,7 @@ def connect(cluster: Cluster) -> Iterator[Client]:
         security = Security(require_encryption=True, **given)
     try:
         client = Client(cluster.scheduler, security=security, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"{cluster.scheduler}: there is no Dask scheduler that answers: {error}") from None
     with client:
         yield client
