@@ -92,7 +92,8 @@ def kill(options: argparse.Namespace) -> bool:
             while not file.exists():
                 time.sleep(0.05)
             address = json.loads(file.read_text())["address"]
-            command = [str(BIN / "quantmill"), "build", "tiny", "--engine", "dask", "--scheduler", address]
+            cluster_options = ["--engine", "dask", "--scheduler", address, "--insecure"]
+            command = [str(BIN / "quantmill"), "build", "tiny", *cluster_options]
             run = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             lines = random.Random(turn).randrange(10, 60)
             for _, line in zip(range(lines), run.stdout, strict=False):

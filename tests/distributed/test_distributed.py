@@ -68,8 +68,13 @@ from pathlib import Path
 from quantmill.distributed.driver import Cluster, build
 
 if __name__ == "__main__":
-    sys.exit(build(Path("recipes/small.toml"), Path.cwd(), [], False, Cluster(sys.argv[1]), parts_from=0))
+    cluster = Cluster(sys.argv[1], insecure=True)
+    sys.exit(build(Path("recipes/small.toml"), Path.cwd(), [], False, cluster, parts_from=0))
 """
+
+
+def at(cluster: Cluster) -> tuple[str, ...]:
+    return "--scheduler", cluster.address, "--insecure"
 
 
 @pytest.fixture
@@ -83,7 +88,7 @@ def test_a_release_made_by_workers_is_the_one_made_here(make_project: Callable[.
     here.run("quantmill", "build", "small")
     cluster.start(), cluster.start()
     there = make_project("there")
-    done = there.run("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address)
+    done = there.run("quantmill", "build", "small", "--engine", "dask", *at(cluster))
     assert "quant:small/Q2_K\n" in done.stdout
     assert there.release() == here.release()
     assert there.run("doit").stdout == "nothing to do: everything is up to date\n"
@@ -127,7 +132,7 @@ def test_what_the_driver_made_before_there_was_a_shared_store_reaches_the_worker
     there = Team(tmp_path, f"file://{tmp_path}/shared").join(make_project("there", ONE_FILE), sign=True)
     there.run("doit", "convert:small", QUANTMILL_STORE="")
     cluster.start(QUANTMILL_CACHE=str(tmp_path / "first"))
-    done = there.run("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address)
+    done = there.run("quantmill", "build", "small", "--engine", "dask", *at(cluster))
     assert done.stdout.startswith("index:small\n"), done.stdout
     assert "again" not in done.stdout
     steps = {json.loads(path.read_bytes())["key"]["step"] for path in (tmp_path / "first" / "ac").iterdir()}
@@ -155,7 +160,7 @@ def test_a_base_damaged_at_the_shared_store_is_sent_again(
         base.symlink_to("/proc/self/cwd/base")
     team.join(there, sign=True, chunk="64MiB")
     cluster.start(QUANTMILL_CACHE=str(tmp_path / "second"))
-    done = there.run("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address)
+    done = there.run("quantmill", "build", "small", "--engine", "dask", *at(cluster))
     assert ("download:small is made again here" if seen else "download:small is sent again: ") in done.stdout
     assert there.release() == here.release()
     assert sha256_file(damaged) == digest
@@ -172,7 +177,7 @@ def test_a_killed_worker_costs_its_step(make_project: Callable[..., Project], cl
     here.run("quantmill", "build", "small")
     project = make_project("killed")
     doomed, _ = cluster.start(), cluster.start()
-    command = [str(BIN / "quantmill"), "build", "small", "--engine", "dask", "--scheduler", cluster.address]
+    command = [str(BIN / "quantmill"), "build", "small", "--engine", "dask", *at(cluster)]
     with subprocess.Popen(
         command, cwd=project.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as run:
@@ -194,14 +199,14 @@ def test_a_step_that_fails_says_so_as_it_does_here(project: Project, cluster: Cl
         file.write(b"\xff\x7f" * 64)  # not a number, in bf16
     cluster.start()
     here = project.run("quantmill", "build", "small", check=None)
-    there = project.run("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address, check=None)
+    there = project.run("quantmill", "build", "small", "--engine", "dask", *at(cluster), check=None)
     assert here.returncode == there.returncode == 1
     assert here.stderr == there.stderr
     assert there.stderr.startswith("quantmill: quant:small/Q8_0: ")
 
 
 def test_workers_that_cannot_take_part_are_named(project: Project, cluster: Cluster, tmp_path: Path) -> None:
-    command = ("quantmill", "build", "small", "--engine", "dask", "--scheduler", cluster.address)
+    command = ("quantmill", "build", "small", "--engine", "dask", *at(cluster))
     worker = cluster.start(QUANTMILL_CACHE=str(tmp_path / "elsewhere"))
     failed = project.run(*command, check=1)
     assert f"its store {tmp_path}/elsewhere is not this machine's {project.folder}/cache" in failed.stderr
@@ -229,14 +234,33 @@ def test_a_step_that_no_one_worker_has_room_for_is_told(tmp_path: Path) -> None:
 
 
 def test_calls_that_make_no_sense(project: Project) -> None:
+    plain = "whoever reaches a scheduler without TLS can run code on its workers; give one at tls://, with --tls-ca,"
     for options, message in (
         (("--workers", "2"), "--workers is an option of --engine dask; add that, or leave it out"),
         (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:9", "--workers", "2"), "leave them out beside"),
-        (("--engine", "dask", "--scheduler", "nowhere://x"), "nowhere://x: there is no Dask scheduler that answers"),
+        (
+            ("--engine", "dask", "--scheduler", "nowhere://x", "--insecure"),
+            "nowhere://x: there is no Dask scheduler that answers",
+        ),
+        (("--insecure",), "--insecure is an option of --engine dask; add that, or leave it out"),
+        (("--engine", "dask", "--insecure"), "--insecure is for a cluster at --scheduler; name that, or leave it out"),
+        (("--engine", "dask", "--tls-cert", "x"), "--tls-cert is for a cluster at --scheduler; name that, or leave it"),
+        (
+            ("--engine", "dask", "--scheduler", "tls://127.0.0.1:9", "--tls-ca", "x", "--insecure"),
+            "--insecure is for a scheduler without TLS, and --tls-ca for one with it; leave one out",
+        ),
+        (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:9"), f"tcp://127.0.0.1:9: {plain}"),
+        (("--engine", "dask", "--scheduler", "tcp://127.0.0.1:9", "--tls-ca", "x"), f"tcp://127.0.0.1:9: {plain}"),
+        (("--engine", "dask", "--scheduler", "ws://127.0.0.1:9"), f"ws://127.0.0.1:9: {plain}"),
+        (("--engine", "dask", "--scheduler", "127.0.0.1:9"), f"127.0.0.1:9: {plain}"),
     ):
         failed = project.run("quantmill", "build", "small", *options, check=2)
         assert message in failed.stderr
         assert failed.stderr.count("\n") == 1
+    plain = ("--engine", "dask", "--scheduler", "tcp://127.0.0.1:9", "--insecure")
+    failed = project.run("quantmill", "build", "small", *plain, check=2, DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION="1")
+    assert failed.stderr.startswith("quantmill: tcp://127.0.0.1:9: there is no Dask scheduler that answers: encryption")
+    assert failed.stderr.count("\n") == 1
 
 
 def test_parts_hold_what_files_share_once_and_no_file_is_too_long_alone(project: Project) -> None:

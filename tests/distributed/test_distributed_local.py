@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography import x509
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from dask_cluster import BIN, started
+from listening import family, knock, listening
 from projects import RECIPE, TINY, Project
 
 IN_WAVES = """
@@ -27,16 +30,20 @@ if __name__ == "__main__":
     sys.exit(build(Path("recipes/small.toml"), Path.cwd(), [], False, Cluster(workers=2, threads=1), parts_from=0))
 """
 ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q8_0"]')
+ALERT = b"\x15"  # the first byte of TLS's
 SLOW = "import time, quantmill.steps.convert as c; object.__setattr__(c.STEP, 'run', lambda *a: time.sleep(600))"
 
 
-def test_an_interrupt_is_one_sentence_and_costs_nothing_finished(project: Project) -> None:
-    """Ctrl-C while a worker is in the middle of a step that takes long."""
+@contextmanager
+def converting(project: Project, temporary: Path) -> Iterator[subprocess.Popen[str]]:
+    """A build in the middle of a step that takes long, on one of two workers."""
+    temporary.mkdir()
+    path = [str(project.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     (project.folder / "sitecustomize.py").write_text(SLOW)
     with subprocess.Popen(
         [str(BIN / "quantmill"), "build", "small", "--engine", "dask", "--workers", "2"],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(project.folder)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -44,19 +51,63 @@ def test_an_interrupt_is_one_sentence_and_costs_nothing_finished(project: Projec
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
         assert run.stdout is not None
-        assert "convert:small\n" in iter(run.stdout.readline, "")
         try:
-            os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the driver and its workers hear it
-            _, said = run.communicate(timeout=60)
+            assert "convert:small\n" in iter(run.stdout.readline, "")
+            yield run
         finally:
             if run.poll() is None:
                 os.killpg(run.pid, signal.SIGKILL)
+    (project.folder / "sitecustomize.py").unlink()
+
+
+def test_an_interrupt_is_one_sentence_and_costs_nothing_finished(project: Project, tmp_path: Path) -> None:
+    """Ctrl-C while a worker is in the middle of a step that takes long."""
+    with converting(project, tmp_path / "temporary") as run:
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the driver and its workers hear it
+        _, said = run.communicate(timeout=60)
     assert run.returncode == 1, said
     assert said == "quantmill: interrupted; finished work is kept, run the same command to go on\n"
-    (project.folder / "sitecustomize.py").unlink()
+    assert not list((tmp_path / "temporary").iterdir())
     ran = project.ran("doit")
     assert "convert:small" in ran
     assert "download:small" not in ran
+
+
+def test_another_user_gets_only_refused_handshakes_of_a_build(project: Project, tmp_path: Path) -> None:
+    stranger = certificate(tmp_path, "stranger")
+    with converting(project, tmp_path / "temporary") as run:
+        sockets = {pid: found for pid in family(run.pid) if (found := listening(pid))}
+        assert len(sockets[run.pid]) == 3  # a scheduler and two nannies
+        assert [len(found) for found in sockets.values()] == [3, 1, 1]
+        every = [socket for found in sockets.values() for socket in found]
+        assert {host for host, _ in every} == {"127.0.0.1"}
+        for answers in knock([port for _, port in every], *stranger):
+            assert bytes.fromhex(answers.pop("plain"))[:1] in (b"", ALERT)
+            assert {way: reason.partition("_ALERT_")[2] for way, reason in answers.items()} == {
+                "tls 1.2": "HANDSHAKE_FAILURE",
+                "tls 1.3": "CERTIFICATE_REQUIRED",
+                "a stranger": "UNKNOWN_CA",
+            }
+        assert {path.stat().st_mode & 0o077 for path in (tmp_path / "temporary").iterdir()} == {0}
+        os.killpg(run.pid, signal.SIGINT)
+        run.communicate(timeout=60)
+    assert run.returncode == 1
+
+
+def test_modules_that_another_user_lays_out_for_dask_are_not_run(project: Project, tmp_path: Path) -> None:
+    """Dask puts a folder of a known name on Python's path, before all others."""
+    project.recipe.write_text(ONE_FILE)
+    folder, ran = tmp_path / "temporary" / "dask-scratch-space", tmp_path / "ran"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    for name in sys.stdlib_module_names:
+        (folder / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write(__name__)\nraise ImportError(__name__)\n")
+    done = project.run(
+        "quantmill", "build", "small", "--engine", "dask", "--workers", "2", check=None, TMPDIR=str(folder.parent)
+    )
+    assert not ran.exists()
+    assert done.returncode == 0, done.stderr
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:

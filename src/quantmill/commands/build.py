@@ -6,7 +6,8 @@ from pathlib import Path
 from quantmill.commands.common import positive
 from quantmill.errors import UsageError
 
-DASK = ("scheduler", "workers", "tls_ca", "tls_cert", "tls_key")
+TLS = ("tls_ca", "tls_cert", "tls_key")
+DASK = ("scheduler", "workers", *TLS, "insecure")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive, metavar="N", help="worker processes on this machine (2)")
     for name in ("ca", "cert", "key"):
         parser.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help=f"TLS {name} for the scheduler, PEM")
+    parser.add_argument("--insecure", action="store_true", default=None, help="take a scheduler without TLS")
     parser.add_argument("--locked", action="store_true", help="fail when the lock does not describe the recipe's base")
 
 
@@ -44,7 +46,25 @@ def _distributed(path: Path, options: argparse.Namespace) -> int:
         raise UsageError(f"--engine dask: {error}; install quantmill[dask]") from None
     if options.scheduler and (options.workers or options.threads):
         raise UsageError("--workers and --threads are for workers on this machine; leave them out beside --scheduler")
+    _agree(options)
     cluster = Cluster(
-        options.scheduler, options.workers or 2, options.threads, options.tls_ca, options.tls_cert, options.tls_key
+        options.scheduler,
+        options.workers or 2,
+        options.threads,
+        options.tls_ca,
+        options.tls_cert,
+        options.tls_key,
+        bool(options.insecure),
     )
     return build(path, Path.cwd(), options.only, options.locked, cluster)
+
+
+def _agree(options: argparse.Namespace) -> None:
+    """UsageError where options of TLS have nothing to act on, or contradict each other."""
+    given = [f"--{name.replace('_', '-')}" for name in (*TLS, "insecure") if getattr(options, name) is not None]
+    if given and not options.scheduler:
+        raise UsageError(
+            f"{given[0]} is for a cluster at --scheduler; name that, or leave it out: workers here have TLS"
+        )
+    if options.insecure and len(given) > 1:
+        raise UsageError(f"--insecure is for a scheduler without TLS, and {given[0]} for one with it; leave one out")

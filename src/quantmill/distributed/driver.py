@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, LocalCluster, Security
+from distributed import Client, Security
 
 from quantmill.artifact import Artifact
 from quantmill.build import doit_tasks
 from quantmill.build.graph import Node, graph
 from quantmill.build.workspace import Facts, Workspace, started
 from quantmill.distributed import waves
+from quantmill.distributed.local_cluster import local_cluster
 from quantmill.distributed.parts import PARTS_FROM, Part, cut
 from quantmill.distributed.worker import Done, Job
 from quantmill.distributed.worker_pool import Pool
@@ -49,6 +49,7 @@ class Cluster:
     `tls_ca`: a PEM file, like the next two, for a scheduler that asks for TLS
     `tls_cert`: a PEM file
     `tls_key`: a PEM file
+    `insecure`: the scheduler may be one without TLS
     """
 
     scheduler: str | None = None
@@ -57,6 +58,7 @@ class Cluster:
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    insecure: bool = False
 
 
 def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluster, parts_from: int = PARTS_FROM) -> int:
@@ -82,9 +84,14 @@ def connect(cluster: Cluster) -> Iterator[Client]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the build says what matters of it
     if cluster.scheduler is None:
         threads = cluster.threads or max(1, usable_threads() // cluster.workers)
-        with _local(cluster.workers, threads) as local, Client(local) as client:
+        with local_cluster(cluster.workers, threads) as local, Client(local) as client:
             yield client
         return
+    if not (cluster.insecure or cluster.scheduler.startswith("tls://")):
+        raise UsageError(
+            f"{cluster.scheduler}: whoever reaches a scheduler without TLS can run code on its workers; give one at "
+            "tls://, with --tls-ca, --tls-cert and --tls-key, or add --insecure"
+        )
     security = None
     if cluster.tls_ca or cluster.tls_cert or cluster.tls_key:
         files = {"tls_ca_file": cluster.tls_ca, "tls_client_cert": cluster.tls_cert, "tls_client_key": cluster.tls_key}
@@ -92,25 +99,10 @@ def connect(cluster: Cluster) -> Iterator[Client]:
         security = Security(require_encryption=True, **given)
     try:
         client = Client(cluster.scheduler, security=security, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"{cluster.scheduler}: there is no Dask scheduler that answers: {error}") from None
     with client:
         yield client
-
-
-def _local(workers: int, threads: int) -> LocalCluster:
-    """Workers on this machine. Ctrl-C is the driver's, which ends them; on their own they would end with tracebacks."""
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
-    try:
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=threads,
-            memory_limit=0,  # steps bound their memory themselves
-            dashboard_address=":0",  # None takes a fixed port, and warns where another cluster has it
-            silence_logs=logging.CRITICAL,
-        )
-    finally:
-        signal.signal(signal.SIGINT, heard)
 
 
 def nothing() -> None:
