@@ -7,13 +7,16 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 from typing import Any, BinaryIO, TypeGuard
 
 CHUNK = 4 << 20
 SMALL = 64 << 10
+HELD = 10.0  # seconds until it is told for whom we wait
 _NO_NAME = re.compile(r"[\0\ud800-\udfff]")  # characters that no file's name has
 
 
@@ -160,15 +163,41 @@ def _reflink(source: Path, target: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, shared: bool = False) -> Iterator[None]:
+def locked(path: Path, shared: bool = False, waits: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the lock of that name, which goes with the process. Waits for whoever holds it, thread or process; `shared`
-    holders do not wait for each other."""
+    holders do not wait for each other. With `waits` the holder writes into the file who it is, and `waits` is told of
+    it after HELD seconds, from another thread."""
     while True:
         with _opened(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            _flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, waits)
             if _names(path, file.fileno()):
+                if waits:
+                    with suppress(OSError):  # no room: others wait for somebody without a name
+                        file.truncate(0)
+                        file.write(f"process {os.getpid()} of {socket.gethostname()}".encode())
+                        file.flush()
                 yield
                 return
+
+
+def _flock(file: BinaryIO, kind: int, path: Path, waits: Callable[[str], None] | None) -> None:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        timer = Timer(HELD, lambda: waits and waits(_holder(path)))
+        timer.daemon = True
+        timer.start()
+        try:
+            fcntl.flock(file, kind)
+        finally:
+            timer.cancel()
+
+
+def _holder(path: Path) -> str:
+    try:
+        return read_small(str(path)).decode("ascii", "replace")[:200] or "another process"
+    except OSError:
+        return "another process"
 
 
 def _opened(path: Path) -> BinaryIO:

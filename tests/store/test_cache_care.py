@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from projects import RECIPE, Project
 from quantmill.store.care.check import verify_store
 from quantmill.store.care.collector import DAY, Keep, _choose, collect
@@ -71,6 +73,27 @@ def test_choosing_among_many_records_is_quick() -> None:
     doomed = _choose(found, Marks(records={record.name for record in found[5_000:15_000]}), 18_000, 4_000, 13_000)
     assert time.process_time() - began < 5  # a search of lists takes half a minute
     assert [record.used for record in doomed] == [*range(5_000), *range(15_000, 17_000)]
+
+
+def test_what_a_build_makes_stays_when_the_clock_was_set_back_as_it_ran(tmp_path: Path) -> None:
+    """A clock that is set back an hour, seen from the other side: the build began an hour from now."""
+    running = Store(tmp_path)
+    running._live()
+    (path,) = (tmp_path / "live").iterdir()
+    began = path.stat().st_mtime_ns + 3600 * 10**9
+    os.utime(path, ns=(began, began))
+    running._since = began, path
+    make(running, "a", b"made after")
+    (tmp_path / "file").write_bytes(b"not recorded yet")
+    running.adopt(tmp_path / "file")
+    time.sleep(0.05)
+    store = Store(tmp_path)
+    # the clock has caught up with the time at which the build said that it began
+    now = began + 3600 * 10**9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("quantmill.store.care.collector._now", lambda store: now)
+        assert collect(store, NOTHING).records == 0
+    assert left(tmp_path) == [b"made after", b"not recorded yet"]
 
 
 def test_what_a_running_build_took_or_made_stays(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from quantmill.artifact import Artifact
 from quantmill.disk import below, link_or_copy, sha256_file, write_atomic
 from quantmill.store.key import StepKey
-from quantmill.store.local import Hit, Miss, Store
+from quantmill.store.local import Hit, Miss, Store, _times
 from store_race import KEY, race
 
 
@@ -166,6 +168,52 @@ def test_digests_outside_are_remembered_until_the_file_moves(tmp_path: Path, mon
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size and mtime: ctime tells
     assert store.digest_of(file) != first
     assert len(read) == 2
+
+
+def test_a_file_that_may_change_within_its_times_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system that counts in seconds another change leaves the same times; so does one from the future."""
+    store, file = Store(tmp_path / "store"), tmp_path / "file"
+    second = time.time_ns() // 10**9 * 10**9
+    for moment in (second, second + 3600 * 10**9):
+        times = [1, 2, 3, moment, moment]
+        coarse = os.stat_result((0o100644, 2, 1, 1, 0, 0, 3, moment / 1e9, moment / 1e9, moment / 1e9), {
+            "st_mtime_ns": moment, "st_ctime_ns": moment, "st_atime_ns": moment
+        })  # fmt: skip
+        assert _times(coarse) == [*_times(coarse)[:3], *times[3:]]
+        monkeypatch.setattr(Path, "stat", lambda path, coarse=coarse: coarse)
+        file.write_bytes(b"one")
+        first = store.digest_of(file)
+        file.write_bytes(b"two")
+        assert store.digest_of(file) != first
+
+
+def test_who_waits_long_is_told_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is stopped holds what it computes."""
+    monkeypatch.setattr("quantmill.disk.HELD", 0.2)
+    store, told, has_it = Store(tmp_path), list[str](), threading.Event()
+
+    def second() -> None:
+        with store.lookup(KEY, waits=told.append) as found:
+            assert isinstance(found, Hit)
+
+    def first() -> None:
+        with store.lookup(KEY) as found:
+            assert isinstance(found, Miss)
+            has_it.set()
+            deadline = time.monotonic() + 60
+            while not told and time.monotonic() < deadline:
+                time.sleep(0.05)
+            (found.slot.folder / "out").write_bytes(b"")
+            found.slot.commit({})
+
+    holder = threading.Thread(target=first)
+    holder.start()
+    assert has_it.wait(60)
+    second()
+    holder.join()
+    assert told == [f"process {os.getpid()} of {socket.gethostname()}"]
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,10 @@ class Workspace:
         recorded = self.store.record(key)
         reason = self._reason(node, key, recorded)
         away = recorded is None and not whole and self._elsewhere(node, nodes, key, reason)
-        with self.store.lookup(key, node.step.resumes(node.where), whole, node.name) as found:
+        def waits(holder: str) -> None:
+            self.report(node.name, "finding", {"text": f"waits for {holder}, which computes the same"})
+
+        with self.store.lookup(key, node.step.resumes(node.where), whole, node.name, waits) as found:
             match found:
                 case Hit(outputs, at):
                     if not away:

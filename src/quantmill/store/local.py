@@ -59,6 +59,10 @@ def wrong_digest(path: Path, expected: str, found: str) -> QuantmillError:
     )
 
 
+def unheard(holder: str) -> None:
+    """Whom nobody tells for whom they wait."""
+
+
 @dataclass(frozen=True)
 class Hit:
     """The step has been run before: output name → object, which may still be at the shared store (`Store.bring`).
@@ -91,6 +95,7 @@ class Store:
     def __init__(self, root: Path, remote: Remote | None = None) -> None:
         self.root, self.remote = root, remote
         self._alive = False
+        self._since = 0, Path()  # when we began, in ns by the store's clock, and the file that says so
 
     def object_path(self, sha256: str) -> Path:
         """Where the object of that digest is, or would be."""
@@ -145,6 +150,7 @@ class Store:
             if _sealed(stat):
                 break
             moment = stat.st_ctime_ns
+        self._witness(stat.st_ctime_ns)
 
     def link(self, artifact: Artifact, target: Path) -> None:
         """Make `target` the object: a link or a copy."""
@@ -222,10 +228,18 @@ class Store:
         return outputs if here else None
 
     @contextmanager
-    def lookup(self, key: StepKey, resume: bool = False, whole: bool = False, task: str = "") -> Iterator[Hit | Miss]:
+    def lookup(
+        self,
+        key: StepKey,
+        resume: bool = False,
+        whole: bool = False,
+        task: str = "",
+        waits: Callable[[str], None] = unheard,
+    ) -> Iterator[Hit | Miss]:
         """A Hit at once; or, after waiting for anyone who is computing this key, a Hit or the Miss that lets the
         caller compute it. `resume` keeps what a killed run left in the slot's folder; `whole` takes only what is here,
-        for what the shared store has is gone; `task` is what the record is told to be of."""
+        for what the shared store has is gone; `task` is what the record is told to be of; `waits` is told, after a
+        while, for whom the caller waits."""
         lock_path = self.root / "lock" / key.digest()
         folder = self.root / "work" / key.digest()
         if outputs := self._use(key, whole):
@@ -234,7 +248,7 @@ class Store:
             self._note("hit", task)
             yield Hit(outputs)
             return
-        with _no_space(self.root), locked(lock_path), ExitStack() as stack:
+        with _no_space(self.root), locked(lock_path, waits=waits), ExitStack() as stack:
             if outputs := self._use(key, whole):  # whoever held the lock has just finished it
                 self._note("hit", task)
                 yield Hit(outputs)
@@ -284,7 +298,9 @@ class Store:
         try:
             with locked(self.root / "lock" / "gc", shared=True):
                 if outputs := self.record(key, whole):
-                    os.utime(self.root / "ac" / key.digest())
+                    path = self.root / "ac" / key.digest()
+                    os.utime(path)
+                    self._witness(os.stat(path).st_mtime_ns)
                 return outputs
         except OSError:  # a store that cannot be written to: nobody collects it either
             return self.record(key, whole)
@@ -300,6 +316,7 @@ class Store:
         name = key.digest()
         write_own(self.root / "ac" / name, encode(name, key.fields(), listed, **more))
         sync_folder(self.root / "ac")
+        self._witness(os.stat(self.root / "ac" / name).st_mtime_ns)
 
     def _live(self) -> None:
         """Be known to `cache gc` as a process that uses this store, from now until it ends."""
@@ -308,6 +325,16 @@ class Store:
             path = self.root / "live" / f"{os.getpid()}-{os.urandom(6).hex()}"
             with suppress(OSError):
                 weakref.finalize(self, _leave, path, hold(path))
+                self._since = os.stat(path).st_mtime_ns, path
+
+    def _witness(self, moment: int) -> None:
+        """We touched something at that moment. Where the clock was set back it is before we began: then we began so
+        early, for `cache gc`."""
+        since, path = self._since
+        if moment < since:
+            with suppress(OSError):
+                os.utime(path, ns=(moment, moment))
+                self._since = moment, path
 
     def keep(self, artifacts: Iterable[Artifact]) -> None:
         """Mark objects that are here as used now, for a record that is about to name them."""
@@ -353,14 +380,18 @@ class Store:
         if 0 <= (age := time.time_ns() - stat.st_ctime_ns) < TICK:
             time.sleep((TICK - age) / 1e9)
             stat = path.stat()
-        seen = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        seen = _times(stat)
         memo = self.root / "memo" / xxhash.xxh3_128_hexdigest(os.fsencode(path.absolute()))
         known = self._hint(memo)
         if known.get("stat") == seen and is_digest(found := known.get("sha256")):
             return found
+        # As git does with entries that are racy: one that was changed so lately, by its own file system's clock, that
+        # another change might leave the same times, or that comes from the future, is hashed again next time.
+        settled = time.time_ns() - max(stat.st_ctime_ns, stat.st_mtime_ns) >= _grain(stat)
         digest = sha256_file(path)
-        with suppress(OSError):  # a memo spares work, no more: the store may be full or read-only
-            write_own(memo, prove(memo.name, json.dumps({"sha256": digest, "stat": seen}).encode()))
+        if settled and _times(path.stat()) == seen:
+            with suppress(OSError):  # a memo spares work, no more: the store may be full or read-only
+                write_own(memo, prove(memo.name, json.dumps({"sha256": digest, "stat": seen}).encode()))
         return digest
 
     def _hint(self, path: Path) -> Mapping[str, Any]:
@@ -443,6 +474,16 @@ class _Slot:
 def _leave(path: Path, descriptor: int) -> None:
     path.unlink(missing_ok=True)
     os.close(descriptor)
+
+
+def _times(stat: os.stat_result) -> list[int]:
+    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _grain(stat: os.stat_result) -> int:
+    """How far apart two changes of a file are, in ns, that its times surely tell apart: FAT counts in two seconds."""
+    coarse = stat.st_ctime_ns % 10**9 == 0 and stat.st_mtime_ns % 10**9 == 0
+    return 2_100_000_000 if coarse else TICK
 
 
 def _sealed(stat: os.stat_result) -> bool:
