@@ -65,9 +65,11 @@ with Client(sys.argv[1]) as client, Pool(client, root, space.store.root.absolute
 IN_PARTS = """
 import sys
 from pathlib import Path
+from quantmill.distributed import parts
 from quantmill.distributed.driver import Cluster, build
 
 if __name__ == "__main__":
+    parts.FILES_A_WORKER = 10**6  # every file is cut, however long this machine seems to take for a type just now
     cluster = Cluster(sys.argv[1], insecure=True)
     sys.exit(build(Path("recipes/small.toml"), Path.cwd(), [], False, cluster, parts_from=0))
 """
