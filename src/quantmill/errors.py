@@ -7,6 +7,8 @@ and exits, with the error's `exit_code`.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+MOST = 700  # characters of a message: the longest of our own lists 60 names; whatever is longer, a file chose
+
 
 class QuantmillError(Exception):
     """The work failed: a wrong file, a full disk, a broken promise. Exit code 1."""
@@ -14,14 +16,26 @@ class QuantmillError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        # A damaged file may name its tensors as it likes; the message stays one line, which no terminal obeys.
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+        return one_line(super().__str__())
 
 
 class UsageError(QuantmillError):
     """The call or the recipe is wrong, and nothing was started. Exit code 2."""
 
     exit_code = 2
+
+
+def one_line(text: str) -> str:
+    """A message for any terminal: no character that it obeys, and of a long one the first and the last part.
+
+    A damaged file may name its tensors as it likes, and at any length.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in _cut(text))
+    return _cut(shown)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST else f"{text[: MOST * 2 // 3]}…{text[1 - MOST // 3 :]}"
 
 
 def apart(written: Iterable[Path], read: Iterable[Path]) -> None:
@@ -44,7 +58,7 @@ class Unfit(Exception):
 def sentence(error: OSError) -> str:
     """What the operating system refused, where it said where, as one sentence."""
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}; check the path, its rights and the room left"
+    return one_line(f"{where}{error.strerror or error}; check the path, its rights and the room left")
 
 
 def listed(names: Sequence[str]) -> str:
