@@ -7,6 +7,8 @@ and exits, with the error's `exit_code`.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+MOST = 700  # characters of a message: the longest of our own lists 60 names; whatever is longer, a file chose
+
 
 def printable(text: str) -> str:
     """The text as one line that no terminal obeys: a file or a stranger may have named what is in it."""
@@ -19,13 +21,23 @@ class QuantmillError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return one_line(super().__str__())
 
 
 class UsageError(QuantmillError):
     """The call or the recipe is wrong, and nothing was started. Exit code 2."""
 
     exit_code = 2
+
+
+def one_line(text: str) -> str:
+    """A `printable` message, and of a long one the first and the last part: a damaged file may name its tensors as it
+    likes, and at any length."""
+    return _cut(printable(_cut(text)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST else f"{text[: MOST * 2 // 3]}…{text[1 - MOST // 3 :]}"
 
 
 def apart(written: Iterable[Path], read: Iterable[Path]) -> None:
@@ -48,7 +60,7 @@ class Unfit(Exception):
 def sentence(error: OSError) -> str:
     """What the operating system refused, where it said where, as one sentence."""
     where = f"{error.filename}: " if error.filename else ""
-    return printable(f"{where}{error.strerror or error}; check the path, its rights and the room left")
+    return one_line(f"{where}{error.strerror or error}; check the path, its rights and the room left")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ from quantmill import gguf
 from quantmill.choose import detect
 from quantmill.choose.machine import machine, memories, memory, metal_limit
 from quantmill.choose.shape import Shape, from_metadata
-from quantmill.disk import parse_json, read_json
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.head import leading_metadata
+from quantmill.listing import parse_strangers, read_strangers
 from quantmill.release.remote_offer import ftype_of, of_folder
 
 MACHINE = ("--backend", "cuda", "--vram", "8", "--ram", "16GB")
@@ -162,8 +162,8 @@ def test_ftypes_of_names(stem: str, ftype: str | None) -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000, b"1" * 10_000])
 def test_json_that_is_none_says_nothing(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "release.json").write_bytes(data)
-    assert parse_json(data) is read_json(tmp_path / "release.json") is None
-    assert read_json(tmp_path) is read_json(tmp_path / "none") is None
+    assert parse_strangers(data) is read_strangers(tmp_path / "release.json") is None
+    assert read_strangers(tmp_path) is read_strangers(tmp_path / "none") is None
 
 
 def test_the_head_of_a_file_is_enough(tmp_path: Path) -> None:

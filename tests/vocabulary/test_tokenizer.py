@@ -112,6 +112,28 @@ def test_a_folder_and_its_gguf_agree_and_so_does_hugging_face(folder: Path) -> N
     assert replace(of_gguf, pieces=TokenizerJSON(data)).encode(text) == ids
 
 
+def test_a_pattern_that_has_no_end_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for path in TINY.glob("*.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    data = json.loads((TINY / "tokenizer.json").read_text())
+    data["pre_tokenizer"]["pretokenizers"][0] |= {"type": "Split", "behavior": "Isolated", "invert": False}
+    data["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": r"(([a-zA-Z]+)*)+[!]|\p{L}+|."}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    tokenizer = load(tmp_path)
+    assert tokenizer.encode("a b!")
+    with pytest.raises(TokenizerError) as error:
+        tokenizer.encode("a" * 2000 + " b")
+    assert str(error.value) == (
+        "tokenizer.json's patterns cannot cut this text: Onig: Regex search error: retry-limit-in-match over; "
+        "take the model's own anew"
+    )
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"  # the library writes of its panic there
+    data["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": "("}
+    with pytest.raises(TokenizerError, match=r"^tokenizer.json cannot be used: Oniguruma error: end pattern"):
+        TokenizerJSON(data)
+
+
 def test_a_pattern_without_a_name_is_tokenizer_jsons_own(tmp_path: Path) -> None:
     for path in TINY.glob("*.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())

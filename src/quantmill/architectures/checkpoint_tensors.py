@@ -16,6 +16,11 @@ from quantmill.gguf.types import TYPES, Type
 if TYPE_CHECKING:
     from quantmill.gguf.layout import TensorEntry
 
+MAX_LAYERS = 512  # as in llama.cpp, LLAMA_MAX_LAYERS
+MAX_VOCABULARY = 1 << 20  # tokens; the largest known have 262,144, and those that a file lacks are made up
+MAX_EXPERTS = 1 << 18  # of all layers together; Kimi K2 has 61 times 384
+_MOST = {"num_hidden_layers": MAX_LAYERS, "vocab_size": MAX_VOCABULARY, "num_experts": MAX_EXPERTS, "head_dim": 1 << 16}
+
 # A condition is True (always), or a key of config.json that must be true.
 Condition = bool | str
 
@@ -249,6 +254,11 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
     if row.experts:
         for key in ("num_experts", "num_experts_per_tok", "moe_intermediate_size"):
             _positive(found, key)
+        if found["num_hidden_layers"] * found["num_experts"] > MAX_EXPERTS:
+            raise ModelError(
+                f"config.json has {found['num_hidden_layers']} layers of {found['num_experts']} experts; "
+                f"at most {MAX_EXPERTS} experts can be converted"
+            )
         if found["decoder_sparse_step"] != 1 or found["mlp_only_layers"]:
             raise ModelError("config.json has layers without experts among those with; all need to have them")
     for key in row.without:
@@ -271,6 +281,8 @@ def _positive(found: Mapping[str, Any], key: str) -> None:
     value = found[key]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise ModelError(f"config.json's `{key}` is {value!r}; a positive whole number would be right")
+    if value > _MOST.get(key, value):
+        raise ModelError(f"config.json's `{key}` is {value}; at most {_MOST[key]} can be converted")
 
 
 def head_dim(found: Mapping[str, Any]) -> int:

@@ -6,6 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.errors import ModelError
+from quantmill.listing import UnfitJSON, strangers_json
+
+LIMIT = 10_000_000  # bytes: the largest config.json or tokenizer_config.json has 1.2 MB
+LIMITS = {"tokenizer.json": 100_000_000, "tokenizer.model": 100_000_000}  # the largest known have 35 MB and 5 MB
+
+
+def read_file(path: Path, name: str, error: type[ModelError]) -> bytes:
+    """The bytes of the model's file `name`; raises `error` when it is longer than any such file is."""
+    most = LIMITS.get(name, LIMIT)
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise error(f"{name} is larger than {most} bytes, which no such file is; fetch it again")
+    return data
 
 
 def load_json(files: Mapping[str, Path], name: str, error: type[ModelError]) -> dict[str, Any] | None:
@@ -15,12 +29,14 @@ def load_json(files: Mapping[str, Path], name: str, error: type[ModelError]) -> 
     """
     if name not in files:
         return None
+    raw = read_file(files[name], name, error)
     try:
-        text = files[name].read_bytes().decode()
-        data = json.loads(text)
-        if r"\ud" in text or r"\uD" in text:
+        data = strangers_json(raw)
+        if rb"\ud" in raw or rb"\uD" in raw:
             json.dumps(data, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+    except UnfitJSON as unfit:
+        raise error(f"{name} {unfit}; fetch it again") from None
+    except ValueError:
         raise error(f"{name} is not valid JSON in UTF-8; fetch it again") from None
     if not isinstance(data, dict):
         raise error(f"{name} holds no JSON object; fetch it again")

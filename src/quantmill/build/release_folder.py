@@ -11,7 +11,7 @@ from typing import Any
 
 from quantmill.artifact import Artifact
 from quantmill.disk import below, locked, read_json
-from quantmill.listing import LISTING, SUMS
+from quantmill.listing import LISTING, SUMS, read_strangers
 from quantmill.store.remote.signature import NAME as SIGNATURE
 from quantmill.store.remote.signature import STATEMENT, Seal
 from quantmill.store.local import Store
@@ -104,7 +104,7 @@ def _manifest(outputs: Mapping[str, Artifact]) -> dict[str, str]:
 def _read_listing(path: Path) -> set[str]:
     """The files that a listing in a release folder names. It may have been edited: only names below the folder."""
     try:
-        names = [entry["name"] for entry in read_json(path)["files"]]
+        names = [entry["name"] for entry in read_strangers(path)["files"]]
     except (KeyError, TypeError):
         return set()
     return {name for name in names if below(name)}

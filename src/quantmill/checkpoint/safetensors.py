@@ -5,7 +5,6 @@ format: the safetensors repository's README and its reader's checks.
 """
 
 import contextlib
-import json
 import math
 import mmap
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from quantmill.errors import QuantmillError, listed
 from quantmill.gguf.errors import shown
+from quantmill.listing import UnfitJSON, strangers_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,8 +158,10 @@ def _json(place: str, data: bytes, what: str) -> Any:
         return found
 
     try:
-        return json.loads(data.decode(), object_pairs_hook=unique)
-    except (ValueError, RecursionError):
+        return strangers_json(data, unique)
+    except UnfitJSON as unfit:
+        raise _bad_file(place, f"{what} {unfit}; it is damaged or hostile, fetch it again") from None
+    except ValueError:
         raise _bad_file(place, f"{what} is not valid JSON; it is damaged or hostile, fetch it again") from None
 
 

@@ -66,11 +66,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tag(tree: Path) -> str:
-    from quantmill.disk import read_json
-    from quantmill.listing import LISTING
+    from quantmill.listing import LISTING, read_strangers
 
     try:
-        return str(read_json(tree / LISTING)["tag"])
+        return str(read_strangers(tree / LISTING)["tag"])
     except (KeyError, TypeError):
         return ""
 

@@ -51,6 +51,13 @@ def impossible_count(place: str, what: str, count: int, size: int) -> GGUFError:
     )
 
 
+def beyond(place: str, what: str, count: int, most: int) -> GGUFError:
+    return GGUFError(
+        f"{place}: {what} are {count}, of which no model needs more than {most}; "
+        "the file is damaged or hostile, fetch it from elsewhere"
+    )
+
+
 def invalid_text(place: str, what: str) -> GGUFError:
     return GGUFError(f"{place}: {what} is not UTF-8; GGUF allows no other text, make the file anew")
 

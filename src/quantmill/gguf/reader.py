@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+# What a header may hold: keys, tensors, items of all arrays together, and bytes. Models have up to 1,000 keys, 50,000
+# tensors, 1.3 million items and 15 MB; in memory a header takes ten times its bytes, and a whole file can be one.
+MAX_KEYS, MAX_TENSORS, MAX_ITEMS, MAX_HEADER = 1 << 16, 1 << 18, 1 << 22, 1 << 28
 _KV_LEAST = 8 + 1 + 4 + 1  # bytes: the length of the key, a key, a type, a value
 _HEADS = (1 << 16, 64 << 20)  # bytes that are looked at of a file within a file: a later shard's header is small
 _TENSOR_LEAST = 8 + 4 + 4 + 8  # the length of the name, the number of dimensions, the type, the offset
@@ -156,6 +159,7 @@ class _Reader:
         self.size = len(mapping) if size is None else size
         self.place = place
         self.at = 0
+        self.items = 0  # of the arrays so far
 
     def file(self, path: Path, identity: tuple[int, ...]) -> GGUFFile:
         version, n_tensors, n_kvs = self.preamble()
@@ -197,6 +201,10 @@ class _Reader:
         n_tensors, n_kvs = self.unpack("<QQ", "the counts of tensors and keys")
         self.check_count("the number of tensors", n_tensors, _TENSOR_LEAST)
         self.check_count("the number of keys", n_kvs, _KV_LEAST)
+        if n_tensors > MAX_TENSORS:
+            raise errors.beyond(self.place, "the tensors", n_tensors, MAX_TENSORS)
+        if n_kvs > MAX_KEYS:
+            raise errors.beyond(self.place, "the keys", n_kvs, MAX_KEYS)
         return version, n_tensors, n_kvs
 
     def unpack(self, layout: str, what: str) -> tuple[int, ...]:
@@ -210,6 +218,8 @@ class _Reader:
     def check_count(self, what: str, count: int, least: int) -> None:
         if count * least > self.size - self.at:
             raise errors.impossible_count(self.place, what, count, self.size)
+        if self.at + count * least > MAX_HEADER:
+            raise errors.beyond(self.place, "the bytes of the header", self.at + count * least, MAX_HEADER)
 
     def text(self, what: str) -> str:
         (length,) = self.unpack("<Q", what)
@@ -236,6 +246,9 @@ class _Reader:
             )
         least = 8 if subtype == ValueType.STRING else self.value_size(key, subtype)
         self.check_count(f"the array of {what}", count, least)
+        self.items += count
+        if self.items > MAX_ITEMS:
+            raise errors.beyond(self.place, f"the items of arrays up to {what}", self.items, MAX_ITEMS)
         start = self.at - 8
         if subtype == ValueType.STRING:
             self.strings(count, f"a string of {what}")
@@ -271,6 +284,8 @@ class _Reader:
             at = start + length_of(mapping, at)[0]
             if at > size:
                 raise errors.impossible_count(self.place, f"the length of {what}", at - start, size)
+            if at > MAX_HEADER:
+                raise errors.beyond(self.place, "the bytes of the header", at, MAX_HEADER)
             try:
                 mapping[start:at].decode()
             except UnicodeDecodeError:

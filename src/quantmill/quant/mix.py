@@ -4,7 +4,6 @@ Source of the rules: llama-quant.cpp of llama.cpp; what its tags decide stands i
 weights, so `plan` runs it before a download.
 """
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from quantmill.reference.hparams import Hparams, ModelFacts
 from quantmill.reference.mix_rules import LOW, LOW_ROLES, Place, choose
 from quantmill.reference.reference import Reference
 from quantmill.reference.tensor_order import layer_of
+from quantmill.reference.tensor_pattern import tensor_pattern
 
 
 class WidthDoesNotFit(UsageError):
@@ -127,7 +127,7 @@ class _Chooser:
     ) -> None:
         self.reference, self.ftype, self.model = reference, ftype, model
         self.has_imatrix, self.overrides = has_imatrix, overrides
-        self.patterns = [(_matcher(pattern), type_) for pattern, type_ in overrides.tensor_types]
+        self.patterns = [(tensor_pattern(pattern), type_) for pattern, type_ in overrides.tensor_types]
         self.is_tied = model.arch in reference.tied_architectures
         self.has_output = "output.weight" in names and not self.is_tied
         self.n_attention_v = sum(any(part in name for part in reference.attention_values) for name in names)
@@ -223,14 +223,7 @@ class _Chooser:
 
 def unmatched(patterns: Iterable[str], names: Collection[str]) -> list[str]:
     """The overrides' patterns that match none of the tensors; UsageError for one that is no regular expression."""
-    return [pattern for pattern in patterns if not any(map(_matcher(pattern).search, names))]
-
-
-def _matcher(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern.lower(), re.ASCII)
-    except re.error as error:
-        raise UsageError(f"{pattern!r} is not a regular expression for tensor names: {error}") from None
+    return [pattern for pattern in patterns if not any(map(tensor_pattern(pattern).search, names))]
 
 
 def _is_70b(reference: Reference, model: Hparams) -> bool:

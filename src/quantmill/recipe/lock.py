@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantmill.architectures.errors import ModelError
+from quantmill.architectures.json_file import read_file
 from quantmill.errors import UsageError
+from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import texts
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.texts import FileFact
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from quantmill.gguf import KV
 
 FORMAT = 1
+LIMIT = 50_000_000  # characters of a lock: a config.json of the size that is read, with the spaces it is written with
 # What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
 # copy of them, or adapters.
 WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
@@ -91,16 +95,22 @@ def load(recipe: Recipe) -> Lock | None:
 def read(path: Path) -> Lock:
     """The lock in the file at `path`; UsageError when it is none."""
     try:
-        return parse(path, path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LIMIT + 1)
     except UnicodeDecodeError as error:
         raise lock_drift(path, f"it is not a lock ({error!r})") from None
+    if len(text) > LIMIT:
+        raise lock_drift(path, f"it is longer than {LIMIT} characters, which no lock is")
+    return parse(path, text)
 
 
 def parse(path: Path, text: str) -> Lock:
     """The lock that `text`, of the file at `path`, describes; UsageError when it is none."""
     try:
-        return _read(path, json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return _read(path, strangers_json(text.encode()))
+    except UnfitJSON as error:
+        raise lock_drift(path, f"it {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise lock_drift(path, f"it is not a lock ({error!r})") from None
 
 
@@ -303,9 +313,11 @@ def _count(value: Any) -> bool:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = strangers_json(read_file(path, path.name, ModelError))
         json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written to the lock
-    except (ValueError, OSError, RecursionError) as error:
+    except UnfitJSON as error:
+        raise UsageError(f"{path}: it {error}; fetch it again") from None
+    except (ValueError, OSError) as error:
         raise UsageError(f"{path}: not valid JSON in UTF-8: {error}") from None
     if not isinstance(data, dict):
         raise UsageError(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")

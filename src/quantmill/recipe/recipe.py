@@ -21,8 +21,10 @@ from quantmill.recipe.quality_table import Evaluation
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import check_options, of_tag
+from quantmill.reference.tensor_pattern import tensor_pattern
 from quantmill.units import parse_size
 
+LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of a model has 50,000
 BASE_TYPES = ("BF16", "F16", "F32")
 
 NAME = r"[A-Za-z0-9][\w.+-]*"  # of a recipe, and what files' names begin with
@@ -146,11 +148,15 @@ def load(path: Path) -> Recipe:
 def read(path: Path) -> str:
     """The text of the recipe in the file at `path`; UsageError when there is none, or no UTF-8."""
     try:
-        return path.read_text(encoding="utf-8-sig")  # Windows' editors begin a file with a mark
+        with path.open(encoding="utf-8-sig") as file:  # Windows' editors begin a file with a mark
+            text = file.read(LIMIT + 1)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such recipe") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
+    if len(text) > LIMIT:
+        raise UsageError(f"{path}: it is longer than {LIMIT} characters, which no recipe is")
+    return text
 
 
 def parse(path: Path, text: str) -> Recipe:
@@ -363,9 +369,9 @@ class _Reader:
         tensors = []
         for pattern, type_ in table.get("tensors", {}).items():
             try:
-                re.compile(pattern)
-            except re.error as error:
-                raise self.fail(f"{above}.tensors", f"{pattern!r} is not a regular expression: {error}") from None
+                tensor_pattern(pattern)
+            except UsageError as error:
+                raise self.fail(f"{above}.tensors", str(error)) from None
             tensors.append((pattern, self.type(f"{above}.tensors", type_)))
         types = {key: table.get(key) for key in ("output", "token_embedding")}
         types = {key: self.type(f"{above}.{key}", value) if value else None for key, value in types.items()}

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantmill.disk import parse_json
 from quantmill.errors import QuantmillError, UsageError
-from quantmill.listing import LISTING, LISTING_LIMIT
+from quantmill.listing import LISTING, LISTING_LIMIT, parse_strangers
 from quantmill.network.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named, passing, patiently
 from quantmill.store.remote.signature import NAME as SIGNATURE
 
@@ -199,7 +198,7 @@ def _left(repo: str, commit: str, there: Mapping[str, HubFile]) -> set[str]:
     if listing is None or listing.size > LISTING_LIMIT:
         return set()
     try:
-        data = parse_json(fetch_head(repo, LISTING, commit, listing.size))
+        data = parse_strangers(fetch_head(repo, LISTING, commit, listing.size))
         return {SIGNATURE, *(str(entry["name"]) for entry in data["files"])} & there.keys()
     except (KeyError, TypeError):
         return set()

@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantmill.artifact import silent
-from quantmill.disk import below, read_json, sha256_file
+from quantmill.disk import below, sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.verification import verify_files, wrong_digest
-from quantmill.listing import LISTING
+from quantmill.listing import LISTING, read_strangers
 from quantmill.store.remote.signature import STATEMENT
 
 
@@ -68,7 +68,7 @@ def _together(digests: Mapping[str, str]) -> list[list[str]]:
 
 
 def _subjects(tree: Path) -> dict[str, str]:
-    data = read_json(tree / STATEMENT)
+    data = read_strangers(tree / STATEMENT)
     try:
         found = {_plain(entry["name"]): str(entry["digest"]["sha256"]) for entry in data["subject"]}
     except (KeyError, TypeError, ValueError):
@@ -77,7 +77,7 @@ def _subjects(tree: Path) -> dict[str, str]:
 
 
 def _listed(tree: Path) -> dict[str, str]:
-    data = read_json(tree / LISTING)
+    data = read_strangers(tree / LISTING)
     try:
         return {_plain(entry["name"]): str(entry["sha256"]) for entry in data["files"]}
     except (KeyError, TypeError, ValueError):

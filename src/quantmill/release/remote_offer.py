@@ -9,11 +9,10 @@ from typing import Any
 from quantmill import gguf
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_size, of_tensors
-from quantmill.disk import parse_json, read_json
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.head import leading_metadata
 from quantmill.gguf.shards import describe, parse_name
-from quantmill.listing import LISTING, LISTING_LIMIT
+from quantmill.listing import LISTING, LISTING_LIMIT, parse_strangers, read_strangers
 from quantmill.reference.ftypes import FTYPES
 from quantmill.released import Bench, ReleasedFile, bench, quality
 
@@ -67,7 +66,7 @@ def of_hub(repo: str) -> CandidateSet:
     def small(name: str) -> Any:
         if name not in listed or listed[name].size > LISTING_LIMIT:
             return None
-        return parse_json(fetch_head(repo, name, commit, listed[name].size))
+        return parse_strangers(fetch_head(repo, name, commit, listed[name].size))
 
     files = _files(sizes, _measured(small(LISTING)))
     if not files:
@@ -119,4 +118,4 @@ def _measured(listing: Any) -> dict[str, Any]:
 def _json(path: Path) -> Any:
     if not path.is_file() or path.stat().st_size > LISTING_LIMIT:
         return None
-    return read_json(path)
+    return read_strangers(path)

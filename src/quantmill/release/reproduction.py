@@ -11,10 +11,10 @@ from quantmill.build.graph import Node, given_bench, graph, release_task
 from quantmill.build.release_tag import tag
 from quantmill.build.reporter import Listener
 from quantmill.build.workspace import Workspace
-from quantmill.disk import below, read_json, sha256_file, write_atomic
+from quantmill.disk import below, sha256_file, write_atomic
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.comparison import compare
-from quantmill.listing import LISTING
+from quantmill.listing import LISTING, read_strangers
 from quantmill.network.hub import HubFile
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
@@ -206,5 +206,5 @@ def _names(entries: list[Any]) -> Iterator[str]:
 
 
 def _json(path: Path) -> Mapping[str, Any]:
-    data = read_json(path)
+    data = read_strangers(path)
     return data if isinstance(data, Mapping) else {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import architecture, hparams
 from quantmill.architectures.errors import TokenizerError
-from quantmill.architectures.json_file import load_json
+from quantmill.architectures.json_file import load_json, read_file
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.vocabulary import byte_level, pretokenizer, spm
 from quantmill.vocabulary.hf_tokenizer import SPECIALS, HFTokenizer, content
@@ -120,7 +120,8 @@ def template_entries(files: Mapping[str, Path], settings: Mapping[str, Any]) -> 
     )
     if template is None and "chat_template.jinja" in files:
         try:
-            template = files["chat_template.jinja"].read_text(encoding="utf-8")
+            raw = read_file(files["chat_template.jinja"], "chat_template.jinja", TokenizerError)
+            template = raw.decode().replace("\r\n", "\n").replace("\r", "\n")
         except UnicodeDecodeError:
             raise TokenizerError("chat_template.jinja is not UTF-8 text; fetch it again") from None
     if isinstance(template, str):

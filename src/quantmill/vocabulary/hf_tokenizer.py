@@ -84,13 +84,14 @@ class HFTokenizer:
         special = set(self.specials.values())
         found = dict(self._listed())
         by_content = {token.content: id_ for id_, token in found.items()}
+        after = max([len(self.vocab), *(known + 1 for known in found)])
 
         def add(token: AddedToken) -> None:
-            id_ = by_content.get(token.content, self.vocab.get(token.content))
-            if id_ is None:
-                id_ = max([len(self.vocab), *(known + 1 for known in found)])
+            nonlocal after
+            id_ = by_content.get(token.content, self.vocab.get(token.content, after))
             by_content[token.content] = id_
             found[id_] = token
+            after = max(after, id_ + 1)
 
         decoder = self.config.get("added_tokens_decoder")
         declared = list(found.values())  # without a list in tokenizer_config.json, tokenizer.json's own is taken for it
@@ -136,7 +137,7 @@ def _texts(pair: list[Any]) -> bool:
 
 def _numbered(decoder: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
     for id_, entry in decoder.items():
-        if not id_.isdecimal():
+        if not (id_.isdecimal() and len(id_) <= 10):
             raise TokenizerError(f"tokenizer_config.json's `added_tokens_decoder` has {id_!r} where an id belongs")
         yield int(id_), entry
 

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from quantmill.architectures.checkpoint_tensors import MAX_VOCABULARY
 from quantmill.architectures.errors import TokenizerError
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # SentencePiece.Type, and llama.cpp's token types
@@ -27,10 +28,16 @@ class _Damaged(Exception):
     pass
 
 
-def pieces(data: bytes) -> list[Piece]:
-    """The vocabulary in the order of its ids; raises TokenizerError when `data` is not such a file."""
+def pieces(data: bytes, most: int = MAX_VOCABULARY) -> list[Piece]:
+    """The vocabulary in the order of its ids; raises TokenizerError when `data` is not such a file, or has more than
+    `most` pieces, which is config.json's `vocab_size`."""
+    found: list[Piece] = []
     try:
-        found = [_piece(value) for field, value in _fields(data) if field == 1 and isinstance(value, bytes)]
+        for field, value in _fields(data):
+            if field == 1 and isinstance(value, bytes):
+                if len(found) == most:
+                    raise TokenizerError(f"tokenizer.model has more tokens than config.json's `vocab_size`, {most}")
+                found.append(_piece(value))
     except _Damaged as problem:
         raise TokenizerError(f"tokenizer.model is not a SentencePiece model: {problem}") from None
     if not any(piece.type == UNKNOWN for piece in found):

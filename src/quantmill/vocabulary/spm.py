@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.errors import TokenizerError
-from quantmill.architectures.json_file import load_json
+from quantmill.architectures.json_file import load_json, read_file
 from quantmill.vocabulary.byte_level import looks_special
 from quantmill.vocabulary.hf_tokenizer import HFTokenizer, content
 from quantmill.vocabulary.sentencepiece import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED, Piece, pieces
@@ -21,9 +21,7 @@ def from_model(files: Mapping[str, Path], config: Mapping[str, Any], vocab_size:
     User-defined pieces of tokenizer.model itself are written as normal ones, as the converter does. `config` is
     tokenizer_config.json. Raises TokenizerError when there are more pieces than `vocab_size`.
     """
-    own = pieces(files["tokenizer.model"].read_bytes())
-    if len(own) > vocab_size:
-        raise TokenizerError(f"tokenizer.model has {len(own)} tokens, but config.json's `vocab_size` is {vocab_size}")
+    own = pieces(read_file(files["tokenizer.model"], "tokenizer.model", TokenizerError), vocab_size)
     found = [Piece(piece.text, piece.score, NORMAL if piece.type == USER_DEFINED else piece.type) for piece in own]
     found += [Piece(f"[PAD{id_}]".encode(), _PAD_SCORE, UNUSED) for id_ in range(len(own), vocab_size)]
     for added, id_ in (load_json(files, "added_tokens.json", TokenizerError) or {}).items():
@@ -34,7 +32,7 @@ def from_model(files: Mapping[str, Path], config: Mapping[str, Any], vocab_size:
     decoder = config.get("added_tokens_decoder")
     for key, entry in decoder.items() if isinstance(decoder, Mapping) else ():
         text = content(entry) if isinstance(entry, Mapping) else None
-        if not key.isdecimal() or text is None:
+        if not (key.isdecimal() and len(key) <= 10) or text is None:
             raise TokenizerError(f"tokenizer_config.json's `added_tokens_decoder` has a bad entry {key!r}")
         if int(key) < vocab_size:
             special = entry.get("special") or looks_special(text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantmill.disk import names_in, read_json, read_table, sha256_file, unless_locked
-from quantmill.listing import LISTING, SUMS
+from quantmill.listing import LISTING, SUMS, read_strangers
 from quantmill.store.key import StepKey
 from quantmill.store.local import Store
 from quantmill.store.record import are_facts, decode
@@ -79,7 +79,7 @@ def released(store: Store) -> Marks:
     for _, release in roots(store):
         for listing in release.glob(f"*/{LISTING}"):
             with suppress(KeyError, TypeError):
-                marks.objects |= {str(entry["sha256"]) for entry in read_json(listing)["files"]}
+                marks.objects |= {str(entry["sha256"]) for entry in read_strangers(listing)["files"]}
             for path in (listing, listing.with_name(SUMS), listing.with_name(STATEMENT)):
                 with suppress(OSError):
                     marks.objects.add(sha256_file(path))
