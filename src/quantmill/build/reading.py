@@ -38,10 +38,13 @@ class Reading:
         """Whether what was hashed at once is whole."""
         return not self._damaged
 
-    def damaged(self) -> list[Artifact]:
-        """The objects that are not whole, once all are hashed, or that somebody changed meanwhile."""
+    def damaged(self, failed: bool = False) -> list[Artifact]:
+        """The objects that are not whole, once all are hashed, or that somebody changed meanwhile. Where the step
+        `failed` all are hashed once more: that may be why."""
         self._thread.join()
         self._look(self._all)  # stats alone, where nobody touched them
+        if failed:
+            self._damaged |= {found.sha256: found for found in self._all if not self._store.check(found)}
         for digest, artifact in self._lent.items():
             if not self._store.has(artifact):
                 self._damaged[digest] = artifact

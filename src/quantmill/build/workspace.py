@@ -259,7 +259,7 @@ class Workspace:
                 made = node.step.run({**node.files, **stored}, {**node.params, **node.where}, folder, context)
             except Exception as error:
                 failed = error
-        if damaged := reading.damaged():
+        if damaged := reading.damaged(failed is not None):
             shutil.rmtree(folder, ignore_errors=True)  # also what a step would go on with
             raise _Damaged(damaged) from failed
         if failed:

@@ -46,7 +46,7 @@ from quantmill.store.record import decode, encode, has_outputs
 from quantmill.store.shared import Gone, Remote, SharedRecord
 
 AGE = 40 * 365 * 86_400 * 10**9  # ns by which objects look older than they are; archive formats begin with 1980
-SEAL = 20_000_000  # ns between a seal's making and the change time that it leaves, at most; a kernel's clock has ticks
+SEAL = 3_000_000  # ns between a seal's making and the change time that it leaves, at most
 TICK = 50_000_000  # two changes of a file that are closer together, in nanoseconds, may leave it the same times
 
 _read: set[tuple[int, int, str]] = set()  # device, inode and digest of objects that this process has hashed
