@@ -78,10 +78,12 @@ def _verify(options: argparse.Namespace) -> int:
     with bar("verify the store") as progress:
         found = verify_store(store, threads(options), progress)
     if options.json:
-        say_json({"objects": found.objects, "bytes": found.bytes, "damaged": found.damaged}, None)
+        say_json({name: getattr(found, name) for name in ("objects", "bytes", "damaged", "undone")}, None)
     else:
         for name in found.damaged:
             say(f"{name}: damaged, moved to {store.root / 'quarantine'}; the next build makes it again")
+        if found.undone:
+            say(f"{len(found.undone)} records that were made of them are removed, and what they tell of is made again")
         say(f"{found.objects} objects, {size_text(found.bytes)}: {len(found.damaged)} damaged")
     return 1 if found.damaged else 0
 
