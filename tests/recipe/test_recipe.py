@@ -138,6 +138,13 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, old: str, new: st
     assert error.value.exit_code == 2
 
 
+@pytest.mark.parametrize(("prefix", "more"), [("p" * 243, "p"), ("p" + "\u65e5" * 80, "\u65e5")])
+def test_a_prefix_is_no_longer_than_a_disk_takes(tmp_path: Path, prefix: str, more: str) -> None:
+    assert load(write(tmp_path, GOOD.replace("[base]", f'prefix = "{prefix}"\n[base]'))).prefix == prefix
+    with pytest.raises(UsageError, match=r"prefix: it makes file names of 256 bytes; a disk takes at most 255$"):
+        load(write(tmp_path, GOOD.replace("[base]", f'prefix = "{prefix}{more}"\n[base]')))
+
+
 def test_an_unknown_ftype_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=re.escape("quants.matrix: Q4_KM is not an ftype (did you mean Q4_K_M?)")):
         load(write(tmp_path, GOOD.replace("Q4_K_M", "Q4_KM")))

@@ -28,6 +28,7 @@ LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of 
 BASE_TYPES = ("BF16", "F16", "F32")
 
 NAME = r"[A-Za-z0-9][\w.+-]*"  # of a recipe, and what files' names begin with
+MAX_NAME = 255  # bytes of a file's name, on every disk in use
 NAME_WORDS = "letters, digits, '.', '_', '+' and '-'"
 
 # Every key of a recipe and the kind of its value.
@@ -243,7 +244,7 @@ class _Reader:
             evaluation = quality_table.evaluation(self.reference, self.get, self.path.parent)
             gates = quality_table.gates(self.get, evaluation is not None)
             bench = bench_table.bench(self.get, matrix, self.ftype)
-            prefix = self.prefix(name, base)
+            prefix = self.prefix(name, base, matrix)
             card, repo = card_table.card(self.get), card_table.repo(self.get, prefix)
         except Unfit as error:
             raise self.fail(error.key, error.problem) from None
@@ -295,10 +296,13 @@ class _Reader:
         except UsageError as error:
             raise self.fail("llama_cpp", str(error)) from None
 
-    def prefix(self, name: str, base: Base) -> str:
+    def prefix(self, name: str, base: Base, matrix: tuple[str, ...]) -> str:
         prefix = str(self.get("prefix") or (base.repo or name).replace("/", "_"))
         if not re.fullmatch(NAME, prefix):
             raise self.fail("prefix", f"{prefix!r} cannot begin file names; use {NAME_WORDS}")
+        longest = max(len(f"{prefix}-{ftype}.gguf".encode()) for ftype in matrix)
+        if longest > MAX_NAME:
+            raise self.fail("prefix", f"it makes file names of {longest} bytes; a disk takes at most {MAX_NAME}")
         return prefix
 
     def base(self) -> Base:
