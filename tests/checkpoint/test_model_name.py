@@ -154,6 +154,10 @@ def test_a_value_that_yaml_cannot_make_is_said(tmp_path: Path, value: str) -> No
         "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
         f"a: &a {'x' * 10_000}\nb: [{', '.join(['*a'] * 2_000)}]\n",
         "a: &a [*a]\n",
+        "a: &a {b: *a, c: *a}\n",
+        "a: &a [*a, *a]\n",
+        "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40)),
+        f"a: &a {{? {'x' * 10_000} : 1}}\nb: [{', '.join(['*a'] * 2_000)}]\n",
     ],
 )
 def test_front_matter_without_an_end_is_said(tmp_path: Path, text: str) -> None:
@@ -163,6 +167,30 @@ def test_front_matter_without_an_end_is_said(tmp_path: Path, text: str) -> None:
     assert str(error.value) == (
         "README.md's front matter has aliases that make it endless; write out what they stand for"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 300)),
+            "has values in values, 301 deep; 100 at most are read",
+        ),
+        ("a: " + "1:" * 200_000 + "1\n", "has a number of thousands of digits; a text would be right"),
+        ("a: " + "9" * 5000 + "\n", "has a number of thousands of digits; a text would be right"),
+        ("a: " + "x" * 2_000_000 + "\n", "has 2,000,004 characters; the most that are read are 2,000,000"),
+    ],
+)
+def test_front_matter_that_would_take_long_is_said(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{text}---\n")
+    with pytest.raises(ModelError) as error:
+        load(tmp_path / "README.md")
+    assert str(error.value) == f"README.md's front matter {said}"
+
+
+def test_a_merge_is_a_table_s_values(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\na: &a {b: 1}\nd: {<<: *a, c: 2}\n---\n")
+    assert load(tmp_path / "README.md") == {"a": {"b": 1}, "d": {"b": 1, "c": 2}}
 
 
 def test_aliases_that_end_are_fine(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from quantmill.errors import QuantmillError
 
 SYSTEM, USER = "{system_prompt}", "{prompt}"
 LENGTH = 4000  # characters of a rendered prompt; long ones describe tools that nobody asked for
-WORK = 1_000_000  # units, as sandbox.py counts them; the templates that llama.cpp collects take a fiftieth of that
+WORK = 1_000_000  # units, as sandbox.py counts them; public models' templates take a thirtieth of that
 MEMORY = 512_000_000  # bytes of address space
 SECONDS = 60  # of processor time; those units take one at most
 ENDED = (-signal.SIGKILL, -signal.SIGXCPU)  # how a child ends that has had its time, by the kernel's limit or by ours
+SEED = {"PYTHONHASHSEED": "0"}  # the child's whole environment
 CHILD = Path(__file__).with_name("sandbox.py")
 PATIENCE = 300  # seconds of wall clock, on a machine with much else to do
 
@@ -96,11 +97,11 @@ def chat(template: str, messages: list[dict[str, str]], bos: str, eos: str, leng
 
 
 def _render(request: Mapping[str, Any]) -> dict[str, str]:
-    """What the child answers; QuantmillError when it does not. It gets no environment, no arguments and an empty
-    folder's view of the disk: the root, where nothing is its own."""
-    command = [sys.executable, "-I", "-B", str(CHILD)]
+    """What the child answers; QuantmillError when it does not. It gets no environment but one seed of hashes for all,
+    no arguments and an empty folder's view of the disk: the root, where nothing is its own."""
+    command = [sys.executable, "-s", "-P", "-B", str(CHILD)]  # what -I is, but that it would ignore the seed
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}, cwd="/"
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=SEED, cwd="/"
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
