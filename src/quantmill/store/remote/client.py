@@ -3,7 +3,6 @@
 Whatever the shared store does, a build goes on: what it cannot give is computed, what it does not take is sent later.
 """
 
-import json
 import threading
 import time
 from collections import defaultdict
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quantmill.artifact import Artifact
+from quantmill.disk import is_digest
 from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
+from quantmill.store.record import decode
 from quantmill.store.remote.outbox import Outbox
 from quantmill.store.remote.settings import Settings, find
 from quantmill.store.shared import Gone, SharedRecord
@@ -87,8 +88,8 @@ class SharedStore:
         """The fields of the key that a task of that name was last recorded with."""
 
         def look() -> Mapping[str, Any] | None:
-            digest = self.bucket.get(_task(task), 64)
-            payload = self._find(digest.decode("ascii", "replace"))[0] if digest else None
+            digest = (self.bucket.get(_task(task), 64) or b"").decode("ascii", "replace")
+            payload = self._find(digest)[0] if is_digest(digest) else None
             return payload["key"] if payload else None
 
         return self._ask(look)
@@ -171,10 +172,23 @@ class SharedStore:
             self._outbox.add(key.digest(), task)
 
     def send_now(self, digest: str) -> bool:
-        """Send a record of the local store and its objects: whether they are at the shared store now. StoreError when
-        that does not take them."""
-        data = json.loads((self._root / "ac" / digest).read_bytes())
-        return "origin" not in data and self._publish(digest, data.get("task", ""))
+        """Send a record of the local store and its objects: whether they are at the shared store now. One that is
+        damaged, or whose objects are, is told of. StoreError when the shared store does not take them."""
+        from quantmill.store.remote.transfer import Wrong
+
+        try:
+            data = self._local(digest)
+            return data is not None and "origin" not in data and self._publish(digest, data.get("task", ""))
+        except (Wrong, OSError):
+            self._tell(f"the record {digest[:16]}… is not sent: what it names is gone or damaged here", always=True)
+            return False
+
+    def _local(self, digest: str) -> Mapping[str, Any] | None:
+        """A record of the local store; None, told, where it is damaged."""
+        found = decode(digest, (self._root / "ac" / digest).read_bytes())
+        if found is None:
+            self._tell(f"the record {digest[:16]}… is damaged; `quantmill cache verify` puts it aside", always=True)
+        return found
 
     def withdraw(self, digests: Iterable[str]) -> None:
         """Take back the records of those names that our key signed, and send none that still waits."""
@@ -261,8 +275,8 @@ class SharedStore:
         self._tell(f"{error.args[0].removeprefix(f'{self.address}: ')}: {later}")
 
     def _publish(self, digest: str, task: str) -> bool:
-        data = json.loads((self._root / "ac" / digest).read_bytes())
-        if "origin" in data or self.signer is None:
+        data = self._local(digest)
+        if data is None or "origin" in data or self.signer is None:
             return True
         key = StepKey(**data["key"])
         outputs = {name: (fact["sha256"], fact["size"]) for name, fact in data["outputs"].items()}

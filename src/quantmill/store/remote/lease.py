@@ -9,11 +9,14 @@ import json
 import os
 import threading
 import time
+from typing import Any
 
+from quantmill.disk import parse_json
 from quantmill.store.remote.bucket import Bucket, StoreError
 
 LIMIT = 4096
 BEATS = 4  # in the time that a lease is believed without one
+LONGEST = 86_400.0  # seconds for which somebody else is waited for: more than any step takes
 
 
 class Leases:
@@ -86,7 +89,7 @@ class Watched:
     def __init__(self, leases: Leases, digest: str, data: bytes, version: object) -> None:
         self._leases, self.digest, self._data = leases, digest, data
         self.version: dict[str, str] = dict(version) if isinstance(version, dict) else {}
-        self._since = time.monotonic()
+        self._since = self._began = time.monotonic()
 
     def is_of(self, owner: str) -> bool:
         """Whether it is of that owner."""
@@ -97,13 +100,27 @@ class Watched:
         found = self._leases.look(self.digest)
         if found is None:
             return True
-        if found._data != self._data:
-            self._data, self.version, self._since = found._data, found.version, time.monotonic()
+        if found._beat() > self._beat() or found._owner() != self._owner():
+            self._data, self._since = found._data, time.monotonic()
+        self.version = found.version
         return False
 
     def silent(self) -> bool:
-        """Whether its holder has not been heard of for so long that it is gone."""
-        return time.monotonic() - self._since > self._leases.seconds
+        """Whether its holder has not been heard of for so long that it is gone, or is heard of longer than any step
+        takes. Whoever rewrites a lease without counting on is not heard of."""
+        now = time.monotonic()
+        return now - self._since > self._leases.seconds or now - self._began > LONGEST
+
+    def _owner(self) -> str:
+        return str(self._field("owner"))
+
+    def _beat(self) -> int:
+        beat = self._field("beat")
+        return beat if type(beat) is int else -1
+
+    def _field(self, name: str) -> Any:
+        found = parse_json(self._data)
+        return found.get(name) if isinstance(found, dict) else None
 
 
 def _name(digest: str) -> str:

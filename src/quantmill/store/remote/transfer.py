@@ -227,7 +227,7 @@ def _parse(data: bytes, sha256: str, size: int) -> Listing:
             and len(listing.chunks) == -(-size // listing.chunk)
             and all(re.fullmatch("[0-9a-f]{64}", chunk) for chunk in listing.chunks)
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise Wrong(f"chunks/{sha256[:16]}…")

@@ -41,6 +41,7 @@ class Signer:
         _library()
         self._signer = _from_file(Path(source)) if ":" not in source else _from_uri(source, keys)
         public = bytes.fromhex(self._signer.public_key.keyval["public"])
+        self._public = PublicKey("own", public)
         if not any(public == key.public for key in keys):
             raise UsageError(
                 f"the signing key {source} is not among the keys of quantmill.toml, so nobody would believe what it "
@@ -63,11 +64,12 @@ class Signer:
         return json.dumps(envelope.to_dict()).encode()
 
     def signed(self, data: bytes) -> bool:
-        """Whether our signature is on an envelope."""
+        """Whether our signature, and not our key's name alone, is on an envelope of a record."""
         try:
-            return any(entry["keyid"] == self._signer.public_key.keyid for entry in json.loads(data)["signatures"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            opened(data, PAYLOAD_TYPE, [self._public], time.time())
+        except Refused:
             return False
+        return True
 
     def also(self, data: bytes) -> bytes:
         """An envelope with our signature beside those it has."""
@@ -89,7 +91,7 @@ def unseal(data: bytes, digest: str, keys: Sequence[PublicKey], now: float) -> t
         if int(payload["time"]) > now + EARLY:
             raise Refused("their time is in the future")
         outputs = {str(name): _output(name, entry) for name, entry in payload["outputs"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Refused("their content is not a record's") from None
     return payload, SharedRecord(outputs, {"key": by.id})
 
