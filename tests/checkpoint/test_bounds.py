@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from limited import ending
+from disks import ending
 from projects import ROOT
 from quantmill.architectures.checkpoint_tensors import MAX_EXPERTS, MAX_LAYERS, MAX_VOCABULARY, tensors
 from quantmill.architectures.errors import ModelError, TokenizerError
 from quantmill.architectures.json_file import load_json
 from quantmill.checkpoint.metadata import metadata
 from quantmill.checkpoint.safetensors import INDEX, SINGLE, open_weights
-from quantmill.listing import MAX_DEPTH, read_json, strangers_json
+from quantmill.listing import MAX_DEPTH, read_strangers, strangers_json
 
 TINY = ROOT / "recipes" / "tiny"
 CONFIG = json.loads((TINY / "config.json").read_text())
@@ -132,7 +132,7 @@ def test_a_bomb_of_a_recipe(tmp_path: Path) -> None:
 def test_a_bomb_of_a_listing(tmp_path: Path) -> None:
     (tmp_path / "release.json").write_bytes(BOMB)
     assert ending("quantmill.listing", "read_json", tmp_path / "release.json") == "done"
-    assert read_json(tmp_path / "release.json") is None
+    assert read_strangers(tmp_path / "release.json") is None
 
 
 def test_depth_is_counted_and_brackets_in_texts_are_not() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from disks import ending
 from gguf_files import entry, raw, tensor
-from limited import ending
 from quantmill import gguf
 
 ARRAY, STRING, UINT8, UINT64 = 9, 8, 0, 10

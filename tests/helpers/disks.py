@@ -1,10 +1,12 @@
-"""Disks that are full or read-only, for tests: file systems of their own where this process may mount them, as root
-may, and elsewhere limits that anyone may set: on the size of a file, and by the rights on folders."""
+"""What programs are starved of in tests: disks that are full or read-only, as file systems of their own where this
+process may mount them, as root may, and elsewhere by limits that anyone may set, on the size of a file and by the rights
+on folders; and memory."""
 
 import ctypes
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,22 @@ import pytest
 
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1  # linux/prctl.h, linux/capability.h
 MEGABYTE = 1 << 20
+CALL = """
+import importlib, resource, sys
+from pathlib import Path
+from quantmill.errors import QuantmillError
+import numpy
+module, name, path = sys.argv[1:]
+call = getattr(importlib.import_module(module), name)
+resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
+folder = Path(path)
+try:
+    more = {"name": "X"} if name == "metadata" else {}
+    call({file.name: file for file in folder.iterdir()} if folder.is_dir() else folder, **more)
+    print("done")
+except QuantmillError as error:
+    print(error)
+"""
 
 
 def heed_rights() -> None:
@@ -113,3 +131,14 @@ def read_only() -> Iterator[ReadOnly]:
     made = ReadOnly()
     yield made
     made.close()
+
+
+def ending(module: str, name: str, path: Path) -> str:
+    """The message of the call of that function with `path`, of a folder with its files by name, or `done`: in a process
+    of its own that may have one gigabyte of memory and one minute."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, module, name, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) < 400
+    return done.stdout.removesuffix("\n")
