@@ -131,7 +131,7 @@ def test_a_bomb_of_a_recipe(tmp_path: Path) -> None:
 
 def test_a_bomb_of_a_listing(tmp_path: Path) -> None:
     (tmp_path / "release.json").write_bytes(BOMB)
-    assert ending("quantmill.listing", "read_json", tmp_path / "release.json") == "done"
+    assert ending("quantmill.listing", "read_strangers", tmp_path / "release.json") == "done"
     assert read_strangers(tmp_path / "release.json") is None
 
 

@@ -1,5 +1,5 @@
 """What programs are starved of in tests: disks that are full or read-only, as file systems of their own where this
-process may mount them, as root may, and elsewhere by limits that anyone may set, on the size of a file and by the rights
+process may mount them, as root may, and elsewhere by limits that anyone may set, on the size of a file and by rights
 on folders; and memory."""
 
 import ctypes
