@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -174,7 +173,7 @@ def locked(path: Path, shared: bool = False, waits: Callable[[str], None] | None
                 if waits:
                     with suppress(OSError):  # no room: others wait for somebody without a name
                         file.truncate(0)
-                        file.write(f"process {os.getpid()} of {socket.gethostname()}".encode())
+                        file.write(f"process {os.getpid()} of {os.uname().nodename}".encode())
                         file.flush()
                 yield
                 return

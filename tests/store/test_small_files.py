@@ -1,9 +1,12 @@
 """Whatever a small file of the store or of a build holds, the release is right after at most two builds."""
 
+import itertools
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,21 @@ def folder_at(name: str, also: str = "") -> Damage:
     return damage
 
 
+def rows(*texts: str) -> Damage:
+    """What doit keeps of its tasks, each in turn another text."""
+
+    def damage(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / "build" / ".doit.db")) as database:
+            names = [name for (name,) in database.execute("select task_id from doit order by task_id")]
+            assert len(names) > 10
+            for name, text in zip(names, itertools.cycle(texts)):
+                data = text.encode("utf-8", "surrogateescape")
+                database.execute("update doit set task_data = cast(? as text) where task_id = ?", (data, name))
+            database.commit()
+
+    return damage
+
+
 def link_at(name: str) -> Damage:
     def damage(folder: Path) -> None:
         for path in list(folder.glob(name)):
@@ -184,6 +202,7 @@ DAMAGES: dict[str, Damage] = {
     "a listing that is deep": every("release/small/release.json", DEEP),
     "a database that is a folder": folder_at("build/.doit.db"),
     "a database that is a link to nowhere": link_at("build/.doit.db"),
+    "rows of the database that are damaged": rows("{\x01", "\udcff", "[]", "null", "5", "[" * 100_000),
     "pointers that are folders": folder_at("build/small/*.json"),
     "notes that are folders": folder_at("build/small/*.key", "cache/ac"),
     "records that are folders": folder_at("cache/ac/*"),

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -213,7 +212,7 @@ def test_who_waits_long_is_told_for_whom(tmp_path: Path, monkeypatch: pytest.Mon
     assert has_it.wait(60)
     second()
     holder.join()
-    assert told == [f"process {os.getpid()} of {socket.gethostname()}"]
+    assert told == [f"process {os.getpid()} of {os.uname().nodename}"]
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

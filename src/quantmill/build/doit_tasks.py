@@ -27,7 +27,7 @@ from doit.task import clean_targets
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
 from quantmill.build.workspace import Workspace, open_workspace
-from quantmill.disk import make_way
+from quantmill.disk import make_way, parse_json
 from quantmill.errors import QuantmillError, UsageError, nearest, sentence
 from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.recipe.recipe import Recipe, load
@@ -89,13 +89,17 @@ def _forgive_database() -> None:
 
 @_forgiving
 def _read_database(names: Sequence[str]) -> None:
-    """All that doit's database holds of some tasks, at once. doit would lock the file and let it go for each."""
+    """All that doit's database holds of some tasks, at once. doit would lock the file and let it go for each. What is
+    damaged in it is nothing; doit would end with a traceback, each time."""
     if Globals.dep_manager is None:
         return
     backend: Any = Globals.dep_manager.backend
     for some in (names[i : i + ROWS] for i in range(0, len(names), ROWS)):
-        asked = f"select task_id, task_data from doit where task_id in ({','.join('?' * len(some))})"
-        backend._cache |= {row["task_id"]: row["task_data"] for row in backend._conn.execute(asked, some)}
+        places = ",".join("?" * len(some))
+        asked = f"select task_id, cast(task_data as blob) as data from doit where task_id in ({places})"
+        for row in backend._conn.execute(asked, some):
+            found = parse_json(row["data"] or b"")
+            backend._cache[row["task_id"]] = found if isinstance(found, dict) else {}
 
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
