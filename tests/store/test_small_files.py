@@ -235,3 +235,15 @@ def test_a_release_is_right_again_after_two_builds(name: str, built: Project, tm
     assert "Traceback" not in collected.stderr
     if (folder / "precious").exists():
         assert (folder / "precious" / "file").read_text() == "mine"
+
+
+def test_records_without_a_proof_get_one_when_they_are_used(built: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(built.folder, folder, symlinks=True)
+    want = {path.name: path.read_bytes() for path in (folder / "cache" / "ac").iterdir()}
+    for path in (folder / "cache" / "ac").iterdir():
+        data = json.loads(path.read_bytes())
+        data.pop("digest")
+        write(path, json.dumps(data, indent=1).encode())
+    assert Project(folder).run("doit").stdout == "nothing to do: everything is up to date\n"
+    assert {path.name: path.read_bytes() for path in (folder / "cache" / "ac").iterdir()} == want

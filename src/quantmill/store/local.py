@@ -224,8 +224,12 @@ class Store:
                     return outputs
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
-        here = all(self._holds(fact["sha256"], fact["size"]) for fact in outputs.values())
-        return outputs if here else None
+        if not all(self._holds(fact["sha256"], fact["size"]) for fact in outputs.values()):
+            return None
+        if b'\n "digest": ' not in data:  # of a version whose records had no proof
+            with suppress(OSError):
+                write_own(Path(f"{self.root}/ac/{name}"), prove(name, data))
+        return outputs
 
     @contextmanager
     def lookup(
