@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from quantmill.store.local import AGE
+from quantmill.disk import AGE
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/helpers"))

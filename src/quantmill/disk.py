@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, TypeGuard
 
 CHUNK = 4 << 20
 SMALL = 64 << 10
+AGE = 40 * 365 * 86_400 * 10**9  # ns by which objects look older than they are; archive formats begin with 1980
+SEAL = 3_000_000  # ns between a seal's making and the change time that it leaves, at most
 HELD = 10.0  # seconds until it is told for whom we wait
 _NO_NAME = re.compile(r"[\0\ud800-\udfff]")  # characters that no file's name has
 
@@ -35,6 +37,11 @@ def below(name: object) -> TypeGuard[str]:
     """Whether a name that a stranger may have written can only be that of something below a folder: parts that are
     neither empty, `.` nor `..`, of characters that a file's name can have."""
     return isinstance(name, str) and not _NO_NAME.search(name) and not {"", ".", ".."} & set(name.split("/"))
+
+
+def is_sealed(stat: os.stat_result) -> bool:
+    """Whether a file's times are a store's seal (store/local.py): nobody touched it since."""
+    return abs(stat.st_ctime_ns - AGE - stat.st_mtime_ns) <= SEAL
 
 
 def is_digest(text: object) -> TypeGuard[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from projects import RECIPE, Project
+from quantmill.disk import AGE
 from quantmill.store.descent import records
 from quantmill.store.key import StepKey
-from quantmill.store.local import AGE
 from quantmill.store.remote.bucket import Bucket
 from quantmill.store.remote.lease import Leases, Watched
 from quantmill.store.remote.settings import Settings

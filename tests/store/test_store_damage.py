@@ -9,9 +9,10 @@ import pytest
 
 from disks import ReadOnly, SmallDisk
 from projects import Project
+from quantmill.disk import AGE, is_sealed
 from quantmill.store.descent import records
 from quantmill.store.key import StepKey
-from quantmill.store.local import AGE, SEAL, Miss, Store
+from quantmill.store.local import Miss, Store
 
 
 def object_of(project: Project, task: str, output: str = "model.gguf") -> Path:
@@ -29,8 +30,7 @@ def scribble(path: Path) -> None:
 
 
 def sealed(path: Path) -> bool:
-    stat = path.stat()
-    return abs(stat.st_ctime_ns - AGE - stat.st_mtime_ns) <= SEAL
+    return is_sealed(path.stat())
 
 
 def test_a_file_written_to_through_the_release_folder_heals(project: Project) -> None:

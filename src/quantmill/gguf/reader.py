@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
+from quantmill.disk import AGE
 from quantmill.gguf import errors
 from quantmill.gguf.errors import shown
 from quantmill.gguf.foreign import describe
@@ -147,8 +148,11 @@ def within(file: GGUFFile, start: int) -> GGUFFile:
 
 
 def _identity(descriptor: int) -> tuple[int, ...]:
+    """Size, device, inode and modification time. An object of a store is sealed anew when a build takes it, which
+    changes nothing of it: whoever reads one in a build looks at its seal (build/reading.py)."""
     status = os.fstat(descriptor)
-    return status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns
+    moment = 0 if status.st_mtime_ns < status.st_ctime_ns - AGE // 2 else status.st_mtime_ns
+    return status.st_size, status.st_dev, status.st_ino, moment
 
 
 class _Reader:

@@ -27,8 +27,10 @@ from typing import Any, Protocol
 
 from quantmill.artifact import Artifact, ByteRange, silent
 from quantmill.disk import (
+    AGE,
     hold,
     is_digest,
+    is_sealed,
     link_or_copy,
     locked,
     make_way,
@@ -45,8 +47,6 @@ from quantmill.store.proof import prove, proven
 from quantmill.store.record import decode, encode, has_outputs
 from quantmill.store.shared import Gone, Remote, SharedRecord
 
-AGE = 40 * 365 * 86_400 * 10**9  # ns by which objects look older than they are; archive formats begin with 1980
-SEAL = 3_000_000  # ns between a seal's making and the change time that it leaves, at most
 TICK = 50_000_000  # two changes of a file that are closer together, in nanoseconds, may leave it the same times
 
 _read: set[tuple[int, int, str]] = set()  # device, inode and digest of objects that this process has hashed
@@ -114,7 +114,7 @@ class Store:
             stat = os.stat(self.object_name(sha256))
         except (FileNotFoundError, NotADirectoryError):
             return False
-        return stat.st_size == size and (_sealed(stat) or self.check(self._artifact(sha256, size)))
+        return stat.st_size == size and (is_sealed(stat) or self.check(self._artifact(sha256, size)))
 
     def intact(self, artifact: Artifact) -> bool:
         """Whether the object is here and whole, by its bytes: it was hashed in this process, and not touched since."""
@@ -122,7 +122,7 @@ class Store:
             stat = os.stat(artifact.path)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        return ((stat.st_dev, stat.st_ino, artifact.sha256) in _read and _sealed(stat)) or self.check(artifact)
+        return ((stat.st_dev, stat.st_ino, artifact.sha256) in _read and is_sealed(stat)) or self.check(artifact)
 
     def check(self, artifact: Artifact) -> bool:
         """Hash the object; whether it is what its name says. If so, it is sealed again; if not, it is removed."""
@@ -137,7 +137,8 @@ class Store:
             return False
         if after.st_ctime_ns == before.st_ctime_ns and after.st_ino == before.st_ino:
             with suppress(OSError):  # it is another person's: hashed again next time
-                self.seal(artifact)
+                if not is_sealed(after):
+                    self.seal(artifact)
                 _read.add((after.st_dev, after.st_ino, artifact.sha256))
         return True
 
@@ -147,7 +148,7 @@ class Store:
         for _ in range(9):  # from the second on by the file server's clock; another process may hold us up
             os.utime(artifact.path, ns=(moment - AGE, moment - AGE))
             stat = os.stat(artifact.path)
-            if _sealed(stat):
+            if is_sealed(stat):
                 break
             moment = stat.st_ctime_ns
         self._witness(stat.st_ctime_ns)
@@ -488,10 +489,6 @@ def _grain(stat: os.stat_result) -> int:
     """How far apart two changes of a file are, in ns, that its times surely tell apart: FAT counts in two seconds."""
     coarse = stat.st_ctime_ns % 10**9 == 0 and stat.st_mtime_ns % 10**9 == 0
     return 2_100_000_000 if coarse else TICK
-
-
-def _sealed(stat: os.stat_result) -> bool:
-    return abs(stat.st_ctime_ns - AGE - stat.st_mtime_ns) <= SEAL
 
 
 @contextmanager
