@@ -21,7 +21,6 @@ from quantmill.recipe.quality_table import Evaluation
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import check_options, of_tag
-from quantmill.reference.tensor_pattern import tensor_pattern
 from quantmill.units import parse_size
 
 LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of a model has 50,000
@@ -363,6 +362,8 @@ class _Reader:
             raise self.fail(key, str(error)) from None
 
     def override(self, table: Mapping[str, Any], matrix: tuple[str, ...]) -> Override:
+        from quantmill.reference.tensor_pattern import tensor_pattern
+
         above = "quants.override"
         ftypes = table.get("ftypes")
         if ftypes is not None:
