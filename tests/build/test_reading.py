@@ -83,6 +83,26 @@ def test_every_object_that_a_step_reads_was_hashed(jobs: str, project: Project) 
     assert told(project)["not hashed"] == []
 
 
+def test_a_file_that_was_damaged_as_it_was_brought_in_is_brought_in_again(project: Project) -> None:
+    """Before it is hashed: its key knows what its digest ought to be."""
+    (project.folder / "sitecustomize.py").write_text(
+        """
+import os, quantmill.steps.download as d
+run = d.STEP.run
+def damaging(inputs, params, out, context):
+    made = run(inputs, params, out, context)
+    if not os.path.exists("damaged"):
+        open("damaged", "w").close()
+        (out / "config.json").write_bytes(b"{}")
+    return made
+object.__setattr__(d.STEP, "run", damaging)
+"""
+    )
+    ran = project.ran("doit", PYTHONPATH=str(project.folder))
+    assert (project.folder / "damaged").exists()
+    assert "release:small" in ran
+
+
 def test_a_step_that_fails_over_what_is_damaged_is_run_again(project: Project) -> None:
     """Its own complaint is not told: the input is made anew."""
     project.run("doit")

@@ -24,7 +24,7 @@ from quantmill.build.reading import AT_ONCE, Reading
 from quantmill.store.shared import Gone
 from quantmill.store.remote.signature import Seal
 from quantmill.steps.step import Step
-from quantmill.store.local import Hit, Miss, Store
+from quantmill.store.local import Broken, Hit, Miss, Store
 from quantmill.store.record import are_facts
 from quantmill.store.remote import named_by
 from quantmill.build.release_folder import Tree
@@ -42,11 +42,11 @@ def silent(name: str, event: str, facts: Mapping[str, Any]) -> None:
 
 
 class _Damaged(Exception):
-    """What a step read was not what its name says."""
+    """What a step read was not what its name says; or `output`, in words, is not what its key promises."""
 
-    def __init__(self, artifacts: list[Artifact]) -> None:
+    def __init__(self, artifacts: list[Artifact], output: str = "") -> None:
         super().__init__(artifacts)
-        self.artifacts = artifacts
+        self.artifacts, self.output = artifacts, output
 
 
 class NotMadeAgain(QuantmillError):
@@ -173,9 +173,8 @@ class Workspace:
             self._perform(node, nodes, whole, inputs)
         except _Damaged as found:
             if tries >= TRIES:
-                raise QuantmillError(
-                    f"{node.name}: what it reads was damaged in the store {tries + 1} times; look after the disk"
-                ) from None
+                why = found.output or f"what it reads was damaged in the store {tries + 1} times; look after the disk"
+                raise QuantmillError(f"{node.name}: {why}") from None
             names = {artifact.sha256: name for name, artifact in inputs.items()}
             for artifact in found.artifacts:
                 name = names.get(artifact.sha256, artifact.sha256[:16])
@@ -223,7 +222,10 @@ class Workspace:
                     self._bring_inputs(node, nodes, inputs)
                     self.report(node.name, "start", started(node, reason))
                     references = self._run(node, inputs, slot.folder)
-                    outputs = slot.commit(references or {})
+                    try:
+                        outputs = slot.commit(references or {}, promised(node))
+                    except Broken as broken:
+                        raise _Damaged([], str(broken)) from None
                     self.borrow(node.step, outputs)
         try:
             if node.step.lays_out or node.step.findings:
@@ -401,6 +403,12 @@ def _upstream(
         else:
             return None  # a pointer that was damaged
     return inputs
+
+
+def promised(node: Node) -> Mapping[str, str]:
+    """The sha256 of each output that the node's key knows beforehand."""
+    facts: Mapping[str, Mapping[str, Any]] = node.params["files"] if node.step.holds else {}
+    return {name: fact["sha256"] for name, fact in facts.items()}
 
 
 def facts_of(outputs: Outputs) -> Facts:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from quantmill.artifact import Artifact, ByteRange, silent
@@ -59,6 +60,13 @@ def wrong_digest(path: Path, expected: str, found: str) -> QuantmillError:
     )
 
 
+class Broken(QuantmillError):
+    """An output is not what its key promises."""
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
 def unheard(holder: str) -> None:
     """Whom nobody tells for whom they wait."""
 
@@ -84,8 +92,11 @@ class Slot(Protocol):
 
     folder: Path
 
-    def commit(self, references: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
-        """Take every file below `folder`, and `references` to objects the store has, as the step's outputs."""
+    def commit(
+        self, references: Mapping[str, Artifact], promised: Mapping[str, str] = NOTHING
+    ) -> Mapping[str, Artifact]:
+        """Take every file below `folder`, and `references` to objects the store has, as the step's outputs. Broken for
+        one that has not the sha256 that is `promised` by name; it is removed."""
 
 
 class Store:
@@ -427,9 +438,9 @@ class Store:
                     entry = prove(key, json.dumps({"object": artifact.sha256, **span}).encode())
                     write_own(self.root / "span" / key[:2] / key, entry, sync=False)
 
-    def adopt(self, path: Path) -> Artifact:
-        """Move a finished file into the store; returns the object."""
-        artifact = self._artifact(sha256_file(path), path.stat().st_size)
+    def adopt(self, path: Path, digest: str | None = None) -> Artifact:
+        """Move a finished file into the store, which is hashed unless its `digest` is given; returns the object."""
+        artifact = self._artifact(digest or sha256_file(path), path.stat().st_size)
         self._enter(path, artifact)
         return artifact
 
@@ -465,11 +476,17 @@ class _Slot:
         self.folder = folder
         self._store, self._key, self._task = store, key, task
 
-    def commit(self, references: Mapping[str, Artifact]) -> Mapping[str, Artifact]:
+    def commit(
+        self, references: Mapping[str, Artifact], promised: Mapping[str, str] = NOTHING
+    ) -> Mapping[str, Artifact]:
         self._store.keep(references.values())
         outputs = dict(references)
         for path in sorted(path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()):
-            outputs[path.relative_to(self.folder).as_posix()] = self._store.adopt(path)
+            name = path.relative_to(self.folder).as_posix()
+            if (digest := sha256_file(path)) != promised.get(name, digest):
+                path.unlink()
+                raise Broken(f"{name}: its sha256 is {digest[:16]}… once it is written; look after the disk")
+            outputs[name] = self._store.adopt(path, digest)
         self._store._write_record(self._key, outputs, {"task": self._task} if self._task else {})
         if self._store.remote:
             self._store.remote.send(self._key, self._task)
