@@ -191,6 +191,7 @@ DAMAGES: dict[str, Damage] = {
     "a pointer that is deep": every("build/small/convert.json", DEEP),
     "a pointer's output name": pointer(b"model.gguf", b"modelngguf"),
     "a pointer's and its record's": pointer(b"model.gguf", b"modelngguf", NAME),
+    "a pointer that ends with another space": pointer(b"}\n", b"}\x0b"),
     "a note that is deep": pointer(b"model.gguf", b"modelngguf", every("build/small/convert.key", DEEP)),
     "spans that are deep": every("cache/span/*/*", DEEP, "cache/ac"),
     "spans exchanged": exchanged_spans,

@@ -222,7 +222,9 @@ class Store:
             data = read_small(f"{self.root}/ac/{name}")
             if pointer is not None and (text := proven(name, data)) and has_outputs(text, pointer):
                 # so that only the shorter one has to be parsed
-                outputs: Mapping[str, Mapping[str, Any]] = parse_json(pointer)
+                outputs: Mapping[str, Mapping[str, Any]] | None = parse_json(pointer)
+                if outputs is None:  # it ends with a space that JSON does not know
+                    return None
                 origin = None
             else:
                 found = decode(name, data)
