@@ -66,6 +66,8 @@ def trial(seed: int, project: Project, want: dict[str, bytes], during: bool, cou
         build = subprocess.Popen(["doit"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         while build.poll() is None:
             time.sleep(rng.uniform(0.05, 0.6))
+            if build.poll() is not None:
+                break
             try:
                 where.append(flip(rng, folder, mode))
             except (OSError, IndexError):  # it has just gone, or there is none yet
