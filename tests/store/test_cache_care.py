@@ -161,8 +161,8 @@ def test_a_record_of_another_key_with_a_pointers_bytes_stays(project: Project) -
 
 def test_what_a_killed_build_leaves_is_found(project: Project) -> None:
     code = "import os; from quantmill import cli; from quantmill.store import local\ncommit = local._Slot.commit\n"
-    code += "def killed(self, references):\n"
-    code += "    if self._key.step == 'index': os.kill(os.getpid(), 9)\n    return commit(self, references)\n"
+    code += "def killed(self, *given):\n"
+    code += "    if self._key.step == 'index': os.kill(os.getpid(), 9)\n    return commit(self, *given)\n"
     code += "local._Slot.commit = killed; cli.main(['build', 'small'])"
     project.run("python", "-c", code, check=-signal.SIGKILL)
     cache = project.folder / "cache"
