@@ -46,8 +46,8 @@ reading.Reading.find = finding
 
 def tell():
     import json
-    from quantmill.store import local
-    hashed = {digest for _, _, digest in local._read} | lent
+    from quantmill.store import objects
+    hashed = {digest for _, _, digest in objects._read} | lent
     names = {name for path in opened if len(name := os.path.basename(path)) == 64}
     json.dump({"opened": sorted(names), "not hashed": sorted(names - hashed)}, open("told.json", "w"))
 

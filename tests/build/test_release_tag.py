@@ -145,7 +145,7 @@ def test_the_tag_moves_with_any_byte_of_text_or_base(calibrated: Project, name: 
             byte = file.read(1)[0]
             file.seek(where)
             file.write(bytes([9 if byte in b" \n" else byte ^ 1]))
-        lock = locks.peek(recipe, store.digest_of)
+        lock = locks.peek(recipe, store.hints.digest_of)
         tags.add(release_tag.tag(recipe, lock))
     assert len(tags) == 1 + len(set(at))
 

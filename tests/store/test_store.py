@@ -12,8 +12,9 @@ import pytest
 
 from quantmill.artifact import Artifact
 from quantmill.disk import below, link_or_copy, sha256_file, write_atomic
+from quantmill.store.hints import _times
 from quantmill.store.key import StepKey
-from quantmill.store.local import Hit, Miss, Store, _times
+from quantmill.store.local import Hit, Miss, Store
 from store_race import KEY, race
 
 
@@ -156,16 +157,16 @@ def test_digests_outside_are_remembered_until_the_file_moves(tmp_path: Path, mon
         read.append(path)
         return sha256_file(path, *rest)
 
-    monkeypatch.setattr("quantmill.store.local.sha256_file", counting)
+    monkeypatch.setattr("quantmill.store.hints.sha256_file", counting)
     store, file = Store(tmp_path / "store"), tmp_path / "file"
     file.write_bytes(b"one")
-    first = store.digest_of(file)
-    assert store.digest_of(file) == first
+    first = store.hints.digest_of(file)
+    assert store.hints.digest_of(file) == first
     assert len(read) == 1
     stat = file.stat()
     file.write_bytes(b"two")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size and mtime: ctime tells
-    assert store.digest_of(file) != first
+    assert store.hints.digest_of(file) != first
     assert len(read) == 2
 
 
@@ -183,9 +184,9 @@ def test_a_file_that_may_change_within_its_times_is_hashed_again(
         assert _times(coarse) == [*_times(coarse)[:3], *times[3:]]
         monkeypatch.setattr(Path, "stat", lambda path, coarse=coarse: coarse)
         file.write_bytes(b"one")
-        first = store.digest_of(file)
+        first = store.hints.digest_of(file)
         file.write_bytes(b"two")
-        assert store.digest_of(file) != first
+        assert store.hints.digest_of(file) != first
 
 
 def test_who_waits_long_is_told_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +275,7 @@ def test_a_store_that_is_full_or_read_only_forgets_digests(tmp_path: Path) -> No
     (tmp_path / "store" / "memo").write_text("in the way")
     (tmp_path / "file").write_bytes(b"x")
     store = Store(tmp_path / "store")
-    assert store.digest_of(tmp_path / "file") == sha256_file(tmp_path / "file")
+    assert store.hints.digest_of(tmp_path / "file") == sha256_file(tmp_path / "file")
 
 
 def test_an_object_with_another_time_is_hashed_before_it_is_used(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _read_database(names: Sequence[str]) -> None:
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
-    return graph(recipe, locks.current(recipe, locked, space.store.digest_of))
+    return graph(recipe, locks.current(recipe, locked, space.store.hints.digest_of))
 
 
 def wanted(recipe: Recipe, only: list[str]) -> list[str]:
@@ -130,7 +130,7 @@ def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
     """The recipe's graph as far as it is known: nothing is asked of the network, and no lock is written."""
     if recipe.base.repo is not None:
         return graph(recipe, locks.load(recipe) or locks.Lock({}, {}, None))
-    return graph(recipe, locks.peek(recipe, space.store.digest_of))
+    return graph(recipe, locks.peek(recipe, space.store.hints.digest_of))
 
 
 def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[str, Any]]:

@@ -23,8 +23,8 @@ class Reading:
         self._thread.start()
 
     def find(self, key: str) -> ByteRange | None:
-        """`Store.find_span`. Who copies a span hashes it first; the object must not be touched until it is copied."""
-        span = self._store.find_span(key)
+        """`Hints.find_span`. Who copies a span hashes it first; the object must not be touched until it is copied."""
+        span = self._store.hints.find_span(key)
         try:
             if span is None or not self._store.has(lent := Artifact(span.path, span.path.name, span.path.stat().st_size)):
                 return None

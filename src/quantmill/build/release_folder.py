@@ -90,7 +90,7 @@ class Tree:
             with suppress(FileNotFoundError):  # the object may be at the shared store alone
                 if os.path.samestat(found, os.stat(self.store.object_name(sha256))):
                     return True
-            return self.store.digest_of(Path(path)) == sha256
+            return self.store.hints.digest_of(Path(path)) == sha256
         except (FileNotFoundError, NotADirectoryError):
             return False
 

@@ -235,7 +235,10 @@ class Workspace:
             return
         if node.step.lays_out:
             self._bring_inputs(node, nodes, inputs)
-            self._tree(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
+            try:
+                self._tree(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
+            except Gone as gone:
+                raise _Damaged([gone.artifact]) from None
         if node.step.findings:
             for text in json.loads(outputs[node.step.findings].path.read_bytes())["findings"]:
                 self.report(node.name, "finding", {"text": text})
@@ -308,7 +311,7 @@ class Workspace:
         """Remember what outputs of the step hold that other steps may copy: quantized tensors, an imatrix's sums."""
         for name, listing in step.lends.items():
             if name in outputs and listing in outputs:
-                self.store.add_spans(outputs[name], json.loads(outputs[listing].path.read_bytes()))
+                self.store.hints.add_spans(outputs[name], json.loads(outputs[listing].path.read_bytes()))
 
     def _held(self, node: Node) -> dict[str, Artifact]:
         """Files that the params name by digest and the store has: of another commit or recipe, or of a killed run."""

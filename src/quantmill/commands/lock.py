@@ -18,6 +18,6 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.recipe.recipe import find, load
 
     recipe = load(find(options.recipe))
-    found = lock.write(recipe, open_workspace(Path.cwd()).store.digest_of)
+    found = lock.write(recipe, open_workspace(Path.cwd()).store.hints.digest_of)
     say(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
     return 0

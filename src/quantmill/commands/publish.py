@@ -35,12 +35,12 @@ def run(options: argparse.Namespace) -> int:
     if recipe.repo is None:
         raise UsageError(f"{recipe.path}: publish.owner: the recipe does not say where to publish; give owner or repo")
     space = open_workspace(Path.cwd())
-    lock = locks.current(recipe, True, space.store.digest_of)
+    lock = locks.current(recipe, True, space.store.hints.digest_of)
     name, tree = tag(recipe, lock), space.release / recipe.name
     if _tag(tree) != name:
         there = f"is {_tag(tree)}" if _tag(tree) else "is not there"
         raise UsageError(f"{tree}: the release {there}, the recipe and its lock make {name}; build it first")
-    files = files_of(tree, space.store.digest_of)
+    files = files_of(tree, space.store.hints.digest_of)
     in_git = git.check([recipe.path, locks.path_of(recipe)])
     upload = prepare(recipe.repo, name, files)
     if options.json:

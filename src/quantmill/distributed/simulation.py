@@ -97,7 +97,7 @@ class Simulation:
 
 def simulate(recipes: Iterable[Recipe], root: Path, team: Team, times: int = 1) -> Simulation:
     """Build every recipe `times` over, each time as if it were another model of the same shape."""
-    digest = open_workspace(root).store.digest_of
+    digest = open_workspace(root).store.hints.digest_of
     rates = Rates()
     tasks: list[SimulatedTask] = []
     count = release = 0

@@ -101,9 +101,9 @@ class Plan:
 def plan_of(recipe: Recipe, root: Path) -> Plan:
     """The plan of a recipe. Nothing is written, and the network is asked only when there is no lock."""
     space = open_workspace(root)
-    lock = locks.peek(recipe, space.store.digest_of)
+    lock = locks.peek(recipe, space.store.hints.digest_of)
     base = describe(recipe, lock)
-    ready = read_imatrix(recipe, space.store.digest_of)
+    ready = read_imatrix(recipe, space.store.hints.digest_of)
     files = {label: quantized_file(recipe, label, base, imatrix_facts(recipe, ready)) for label in recipe.ftypes}
     rows = [file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)]
     costs = Costs(recipe, lock, base, files, Rates())
@@ -140,7 +140,7 @@ def _disk(recipe: Recipe, lock: Lock, base: Description, files: Mapping[str, Fil
 def statuses(recipe: Recipe, root: Path) -> dict[str, Status]:
     """What a build would do with each task, by name, in order."""
     space = open_workspace(root)
-    return _statuses(recipe, locks.peek(recipe, space.store.digest_of), space)
+    return _statuses(recipe, locks.peek(recipe, space.store.hints.digest_of), space)
 
 
 def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> str:

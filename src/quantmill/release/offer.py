@@ -37,9 +37,9 @@ class Offer:
 def of_recipe(recipe: Recipe, root: Path) -> Offer:
     """The files of a recipe that may not be built yet. Nothing is written, and no weights are read."""
     space = open_workspace(root)
-    lock = locks.peek(recipe, space.store.digest_of)
+    lock = locks.peek(recipe, space.store.hints.digest_of)
     nodes = graph.graph(recipe, lock)
-    described = described_files(recipe, lock, space.store.digest_of)
+    described = described_files(recipe, lock, space.store.hints.digest_of)
     files = tuple(
         ReleasedFile(row.name, label, row.bytes, row.shards, quality(_report(space, nodes, recipe, label)))
         for label, (row, _) in described.items()
