@@ -13,7 +13,7 @@ import pytest
 from forward_models import LENGTH, MODELS, Small, text, write
 from quantmill.artifact import Artifact, ByteRange, Context
 from quantmill.build.graph import Edge, Node
-from quantmill.build.workspace import Facts
+from quantmill.build.node_key import Facts
 from quantmill.distributed import waves
 from quantmill.engine.budget import BASE, budget
 from quantmill.engine.errors import TooLittleMemory

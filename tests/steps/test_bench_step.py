@@ -9,7 +9,7 @@ import pytest
 from projects import RECIPE, Project
 from quantmill import host
 from quantmill.build import graph
-from quantmill.build.workspace import key_of
+from quantmill.build.node_key import key_of
 from quantmill.disk import sha256_file
 from quantmill.recipe import lock as locks
 from quantmill.recipe.recipe import load

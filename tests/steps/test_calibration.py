@@ -15,7 +15,7 @@ import pytest
 
 from projects import CALIBRATED, TINY, Project
 from quantmill.build.graph import graph
-from quantmill.build.workspace import key_of
+from quantmill.build.node_key import key_of
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.forecast.evaluation_rates import memory, weigh

@@ -386,3 +386,14 @@ def _with_statement(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], relea
 def card_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
     """What decides the page beside the files: the card step's params."""
     return page_params.params(recipe, lock) | {"ftypes": list(labels(recipe))}
+
+
+def below(names: list[str], nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """The nodes of those names and all that they need, in the graph's order."""
+    wanted, waiting = set(), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += [*(edge.node for edge in nodes[name].edges), *nodes[name].after]
+    return {name: node for name, node in nodes.items() if name in wanted}

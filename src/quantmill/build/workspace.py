@@ -19,8 +19,9 @@ from quantmill.disk import parse_json, read_json, read_small, write_own
 from quantmill.errors import QuantmillError
 from quantmill.host import usable_threads
 from quantmill.store.key import StepKey, difference
-from quantmill.build.graph import ALL, Node
-from quantmill.build.reading import AT_ONCE, Reading
+from quantmill.build.graph import ALL, Node, below
+from quantmill.build.node_key import Facts, Outputs, facts_of, key_by_digest, key_of, promised, upstream
+from quantmill.build.reading import Damaged, Reading, small
 from quantmill.store.shared import Gone
 from quantmill.store.remote.signature import Seal
 from quantmill.steps.step import Step
@@ -29,9 +30,6 @@ from quantmill.store.record import are_facts
 from quantmill.store.remote import named_by
 from quantmill.build.release_folder import Tree
 
-Outputs = Mapping[str, Artifact]
-Facts = Mapping[str, Mapping[str, Any]]  # outputs as a pointer's JSON has them: {output: {sha256, size}}
-T = TypeVar("T")
 Report = Callable[[str, str, Mapping[str, Any]], None]
 FIRST = "not built here yet"
 TRIES = 3  # of a step whose inputs are found damaged
@@ -39,14 +37,6 @@ TRIES = 3  # of a step whose inputs are found damaged
 
 def silent(name: str, event: str, facts: Mapping[str, Any]) -> None:
     """The report that nobody hears."""
-
-
-class _Damaged(Exception):
-    """What a step read was not what its name says; or `output`, in words, is not what its key promises."""
-
-    def __init__(self, artifacts: list[Artifact], output: str = "") -> None:
-        super().__init__(artifacts)
-        self.artifacts, self.output = artifacts, output
 
 
 class NotMadeAgain(QuantmillError):
@@ -113,10 +103,10 @@ class Workspace:
     def up_to_date(self, node: Node, nodes: Mapping[str, Node]) -> bool:
         """Whether the node's pointer is what its key promises and every object behind it is in the store, or at the
         shared store that its record was taken from. Asks no network."""
-        inputs = _upstream(node, nodes, lambda upstream: self._known.get(upstream.name) or self.pointed(upstream))
+        inputs = upstream(node, nodes, lambda upstream: self._known.get(upstream.name) or self.pointed(upstream))
         if inputs is None:
             return False
-        key = _key(node, {name: fact["sha256"] for name, fact in inputs.items()})
+        key = key_by_digest(node, {name: fact["sha256"] for name, fact in inputs.items()})
         facts = self.store.facts(key, self._written(node))
         if facts is None or not self._in_place(node, facts):
             return False
@@ -141,7 +131,7 @@ class Workspace:
     def status(self, node: Node, nodes: Mapping[str, Node], known: dict[str, Outputs | None]) -> Status:
         """What a build would do. `known` collects the outputs of the nodes asked so far, in the graph's order. A shared
         store is asked for what is not here."""
-        inputs = _upstream(node, nodes, lambda upstream: known.get(upstream.name))
+        inputs = upstream(node, nodes, lambda upstream: known.get(upstream.name))
         if inputs is None:
             known[node.name] = None
             waiting = next(e.node for e in node.edges if known.get(e.node) is None)
@@ -160,37 +150,34 @@ class Workspace:
             reason = f"{remote.address} has it but for {difference(latest, key.fields())}"
         return Status("run", reason)
 
-    def perform(self, node: Node, nodes: Mapping[str, Node], whole: bool = False, tries: int = 0) -> None:
+    def perform(self, node: Node, nodes: Mapping[str, Node], whole: bool = False) -> None:
         """Bring the node up to date: from the store when it holds the key, or the shared store, else by running the
         step. `whole`: what the shared store has of it is gone, so that only what is here counts. What is found damaged
         is made anew, and the step run again, a few times."""
         self._heal(node, nodes)
-        inputs = _upstream(node, nodes, self.outputs) or self._named_anew(node, nodes)
-        if inputs is None:
-            raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
-        self.store.add_root(self.build, self.release)
-        try:
-            self._perform(node, nodes, whole, inputs)
-        except _Damaged as found:
-            if tries >= TRIES:
-                why = found.output or f"what it reads was damaged in the store {tries + 1} times; look after the disk"
-                raise QuantmillError(f"{node.name}: {why}") from None
-            names = {artifact.sha256: name for name, artifact in inputs.items()}
-            for artifact in found.artifacts:
-                name = names.get(artifact.sha256, artifact.sha256[:16])
-                self.report(node.name, "finding", {"text": f"{name} was damaged in the store: it is made anew"})
-            self.perform(node, nodes, whole, tries + 1)
+        self._attempt(node, nodes, whole)
+
+    def _attempt(self, node: Node, nodes: Mapping[str, Node], whole: bool = False) -> None:
+        for left in reversed(range(TRIES)):
+            try:
+                self._bring_about(node, nodes, whole)
+                return
+            except Damaged as damaged:
+                if not left:
+                    raise QuantmillError(f"{node.name}: {damaged}, {TRIES} times; look after the disk") from None
+                self.report(node.name, "finding", {"text": f"{damaged}: it is made anew"})
+                self._heal(node, nodes)
 
     def _named_anew(self, node: Node, nodes: Mapping[str, Node]) -> Outputs | None:
         """What the node reads, once what has no output of the right name is made anew: an old record that was damaged
         may still be believed."""
         for edge in node.edges:
             above = nodes[edge.node]
-            outputs, inputs = self.outputs(above), _upstream(above, nodes, self.outputs)
+            outputs, inputs = self.outputs(above), upstream(above, nodes, self.outputs)
             if outputs is not None and inputs is not None and edge.output not in (ALL, *outputs):
                 self.store.drop(key_of(above, inputs))
                 self.perform(above, nodes)
-        return _upstream(node, nodes, self.outputs)
+        return upstream(node, nodes, self.outputs)
 
     def _heal(self, node: Node, nodes: Mapping[str, Node]) -> None:
         """Where something was found damaged since this build began: bring about again all that the node stands on."""
@@ -200,16 +187,22 @@ class Workspace:
         if damages == self._damages[0]:
             return
         self._known.clear()
-        for edge in node.edges:
-            self._heal(nodes[edge.node], nodes)
-            if not self.up_to_date(nodes[edge.node], nodes):
-                self.perform(nodes[edge.node], nodes)
+        for name, above in below([node.name], nodes).items():
+            if name != node.name and not self.up_to_date(above, nodes):
+                self._attempt(above, nodes)
 
-    def _perform(self, node: Node, nodes: Mapping[str, Node], whole: bool, inputs: Outputs) -> None:
+    def _bring_about(self, node: Node, nodes: Mapping[str, Node], whole: bool) -> None:
+        inputs: Outputs | None = upstream(node, nodes, self.outputs)
+        if inputs is None:
+            inputs = self._named_anew(node, nodes)
+        if inputs is None:
+            raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
+        self.store.add_root(self.build, self.release)
         key = key_of(node, inputs)
         recorded = self.store.record(key)
         reason = self._reason(node, key, recorded)
         away = recorded is None and not whole and self._elsewhere(node, nodes, key, reason)
+
         def waits(holder: str) -> None:
             self.report(node.name, "finding", {"text": f"waits for {holder}, which computes the same"})
 
@@ -225,7 +218,7 @@ class Workspace:
                     try:
                         outputs = slot.commit(references or {}, promised(node))
                     except Broken as broken:
-                        raise _Damaged([], str(broken)) from None
+                        raise Damaged(str(broken)) from None
                     self.borrow(node.step, outputs)
         try:
             if node.step.lays_out or node.step.findings:
@@ -238,7 +231,7 @@ class Workspace:
             try:
                 self._tree(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
             except Gone as gone:
-                raise _Damaged([gone.artifact]) from None
+                raise Damaged(str(gone)) from None
         if node.step.findings:
             for text in json.loads(outputs[node.step.findings].path.read_bytes())["findings"]:
                 self.report(node.name, "finding", {"text": text})
@@ -248,28 +241,23 @@ class Workspace:
         self.report(node.name, "done", {"bytes": sum(a.size for a in outputs.values())})
 
     def _run(self, node: Node, inputs: Outputs, folder: Path) -> Mapping[str, Artifact] | None:
-        """Run the node's step; raises _Damaged when it read something that is damaged, whatever came of it."""
+        """Run the node's step; Damaged when it read something that is, whatever came of it."""
         stored = {**self._held(node), **inputs}
-        read = [artifact for artifact in stored.values() if node.step.reads_bytes or artifact.size <= AT_ONCE]
-        resumes = node.step.resumes(node.where)
-        reading = Reading(self.store, read, first=resumes)
+        reading = Reading(self.store, stored if node.step.reads_bytes else small(stored), node.step.resumes(node.where))
         context = Context(
             self.threads,
             lambda done, total: self.report(node.name, "progress", {"done": done, "total": total}),
             reading.find,
         )
-        made, failed = None, None
-        if reading.begins_whole:
-            try:
-                made = node.step.run({**node.files, **stored}, {**node.params, **node.where}, folder, context)
-            except Exception as error:
-                failed = error
-        if damaged := reading.damaged(failed is not None):
+
+        def run() -> Mapping[str, Artifact] | None:
+            return node.step.run({**node.files, **stored}, {**node.params, **node.where}, folder, context)
+
+        try:
+            return reading.during(run)
+        except Damaged:
             shutil.rmtree(folder, ignore_errors=True)  # also what a step would go on with
-            raise _Damaged(damaged) from failed
-        if failed:
-            raise failed
-        return made
+            raise
 
     def _bring(self, node: Node, artifacts: Iterable[Artifact]) -> None:
         self.store.bring(artifacts, lambda done, total: self.report(node.name, "fetch", {"done": done, "total": total}))
@@ -278,10 +266,10 @@ class Workspace:
         """Have here what the node reads. What the shared store does not give any more is made again."""
         for edge in node.edges:
             try:
-                self._bring(node, (_upstream(replace(node, edges=(edge,)), nodes, self.outputs) or {}).values())
+                self._bring(node, (upstream(replace(node, edges=(edge,)), nodes, self.outputs) or {}).values())
             except Gone as gone:
                 self._again(nodes[edge.node], nodes, gone)
-        if _upstream(node, nodes, self.outputs) != inputs:
+        if upstream(node, nodes, self.outputs) != inputs:
             raise QuantmillError(f"{node.name}: what it reads was made again with other bytes; run again")
 
     def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:
@@ -304,7 +292,7 @@ class Workspace:
 
     def recorded(self, node: Node, nodes: Mapping[str, Node]) -> bool:
         """Whether the store has what the node's key names, as far as what it reads is built."""
-        inputs = _upstream(node, nodes, self.outputs)
+        inputs = upstream(node, nodes, self.outputs)
         return inputs is not None and self.store.record(key_of(node, inputs)) is not None
 
     def borrow(self, step: Step, outputs: Outputs) -> None:
@@ -379,44 +367,6 @@ def open_workspace(
 def started(node: Node, reason: str) -> dict[str, Any]:
     """The facts of a "start" event."""
     return {"reason": reason, "counts": node.step.counts}
-
-
-def key_of(node: Node, inputs: Outputs) -> StepKey:
-    """The node's step key, given the artifacts of its edges."""
-    return _key(node, {name: artifact.sha256 for name, artifact in inputs.items()})
-
-
-def _key(node: Node, digests: Mapping[str, str]) -> StepKey:
-    return StepKey(node.step.name, node.step.version, node.generation, node.params, digests)
-
-
-def _upstream(
-    node: Node, nodes: Mapping[str, Node], outputs_of: Callable[[Node], Mapping[str, T] | None]
-) -> dict[str, T] | None:
-    """What the node reads, by input name, of its upstream's outputs; None when one of them has none."""
-    inputs: dict[str, T] = {}
-    for edge in node.edges:
-        outputs = outputs_of(nodes[edge.node])
-        if outputs is None:
-            return None
-        if edge.output == ALL:
-            inputs |= {edge.name + name: output for name, output in outputs.items()}
-        elif edge.output in outputs:
-            inputs[edge.name] = outputs[edge.output]
-        else:
-            return None  # a pointer that was damaged
-    return inputs
-
-
-def promised(node: Node) -> Mapping[str, str]:
-    """The sha256 of each output that the node's key knows beforehand."""
-    facts: Mapping[str, Mapping[str, Any]] = node.params["files"] if node.step.holds else {}
-    return {name: fact["sha256"] for name, fact in facts.items()}
-
-
-def facts_of(outputs: Outputs) -> Facts:
-    """Outputs as pointers and records write them."""
-    return {name: {"sha256": artifact.sha256, "size": artifact.size} for name, artifact in outputs.items()}
 
 
 def _json(data: Any) -> bytes:

@@ -15,8 +15,9 @@ from distributed import Client, Security
 
 from quantmill.artifact import Artifact
 from quantmill.build import doit_tasks
-from quantmill.build.graph import Node, graph
-from quantmill.build.workspace import Facts, Workspace, started
+from quantmill.build.graph import Node, below, graph
+from quantmill.build.node_key import Facts
+from quantmill.build.workspace import Workspace, started
 from quantmill.distributed import waves
 from quantmill.distributed.local_cluster import local_cluster
 from quantmill.distributed.parts import PARTS_FROM, Part, cut
@@ -72,7 +73,7 @@ def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluste
         connect(cluster) as client,
         Pool(client, root.absolute(), space.store.root.absolute(), bool(space.store.remote)) as pool,
     ):
-        spread = _Spread(pool, space, root.absolute(), recipe, lock, _below(wanted, recipe_nodes), parts_from)
+        spread = _Spread(pool, space, root.absolute(), recipe, lock, below(wanted, recipe_nodes), parts_from)
         with spread:
             return doit_tasks.run(recipe_nodes, replace(space, elsewhere=spread.run), listener, root, wanted, TASKS)
 
@@ -166,18 +167,18 @@ class _Spread:
         urgency: float | None = None,
         begun: Callable[[], None] = nothing,
     ) -> Done:
-        below = _below([node.name], {**nodes, node.name: node})
+        needed = below([node.name], {**nodes, node.name: node})
         upstream = {
             name: facts
-            for name in below
-            if name != node.name and (facts := self._made.get(name) or self._space.pointed(below[name])) is not None
+            for name in needed
+            if name != node.name and (facts := self._made.get(name) or self._space.pointed(needed[name])) is not None
         }
         read = [fact for edge in node.edges for fact in upstream[edge.node].values()]
         read += [fact for _, facts in lent for fact in facts.values()]
         reads = {fact["sha256"]: fact["size"] for fact in read}
         if urgency is None:
             urgency = sum(reads.values()) / BYTES_A_SECOND + self._rest.get(node.name, 0.0)
-        sent = {name: self._named(one) for name, one in below.items()}
+        sent = {name: self._named(one) for name, one in needed.items()}
         job = Job(sent[node.name], sent, upstream, lent, str(self._root), str(self._space.store.root.absolute()))
         lacked = ""
         while True:
@@ -186,7 +187,7 @@ class _Spread:
             if not done.lacks or done.lacks == lacked:
                 break
             lacked = done.lacks
-            self._heal(node, below[lacked], below, done.error)
+            self._heal(node, needed[lacked], needed, done.error)
             begun = nothing
         if done.error and not done.lacks:
             raise QuantmillError(done.error)
@@ -279,14 +280,3 @@ class _Spread:
         return [
             (part, self._threads.submit(self._send, part.node, self._nodes, (), part.urgency)) for part in whole.parts
         ]
-
-
-def _below(names: list[str], nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """The nodes of those names and all that they need, in the graph's order."""
-    wanted, waiting = set(), list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
-            waiting += [*(edge.node for edge in nodes[name].edges), *nodes[name].after]
-    return {name: node for name, node in nodes.items() if name in wanted}

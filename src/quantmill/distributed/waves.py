@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
 from quantmill.build.graph import Edge, Node
-from quantmill.build.workspace import Facts
+from quantmill.build.node_key import Facts
 from quantmill.errors import QuantmillError
 from quantmill.steps import STEPS
 from quantmill.steps.wave import LIKELIHOODS, SUMS

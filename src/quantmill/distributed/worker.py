@@ -12,7 +12,8 @@ from pathlib import Path
 
 from quantmill import __version__
 from quantmill.build.graph import Node
-from quantmill.build.workspace import Facts, NotMadeAgain, Workspace, open_workspace
+from quantmill.build.node_key import Facts
+from quantmill.build.workspace import NotMadeAgain, Workspace, open_workspace
 from quantmill.errors import QuantmillError, sentence
 from quantmill.steps import STEPS, versions
 from quantmill.store.shared import Gone

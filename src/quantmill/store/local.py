@@ -273,7 +273,7 @@ class _Slot:
             name = path.relative_to(self.folder).as_posix()
             if (digest := sha256_file(path)) != promised.get(name, digest):
                 path.unlink()
-                raise Broken(f"{name}: its sha256 is {digest[:16]}… once it is written; look after the disk")
+                raise Broken(f"{name} is not what its key promises, once it is written")
             outputs[name] = self._store.adopt(path, digest)
         self._store._write_record(self._key, outputs, {"task": self._task} if self._task else {})
         if self._store.remote:
