@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from projects import RECIPE, Project
-from quantmill.disk import AGE
+from quantmill.disk import AGE, is_sealed
 from quantmill.store.descent import records
 from quantmill.store.key import StepKey
 from quantmill.store.remote.bucket import Bucket
@@ -105,13 +105,9 @@ def test_our_keys_name_under_a_strangers_signature_is_not_our_signature(tmp_path
     assert opened(ours.also(named), PAYLOAD_TYPE, [team.public], time.time())[1] == team.public
 
 
-def test_what_was_made_of_a_rotten_object_is_taken_back(
-    folder_team: Team, make_project: Callable[..., Project], tmp_path: Path
-) -> None:
-    """A base rots, and files were made of it and sent: once it is found, the team has their records no more."""
-    first = folder_team.join(make_project("first", ONE_FILE), sign=True)
-    first.run("doit")
-    store = first.folder / "cache"
+def rotten_base(project: Project) -> str:
+    """The name of the record of a file whose base rots after it was made; the seal stays."""
+    store = project.folder / "cache"
     ((digest, record),) = [found for found in records(store) if found[1]["key"]["step"] == "quant"]
     base = record["key"]["inputs"]["model.gguf"]
     path = store / "cas" / base[:2] / base
@@ -119,15 +115,60 @@ def test_what_was_made_of_a_rotten_object_is_taken_back(
     with open(path, "r+b") as file:
         file.seek(-100, 2)
         file.write(b"rotten")
+    while not is_sealed(path.stat()):
+        moment = path.stat().st_ctime_ns - AGE
+        os.utime(path, ns=(moment, moment))
+    return digest
 
-    moment = path.stat().st_ctime_ns - AGE
-    os.utime(path, ns=(moment, moment))
-    assert (tmp_path / "shared" / "ac" / digest).exists()
-    first.run("quantmill", "cache", "verify", check=1)
-    assert not (tmp_path / "shared" / "ac" / digest).exists()
-    assert not (store / "ac" / digest).exists()
+
+def test_what_was_made_of_a_rotten_object_is_taken_back(
+    folder_team: Team, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """A base rots, and files were made of it and sent: once it is found, the team has their records no more."""
+    first = folder_team.join(make_project("first", ONE_FILE), sign=True)
     first.run("doit")
-    assert (tmp_path / "shared" / "ac" / digest).exists()
+    digest = rotten_base(first)
+    sent = tmp_path / "shared" / "ac" / digest
+    assert sent.exists()
+    first.run("quantmill", "cache", "verify", check=1)
+    assert not sent.exists()
+    assert not (first.folder / "cache" / "ac" / digest).exists()
+    first.run("doit")
+    assert sent.exists()
+
+
+def test_what_is_to_be_taken_back_is_not_taken(
+    folder_team: Team, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """What the build undoes here it does not fetch again from there."""
+    first = folder_team.join(make_project("first", ONE_FILE), sign=True)
+    first.run("doit")
+    sent = tmp_path / "shared" / "ac" / rotten_base(first)
+    before = sent.stat().st_ino, sent.stat().st_mtime_ns
+    first.edit('["Q8_0"]', '["Q8_0", "Q4_0"]')
+    assert {"quant:small/Q8_0", "index:small", "verify:small/Q8_0"} <= set(first.ran("doit"))
+    assert not any((first.folder / "cache" / "withdrawn").iterdir())
+    assert (sent.stat().st_ino, sent.stat().st_mtime_ns) != before
+
+
+def test_a_build_that_finds_rot_sends_what_it_makes_in_the_place_of_what_it_sent(
+    folder_team: Team, make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """Also where the shared store cannot be reached just then: the next build takes the records back."""
+    first = folder_team.join(make_project("first", ONE_FILE), sign=True)
+    first.run("doit")
+    sent = tmp_path / "shared" / "ac" / rotten_base(first)
+    before = sent.stat().st_ino, sent.stat().st_mtime_ns
+    first.edit('["Q8_0"]', '["Q8_0", "Q4_0"]')
+    (tmp_path / "shared" / "ac").rename(tmp_path / "ac")
+    (tmp_path / "shared" / "ac").write_text("no folder")
+    assert "quant:small/Q8_0" in first.ran("doit")
+    assert any((first.folder / "cache" / "withdrawn").iterdir())
+    (tmp_path / "shared" / "ac").unlink()
+    (tmp_path / "ac").rename(tmp_path / "shared" / "ac")
+    first.run("doit")
+    assert not any((first.folder / "cache" / "withdrawn").iterdir())
+    assert (sent.stat().st_ino, sent.stat().st_mtime_ns) != before
 
 
 def test_push_goes_on_past_what_is_damaged(

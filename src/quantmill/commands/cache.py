@@ -77,6 +77,8 @@ def _verify(options: argparse.Namespace) -> int:
     store = open_workspace(Path.cwd()).store
     with bar("verify the store") as progress:
         found = verify_store(store, threads(options), progress)
+    if found.undone and store.remote:
+        store.remote.flush()  # they are taken back there too
     if options.json:
         say_json({name: getattr(found, name) for name in ("objects", "bytes", "damaged", "undone")}, None)
     else:

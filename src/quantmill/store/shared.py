@@ -53,7 +53,8 @@ class Remote(Protocol):
         """Send a record of the local store and its objects, some time, beside whatever else is done."""
 
     def withdraw(self, digests: Iterable[str]) -> None:
-        """Take back the records of those names that we sent: what they were made of was damaged."""
+        """Take back the records of those names that we sent, some time: what they were made of was damaged. Asks no
+        network."""
 
     def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
         """Have objects of the local store at the shared one before this returns, as far as that takes them, for a

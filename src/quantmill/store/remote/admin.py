@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from quantmill.disk import names_in
 from quantmill.errors import UsageError
 from quantmill.store.remote.client import Report, SharedStore, connect
 
@@ -10,8 +11,7 @@ from quantmill.store.remote.client import Report, SharedStore, connect
 def push(root: Path, report: Report) -> int:
     """Send every result of the local store at `root` that was computed there; how many are there afterwards."""
     shared = _writer(root, report)
-    digests = sorted(path.name for path in (root / "ac").glob("[0-9a-f]*"))
-    return sum(shared.send_now(digest) for digest in digests)
+    return sum(shared.send_now(digest) for digest in names_in(root / "ac"))
 
 
 def sign_all(root: Path, report: Report) -> int:

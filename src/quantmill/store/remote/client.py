@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quantmill.artifact import Artifact
-from quantmill.disk import is_digest
+from quantmill.disk import is_digest, names_in, write_own
 from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
 from quantmill.store.record import decode
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from quantmill.store.remote.trust import Signer
 
 Report = Callable[[str, str, Mapping[str, Any]], None]
+WITHDRAWN = "withdrawn"  # a file for each record that is to be taken back
 REST = 60  # seconds for which a shared store that failed is not asked again
 POLL = (0.1, 3.0)  # seconds between looks at another's lease: the first, and the most
 T = TypeVar("T")
@@ -97,6 +98,7 @@ class SharedStore:
     def _find(self, digest: str) -> tuple[Mapping[str, Any] | None, SharedRecord | None]:
         from quantmill.store.remote.trust import LIMIT, Refused, unseal
 
+        self._withdraw(digest)  # before it is believed again
         for attempt in (1, 2):  # what was damaged on its way is whole when asked for again
             data = self.bucket.get(f"ac/{digest}", LIMIT)
             if data is None:
@@ -191,21 +193,33 @@ class SharedStore:
         return found
 
     def withdraw(self, digests: Iterable[str]) -> None:
-        """Take back the records of those names that our key signed, and send none that still waits."""
-        from quantmill.store.remote.bucket import StoreError
+        """Take back the records of those names that our key signed, before anything is sent in their place: `flush`
+        does it, or that of the next build. Asks no network."""
+        for digest in digests if self.settings.sign else ():
+            self._outbox.drop(digest)
+            write_own(self._root / WITHDRAWN / digest, b"")
+
+    def _withdraw(self, digest: str) -> None:
         from quantmill.store.remote.trust import LIMIT
 
-        signer = self.signer
-        if signer is None or self._refused:
+        mark, name = self._root / WITHDRAWN / digest, f"ac/{digest}"
+        if self.signer is None or not mark.exists():
             return
-        try:
-            for digest in digests:
-                self._outbox.drop(digest)
-                data = self.bucket.get(f"ac/{digest}", LIMIT)
-                if data and signer.signed(data):
-                    self.bucket.delete(f"ac/{digest}")
-        except StoreError as error:
-            self._tell(f"{error}: records that are wrong may still be there; remove those of this key", always=True)
+        data = self.bucket.get(name, LIMIT)
+        if data and self.signer.signed(data):
+            self.bucket.delete(name)
+        mark.unlink(missing_ok=True)
+
+    def _withdraw_all(self) -> None:
+        for digest in names_in(self._root / WITHDRAWN):
+            from quantmill.store.remote.bucket import StoreError
+
+            try:
+                self._withdraw(digest)
+            except StoreError as error:
+                self._broke(error)
+                self._tell("records that are wrong are still there; the next build takes them back", always=True)
+                return
 
     def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
         """Have objects of the local store here before this returns, unless we are a reader."""
@@ -226,6 +240,7 @@ class SharedStore:
         """Wait until everything is sent, or for `patience` seconds nothing of it was; the rest waits for the next
         build. Without `wait` it does so at once."""
         if self.settings.sign and wait and time.monotonic() >= self._resting:
+            self._withdraw_all()
             self._outbox.add_left()
         if not len(self._outbox):
             if left := len(self._outbox.left()):
@@ -284,6 +299,7 @@ class SharedStore:
         self._to_send += sum(objects.values())
         for sha256 in objects:
             self._send_object(sha256)
+        self._withdraw(digest)
         self._record(digest, self.signer.seal(key, outputs, task), outputs)
         self.bucket.put(_task(task), digest.encode())
         return True

@@ -1,12 +1,11 @@
 """What waits to be sent to the shared store: a file a result below `outbox/`, so that a restart forgets none."""
 
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from quantmill.disk import write_own
+from quantmill.disk import names_in, write_own
 
 
 class Outbox:
@@ -45,10 +44,7 @@ class Outbox:
 
     def left(self) -> list[str]:
         """The digests of all that waits on the disk."""
-        try:
-            return sorted(name for name in os.listdir(self._folder) if not name.startswith("."))
-        except FileNotFoundError:
-            return []
+        return names_in(self._folder)
 
     def has(self, digest: str) -> bool:
         """Whether a result waits, or is on its way."""
