@@ -11,6 +11,7 @@ from hub_bases import project as project
 from hub_helpers import WEIGHTS, fails, impatient, in_store
 from hub_server import CLOSED
 from projects import TINY, Project
+from quantmill.network.hub import SMALL
 
 
 def test_only_pickles_are_refused(project: Project, hub: Hub) -> None:
@@ -124,3 +125,9 @@ def test_hostile_names_in_a_listing(project: Project, hub: Hub) -> None:
             assert said == f"quantmill: acme/tiny: {name!r} cannot be the name of a base file; rename it there"
         assert not any("x.json" in path for _, path, _ in hub.front.asked)
     assert not list(project.folder.parent.rglob("*x.json"))
+
+
+def test_a_file_beside_the_weights_that_is_too_large_is_not_fetched(project: Project, hub: Hub) -> None:
+    hub.repository.commit({"tokenizer.json": b" " * (SMALL + 1)}, lfs=lambda name: name == "tokenizer.json")
+    said = fails(project, "quantmill", "lock", "small", code=1)
+    assert "tokenizer.json has 100,000,001 bytes; beside the weights at most 100,000,000 are read" in said

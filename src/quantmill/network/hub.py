@@ -22,6 +22,7 @@ PAUSE = 0.25  # seconds before the second attempt, doubled for each that follows
 CHUNK = 1 << 20
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 T = TypeVar("T")
+SMALL = 100_000_000  # bytes of a file that is no weights; the largest known tokenizer.json has 35 MB
 HTTP_LIMIT = 50_000_000_000  # bytes; the Hub serves larger files through Xet alone
 
 
@@ -105,9 +106,12 @@ def list_files(repo: str, revision: str, recursive: bool = False) -> tuple[str, 
 
 
 def fetch_small(repo: str, name: str, commit: str, listed: HubFile) -> Path:
-    """A file in the Hub's own cache, downloaded when it is not there, or not with the content `listed` gives it."""
+    """A file in the Hub's own cache, downloaded when it is not there, or not with the content `listed` gives it.
+    HubError before that for one of more than SMALL bytes."""
     from huggingface_hub import hf_hub_download
 
+    if listed.size > SMALL:
+        raise HubError(repo, commit, f"{name} has {listed.size:,} bytes; beside the weights at most {SMALL:,} are read")
     with named(repo, commit, name):
         for force in (False, True):  # power loss can leave a broken file in that cache
             path = Path(hf_hub_download(repo, name, revision=commit, force_download=force))
