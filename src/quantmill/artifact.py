@@ -1,12 +1,11 @@
 """What a step is handed: files of known digest, and how to work."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Artifact:
+class Artifact(NamedTuple):
     """A file whose content is known: `sha256` is 64 lower-case hex digits, `size` is in bytes."""
 
     path: Path
@@ -14,8 +13,7 @@ class Artifact:
     size: int
 
 
-@dataclass(frozen=True)
-class ByteRange:
+class ByteRange(NamedTuple):
     """Bytes within a file: `size` of them from `offset`, with the sha256 that they had when they were written."""
 
     path: Path
@@ -33,8 +31,7 @@ def silent(done: int, total: int) -> None:
     """The progress callback that reports to nobody."""
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """How a step is to work. Nothing here may change a byte of its outputs, so nothing here reaches the step key.
 
     `progress(done, total)` is called with bytes, from any thread. `find(key)` tells where bytes of a key are that a

@@ -1,7 +1,5 @@
 """What can be wrong with a model, as it is converted and as it is evaluated."""
 
-from dataclasses import dataclass
-
 from quantmill.errors import QuantmillError
 
 
@@ -13,17 +11,13 @@ class TokenizerError(ModelError):
     """The tokenizer's files cannot be understood. The message is the sentence."""
 
 
-@dataclass(eq=False)
 class UnknownPreTokenizer(ModelError):
     """No name is known for a tokenizer's own way of cutting text into words."""
 
-    digest: str
-    candidates: str = ""
-
-    def __str__(self) -> str:
-        choice = f" ({self.candidates})" if self.candidates else ""
-        return (
-            f"tokenizer.json cuts text into words in a way that has no known llama.cpp name (pattern {self.digest}); "
+    def __init__(self, digest: str, candidates: str = "") -> None:
+        choice = f" ({candidates})" if candidates else ""
+        super().__init__(
+            f"tokenizer.json cuts text into words in a way that has no known llama.cpp name (pattern {digest}); "
             f"name it by `[base] pre_tokenizer` in the recipe{choice}"
         )
 

@@ -6,7 +6,7 @@ a recipe with [bench] asks the host what it is.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from quantmill import host
 from quantmill.artifact import Artifact
@@ -30,8 +30,7 @@ from quantmill.steps.verify import Params as VerifyParams
 ALL = "*"
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """One thing that a node reads: `output` of the node `node` (ALL: each of its outputs, in which case `name` is put
     before the output's own name), under the input name `name`."""
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from quantmill.artifact import Artifact, Context
 from quantmill.disk import parse_json, read_json, read_small, write_own
@@ -47,8 +47,7 @@ class NotMadeAgain(QuantmillError):
         self.node = node
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """What a build would do with a node. `state`: "up to date" (nothing), "hit" (take it from the store or the shared
     one), "run", or "after" (not known before what it reads has run). `reason` is empty for "up to date"."""
 

@@ -200,7 +200,7 @@ class _Spread:
         return replace(
             node,
             files={
-                name: replace(node.files[name], path=path.relative_to(root) if path.is_relative_to(root) else path)
+                name: node.files[name]._replace(path=path.relative_to(root) if path.is_relative_to(root) else path)
                 for root in [Path(os.path.abspath(self._root))]
                 for name, path in files.items()
             },

@@ -124,4 +124,4 @@ def _root(root: str) -> Path:
 
 def _found(node: Node, root: Path) -> Node:
     """The node with its local files as they are named here."""
-    return replace(node, files={n: replace(file, path=root / file.path) for n, file in node.files.items()})
+    return replace(node, files={n: file._replace(path=root / file.path) for n, file in node.files.items()})

@@ -2,8 +2,8 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from quantmill.artifact import Artifact
 from quantmill.errors import UsageError
@@ -11,8 +11,7 @@ from quantmill.recipe.calibration_table import TextSource
 from quantmill.recipe.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class FileFact:
+class FileFact(NamedTuple):
     """One file's content: sha256 (64 hex digits) and size in bytes."""
 
     sha256: str

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from quantmill.artifact import Artifact, Context
 from quantmill.errors import UsageError, nearest
@@ -15,8 +15,7 @@ SMALL_MEMORY = 300_000_000  # bytes: an interpreter, its libraries and small fil
 STREAM_MEMORY = 600_000_000  # bytes: and chunks of weights in each thread of a large machine
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What a task takes, as far as that can be told before it runs.
 
     `seconds`: of one thread

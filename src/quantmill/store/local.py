@@ -14,10 +14,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from quantmill.artifact import Artifact, silent
 from quantmill.disk import (
@@ -57,8 +56,7 @@ def unheard(holder: str) -> None:
     """Whom nobody tells for whom they wait."""
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """The step has been run before: output name → object, which may still be at the shared store (`Store.bring`).
     `address` says whose record it is: empty for one of this store, else the shared store's URL."""
 
@@ -66,8 +64,7 @@ class Hit:
     address: str = ""
 
 
-@dataclass(frozen=True)
-class Miss:
+class Miss(NamedTuple):
     """The step must be run, by the holder of `slot` alone."""
 
     slot: "Slot"

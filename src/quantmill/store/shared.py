@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from quantmill.artifact import Artifact
 from quantmill.errors import QuantmillError
@@ -19,8 +18,7 @@ class Gone(QuantmillError):
         self.artifact = artifact
 
 
-@dataclass(frozen=True)
-class SharedRecord:
+class SharedRecord(NamedTuple):
     """A record of the shared store that may be believed: output name → (sha256, size), and what vouches for it."""
 
     outputs: Mapping[str, tuple[str, int]]
