@@ -23,7 +23,7 @@ from quantmill.engine.evaluation import ARITHMETICS, Run
 from quantmill.engine.importance_matrix import Options, measure
 from quantmill.imatrix import entries
 from quantmill.quant.quantizer import quantize_file
-from quantmill.reference.b4867 import B4867
+from quantmill.reference.llama_cpp.b4867 import B4867
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 FTYPES = ("IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS")

@@ -24,7 +24,7 @@ from quantmill.engine.evaluation import ARITHMETICS, Run, open_model
 from quantmill.engine.importance_matrix import Options, measure
 from quantmill.imatrix import entries
 from quantmill.quant.quantizer import quantize_file
-from quantmill.reference.b4867 import B4867
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.vocabulary import tokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from quantmill import _kernels
 from quantmill.gguf import Writer, kv
 from quantmill.gguf.types import TYPES
 from quantmill.quant.quantizer import quantize_file
-from quantmill.reference.b4867 import B4867
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.runtime.runners import Kernels, LlamaBench
 from quantmill.runtime.speeds import Trial
 

@@ -62,7 +62,7 @@ SPAN = '''"""llama.cpp b6000 to b6010, as far as a trial goes."""
 from dataclasses import replace
 
 from quantmill.gguf.types import ValueType
-from quantmill.reference.b4867 import B4867
+from quantmill.reference.llama_cpp.b4867 import B4867
 
 B6000 = replace(
     B4867,
@@ -75,8 +75,8 @@ B6000 = replace(
 '''
 SPAN_WIRING = {
     "reference/spans.py": {
-        "from quantmill.reference.b4867 import B4867\n": (
-            "from quantmill.reference.b4867 import B4867\nfrom quantmill.reference.b6000 import B6000\n"
+        "from quantmill.reference.llama_cpp.b4867 import B4867\n": (
+            "from quantmill.reference.llama_cpp.b4867 import B4867\nfrom quantmill.reference.b6000 import B6000\n"
         ),
         " = (B4867,)\n": " = (B4867, B6000)\n",
     },

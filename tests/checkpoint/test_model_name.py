@@ -11,7 +11,7 @@ from quantmill.checkpoint.general_keys import general
 from quantmill.checkpoint.model_name import Components, components, size_label, title
 from quantmill.checkpoint.readme import load
 from quantmill.errors import UsageError
-from quantmill.reference.b4867 import B4867
+from quantmill.reference.llama_cpp.b4867 import B4867
 
 # Expected values are those of gguf-py at b5490 (Metadata.get_model_id_components); 200,000 random names agreed too.
 NAMES = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quantmill.architectures.errors import ForwardError
 from quantmill.engine.chunks import Text, check_size, check_vocabulary, chunks, read_text, tokenize, turns
-from quantmill.reference.b4867 import B4867
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.vocabulary.tokenizer import load
 from tokenizer_cases import CALIBRATION, TINY
 

@@ -24,8 +24,8 @@ from quantmill.gguf.known_names import unlisted
 from quantmill.gguf.types import TYPES
 from quantmill.imatrix import gguf_form
 from quantmill.quant.file_plan import ImatrixFacts, plan_file
-from quantmill.reference.b4867 import B4867
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.vocabulary import sentencepiece
 from quantmill.vocabulary.entries import _FLAG_KEYS, _ID_KEYS
 

@@ -9,8 +9,8 @@ from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.gguf.layout import file_size
 from quantmill.quant.file_plan import ImatrixFacts, plan_file
-from quantmill.reference.b4867 import B4867
 from quantmill.reference.ftypes import STANDARD_MATRIX
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.released import ReleasedFile
 
 COMMON = {"max_position_embeddings": 32768, "rope_theta": 1e6, "rms_norm_eps": 1e-6}

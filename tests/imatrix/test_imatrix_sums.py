@@ -14,8 +14,8 @@ from quantmill import imatrix
 from quantmill.imatrix import Entry, ImatrixError, Sums, encode, gguf_form, load, read
 from quantmill.imatrix.summary import layers, rows
 from quantmill.imatrix.sums import Sum, merge
-from quantmill.reference.b4867 import B4867
 from quantmill.reference.hash_order import hash_order
+from quantmill.reference.llama_cpp.b4867 import B4867
 from tokenizer_cases import TINY
 
 PEERS = TINY / "imatrix.dat"  # llama-imatrix b5490's, over the calibration text

@@ -27,7 +27,7 @@ from quantmill.quality.errors import QualityError
 from quantmill.quality.measurement import against_stored
 from quantmill.quality.overlap import PASSAGE, shared_passage
 from quantmill.quant.quantizer import quantize_file
-from quantmill.reference.b4867 import B4867
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.runtime.loader import load as load_model
 from quantmill.vocabulary.tokenizer import load
 

@@ -12,9 +12,9 @@ from quantmill.gguf import kv
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import ImatrixFacts, plan_file
 from quantmill.quant.mix import Mix, Overrides, WidthDoesNotFit, needs_importance, plan_types
-from quantmill.reference.b4867 import B4867
 from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX, tensor_type
 from quantmill.reference.hparams import Hparams, ModelFacts
+from quantmill.reference.llama_cpp.b4867 import B4867
 
 RECORDED = json.loads((GOLDEN / "peer_mix" / "types.json").read_text())
 ALIASES = ("Q3_K", "Q4_K", "Q5_K")

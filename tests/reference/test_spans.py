@@ -13,18 +13,28 @@ def test_tags_of_generation_1(tag: str) -> None:
     assert of_tag(tag).generation == 1
 
 
-@pytest.mark.parametrize("tag", ["b4866", "b5491", "b9999"])
-def test_a_tag_outside_every_span_names_the_spans(tag: str) -> None:
+@pytest.mark.parametrize(
+    ("tag", "near"),
+    [("b4866", "b4867"), ("b5491", "b5490 and b5590"), ("b6700", "b6673 and b6845"), ("b99999", "b11739")],
+)
+def test_a_tag_outside_every_span_names_the_nearest(tag: str, near: str) -> None:
     with pytest.raises(UsageError) as error:
         of_tag(tag)
-    assert str(error.value) == f"llama.cpp {tag} is not supported; supported are b4867 to b5490"
+    assert str(error.value) == f"llama.cpp {tag} is not supported; the nearest tags that are: {near}"
 
 
-@pytest.mark.parametrize("tag", ["master", "5490", "b", "b05490", "B5490", "b5490 ", "b\u0665"])
-def test_what_is_no_tag_names_the_spans(tag: str) -> None:
+def test_a_version_that_is_not_known_names_those_that_are() -> None:
+    assert of_tag("v0.5.0") is of_tag("b11739")
+    with pytest.raises(UsageError) as error:
+        of_tag("v0.9.0")
+    assert str(error.value) == "llama.cpp v0.9.0 is not supported; supported versions are v0.5.0"
+
+
+@pytest.mark.parametrize("tag", ["master", "5490", "b", "b05490", "B5490", "b5490 ", "b\u0665", "v0.5", "0.5.0"])
+def test_what_is_no_tag_is_named(tag: str) -> None:
     with pytest.raises(UsageError) as error:
         of_tag(tag)
-    assert str(error.value) == f"{tag!r} is not a llama.cpp tag such as b5490; supported are b4867 to b5490"
+    assert str(error.value) == f"{tag!r} is not a llama.cpp tag such as b5490 or v0.5.0"
 
 
 def test_spans_do_not_overlap() -> None:

@@ -15,8 +15,8 @@ from quantmill.cli import main
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
 from quantmill.quant.quantizer import quantize_file
-from quantmill.reference.b4867 import B4867
 from quantmill.reference.ftypes import FTYPES
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.runtime import runners
 from quantmill.runtime.generator import generate
 from quantmill.runtime.loader import load

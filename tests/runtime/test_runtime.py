@@ -11,7 +11,7 @@ from quantmill.engine.evaluation import Run, evaluate, open_model
 from quantmill.errors import QuantmillError
 from quantmill.gguf import read
 from quantmill.quant.quantizer import quantize_file
-from quantmill.reference.b4867 import B4867
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.runtime.loader import CannotRun, load
 
 TOKENS = forward_models.chunks(MODELS["qwen2"])

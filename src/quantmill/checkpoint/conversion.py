@@ -21,7 +21,7 @@ from quantmill.checkpoint.weights import check, chunks
 from quantmill.errors import UsageError
 from quantmill.gguf import Writer
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import NEWEST
+from quantmill.reference.spans import DEFAULT
 
 TYPES = ("BF16", "F16", "F32")
 
@@ -34,7 +34,7 @@ def convert(
     pre_tokenizer: str | None,
     context: Context,
     place: str = "model.gguf",
-    reference: Reference = NEWEST,
+    reference: Reference = DEFAULT,
 ) -> None:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
     converter does.

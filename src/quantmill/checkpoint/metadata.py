@@ -11,7 +11,7 @@ from quantmill.checkpoint.general_keys import general
 from quantmill.checkpoint.rope_factors import llama3_scaling
 from quantmill.gguf import KV
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import NEWEST
+from quantmill.reference.spans import DEFAULT
 from quantmill.vocabulary.entries import vocabulary
 
 
@@ -22,7 +22,7 @@ def metadata(
     name: str | None = None,
     pre_tokenizer: str | None = None,
     specs: list[TensorSpec] | None = None,
-    reference: Reference = NEWEST,
+    reference: Reference = DEFAULT,
 ) -> list[KV]:
     """Exactly the entries that the convert step writes; reads config.json, the tokenizer's files and README.md only.
 

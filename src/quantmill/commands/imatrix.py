@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import layer_bar, positive, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
-from quantmill.reference.spans import NEWEST, OFFERED
+from quantmill.reference.spans import DEFAULT, OFFERED
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Sums
@@ -103,12 +103,12 @@ def _write(options: argparse.Namespace, sums: "Sums", measured: "Sums | None") -
     # tensors that were measured now.
     dataset = ", ".join(options.texts).encode()
     chunks = max((sums.tensors[name].calls for name in measured.tensors), default=0) if measured else 0
-    write_atomic(options.target, sums.legacy(NEWEST, dataset, chunks))
+    write_atomic(options.target, sums.legacy(DEFAULT, dataset, chunks))
 
 
 def _form(options: argparse.Namespace) -> str:
     by_ending = {".gguf": "gguf", ".dat": "dat"}
-    return options.output_format or by_ending.get(options.target.suffix, NEWEST.imatrix.form)
+    return options.output_format or by_ending.get(options.target.suffix, DEFAULT.imatrix.form)
 
 
 def _count(text: str) -> int:

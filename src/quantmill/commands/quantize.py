@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from quantmill.commands.common import bar, existing, positive, say, threads
 from quantmill.errors import UsageError
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
-from quantmill.reference.spans import NEWEST_TAG
+from quantmill.reference.spans import DEFAULT_TAG
 
 if TYPE_CHECKING:
     from quantmill.quant.mix import Fallback
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--imatrix", type=Path, metavar="FILE", help="an importance matrix")
     parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
     parser.add_argument(
-        "--llama-cpp", default=NEWEST_TAG, metavar="TAG", help=f"the tag whose bytes to write ({NEWEST_TAG})"
+        "--llama-cpp", default=DEFAULT_TAG, metavar="TAG", help=f"the tag whose bytes to write ({DEFAULT_TAG})"
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
     parser.add_argument("--output-tensor-type", metavar="TYPE")

@@ -10,7 +10,7 @@ import numpy as np
 
 from quantmill.architectures.errors import ForwardError
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import NEWEST
+from quantmill.reference.spans import DEFAULT
 from quantmill.vocabulary.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def tokenize(
     *,
     first: int = 0,
     count: int | None = None,
-    reference: Reference = NEWEST,
+    reference: Reference = DEFAULT,
 ) -> "NDArray[np.int32]":
     """The chunks of all texts, each text cut on its own from its chunk `first` on, then taken in turns (`turns`)."""
     check_size(reference, n_ctx)

@@ -8,7 +8,7 @@ from typing import Literal, cast, get_args
 from quantmill.artifact import silent
 from quantmill.errors import UsageError, nearest
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import NEWEST
+from quantmill.reference.spans import DEFAULT
 
 Arithmetic = Literal["f32", "bf16x2"]
 ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
@@ -29,7 +29,7 @@ class Run:
     memory: int = 8 << 30
     work: Path | None = None
     progress: Callable[[int, int], None] = silent
-    reference: Reference = NEWEST
+    reference: Reference = DEFAULT
 
     def __post_init__(self) -> None:
         if self.arithmetic not in ARITHMETICS:

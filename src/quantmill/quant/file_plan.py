@@ -193,7 +193,7 @@ def _setting(header: Header, key: str, value: Value) -> KV:
     if isinstance(value, int):
         if not -(2**31) <= value < 2**31:
             raise UsageError(f"{key} cannot be overridden with {value}, which 32 bits with a sign do not hold")
-        return kv(key, value, header.whole_number)
+        return kv(key, abs(value) if header.whole_number is ValueType.UINT32 else value, header.whole_number)
     if isinstance(value, float):
         return kv(key, value, ValueType.FLOAT32)
     if len(value.encode()) > header.text_limit:
@@ -201,7 +201,7 @@ def _setting(header: Header, key: str, value: Value) -> KV:
     return kv(key, value, ValueType.STRING)
 
 
-_FACTS = ("block_count", "expert_count", "attention.head_count", "attention.head_count_kv")
+_FACTS = ("block_count", "expert_count", "attention.head_count", "attention.head_count_kv", "nextn_predict_layers")
 
 
 def _model_facts(kvs: list[KV], override_kv: Sequence[tuple[str, Value]]) -> dict[str, Any]:

@@ -131,7 +131,9 @@ class _Chooser:
         self.is_tied = model.arch in reference.tied_architectures
         self.has_output = "output.weight" in names and not self.is_tied
         self.n_attention_v = sum(any(part in name for part in reference.attention_values) for name in names)
-        if self.n_attention_v and model.attention_layers not in (None, self.n_attention_v):
+        self.n_layer = model.n_layer - (0 if reference.nextn_layers_count else model.n_nextn)
+        checked = reference.is_attention_checked and self.n_attention_v
+        if checked and model.attention_layers not in (None, self.n_attention_v):
             raise ModelFacts(
                 f"the file has {self.n_attention_v} attention value tensors, but its metadata names "
                 f"{model.attention_layers} attention layers"
@@ -142,20 +144,36 @@ class _Chooser:
         """The type to write; the source's own when the tensor is not quantized."""
         if not self._is_quantized(name, shape):
             return source
-        chosen = self.ftype.type
-        if not self.overrides.pure and chosen.name not in UNQUANTIZED:
-            chosen = self._by_rule(name, shape[0])
-            fitting = _fit(self.reference, name, shape[0], chosen)
-            if fitting != chosen:
-                fallbacks.append(Fallback(name, chosen, fitting))
-            chosen = self._by_pattern(name, fitting)
-        if name == "token_embd.weight" and self.overrides.token_embedding_type:
-            chosen = self.overrides.token_embedding_type
-        if name == "output.weight" and self.overrides.output_tensor_type:
-            chosen = self.overrides.output_tensor_type
+        chosen = self._by_option(name)
+        if chosen is None:
+            chosen = self.ftype.type
+            if chosen.name not in UNQUANTIZED and (self.reference.pure_fits or not self.overrides.pure):
+                chosen = self._chosen(name, shape, fallbacks)
         if chosen != source and shape[0] % chosen.block:
             raise WidthDoesNotFit(name, shape[0], chosen)
         return chosen
+
+    def _chosen(self, name: str, shape: tuple[int, ...], fallbacks: list[Fallback]) -> Type:
+        """By pattern or rule, and what stands for it when its blocks do not divide the row."""
+        matching = [(pattern.pattern, type_) for pattern, type_ in self.patterns if pattern.search(name)]
+        wanted = self._before_the_rules([type_ for _, type_ in matching])
+        if wanted is None:
+            wanted = self.ftype.type if self.overrides.pure else self._by_rule(name, shape)
+        fitting = _fit(self.reference, name, shape[0], wanted)
+        if fitting != wanted:
+            fallbacks.append(Fallback(name, wanted, fitting))
+        return self._after_the_rules(name, matching, fitting, fell_back=fitting != wanted)
+
+    def _by_option(self, name: str) -> Type | None:
+        """What --output-tensor-type and --token-embedding-type decide alone."""
+        if name == "output.weight":
+            return self.overrides.output_tensor_type
+        if name not in self.reference.embeddings_by_option:
+            return None
+        named = self.reference.is_embedding_named and name != "token_embd.weight"
+        if named and any(pattern.search(name) for pattern, _ in self.patterns):
+            return None
+        return self.overrides.token_embedding_type
 
     def _is_quantized(self, name: str, shape: tuple[int, ...]) -> bool:
         # A name of five bytes passes as well: there llama.cpp's position of the ending wraps around to "nowhere".
@@ -165,22 +183,30 @@ class _Chooser:
             and len(shape) >= 2
             and not (name == "output.weight" and self.overrides.leave_output_tensor)
             and not any(part in name for part in self.reference.kept)
-            and name not in self.reference.kept_by_architecture.get(self.model.arch, ())
+            and not any(part in name for part in self.reference.kept_parts.get(self.model.arch, ()))
+            and name not in self.reference.kept_names.get(self.model.arch, ())
+            and name not in self.reference.kept_names.get("*", ())
         )
 
-    def _by_rule(self, name: str, columns: int) -> Type:
-        ftype, default = self.ftype.base, self.ftype.type
+    def _by_rule(self, name: str, shape: tuple[int, ...]) -> Type:
+        ftype, default, columns = self.ftype.base, self.ftype.type, shape[0]
+        parts, least = self.reference.least.get(self.model.arch, ((), ""))
+        if any(part in name for part in parts):
+            return TYPES[least]
         is_output = name == "output.weight" and not self.is_tied
-        if is_output or (name == "token_embd.weight" and not self.has_output):
+        if is_output or (name in self.reference.tied_embeddings and not self.has_output):
             if self.overrides.output_tensor_type:
                 return self.overrides.output_tensor_type
             place = Place(0, 0, self.model, self.has_imatrix, whole=columns % default.block == 0)
             return choose(self.reference, "output", ftype, place, default)
-        if name == "token_embd.weight":
+        role = next((role for part, role in self.reference.roles.items() if part in name), None)
+        if ("*", ftype) in self.reference.mix:
+            place = Place(0, 0, self.model, self.has_imatrix, stacked=len(shape) > 2 and shape[2] > 1, role=role or "")
+            return choose(self.reference, "*", ftype, place, default)
+        if name in self.reference.embeddings:
             if self.overrides.token_embedding_type:
                 return self.overrides.token_embedding_type
             return choose(self.reference, "token_embd", ftype, Place(0, 0, self.model, self.has_imatrix), default)
-        role = next((role for part, role in self.reference.roles.items() if part in name), None)
         if role is None or (ftype in LOW and role not in LOW_ROLES):
             return default
         place = self._place(role, name)
@@ -196,7 +222,7 @@ class _Chooser:
         """Where the tensor stands in its role: by count or, in a mixture of experts, by the layer in its name."""
         i = self.seen[role]
         self.seen[role] += 1
-        n = self.n_attention_v if role == "attn_v" else self.model.n_layer
+        n = self.n_attention_v if role == "attn_v" else self.n_layer
         if self.model.n_expert > 1 and role.startswith("ffn_") and self.ftype.base not in LOW:
             layer = layer_of(name)
             if layer is None:
@@ -206,19 +232,37 @@ class _Chooser:
             i = layer
         return Place(i, n, self.model, self.has_imatrix)
 
-    def _by_pattern(self, name: str, chosen: Type) -> Type:
-        found = [(pattern.pattern, type_) for pattern, type_ in self.patterns if pattern.search(name)]
-        if not found:
-            return chosen
-        first = found[0][1]
-        other = next((pattern for pattern, type_ in found if type_ != first), None)
-        if first == chosen and other is not None:
-            # Some tags stop at the first match, others at the first that changes something.
-            raise UsageError(
-                f"the tensor types for {found[0][0]!r} and {other!r} both match {name}, which llama.cpp's tags read "
-                "differently; write patterns of which only one matches"
-            )
-        return first
+    def _before_the_rules(self, types: Sequence[Type]) -> Type | None:
+        match self.reference.patterns:
+            case "before":
+                return next(iter(types), None)
+            case "before if other":
+                return next((type_ for type_ in types if type_ != self.ftype.type), None)
+        return None
+
+    def _after_the_rules(
+        self, name: str, matching: Sequence[tuple[str, Type]], chosen: Type, *, fell_back: bool
+    ) -> Type:
+        types = [type_ for _, type_ in matching]
+        match self.reference.patterns:
+            case "unsure" if types:
+                other = next((pattern for pattern, type_ in matching if type_ != types[0]), None)
+                if types[0] == chosen and other is not None:
+                    # Some tags stop at the first match, others at the first that changes something.
+                    raise UsageError(
+                        f"the tensor types for {matching[0][0]!r} and {other!r} both match {name}, which llama.cpp's "
+                        "tags read differently; write patterns of which only one matches"
+                    )
+                return types[0]
+            case "first" if types:
+                return types[0]
+            case "changing":
+                return next((type_ for type_ in types if type_ != chosen), chosen)
+            case "last" if types:
+                return types[-1]
+            case "last unless fallen back" if types and not fell_back:
+                return types[-1]
+        return chosen
 
 
 def unmatched(patterns: Iterable[str], names: Collection[str]) -> list[str]:
@@ -228,8 +272,9 @@ def unmatched(patterns: Iterable[str], names: Collection[str]) -> list[str]:
 
 def _is_70b(reference: Reference, model: Hparams) -> bool:
     """Whether llama.cpp calls the model 70B, by architecture and depth alone."""
-    llama = model.arch == "llama" and model.n_expert != 8 and model.is_grouped
-    return model.n_layer == 80 and (llama or model.arch in reference.large_architectures)
+    if model.n_layer != reference.large.get(model.arch):
+        return False
+    return model.arch != "llama" or (model.n_expert != 8 and model.is_grouped)
 
 
 def _fit(reference: Reference, name: str, columns: int, type_: Type) -> Type:

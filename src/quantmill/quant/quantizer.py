@@ -30,7 +30,7 @@ from quantmill.quant.outcome import QuantizeReport, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.reference.ftypes import Ftype, tensor_type
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import NEWEST
+from quantmill.reference.spans import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def quantize_file(
     *,
     imatrix: str | os.PathLike[str] | None = None,
     imatrix_name: str | None = None,
-    reference: Reference = NEWEST,
+    reference: Reference = DEFAULT,
     threads: int = 1,
     output_tensor_type: str | None = None,
     token_embedding_type: str | None = None,
@@ -134,7 +134,7 @@ def quantize_tensors(
     types: Mapping[str, str],
     *,
     imatrix: str | os.PathLike[str] | None = None,
-    reference: Reference = NEWEST,
+    reference: Reference = DEFAULT,
     threads: int = 1,
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,

@@ -23,6 +23,7 @@ class Hparams:
     `n_expert` is 0 for a dense model. `gqa` is query heads per key/value head in the first layer (0 without key/value
     heads). `attention_layers` counts the layers that have key/value heads, as llama-quantize checks it against the
     tensors; None when the metadata does not say. `is_grouped`: the first layer's query heads share key/value heads.
+    `n_nextn` of the layers are for multi-token prediction.
     """
 
     arch: str
@@ -31,6 +32,7 @@ class Hparams:
     gqa: int = 1
     attention_layers: int | None = None
     is_grouped: bool = False
+    n_nextn: int = 0
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "Hparams":
@@ -60,6 +62,7 @@ class Hparams:
             gqa=n_head // n_kv if n_kv else 0,
             attention_layers=attention_layers,
             is_grouped=n_head != n_kv,
+            n_nextn=_count(metadata, f"{arch}.nextn_predict_layers") or 0,
         )
 
 

@@ -17,7 +17,7 @@ from quantmill.reference.reference import Reference
 class Place:
     """Where a tensor stands: the `i`-th of `n` of its role, in a model, with or without an imatrix for the file.
 
-    `whole`: its rows are whole blocks of the ftype's own type.
+    `whole`: its rows are whole blocks of the ftype's own type. `stacked`: it holds a matrix for each expert.
     """
 
     i: int
@@ -25,6 +25,8 @@ class Place:
     model: Hparams
     has_imatrix: bool
     whole: bool = True
+    stacked: bool = False
+    role: str = ""
 
 
 def more_bits(i: int, n: int) -> bool:
@@ -34,6 +36,9 @@ def more_bits(i: int, n: int) -> bool:
 
 CONDITIONS: dict[str, Callable[[Place], bool]] = {
     "falcon": lambda p: p.model.arch == "falcon",
+    "bailingmoe3": lambda p: p.model.arch == "bailingmoe3",
+    "stacked": lambda p: p.stacked,
+    "ffn": lambda p: p.role.startswith("ffn_"),
     "experts8": lambda p: p.model.n_expert == 8,
     "experts4+": lambda p: p.model.n_expert >= 4,
     "gqa4+": lambda p: p.model.gqa >= 4,

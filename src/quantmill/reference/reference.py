@@ -6,10 +6,16 @@ and keys are dictionaries, so that one of them is changed with `|`. Nobody write
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from quantmill.errors import UsageError, nearest
 from quantmill.gguf.types import ValueType
 from quantmill.reference.ftypes import Ftype
+
+# How llama-quantize reads the --tensor-type whose patterns match a tensor: the first; the first that changes the rule's
+# type; the last; the last, but none where the rule's type had to fall back; before the rules, the first that differs
+# from the ftype's type; before them, the first. `unsure`: the first, refused where the first that changes is another.
+Patterns = Literal["unsure", "first", "changing", "last", "last unless fallen back", "before if other", "before"]
 
 Order = Callable[[Iterable[str]], list[str]]
 
@@ -70,9 +76,10 @@ class Converter:
 
 @dataclass(frozen=True, repr=False)
 class Reference:
-    """All of llama.cpp that a tag decides, for the tags `b<first>` to `b<last>`, both included.
+    """All of llama.cpp that a tag decides, for the tags `b<first>` to `b<last>`, both included, and for `names`.
 
     `first`, `last`: build numbers, 0 where no tag is known.
+    `names`: tags without a build number, such as `v0.5.0`.
     `generation`: the span's number in the keys of steps, never used twice.
     `arithmetic`: that of the kernels, 1 or 2.
     `call_weights`: the types whose bytes depend on how many weights ggml is handed at once, and how many that are.
@@ -80,11 +87,21 @@ class Reference:
     `roles`: part of a tensor's name → role, in the order in which a name is searched for them.
     `mix`: (role, ftype) → rule, of which reference/mix_rules.py says how it reads; the ftype `*` is any other.
     `attention_values`: parts of names whose tensors are counted as the attention's values.
-    `large_architectures`: those whose models of 80 layers have the mix of 70B, beside llama's own.
+    `is_attention_checked`: whether those must be as many as the metadata says.
+    `embeddings`: the tensors that take the mix's `token_embd`.
+    `tied_embeddings`: those of them that take `output` in a file without an output matrix.
+    `embeddings_by_option`: those that --token-embedding-type decides, whatever else is asked for.
+    `is_embedding_named`: whether a --tensor-type that names the embedding per layer beats --token-embedding-type.
+    `large`: architecture → the layers of the model whose attention's values take more bits, as llama's 70B does.
     `fallbacks`: type → what stands for it where its blocks do not divide a row; F16 where those do not either.
     `kept`: parts of names whose tensors stay as they are.
-    `kept_by_architecture`: architecture → names of tensors that stay as they are.
+    `kept_names`: architecture, or `*` → names of tensors that stay as they are.
+    `kept_parts`: architecture → parts of names whose tensors stay as they are.
+    `least`: architecture → parts of names, and the type that their tensors take whatever the mix says.
     `tied_architectures`: those without an output matrix of their own, whatever a file holds.
+    `patterns`: how several --tensor-type for one tensor are read; quant/mix.py names the ways.
+    `pure_fits`: whether --pure heeds --tensor-type and the fallbacks.
+    `nextn_layers_count`: whether layers of multi-token prediction count among the feed-forward's.
     `needs_importance`: (type, ftype) → the tensors that may be written without an importance vector; `*` as in `mix`.
     `order`: of the tensors in a file.
     `header`: of a quantized file.
@@ -95,6 +112,7 @@ class Reference:
 
     first: int
     last: int
+    names: tuple[str, ...]
     generation: int
     arithmetic: int
     call_weights: dict[str, int]
@@ -102,11 +120,21 @@ class Reference:
     roles: dict[str, str]
     mix: dict[tuple[str, str], str]
     attention_values: tuple[str, ...]
-    large_architectures: frozenset[str]
+    is_attention_checked: bool
+    embeddings: tuple[str, ...]
+    tied_embeddings: tuple[str, ...]
+    embeddings_by_option: tuple[str, ...]
+    is_embedding_named: bool
+    large: dict[str, int]
     fallbacks: dict[str, str]
     kept: tuple[str, ...]
-    kept_by_architecture: dict[str, frozenset[str]]
+    kept_names: dict[str, frozenset[str]]
+    kept_parts: dict[str, tuple[str, ...]]
+    least: dict[str, tuple[tuple[str, ...], str]]
     tied_architectures: frozenset[str]
+    patterns: Patterns
+    pure_fits: bool
+    nextn_layers_count: bool
     needs_importance: dict[tuple[str, str], frozenset[str]]
     order: Order
     header: Header
@@ -115,7 +143,8 @@ class Reference:
     options: dict[str, int]
 
     def __str__(self) -> str:
-        return f"b{self.first} to b{self.last}"
+        builds = f"b{self.first}" if self.first == self.last else f"b{self.first} to b{self.last}"
+        return ", ".join((builds, *self.names))
 
     def ftype(self, name: str) -> Ftype:
         """The ftype of that name, whatever its case; UsageError naming the nearest spelling otherwise."""

@@ -1,23 +1,49 @@
 """The spans of llama.cpp's tags that are known, and which of them a tag belongs to.
 
-A tag is `b` and llama.cpp's build number. Only spans whose tensor mix, header and arithmetic are all reproduced are
-offered. A span that is known but not offered has a number in the keys of steps, and no tag names it.
+A tag is `b` and llama.cpp's build number, or a version such as `v0.5.0`. A span reaches from the first build that was
+compared with a library of it to the last one; tags between two spans are not offered. A span that is known but not
+offered has a number in the keys of steps, and no tag names it.
 """
 
 import re
 
 from quantmill.errors import UsageError
-from quantmill.reference.b4867 import B4867
 from quantmill.reference.ggml_0_20_2 import GGML_0_20_2
+from quantmill.reference.llama_cpp.b4867 import B4867
+from quantmill.reference.llama_cpp.b5590 import B5590
+from quantmill.reference.llama_cpp.b6122 import B6122
+from quantmill.reference.llama_cpp.b6301 import B6301
+from quantmill.reference.llama_cpp.b6673 import B6673
+from quantmill.reference.llama_cpp.b6845 import B6845
+from quantmill.reference.llama_cpp.b7830 import B7830
+from quantmill.reference.llama_cpp.b8054 import B8054
+from quantmill.reference.llama_cpp.b8121 import B8121
+from quantmill.reference.llama_cpp.b8305 import B8305
+from quantmill.reference.llama_cpp.b8356 import B8356
+from quantmill.reference.llama_cpp.b8560 import B8560
+from quantmill.reference.llama_cpp.b8683 import B8683
+from quantmill.reference.llama_cpp.b8739 import B8739
+from quantmill.reference.llama_cpp.b9014 import B9014
+from quantmill.reference.llama_cpp.b9102 import B9102
+from quantmill.reference.llama_cpp.b9554 import B9554
+from quantmill.reference.llama_cpp.b9842 import B9842
+from quantmill.reference.llama_cpp.b9982 import B9982
+from quantmill.reference.llama_cpp.b10068 import B10068
+from quantmill.reference.llama_cpp.b10236 import B10236
+from quantmill.reference.llama_cpp.b10715 import B10715
+from quantmill.reference.llama_cpp.b11227 import B11227
 from quantmill.reference.reference import Reference
 
-OFFERED: tuple[Reference, ...] = (B4867,)
+OFFERED: tuple[Reference, ...] = (
+    *(B4867, B5590, B6122, B6301, B6673, B6845, B7830, B8054, B8121, B8305, B8356, B8560, B8683, B8739, B9014, B9102),
+    *(B9554, B9842, B9982, B10068, B10236, B10715, B11227),
+)
 KNOWN: tuple[Reference, ...] = (*OFFERED, GGML_0_20_2)
 
-NEWEST = OFFERED[-1]  # what is followed where no tag is named
-NEWEST_TAG = f"b{NEWEST.last}"
+DEFAULT = B4867  # what is followed where no tag is named
+DEFAULT_TAG = f"b{DEFAULT.last}"
 
-_TAG = re.compile(r"b([1-9][0-9]{0,8})", re.ASCII)
+_TAG = re.compile(r"b([1-9][0-9]{0,8})|v[0-9]+\.[0-9]+\.[0-9]+", re.ASCII)
 
 
 def supported() -> str:
@@ -25,21 +51,28 @@ def supported() -> str:
     return ", ".join(str(reference) for reference in OFFERED)
 
 
-def build(tag: str) -> int:
-    """The build number of an offered tag; UsageError naming the offered spans otherwise."""
+def of_tag(tag: str) -> Reference:
+    """The reference of an offered tag; UsageError naming the offered ones nearest to it otherwise."""
     match = _TAG.fullmatch(tag)
     if match is None:
-        raise UsageError(f"{tag!r} is not a llama.cpp tag such as {NEWEST_TAG}; supported are {supported()}")
-    number = int(match[1])
-    if not any(reference.first <= number <= reference.last for reference in OFFERED):
-        raise UsageError(f"llama.cpp {tag} is not supported; supported are {supported()}")
-    return number
+        raise UsageError(f"{tag!r} is not a llama.cpp tag such as {DEFAULT_TAG} or v0.5.0")
+    if match[1] is None:
+        found = next((reference for reference in OFFERED if tag in reference.names), None)
+    else:
+        number = int(match[1])
+        found = next((reference for reference in OFFERED if reference.first <= number <= reference.last), None)
+    if found is None:
+        raise UsageError(f"llama.cpp {tag} is not supported; {_nearest(match[1])}")
+    return found
 
 
-def of_tag(tag: str) -> Reference:
-    """The reference of an offered tag; UsageError naming the offered spans otherwise."""
-    number = build(tag)
-    return next(reference for reference in OFFERED if reference.first <= number <= reference.last)
+def _nearest(number: str | None) -> str:
+    if number is None:
+        return f"supported versions are {', '.join(name for reference in OFFERED for name in reference.names)}"
+    below = [reference.last for reference in OFFERED if reference.last < int(number)]
+    above = [reference.first for reference in OFFERED if reference.first > int(number)]
+    near = [f"b{build}" for build in (*below[-1:], *above[:1])]
+    return f"the nearest tags that are: {' and '.join(near)}"
 
 
 def of_generation(number: int | None) -> Reference:
@@ -55,8 +88,9 @@ def of_generation(number: int | None) -> Reference:
 
 def check_options(tag: str, *, tensor_types: bool) -> None:
     """UsageError when llama-quantize of this tag does not have what the caller uses."""
-    first = of_tag(tag).options["--tensor-type"]
-    if build(tag) < first and tensor_types:
+    reference = of_tag(tag)
+    first = reference.options["--tensor-type"]
+    if tensor_types and tag.startswith("b") and int(tag[1:]) < first:
         raise UsageError(
             f"llama-quantize of {tag} has no --tensor-type, which came with b{first}: "
             "remove the per-tensor types or choose a later tag"

@@ -111,6 +111,7 @@ def _mix() -> dict[tuple[str, str], str]:
 B4867 = Reference(
     first=4867,
     last=5490,
+    names=(),
     generation=1,
     arithmetic=1,
     call_weights={"IQ1_S": _CALL_WEIGHTS, "IQ1_M": _CALL_WEIGHTS},
@@ -118,7 +119,12 @@ B4867 = Reference(
     roles=_ROLES,
     mix=_mix(),
     attention_values=("attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"),
-    large_architectures=frozenset({"deci", "qwen2", "qwen2vl", "olmo"}),
+    is_attention_checked=True,
+    embeddings=("token_embd.weight",),
+    tied_embeddings=("token_embd.weight",),
+    embeddings_by_option=("token_embd.weight",),
+    is_embedding_named=False,
+    large=dict.fromkeys(("llama", "deci", "qwen2", "qwen2vl", "olmo"), 80),
     fallbacks={
         **dict.fromkeys(_TO_IQ4_NL.split(), "IQ4_NL"),
         "TQ1_0": "Q4_0",
@@ -134,7 +140,7 @@ B4867 = Reference(
         "attn_rel_b.weight",
         *(f"time_mix_{part}.weight" for part in _TIME_MIX.split()),
     ),
-    kept_by_architecture={
+    kept_names={
         "gpt2": frozenset({_POSITIONS}),
         "mpt": frozenset({_POSITIONS}),
         "starcoder": frozenset({_POSITIONS}),
@@ -143,7 +149,12 @@ B4867 = Reference(
         "nomic-bert-moe": frozenset({_TOKEN_TYPES}),
         "jina-bert-v2": frozenset({_TOKEN_TYPES}),
     },
+    kept_parts={},
+    least={},
     tied_architectures=frozenset(_TIED.split()),
+    patterns="unsure",
+    pure_fits=False,
+    nextn_layers_count=True,
     needs_importance={
         ("IQ2_XXS", "*"): frozenset(),
         ("IQ2_XS", "*"): frozenset(),

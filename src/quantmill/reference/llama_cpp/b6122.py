@@ -1,0 +1,29 @@
+"""llama.cpp b6122 to b6133, August 2025: numbers that are set have no sign, and per-layer embeddings are embeddings.
+
+Of several patterns the last counts, and none where a tensor had to fall back. Pull requests 14182 (numbers), 14400
+(gemma3n), 14620 (LFM2), 14572 and 14995 (patterns).
+"""
+
+from dataclasses import replace
+
+from quantmill.gguf.types import ValueType
+from quantmill.reference.llama_cpp.b5590 import B5590
+
+B6122 = replace(
+    B5590,
+    first=6122,
+    last=6133,
+    generation=6122,
+    kept=(*B5590.kept, "shortconv.conv.weight", "altup", "laurel", "per_layer_model_proj"),
+    embeddings=(*B5590.embeddings, "per_layer_token_embd.weight"),
+    patterns="last unless fallen back",
+    header=replace(
+        B5590.header,
+        imatrix_keys=B5590.header.imatrix_keys
+        | {
+            "quantize.imatrix.entries_count": (ValueType.UINT32, "entries"),
+            "quantize.imatrix.chunks_count": (ValueType.UINT32, "chunks"),
+        },
+        whole_number=ValueType.UINT32,
+    ),
+)

@@ -1,0 +1,13 @@
+"""llama.cpp b6301 to b6431, August and September 2025: the guards against groups of zero importance (15379)."""
+
+from dataclasses import replace
+
+from quantmill.reference.llama_cpp.b6122 import B6122
+
+B6301 = replace(
+    B6122,
+    first=6301,
+    last=6431,
+    generation=6301,
+    arithmetic=1,
+)

@@ -1,0 +1,13 @@
+"""llama.cpp b7830 to b7836, January 2026: patterns are read before the rules, against the ftype's own type."""
+
+from dataclasses import replace
+
+from quantmill.reference.llama_cpp.b6845 import B6845
+
+B7830 = replace(
+    B6845,
+    first=7830,
+    last=7836,
+    generation=7830,
+    patterns="before if other",
+)
