@@ -28,6 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "checkpoint": {"architectures", "gguf", "reference", "vocabulary"},
     "imatrix": {"gguf", "reference"},
     "quant": {"gguf", "imatrix", "reference", "store"},
+    "admission": {"gguf", "imatrix", "quant", "reference"},
     "engine": {"architectures", "checkpoint", "gguf", "imatrix", "reference", "vocabulary"},
     "runtime": {"architectures", "gguf", "reference", "vocabulary"},
     "quality": {"engine", "gguf"},
@@ -127,8 +128,8 @@ def test_only_the_adapter_imports_doit() -> None:
 
 
 def test_only_the_command_line_prints_and_exits() -> None:
-    """Or doit_tasks.py, which dodo.py enters by, its reporter, and what tells of Ctrl-C; a sandbox answers on its
-    output."""
+    """Or doit_tasks.py, which dodo.py enters by, its reporter, and what tells of Ctrl-C; a sandbox and a library
+    answer on their output."""
     prints, exits = (
         {path.relative_to(PACKAGE).as_posix() for path in SOURCES if names & mentioned(path)}
         for names in (
@@ -138,7 +139,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
     )
     assert {name for name in prints if not name.startswith("commands/")} == {
         *("cli.py", "build/doit_tasks.py", "build/reporter.py", "interrupt.py"),
-        "card/sandbox.py",
+        *("card/sandbox.py", "admission/library.py"),
     }
     assert exits == {"cli.py", "build/doit_tasks.py", "interrupt.py"}  # the last for the other two, after Ctrl-C
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from peer_mix.models import MODELS, OPTIONS, run_lengths
+from peer_mix.runs import OPTIONS, run_lengths
 from projects import GOLDEN
+from quantmill.admission.shapes import MODELS
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.types import TYPES

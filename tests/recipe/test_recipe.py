@@ -58,7 +58,7 @@ def test_the_standard_matrix_is_the_base_and_26_ftypes(tmp_path: Path) -> None:
         (
             'llama_cpp = "b5490"',
             'llama_cpp = "b1"',
-            "llama_cpp: llama.cpp b1 is not supported; supported are b4867 to b5490",
+            "llama_cpp: llama.cpp b1 is not supported; admit it with quantmill admit; the nearest tags that are: b4867",
         ),
         (
             'llama_cpp = "b5490"',

@@ -1,11 +1,13 @@
 """Which llama.cpp tags are supported, and what a refusal says."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from quantmill.errors import UsageError
-from quantmill.reference.spans import OFFERED, check_options, of_tag
+from quantmill.reference.admissions import FILE, Admission, add, of_folder
+from quantmill.reference.spans import OFFERED, candidates, check_options, of_tag
 
 
 @pytest.mark.parametrize("tag", ["b4867", "b4978", "b5200", "b5432", "b5490"])
@@ -20,14 +22,20 @@ def test_tags_of_generation_1(tag: str) -> None:
 def test_a_tag_outside_every_span_names_the_nearest(tag: str, near: str) -> None:
     with pytest.raises(UsageError) as error:
         of_tag(tag)
-    assert str(error.value) == f"llama.cpp {tag} is not supported; the nearest tags that are: {near}"
+    assert (
+        str(error.value)
+        == f"llama.cpp {tag} is not supported; admit it with quantmill admit; the nearest tags that are: {near}"
+    )
 
 
 def test_a_version_that_is_not_known_names_those_that_are() -> None:
     assert of_tag("v0.5.0") is of_tag("b11739")
     with pytest.raises(UsageError) as error:
         of_tag("v0.9.0")
-    assert str(error.value) == "llama.cpp v0.9.0 is not supported; supported versions are v0.5.0"
+    assert (
+        str(error.value)
+        == "llama.cpp v0.9.0 is not supported; admit it with quantmill admit; supported versions are v0.5.0"
+    )
 
 
 @pytest.mark.parametrize("tag", ["master", "5490", "b", "b05490", "B5490", "b5490 ", "b\u0665", "v0.5", "0.5.0"])
@@ -44,11 +52,41 @@ def test_spans_do_not_overlap() -> None:
 
 
 def test_tensor_types_need_a_tag_that_has_them() -> None:
-    check_options("b5125", tensor_types=True)
-    check_options("b4867", tensor_types=False)
+    check_options("b5125", of_tag("b5125"), tensor_types=True)
+    check_options("b4867", of_tag("b4867"), tensor_types=False)
     with pytest.raises(UsageError) as error:
-        check_options("b5124", tensor_types=True)
+        check_options("b5124", of_tag("b5124"), tensor_types=True)
     assert str(error.value) == (
         "llama-quantize of b5124 has no --tensor-type, which came with b5125: "
         "remove the per-tensor types or choose a later tag"
     )
+
+
+def admission(tag: str, span: int) -> Admission:
+    return Admission(tag, span, "0" * 16, "0" * 64, "2026-11-30", 1, 0)
+
+
+def test_a_team_s_admissions_reach_to_the_tags_between() -> None:
+    admitted = [admission("b12000", 11227), admission("v0.6.0", 11227), admission("b6700", 6673)]
+    newest = of_tag("b11739")
+    assert of_tag("b12000", admitted) is of_tag("b11800", admitted) is of_tag("v0.6.0", admitted) is newest
+    assert of_tag("b6680", admitted) is of_tag("b6673")
+    with pytest.raises(UsageError, match=r"the nearest tags that are: b12000$"):
+        of_tag("b12001", admitted)
+
+
+def test_admissions_are_entered_and_read(tmp_path: Path) -> None:
+    assert of_folder(tmp_path) == ()
+    for tag in ("b12000", "b12001", "b12000"):
+        add(tmp_path / FILE, admission(tag, 11227))
+    assert [found.tag for found in of_folder(tmp_path)] == ["b12001", "b12000"]
+    for text in ("", "[{}]", "{}", "[" * 100_000, '[{"tag": 1}]'):
+        (tmp_path / FILE).write_text(text)
+        with pytest.raises(UsageError, match=r"admissions\.json: not a file of admissions; remove it"):
+            of_folder(tmp_path)
+
+
+def test_the_likeliest_span_is_tried_first() -> None:
+    assert candidates("b12000")[0] is candidates("v9.0.0")[0] is OFFERED[-1]
+    assert candidates("b9000")[:2] == [of_tag("b9014"), of_tag("b8943")]
+    assert set(map(id, candidates("b1"))) == set(map(id, OFFERED))

@@ -48,10 +48,11 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.quant.file_plan import parse_override
     from quantmill.quant.mix import unmatched
     from quantmill.quant.quantizer import quantize_file
+    from quantmill.reference.admissions import of_folder
     from quantmill.reference.spans import check_options, of_tag
 
-    reference = of_tag(options.llama_cpp)
-    check_options(options.llama_cpp, tensor_types=bool(options.tensor_type))
+    reference = of_tag(options.llama_cpp, of_folder(Path()))
+    check_options(options.llama_cpp, reference, tensor_types=bool(options.tensor_type))
     types = [_pair(text) for text in options.tensor_type]
     number = int(options.ftype) if options.ftype.isdecimal() else None
     ftype = BY_NUMBER[number].name if number in BY_NUMBER else options.ftype

@@ -18,6 +18,7 @@ from quantmill.recipe.bench_table import BenchTable
 from quantmill.recipe.calibration_table import Calibration, ImatrixTable
 from quantmill.recipe.card_table import Card
 from quantmill.recipe.quality_table import Evaluation
+from quantmill.reference.admissions import of_folder
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import check_options, of_tag
@@ -249,7 +250,7 @@ class _Reader:
             raise self.fail(error.key, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
         try:
-            check_options(tag, tensor_types=any(override.tensors for override in overrides))
+            check_options(tag, self.reference_of(tag), tensor_types=any(override.tensors for override in overrides))
         except UsageError as error:
             raise self.fail("quants.override.tensors", str(error)) from None
         return Recipe(
@@ -291,7 +292,8 @@ class _Reader:
 
     def reference_of(self, tag: str) -> Reference:
         try:
-            return of_tag(tag)
+            folder = self.path.parent.parent if self.path.parent.name == "recipes" else self.path.parent
+            return of_tag(tag, of_folder(folder))
         except UsageError as error:
             raise self.fail("llama_cpp", str(error)) from None
 

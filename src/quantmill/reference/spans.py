@@ -6,8 +6,10 @@ offered has a number in the keys of steps, and no tag names it.
 """
 
 import re
+from collections.abc import Iterable
 
 from quantmill.errors import UsageError
+from quantmill.reference.admissions import Admission
 from quantmill.reference.ggml_0_20_2 import GGML_0_20_2
 from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.llama_cpp.b5590 import B5590
@@ -43,6 +45,7 @@ KNOWN: tuple[Reference, ...] = (*OFFERED, GGML_0_20_2)
 DEFAULT = B4867  # what is followed where no tag is named
 DEFAULT_TAG = f"b{DEFAULT.last}"
 
+_ADMIT = "admit it with quantmill admit"
 _TAG = re.compile(r"b([1-9][0-9]{0,8})|v[0-9]+\.[0-9]+\.[0-9]+", re.ASCII)
 
 
@@ -51,28 +54,41 @@ def supported() -> str:
     return ", ".join(str(reference) for reference in OFFERED)
 
 
-def of_tag(tag: str) -> Reference:
-    """The reference of an offered tag; UsageError naming the offered ones nearest to it otherwise."""
+def of_tag(tag: str, admissions: Iterable[Admission] = ()) -> Reference:
+    """The reference of an offered tag, or of one that the team admitted, or between such ones; UsageError naming the
+    nearest otherwise."""
     match = _TAG.fullmatch(tag)
     if match is None:
         raise UsageError(f"{tag!r} is not a llama.cpp tag such as {DEFAULT_TAG} or v0.5.0")
+    admissions = list(admissions)
     if match[1] is None:
-        found = next((reference for reference in OFFERED if tag in reference.names), None)
-    else:
-        number = int(match[1])
-        found = next((reference for reference in OFFERED if reference.first <= number <= reference.last), None)
+        known = {name: reference.first for reference in OFFERED for name in reference.names}
+        known |= {admission.tag: admission.span for admission in admissions if not admission.tag.startswith("b")}
+        first = known.get(tag)
+        if first is None:
+            raise UsageError(f"llama.cpp {tag} is not supported; {_ADMIT}; supported versions are {', '.join(known)}")
+        return next(reference for reference in OFFERED if reference.first == first)
+    number = int(match[1])
+    ends = {reference.first: reference.last for reference in OFFERED}
+    for admission in admissions:
+        if admission.span in ends and admission.tag.startswith("b"):
+            ends[admission.span] = max(ends[admission.span], int(admission.tag[1:]))
+    found = next((reference for reference in OFFERED if reference.first <= number <= ends[reference.first]), None)
     if found is None:
-        raise UsageError(f"llama.cpp {tag} is not supported; {_nearest(match[1])}")
+        below = [f"b{last}" for last in ends.values() if last < number]
+        above = [f"b{first}" for first in ends if first > number]
+        near = " and ".join([*below[-1:], *above[:1]])
+        raise UsageError(f"llama.cpp {tag} is not supported; {_ADMIT}; the nearest tags that are: {near}")
     return found
 
 
-def _nearest(number: str | None) -> str:
-    if number is None:
-        return f"supported versions are {', '.join(name for reference in OFFERED for name in reference.names)}"
-    below = [reference.last for reference in OFFERED if reference.last < int(number)]
-    above = [reference.first for reference in OFFERED if reference.first > int(number)]
-    near = [f"b{build}" for build in (*below[-1:], *above[:1])]
-    return f"the nearest tags that are: {' and '.join(near)}"
+def candidates(tag: str) -> list[Reference]:
+    """The offered references, the likeliest for a tag first; UsageError for what is no tag."""
+    match = _TAG.fullmatch(tag)
+    if match is None:
+        raise UsageError(f"{tag!r} is not a llama.cpp tag such as {DEFAULT_TAG} or v0.5.0")
+    number = int(match[1]) if match[1] else OFFERED[-1].last
+    return sorted(OFFERED, key=lambda span: (max(span.first - number, number - span.last, 0), -span.first))
 
 
 def of_generation(number: int | None) -> Reference:
@@ -86,9 +102,8 @@ def of_generation(number: int | None) -> Reference:
     return found
 
 
-def check_options(tag: str, *, tensor_types: bool) -> None:
+def check_options(tag: str, reference: Reference, *, tensor_types: bool) -> None:
     """UsageError when llama-quantize of this tag does not have what the caller uses."""
-    reference = of_tag(tag)
     first = reference.options["--tensor-type"]
     if tensor_types and tag.startswith("b") and int(tag[1:]) < first:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Record which type llama-quantize gives to every tensor of the models beside this file.
+"""Record which type llama-quantize gives to every tensor of the conformance set's shapes.
 
     PYTHONPATH=tests/helpers:tests/golden python tests/golden/peer_mix/record.py PATH_TO_LLAMA_QUANTIZE [MODEL ...]
 
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from peer_mix.models import MODELS, OPTION_FTYPES, OPTION_MODELS, OPTIONS, Model, run_lengths
+from peer_mix.runs import OPTION_FTYPES, OPTION_MODELS, OPTIONS, run_lengths
 from quantmill import gguf
+from quantmill.admission.shapes import MODELS, Model
 from quantmill.imatrix import Entry, encode
 from quantmill.reference.ftypes import FTYPES
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from peer_mix.models import Model, family
 from quantmill import gguf
+from quantmill.admission.shapes import Model, family
 from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, encode
 

@@ -1,6 +1,6 @@
 """Shapes of models, small in every number that the choice of types does not look at. No data, no numpy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from quantmill.gguf import TensorEntry
@@ -33,17 +33,17 @@ def layer(i: int, width: int, ffn: int, experts: int = 0, shared: bool = False) 
     """A layer of the llama family; `experts` stacks feed-forward matrices, `shared` adds one for all tokens."""
     b = f"blk.{i}."
     for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-        yield b + part + ".weight", (width, ROWS), F16
-    yield b + "attn_norm.weight", (width,), F32
-    yield b + "ffn_norm.weight", (width,), F32
+        yield TensorEntry(b + part + ".weight", (width, ROWS), F16)
+    yield TensorEntry(b + "attn_norm.weight", (width,), F32)
+    yield TensorEntry(b + "ffn_norm.weight", (width,), F32)
     if experts:
-        yield b + "ffn_gate_inp.weight", (width, experts), F32
+        yield TensorEntry(b + "ffn_gate_inp.weight", (width, experts), F32)
         for part, columns in (("ffn_gate_exps", width), ("ffn_up_exps", width), ("ffn_down_exps", ffn)):
-            yield b + part + ".weight", (columns, ROWS, experts), F16
+            yield TensorEntry(b + part + ".weight", (columns, ROWS, experts), F16)
     if not experts or shared:
         suffix = "_shexp" if shared else ""
         for part, columns in (("ffn_gate", width), ("ffn_up", width), ("ffn_down", ffn)):
-            yield b + part + suffix + ".weight", (columns, ROWS), F16
+            yield TensorEntry(b + part + suffix + ".weight", (columns, ROWS), F16)
 
 
 def family(
@@ -64,9 +64,12 @@ def family(
         more |= {"expert_count": experts, "expert_used_count": 2, "expert_feed_forward_length": ffn}
     if shared:
         more |= {"expert_shared_feed_forward_length": ffn}
-    tensors: list[TensorEntry] = [("token_embd.weight", (width, ROWS), F16), ("output_norm.weight", (width,), F32)]
+    tensors: list[TensorEntry] = [
+        TensorEntry("token_embd.weight", (width, ROWS), F16),
+        TensorEntry("output_norm.weight", (width,), F32),
+    ]
     if not tied:
-        tensors.append(("output.weight", (width, ROWS), F16))
+        tensors.append(TensorEntry("output.weight", (width, ROWS), F16))
     for i in range(layers):
         tensors += layer(i, width, ffn, experts, shared)
     return metadata(arch, layers, heads, kv_heads, width, **more), tensors
@@ -79,7 +82,7 @@ def split_experts(layers: int, experts: int) -> Model:
     for i in range(layers):
         for expert in range(experts):
             for part in ("ffn_gate", "ffn_up", "ffn_down"):
-                tensors.append((f"blk.{i}.{part}.{expert}.weight", (256, ROWS), F16))
+                tensors.append(TensorEntry(f"blk.{i}.{part}.{expert}.weight", (256, ROWS), F16))
     return facts, tensors
 
 
@@ -88,7 +91,7 @@ def fused(arch: str, layers: int, heads: int, kv_heads: int, extra: tuple[str, .
     names = ["token_embd.weight", *extra, *([] if tied else ["output.weight"])]
     for i in range(layers):
         names += [f"blk.{i}.{part}.weight" for part in ("attn_qkv", "attn_output", "ffn_up", "ffn_down")]
-    return metadata(arch, layers, heads, kv_heads), [(name, (256, ROWS), F16) for name in names]
+    return metadata(arch, layers, heads, kv_heads), [TensorEntry(name, (256, ROWS), F16) for name in names]
 
 
 def bert(layers: int) -> Model:
@@ -99,7 +102,7 @@ def bert(layers: int) -> Model:
 
 def deepseek2(layers: int, experts: int) -> Model:
     """Latent attention: the value matrix is part of attn_kv_b."""
-    more = {
+    more: dict[str, Any] = {
         "leading_dense_block_count": 1,
         "attention.kv_lora_rank": 256,
         "expert_feed_forward_length": 256,
@@ -110,10 +113,13 @@ def deepseek2(layers: int, experts: int) -> Model:
         "rope.scaling.yarn_log_multiplier": 0.1,
         "attention.q_lora_rank": 256,
     }
-    tensors: list[TensorEntry] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
+    tensors: list[TensorEntry] = [
+        TensorEntry("token_embd.weight", (256, ROWS), F16),
+        TensorEntry("output.weight", (256, ROWS), F16),
+    ]
     for i in range(layers):
         for part in ("attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b", "attn_output"):
-            tensors.append((f"blk.{i}.{part}.weight", (256, ROWS), F16))
+            tensors.append(TensorEntry(f"blk.{i}.{part}.weight", (256, ROWS), F16))
         tensors += [t for t in layer(i, 256, 256, experts if i else 0, shared=bool(i)) if ".ffn_" in t[0]]
     return metadata("deepseek2", layers, 8, 8, **more), tensors
 
@@ -121,25 +127,34 @@ def deepseek2(layers: int, experts: int) -> Model:
 def mamba(layers: int) -> Model:
     """No attention at all."""
     more = {"ssm.conv_kernel": 4, "ssm.inner_size": 512, "ssm.state_size": 16, "ssm.time_step_rank": 16}
-    tensors: list[TensorEntry] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
+    tensors: list[TensorEntry] = [
+        TensorEntry("token_embd.weight", (256, ROWS), F16),
+        TensorEntry("output.weight", (256, ROWS), F16),
+    ]
     for i in range(layers):
         for part in ("ssm_in", "ssm_x", "ssm_dt", "ssm_out"):
-            tensors.append((f"blk.{i}.{part}.weight", (256, ROWS), F16))
-        tensors += [(f"blk.{i}.ssm_conv1d.weight", (4, ROWS), F32), (f"blk.{i}.ssm_a", (16, ROWS), F32)]
+            tensors.append(TensorEntry(f"blk.{i}.{part}.weight", (256, ROWS), F16))
+        tensors += [
+            TensorEntry(f"blk.{i}.ssm_conv1d.weight", (4, ROWS), F32),
+            TensorEntry(f"blk.{i}.ssm_a", (16, ROWS), F32),
+        ]
     facts = metadata("mamba", layers, 0, 0, **more)
     return facts, tensors
 
 
 def t5(layers: int) -> Model:
     """Encoder and decoder: three attentions a layer."""
-    tensors: list[TensorEntry] = [("token_embd.weight", (256, ROWS), F16), ("output.weight", (256, ROWS), F16)]
+    tensors: list[TensorEntry] = [
+        TensorEntry("token_embd.weight", (256, ROWS), F16),
+        TensorEntry("output.weight", (256, ROWS), F16),
+    ]
     for i in range(layers):
         for side in ("enc", "dec"):
             for part in ("attn_q", "attn_k", "attn_v", "attn_o", "ffn_gate", "ffn_up", "ffn_down"):
-                tensors.append((f"{side}.blk.{i}.{part}.weight", (256, ROWS), F16))
-            tensors.append((f"{side}.blk.{i}.attn_rel_b.weight", (256, ROWS), F16))
+                tensors.append(TensorEntry(f"{side}.blk.{i}.{part}.weight", (256, ROWS), F16))
+            tensors.append(TensorEntry(f"{side}.blk.{i}.attn_rel_b.weight", (256, ROWS), F16))
         for part in ("q", "k", "v", "o"):
-            tensors.append((f"dec.blk.{i}.cross_attn_{part}.weight", (256, ROWS), F16))
+            tensors.append(TensorEntry(f"dec.blk.{i}.cross_attn_{part}.weight", (256, ROWS), F16))
     return metadata("t5", layers, 8, 8, **{"attention.relative_buckets_count": 32}), tensors
 
 
@@ -153,6 +168,81 @@ def uneven(layers: int) -> Model:
     gone = tuple(f"blk.{i}.attn_" for i, count in enumerate(counts) if not count)
     return facts, [tensor for tensor in tensors if not tensor[0].startswith(gone)]
 
+
+def extended(model: Model, keys: dict[str, Any], layer: Iterable[str] = (), top: Iterable[str] = ()) -> Model:
+    """`model` with further keys, and further matrices, in each layer or outside, named without `.weight`."""
+    facts, tensors = model
+    arch = facts["general.architecture"]
+    names = [*top, *(f"blk.{i}.{part}" for i in range(facts[f"{arch}.block_count"]) for part in layer)]
+    facts = facts | {f"{arch}.{key}": value for key, value in keys.items()}
+    return facts, [*tensors, *(TensorEntry(f"{name}.weight", (256, ROWS), F16) for name in names)]
+
+
+def taller(model: Model, rows: int) -> Model:
+    """`model` with matrices of so many rows, in which kernels meet more."""
+    facts, tensors = model
+    return facts, [TensorEntry(name, (s[0], rows) if len(s) == 2 else s, type_) for name, s, type_ in tensors]
+
+
+def gemma3n(layers: int) -> Model:
+    """Embeddings per layer, and small matrices that stay as they are."""
+    keys: dict[str, Any] = {
+        "attention.sliding_window": 512,
+        "attention.sliding_window_pattern": [True] * layers,
+        "attention.shared_kv_layers": 2,
+        "embedding_length_per_layer_input": 256,
+        "altup.num_inputs": 4,
+        "altup.active_idx": 0,
+        "activation_sparsity_scale": [0.5] * layers,
+    }
+    model = family("gemma3n", layers, 8, 2, tied=True)
+    top = ("per_layer_token_embd", "per_layer_model_proj", "altup_proj")
+    return extended(model, keys, ("altup_router", "laurel_l", "inp_gate", "proj"), top)
+
+
+def qwen35(layers: int, mtp: int) -> Model:
+    """Three linear attentions to one full; the last `mtp` layers predict further tokens."""
+    keys: dict[str, Any] = {
+        "rope.dimension_sections": [11, 11, 10, 0],
+        "ssm.conv_kernel": 4,
+        "ssm.inner_size": 512,
+        "ssm.state_size": 64,
+        "ssm.time_step_rank": 8,
+        "ssm.group_count": 4,
+        "full_attention_interval": 4,
+    }
+    if mtp:
+        keys["nextn_predict_layers"] = mtp
+    facts, tensors = extended(family("qwen35", layers, 8, 2), keys)
+    linear = tuple(f"blk.{i}.attn_" for i in range(layers) if i % 4 != 3)
+    tensors = [tensor for tensor in tensors if not tensor[0].startswith(linear) or "norm" in tensor[0]]
+    for start in linear:
+        for part in ("attn_qkv", "attn_gate", "ssm_alpha", "ssm_beta", "ssm_out"):
+            tensors.append(TensorEntry(start.replace("attn_", part + ".weight"), (256, ROWS), F16))
+        tensors.append(TensorEntry(start.replace("attn_", "ssm_conv1d.weight"), (4, ROWS), F32))
+    if mtp:
+        tensors.append(TensorEntry(f"blk.{layers - 1}.nextn.eh_proj.weight", (256, ROWS), F16))
+    return facts, tensors
+
+
+_KEPT = """
+time_mix_w0 time_mix_first time_mix_lerp_fused time_mix_key shortconv.conv ssm_conv1d ssm_conv1d_q altup_router laurel_l
+inp_gate ffn_gate_inp ffn_gate_inp_shexp ffn_gate_tid2eid indexer.k_proj indexer.attn_k attn_rel_b ssm_in attn_k_b
+attn_gate nextn.eh_proj position_embd rel_pos hc_x
+"""
+_KEPT_TOP = """
+position_embd token_types per_layer_model_proj per_layer_token_embd altup_proj v.position_embd v.patch_embd
+sam.pos_embd sam.neck.0 mm.patch_merger a.rvq.codebook mm.a.code_embd cls
+"""
+_GLM: dict[str, Any] = {
+    "leading_dense_block_count": 8,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "expert_feed_forward_length": 256,
+    "expert_shared_count": 1,
+    "expert_weights_scale": 1.0,
+    "expert_weights_norm": True,
+}
 
 MODELS: dict[str, Model] = {
     "tiny": family("qwen2", 4, 4, 2, ffn=768, tied=True),
@@ -173,56 +263,27 @@ MODELS: dict[str, Model] = {
     "gpt2": fused("gpt2", 12, 8, 8, ("position_embd.weight",), tied=True),
     "bert": bert(4),
     "command-r": family("command-r", 8, 8, 8, tied=True, logit_scale=1.0),
-    "gemma3": family("gemma3", 18, 8, 4, tied=True, **{"attention.sliding_window": 512}),
+    "gemma3": extended(family("gemma3", 18, 8, 4, tied=True), {"attention.sliding_window": 512}),
     "deepseek2": deepseek2(5, 6),
     "mamba": mamba(4),
     "t5": t5(4),
     "uneven": uneven(8),
 }
 
-# Options of llama-quantize, on a few models and ftypes: (options, what they are to plan_types).
-OPTIONS: list[tuple[str, dict[str, Any]]] = [
-    ("--pure", {"pure": True}),
-    ("--leave-output-tensor", {"leave_output_tensor": True}),
-    ("--output-tensor-type f16", {"output_tensor_type": "F16"}),
-    ("--token-embedding-type q4_1", {"token_embedding_type": "Q4_1"}),
-    (
-        "--pure --token-embedding-type q8_0 --output-tensor-type bf16",
-        {"pure": True, "token_embedding_type": "Q8_0", "output_tensor_type": "BF16"},
+LATER: dict[str, Model] = {  # whose rules came after b5490, or that tell kernels apart
+    "qwen2vl-80": extended(family("qwen2vl", 80, 64, 8), {"rope.dimension_sections": [16, 24, 24, 0]}),
+    "width-336": family("llama", 4, 8, 2, width=336, ffn=1000),
+    "phi3": extended(fused("phi3", 32, 8, 8), {"rope.dimension_count": 32, "attention.sliding_window": 512}),
+    "gemma-output": family("gemma", 4, 8, 2),
+    "gemma3n": gemma3n(8),
+    "glm4moe": extended(family("glm4moe", 8, 8, 2), _GLM),
+    "glm4moe-mtp": extended(family("glm4moe", 9, 8, 2), _GLM | {"nextn_predict_layers": 1}, ["nextn.eh_proj"]),
+    "qwen35": qwen35(16, 0),
+    "qwen35-mtp": qwen35(17, 1),
+    "gpt-oss": extended(
+        family("gpt-oss", 24, 64, 8, width=2880, ffn=2880, experts=4), {"attention.sliding_window": 128}
     ),
-    ("--tensor-type attn_v=q8_0", {"tensor_types": (("attn_v", "Q8_0"),)}),
-    (
-        "--tensor-type ffn_down=q5_0 --tensor-type attn_v=q6_k --output-tensor-type q8_0",
-        {"tensor_types": (("ffn_down", "Q5_0"), ("attn_v", "Q6_K")), "output_tensor_type": "Q8_0"},
-    ),
-    ("--pure --tensor-type attn_v=q8_0", {"pure": True, "tensor_types": (("attn_v", "Q8_0"),)}),
-]
-OPTION_MODELS = ("tiny", "qwen2-24", "smollm2", "mixtral")
-OPTION_FTYPES = ("Q4_K_M", "Q4_0", "Q3_K_S", "F16", "Q5_K_L")
-
-
-def role(name: str) -> tuple[str, int]:
-    """A tensor's name without its layer and ending, and the layer (-1 outside)."""
-    head, blk, rest = name.removesuffix(".weight").partition("blk.")
-    if not blk:
-        return head, -1
-    number, _, part = rest.partition(".")
-    return f"{head}*.{part}", int(number)
-
-
-def run_lengths(types: dict[str, str]) -> dict[str, str]:
-    """Roles by their types in layer order: {"Q6_K*2 Q4_K*22": "*.attn_v *.ffn_down", "Q6_K": "output"}."""
-    by_role: dict[str, list[tuple[int, str]]] = {}
-    for name, type_ in types.items():
-        part, number = role(name)
-        by_role.setdefault(part, []).append((number, type_))
-    found: dict[str, list[str]] = {}
-    for part, members in sorted(by_role.items()):
-        runs: list[list[Any]] = []
-        for _, type_ in sorted(members):
-            if runs and runs[-1][0] == type_:
-                runs[-1][1] += 1
-            else:
-                runs.append([type_, 1])
-        found.setdefault(" ".join(t if count == 1 else f"{t}*{count}" for t, count in runs), []).append(part)
-    return {runs: " ".join(parts) for runs, parts in found.items()}
+    "kept": extended(family("llama", 2, 8, 2), {}, _KEPT.split(), _KEPT_TOP.split()),
+    "kernels": taller(family("llama", 1, 8, 2, width=512, ffn=768), 32),
+    "nasty": taller(family("llama", 1, 8, 2), 64),
+}

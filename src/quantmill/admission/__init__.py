@@ -1,0 +1,1 @@
+"""Whether quantmill writes what llama.cpp of a tag writes: questions, the library that answers them, what was found."""

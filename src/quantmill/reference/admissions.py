@@ -1,0 +1,69 @@
+"""Tags that were admitted: whose files were compared with those of a llama.cpp, by whom and when.
+
+The project's own lie beside this file. A team's lie in `admissions.json` in its project's folder and count there.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from quantmill.disk import parse_json, write_atomic
+from quantmill.errors import UsageError
+
+FILE = "admissions.json"
+_LIMIT = 1 << 20  # bytes: each takes some 250
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A tag whose files ours were compared with.
+
+    `span`: the first build of the span whose rules hold.
+    `questions`: the digest of the conformance set.
+    `oracle`: the sha256 of the library or tool.
+    `files`, `refused`: how many files were equal, and how many neither side writes.
+    """
+
+    tag: str
+    span: int
+    questions: str
+    oracle: str
+    date: str
+    files: int
+    refused: int
+
+
+def own() -> tuple[Admission, ...]:
+    """Those of the project."""
+    return read(Path(__file__).with_name(FILE))
+
+
+def of_folder(folder: Path) -> tuple[Admission, ...]:
+    """Those of the project in `folder`, none where it has no file of them."""
+    path = folder / FILE
+    return read(path) if path.exists() else ()
+
+
+def read(path: Path) -> tuple[Admission, ...]:
+    """A file of admissions; UsageError when it is none."""
+    types = {field.name: field.type for field in fields(Admission)}
+    with open(path, "rb") as file:
+        found = parse_json(file.read(_LIMIT))
+    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else [{}]
+    if any({name: type(value) for name, value in row.items()} != types for row in rows):
+        raise UsageError(f"{path}: not a file of admissions; remove it and let quantmill admit write it anew")
+    return tuple(Admission(**row) for row in rows)
+
+
+def add(path: Path, admission: Admission) -> None:
+    """Enter an admission, in place of one of the same tag."""
+    others = read(path) if path.exists() else ()
+    kept = [known for known in others if known.tag != admission.tag]
+    write(path, [*kept, admission])
+
+
+def write(path: Path, admissions: Iterable[Admission]) -> None:
+    """A row a line."""
+    rows = ",\n".join(json.dumps(asdict(admission)) for admission in admissions)
+    write_atomic(path, f"[\n{rows}\n]\n".encode())

@@ -1,0 +1,122 @@
+"""A tag is admitted where every file is the same; where a rule, a key or a block differs, the sentence says which."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quantmill import gguf
+from quantmill.admission.admit import NotAdmitted, admit
+from quantmill.admission.conformance import ALL, IMATRIX_NAME, OPTIONS, Call, calls, digest, write
+from quantmill.admission.library import Library, find
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.types import ValueType
+from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import candidates, of_tag
+
+NEWEST = of_tag("v0.5.0")
+ASKED = [
+    Call("width-336", "Q4_K_M", guided=True),
+    Call("gemma3n", "Q5_0", guided=False, options="embeddings by pattern"),
+    Call("width-336", "IQ3_XXS", guided=False),
+    Call("falcon", "Q4_K_M", guided=True),
+]
+
+
+class Written:
+    """What a llama.cpp of these rules would write, with one thing changed in the end."""
+
+    def __init__(self, reference: Reference, change: Callable[[bytearray], None] = lambda data: None) -> None:
+        self.path, self._reference, self._change = Path(__file__), reference, change
+
+    def answer(self, call: Call, base: Path, out: Path) -> bool:
+        guide = base.with_suffix(".imatrix") if call.guided else None
+        options = {"imatrix": guide, "imatrix_name": IMATRIX_NAME, **OPTIONS[call.options]}
+        try:
+            quantize_file(base, out, call.ftype, reference=self._reference, **options)
+        except QuantmillError:
+            out.unlink(missing_ok=True)
+            return False
+        data = bytearray(out.read_bytes())
+        self._change(data)
+        out.write_bytes(data)
+        return True
+
+
+def few(ftypes: list[str]) -> Iterable[Call]:
+    assert {call.ftype for call in ASKED} <= set(ftypes)
+    return ASKED
+
+
+def test_the_rules_that_hold_are_found() -> None:
+    found = admit("b10300", Written(of_tag("b10300")), candidates("b11739"), asked=few)
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert (found.tag, found.span, found.oracle, found.files, found.refused) == ("b10300", 10236, own, 2, 2)
+    assert found.questions == digest(list(NEWEST.ftypes))
+    assert admit("b12000", Written(NEWEST), candidates("b12000"), asked=few).span == NEWEST.first
+
+
+def test_a_rule_that_changed_is_named() -> None:
+    changed = replace(NEWEST, mix=NEWEST.mix | {("ffn_down", "Q4_K_M"): "Q5_K"})
+    with pytest.raises(NotAdmitted) as error:
+        admit("b12000", Written(changed), [NEWEST], asked=few)
+    first, _, what = str(error.value).partition("; ")
+    assert first == (
+        "b12000 is not admitted: under the rules of b11227 to b11739, v0.5.0, the nearest, 1 of 4 files differ"
+    )
+    assert what == (
+        "the first is falcon, Q4_K_M, with an imatrix: tensor blk.0.ffn_down.weight: Q5_K and Q6_K; "
+        "tensor blk.1.ffn_down.weight: Q5_K and Q6_K; tensor blk.4.ffn_down.weight: Q5_K and Q4_K; and 15 more"
+    )
+
+
+def test_a_key_that_changed_is_named() -> None:
+    header = replace(NEWEST.header, keys=NEWEST.header.keys | {"general.quantization_version": (ValueType.UINT32, 3)})
+    with pytest.raises(NotAdmitted, match=r"4 of 4 files differ.*metadata general\.quantization_version: 3 and 2$"):
+        admit("b12000", Written(replace(NEWEST, header=header)), [NEWEST], asked=few)
+
+
+def test_a_block_that_changed_is_named() -> None:
+    def flip(data: bytearray) -> None:
+        data[-8] ^= 1
+
+    with pytest.raises(NotAdmitted, match=r"an imatrix: tensor blk\.3\.ffn_up\.weight: F16: weight 668 of 672 is"):
+        admit("b12000", Written(NEWEST, flip), [NEWEST], asked=few)
+
+
+def test_what_only_one_side_writes_is_named() -> None:
+    narrow, earlier = [Call("width-336", "Q4_0", guided=False)], of_tag("b10300")
+    with pytest.raises(NotAdmitted, match="it writes a file, we do not: output.weight has rows of 336 weights"):
+        admit("b12000", Written(NEWEST), [earlier], asked=lambda ftypes: narrow)
+    with pytest.raises(NotAdmitted, match="it writes none, we do"):
+        admit("b12000", Written(earlier), [NEWEST], asked=lambda ftypes: narrow)
+
+
+def test_the_set_is_the_same_for_ever(tmp_path: Path) -> None:
+    for name in ("nasty", "gemma3n"):
+        write(tmp_path, name)
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in tmp_path.iterdir()}
+    assert found == {
+        "gemma3n.gguf": "97b0b544d74e9dbd",
+        "gemma3n.imatrix": "8d03268403c5c683",
+        "nasty.gguf": "6aefacaecc7d89b0",
+        "nasty.imatrix": "d47ae333d9c34294",
+    }
+    with gguf.read(tmp_path / "nasty.gguf") as file:
+        assert len(file.tensors) == len(ALL["nasty"][1])
+    asked = list(calls(list(NEWEST.ftypes)))
+    assert len(asked) == len(set(asked)) == len(ALL) * 2 * (len(NEWEST.ftypes) + (len(OPTIONS) - 1) * 3)
+
+
+def test_a_library_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no libllama\.so in it"):
+        find(tmp_path)
+    (tmp_path / "libllama.so").write_bytes(b"no library")
+    library = Library(tmp_path)
+    write(tmp_path, "width-336")
+    with pytest.raises(QuantmillError, match=r"libllama\.so: it cannot be used: .*invalid ELF header|file too short"):
+        library.answer(ASKED[0], tmp_path / "width-336.gguf", tmp_path / "out")
+    library.close()
