@@ -89,7 +89,7 @@ def test_a_block_that_changed_is_named() -> None:
 
 def test_what_only_one_side_writes_is_named() -> None:
     narrow, earlier = [Call("width-336", "Q4_0", guided=False)], of_tag("b10300")
-    with pytest.raises(NotAdmitted, match="it writes a file, we do not: output.weight has rows of 336 weights"):
+    with pytest.raises(NotAdmitted, match=r"it writes a file, we do not: output\.weight has rows of 336 weights"):
         admit("b12000", Written(NEWEST), [earlier], asked=lambda ftypes: narrow)
     with pytest.raises(NotAdmitted, match="it writes none, we do"):
         admit("b12000", Written(earlier), [NEWEST], asked=lambda ftypes: narrow)
