@@ -1,0 +1,37 @@
+"""docs/reference.md's table of spans is what the records say. `python tests/reference/test_spans_table.py` writes it."""
+
+import re
+import sys
+from pathlib import Path
+
+from quantmill.reference.spans import OFFERED
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
+BEGIN, END = "| Tags | What changed |", "\n\n"
+
+
+def table() -> str:
+    """A row a span: its tags, and its file's first sentence after them."""
+    rows = [BEGIN, "|---|---|"]
+    for reference in OFFERED:
+        module = sys.modules[f"quantmill.reference.llama_cpp.b{reference.first}"]
+        text = " ".join((module.__doc__ or "").split())
+        changed = text.split(": ", 1)[1].split(". ")[0].rstrip(".")
+        rows.append(f"| {reference} | {changed[0].upper()}{changed[1:]} |")
+    return "\n".join(rows)
+
+
+def test_the_page_has_the_spans() -> None:
+    assert table() in PAGE.read_text()
+
+
+def test_tags_between_spans_are_told() -> None:
+    gaps = [f"b{one.last + 1} to b{two.first - 1}" for one, two in zip(OFFERED, OFFERED[1:], strict=False)]
+    text = re.sub(r"\s+", " ", PAGE.read_text())
+    assert f"Not offered, since no library of these tags was compared: {', '.join(gaps)}." in text
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text()
+    start = page.index(BEGIN)
+    PAGE.write_text(page[:start] + table() + page[page.index(END, start) :])
