@@ -1,7 +1,8 @@
-"""docs/reference.md's table of spans is what the records say. `python tests/reference/test_spans_table.py` writes it."""
+"""docs/reference.md has the table of spans that the records say; as a program this file writes it."""
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from quantmill.reference.spans import OFFERED
@@ -26,7 +27,7 @@ def test_the_page_has_the_spans() -> None:
 
 
 def test_tags_between_spans_are_told() -> None:
-    gaps = [f"b{one.last + 1} to b{two.first - 1}" for one, two in zip(OFFERED, OFFERED[1:], strict=False)]
+    gaps = [f"b{one.last + 1} to b{two.first - 1}" for one, two in pairwise(OFFERED)]
     text = re.sub(r"\s+", " ", PAGE.read_text())
     assert f"Not offered, since no library of these tags was compared: {', '.join(gaps)}." in text
 
