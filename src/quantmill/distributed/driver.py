@@ -15,6 +15,7 @@ from distributed import Client, Security
 
 from quantmill.artifact import Artifact
 from quantmill.build import doit_tasks
+from quantmill.build.doubt import Rejected
 from quantmill.build.graph import Node, below, graph
 from quantmill.build.node_key import Facts
 from quantmill.build.workspace import Workspace, started
@@ -190,7 +191,7 @@ class _Spread:
             self._heal(node, needed[lacked], needed, done.error)
             begun = nothing
         if done.error and not done.lacks:
-            raise QuantmillError(done.error)
+            raise (Rejected if node.step.judges else QuantmillError)(done.error)
         return done
 
     def _named(self, node: Node) -> Node:

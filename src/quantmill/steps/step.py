@@ -106,6 +106,7 @@ class Step:
     `holds`: its params name files by digest, which the store may have
     `here`: it runs on the machine that drives a build, not on a worker
     `reads_bytes`: it reads what its inputs hold, not their names and digests alone
+    `judges`: how the names of those inputs begin that it refuses where they are wrong; empty where it judges none
     `hands_on`: where it writes nothing, its output is its input
     `counts`: what its progress counts
     `divides`: what of it workers share, tensors or the text
@@ -126,6 +127,7 @@ class Step:
     holds: bool = False
     here: bool = False
     reads_bytes: bool = True
+    judges: str = ""
     hands_on: bool = False
     counts: Literal["bytes", "passes"] = "bytes"
     divides: Literal["", "tensors", "text"] = ""
