@@ -14,7 +14,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -154,9 +154,13 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
         }
 
 
-def build(path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool) -> int:
-    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed."""
+def build(
+    path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool, check: float = 0.0
+) -> int:
+    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed. `check`: the share of
+    what steps make that is made again and compared."""
     space, listener = workspace(root, threads)
+    space = replace(space, check=check)
     recipe = load(path)
     return run(nodes(recipe, space, locked), space, listener, root, wanted(recipe, only), jobs)
 

@@ -1,4 +1,4 @@
-"""What a step refuses that judges a file: where the shared store gave the file, it is made here once more."""
+"""What is gone or refused: a file that a step refuses, and the shared store gave, is made here once more."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,6 +7,14 @@ from quantmill.build.node_key import Outputs, key_of, upstream
 from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
 from quantmill.store.local import Store
+
+
+class NotMadeAgain(QuantmillError):
+    """What a node's outputs were is gone, and `node` cannot be made again here, for reasons of its own."""
+
+    def __init__(self, node: str, why: QuantmillError) -> None:
+        super().__init__(str(why))
+        self.node = node
 
 
 class Rejected(QuantmillError):

@@ -19,7 +19,7 @@ from quantmill.disk import parse_json, read_json, read_small, write_own
 from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.host import usable_threads
 from quantmill.store.key import StepKey, difference
-from quantmill.build.doubt import Rejected, doubted
+from quantmill.build.doubt import NotMadeAgain, Rejected, doubted
 from quantmill.build.graph import ALL, Node, below
 from quantmill.build.node_key import Facts, Outputs, facts_of, key_by_digest, key_of, promised, upstream
 from quantmill.build.reading import Damaged, Reading, small
@@ -38,14 +38,6 @@ TRIES = 3  # of a step whose inputs are found damaged
 
 def silent(name: str, event: str, facts: Mapping[str, Any]) -> None:
     """The report that nobody hears."""
-
-
-class NotMadeAgain(QuantmillError):
-    """What a node's outputs were is gone, and `node` cannot be made again here, for reasons of its own."""
-
-    def __init__(self, node: str, why: QuantmillError) -> None:
-        super().__init__(str(why))
-        self.node = node
 
 
 class Status(NamedTuple):
@@ -76,6 +68,7 @@ class Workspace:
     # Asked before a step runs here, with the node, the graph and why: whether it has now been run elsewhere, so that
     # the store has it.
     elsewhere: Callable[[Node, Mapping[str, Node], str], bool] | None = None
+    check: float = 0.0  # the share of what steps make that is made again and compared
     seal: Seal = field(default_factory=Seal)  # what signs finished releases
     # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
     _known: dict[str, Facts] = field(default_factory=dict)
@@ -273,7 +266,12 @@ class Workspace:
         )
 
         def run() -> Mapping[str, Artifact] | None:
-            return node.step.run({**node.files, **stored}, {**node.params, **node.where}, folder, context)
+            made = node.step.run({**node.files, **stored}, {**node.params, **node.where}, folder, context)
+            if self.check and node.step.recheck:
+                from quantmill.build.sampling import check
+
+                check(self.check, node, inputs, folder, self.threads)
+            return made
 
         try:
             return reading.during(run)
