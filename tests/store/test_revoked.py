@@ -9,11 +9,13 @@ import pytest
 
 from projects import Project
 from quantmill.store.descent import records
+from quantmill.store.key import canonical
 from quantmill.store.remote.revocation import PAYLOAD_TYPE, Revocation, RevokedList, digest_of, unseal_list
+from quantmill.store.remote.trust import PAYLOAD_TYPE as RECORD_TYPE
 from quantmill.store.remote.trust import Refused, Signer
 from s3_server import S3Server
 from team import AS_READER, AS_WRITER, Team, s3_url
-from wrong_records import OTHER, TASK, TWO_FILES, outputs, record, second_key, shared, spoil
+from wrong_records import OTHER, TASK, TWO_FILES, outputs, payload, record, second_key, shared, spoil
 
 Make = Callable[..., Project]
 
@@ -218,6 +220,24 @@ def test_a_bucket_takes_lists_as_a_folder_does(s3: S3Server, tmp_path: Path, mak
     told = reader.run("quantmill", "cache", "verify", **AS_READER).stderr
     assert told.count("is revoked by the key 'team'; it is forgotten here") == 2
     assert {TASK, OTHER} <= set(reader.ran("doit", **AS_READER))
+
+
+def test_what_is_too_old_is_a_miss_until_it_is_pushed_anew(team: Team, writer: Project, make_project: Make) -> None:
+    signer = Signer(str(team.key), [team.public])
+    for path in (shared(team) / "ac").iterdir():
+        old = payload(path) | {"time": payload(path)["time"] - 40 * 86_400}
+        path.write_bytes(signer.sign(canonical(old).encode(), RECORD_TYPE))
+    before = team.join(make_project("before", TWO_FILES))
+    assert before.ran("doit", TASK) == []
+    team.join(before, max_age="30d")  # what was taken before counts no longer, too
+    told = before.run("doit", TASK).stdout
+    assert "its records are not believed where they are older than max_age of quantmill.toml" in told
+    assert "its list of revoked records is not there: somebody may keep the store from changing" in told
+    assert f"\n{TASK}: " in told
+    assert f"{TASK}: from" not in told
+    team.join(writer, sign=True, max_age="30d").run("quantmill", "cache", "push")
+    after = team.join(make_project("after", TWO_FILES), max_age="30d")
+    assert after.ran("doit", TASK) == []
 
 
 def differing(team: Team, make_project: Make) -> Project:
