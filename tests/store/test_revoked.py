@@ -222,6 +222,16 @@ def test_a_bucket_takes_lists_as_a_folder_does(s3: S3Server, tmp_path: Path, mak
     assert {TASK, OTHER} <= set(reader.ran("doit", **AS_READER))
 
 
+def test_a_machine_that_is_wrong_itself_revokes_its_own_output(team: Team, writer: Project, make_project: Make) -> None:
+    """What the shared store has of the same key stays."""
+    project = differing(team, make_project)
+    name, there = record(team, TASK).name, outputs(record(team, TASK))
+    assert quants(project)[name] != there["model.gguf"][0]
+    project.run("quantmill", "cache", "revoke", quants(project)[name])
+    assert outputs(record(team, TASK)) == there
+    assert name not in quants(project)
+
+
 def test_what_is_too_old_is_a_miss_until_it_is_pushed_anew(team: Team, writer: Project, make_project: Make) -> None:
     signer = Signer(str(team.key), [team.public])
     for path in (shared(team) / "ac").iterdir():

@@ -54,7 +54,7 @@ def revoke(root: Path, words: Sequence[str], why: str, report: Report) -> list[M
 
 
 def _meant(shared: SharedStore, root: Path, word: str) -> list[Meant]:
-    """What the shared store has of that name; where it has nothing, what is here."""
+    """What the shared store has of that name, and what is here where it has nothing of the key."""
     task, digits = word if ":" in word else "", word.rstrip("…")
     if not task and (len(digits) < SHORTEST or digits.strip("0123456789abcdef")):
         raise UsageError(
@@ -66,10 +66,11 @@ def _meant(shared: SharedStore, root: Path, word: str) -> list[Meant]:
         return one.task == task if task else any(name.startswith(digits) for name in (one.digest, *shas))
 
     found = [one for one in _there(shared, word) if named(one)]
-    if not found and not task:
-        here = ((name, record["outputs"], record.get("task", "")) for name, record in records(root))
-        facts = (Meant(n, {k: (f["sha256"], f["size"]) for k, f in outputs.items()}, t) for n, outputs, t in here)
-        found = [one for one in facts if named(one)]
+    known = {one.digest for one in found}  # of these the shared store's outputs are meant
+    for name, record in records(root) if not task else ():
+        outputs = {output: (fact["sha256"], fact["size"]) for output, fact in record["outputs"].items()}
+        if name not in known and named(one := Meant(name, outputs, record.get("task", ""))):
+            found.append(one)
     if not found:
         raise UsageError(
             f"{word}: no such record is believed at {shared.address}" + ("" if task else ", and none is here")
