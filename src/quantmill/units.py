@@ -2,6 +2,7 @@
 
 import re
 
+AGES = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 LARGEST = 1 << 63  # bytes: no file or memory has so many
 
 
@@ -22,6 +23,14 @@ def _written(text: str) -> float:
     number, prefix, binary = match.groups()
     unit: int = (1024 if binary else 1000) ** " KMGT".index(prefix or " ")
     return float(number) * unit
+
+
+def parse_age(text: str) -> int:
+    """Seconds of `"30d"`, `"12h"`, `"5m"` or `"10s"`; ValueError otherwise."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in AGES or not (number.isascii() and number.isdecimal()) or len(number) > 6:
+        raise ValueError(f"{text!r} is no age; write it like 30d or 12h")
+    return int(number) * AGES[unit]
 
 
 def size_text(count: int) -> str:

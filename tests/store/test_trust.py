@@ -162,6 +162,9 @@ WRONG = {
     "[store]\nchunk = 'much'": "store.chunk: 'much' is not a size; write it like 50GB or 300MB",
     "[store]\nparallel = 0": "store.parallel: this must be a number from 1 to 256",
     "[store]\ntimeout = true": "store.timeout: this must be a number of seconds above 0",
+    "[store]\nmax_age = 30": "store.max_age: this must be an age such as 30d or 12h, in quotes",
+    "[store]\nmax_age = '0d'": "store.max_age: this must be an age such as 30d or 12h, in quotes",
+    "[store]\nmax_age = 'long'": "store.max_age: 'long' is no age; write it like 30d or 12h",
     "[store]\nkey = 1": "store.key: this must be a list of tables; begin each with [[store.key]]",
     "[[store.key]]\nname = 'a'\npublic = 'x'": "store.key: 'x' is no public key; `quantmill key new` prints one, as "
     "ed25519:…",

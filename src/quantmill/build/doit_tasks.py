@@ -14,7 +14,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -47,7 +47,7 @@ def workspace(root: Path, threads: int | None = None) -> tuple[Workspace, Listen
     listener = Listener()
     space = open_workspace(root, threads, report=listener.hear)
     if space.store.remote:
-        listener.flush = space.store.remote.flush
+        listener.flush, listener.wrong = space.store.remote.flush, space.store.remote.conflicts.values
     return space, listener
 
 
@@ -154,9 +154,13 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
         }
 
 
-def build(path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool) -> int:
-    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed."""
+def build(
+    path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool, check: float = 0.0
+) -> int:
+    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed. `check`: the share of
+    what steps make that is made again and compared."""
     space, listener = workspace(root, threads)
+    space = replace(space, check=check)
     recipe = load(path)
     return run(nodes(recipe, space, locked), space, listener, root, wanted(recipe, only), jobs)
 
@@ -173,7 +177,7 @@ def run(
 
     loader = ModuleTaskLoader({"task_recipe": task_recipe})
     main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names, listener)})
-    return 1 if main.run(["run", "-n", str(jobs), *names]) else 0
+    return 1 if main.run(["run", "-n", str(jobs), *names]) or listener.wrong() else 0
 
 
 def _label(recipe: Recipe, name: str) -> str:
@@ -186,6 +190,11 @@ def _label(recipe: Recipe, name: str) -> str:
 def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[dict[str, Any], Any]:
     """DOIT_CONFIG and the task creator for a dodo.py: the recipes of `root`/recipes that the command line names, or all
     of them when it names none but a command that looks. Ends the program where they cannot be used."""
+
+    def end() -> None:  # doit knows of failed tasks alone
+        if listener.wrong():
+            raise SystemExit(1)
+
     gc.disable()  # the tasks of many recipes are many objects, none of them garbage; a step that runs enables it
     if arguments is None:  # doit's own process
         interrupt.heed()
@@ -196,6 +205,7 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
     except QuantmillError as error:  # quantmill.toml
         _tell(error)
         raise SystemExit(_code(error)) from None
+    listener.end = end
     folder = Path(os.path.relpath(root / "recipes"))
     paths = {path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()}
     words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in PREFIXES}

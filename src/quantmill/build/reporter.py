@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from quantmill.build.workspace import FIRST
@@ -19,6 +19,8 @@ class Listener:
     def __init__(self) -> None:
         self._reporter: Reporter | None = None
         self.flush: Callable[[bool], None] = lambda wait: None  # sends results that wait to be sent
+        self.wrong: Callable[[], Iterable[str]] = tuple  # sentences of what then fails the build, though no task did
+        self.end: Callable[[], None] = lambda: None  # called last, when all is told
 
     def hear(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
         """A step's event, as Workspace tells it: "start" with a reason and what its progress counts, "hit" with a
@@ -190,7 +192,7 @@ class Reporter:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        for failure in filter(None, self._failures):
+        for failure in (*filter(None, self._failures), *self._listener.wrong()):
             _complain(f"quantmill: {failure}")
         seconds = time.monotonic() - self._began
         if not self._failures and not self._ran and not self._hits:
@@ -198,6 +200,8 @@ class Reporter:
         else:
             counts = f"{self._ran} run, {self._hits} from the store, {len(self._failures)} failed"
             self._say(f"{counts} in {seconds:.1f} s")
+        if sys.exc_info()[0] is None:
+            self._listener.end()
 
 
 def _complain(message: str) -> None:

@@ -9,16 +9,17 @@ is the truth.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from quantmill.artifact import Artifact, Context
 from quantmill.disk import parse_json, read_json, read_small, write_own
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.host import usable_threads
 from quantmill.store.key import StepKey, difference
+from quantmill.build.doubt import NotMadeAgain, Rejected, doubted
 from quantmill.build.graph import ALL, Node, below
 from quantmill.build.node_key import Facts, Outputs, facts_of, key_by_digest, key_of, promised, upstream
 from quantmill.build.reading import Damaged, Reading, small
@@ -37,14 +38,6 @@ TRIES = 3  # of a step whose inputs are found damaged
 
 def silent(name: str, event: str, facts: Mapping[str, Any]) -> None:
     """The report that nobody hears."""
-
-
-class NotMadeAgain(QuantmillError):
-    """What a node's outputs were is gone, and `node` cannot be made again here, for reasons of its own."""
-
-    def __init__(self, node: str, why: QuantmillError) -> None:
-        super().__init__(str(why))
-        self.node = node
 
 
 class Status(NamedTuple):
@@ -75,6 +68,7 @@ class Workspace:
     # Asked before a step runs here, with the node, the graph and why: whether it has now been run elsewhere, so that
     # the store has it.
     elsewhere: Callable[[Node, Mapping[str, Node], str], bool] | None = None
+    check: float = 0.0  # the share of what steps make that is made again and compared
     seal: Seal = field(default_factory=Seal)  # what signs finished releases
     # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
     _known: dict[str, Facts] = field(default_factory=dict)
@@ -157,10 +151,14 @@ class Workspace:
         self._attempt(node, nodes, whole)
 
     def _attempt(self, node: Node, nodes: Mapping[str, Node], whole: bool = False) -> None:
+        asked = False
         for left in reversed(range(TRIES)):
             try:
                 self._bring_about(node, nodes, whole)
                 return
+            except Rejected as error:
+                if asked or not left or not (asked := self._make_here(node, nodes, error)):
+                    raise
             except Damaged as damaged:
                 if not left:
                     raise QuantmillError(f"{node.name}: {damaged}, {TRIES} times; look after the disk") from None
@@ -179,16 +177,34 @@ class Workspace:
         return upstream(node, nodes, self.outputs)
 
     def _heal(self, node: Node, nodes: Mapping[str, Node]) -> None:
-        """Where something was found damaged since this build began: bring about again all that the node stands on."""
-        damages = self.store.damages()
+        """Where something was found damaged or revoked since this build began: bring about again all that the node
+        stands on."""
         if not self._damages:
-            self._damages.append(damages)
-        if damages == self._damages[0]:
-            return
+            self._damages.append(self.store.damages())
+            if self.store.remote:
+                self.store.remote.refresh()  # what was revoked goes before something is made of it
+        damages = self.store.damages()
+        if damages != self._damages[0]:
+            self._rebuild(node, nodes)
+
+    def _rebuild(self, node: Node, nodes: Mapping[str, Node], here: Collection[str] = ()) -> None:
+        """Bring about again all that the node stands on; those in `here` without the shared store."""
         self._known.clear()
         for name, above in below([node.name], nodes).items():
             if name != node.name and not self.up_to_date(above, nodes):
-                self._attempt(above, nodes)
+                self._attempt(above, nodes, name in here)
+
+    def _make_here(self, node: Node, nodes: Mapping[str, Node], error: Rejected) -> bool:
+        """What the node refuses is made here, where the shared store gave it: whether it did."""
+        keys = doubted(node, nodes, self.outputs, self.store)
+        if not keys or self.store.remote is None:  # from nowhere else
+            return False
+        text = f"{error}: {self.store.remote.address} gave it, so that it is made here: {listed([*keys])}"
+        self.report(node.name, "finding", {"text": text})
+        for key in keys.values():
+            self.store.drop(key)
+        self._rebuild(node, nodes, keys)
+        return True
 
     def _bring_about(self, node: Node, nodes: Mapping[str, Node], whole: bool) -> None:
         inputs: Outputs | None = upstream(node, nodes, self.outputs)
@@ -250,10 +266,19 @@ class Workspace:
         )
 
         def run() -> Mapping[str, Artifact] | None:
-            return node.step.run({**node.files, **stored}, {**node.params, **node.where}, folder, context)
+            made = node.step.run({**node.files, **stored}, {**node.params, **node.where}, folder, context)
+            if self.check and node.step.recheck:
+                from quantmill.build.sampling import check
+
+                check(self.check, node, inputs, folder, self.threads)
+            return made
 
         try:
             return reading.during(run)
+        except QuantmillError as error:
+            if node.step.judges and not isinstance(error, UsageError):
+                raise Rejected(str(error)) from error
+            raise
         except Damaged:
             shutil.rmtree(folder, ignore_errors=True)  # also what a step would go on with
             raise

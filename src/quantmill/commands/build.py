@@ -22,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("ca", "cert", "key"):
         parser.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help=f"TLS {name} for the scheduler, PEM")
     parser.add_argument("--insecure", action="store_true", default=None, help="take a scheduler without TLS")
+    text = "quantize such a part of each file's tensors twice, elsewhere, and compare, such as 2%%; at least one tensor"
+    parser.add_argument("--check", type=_share, default=0.0, metavar="PERCENT", help=text)
     parser.add_argument("--locked", action="store_true", help="fail when the lock does not describe the recipe's base")
 
 
@@ -36,7 +38,18 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
     from quantmill.build.doit_tasks import build
 
-    return build(path, Path.cwd(), options.only, options.jobs, options.threads, options.locked)
+    return build(path, Path.cwd(), options.only, options.jobs, options.threads, options.locked, options.check)
+
+
+def _share(text: str) -> float:
+    """`2%` as 0.02."""
+    try:
+        found = float(text.removesuffix("%")) / 100 if text.endswith("%") else 0
+    except ValueError:
+        found = 0
+    if not 0 < found <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part of a whole; write it like 2% or 100%")
+    return found
 
 
 def _distributed(path: Path, options: argparse.Namespace) -> int:
@@ -56,7 +69,7 @@ def _distributed(path: Path, options: argparse.Namespace) -> int:
         options.tls_key,
         bool(options.insecure),
     )
-    return build(path, Path.cwd(), options.only, options.locked, cluster)
+    return build(path, Path.cwd(), options.only, options.locked, cluster, check=options.check)
 
 
 def _agree(options: argparse.Namespace) -> None:

@@ -1,17 +1,16 @@
-"""`quantmill cache stat|verify|gc|push|sign`: care of the store, and of the one that machines share."""
+"""`quantmill cache stat|verify|gc|push|sign|revoke`: care of the store, and of the one that machines share."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantmill.commands.common import bar, say, say_json, size, threads
 from quantmill.errors import UsageError
-from quantmill.units import size_text
+from quantmill.units import parse_age, size_text
 
 if TYPE_CHECKING:
     from quantmill.store.care.collector import Keep
-
-UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name in ("stat", "verify", "gc"):
             action.add_argument("--json", action="store_true")
+        if name == "push":
+            text = "revoke what the shared store has with other outputs, and put what is here in its place"
+            action.add_argument("--replace", action="store_true", help=text)
+        if name == "revoke":
+            text = "digest of a record or an output (8 digits suffice), or a task such as quant:tiny/Q4_K_M"
+            action.add_argument("records", nargs="+", metavar="RECORD", help=text)
+            action.add_argument("--why", default="", metavar="TEXT", help="the reason, which others are told")
         if name == "gc":
             action.add_argument(
                 "--keep",
@@ -36,16 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exit code 0, 1 when something is damaged, or an error."""
-    return {"stat": _stat, "verify": _verify, "gc": _gc, "push": _push, "sign": _sign}[options.action](options)
+    """Exit code 0, 1 when something is damaged or the shared store has other outputs, or an error."""
+    return RUN[options.action](options)
 
 
 ACTIONS = {
     "stat": "What is in the store: by recipe, step and age, and how often it served.",
-    "verify": "Hash every object; what is wrong is put aside, and the next build makes it again.",
+    "verify": "Hash every object; what is wrong or revoked goes, and the next build makes it again.",
     "gc": "Remove what nobody needs. Builds may run meanwhile.",
     "push": "Send every result of this store to the shared one.",
     "sign": "Sign the shared store's believed records with this machine's key too: how keys roll over.",
+    "revoke": "Take wrong records back, for everyone: what was taken or made of them is computed again.",
 }
 
 
@@ -74,7 +81,9 @@ def _verify(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.care.check import verify_store
 
-    store = open_workspace(Path.cwd()).store
+    store = open_workspace(Path.cwd(), report=_hear_aside).store
+    if store.remote:
+        store.remote.refresh()
     with bar("verify the store") as progress:
         found = verify_store(store, threads(options), progress)
     if found.undone and store.remote:
@@ -116,10 +125,10 @@ def _keep(words: list[str] | None, limit: int | None) -> "Keep":
     for word in words:
         if word in ("pointers", "releases"):
             continue
-        number, unit = word[:-1], word[-1:]
-        if unit not in UNITS or not number.isdecimal():
-            raise UsageError(f"--keep {word}: write pointers, releases, or an age such as 30d or 12h")
-        age = int(number) * UNITS[unit] * 10**9
+        try:
+            age = parse_age(word) * 10**9
+        except ValueError:
+            raise UsageError(f"--keep {word}: write pointers, releases, or an age such as 30d or 12h") from None
     return Keep("pointers" in words, "releases" in words, age)
 
 
@@ -128,7 +137,20 @@ def _push(options: argparse.Namespace) -> int:
     from quantmill.store.remote.admin import push
 
     space = open_workspace(Path.cwd())
-    say(f"{push(space.store.root, _hear)} results are at the shared store")
+    sent = push(space.store.root, _hear, options.replace)
+    say(f"{sent.there} results are at the shared store")
+    say(*(f"quantmill: {conflict}" for conflict in sent.conflicts), file=sys.stderr)
+    return 1 if sent.conflicts else 0
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    from quantmill.build.workspace import open_workspace
+    from quantmill.store.remote.admin import revoke
+
+    space = open_workspace(Path.cwd())
+    for found in revoke(space.store.root, options.records, options.why, _hear):
+        outputs = ", ".join(f"{name} {sha256[:16]}…" for name, (sha256, _) in sorted(found.outputs.items()))
+        say(f"revoked: {found.task or 'a step'}, record {found.digest[:16]}…: {outputs}")
     return 0
 
 
@@ -144,3 +166,11 @@ def _sign(options: argparse.Namespace) -> int:
 def _hear(address: str, event: str, facts: object) -> None:
     if event == "told" and isinstance(facts, dict):
         say(f"{address}: {facts['text']}")
+
+
+def _hear_aside(address: str, event: str, facts: object) -> None:
+    if event == "told" and isinstance(facts, dict):
+        say(f"{address}: {facts['text']}", file=sys.stderr)
+
+
+RUN = {"stat": _stat, "verify": _verify, "gc": _gc, "push": _push, "sign": _sign, "revoke": _revoke}

@@ -15,15 +15,17 @@ from distributed import Client, Security
 
 from quantmill.artifact import Artifact
 from quantmill.build import doit_tasks
+from quantmill.build.doubt import Rejected
 from quantmill.build.graph import Node, below, graph
-from quantmill.build.node_key import Facts
+from quantmill.build.node_key import Facts, key_by_digest, upstream
+from quantmill.build.sampling import Differs
 from quantmill.build.workspace import Workspace, started
 from quantmill.distributed import waves
 from quantmill.distributed.local_cluster import local_cluster
 from quantmill.distributed.parts import PARTS_FROM, Part, cut
-from quantmill.distributed.worker import Done, Job
+from quantmill.distributed.worker import Done, Job, check, forget
 from quantmill.distributed.worker_pool import Pool
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.forecast.base_file import Description, describe
 from quantmill.forecast.costs import needs, shareable
 from quantmill.forecast.files import file_of
@@ -62,9 +64,19 @@ class Cluster:
     insecure: bool = False
 
 
-def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluster, parts_from: int = PARTS_FROM) -> int:
-    """Build one recipe on a cluster; the exit code of the build: 0, or 1 when a task failed."""
+def build(
+    path: Path,
+    root: Path,
+    only: list[str],
+    locked: bool,
+    cluster: Cluster,
+    parts_from: int = PARTS_FROM,
+    check: float = 0.0,
+) -> int:
+    """Build one recipe on a cluster; the exit code of the build: 0, or 1 when a task failed. `check`: the share of what
+    steps make that another worker makes again and compares."""
     space, listener = doit_tasks.workspace(root)
+    space = replace(space, check=check)
     recipe = load(path)
     lock = current(recipe, locked, space.store.hints.digest_of)
     recipe_nodes = graph(recipe, lock)
@@ -168,21 +180,21 @@ class _Spread:
         begun: Callable[[], None] = nothing,
     ) -> Done:
         needed = below([node.name], {**nodes, node.name: node})
-        upstream = {
+        known = {
             name: facts
             for name in needed
             if name != node.name and (facts := self._made.get(name) or self._space.pointed(needed[name])) is not None
         }
-        read = [fact for edge in node.edges for fact in upstream[edge.node].values()]
+        read = [fact for edge in node.edges for fact in known[edge.node].values()]
         read += [fact for _, facts in lent for fact in facts.values()]
         reads = {fact["sha256"]: fact["size"] for fact in read}
         if urgency is None:
             urgency = sum(reads.values()) / BYTES_A_SECOND + self._rest.get(node.name, 0.0)
         sent = {name: self._named(one) for name, one in needed.items()}
-        job = Job(sent[node.name], sent, upstream, lent, str(self._root), str(self._space.store.root.absolute()))
+        job = Job(sent[node.name], sent, known, lent, str(self._root), str(self._space.store.root.absolute()))
         lacked = ""
         while True:
-            self._offer(fact for edge in node.edges for fact in upstream[edge.node].values())
+            self._offer(fact for edge in node.edges for fact in known[edge.node].values())
             done = self._pool.run(job, reads, needs(node, reads), urgency, begun)
             if not done.lacks or done.lacks == lacked:
                 break
@@ -190,8 +202,32 @@ class _Spread:
             self._heal(node, needed[lacked], needed, done.error)
             begun = nothing
         if done.error and not done.lacks:
-            raise QuantmillError(done.error)
+            raise (Rejected if node.step.judges else QuantmillError)(done.error)
+        if self._space.store.remote:
+            self._space.store.remote.conflicts.update(done.conflicts)
+        if done.ran and self._space.check and node.step.recheck:
+            self._check(job, done, reads, urgency)
         return done
+
+    def _check(self, job: Job, done: Done, reads: Mapping[str, int], urgency: float) -> None:
+        """Have another worker make a sample of a step's output again; QuantmillError where that comes out otherwise,
+        and then the output is forgotten."""
+        node, share = job.node, self._space.check
+        call = partial(check, made=done.facts, share=share)
+        reads = {**reads, **{fact["sha256"]: fact["size"] for fact in done.facts.values()}}
+        again = self._pool.run(job, reads, needs(node, reads), urgency, nothing, call, avoid=done.worker)
+        if again.error:
+            self._space.report(node.name, "finding", {"text": f"{node.name} was not checked: {again.error}"})
+        if not again.differs:
+            return
+        inputs = upstream(node, job.nodes, lambda above: job.upstream.get(above.name)) or {}
+        digest = key_by_digest(node, {name: fact["sha256"] for name, fact in inputs.items()}).digest()
+        forget(str(self._root), str(self._space.store.root.absolute()), digest)
+        self._pool.forget(done.worker, digest)
+        raise Differs(
+            f"{listed(again.differs)} came out otherwise on the worker {again.where} than on {done.where}: one of them "
+            "computes wrongly; test their memory and cores, or leave one out. The result is forgotten"
+        )
 
     def _named(self, node: Node) -> Node:
         """The node with its local files named from the project's folder, where they are below it: a worker may have

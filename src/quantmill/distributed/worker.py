@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from quantmill import __version__
+from quantmill.build.doubt import NotMadeAgain
 from quantmill.build.graph import Node
-from quantmill.build.node_key import Facts
-from quantmill.build.workspace import NotMadeAgain, Workspace, open_workspace
+from quantmill.build.node_key import Facts, upstream
+from quantmill.build.sampling import sample_of, unlike
+from quantmill.build.workspace import Workspace, open_workspace
 from quantmill.errors import QuantmillError, sentence
 from quantmill.steps import STEPS, versions
+from quantmill.store.descent import forget_record
 from quantmill.store.shared import Gone
 
 
@@ -45,13 +49,22 @@ class Job:
 @dataclass(frozen=True)
 class Done:
     """What came of a job: the node's outputs, or in `error` one sentence; `lacks`: that what it reads of this node is
-    not to be had here."""
+    not to be had here; `ran`: that its step was run; `differs`: what came out otherwise than another worker made it."""
 
     worker: str
     facts: Facts
     findings: tuple[str, ...]
     error: str = ""
     lacks: str = ""
+    host: str = ""
+    ran: bool = False
+    differs: tuple[str, ...] = ()
+    conflicts: tuple[tuple[str, str], ...] = ()  # at the shared store, by record
+
+    @property
+    def where(self) -> str:
+        """The worker, and its machine."""
+        return f"{self.worker} ({self.host})" if self.host else self.worker
 
 
 @dataclass(frozen=True)
@@ -82,11 +95,19 @@ def run(job: Job) -> Done:
 
     worker = get_worker()
     findings: list[str] = []
+    begun: list[str] = []
+
+    def report(name: str, event: str, facts: Mapping[str, Any]) -> None:
+        if event == "finding":
+            findings.append(facts["text"])
+        elif event == "start" and name == job.node.name:
+            begun.append(name)
+
     with tempfile.TemporaryDirectory(prefix="quantmill-") as folder:
         space = replace(
             _workspace(job.root, job.store, worker.state.nthreads),
             build=Path(folder),
-            report=lambda name, event, facts: findings.append(facts["text"]) if event == "finding" else None,
+            report=report,
         )
         try:
             facts = _perform(job, space)
@@ -95,13 +116,45 @@ def run(job: Job) -> Done:
             return Done(worker.address, {}, (), str(error), lacks)
         except OSError as error:
             raise StepFailed(sentence(error)) from None
-    return Done(worker.address, facts, tuple(findings))
+        conflicts = tuple(space.store.remote.conflicts.items()) if space.store.remote else ()
+    host = socket.gethostname()
+    return Done(worker.address, facts, tuple(findings), host=host, ran=bool(begun), conflicts=conflicts)
+
+
+def check(job: Job, made: Facts, share: float) -> Done:
+    """Make a sample of what another worker made again, and compare."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    with tempfile.TemporaryDirectory(prefix="quantmill-") as folder:
+        space = replace(_workspace(job.root, job.store, worker.state.nthreads), build=Path(folder))
+        nodes = _pointed(job, space)
+        inputs = upstream(job.node, nodes, space.outputs) or {}
+        files = space.artifacts(made)
+        try:
+            space.store.bring([*inputs.values(), *files.values()])
+            work = space.store.root / "work"
+            work.mkdir(parents=True, exist_ok=True)
+            paths = {name: file.path for name, file in files.items()}
+            found = unlike(job.node, inputs, paths, work, space.threads, sample_of(share, job.node, inputs))
+        except QuantmillError as error:
+            return Done(worker.address, {}, (), str(error))
+        except OSError as error:
+            raise StepFailed(sentence(error)) from None
+    return Done(worker.address, made, (), host=socket.gethostname(), differs=tuple(found))
+
+
+def forget(root: str, store: str, digest: str) -> None:
+    """Forget the result of a key, and what was made of it, here and where it was sent."""
+    found = _workspace(root, store, 1).store
+    gone = forget_record(found.root, digest, lambda outputs: True) or []
+    if found.remote:
+        found.remote.withdraw([digest, *gone])
+        found.remote.flush()
 
 
 def _perform(job: Job, space: Workspace) -> Facts:
-    nodes = {name: _found(node, _root(job.root)) for name, node in job.nodes.items()}
-    for name, facts in job.upstream.items():
-        space.write_pointer(nodes[name], facts)
+    nodes = _pointed(job, space)
     for step, facts in job.lent:
         outputs = space.artifacts(facts)
         with suppress(Gone):  # it is computed again
@@ -111,6 +164,14 @@ def _perform(job: Job, space: Workspace) -> Facts:
     if space.store.remote:
         space.store.remote.flush()  # whoever reads this next may have only the shared store
     return space.pointed(job.node) or {}
+
+
+def _pointed(job: Job, space: Workspace) -> dict[str, Node]:
+    """The job's nodes, with pointers to what is made of them."""
+    nodes = {name: _found(node, _root(job.root)) for name, node in job.nodes.items()}
+    for name, facts in job.upstream.items():
+        space.write_pointer(nodes[name], facts)
+    return nodes
 
 
 def _workspace(root: str, store: str, threads: int) -> Workspace:

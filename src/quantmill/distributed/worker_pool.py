@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker, wait
 
 from quantmill import __version__
-from quantmill.distributed.worker import Done, Job, Seen, StepFailed, look, run
+from quantmill.distributed.worker import Done, Job, Seen, StepFailed, forget, look, run
 from quantmill.errors import QuantmillError
 from quantmill.steps import versions
 
@@ -39,6 +40,7 @@ class _Ticket:
     reads: Mapping[str, int]
     needs: Mapping[str, float]
     urgency: float
+    avoid: str = ""  # a worker that is not to have it where there is another
     given: threading.Event = field(default_factory=threading.Event)
     address: str = ""
 
@@ -86,18 +88,25 @@ class Pool:
             return not self._workers or any(not worker.seen.shared for worker in self._workers.values())
 
     def run(
-        self, job: Job, reads: Mapping[str, int], needs: Mapping[str, float], urgency: float, begun: Callable[[], None]
+        self,
+        job: Job,
+        reads: Mapping[str, int],
+        needs: Mapping[str, float],
+        urgency: float,
+        begun: Callable[[], None],
+        call: Callable[[Job], Done] = run,
+        avoid: str = "",
     ) -> Done:
         """Have a worker bring the job's node about. `reads`: digest and size of what it reads; `needs`: amounts of the
         resources memory, threads and disk, which count where a worker was started with such; of the steps that wait
-        for a worker, the one of most `urgency`, in seconds, goes first; `begun` is called when it has one. Raises
-        QuantmillError."""
+        for a worker, the one of most `urgency`, in seconds, goes first; `begun` is called when it has one; `call` is
+        run there, if possible not on the worker `avoid`. Raises QuantmillError."""
         name = job.node.name
-        address, resources = self._take(_Ticket(name, reads, needs, urgency))
+        address, resources = self._take(_Ticket(name, reads, needs, urgency, avoid))
         try:
             begun()
             future = self._client.submit(
-                run,
+                call,
                 job,
                 key=f"quantmill-{name}-{os.urandom(4).hex()}",
                 workers=[address],
@@ -113,6 +122,11 @@ class Pool:
                 self._assign()
         self._remember(done, reads)
         return done
+
+    def forget(self, address: str, digest: str) -> None:
+        """Have a worker forget the result of a key, if it lives."""
+        with suppress(OSError):
+            self._client.run(forget, str(self._root), str(self._store), digest, workers=[address])
 
     def _result(self, name: str, future: Future) -> Done:
         try:
@@ -166,7 +180,9 @@ class Pool:
             idle = [address for address in self._workers if not self._busy[address]]
             if not idle:
                 return
-            if fit := [a for a in idle if _fits(self._workers[a], ticket.needs)]:
+            able = [a for a, worker in self._workers.items() if _fits(worker, ticket.needs)]
+            others = [a for a in able if a != ticket.avoid]
+            if fit := [a for a in idle if a in (others or able)]:
                 ticket.address = max(fit, key=lambda a: self._holds(self._workers[a], ticket.reads))
                 self._busy[ticket.address] += 1
                 self._waiting.remove(ticket)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from quantmill.artifact import Context
-from quantmill.steps.quant import LENDS, sharing_of, write_spans
+from quantmill.steps.quant import LENDS, recheck, sharing_of, write_spans
 from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task
 
 
@@ -46,6 +46,7 @@ STEP = Step(
     version=1,
     doc="quantize some tensors, for files that copy them",
     run=run,
+    recheck=recheck,
     prefixes=(),
     lends=LENDS,
     memory=STREAM_MEMORY,

@@ -48,6 +48,7 @@ STEP = Step(
     version=2,
     doc="measure how far a file is from the base, on the evaluation text",
     run=run,
+    judges="model.gguf",
     resumes=always,
     counts="passes",
     cost=cost,

@@ -1,11 +1,12 @@
 """quant: one ftype of the matrix, from the base GGUF and, where there is one, its imatrix."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
-from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task, check_names
+from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Sample, Step, Task, check_names
 
 if TYPE_CHECKING:
     from quantmill.quant.outcome import QuantizeReport
@@ -56,6 +57,30 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         write_spans(out, report)
 
 
+def recheck(
+    inputs: Inputs,
+    params: Mapping[str, Any],
+    made: Mapping[str, Path],
+    work: Path,
+    context: Context,
+    sample: Sample,
+) -> list[str]:
+    """The tensors of a sample that come out otherwise when they are quantized again."""
+    from quantmill.quant.double_check import differing
+    from quantmill.reference.spans import of_generation
+
+    imatrix = inputs.get("imatrix.dat")
+    return differing(
+        inputs["model.gguf"].path,
+        made["model.gguf"],
+        work,
+        *sample,
+        imatrix=imatrix.path if imatrix else None,
+        reference=of_generation(params.get("generation")),
+        threads=context.threads,
+    )
+
+
 def sharing_of(inputs: Inputs, context: Context) -> "Sharing | None":
     """Who lends tensors, when the base's digests are among the inputs."""
     from quantmill.quant.sharing import Sharing
@@ -93,6 +118,7 @@ STEP = Step(
     version=1,
     doc="quantize the base",
     run=run,
+    recheck=recheck,
     lends=LENDS,
     divides="tensors",
     memory=STREAM_MEMORY,

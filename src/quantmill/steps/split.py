@@ -49,6 +49,7 @@ STEP = Step(
     version=1,
     doc="cut a file that is too large into shards",
     run=run,
+    judges="model.gguf",
     hands_on=True,
     cost=cost,
 )

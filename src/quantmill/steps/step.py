@@ -11,6 +11,17 @@ from quantmill.errors import UsageError, nearest
 Inputs = Mapping[str, Artifact]
 Run = Callable[[Inputs, Any, Path, Context], Mapping[str, Artifact] | None]
 
+
+class Sample(NamedTuple):
+    """A share of what a step made, 0 to 1, that is made again; `seed` chooses which."""
+
+    share: float
+    seed: str
+
+
+# Of a step's inputs and params, the files that it made, and an empty folder: what comes out otherwise.
+Recheck = Callable[[Inputs, Any, Mapping[str, Path], Path, Context, Sample], list[str]]
+
 SMALL_MEMORY = 300_000_000  # bytes: an interpreter, its libraries and small files
 STREAM_MEMORY = 600_000_000  # bytes: and chunks of weights in each thread of a large machine
 
@@ -106,6 +117,8 @@ class Step:
     `holds`: its params name files by digest, which the store may have
     `here`: it runs on the machine that drives a build, not on a worker
     `reads_bytes`: it reads what its inputs hold, not their names and digests alone
+    `judges`: how the names of those inputs begin that it refuses where they are wrong; empty where it judges none
+    `recheck`: makes a sample of its output again and names what differs
     `hands_on`: where it writes nothing, its output is its input
     `counts`: what its progress counts
     `divides`: what of it workers share, tensors or the text
@@ -126,6 +139,8 @@ class Step:
     holds: bool = False
     here: bool = False
     reads_bytes: bool = True
+    judges: str = ""
+    recheck: Recheck | None = None
     hands_on: bool = False
     counts: Literal["bytes", "passes"] = "bytes"
     divides: Literal["", "tensors", "text"] = ""

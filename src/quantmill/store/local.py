@@ -98,6 +98,14 @@ class Store(Objects):
         """Remove the record of a step, which others cannot read."""
         (self.root / "ac" / key.digest()).unlink(missing_ok=True)
 
+    def taken(self, key: StepKey) -> bool:
+        """Whether the record of a step came from a shared store."""
+        try:
+            found = decode(key.digest(), read_small(f"{self.root}/ac/{key.digest()}"))
+        except OSError:
+            return False
+        return found is not None and "origin" in found
+
     def record(self, key: StepKey, whole: bool = False) -> Mapping[str, Artifact] | None:
         """The recorded outputs of a step, or None. Every object is here or, unless they are to be `whole`, at the
         shared store that the record was taken from."""

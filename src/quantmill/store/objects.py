@@ -8,7 +8,6 @@ goes with it.
 """
 
 import os
-import time
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
@@ -25,7 +24,6 @@ from quantmill.disk import (
     seal,
     sha256_file,
     sync_folder,
-    write_own,
 )
 from quantmill.store.shared import Gone
 
@@ -111,7 +109,7 @@ class Objects:
     def undo(self, sha256: str) -> list[str]:
         """Where nobody knows since when an object is damaged, remove what was made of it: records, their outputs'
         records in turn, and spans. Returns the names of the records."""
-        from quantmill.store.descent import forget
+        from quantmill.store.descent import forget, note
 
         try:
             stat = os.stat(self.object_path(sha256))
@@ -119,9 +117,9 @@ class Objects:
             return []
         if stat.st_mtime_ns > stat.st_ctime_ns - AGE // 2:  # a writer's: the seal was broken since
             return []
-        gone = forget(self.root, sha256)
+        gone = forget(self.root, [sha256])
         if gone:
-            write_own(self.root / "damaged", f"{time.time_ns()} {sha256}\n".encode())
+            note(self.root, sha256)
             self._undone(gone)
         return gone
 
@@ -129,7 +127,7 @@ class Objects:
         """Hears which records are removed."""
 
     def damages(self) -> int:
-        """A number that moves when something was found damaged and records went with it."""
+        """A number that moves when something was found damaged or revoked, and records went with it."""
         try:
             return os.stat(self.root / "damaged").st_ctime_ns
         except FileNotFoundError:

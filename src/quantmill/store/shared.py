@@ -29,6 +29,10 @@ class Remote(Protocol):
     """A store that machines share, as a store of one machine uses it (quantmill.store.remote.client)."""
 
     address: str  # as messages name it
+    conflicts: dict[str, str]  # sentences by record: what is there is not what was computed here
+
+    def refresh(self) -> None:
+        """Hear what was taken back there, and forget it here."""
 
     def vouches(self, origin: Mapping[str, str]) -> bool:
         """Whether a record that was taken with this origin is still to be believed. Asks no network."""

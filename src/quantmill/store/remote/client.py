@@ -24,6 +24,7 @@ from quantmill.store.shared import Gone, SharedRecord
 if TYPE_CHECKING:
     from quantmill.store.remote.bucket import Bucket, StoreError
     from quantmill.store.remote.lease import Leases
+    from quantmill.store.remote.registry import Registry
     from quantmill.store.remote.trust import Signer
 
 Report = Callable[[str, str, Mapping[str, Any]], None]
@@ -47,6 +48,7 @@ class SharedStore:
         self.settings, self.address = settings, settings.address
         self._root, self._report = root, report
         self._outbox = Outbox(root, self._send_one)
+        self.conflicts: dict[str, str] = {}
         self._told: set[str] = set()
         self._bad: set[str] = set()  # objects that the shared store has damaged: to be sent again
         self._resting = 0.0
@@ -76,10 +78,23 @@ class SharedStore:
 
         return Leases(self.bucket, self.settings.lease)
 
+    @cached_property
+    def registry(self) -> "Registry":
+        """The records there."""
+        from quantmill.store.remote.registry import Registry
+
+        return Registry(self.bucket, self.settings, self._root, self._tell, self.withdraw)
+
+    def refresh(self) -> None:
+        """Hear what was taken back there, and forget it here."""
+        self._ask(self.registry.refresh)
+
     def vouches(self, origin: Mapping[str, str]) -> bool:
-        """Whether a record with this origin came from here, by a key that is accepted today."""
-        key = next((key for key in self.settings.keys if key.id == origin.get("key")), None)
-        return origin.get("place") == self.address and key is not None and _valid(key.expires)
+        """Whether a record with this origin came from here, by a key that is accepted today, and not too long ago."""
+        now, limit, moment = time.time(), self.settings.max_age, origin.get("time", 0)
+        if origin.get("place") != self.address or (limit is not None and float(moment) < now - limit):
+            return False
+        return any(key.id == origin.get("key") and not key.expired(now) for key in self.settings.keys)
 
     def find(self, key: StepKey) -> SharedRecord | None:
         """The record of a key that an accepted key signed; others are told of once and count as none."""
@@ -89,14 +104,14 @@ class SharedStore:
         """The fields of the key that a task of that name was last recorded with."""
 
         def look() -> Mapping[str, Any] | None:
-            digest = (self.bucket.get(_task(task), 64) or b"").decode("ascii", "replace")
+            digest = (self.bucket.get(task_hint(task), 64) or b"").decode("ascii", "replace")
             payload = self._find(digest)[0] if is_digest(digest) else None
             return payload["key"] if payload else None
 
         return self._ask(look)
 
     def _find(self, digest: str) -> tuple[Mapping[str, Any] | None, SharedRecord | None]:
-        from quantmill.store.remote.trust import LIMIT, Refused, unseal
+        from quantmill.store.remote.trust import LIMIT, Refused
 
         self._withdraw(digest)  # before it is believed again
         for attempt in (1, 2):  # what was damaged on its way is whole when asked for again
@@ -104,7 +119,7 @@ class SharedStore:
             if data is None:
                 break
             try:
-                payload, found = unseal(data, digest, self.settings.keys, time.time())
+                payload, found = self.registry.believe(data, digest)
                 return payload, SharedRecord(found.outputs, {**found.origin, "place": self.address})
             except Refused as refused:
                 if attempt == 2:
@@ -173,14 +188,15 @@ class SharedStore:
         if self.settings.sign and not self._refused:
             self._outbox.add(key.digest(), task)
 
-    def send_now(self, digest: str) -> bool:
+    def send_now(self, digest: str, replace: bool = False) -> bool:
         """Send a record of the local store and its objects: whether they are at the shared store now. One that is
-        damaged, or whose objects are, is told of. StoreError when the shared store does not take them."""
+        damaged, or whose objects are, is told of. `replace`: what is there with other outputs is revoked. StoreError
+        when the shared store does not take them."""
         from quantmill.store.remote.transfer import Wrong
 
         try:
             data = self._local(digest)
-            return data is not None and "origin" not in data and self._publish(digest, data.get("task", ""))
+            return data is not None and "origin" not in data and self._publish(digest, data.get("task", ""), replace)
         except (Wrong, OSError):
             self._tell(f"the record {digest[:16]}… is not sent: what it names is gone or damaged here", always=True)
             return False
@@ -269,7 +285,8 @@ class SharedStore:
         try:
             if self._refused or time.monotonic() < self._resting:
                 return self._refused
-            return self._publish(digest, task)
+            self._publish(digest, task)
+            return True
         except StoreError as error:
             self._broke(error)
             return error.denied
@@ -289,19 +306,30 @@ class SharedStore:
         later = "this build sends no more" if error.denied else "results are sent by the next build"
         self._tell(f"{error.args[0].removeprefix(f'{self.address}: ')}: {later}")
 
-    def _publish(self, digest: str, task: str) -> bool:
+    def _publish(self, digest: str, task: str, replace: bool = False) -> bool:
+        """Send a result: whether it is there now."""
         data = self._local(digest)
         if data is None or "origin" in data or self.signer is None:
-            return True
+            return False
         key = StepKey(**data["key"])
         outputs = {name: (fact["sha256"], fact["size"]) for name, fact in data["outputs"].items()}
+        if why := self.registry.revoked(digest, outputs):
+            self._tell(f"{task or digest[:16]} is not sent: what was computed here is {why}", always=True)
+            return False
         objects = dict(outputs.values())
         self._to_send += sum(objects.values())
         for sha256 in objects:
             self._send_object(sha256)
         self._withdraw(digest)
-        self._record(digest, self.signer.seal(key, outputs, task), outputs)
-        self.bucket.put(_task(task), digest.encode())
+        sealed = self.signer.seal(key, outputs, task)
+        there = self.registry.put(digest, sealed, outputs)
+        if there and replace:
+            self.registry.take_back(self.signer, digest, there.outputs, task, "replaced")
+            there = self.registry.put(digest, sealed, outputs)
+        if there:
+            self.conflicts[digest] = self.registry.conflict(digest, task, there.outputs, outputs)
+            return False
+        self.bucket.put(task_hint(task), digest.encode())
         return True
 
     def _send_object(self, sha256: str, again: bool = False) -> None:
@@ -312,25 +340,6 @@ class SharedStore:
             again |= sha256 in self._bad
             send(self.bucket, path, sha256, settings.chunk, settings.parallel, again, self._advance)
             self._bad.discard(sha256)
-
-    def _record(self, digest: str, sealed: bytes, outputs: Mapping[str, tuple[str, int]]) -> None:
-        """Put the record, unless there is one that is believed."""
-        from quantmill.store.remote.trust import LIMIT, Refused, unseal
-
-        name = f"ac/{digest}"
-        while not self.bucket.create(name, sealed):
-            there = self.bucket.get_versioned(name, LIMIT)
-            if there is None:
-                continue
-            try:
-                found = unseal(there[0], digest, self.settings.keys, time.time())[1]
-            except Refused:
-                if self.bucket.replace(name, sealed, there[1]):
-                    return
-                continue
-            if found.outputs != outputs:
-                self._tell(f"its record of {digest[:16]}… has other outputs than were computed here")
-            return
 
     def _advance(self, count: int) -> None:
         with self._lock:
@@ -356,11 +365,8 @@ class SharedStore:
             self._report(self.address, "told", {"text": text})
 
 
-def _valid(expires: float | None) -> bool:
-    return expires is None or time.time() < expires
-
-
-def _task(task: str) -> str:
+def task_hint(task: str) -> str:
+    """The object that names the key of a task."""
     return f"task/{task.replace(':', '/')}"
 
 

@@ -15,7 +15,7 @@ import tomli
 
 from quantmill.errors import UsageError, nearest
 from quantmill.store.remote import named_by
-from quantmill.units import parse_size
+from quantmill.units import parse_age, parse_size
 
 SCHEMES = ("s3", "gs", "az", "file")
 MIB = 1 << 20
@@ -35,6 +35,10 @@ class PublicKey:
         """sha256 of the public key in hex, by which envelopes name it."""
         return hashlib.sha256(self.public).hexdigest()
 
+    def expired(self, now: float) -> bool:
+        """Whether it has expired by then."""
+        return self.expires is not None and now >= self.expires
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -52,6 +56,7 @@ class Settings:
     retries: int = 5
     lease: float = 60
     patience: float = 60
+    max_age: float | None = None
 
     @property
     def address(self) -> str:
@@ -160,6 +165,12 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _age(value: Any) -> float:
+    if not isinstance(value, str) or not (found := parse_age(value)):
+        raise ValueError("this must be an age such as 30d or 12h, in quotes")
+    return float(found)
+
+
 def _keys(value: Any) -> tuple[PublicKey, ...]:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise ValueError("this must be a list of tables; begin each with [[store.key]]")
@@ -213,4 +224,5 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "retries": _count,
     "lease": _seconds,
     "patience": _seconds,
+    "max_age": _age,
 }

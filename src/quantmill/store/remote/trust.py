@@ -48,6 +48,11 @@ class Signer:
                 "signs; list its public half there"
             )
 
+    @property
+    def id(self) -> str:
+        """The id of our public key."""
+        return self._public.id
+
     def seal(self, key: StepKey, outputs: Mapping[str, tuple[str, int]], task: str) -> bytes:
         """The record, signed."""
         listed = {name: {"sha256": sha256, "size": count} for name, (sha256, count) in outputs.items()}
@@ -80,20 +85,25 @@ class Signer:
         return json.dumps(envelope.to_dict()).encode()
 
 
-def unseal(data: bytes, digest: str, keys: Sequence[PublicKey], now: float) -> tuple[Mapping[str, Any], SharedRecord]:
+def unseal(
+    data: bytes, digest: str, keys: Sequence[PublicKey], now: float, max_age: float | None = None
+) -> tuple[Mapping[str, Any], SharedRecord]:
     """The payload of an envelope and what it says of the key of that digest; Refused unless one of `keys`, not
-    expired, signed it."""
+    expired, signed it, no more than `max_age` seconds ago."""
     content, by = opened(data, PAYLOAD_TYPE, keys, now)
     try:
         payload = json.loads(content)
         if StepKey(**payload["key"]).digest() != digest:
             raise Refused("they are of other keys than their places say")
-        if int(payload["time"]) > now + EARLY:
+        signed = int(payload["time"])
+        if signed > now + EARLY:
             raise Refused("their time is in the future")
+        if max_age is not None and signed < now - max_age:
+            raise Refused("they are older than max_age of quantmill.toml")
         outputs = {str(name): _output(name, entry) for name, entry in payload["outputs"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Refused("their content is not a record's") from None
-    return payload, SharedRecord(outputs, {"key": by.id})
+    return payload, SharedRecord(outputs, {"key": by.id, "time": str(signed)})
 
 
 def opened(
@@ -124,7 +134,7 @@ def _signer_of(envelope: Any, signed: set[str], keys: Sequence[PublicKey], now: 
     if not listed:
         named = re.sub("[^0-9a-z]", "?", min(signed)[:16])
         raise Refused(f"{are} signed by no key of quantmill.toml ({named}…)")
-    valid = [key for key in listed if key.expires is None or now < key.expires]
+    valid = [key for key in listed if not key.expired(now)]
     if not valid:
         raise Refused(f"{are} signed by the key {listed[0].name!r}, which has expired")
     for key in valid:
