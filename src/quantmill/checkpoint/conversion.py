@@ -14,6 +14,7 @@ from pathlib import Path
 
 from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.architectures.json_file import load_config
+from quantmill.architectures.loading import check_convertible
 from quantmill.artifact import Context
 from quantmill.checkpoint.metadata import metadata
 from quantmill.checkpoint.safetensors import open_weights
@@ -52,6 +53,7 @@ def convert(
             check(spec, weights)
         entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs, reference=reference)
         described = [spec.entry(type_) for spec in specs]
+        check_convertible(entries, described)
         with Writer(path, entries, described, place=place) as writer:
             for spec in specs:
                 for chunk in chunks(spec, config, weights, spec.type(type_).name):
