@@ -170,15 +170,18 @@ def _window(found: Mapping[str, Any], stated: Mapping[str, Any]) -> int:
 
 def _windows(row: CheckpointArchitecture, found: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
     layers, kinds = found["num_hidden_layers"], stated.get("layer_types")
+    if row.windows not in ("asked", "pattern"):
+        return
     if kinds is not None and (not isinstance(kinds, list) or not {_SLIDING, _FULL}.issuperset(map(str, kinds))):
         raise ModelError(
             f"config.json's `layer_types` is no list of {_FULL!r} and {_SLIDING!r}, which can be converted"
         )
     if row.windows == "pattern":
-        step = stated.get("sliding_window_pattern", stated.get("_sliding_window_pattern", _PATTERN))
+        name = next((key for key in ("sliding_window_pattern", "_sliding_window_pattern") if key in stated), "")
+        step = stated.get(name, _PATTERN)
         wanted = [_FULL if (layer + 1) % _PATTERN == 0 else _SLIDING for layer in range(layers)]
         if (kinds is None and step not in (_PATTERN, None)) or (kinds is not None and kinds != wanted):
-            key = "sliding_window_pattern" if kinds is None else "layer_types"
+            key = name if kinds is None else "layer_types"
             raise ModelError(
                 f"config.json's `{key}` lets other layers see the whole text than every {_PATTERN}th; "
                 f"{row.gguf} in a GGUF file has that pattern and no other"

@@ -3,7 +3,9 @@
 The file is the converter's (b5490, transformers 4.51 to 4.52) byte for byte, but for what is meant to differ:
 - The model's name is a parameter; there, the folder's name has its place.
 - The pre-tokenizer's name comes from the tokenizer's pattern; there, from a table of hashes of known vocabularies.
-- A chat template in chat_template.jinja, and `rope_parameters` in config.json, both of newer transformers, are read.
+- A chat template in chat_template.jinja, and the newer spellings of config.json, both of newer transformers, are read.
+- Linear and YaRN rope scaling are written for every architecture and spelling, llama3's original context is read.
+- What config.json says and no GGUF file of the architecture holds is an error.
 - Several named chat templates are listed in their own order; there, in an order that changes from run to run.
 - llama3's rope factors are correctly rounded; PyTorch's power may differ in the last bit (not for base 500000).
 - Tensors that are missing, unexpected or of another shape than config.json says are errors.
