@@ -2,7 +2,7 @@
 
 Run by hand, once in an environment of each version of transformers, which is no dependency of the tests:
 
-    python tests/helpers/config_keys.py tests/architectures/config_keys.json
+    python benchmarks/config_keys.py tests/architectures/config_keys.json
 
 A key is one that the class's configuration has without being told, or an older spelling that it takes. Those are in the
 file already stay.
