@@ -180,7 +180,7 @@ def test_a_pattern_is_the_whole_name() -> None:
     assert unlisted("nothing-that-exists", bad) == []
 
 
-def model(path: Path, *names: str, architecture: str = "llama", kind: str | None = None) -> Path:
+def model(path: Path, *names: str, architecture: str = "falcon", kind: str | None = None) -> Path:
     entries = [kv("general.architecture", architecture), *([kv("general.type", kind)] if kind else [])]
     return gguf_files.write(path, [(name, (32,), TYPES["F32"]) for name in names], entries, zeros=True)
 
@@ -200,7 +200,7 @@ def test_verify_names_what_the_package_does_not_list(tmp_path: Path, capsys: pyt
     assert whole.endswith("6 tensors: whole")
     assert note.startswith("note: odd.gguf: the gguf package ")
     assert note.endswith(
-        " lists no 'blk.0.odd_0.weight', 'blk.0.odd_1.weight', 'blk.0.odd_2.weight' and 2 more for 'llama'; "
+        " lists no 'blk.0.odd_0.weight', 'blk.0.odd_1.weight', 'blk.0.odd_2.weight' and 2 more for 'falcon'; "
         "llama.cpp may refuse the file"
     )
     assert verified("--json", str(odd)) == 0
@@ -210,7 +210,7 @@ def test_verify_names_what_the_package_does_not_list(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("name", "architecture", "kind"),
     [
-        ("blk.0.ffn_up.weight", "llama", None),
+        ("blk.0.ffn_up.weight", "falcon", None),
         ("blk.0.odd.weight", "nothing-that-exists", None),
         ("blk.0.attn_q.weight.lora_a", "llama", "adapter"),
     ],

@@ -26,5 +26,9 @@ class ForwardError(QuantmillError):
     """A model, a text or a disk that a forward pass cannot do with."""
 
 
+class NotLoadable(QuantmillError):
+    """A model that llama.cpp refuses to load."""
+
+
 def missing_weights(place: str, name: str, architecture: str) -> ForwardError:
     return ForwardError(f"{place}: lacks the tensor {name!r}, which {architecture} needs; convert it anew")

@@ -27,6 +27,8 @@ class GraphArchitecture:
     `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
     `window_base`: the rope base of the layers with a window, whose rope is not scaled
     `embedding_scale`: multiply embeddings by sqrt(n_embd)
+    `whole_heads`: all heads together are as wide as an embedding
+    `keys`: metadata keys that llama.cpp refuses a file without, beside `KEYS`
     """
 
     groups: Mapping[str, Has]
@@ -37,15 +39,19 @@ class GraphArchitecture:
     window_base: float = 10000.0
     embedding_scale: bool = False
     wide_scale_layers: int = 0  # a model of so many layers scales attention by its width, not by key_length
+    whole_heads: bool = False
+    keys: tuple[str, ...] = ()
 
 
 _TIED = {"output": Has.MAYBE}
 _NORMED = {"qk_norm": Has.ALWAYS}
 
 ARCHITECTURES: dict[str, GraphArchitecture] = {
-    "qwen2": GraphArchitecture({**_TIED, "qkv_bias": Has.ALWAYS}),
+    "qwen2": GraphArchitecture({**_TIED, "qkv_bias": Has.ALWAYS}, whole_heads=True),
     "qwen3": GraphArchitecture({**_TIED, **_NORMED}),
-    "qwen3moe": GraphArchitecture({"output": Has.ALWAYS, **_NORMED}, experts=Has.ALWAYS),
+    "qwen3moe": GraphArchitecture(
+        {"output": Has.ALWAYS, **_NORMED}, experts=Has.ALWAYS, keys=("expert_count", "expert_used_count")
+    ),
     "llama": GraphArchitecture(
         {**_TIED, "qkv_bias": Has.MAYBE, "bias": Has.MAYBE, "rope_factors": Has.MAYBE},
         rope="norm",
@@ -57,8 +63,16 @@ ARCHITECTURES: dict[str, GraphArchitecture] = {
         window_pattern=6,
         embedding_scale=True,
         wide_scale_layers=62,
+        keys=("attention.sliding_window",),
     ),
 }
+
+# Metadata keys that llama.cpp refuses a file of any of them without, after the architecture's name.
+KEYS = (
+    *("context_length", "embedding_length", "block_count", "feed_forward_length"),
+    *("attention.head_count", "attention.layer_norm_rms_epsilon"),
+)
+MAX_EXPERTS = 256  # of a layer: llama.cpp, LLAMA_MAX_EXPERTS
 
 # Name (a layer's without its `blk.N.`), dimensions in ggml's order, and the group, if any.
 _TOP = """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantmill.architectures.errors import ForwardError
-from quantmill.architectures.graph_tensors import ARCHITECTURES, GraphArchitecture, Has
+from quantmill.architectures.graph_tensors import ARCHITECTURES, MAX_EXPERTS, GraphArchitecture, Has
 from quantmill.gguf import KV
 
 _MOST = 1 << 24  # no size of a model is larger; a claimed one must not overflow a product of two
@@ -139,6 +139,8 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
             raise keys.wrong(key, f"is {keys.size(key)}", f"the length of a key, {head},")
     if head % 2:
         raise keys.wrong("attention.key_length", f"is {head}", "an even one")
+    if row.whole_heads and n_head * head != n_embd:
+        raise keys.wrong("attention.key_length", f"is {head} for each of {n_head} heads", f"{n_embd} for all of them")
     n_expert, n_expert_used = _experts(keys, row)
     context = keys.size("context_length")
     width = n_embd // n_head if n_layer == row.wide_scale_layers else head
@@ -172,6 +174,8 @@ def _experts(keys: _Keys, row: GraphArchitecture) -> tuple[int, int]:
     if not n_expert:
         return 0, 0
     used = keys.size("expert_used_count")
+    if n_expert > MAX_EXPERTS:
+        raise keys.wrong("expert_count", f"is {n_expert}", f"at most {MAX_EXPERTS}")
     if used > n_expert:
         raise keys.wrong("expert_used_count", f"is {used}", f"at most the {n_expert} experts")
     return n_expert, used

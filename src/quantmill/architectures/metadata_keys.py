@@ -68,26 +68,15 @@ def facts(config: Mapping[str, Any], file_type: str) -> Iterator[KV]:
 
 
 def _scaling(row: CheckpointArchitecture, scaling: Mapping[str, Any] | None) -> Iterator[KV]:
-    """Linear or YaRN scaling; any other kind has no keys (llama3's is a tensor), but for Gemma 3, where it is an error.
-
-    The converter at b5490 looks at the older key `type` alone, and so passes over a table that has only `rope_type`;
-    for Gemma 3 it looks at the newer one.
-    """
-    if not scaling:
+    """Linear or YaRN scaling; llama3's is a tensor. llama.cpp takes the context for an original that is not said."""
+    if not scaling or scaling["type"] == "llama3":
         return
-    kind, stated = row.scaling, scaling.get("type")
-    if row.gguf == "gemma3":
-        stated = scaling.get("rope_type", stated)
-        if stated != kind or "factor" not in scaling:
-            raise ModelError(f"config.json's `rope_scaling` is {dict(scaling)!r}; gemma3 has linear, with a `factor`")
-    if "factor" not in scaling or stated != kind:
-        return
-    prefix = f"{row.gguf}.rope.scaling"
+    prefix, kind = f"{row.gguf}.rope.scaling", scaling["type"]
     yield kv(f"{prefix}.type", kind)
     yield _entry(f"{prefix}.factor", "rope_scaling.factor", scaling["factor"], ValueType.FLOAT32)
-    if kind == "yarn":
-        name = "original_max_position_embeddings"
-        yield _entry(f"{prefix}.original_context_length", f"rope_scaling.{name}", scaling.get(name), ValueType.UINT32)
+    name = "original_max_position_embeddings"
+    if kind == "yarn" and scaling.get(name) is not None:
+        yield _entry(f"{prefix}.original_context_length", f"rope_scaling.{name}", scaling[name], ValueType.UINT32)
 
 
 def _entry(key: str, name: str, value: Any, type_: ValueType) -> KV:

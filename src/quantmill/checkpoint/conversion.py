@@ -3,7 +3,9 @@
 The file is the converter's (b5490, transformers 4.51 to 4.52) byte for byte, but for what is meant to differ:
 - The model's name is a parameter; there, the folder's name has its place.
 - The pre-tokenizer's name comes from the tokenizer's pattern; there, from a table of hashes of known vocabularies.
-- A chat template in chat_template.jinja, and `rope_parameters` in config.json, both of newer transformers, are read.
+- A chat template in chat_template.jinja, and the newer spellings of config.json, both of newer transformers, are read.
+- Linear and YaRN rope scaling are written for every architecture and spelling, llama3's original context is read.
+- What config.json says and no GGUF file of the architecture holds is an error.
 - Several named chat templates are listed in their own order; there, in an order that changes from run to run.
 - llama3's rope factors are correctly rounded; PyTorch's power may differ in the last bit (not for base 500000).
 - Tensors that are missing, unexpected or of another shape than config.json says are errors.
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.architectures.json_file import load_config
+from quantmill.architectures.loading import check_convertible
 from quantmill.artifact import Context
 from quantmill.checkpoint.metadata import metadata
 from quantmill.checkpoint.safetensors import open_weights
@@ -52,6 +55,7 @@ def convert(
             check(spec, weights)
         entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs, reference=reference)
         described = [spec.entry(type_) for spec in specs]
+        check_convertible(entries, described)
         with Writer(path, entries, described, place=place) as writer:
             for spec in specs:
                 for chunk in chunks(spec, config, weights, spec.type(type_).name):

@@ -39,9 +39,8 @@ def llama3_scaling(found: Mapping[str, Any]) -> tuple[float, float, float, float
 
     base = _stated("rope_theta", found["rope_theta"])
     factor, low, high = stated("factor", 8.0), stated("low_freq_factor", 1.0), stated("high_freq_factor", 4.0)
-    # The converter looks for it beside rope_scaling, not in it; the models it was written for all have 8192.
-    name = "original_max_position_embeddings"
-    context = _stated(name, found.get(name, 8192))
+    # The converter looks for it beside rope_scaling alone; the models that it was written for all have 8192.
+    context = stated("original_max_position_embeddings", 8192)
     if not (base > 0 and factor > 0 and low > 0 and high > low):
         raise ModelError("config.json's `rope_scaling` has factors that are not positive or not in order")
     return base, factor, low, high, context

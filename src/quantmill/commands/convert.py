@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
+    from quantmill.architectures.configuration import notes
+    from quantmill.architectures.json_file import load_config
     from quantmill.checkpoint.conversion import convert as write
     from quantmill.recipe.lock import wanted
 
@@ -39,4 +41,5 @@ def run(options: argparse.Namespace) -> int:
             place=str(options.target),
         )
     say(f"{options.target}: {options.target.stat().st_size} bytes")
+    say(*(f"note: {text}" for text in notes(load_config({"config.json": folder / "config.json"}))))
     return 0

@@ -49,11 +49,21 @@ def _file(path: Path, reports: list[Any]) -> Iterator[str]:
 
     with bar(f"verify {path.name}") as progress:
         report = verify(existing(path), progress=progress)
+    _loadable(path)
     reports.append(report.to_json())
     for file in report.files:
         yield f"{file.sha256}  {file.name}  {file.size} bytes, {file.tensors} tensors: whole"
     if found := note(path):
         yield found
+
+
+def _loadable(path: Path) -> None:
+    """Raises NotLoadable for a whole model, the file or all of its shards, that llama.cpp refuses."""
+    from quantmill.architectures.loading import check_loadable
+    from quantmill.gguf.shards import find_shards
+    from quantmill.gguf.verification import headers
+
+    check_loadable(str(path), *headers(find_shards(path) or [path]))
 
 
 def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:
@@ -68,8 +78,10 @@ def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Ite
             else:
                 yield f"{file.sha256}  {file.name}  {file.size} bytes: whole"
                 files.append({"name": file.name, "size": file.size, "sha256": file.sha256})
-                if file.name.endswith(".gguf") and (found := note(tree / file.name)):
-                    yield found
+                if file.name.endswith(".gguf"):
+                    _loadable(tree / file.name)
+                    if found := note(tree / file.name):
+                        yield found
     who = signed(tree, options.key)
     yield f"{tree}: {who}"
     reports.append({"release": str(tree), "files": files, "signature": who})

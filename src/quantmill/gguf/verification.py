@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from quantmill.artifact import silent
 from quantmill.gguf.errors import GGUFError, changed, shown, truncated, unreadable
 from quantmill.gguf.foreign import describe
-from quantmill.gguf.layout import MAGIC, TensorInfo
+from quantmill.gguf.layout import MAGIC, TensorEntry, TensorInfo
 from quantmill.gguf.reader import GGUFFile, read, within
 from quantmill.gguf.shard_set import check_shards, lone_shard, missing_shards, number_of
 from quantmill.gguf.shards import COUNT, NO, find_shards, parse_name, shard_name
+from quantmill.gguf.values import KV
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -128,6 +129,17 @@ def verify_files(
             file.close()
     types = Counter(info.type.name for file in opened for info in file.tensors.values())
     return VerifyReport(tuple(verified), dict(sorted(types.items())), expected is not None)
+
+
+def headers(paths: Iterable[Path]) -> tuple[dict[str, KV], list[TensorEntry]]:
+    """The metadata and all tensors of a file, or of the shards of one, in any order."""
+    metadata: dict[str, KV] = {}
+    tensors: list[TensorEntry] = []
+    for path in paths:
+        with read(path) as file:
+            metadata |= file.metadata
+            tensors += file.tensor_entries()
+    return metadata, tensors
 
 
 def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:

@@ -29,7 +29,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     Writes `verify.json`, the report with `quality` in it, the same for the same bytes. Raises a GGUFError for the first
     thing that is wrong, a QualityError for a file that is not good enough.
     """
-    from quantmill.gguf.verification import verify_files
+    from quantmill.architectures.loading import check_loadable
+    from quantmill.gguf.verification import headers, verify_files
     from quantmill.quality import gates
 
     files = {name.partition("/")[2]: a for name, a in inputs.items() if name.startswith("files/")}
@@ -37,12 +38,14 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     types, fallbacks = _types(inputs["base.gguf"].path, params)
     quality = json.loads(inputs["quality.json"].path.read_bytes()) if "quality.json" in inputs else None
     gates.check(min(files, default=""), gated, quality, fallbacks)
+    paths = {name: artifact.path for name, artifact in files.items()}
     report = verify_files(
-        {name: artifact.path for name, artifact in files.items()},
+        paths,
         types,
         digests={name: artifact.sha256 for name, artifact in files.items()},
         progress=context.progress,
     )
+    check_loadable(min(files), *headers(paths.values()))
     found = report.to_json() | ({"quality": quality} if quality else {})
     text = json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (out / "verify.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,99 @@
+"""What llama.cpp refuses to load, of models of the architectures that are known: by metadata and tensors' names alone.
+
+Source of the facts: llama-model.cpp at b5490. Converting, planning and verifying all ask here and of tensor_check.py,
+so that they believe the same of an architecture.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from quantmill.architectures.errors import ForwardError, ModelError, NotLoadable
+from quantmill.architectures.graph_tensors import ARCHITECTURES, KEYS, Has
+from quantmill.architectures.hyperparameters import hyper
+from quantmill.architectures.tensor_check import expected, lines
+from quantmill.gguf import KV
+from quantmill.gguf.errors import shown
+from quantmill.gguf.known_names import unlisted
+from quantmill.gguf.layout import TensorEntry
+
+_NAME, _TYPE, _MODEL = "general.architecture", "general.type", "model"
+_VOCABULARY, _NONE = "tokenizer.ggml.model", ("none", "no_vocab")
+_TOKENS = "tokenizer.ggml.tokens"
+_CONFIG = "config.json"
+_OUTPUT = "output.weight"
+
+
+def check_loadable(place: str, metadata: Mapping[str, KV], tensors: Iterable[TensorEntry]) -> None:
+    """Raises NotLoadable for a model of a known architecture whose file llama.cpp refuses; `tensors` are those of all
+    of its shards. Of other architectures, and of files that are no model, nothing is said."""
+    shapes = {name: shape for name, shape, _ in tensors}
+    name = metadata[_NAME].value if _NAME in metadata else None
+    kind = metadata[_TYPE].value if _TYPE in metadata else _MODEL
+    if name not in ARCHITECTURES or kind != _MODEL or not shapes:
+        return
+    row = ARCHITECTURES[name]
+    for key in (*(f"{name}.{key}" for key in (*KEYS, *row.keys)), _VOCABULARY):
+        if key not in metadata:
+            raise _refused(place, f"lacks the key {key}, which", name, "needs")
+    if metadata[_VOCABULARY].value not in _NONE and _TOKENS not in metadata:
+        raise _refused(place, f"lacks the key {_TOKENS}, which", name, "needs")
+    layers, experts = (metadata.get(f"{name}.{key}") for key in ("block_count", "expert_count"))
+    mixture = experts is not None and experts.value != 0
+    count = layers.value if layers is not None and isinstance(layers.value, int) else 0
+    for tensor, line, optional in lines(row, mixture, min(count, len(shapes))):
+        # llama.cpp lets a llama's experts do without a gate, and no one else's.
+        if tensor not in shapes and not optional and not (row.experts is Has.MAYBE and "gate_exps" in line.name):
+            raise _refused(place, f"lacks the tensor {tensor!r}, which", name, "needs")
+    if odd := unlisted(name, shapes):
+        raise _refused(place, f"holds the tensor {shown(odd[0])}, for which", name, "has no place")
+    try:
+        wanted = hyper(place, metadata, _rows(shapes))
+    except ForwardError:
+        return  # it may have what only llama.cpp knows
+    for tensor, shape, _ in expected(wanted):
+        if shapes.get(tensor, shape) != shape:
+            found = f"{list(shapes[tensor])} and not {list(shape)}"
+            raise NotLoadable(
+                f"{place}: the tensor {tensor!r} has the shape {found}, as its metadata say, so that llama.cpp does "
+                "not load it; convert the model anew"
+            )
+
+
+def check_convertible(entries: Iterable[KV], tensors: Iterable[TensorEntry]) -> None:
+    """Raises a ModelError unless a converted model is one that llama.cpp loads and that is computed with here."""
+    metadata = {entry.key: entry for entry in entries}
+    shapes = {name: shape for name, shape, _ in tensors}
+    found = hyper(_CONFIG, metadata, _rows(shapes))
+    known = {name: (shape, optional) for name, shape, optional in expected(found)}
+    name = found.architecture
+    for tensor, (_, optional) in known.items():
+        if tensor in shapes or optional:
+            continue
+        way = "so that only a model with it can be converted"
+        if tensor == _OUTPUT:
+            way = (
+                "which a model of tied embeddings (`tie_word_embeddings`) has not; a checkpoint with an lm_head.weight "
+                "of its own would be right"
+            )
+        raise ModelError(f"{_CONFIG}: llama.cpp's {name} does not load without {tensor}, {way}")
+    for tensor, shape in shapes.items():
+        if tensor not in known:
+            what = f"{_CONFIG} asks for the tensor {tensor}"
+            if tensor.endswith(".bias"):
+                what = f"{_CONFIG}'s `attention_bias` asks for the tensor {tensor}"
+            raise ModelError(
+                f"{what}, for which llama.cpp's {name} has no place; only a model without it can be converted"
+            )
+        if known[tensor][0] != shape:
+            raise ModelError(
+                f"{_CONFIG}: the tensor {tensor} would have the shape {list(shape)}; llama.cpp's {name} loads "
+                f"{list(known[tensor][0])} alone"
+            )
+
+
+def _rows(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    embeddings = shapes.get("token_embd.weight", ())
+    return embeddings[1] if len(embeddings) == 2 else 0
+
+
+def _refused(place: str, what: str, name: str, verb: str) -> NotLoadable:
+    return NotLoadable(f"{place}: {what} llama.cpp's {name} {verb}, so that it does not load; convert the model anew")
