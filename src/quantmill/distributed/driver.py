@@ -24,6 +24,7 @@ from quantmill.distributed.parts import PARTS_FROM, Part, cut
 from quantmill.distributed.worker import Done, Job
 from quantmill.distributed.worker_pool import Pool
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.forecast import estimates
 from quantmill.forecast.base_file import Description, describe
 from quantmill.forecast.costs import needs, shareable
 from quantmill.forecast.files import file_of
@@ -64,9 +65,10 @@ class Cluster:
 
 def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluster, parts_from: int = PARTS_FROM) -> int:
     """Build one recipe on a cluster; the exit code of the build: 0, or 1 when a task failed."""
-    space, listener = doit_tasks.workspace(root)
+    space, listener = doit_tasks.workspace(root, estimate=estimates)
     recipe = load(path)
     lock = current(recipe, locked, space.store.hints.digest_of)
+    space.worths.know(recipe, lock)
     recipe_nodes = graph(recipe, lock)
     wanted = doit_tasks.wanted(recipe, only)
     with (

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -33,6 +34,7 @@ from quantmill.store.remote.settings import Settings
 PART = 8 << 20  # bytes of one request of an upload
 PIECE = 1 << 20  # bytes of a small object that are taken at a time
 RANGE = 16 << 20  # bytes of one request of a download
+ASKING = 30.0  # seconds of one request that uploads nothing large
 NOWHERE = "socks5h://127.0.0.1:1"  # a proxy of a kind that obstore has not: what is sent by it goes nowhere
 _ASTRAY = "unsupported scheme socks5h"  # obstore's words for that
 T = TypeVar("T")
@@ -51,9 +53,13 @@ class Bucket:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self.address = settings, settings.address
-        self._store = _open(settings)
+        self._store = _open(settings, min(ASKING, settings.timeout))
         self.sending, self.receiving = Throttle(settings.bandwidth), Throttle(settings.bandwidth)
         self.stop = threading.Event()  # set: transfers end with StoreError at the next piece
+
+    @cached_property
+    def _uploads(self) -> Any:
+        return _open(self._settings, self._settings.timeout)
 
     def get(self, name: str, limit: int) -> bytes | None:
         """A small object's bytes, None when there is none."""
@@ -81,33 +87,53 @@ class Bucket:
         meta = self._found(lambda: obstore.head(self._store, name))
         return None if meta is None else int(meta["size"])
 
-    def read(self, name: str, start: int, end: int, sink: Callable[[memoryview], None]) -> bool:
+    def read(
+        self,
+        name: str,
+        start: int,
+        end: int,
+        sink: Callable[[memoryview], None],
+        heed: Callable[[int], None] = lambda count: None,
+    ) -> bool:
         """Give bytes `start` to `end` of an object to `sink`, in order and once, whatever breaks in between. False when
-        there is no such object."""
+        there is no such object. `heed` is called with the count of bytes that came, also with 0, and may raise."""
         at = start
+        # As they come, so that `heed` hears of bytes that trickle; of a folder they come in small pieces, all at once.
+        least = 1 << 20 if isinstance(self._store, LocalStore) else 1
+
+        def piece_of(until: int) -> None:
+            nonlocal at
+            for piece in obstore.get(self._store, name, options={"range": (at, until)}).stream(min_chunk_size=least):
+                view = memoryview(piece)
+                if len(view) > until - at:
+                    raise StoreError(self.address, f"{name} is served longer than asked for")
+                self._pace(self.receiving, len(view))
+                sink(view)
+                at += len(view)
+                heed(len(view))
+            if at < until:
+                raise ConnectionError("it ended early")
 
         def some() -> bool:
-            nonlocal at
-            while at < end:
-                until = min(end, at + RANGE)
-                pieces = obstore.get(self._store, name, options={"range": (at, until)}).stream(min_chunk_size=1 << 20)
-                for piece in pieces:
-                    view = memoryview(piece)
-                    if len(view) > until - at:
-                        raise StoreError(self.address, f"{name} is served longer than asked for")
-                    self._pace(self.receiving, len(view))
-                    sink(view)
-                    at += len(view)
-                if at < until:
-                    raise ConnectionError("it ended early")
+            heed(0)
+            before = at
+            try:
+                piece_of(min(end, at + RANGE))
+            except (BaseError, ConnectionError):
+                if at == before:  # else it goes on where it broke
+                    raise
             return True
 
-        return bool(self._found(some))
+        while at < end:
+            if not self._found(some):
+                return False
+        return True
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object, or over it."""
         self._pace(self.sending, len(data))
-        self._try(lambda: obstore.put(self._store, name, data, use_multipart=False))
+        store = self._store if len(data) < PIECE else self._uploads
+        self._try(lambda: obstore.put(store, name, data, use_multipart=False))
 
     def put_pieces(self, name: str, size: int, pieces: Callable[[], Iterable[bytes]]) -> None:
         """Write an object of `size` bytes, in parts where it is large. `pieces` is called for each attempt."""
@@ -121,7 +147,8 @@ class Bucket:
                 self._pace(self.sending, len(piece))
                 yield piece
 
-        self._try(lambda: obstore.put(self._store, name, paced(), chunk_size=PART, max_concurrency=2))
+        upload = partial(obstore.put, self._uploads, name, chunk_size=PART, max_concurrency=2)
+        self._try(lambda: upload(paced()), self._settings.timeout)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object unless there is one: whether it was written."""
@@ -164,8 +191,9 @@ class Bucket:
         except FileNotFoundError:
             return None
 
-    def _try(self, call: Callable[[], T]) -> T:
-        """What `call` returns, tried again with growing pauses while the store fails in a way that may pass."""
+    def _try(self, call: Callable[[], T], patience: float = ASKING) -> T:
+        """What `call` returns, tried again with growing pauses while the store fails in a way that may pass, for about
+        `patience` seconds."""
         began, pause = time.monotonic(), 0.05
         for left in reversed(range(self._settings.retries)):
             try:
@@ -176,7 +204,8 @@ class Bucket:
                 raise
             except (BaseError, ConnectionError, TimeoutError) as error:
                 refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error)) or _ASTRAY in str(error)
-                if refused or not left or self.stop.is_set() or time.monotonic() - began > self._settings.timeout:
+                late = time.monotonic() - began > min(patience, self._settings.timeout)
+                if refused or not left or self.stop.is_set() or late:
                     raise StoreError(self.address, f"it cannot be used ({_code(error)})") from None
             except OSError as error:  # a network folder's own
                 raise StoreError(self.address, error.strerror or "it cannot be used") from None
@@ -211,17 +240,18 @@ class Throttle:
         self._sleep(pause)
 
 
-def _open(settings: Settings) -> Any:
+def _open(settings: Settings, seconds: float) -> Any:
+    """The store at the URL; a request takes at most so many seconds."""
     if settings.url.startswith("file://"):
         return LocalStore(Path(unquote(urlsplit(settings.url).path)), mkdir=True)
     client: dict[str, Any] = {
-        "timeout": timedelta(seconds=settings.timeout),
-        "read_timeout": timedelta(seconds=min(30, settings.timeout)),
-        "connect_timeout": timedelta(seconds=min(10, settings.timeout)),
+        "timeout": timedelta(seconds=seconds),
+        "read_timeout": timedelta(seconds=min(30, seconds)),
+        "connect_timeout": timedelta(seconds=min(10, seconds)),
         "allow_http": bool(settings.endpoint and settings.endpoint.startswith("http://")),
     }
     backoff = {"init_backoff": timedelta(milliseconds=20), "max_backoff": timedelta(seconds=2), "base": 2}
-    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=settings.timeout), "backoff": backoff}
+    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=seconds / 3), "backoff": backoff}
     options: dict[str, Any] = {}
     if settings.url.startswith("s3://"):
         options = _aws(os.environ)
