@@ -194,6 +194,7 @@ class Bucket:
     def _try(self, call: Callable[[], T], patience: float = ASKING) -> T:
         """What `call` returns, tried again with growing pauses while the store fails in a way that may pass, for about
         `patience` seconds."""
+        _folder(self._settings)
         began, pause = time.monotonic(), 0.05
         for left in reversed(range(self._settings.retries)):
             try:
@@ -242,8 +243,8 @@ class Throttle:
 
 def _open(settings: Settings, seconds: float) -> Any:
     """The store at the URL; a request takes at most so many seconds."""
-    if settings.url.startswith("file://"):
-        return LocalStore(Path(unquote(urlsplit(settings.url).path)), mkdir=True)
+    if folder := _folder(settings):
+        return LocalStore(folder)
     client: dict[str, Any] = {
         "timeout": timedelta(seconds=seconds),
         "read_timeout": timedelta(seconds=min(30, seconds)),
@@ -265,6 +266,22 @@ def _open(settings: Settings, seconds: float) -> Any:
         options = {"config": {"endpoint": settings.endpoint}}
     open_any: Any = from_url  # its types know each kind of store; which one this is, only the URL says
     return open_any(settings.url, client_options=client, retry_config=retry, **options)
+
+
+def _folder(settings: Settings) -> Path | None:
+    """The folder that the URL names, if it names one. StoreError where there is none: a folder that is not mounted just
+    now must not be begun anew below its mount point."""
+    parts = urlsplit(settings.url)
+    if parts.scheme != "file":
+        return None
+    if parts.netloc not in ("", "localhost"):
+        raise StoreError(settings.address, f"this names the host {parts.netloc}; a folder has three slashes: file:///…")
+    path = Path(unquote(parts.path))
+    if os.path.isdir(path):
+        return path
+    if os.path.lexists(path):
+        raise StoreError(settings.address, "this is no folder; name one")
+    raise StoreError(settings.address, "there is no such folder; mount it, or make it where the store is new")
 
 
 def _kept_to_endpoint(settings: Settings, options: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:

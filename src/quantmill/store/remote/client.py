@@ -134,8 +134,7 @@ class SharedStore:
 
         pause, watched, began, enough = POLL[0], None, self._waits.now(), GRACE
         while True:
-            found = self._find(digest)[1]
-            if found:
+            if found := self._find(digest)[1]:
                 return found
             if watched is None or watched.ended():
                 watched = self._leases.look(digest) if self._refused or not self.signer else self._leases.take(digest)
@@ -270,10 +269,11 @@ class SharedStore:
                     break
             self._report(self.address, "send", {"done": 1, "total": 1})
         if left := len(self._outbox):
-            self.bucket.stop.set()
+            stop = self.bucket.stop if "bucket" in self.__dict__ else threading.Event()
+            stop.set()
             self._outbox.clear()
             if self._outbox.wait(5):
-                self.bucket.stop.clear()  # this process may have more to do, as a worker does
+                stop.clear()  # this process may have more to do, as a worker does
             self._tell(f"{_count(left)} will be sent by the next build", always=True)
 
     def _send_one(self, digest: str, task: str) -> bool:
