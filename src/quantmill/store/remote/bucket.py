@@ -37,6 +37,8 @@ RANGE = 16 << 20  # bytes of one request of a download
 ASKING = 30.0  # seconds of one request that uploads nothing large
 NOWHERE = "socks5h://127.0.0.1:1"  # a proxy of a kind that obstore has not: what is sent by it goes nowhere
 _ASTRAY = "unsupported scheme socks5h"  # obstore's words for that
+THERE = (AlreadyExistsError, PreconditionError)
+UNABLE = (NotSupportedError, NotImplementedError)
 T = TypeVar("T")
 
 
@@ -148,13 +150,13 @@ class Bucket:
                 yield piece
 
         upload = partial(obstore.put, self._uploads, name, chunk_size=PART, max_concurrency=2)
-        self._try(lambda: upload(paced()), self._settings.timeout)
+        self._try(lambda: upload(paced()), patience=self._settings.timeout)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object unless there is one: whether it was written."""
         try:
-            self._try(lambda: obstore.put(self._store, name, data, mode="create", use_multipart=False))
-        except AlreadyExistsError:
+            self._try(lambda: obstore.put(self._store, name, data, mode="create", use_multipart=False), THERE)
+        except THERE:
             return False
         return True
 
@@ -162,10 +164,10 @@ class Bucket:
         """Write over the version of an object that `get_versioned` returned: False when it is another by now."""
         mode: Any = dict(version)
         try:
-            self._try(lambda: obstore.put(self._store, name, data, mode=mode, use_multipart=False))
-        except (PreconditionError, AlreadyExistsError):
+            self._try(lambda: obstore.put(self._store, name, data, mode=mode, use_multipart=False), THERE + UNABLE)
+        except THERE:
             return False
-        except (NotSupportedError, NotImplementedError):  # a folder: two at once may both believe that they did it
+        except UNABLE:  # a folder: two at once may both believe that they did it
             self.delete(name)
             return self.create(name, data)
         return True
@@ -187,23 +189,23 @@ class Bucket:
 
     def _found(self, call: Callable[[], T]) -> T | None:
         try:
-            return self._try(call)
+            return self._try(call, (FileNotFoundError,))
         except FileNotFoundError:
             return None
 
-    def _try(self, call: Callable[[], T], patience: float = ASKING) -> T:
-        """What `call` returns, tried again with growing pauses while the store fails in a way that may pass, for about
-        `patience` seconds."""
+    def _try(self, call: Callable[[], T], answers: tuple[type[Exception], ...] = (), patience: float = ASKING) -> T:
+        """What `call` returns, or raises of `answers`. It is tried again with growing pauses while the store fails in a
+        way that may pass, for about `patience` seconds."""
         _folder(self._settings)
         began, pause = time.monotonic(), 0.05
         for left in reversed(range(self._settings.retries)):
             try:
                 return call()
+            except answers:
+                raise
             except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
                 raise StoreError(self.address, f"access is refused ({_code(error)})", denied=True) from None
-            except (FileNotFoundError, AlreadyExistsError, PreconditionError, NotSupportedError, NotImplementedError):
-                raise
-            except (BaseError, ConnectionError, TimeoutError) as error:
+            except (BaseError, NotImplementedError, ConnectionError, TimeoutError) as error:
                 refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error)) or _ASTRAY in str(error)
                 late = time.monotonic() - began > min(patience, self._settings.timeout)
                 if refused or not left or self.stop.is_set() or late:
