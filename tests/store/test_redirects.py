@@ -3,6 +3,7 @@
 import http.server
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +119,14 @@ def test_the_host_itself_may_lead_on(other: Server) -> None:
         assert bucket(server).get("ac/1", 100) == b"hi"
         server.shutdown()
     assert [command for command, _ in other.seen] == ["GET"]
+
+
+def test_a_list_that_does_not_end_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantmill.store.remote.bucket.LISTED", 3)
+    folder = Bucket(Settings(f"file://{tmp_path}"))
+    for name in "abc":
+        folder.put(f"ac/{name}", b"data")
+    assert sorted(folder.list("ac")) == [("ac/a", 4), ("ac/b", 4), ("ac/c", 4)]
+    folder.put("ac/d", b"data")
+    with pytest.raises(StoreError, match="it lists more than 3 objects"):
+        list(folder.list("ac"))

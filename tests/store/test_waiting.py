@@ -64,7 +64,7 @@ class Trickle(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        name = self.path.rpartition("/")[2]
+        name = self.path.partition("?")[0].rpartition("/")[2]
         if "/chunks/" in self.path:
             self.send_response(404)
             self.send_header("Content-Length", "0")

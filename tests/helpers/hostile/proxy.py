@@ -175,6 +175,7 @@ def smuggle(rng: random.Random, answer: Answer, others: Mapping[str, bytes]) -> 
 def endless(rng: random.Random, answer: Answer, others: Mapping[str, bytes]) -> None:
     """More than anybody asked for, in pieces or until the connection ends."""
     pieces = rng.random() < 0.5
+    answer.status = rng.choice((answer.status, answer.status, 301, 403, 500))
     piece = bytes(1 << 20)
     block = b"%x\r\n%s\r\n" % (len(piece), piece) if pieces else piece
     answer.headers |= {"Transfer-Encoding": "chunked"} if pieces else {"Connection": "close", "Content-Length": ""}

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,14 +30,15 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, from_url
 
 from quantmill.errors import QuantmillError
+from quantmill.store.remote.plain_get import ASTRAY, PlainGet
 from quantmill.store.remote.settings import Settings
 
 PART = 8 << 20  # bytes of one request of an upload
 PIECE = 1 << 20  # bytes of a small object that are taken at a time
 RANGE = 16 << 20  # bytes of one request of a download
+LISTED = 2_000_000  # objects, at most
 ASKING = 30.0  # seconds of one request that uploads nothing large
 NOWHERE = "socks5h://127.0.0.1:1"  # a proxy of a kind that obstore has not: what is sent by it goes nowhere
-_ASTRAY = "unsupported scheme socks5h"  # obstore's words for that
 THERE = (AlreadyExistsError, PreconditionError)
 UNABLE = (NotSupportedError, NotImplementedError)
 T = TypeVar("T")
@@ -55,13 +57,28 @@ class Bucket:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self.address = settings, settings.address
-        self._store = _open(settings, min(ASKING, settings.timeout))
+        self._store, kept = _open(settings, min(ASKING, settings.timeout))
+        self._plain: PlainGet | None = None
+        if kept and settings.endpoint:
+            self._plain = PlainGet(self._store, settings.endpoint, min(ASKING, settings.timeout))
         self.sending, self.receiving = Throttle(settings.bandwidth), Throttle(settings.bandwidth)
         self.stop = threading.Event()  # set: transfers end with StoreError at the next piece
 
     @cached_property
     def _uploads(self) -> Any:
-        return _open(self._settings, self._settings.timeout)
+        return _open(self._settings, self._settings.timeout)[0]
+
+    @contextmanager
+    def _reading(
+        self, name: str, span: tuple[int, int] | None, least: int
+    ) -> Iterator[tuple[Mapping[str, Any], Iterator[Any]]]:
+        """An object's version, and its bytes or those of `span`, in pieces of `least` where that matters."""
+        if self._plain:
+            with self._plain.get(name, span) as found:
+                yield found.version, found.pieces()
+            return
+        result = obstore.get(self._store, name, options={"range": span} if span else None)
+        yield result.meta, result.stream(min_chunk_size=least)
 
     def get(self, name: str, limit: int) -> bytes | None:
         """A small object's bytes, None when there is none."""
@@ -73,14 +90,15 @@ class Bucket:
         headers say, is nothing that we wrote and counts as empty."""
 
         def read() -> tuple[bytes, Mapping[str, str]]:
-            result, data = obstore.get(self._store, name), b""
-            version = {key: result.meta.get(key) for key in ("e_tag", "version")}
-            for piece in result.stream(min_chunk_size=min(limit, PIECE)):
-                data += bytes(piece)
-                if len(data) > limit:
-                    data = b""
-                    break
-            return data, {key: value for key, value in version.items() if isinstance(value, str)}
+            data = bytearray()
+            with self._reading(name, None, min(limit, PIECE)) as (meta, pieces):
+                version = {key: meta.get(key) for key in ("e_tag", "version")}
+                for piece in pieces:
+                    data += memoryview(piece)
+                    if len(data) > limit:
+                        data.clear()
+                        break
+            return bytes(data), {key: value for key, value in version.items() if isinstance(value, str)}
 
         return self._found(read)
 
@@ -105,14 +123,15 @@ class Bucket:
 
         def piece_of(until: int) -> None:
             nonlocal at
-            for piece in obstore.get(self._store, name, options={"range": (at, until)}).stream(min_chunk_size=least):
-                view = memoryview(piece)
-                if len(view) > until - at:
-                    raise StoreError(self.address, f"{name} is served longer than asked for")
-                self._pace(self.receiving, len(view))
-                sink(view)
-                at += len(view)
-                heed(len(view))
+            with self._reading(name, (at, until), least) as (_, pieces):
+                for piece in pieces:
+                    view = memoryview(piece)
+                    if len(view) > until - at:
+                        raise StoreError(self.address, f"{name} is served longer than asked for")
+                    self._pace(self.receiving, len(view))
+                    sink(view)
+                    at += len(view)
+                    heed(len(view))
             if at < until:
                 raise ConnectionError("it ended early")
 
@@ -177,10 +196,17 @@ class Bucket:
         self._found(lambda: obstore.delete(self._store, name))
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Name and size of each object below `prefix`."""
-        for page in self._try(lambda: list(obstore.list(self._store, prefix))):
-            for meta in page:
-                yield meta["path"], int(meta["size"])
+        """Name and size of each object below `prefix`. StoreError where they do not end."""
+
+        def pages() -> list[tuple[str, int]]:
+            found: list[tuple[str, int]] = []
+            for page in obstore.list(self._store, prefix):
+                found += [(meta["path"], int(meta["size"])) for meta in page]
+                if len(found) > LISTED:
+                    raise StoreError(self.address, f"it lists more than {LISTED:,} objects; name another folder")
+            return found
+
+        yield from self._try(pages)
 
     def _pace(self, throttle: "Throttle", count: int) -> None:
         if self.stop.is_set():
@@ -206,7 +232,7 @@ class Bucket:
             except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
                 raise StoreError(self.address, f"access is refused ({_code(error)})", denied=True) from None
             except (BaseError, NotImplementedError, ConnectionError, TimeoutError) as error:
-                refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error)) or _ASTRAY in str(error)
+                refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error)) or ASTRAY in str(error)
                 late = time.monotonic() - began > min(patience, self._settings.timeout)
                 if refused or not left or self.stop.is_set() or late:
                     raise StoreError(self.address, f"it cannot be used ({_code(error)})") from None
@@ -243,10 +269,10 @@ class Throttle:
         self._sleep(pause)
 
 
-def _open(settings: Settings, seconds: float) -> Any:
-    """The store at the URL; a request takes at most so many seconds."""
+def _open(settings: Settings, seconds: float) -> tuple[Any, bool]:
+    """The store at the URL, and whether it is kept to one host; a request takes at most so many seconds."""
     if folder := _folder(settings):
-        return LocalStore(folder)
+        return LocalStore(folder), False
     client: dict[str, Any] = {
         "timeout": timedelta(seconds=seconds),
         "read_timeout": timedelta(seconds=min(30, seconds)),
@@ -256,6 +282,7 @@ def _open(settings: Settings, seconds: float) -> Any:
     backoff = {"init_backoff": timedelta(milliseconds=20), "max_backoff": timedelta(seconds=2), "base": 2}
     retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=seconds / 3), "backoff": backoff}
     options: dict[str, Any] = {}
+    kept: dict[str, str] = {}
     if settings.url.startswith("s3://"):
         options = _aws(os.environ)
         if settings.endpoint:
@@ -263,11 +290,11 @@ def _open(settings: Settings, seconds: float) -> Any:
             options["config"]["virtual_hosted_style_request"] = False
         if settings.region:
             options["config"]["region"] = settings.region
-        client |= _kept_to_endpoint(settings, options, os.environ)
+        client |= (kept := _kept_to_endpoint(settings, options, os.environ))
     elif settings.endpoint:
         options = {"config": {"endpoint": settings.endpoint}}
     open_any: Any = from_url  # its types know each kind of store; which one this is, only the URL says
-    return open_any(settings.url, client_options=client, retry_config=retry, **options)
+    return open_any(settings.url, client_options=client, retry_config=retry, **options), bool(kept)
 
 
 def _folder(settings: Settings) -> Path | None:
@@ -347,7 +374,7 @@ def _code(error: BaseException) -> str:
     if status or service:
         return ", ".join(found.group(1).strip() for found in (status, service) if found)
     for words, meaning in (
-        (_ASTRAY, "it leads on to another host, which is refused"),
+        (ASTRAY, "it leads on to another host, which is refused"),
         ("timed out", "it does not answer in time"),
         ("operation timeout", "it does not answer in time"),
         ("connect", "no connection"),
