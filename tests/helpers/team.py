@@ -33,6 +33,8 @@ class Team:
 
     def __init__(self, folder: Path, url: str, endpoint: str | None = None) -> None:
         self.folder, self.url, self.endpoint = folder, url, endpoint
+        if url.startswith("file://") and url != "file:///x":  # a folder that nobody made is no store
+            Path(url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
         self.key = folder / "team.key"
         self.public = PublicKey("team", new_key(self.key))
 

@@ -30,6 +30,7 @@ class Clock:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.delenv("QUANTMILL_STORE", raising=False)
+    (tmp_path / "shared").mkdir()
     (tmp_path / "quantmill.toml").write_text(f'[store]\nurl = "file://{tmp_path}/shared"\nbandwidth = "1MiB"\n')
     found = find(tmp_path)
     assert found is not None

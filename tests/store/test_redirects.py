@@ -3,6 +3,7 @@
 import http.server
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,26 @@ def test_another_host_is_not_asked(how: str, status: int, other: Server) -> None
     assert len({command for command, _ in server.seen}) == 1
 
 
+@pytest.mark.parametrize("status", [300, 304, 400, 405, 409, 412, 416, 418, 501])
+@pytest.mark.parametrize("how", [*ASKED, "put"])
+def test_an_answer_to_another_question_is_a_sentence(how: str, status: int) -> None:
+    """One that tells of a condition, say, which nobody made."""
+    ask = ASKED.get(how) or (lambda bucket: bucket.put("ac/1", b"data"))
+    with Server(status) as server:
+        with pytest.raises(StoreError, match="s3://team/x: it cannot be used"):
+            ask(bucket(server))
+        server.shutdown()
+
+
+def test_a_write_to_what_is_not_there_is_not_done() -> None:
+    with Server(404) as server:
+        for write in (lambda: bucket(server).put("ac/1", b"data"), lambda: bucket(server).create("ac/1", b"data")):
+            with pytest.raises(StoreError, match="s3://team/x: it cannot be used"):
+                write()
+        assert bucket(server).get("ac/1", 100) is None
+        server.shutdown()
+
+
 def test_nothing_is_written_by_way_of_another_host(other: Server) -> None:
     with Server(303, other.url("localhost")) as server:  # which asks for a GET instead, as if all were done
         with pytest.raises(StoreError, match="it leads on to another host, which is refused"):
@@ -98,3 +119,14 @@ def test_the_host_itself_may_lead_on(other: Server) -> None:
         assert bucket(server).get("ac/1", 100) == b"hi"
         server.shutdown()
     assert [command for command, _ in other.seen] == ["GET"]
+
+
+def test_a_list_that_does_not_end_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantmill.store.remote.bucket.LISTED", 3)
+    folder = Bucket(Settings(f"file://{tmp_path}"))
+    for name in "abc":
+        folder.put(f"ac/{name}", b"data")
+    assert sorted(folder.list("ac")) == [("ac/a", 4), ("ac/b", 4), ("ac/c", 4)]
+    folder.put("ac/d", b"data")
+    with pytest.raises(StoreError, match="it lists more than 3 objects"):
+        list(folder.list("ac"))

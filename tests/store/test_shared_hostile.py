@@ -81,6 +81,19 @@ def test_a_lease_that_is_rewritten_without_counting_on_is_of_nobody(tmp_path: Pa
     assert not watched.silent()
 
 
+@pytest.mark.parametrize(
+    "data", [b"", DEEP, b"\xff", b"[]", b'{"owner": "a"}', b'{"owner": "a", "beat": true}', b"x" * 5000]
+)
+def test_what_is_no_lease_is_nobodys(data: bytes, tmp_path: Path) -> None:
+    bucket = Bucket(Settings(f"file://{tmp_path}"))
+    bucket.put("lease/x", data)
+    watched = Leases(bucket, 1000).look("x")
+    assert watched is not None
+    assert watched.silent()
+    assert not watched.ended()
+    assert watched.silent()
+
+
 def test_a_lease_is_not_waited_for_longer_than_any_step_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantmill.store.remote.lease.LONGEST", 0.2)
     bucket = Bucket(Settings(f"file://{tmp_path}"))

@@ -74,6 +74,10 @@ def test_unsigned_records_and_other_bytes_are_refused(sealed: bytes, ours: Publi
     assert refusal(json.dumps(unsigned).encode(), [ours]) == "they are not signed"
     for data in (b"", b"{}", b"[]", b'{"payload": 1}', b"\xff\xfe", sealed[:-9], b"[" * 100_000):
         assert refusal(data, [ours]) == "they are not what a DSSE signer writes"
+    for odd in (1, None, 2.5, ["x"], {}):
+        named = {**json.loads(sealed), "signatures": [{"keyid": odd, "sig": "00"}, {"keyid": "x", "sig": "00"}]}
+        for found in ({**json.loads(sealed), "payloadType": odd}, named):
+            assert refusal(json.dumps(found).encode(), [ours]) == "they are not what a DSSE signer writes"
     typed = {**json.loads(sealed), "payloadType": "text/plain"}
     assert refusal(json.dumps(typed).encode(), [ours]) == "they are of the type 'text/plain'"
 

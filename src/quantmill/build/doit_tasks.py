@@ -33,6 +33,7 @@ from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.steps import STEPS
 from quantmill.build.reporter import Listener
+from quantmill.build.worth import Estimate, Worths
 
 ROWS = 500  # that one query asks SQLite for; it takes 999 parameters at least
 PREFIXES = frozenset(prefix for step in STEPS.values() for prefix in step.prefixes)
@@ -42,10 +43,13 @@ PREFIXES = frozenset(prefix for step in STEPS.values() for prefix in step.prefix
 LOOKING = ("list", "info", "clean", "forget", "help", "tabcompletion")
 
 
-def workspace(root: Path, threads: int | None = None) -> tuple[Workspace, Listener]:
-    """The workspace below `root`, and who hears of what happens in it."""
+def workspace(
+    root: Path, threads: int | None = None, estimate: Estimate | None = None
+) -> tuple[Workspace, Listener]:
+    """The workspace below `root`, and who hears of what happens in it. `estimate`: by which it is told for how long a
+    shared store is waited for."""
     listener = Listener()
-    space = open_workspace(root, threads, report=listener.hear)
+    space = replace(open_workspace(root, threads, report=listener.hear), worths=Worths(estimate))
     if space.store.remote:
         listener.flush, listener.wrong = space.store.remote.flush, space.store.remote.conflicts.values
     return space, listener
@@ -104,7 +108,9 @@ def _read_database(names: Sequence[str]) -> None:
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
-    return graph(recipe, locks.current(recipe, locked, space.store.hints.digest_of))
+    lock = locks.current(recipe, locked, space.store.hints.digest_of)
+    space.worths.know(recipe, lock)
+    return graph(recipe, lock)
 
 
 def wanted(recipe: Recipe, only: list[str]) -> list[str]:
@@ -155,11 +161,19 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
 
 
 def build(
-    path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool, check: float = 0.0
+    path: Path,
+    root: Path,
+    only: list[str],
+    jobs: int,
+    threads: int | None,
+    locked: bool,
+    *,
+    estimate: Estimate | None = None,
+    check: float = 0.0,
 ) -> int:
     """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed. `check`: the share of
     what steps make that is made again and compared."""
-    space, listener = workspace(root, threads)
+    space, listener = workspace(root, threads, estimate)
     space = replace(space, check=check)
     recipe = load(path)
     return run(nodes(recipe, space, locked), space, listener, root, wanted(recipe, only), jobs)
@@ -187,9 +201,12 @@ def _label(recipe: Recipe, name: str) -> str:
     return known[name.upper()]
 
 
-def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[dict[str, Any], Any]:
+def dodo(
+    root: Path, default: str, arguments: list[str] | None = None, estimate: Estimate | None = None
+) -> tuple[dict[str, Any], Any]:
     """DOIT_CONFIG and the task creator for a dodo.py: the recipes of `root`/recipes that the command line names, or all
-    of them when it names none but a command that looks. Ends the program where they cannot be used."""
+    of them when it names none but a command that looks. Ends the program where they cannot be used. `estimate`,
+    quantmill.forecast.estimates, bounds the wait for a shared store by what the plan says."""
 
     def end() -> None:  # doit knows of failed tasks alone
         if listener.wrong():
@@ -201,7 +218,7 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
         arguments = sys.argv[1:]
     sys.excepthook = _interrupted
     try:
-        space, listener = workspace(root)
+        space, listener = workspace(root, estimate=estimate)
     except QuantmillError as error:  # quantmill.toml
         _tell(error)
         raise SystemExit(_code(error)) from None

@@ -23,7 +23,8 @@ from quantmill.build.doubt import NotMadeAgain, Rejected, doubted
 from quantmill.build.graph import ALL, Node, below
 from quantmill.build.node_key import Facts, Outputs, facts_of, key_by_digest, key_of, promised, upstream
 from quantmill.build.reading import Damaged, Reading, small
-from quantmill.store.shared import Gone
+from quantmill.build.worth import Worths
+from quantmill.store.shared import Gone, Worth
 from quantmill.store.remote.signature import Seal
 from quantmill.steps.step import Step
 from quantmill.store.local import Broken, Hit, Miss, Store
@@ -70,6 +71,7 @@ class Workspace:
     elsewhere: Callable[[Node, Mapping[str, Node], str], bool] | None = None
     check: float = 0.0  # the share of what steps make that is made again and compared
     seal: Seal = field(default_factory=Seal)  # what signs finished releases
+    worths: Worths = field(default_factory=Worths)  # how long a shared store is waited for
     # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
     _known: dict[str, Facts] = field(default_factory=dict)
     _damages: list[int] = field(default_factory=list)  # the store's, as this build began
@@ -221,7 +223,8 @@ class Workspace:
         def waits(holder: str) -> None:
             self.report(node.name, "finding", {"text": f"waits for {holder}, which computes the same"})
 
-        with self.store.lookup(key, node.step.resumes(node.where), whole, node.name, waits) as found:
+        worth = self._worth(node, nodes)
+        with self.store.lookup(key, node.step.resumes(node.where), whole, node.name, waits, worth) as found:
             match found:
                 case Hit(outputs, at):
                     if not away:
@@ -237,7 +240,7 @@ class Workspace:
                     self.borrow(node.step, outputs)
         try:
             if node.step.lays_out or node.step.findings:
-                self._bring(node, outputs.values())
+                self._bring(node, outputs.values(), worth)
         except Gone as gone:
             self._again(node, nodes, gone)
             return
@@ -283,14 +286,22 @@ class Workspace:
             shutil.rmtree(folder, ignore_errors=True)  # also what a step would go on with
             raise
 
-    def _bring(self, node: Node, artifacts: Iterable[Artifact]) -> None:
-        self.store.bring(artifacts, lambda done, total: self.report(node.name, "fetch", {"done": done, "total": total}))
+    def _bring(self, node: Node, artifacts: Iterable[Artifact], worth: Worth) -> None:
+        def advance(done: int, total: int) -> None:
+            self.report(node.name, "fetch", {"done": done, "total": total})
+
+        self.store.bring(artifacts, advance, worth)
+
+    def _worth(self, node: Node, nodes: Mapping[str, Node]) -> Worth:
+        """What making a node's outputs would take here; asked only where a shared store is slow."""
+        return lambda: self.worths.seconds(node, nodes, lambda one: self.recorded(one, nodes, True), self.threads)
 
     def _bring_inputs(self, node: Node, nodes: Mapping[str, Node], inputs: Outputs) -> None:
         """Have here what the node reads. What the shared store does not give any more is made again."""
         for edge in node.edges:
             try:
-                self._bring(node, (upstream(replace(node, edges=(edge,)), nodes, self.outputs) or {}).values())
+                wanted = upstream(replace(node, edges=(edge,)), nodes, self.outputs) or {}
+                self._bring(node, wanted.values(), self._worth(nodes[edge.node], nodes))
             except Gone as gone:
                 self._again(nodes[edge.node], nodes, gone)
         if upstream(node, nodes, self.outputs) != inputs:
@@ -314,10 +325,11 @@ class Workspace:
         """Say what the node's outputs are."""
         write_own(self.pointer(node), _json(facts))
 
-    def recorded(self, node: Node, nodes: Mapping[str, Node]) -> bool:
-        """Whether the store has what the node's key names, as far as what it reads is built."""
+    def recorded(self, node: Node, nodes: Mapping[str, Node], whole: bool = False) -> bool:
+        """Whether the store has what the node's key names, as far as what it reads is built; `whole`: all of it here,
+        not at the shared store."""
         inputs = upstream(node, nodes, self.outputs)
-        return inputs is not None and self.store.record(key_of(node, inputs)) is not None
+        return inputs is not None and self.store.record(key_of(node, inputs), whole) is not None
 
     def borrow(self, step: Step, outputs: Outputs) -> None:
         """Remember what outputs of the step hold that other steps may copy: quantized tensors, an imatrix's sums."""

@@ -37,8 +37,10 @@ def run(options: argparse.Namespace) -> int:
     if given := next((name for name in DASK if getattr(options, name) is not None), None):
         raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
     from quantmill.build.doit_tasks import build
+    from quantmill.forecast import estimates
 
-    return build(path, Path.cwd(), options.only, options.jobs, options.threads, options.locked, options.check)
+    work = (path, Path.cwd(), options.only, options.jobs, options.threads, options.locked)
+    return build(*work, estimate=estimates, check=options.check)
 
 
 def _share(text: str) -> float:

@@ -26,6 +26,7 @@ from quantmill.distributed.parts import PARTS_FROM, Part, cut
 from quantmill.distributed.worker import Done, Job, check, forget
 from quantmill.distributed.worker_pool import Pool
 from quantmill.errors import QuantmillError, UsageError, listed
+from quantmill.forecast import estimates
 from quantmill.forecast.base_file import Description, describe
 from quantmill.forecast.costs import needs, shareable
 from quantmill.forecast.files import file_of
@@ -75,10 +76,11 @@ def build(
 ) -> int:
     """Build one recipe on a cluster; the exit code of the build: 0, or 1 when a task failed. `check`: the share of what
     steps make that another worker makes again and compares."""
-    space, listener = doit_tasks.workspace(root)
+    space, listener = doit_tasks.workspace(root, estimate=estimates)
     space = replace(space, check=check)
     recipe = load(path)
     lock = current(recipe, locked, space.store.hints.digest_of)
+    space.worths.know(recipe, lock)
     recipe_nodes = graph(recipe, lock)
     wanted = doit_tasks.wanted(recipe, only)
     with (

@@ -9,9 +9,9 @@ from math import prod
 from quantmill.build import graph
 from quantmill.build.graph import Node
 from quantmill.forecast import quality_cost
-from quantmill.forecast.base_file import Description
+from quantmill.forecast.base_file import Description, describe
 from quantmill.forecast.evaluation_rates import BESIDE, speed
-from quantmill.forecast.files import FileRow, file_of
+from quantmill.forecast.files import FileRow, file_of, file_row
 from quantmill.forecast.imatrix_cost import ImatrixCost, amount, imatrix_cost
 from quantmill.forecast.quality_cost import QualityCost
 from quantmill.forecast.quantize_rates import QuantizeWork, quantize_work, rate, seconds
@@ -25,6 +25,7 @@ from quantmill.steps.step import Task
 # A quantize step's anonymous memory: interpreter and libraries, and chunks of rows in each thread
 # (benchmarks/memory.py measures it).
 QUANTIZE_MEMORY = 150_000_000
+TOKENS = 140_000  # of a text of which nothing is known yet
 
 Pair = tuple[str, str]  # tensor, type
 
@@ -139,6 +140,19 @@ class Costs:
 
     def bench_seconds(self) -> float:
         return self.bench or 0.0
+
+
+def costs_of(recipe: Recipe, lock: Lock) -> Costs:
+    """Costs of a recipe that one machine builds, where nothing of it is there yet but what the lock tells."""
+    base, nodes = describe(recipe, lock), graph.graph(recipe, lock).values()
+    quants = {node.name: node for node in nodes if node.step.divides == "tensors"}
+    files = {node.label: file_of(node, base) for node in quants.values()}
+    pairs, spent = quantize_costs(quants, base)
+    quantized = {
+        name: (sum(spent[pair] for pair in pairs[name]), files[node.label].n_bytes) for name, node in quants.items()
+    }
+    rows = {label: file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)}
+    return Costs(recipe, lock, base, files, Rates(), tokens=TOKENS, rows=rows, quantized=quantized)
 
 
 def needs(node: Node, reads: Mapping[str, int]) -> dict[str, float]:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -35,7 +36,7 @@ from quantmill.store.key import StepKey
 from quantmill.store.objects import Objects
 from quantmill.store.proof import prove, proven
 from quantmill.store.record import decode, encode, has_outputs
-from quantmill.store.shared import Gone, Remote, SharedRecord
+from quantmill.store.shared import Gone, Remote, SharedRecord, Worth, unknown
 
 
 def wrong_digest(path: Path, expected: str, found: str) -> QuantmillError:
@@ -153,11 +154,12 @@ class Store(Objects):
         whole: bool = False,
         task: str = "",
         waits: Callable[[str], None] = unheard,
+        worth: Worth = unknown,
     ) -> Iterator[Hit | Miss]:
         """A Hit at once; or, after waiting for anyone who is computing this key, a Hit or the Miss that lets the
         caller compute it. `resume` keeps what a killed run left in the slot's folder; `whole` takes only what is here,
         for what the shared store has is gone; `task` is what the record is told to be of; `waits` is told, after a
-        while, for whom the caller waits."""
+        while, for whom the caller waits; `worth`: what running it would take."""
         lock_path = self.root / "lock" / key.digest()
         folder = self.root / "work" / key.digest()
         if outputs := self._use(key, whole):
@@ -171,7 +173,7 @@ class Store(Objects):
                 self._note("hit", task)
                 yield Hit(outputs)
                 return
-            if self.remote and not whole and (found := stack.enter_context(self.remote.claim(key, task))):
+            if self.remote and not whole and (found := stack.enter_context(self.remote.claim(key, task, worth))):
                 outputs = self._take(key, found, task)
                 self._note("shared", task)
                 yield Hit(outputs, self.remote.address)
@@ -236,9 +238,11 @@ class Store(Objects):
         sync_folder(self.root / "ac")
         self._witness(os.stat(self.root / "ac" / name).st_mtime_ns)
 
-    def bring(self, artifacts: Iterable[Artifact], progress: Callable[[int, int], None] = silent) -> None:
+    def bring(
+        self, artifacts: Iterable[Artifact], progress: Callable[[int, int], None] = silent, worth: Worth = unknown
+    ) -> None:
         """Have the objects here, fetched from the shared store where they are not. `progress(done, total)` is called
-        with bytes. Gone for one that can be had nowhere."""
+        with bytes. Gone for one that can be had nowhere, or not much sooner than making them all is `worth`."""
         missing = {artifact.sha256: artifact for artifact in artifacts if not self.has(artifact)}
         total, done = sum(artifact.size for artifact in missing.values()), 0
 
@@ -256,7 +260,8 @@ class Store(Objects):
                 if not self.has(artifact):  # another task may just have fetched it
                     part = self.root / "part" / artifact.sha256
                     try:
-                        self.remote.fetch(artifact, part, advance)
+                        share = artifact.size / max(total, 1)
+                        self.remote.fetch(artifact, part, advance, partial(_share, worth, share))
                         self._enter(part, artifact)
                     except Gone as error:  # the others are looked at too, so that all that is damaged is sent again
                         gone.append(error)
@@ -284,6 +289,11 @@ class _Slot:
         if self._store.remote:
             self._store.remote.send(self._key, self._task)
         return outputs
+
+
+def _share(worth: Worth, share: float) -> float | None:
+    made = worth()
+    return None if made is None else made * share
 
 
 @contextmanager

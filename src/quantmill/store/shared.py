@@ -9,6 +9,12 @@ from quantmill.artifact import Artifact
 from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
 
+Worth = Callable[[], float | None]  # the seconds that making something would take here; None where nobody knows
+
+
+def unknown() -> None:
+    """What making it would take, where nobody knows."""
+
 
 class Gone(QuantmillError):
     """An object that a record names can be had nowhere."""
@@ -40,16 +46,16 @@ class Remote(Protocol):
     def find(self, key: StepKey) -> SharedRecord | None:
         """The record of a key, None when there is none to believe or the shared store cannot be reached."""
 
-    def claim(self, key: StepKey, task: str) -> AbstractContextManager[SharedRecord | None]:
-        """The record of a key, after waiting for a machine that computes it; or None, and while the context is open
-        others wait for us."""
+    def claim(self, key: StepKey, task: str, worth: Worth) -> AbstractContextManager[SharedRecord | None]:
+        """The record of a key, after waiting for a machine that computes it, but not much longer than it is `worth`; or
+        None, and while the context is open others wait for us."""
 
     def latest(self, task: str) -> Mapping[str, Any] | None:
         """The fields of the key that a task of that name was last recorded with."""
 
-    def fetch(self, artifact: Artifact, part: Path, advance: Callable[[int], None]) -> None:
+    def fetch(self, artifact: Artifact, part: Path, advance: Callable[[int], None], worth: Worth) -> None:
         """Leave the object's bytes, hashed, at `part`, going on with what an earlier call left there. Gone when they
-        cannot be had."""
+        cannot be had, or not much sooner than it is `worth`."""
 
     def send(self, key: StepKey, task: str) -> None:
         """Send a record of the local store and its objects, some time, beside whatever else is done."""

@@ -10,7 +10,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -28,13 +30,17 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, from_url
 
 from quantmill.errors import QuantmillError
+from quantmill.store.remote.plain_get import ASTRAY, PlainGet
 from quantmill.store.remote.settings import Settings
 
 PART = 8 << 20  # bytes of one request of an upload
 PIECE = 1 << 20  # bytes of a small object that are taken at a time
 RANGE = 16 << 20  # bytes of one request of a download
+LISTED = 2_000_000  # objects, at most
+ASKING = 30.0  # seconds of one request that uploads nothing large
 NOWHERE = "socks5h://127.0.0.1:1"  # a proxy of a kind that obstore has not: what is sent by it goes nowhere
-_ASTRAY = "unsupported scheme socks5h"  # obstore's words for that
+THERE = (AlreadyExistsError, PreconditionError)
+UNABLE = (NotSupportedError, NotImplementedError)
 T = TypeVar("T")
 
 
@@ -51,9 +57,28 @@ class Bucket:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self.address = settings, settings.address
-        self._store = _open(settings)
+        self._store, kept = _open(settings, min(ASKING, settings.timeout))
+        self._plain: PlainGet | None = None
+        if kept and settings.endpoint:
+            self._plain = PlainGet(self._store, settings.endpoint, min(ASKING, settings.timeout))
         self.sending, self.receiving = Throttle(settings.bandwidth), Throttle(settings.bandwidth)
         self.stop = threading.Event()  # set: transfers end with StoreError at the next piece
+
+    @cached_property
+    def _uploads(self) -> Any:
+        return _open(self._settings, self._settings.timeout)[0]
+
+    @contextmanager
+    def _reading(
+        self, name: str, span: tuple[int, int] | None, least: int
+    ) -> Iterator[tuple[Mapping[str, Any], Iterator[Any]]]:
+        """An object's version, and its bytes or those of `span`, in pieces of `least` where that matters."""
+        if self._plain:
+            with self._plain.get(name, span) as found:
+                yield found.version, found.pieces()
+            return
+        result = obstore.get(self._store, name, options={"range": span} if span else None)
+        yield result.meta, result.stream(min_chunk_size=least)
 
     def get(self, name: str, limit: int) -> bytes | None:
         """A small object's bytes, None when there is none."""
@@ -65,14 +90,15 @@ class Bucket:
         headers say, is nothing that we wrote and counts as empty."""
 
         def read() -> tuple[bytes, Mapping[str, str]]:
-            result, data = obstore.get(self._store, name), b""
-            version = {key: result.meta.get(key) for key in ("e_tag", "version")}
-            for piece in result.stream(min_chunk_size=min(limit, PIECE)):
-                data += bytes(piece)
-                if len(data) > limit:
-                    data = b""
-                    break
-            return data, {key: value for key, value in version.items() if isinstance(value, str)}
+            data = bytearray()
+            with self._reading(name, None, min(limit, PIECE)) as (meta, pieces):
+                version = {key: meta.get(key) for key in ("e_tag", "version")}
+                for piece in pieces:
+                    data += memoryview(piece)
+                    if len(data) > limit:
+                        data.clear()
+                        break
+            return bytes(data), {key: value for key, value in version.items() if isinstance(value, str)}
 
         return self._found(read)
 
@@ -81,16 +107,23 @@ class Bucket:
         meta = self._found(lambda: obstore.head(self._store, name))
         return None if meta is None else int(meta["size"])
 
-    def read(self, name: str, start: int, end: int, sink: Callable[[memoryview], None]) -> bool:
+    def read(
+        self,
+        name: str,
+        start: int,
+        end: int,
+        sink: Callable[[memoryview], None],
+        heed: Callable[[int], None] = lambda count: None,
+    ) -> bool:
         """Give bytes `start` to `end` of an object to `sink`, in order and once, whatever breaks in between. False when
-        there is no such object."""
+        there is no such object. `heed` is called with the count of bytes that came, also with 0, and may raise."""
         at = start
+        # As they come, so that `heed` hears of bytes that trickle; of a folder they come in small pieces, all at once.
+        least = 1 << 20 if isinstance(self._store, LocalStore) else 1
 
-        def some() -> bool:
+        def piece_of(until: int) -> None:
             nonlocal at
-            while at < end:
-                until = min(end, at + RANGE)
-                pieces = obstore.get(self._store, name, options={"range": (at, until)}).stream(min_chunk_size=1 << 20)
+            with self._reading(name, (at, until), least) as (_, pieces):
                 for piece in pieces:
                     view = memoryview(piece)
                     if len(view) > until - at:
@@ -98,16 +131,30 @@ class Bucket:
                     self._pace(self.receiving, len(view))
                     sink(view)
                     at += len(view)
-                if at < until:
-                    raise ConnectionError("it ended early")
+                    heed(len(view))
+            if at < until:
+                raise ConnectionError("it ended early")
+
+        def some() -> bool:
+            heed(0)
+            before = at
+            try:
+                piece_of(min(end, at + RANGE))
+            except (BaseError, ConnectionError):
+                if at == before:  # else it goes on where it broke
+                    raise
             return True
 
-        return bool(self._found(some))
+        while at < end:
+            if not self._found(some):
+                return False
+        return True
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object, or over it."""
         self._pace(self.sending, len(data))
-        self._try(lambda: obstore.put(self._store, name, data, use_multipart=False))
+        store = self._store if len(data) < PIECE else self._uploads
+        self._try(lambda: obstore.put(store, name, data, use_multipart=False))
 
     def put_pieces(self, name: str, size: int, pieces: Callable[[], Iterable[bytes]]) -> None:
         """Write an object of `size` bytes, in parts where it is large. `pieces` is called for each attempt."""
@@ -121,13 +168,14 @@ class Bucket:
                 self._pace(self.sending, len(piece))
                 yield piece
 
-        self._try(lambda: obstore.put(self._store, name, paced(), chunk_size=PART, max_concurrency=2))
+        upload = partial(obstore.put, self._uploads, name, chunk_size=PART, max_concurrency=2)
+        self._try(lambda: upload(paced()), patience=self._settings.timeout)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object unless there is one: whether it was written."""
         try:
-            self._try(lambda: obstore.put(self._store, name, data, mode="create", use_multipart=False))
-        except AlreadyExistsError:
+            self._try(lambda: obstore.put(self._store, name, data, mode="create", use_multipart=False), THERE)
+        except THERE:
             return False
         return True
 
@@ -135,10 +183,10 @@ class Bucket:
         """Write over the version of an object that `get_versioned` returned: False when it is another by now."""
         mode: Any = dict(version)
         try:
-            self._try(lambda: obstore.put(self._store, name, data, mode=mode, use_multipart=False))
-        except (PreconditionError, AlreadyExistsError):
+            self._try(lambda: obstore.put(self._store, name, data, mode=mode, use_multipart=False), THERE + UNABLE)
+        except THERE:
             return False
-        except (NotSupportedError, NotImplementedError):  # a folder: two at once may both believe that they did it
+        except UNABLE:  # a folder: two at once may both believe that they did it
             self.delete(name)
             return self.create(name, data)
         return True
@@ -148,10 +196,17 @@ class Bucket:
         self._found(lambda: obstore.delete(self._store, name))
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Name and size of each object below `prefix`."""
-        for page in self._try(lambda: list(obstore.list(self._store, prefix))):
-            for meta in page:
-                yield meta["path"], int(meta["size"])
+        """Name and size of each object below `prefix`. StoreError where they do not end."""
+
+        def pages() -> list[tuple[str, int]]:
+            found: list[tuple[str, int]] = []
+            for page in obstore.list(self._store, prefix):
+                found += [(meta["path"], int(meta["size"])) for meta in page]
+                if len(found) > LISTED:
+                    raise StoreError(self.address, f"it lists more than {LISTED:,} objects; name another folder")
+            return found
+
+        yield from self._try(pages)
 
     def _pace(self, throttle: "Throttle", count: int) -> None:
         if self.stop.is_set():
@@ -160,23 +215,26 @@ class Bucket:
 
     def _found(self, call: Callable[[], T]) -> T | None:
         try:
-            return self._try(call)
+            return self._try(call, (FileNotFoundError,))
         except FileNotFoundError:
             return None
 
-    def _try(self, call: Callable[[], T]) -> T:
-        """What `call` returns, tried again with growing pauses while the store fails in a way that may pass."""
+    def _try(self, call: Callable[[], T], answers: tuple[type[Exception], ...] = (), patience: float = ASKING) -> T:
+        """What `call` returns, or raises of `answers`. It is tried again with growing pauses while the store fails in a
+        way that may pass, for about `patience` seconds."""
+        _folder(self._settings)
         began, pause = time.monotonic(), 0.05
         for left in reversed(range(self._settings.retries)):
             try:
                 return call()
+            except answers:
+                raise
             except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
                 raise StoreError(self.address, f"access is refused ({_code(error)})", denied=True) from None
-            except (FileNotFoundError, AlreadyExistsError, PreconditionError, NotSupportedError, NotImplementedError):
-                raise
-            except (BaseError, ConnectionError, TimeoutError) as error:
-                refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error)) or _ASTRAY in str(error)
-                if refused or not left or self.stop.is_set() or time.monotonic() - began > self._settings.timeout:
+            except (BaseError, NotImplementedError, ConnectionError, TimeoutError) as error:
+                refused = re.search(r"status code: 4(?!08|29)\d\d", _first_line(error)) or ASTRAY in str(error)
+                late = time.monotonic() - began > min(patience, self._settings.timeout)
+                if refused or not left or self.stop.is_set() or late:
                     raise StoreError(self.address, f"it cannot be used ({_code(error)})") from None
             except OSError as error:  # a network folder's own
                 raise StoreError(self.address, error.strerror or "it cannot be used") from None
@@ -211,18 +269,20 @@ class Throttle:
         self._sleep(pause)
 
 
-def _open(settings: Settings) -> Any:
-    if settings.url.startswith("file://"):
-        return LocalStore(Path(unquote(urlsplit(settings.url).path)), mkdir=True)
+def _open(settings: Settings, seconds: float) -> tuple[Any, bool]:
+    """The store at the URL, and whether it is kept to one host; a request takes at most so many seconds."""
+    if folder := _folder(settings):
+        return LocalStore(folder), False
     client: dict[str, Any] = {
-        "timeout": timedelta(seconds=settings.timeout),
-        "read_timeout": timedelta(seconds=min(30, settings.timeout)),
-        "connect_timeout": timedelta(seconds=min(10, settings.timeout)),
+        "timeout": timedelta(seconds=seconds),
+        "read_timeout": timedelta(seconds=min(30, seconds)),
+        "connect_timeout": timedelta(seconds=min(10, seconds)),
         "allow_http": bool(settings.endpoint and settings.endpoint.startswith("http://")),
     }
     backoff = {"init_backoff": timedelta(milliseconds=20), "max_backoff": timedelta(seconds=2), "base": 2}
-    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=settings.timeout), "backoff": backoff}
+    retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=seconds / 3), "backoff": backoff}
     options: dict[str, Any] = {}
+    kept: dict[str, str] = {}
     if settings.url.startswith("s3://"):
         options = _aws(os.environ)
         if settings.endpoint:
@@ -230,11 +290,27 @@ def _open(settings: Settings) -> Any:
             options["config"]["virtual_hosted_style_request"] = False
         if settings.region:
             options["config"]["region"] = settings.region
-        client |= _kept_to_endpoint(settings, options, os.environ)
+        client |= (kept := _kept_to_endpoint(settings, options, os.environ))
     elif settings.endpoint:
         options = {"config": {"endpoint": settings.endpoint}}
     open_any: Any = from_url  # its types know each kind of store; which one this is, only the URL says
-    return open_any(settings.url, client_options=client, retry_config=retry, **options)
+    return open_any(settings.url, client_options=client, retry_config=retry, **options), bool(kept)
+
+
+def _folder(settings: Settings) -> Path | None:
+    """The folder that the URL names, if it names one. StoreError where there is none: a folder that is not mounted just
+    now must not be begun anew below its mount point."""
+    parts = urlsplit(settings.url)
+    if parts.scheme != "file":
+        return None
+    if parts.netloc not in ("", "localhost"):
+        raise StoreError(settings.address, f"this names the host {parts.netloc}; a folder has three slashes: file:///…")
+    path = Path(unquote(parts.path))
+    if os.path.isdir(path):
+        return path
+    if os.path.lexists(path):
+        raise StoreError(settings.address, "this is no folder; name one")
+    raise StoreError(settings.address, "there is no such folder; mount it, or make it where the store is new")
 
 
 def _kept_to_endpoint(settings: Settings, options: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
@@ -298,7 +374,7 @@ def _code(error: BaseException) -> str:
     if status or service:
         return ", ".join(found.group(1).strip() for found in (status, service) if found)
     for words, meaning in (
-        (_ASTRAY, "it leads on to another host, which is refused"),
+        (ASTRAY, "it leads on to another host, which is refused"),
         ("timed out", "it does not answer in time"),
         ("operation timeout", "it does not answer in time"),
         ("connect", "no connection"),

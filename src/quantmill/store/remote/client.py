@@ -3,6 +3,7 @@
 Whatever the shared store does, a build goes on: what it cannot give is computed, what it does not take is sent later.
 """
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -19,7 +20,8 @@ from quantmill.store.key import StepKey
 from quantmill.store.record import decode
 from quantmill.store.remote.outbox import Outbox
 from quantmill.store.remote.settings import Settings, find
-from quantmill.store.shared import Gone, SharedRecord
+from quantmill.store.remote.waiting import GRACE, LEAST, QUESTION, Slow, Waits, longest
+from quantmill.store.shared import Gone, SharedRecord, Worth, unknown
 
 if TYPE_CHECKING:
     from quantmill.store.remote.bucket import Bucket, StoreError
@@ -52,6 +54,7 @@ class SharedStore:
         self._told: set[str] = set()
         self._bad: set[str] = set()  # objects that the shared store has damaged: to be sent again
         self._resting = 0.0
+        self._waits = Waits()
         self._refused = False
         self._lock = threading.Lock()
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # of each object that is sent
@@ -127,11 +130,11 @@ class SharedStore:
         return None, None
 
     @contextmanager
-    def claim(self, key: StepKey, task: str) -> Iterator[SharedRecord | None]:
-        """The record of a key, after waiting for the machine that computes it; or None, and while the context is open,
-        and then until the result is sent, others wait for us."""
+    def claim(self, key: StepKey, task: str, worth: Worth = unknown) -> Iterator[SharedRecord | None]:
+        """The record of a key, after waiting for the machine that computes it, or None. Then, while the context is open
+        and until the result is sent, others wait for us. The wait is hardly longer than it is `worth`."""
         digest = key.digest()
-        found = self._ask(lambda: self._claim(key, digest, task))
+        found = self._ask(lambda: self._claim(digest, task, worth), worth)
         try:
             yield found
         except BaseException:
@@ -140,11 +143,12 @@ class SharedStore:
         if not self._outbox.has(digest):
             self._end(digest)
 
-    def _claim(self, key: StepKey, digest: str, task: str) -> SharedRecord | None:
-        pause, watched = POLL[0], None
+    def _claim(self, digest: str, task: str, worth: Worth) -> SharedRecord | None:
+        from quantmill.store.remote.lease import LONGEST  # more than any step takes
+
+        pause, watched, began, enough = POLL[0], None, self._waits.now(), GRACE
         while True:
-            found = self._find(digest)[1]
-            if found:
+            if found := self._find(digest)[1]:
                 return found
             if watched is None or watched.ended():
                 watched = self._leases.look(digest) if self._refused or not self.signer else self._leases.take(digest)
@@ -157,6 +161,10 @@ class SharedStore:
                     return None
                 watched = None
                 continue
+            # Whoever computes it may be slow, or nobody: a lease proves nothing.
+            if (waited := self._waits.now() - began) > enough and waited > (enough := longest(worth, LONGEST)):
+                self._tell(f"{task} is not waited for any longer: it is made here", always=True)
+                return None
             time.sleep(pause)
             pause = min(pause * 1.5, POLL[1])
 
@@ -164,24 +172,29 @@ class SharedStore:
         if "_leases" in self.__dict__:
             self._leases.end(digest)
 
-    def fetch(self, artifact: Artifact, part: Path, advance: Callable[[int], None]) -> None:
-        """Leave the object's bytes, hashed, at `part`; Gone when they cannot be had."""
+    def fetch(self, artifact: Artifact, part: Path, advance: Callable[[int], None], worth: Worth = unknown) -> None:
+        """Leave the object's bytes, hashed, at `part`; Gone when they cannot be had, or not in time."""
         from quantmill.store.remote.bucket import StoreError
         from quantmill.store.remote.transfer import Wrong, fetch
 
-        settings = self.settings
-        if time.monotonic() < self._resting:
+        began, free, how = self._waits.now(), 0.0, (self.settings.chunk, self.settings.parallel)
+        if self._rests():
             raise Gone(artifact, f"{self.address} cannot be used just now")
         try:
-            if not fetch(self.bucket, artifact.sha256, artifact.size, part, settings.chunk, settings.parallel, advance):
+            if not fetch(self.bucket, artifact.sha256, artifact.size, part, *how, advance, worth):
                 self._bad.add(artifact.sha256)
                 raise Gone(artifact, f"{self.address} has it no more")
+            free = self._waits.free(began, worth, artifact.size / LEAST)
+        except Slow as slow:
+            raise Gone(artifact, f"{self.address} is slow: {slow}") from None
         except Wrong as wrong:
             self._bad.add(artifact.sha256)
             raise Gone(artifact, f"{self.address} has it damaged ({wrong.name})") from None
         except StoreError as error:
             self._resting = time.monotonic() + REST
             raise Gone(artifact, str(error)) from None
+        finally:
+            self._waits.since(began, free)
 
     def send(self, key: StepKey, task: str) -> None:
         """Send a record of the local store and its objects, behind the build. A reader sends nothing."""
@@ -271,10 +284,11 @@ class SharedStore:
                     break
             self._report(self.address, "send", {"done": 1, "total": 1})
         if left := len(self._outbox):
-            self.bucket.stop.set()
+            stop = self.bucket.stop if "bucket" in self.__dict__ else threading.Event()
+            stop.set()
             self._outbox.clear()
             if self._outbox.wait(5):
-                self.bucket.stop.clear()  # this process may have more to do, as a worker does
+                stop.clear()  # this process may have more to do, as a worker does
             self._tell(f"{_count(left)} will be sent by the next build", always=True)
 
     def _send_one(self, digest: str, task: str) -> bool:
@@ -346,18 +360,33 @@ class SharedStore:
             self._sent += count
             self._moved = time.monotonic()
 
-    def _ask(self, question: Callable[[], T | None]) -> T | None:
-        """The answer; None, told once, when the shared store cannot be asked, which then rests for a while."""
+    def _rests(self) -> bool:
+        """Whether the shared store is left alone just now."""
+        if time.monotonic() < self._resting:
+            return True
+        if late := self._waits.too_long():
+            self._tell("it keeps this build waiting for too long; the build goes on without it for a while")
+        return late
+
+    def _ask(self, question: Callable[[], T | None], worth: Worth | None = None) -> T | None:
+        """The answer; None, told once, when the shared store cannot be asked, which then rests for a while. One that
+        spares what is `worth` so much may take its time."""
         from quantmill.store.remote.bucket import StoreError
 
-        if time.monotonic() < self._resting:
+        if self._rests():
             return None
+        began, free = self._waits.now(), QUESTION
         try:
-            return question()
+            answer = question()
+            if answer is not None and worth is not None:
+                free = self._waits.free(began, worth, math.inf)
+            return answer
         except StoreError as error:
             self._resting = time.monotonic() + REST
             self._tell(f"{error.args[0].removeprefix(f'{self.address}: ')}; the build goes on without it")
             return None
+        finally:
+            self._waits.since(began, free)
 
     def _tell(self, text: str, always: bool = False) -> None:
         if always or text not in self._told:

@@ -107,9 +107,9 @@ class Watched:
 
     def silent(self) -> bool:
         """Whether its holder has not been heard of for so long that it is gone, or is heard of longer than any step
-        takes. Whoever rewrites a lease without counting on is not heard of."""
+        takes. Whoever rewrites a lease without counting on is not heard of, and what is no lease is nobody's."""
         now = time.monotonic()
-        return now - self._since > self._leases.seconds or now - self._began > LONGEST
+        return self._beat() < 0 or now - self._since > self._leases.seconds or now - self._began > LONGEST
 
     def _owner(self) -> str:
         return str(self._field("owner"))

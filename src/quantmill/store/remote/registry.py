@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KNOWN = "revoked"  # the newest list of each key that was seen, in the local store
 AGAIN = 60  # seconds after which the lists are asked for again
-ATTEMPTS = 10  # to write a list that others write too
+ATTEMPTS = 10  # at a list or a record that others write too
 Outputs = Mapping[str, tuple[str, int]]  # output name → (sha256, size)
 
 
@@ -55,7 +55,9 @@ class Registry:
         from quantmill.store.remote.trust import LIMIT, Refused
 
         name = f"ac/{digest}"
-        while not self._bucket.create(name, sealed):
+        for _ in range(ATTEMPTS):  # somebody may remove it as often as it is there
+            if self._bucket.create(name, sealed):
+                return None
             there = self._bucket.get_versioned(name, LIMIT)
             if there is None:
                 continue

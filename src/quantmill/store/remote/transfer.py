@@ -1,13 +1,13 @@
 """Objects to and from the shared store: `cas/<sha256>` whole, or large ones as a list of chunks.
 
 A list is `chunks/<sha256>`, JSON `{"size", "chunk", "chunks": [sha256 of each]}`; the chunks are objects of `cas`. A
-chunk that is there is not sent again, and one that was received is not asked for again, after a restart either.
+chunk that is there is not sent again, and one that was received is not asked for again, after a restart either. Nobody
+signs a list: it is parsed only where it is no larger than its object's size, which a signed record tells, can need.
 """
 
 import hashlib
 import json
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,13 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantmill.disk import CHUNK, sha256_file
+from quantmill.disk import CHUNK, is_digest, parse_json, sha256_file
 from quantmill.errors import QuantmillError
 from quantmill.store.remote.bucket import Bucket
+from quantmill.store.remote.waiting import Meter
+from quantmill.store.shared import Worth, unknown
 
 SMALLEST = 8 << 20  # bytes of a chunk, unless the setting is smaller
+LEAST = 64 << 10  # bytes of a chunk, whatever the setting
 SHARE = 256  # a chunk is as large as may be without being more than this part of its object
 LIMIT = 64 << 20  # bytes of a list
+HEAD, ENTRY = 200, 72  # bytes that a list takes, and each of its entries
 ATTEMPTS = 3
 Advance = Callable[[int], None]
 
@@ -62,7 +66,7 @@ def send(bucket: Bucket, path: Path, sha256: str, chunk: int, parallel: int, aga
     """Put the object at `path` into the shared store, in chunks of at most `chunk` bytes. What is there with its size
     is left, unless `again`. Wrong when the file is not the object (any more)."""
     size = path.stat().st_size
-    if size <= (step := unit(size, chunk)):
+    if size <= (step := unit(size, max(chunk, LEAST))):
         _send_blob(bucket, path, sha256, 0, size, again)
         if again:  # the list of another client's chunks may be what is damaged
             bucket.delete(f"chunks/{sha256}")
@@ -86,16 +90,27 @@ def send(bucket: Bucket, path: Path, sha256: str, chunk: int, parallel: int, aga
     bucket.put(f"chunks/{sha256}", json.dumps(listing).encode())
 
 
-def fetch(bucket: Bucket, sha256: str, size: int, part: Path, chunk: int, parallel: int, advance: Advance) -> bool:
+def fetch(
+    bucket: Bucket,
+    sha256: str,
+    size: int,
+    part: Path,
+    chunk: int,
+    parallel: int,
+    advance: Advance,
+    worth: Worth = unknown,
+) -> bool:
     """Leave the object's bytes, hashed, at `part`, going on with what an earlier call left there. False when the shared
-    store does not have it; Wrong when what it has is something else."""
+    store does not have it; Wrong when what it has is something else; Slow when it takes longer than it is `worth`."""
+    meter = Meter(size, worth)
     part.parent.mkdir(parents=True, exist_ok=True)
-    if size <= unit(size, chunk) and _fetch_whole(bucket, sha256, size, part, advance):
+    whole = size <= unit(size, max(chunk, LEAST))
+    if whole and _fetch_whole(bucket, sha256, size, part, advance, meter):
         return True
-    data = bucket.get(f"chunks/{sha256}", LIMIT)
+    data = bucket.get(f"chunks/{sha256}", _longest(size))
     if data is None:
-        return size > unit(size, chunk) and _fetch_whole(bucket, sha256, size, part, advance)
-    _fetch_chunks(bucket, _parse(data, sha256, size), part, parallel, advance)
+        return not whole and _fetch_whole(bucket, sha256, size, part, advance, meter)
+    _fetch_chunks(bucket, _parse(data, sha256, size), part, parallel, advance, meter)
     if sha256_file(part) != sha256:  # each chunk is what the list says: the list is another object's
         part.unlink()
         _journal(part).unlink(missing_ok=True)
@@ -126,12 +141,14 @@ def _send_chunk(bucket: Bucket, path: Path, sha256: str, offset: int, size: int,
     advance(size)
 
 
-def _fetch_whole(bucket: Bucket, sha256: str, size: int, part: Path, advance: Advance) -> bool:
+def _fetch_whole(bucket: Bucket, sha256: str, size: int, part: Path, advance: Advance, meter: Meter) -> bool:
     with open(part, "wb") as file:
-        return _fetch_blob(bucket, sha256, size, file.fileno(), 0, advance)
+        return _fetch_blob(bucket, sha256, size, file.fileno(), 0, advance, meter)
 
 
-def _fetch_blob(bucket: Bucket, sha256: str, size: int, descriptor: int, offset: int, advance: Advance) -> bool:
+def _fetch_blob(
+    bucket: Bucket, sha256: str, size: int, descriptor: int, offset: int, advance: Advance, meter: Meter
+) -> bool:
     for _ in range(ATTEMPTS):
         digest, at = hashlib.sha256(), 0
 
@@ -144,7 +161,7 @@ def _fetch_blob(bucket: Bucket, sha256: str, size: int, descriptor: int, offset:
             at += len(piece)
             advance(len(piece))
 
-        if size and not bucket.read(f"cas/{sha256}", 0, size, take):
+        if size and not bucket.read(f"cas/{sha256}", 0, size, take, meter.take):
             return False
         if digest.hexdigest() == sha256:
             return True
@@ -152,7 +169,7 @@ def _fetch_blob(bucket: Bucket, sha256: str, size: int, descriptor: int, offset:
     raise Wrong(f"cas/{sha256[:16]}…")
 
 
-def _fetch_chunks(bucket: Bucket, listing: Listing, part: Path, parallel: int, advance: Advance) -> None:
+def _fetch_chunks(bucket: Bucket, listing: Listing, part: Path, parallel: int, advance: Advance, meter: Meter) -> None:
     journal, lock = _journal(part), threading.Lock()
     done = _read_journal(journal, listing) if part.is_file() else set()
     with open(part, "r+b" if done else "wb") as file, open(journal, "a") as log:
@@ -162,7 +179,7 @@ def _fetch_chunks(bucket: Bucket, listing: Listing, part: Path, parallel: int, a
         file.truncate(listing.size)
 
         def one(index: int, sha256: str, offset: int, size: int) -> None:
-            if not _fetch_blob(bucket, sha256, size, file.fileno(), offset, advance):
+            if not _fetch_blob(bucket, sha256, size, file.fileno(), offset, advance, meter):
                 raise Wrong(f"cas/{sha256[:16]}…")
             with lock:
                 log.write(f"{index}\n")
@@ -171,6 +188,7 @@ def _fetch_chunks(bucket: Bucket, listing: Listing, part: Path, parallel: int, a
         with ThreadPoolExecutor(parallel) as pool, closing(_Window(pool, parallel)) as window:
             for index, sha256, offset, size in listing.parts():
                 if index in done:
+                    meter.skip(size)
                     advance(size)
                 else:
                     window.run(one, index, sha256, offset, size)
@@ -213,25 +231,29 @@ def _read_journal(journal: Path, listing: Listing) -> set[int]:
         return set()
     if first != _identity(listing):
         return set()
-    return {int(line) for line in lines[:-1] if line.isdecimal() and int(line) < len(listing.chunks)}
+    known = {str(index): index for index in range(len(listing.chunks))}
+    return {known[line] for line in lines[:-1] if line in known}
+
+
+def _longest(size: int) -> int:
+    """Bytes of the longest list that an object of `size` bytes can need."""
+    return min(HEAD + ENTRY * _most(size), LIMIT)
+
+
+def _most(size: int) -> int:
+    return max(1, -(-size // LEAST))
 
 
 def _parse(data: bytes, sha256: str, size: int) -> Listing:
-    try:
-        found = json.loads(data)
-        listing = Listing(found["size"], found["chunk"], tuple(found["chunks"]))
-        whole = (
-            listing.size == size
-            and isinstance(listing.chunk, int)
-            and listing.chunk > 0
-            and len(listing.chunks) == -(-size // listing.chunk)
-            and all(re.fullmatch("[0-9a-f]{64}", chunk) for chunk in listing.chunks)
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        whole = False
-    if not whole:
-        raise Wrong(f"chunks/{sha256[:16]}…")
-    return listing
+    # One object with one list of few entries: what else JSON may hold, and how deep, is not looked at.
+    plain = data.count(b"[") == data.count(b"{") == 1 and data.count(b",") <= _most(size) + 1
+    found = parse_json(data) if plain and len(data) <= _longest(size) else None
+    match found:
+        case {"size": int(told), "chunk": int(chunk), "chunks": list(chunks)}:
+            right = told == size and chunk >= min(size, LEAST) > 0 and len(chunks) == -(-size // chunk)
+            if right and all(map(is_digest, chunks)):
+                return Listing(size, chunk, tuple(chunks))
+    raise Wrong(f"chunks/{sha256[:16]}…")
 
 
 def _pieces(file: Any, count: int) -> Iterator[bytes]:

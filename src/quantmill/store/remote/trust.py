@@ -117,6 +117,8 @@ def opened(
     try:
         envelope = Envelope.from_dict(json.loads(data))
         signed = set(envelope.signatures)
+        if not all(isinstance(text, str) for text in (envelope.payload_type, *signed)):
+            raise TypeError
     except Exception:  # whatever a stranger's bytes provoke in the parsers
         raise Refused(f"{are} not what a DSSE signer writes") from None
     if envelope.payload_type != kind:

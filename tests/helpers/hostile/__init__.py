@@ -1,0 +1,1 @@
+"""A shared store whose owner, or whose server, is hostile."""
