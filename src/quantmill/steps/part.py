@@ -46,6 +46,7 @@ STEP = Step(
     version=1,
     doc="quantize some tensors, for files that copy them",
     run=run,
+    outputs=("model.gguf", "tensors.json"),
     prefixes=(),
     lends=LENDS,
     memory=STREAM_MEMORY,

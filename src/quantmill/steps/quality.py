@@ -48,6 +48,7 @@ STEP = Step(
     version=2,
     doc="measure how far a file is from the base, on the evaluation text",
     run=run,
+    outputs=("quality.json",),
     resumes=always,
     counts="passes",
     cost=cost,

@@ -77,6 +77,7 @@ STEP = Step(
     version=1,
     doc="check a file's structure, types, scales and digest",
     run=run,
+    outputs=("verify.json",),
     memory=STREAM_MEMORY,
     bulky=True,
     cost=cost,
