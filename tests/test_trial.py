@@ -39,7 +39,9 @@ def cost(task: Task, estimates: Estimates) -> Cost:
     return Cost(60.0, estimates.base_bytes // 4)
 
 
-STEP = Step(name="count", version=7, doc="count the base's tensors", run=run, cost=cost)
+STEP = Step(
+    name="count", version=7, doc="count the base's tensors", run=run, outputs=("count.json",), cost=cost
+)
 '''
 # The wiring: in each file, what stands there and what does then.
 LAST = 'yield Node(task("release", recipe), STEPS["release"], facts, (*files, *reports, *pages)'

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from projects import Project, new_project
+from quantmill.store.proof import prove
 
 DEEP = b"[" * 200_000
 Damage = Callable[[Path], None]
@@ -249,3 +250,27 @@ def test_records_without_a_proof_get_one_when_they_are_used(built: Project, tmp_
         write(path, json.dumps(data, indent=1).encode())
     assert Project(folder).run("doit").stdout == "nothing to do: everything is up to date\n"
     assert {path.name: path.read_bytes() for path in (folder / "cache" / "ac").iterdir()} == want
+
+
+@pytest.mark.parametrize("rename", ["other", "left out", "added"])
+def test_a_record_of_outputs_that_its_step_does_not_make_is_none(rename: str, built: Project, tmp_path: Path) -> None:
+    """Also where it proves itself, and nobody who reads asks for the name: as a writer with a mistake leaves it."""
+    folder = tmp_path / "project"
+    shutil.copytree(built.folder, folder, symlinks=True)
+    tasks = []
+    for path in (folder / "cache" / "ac").iterdir():
+        data = json.loads(path.read_bytes())
+        data.pop("digest")
+        outputs, last = data["outputs"], max(data["outputs"])
+        if rename == "left out" and len(outputs) == 1:
+            continue
+        outputs["wrong"] = outputs[last] if rename == "added" else outputs.pop(last)
+        if rename == "left out":
+            outputs.pop("wrong")
+        write(path, prove(path.name, json.dumps(data, indent=1).encode()))
+        tasks.append(data["task"])
+    assert len(tasks) > 5
+    project = Project(folder)
+    assert project.ran("doit") == sorted(tasks)
+    assert project.release() == built.release()
+    assert project.run("doit").stdout == "nothing to do: everything is up to date\n"

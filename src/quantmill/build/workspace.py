@@ -20,7 +20,7 @@ from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.host import usable_threads
 from quantmill.store.key import StepKey, difference
 from quantmill.build.doubt import NotMadeAgain, Rejected, doubted
-from quantmill.build.graph import ALL, Node, below
+from quantmill.build.graph import Node, below
 from quantmill.build.node_key import Facts, Outputs, facts_of, key_by_digest, key_of, promised, upstream
 from quantmill.build.reading import Damaged, Reading, small
 from quantmill.build.worth import Worths
@@ -103,7 +103,7 @@ class Workspace:
             return False
         key = key_by_digest(node, {name: fact["sha256"] for name, fact in inputs.items()})
         facts = self.store.facts(key, self._written(node))
-        if facts is None or not self._in_place(node, facts):
+        if facts is None or not node.step.makes(facts, node.params, inputs) or not self._in_place(node, facts):
             return False
         self._known[node.name] = facts
         return True
@@ -132,7 +132,7 @@ class Workspace:
             waiting = next(e.node for e in node.edges if known.get(e.node) is None)
             return Status("after", f"{waiting} has to run first")
         key = key_of(node, inputs)
-        recorded = known[node.name] = self.store.record(key)
+        recorded = known[node.name] = self._recorded(node, key)
         if recorded is not None and self.pointed(node) == (facts := facts_of(recorded)) and self._in_place(node, facts):
             return Status("up to date")
         reason, remote = self._reason(node, key, recorded), self.store.remote
@@ -167,16 +167,10 @@ class Workspace:
                 self.report(node.name, "finding", {"text": f"{damaged}: it is made anew"})
                 self._heal(node, nodes)
 
-    def _named_anew(self, node: Node, nodes: Mapping[str, Node]) -> Outputs | None:
-        """What the node reads, once what has no output of the right name is made anew: an old record that was damaged
-        may still be believed."""
-        for edge in node.edges:
-            above = nodes[edge.node]
-            outputs, inputs = self.outputs(above), upstream(above, nodes, self.outputs)
-            if outputs is not None and inputs is not None and edge.output not in (ALL, *outputs):
-                self.store.drop(key_of(above, inputs))
-                self.perform(above, nodes)
-        return upstream(node, nodes, self.outputs)
+    def _recorded(self, node: Node, key: StepKey, whole: bool = False) -> Outputs | None:
+        """What the store has for the node's key, None where these are not the outputs that its step makes."""
+        outputs = self.store.record(key, whole)
+        return outputs if outputs is not None and _right(node, key)(outputs) else None
 
     def _heal(self, node: Node, nodes: Mapping[str, Node]) -> None:
         """Where something was found damaged or revoked since this build began: bring about again all that the node
@@ -209,22 +203,20 @@ class Workspace:
         return True
 
     def _bring_about(self, node: Node, nodes: Mapping[str, Node], whole: bool) -> None:
-        inputs: Outputs | None = upstream(node, nodes, self.outputs)
-        if inputs is None:
-            inputs = self._named_anew(node, nodes)
+        inputs = upstream(node, nodes, self.outputs)
         if inputs is None:
             raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
         self.store.add_root(self.build, self.release)
         key = key_of(node, inputs)
-        recorded = self.store.record(key)
+        recorded = self._recorded(node, key)
         reason = self._reason(node, key, recorded)
         away = recorded is None and not whole and self._elsewhere(node, nodes, key, reason)
 
         def waits(holder: str) -> None:
             self.report(node.name, "finding", {"text": f"waits for {holder}, which computes the same"})
 
-        worth = self._worth(node, nodes)
-        with self.store.lookup(key, node.step.resumes(node.where), whole, node.name, waits, worth) as found:
+        resumes, right, worth = node.step.resumes(node.where), _right(node, key), self._worth(node, nodes)
+        with self.store.lookup(key, resumes, whole, node.name, waits, right, worth) as found:
             match found:
                 case Hit(outputs, at):
                     if not away:
@@ -237,6 +229,8 @@ class Workspace:
                         outputs = slot.commit(references or {}, promised(node))
                     except Broken as broken:
                         raise Damaged(str(broken)) from None
+                    if not right(outputs):
+                        raise QuantmillError(f"{node.name}: wrote {listed([*outputs])}, which is not what it is to write")
                     self.borrow(node.step, outputs)
         try:
             if node.step.lays_out or node.step.findings:
@@ -329,7 +323,7 @@ class Workspace:
         """Whether the store has what the node's key names, as far as what it reads is built; `whole`: all of it here,
         not at the shared store."""
         inputs = upstream(node, nodes, self.outputs)
-        return inputs is not None and self.store.record(key_of(node, inputs), whole) is not None
+        return inputs is not None and self._recorded(node, key_of(node, inputs), whole) is not None
 
     def borrow(self, step: Step, outputs: Outputs) -> None:
         """Remember what outputs of the step hold that other steps may copy: quantized tensors, an imatrix's sums."""
@@ -398,6 +392,10 @@ def open_workspace(
         seal = Seal(known.sign, known.keys)
     store = Store(folder, remote)
     return Workspace(store, root / "build", root / "release", threads or usable_threads(), report, seal=seal)
+
+
+def _right(node: Node, key: StepKey) -> Callable[[Collection[str]], bool]:
+    return lambda names: node.step.makes(names, key.params, key.inputs)
 
 
 def started(node: Node, reason: str) -> dict[str, Any]:

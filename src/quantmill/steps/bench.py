@@ -72,6 +72,7 @@ STEP = Step(
     version=2,
     doc="measure how fast the files run on this machine",
     run=run,
+    outputs=("bench.json",),
     here=True,  # its key names the host
     counts="passes",
     cost=cost,

@@ -66,5 +66,6 @@ STEP = Step(
     version=5,
     doc="write the release's page, in four languages",
     run=run,
+    outputs=("README.md", "README.zh-CN.md", "README.zh-TW.md", "README.ja.md"),
     reads_bytes=False,
 )

@@ -39,6 +39,7 @@ STEP = Step(
     version=1,
     doc="make the base GGUF file of a model in Hugging Face layout",
     run=run,
+    outputs=("model.gguf",),
     memory=STREAM_MEMORY,
     bulky=True,
     cost=cost,

@@ -2,9 +2,9 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from quantmill.artifact import Artifact, Context
 from quantmill.disk import sha256_file
@@ -165,11 +165,17 @@ def cost(task: Task, estimates: Estimates) -> Cost:
     return Cost(estimates.pass_seconds(2, size), size, 0 if task.files else size)
 
 
+def outputs(params: Mapping[str, Any], inputs: Collection[str], found: Collection[str]) -> Collection[str]:
+    """The files that are named."""
+    return cast(Collection[str], params["files"])
+
+
 STEP = Step(
     name="download",
     version=1,
     doc="bring the files in that the lock names",
     run=run,
+    outputs=outputs,
     prefixes=("download", "calibration", "evaluation"),
     resumes=resumes,
     holds=True,

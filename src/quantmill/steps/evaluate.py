@@ -62,6 +62,7 @@ STEP = Step(
     version=1,
     doc="make the base's predictions of the evaluation text",
     run=run,
+    outputs=("states.npy", "tokens.npy", "evaluation.json"),
     resumes=always,
     counts="passes",
     cost=cost,

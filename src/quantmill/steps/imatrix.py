@@ -113,6 +113,7 @@ STEP = Step(
     version=1,
     doc="measure the importance of the base's columns on the calibration text",
     run=run,
+    outputs=("imatrix.dat", "report.json"),
     resumes=always,
     counts="passes",
     divides="text",

@@ -52,5 +52,6 @@ STEP = Step(
     version=1,
     doc="hash the base's tensors, by which files share what they quantize alike",
     run=run,
+    outputs=("tensors.json",),
     cost=cost,
 )

@@ -47,6 +47,7 @@ STEP = Step(
     doc="quantize some tensors, for files that copy them",
     run=run,
     recheck=recheck,
+    outputs=("model.gguf", "tensors.json"),
     prefixes=(),
     lends=LENDS,
     memory=STREAM_MEMORY,

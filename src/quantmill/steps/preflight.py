@@ -87,5 +87,6 @@ STEP = Step(
     version=4,
     doc="say what the imatrix and the model's shape let foresee",
     run=run,
+    outputs=("preflight.json",),
     findings="preflight.json",
 )

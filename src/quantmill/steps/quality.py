@@ -49,6 +49,7 @@ STEP = Step(
     doc="measure how far a file is from the base, on the evaluation text",
     run=run,
     judges="model.gguf",
+    outputs=("quality.json",),
     resumes=always,
     counts="passes",
     cost=cost,

@@ -1,7 +1,7 @@
 """quant: one ftype of the matrix, from the base GGUF and, where there is one, its imatrix."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -113,12 +113,18 @@ def cost(task: Task, estimates: Estimates) -> Cost:
     return Cost(seconds + estimates.pass_seconds(3, size), size)
 
 
+def outputs(params: Mapping[str, Any], inputs: Collection[str], found: Collection[str]) -> Collection[str]:
+    """The file, and what of it others may copy where that can be told."""
+    return ("model.gguf", "tensors.json") if "tensors.json" in inputs else ("model.gguf",)
+
+
 STEP = Step(
     name="quant",
     version=1,
     doc="quantize the base",
     run=run,
     recheck=recheck,
+    outputs=outputs,
     lends=LENDS,
     divides="tensors",
     memory=STREAM_MEMORY,

@@ -5,6 +5,7 @@ The weights themselves are laid out beside it by the build; this step only names
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,17 @@ def _write(path: Path, data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def outputs(params: Mapping[str, Any], inputs: Collection[str], found: Collection[str]) -> Collection[str]:
+    """The listings, the statement, recipe and lock."""
+    return (LISTING, SUMS, "provenance.json", *params["texts"])
+
+
 STEP = Step(
     name="release",
     version=3,
     doc="lay the release's files out, with their digests",
     run=run,
+    outputs=outputs,
     lays_out=True,
     here=True,  # below the folder of who builds
     reads_bytes=False,

@@ -38,4 +38,5 @@ STEP = Step(
     version=3,
     doc="draw the measured quality of all files",
     run=run,
+    outputs=("report.html", "chart.svg"),
 )

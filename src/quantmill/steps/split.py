@@ -1,8 +1,8 @@
 """split: one GGUF file into the shards that llama-gguf-split makes, where it is larger than the release allows."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from quantmill.artifact import Artifact, Context
 from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task
@@ -44,12 +44,21 @@ def cost(task: Task, estimates: Estimates) -> Cost:
     return Cost(estimates.pass_seconds(2, size), size)
 
 
+def outputs(params: Mapping[str, Any], inputs: Collection[str], found: Collection[str]) -> Collection[str]:
+    """The whole file, or two shards and more."""
+    prefix, count = params["prefix"], len(found)
+    if count < 2:
+        return (f"{prefix}.gguf",)
+    return [f"{prefix}/{prefix}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+
+
 STEP = Step(
     name="split",
     version=1,
     doc="cut a file that is too large into shards",
     run=run,
     judges="model.gguf",
+    outputs=outputs,
     hands_on=True,
     cost=cost,
 )

@@ -10,6 +10,7 @@ from quantmill.errors import UsageError, nearest
 
 Inputs = Mapping[str, Artifact]
 Run = Callable[[Inputs, Any, Path, Context], Mapping[str, Artifact] | None]
+Names = Callable[[Mapping[str, Any], Collection[str], Collection[str]], Collection[str]]
 
 
 class Sample(NamedTuple):
@@ -109,6 +110,7 @@ class Step:
     `version`: in the key; raised when the step's own code changes what it writes
     `doc`: one line, as `doit list` shows it
     `run`: reads the files of `inputs` and writes its outputs below `out`; may return outputs that are inputs, unchanged
+    `outputs`: their names; or what tells them from the params, the inputs' names, and those found, of which to choose
     `prefixes`: what names of its tasks begin with, its own name where "" stands; empty for tasks that no recipe has
     `resumes`: whether it goes on from what a killed run left, by what the task knows beside its key
     `lends`: output of which other steps copy → the output that lists what is where in it
@@ -131,6 +133,7 @@ class Step:
     version: int
     doc: str
     run: Run
+    outputs: tuple[str, ...] | Names
     prefixes: tuple[str, ...] = ("",)
     resumes: Callable[[Mapping[str, Any]], bool] = never
     lends: Mapping[str, str] = field(default_factory=dict)
@@ -150,6 +153,11 @@ class Step:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefixes", tuple(prefix or self.name for prefix in self.prefixes))
+
+    def makes(self, found: Collection[str], params: Mapping[str, Any], inputs: Collection[str]) -> bool:
+        """Whether `found` are the names that its outputs have, with these params and inputs of these names."""
+        outputs = self.outputs
+        return {*found} == {*(outputs if isinstance(outputs, tuple) else outputs(params, inputs, found))}
 
     def __str__(self) -> str:
         return self.name

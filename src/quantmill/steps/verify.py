@@ -81,6 +81,7 @@ STEP = Step(
     doc="check a file's structure, types, scales and digest",
     run=run,
     judges="files/",
+    outputs=("verify.json",),
     memory=STREAM_MEMORY,
     bulky=True,
     cost=cost,

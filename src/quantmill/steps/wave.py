@@ -4,8 +4,9 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from quantmill.artifact import Artifact, Context
 from quantmill.steps.imatrix import WORK, lent_key, options_of, texts_of
@@ -90,11 +91,20 @@ def _array(data: bytes) -> "NDArray[np.float64]":
     return array
 
 
+def outputs(params: Mapping[str, Any], inputs: Collection[str], found: Collection[str]) -> Collection[str]:
+    """After the last layer likelihoods instead of states, and of the last range all that was collected."""
+    if "nll.npy" not in found:
+        return ("sums", "states")
+    index, ranges = params["range"]
+    return ("sums", "nll.npy", "collected", "lent.json") if index == ranges - 1 else ("sums", "nll.npy")
+
+
 STEP = Step(
     name="wave",
     version=1,
     doc="take some of the calibration text through some layers",
     run=run,
+    outputs=outputs,
     prefixes=(),
     lends={"collected": "lent.json"},
     counts="passes",

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,11 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 def unheard(holder: str) -> None:
     """Whom nobody tells for whom they wait."""
+
+
+def any_names(names: Collection[str]) -> bool:
+    """Of a step that does not tell what its outputs are called."""
+    return True
 
 
 class Hit(NamedTuple):
@@ -154,26 +159,30 @@ class Store(Objects):
         whole: bool = False,
         task: str = "",
         waits: Callable[[str], None] = unheard,
+        right: Callable[[Collection[str]], bool] = any_names,
         worth: Worth = unknown,
     ) -> Iterator[Hit | Miss]:
         """A Hit at once; or, after waiting for anyone who is computing this key, a Hit or the Miss that lets the
         caller compute it. `resume` keeps what a killed run left in the slot's folder; `whole` takes only what is here,
         for what the shared store has is gone; `task` is what the record is told to be of; `waits` is told, after a
-        while, for whom the caller waits; `worth`: what running it would take."""
+        while, for whom the caller waits; a record of other outputs than those whose names are `right` is none; `worth`:
+        what running it would take."""
         lock_path = self.root / "lock" / key.digest()
         folder = self.root / "work" / key.digest()
-        if outputs := self._use(key, whole):
+        if outputs := self._use(key, whole, right):
             if folder.exists():  # of a process that was killed when it had written the record
                 shutil.rmtree(folder, ignore_errors=True)
             self._note("hit", task)
             yield Hit(outputs)
             return
         with _no_space(self.root), locked(lock_path, waits=waits), ExitStack() as stack:
-            if outputs := self._use(key, whole):  # whoever held the lock has just finished it
+            if outputs := self._use(key, whole, right):  # whoever held the lock has just finished it
                 self._note("hit", task)
                 yield Hit(outputs)
                 return
-            if self.remote and not whole and (found := stack.enter_context(self.remote.claim(key, task, worth))):
+            claim = self.remote.claim(key, task, worth) if self.remote and not whole else None
+            found = stack.enter_context(claim) if claim else None
+            if self.remote and found and right(found.outputs):
                 outputs = self._take(key, found, task)
                 self._note("shared", task)
                 yield Hit(outputs, self.remote.address)
@@ -212,18 +221,20 @@ class Store(Objects):
             with open(self.root / "log" / month, "a", encoding="utf-8") as file:
                 file.write(f"{int(time.time())} {what} {task}\n")
 
-    def _use(self, key: StepKey, whole: bool) -> Mapping[str, Artifact] | None:
+    def _use(
+        self, key: StepKey, whole: bool, right: Callable[[Collection[str]], bool]
+    ) -> Mapping[str, Artifact] | None:
         """`record`, and the mark that it was used now, by which `cache gc` leaves it to a build that is running."""
         self._live()
         try:
             with locked(self.root / "lock" / "gc", shared=True):
-                if outputs := self.record(key, whole):
+                if (outputs := self.record(key, whole)) and right(outputs):
                     path = self.root / "ac" / key.digest()
                     os.utime(path)
                     self._witness(os.stat(path).st_mtime_ns)
-                return outputs
         except OSError:  # a store that cannot be written to: nobody collects it either
-            return self.record(key, whole)
+            outputs = self.record(key, whole)
+        return outputs if outputs is not None and right(outputs) else None
 
     def _take(self, key: StepKey, found: SharedRecord, task: str) -> Mapping[str, Artifact]:
         outputs = {name: self._artifact(sha256, size) for name, (sha256, size) in sorted(found.outputs.items())}
