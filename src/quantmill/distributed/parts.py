@@ -97,7 +97,7 @@ def _part(quant: Node, type_: str, names: list[str], number: int) -> Node:
     return Node(
         f"part:{recipe}/{type_}.{number}",
         STEPS["part"],
-        {"types": dict.fromkeys(names, type_)},
+        {"types": dict.fromkeys(names, type_), **({"zero_as_one": True} if quant.params.get("zero_as_one") else {})},
         quant.edges,
         quant.generation,
         where=quant.where,

@@ -239,7 +239,7 @@ class _Reader:
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
         try:
             calibration = calibration_table.calibration(self.reference, self.get, self.path.parent)
-            imatrix = calibration_table.imatrix(self.get, self.path.parent, calibration is not None)
+            imatrix = calibration_table.imatrix(self.reference, self.get, self.path.parent, calibration is not None)
             evaluation = quality_table.evaluation(self.reference, self.get, self.path.parent)
             gates = quality_table.gates(self.get, evaluation is not None)
             bench = bench_table.bench(self.get, matrix, self.ftype)

@@ -29,9 +29,10 @@ class Params(TypedDict):
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `preflight.json`: {"findings": [sentences]}.
 
-    `inputs`: `imatrix.dat`, where the recipe has one; `model.gguf`, where the base is one; texts, `texts/<name>` of the
-    evaluation and `seen/<name>` of the calibration. Raises QuantmillError for a finding that a build must fail by, or
-    any under `strict`; QualityError for texts that share a passage; ForwardError for one that is too short.
+    `inputs`: `imatrix.dat`, where the recipe has one, with the `report.json` of its measurement; `model.gguf`, where
+    the base is one; texts, `texts/<name>` of the evaluation and `seen/<name>` of the calibration. Raises QuantmillError
+    for a finding that a build must fail by, or any under `strict`; QualityError for texts that share a passage;
+    ForwardError for one that is too short.
     """
     from quantmill import gguf
     from quantmill.imatrix import read
@@ -54,10 +55,11 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     has_imatrix = imatrix is not None or bool(params.get("computed"))
     reference = of_generation(params.get("generation"))
     chosen = mixes(reference, tensors, facts, ftypes)
-    found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes)
+    measured = json.loads(inputs["report.json"].path.read_bytes()) if "report.json" in inputs else {}
+    found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes, measured)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise preflight_failed(failed)
-    text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)
+    text = json.dumps({"findings": [str(finding) for finding in found]}, indent=1, ensure_ascii=False)
     (out / "preflight.json").write_text(text + "\n", encoding="utf-8")
     context.progress(1, 1)
 
@@ -84,8 +86,9 @@ def _check_texts(inputs: Inputs, least: Mapping[str, int], names: Mapping[str, s
 
 STEP = Step(
     name="preflight",
-    version=4,
+    version=5,
     doc="say what the imatrix and the model's shape let foresee",
     run=run,
+    prefixes=("", "coverage"),
     findings="preflight.json",
 )

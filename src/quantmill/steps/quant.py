@@ -15,8 +15,8 @@ LENDS = {"model.gguf": "tensors.json"}
 
 
 class Params(TypedDict):
-    """`imatrix_name`: what the file says its imatrix was called; `tensor_types`: [[regex, type], ...]. `generation`, of
-    the arithmetic, is a field of the key of its own."""
+    """`imatrix_name`: what the file says its imatrix was called; `tensor_types`: [[regex, type], ...]; `zero_as_one`:
+    columns without importance weigh alike. `generation`, of the arithmetic, is a field of the key of its own."""
 
     ftype: str
     generation: NotRequired[int]
@@ -24,6 +24,7 @@ class Params(TypedDict):
     output_tensor_type: NotRequired[str]
     token_embedding_type: NotRequired[str]
     tensor_types: NotRequired[list[list[str]]]
+    zero_as_one: NotRequired[bool]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -51,6 +52,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         output_tensor_type=params.get("output_tensor_type"),
         token_embedding_type=params.get("token_embedding_type"),
         tensor_types=[(pattern, type_) for pattern, type_ in params.get("tensor_types", ())],
+        zero_as_one=params.get("zero_as_one", False),
     )
     if sharing:
         write_spans(out, report)
