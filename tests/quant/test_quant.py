@@ -99,6 +99,19 @@ def test_the_command_says_which_pattern_matches_nothing(
     assert capsys.readouterr().err == f"quantmill: --tensor-type 'attn_vv' matches no tensor of {base}\n"
 
 
+@pytest.mark.parametrize(
+    ("call", "why"), [(["Q8_0", "--pure"], "with --pure"), (["F32"], "on F32"), (["bf16"], "on BF16")]
+)
+def test_the_command_says_where_types_by_tensor_have_no_effect(
+    bases: dict[str, dict[str, Path]], tmp_path: Path, call: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, out = bases["narrow"]["F16"], tmp_path / "out.gguf"
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(base), str(out), *call, "--tensor-type", "ffn_up=Q8_0"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().err == f"quantmill: --tensor-type has no effect {why}, as in llama-quantize\n"
+
+
 def test_what_is_read_is_not_written_over(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
     names = {name: shutil.copy(bases["narrow"][name], tmp_path) for name in ("F16", "split")}
     for path in sorted(bases["narrow"]["split"].parent.glob("split-*")):

@@ -120,6 +120,7 @@ def findings(
         found += _impossible(reference, weights, chosen, imatrix, left_out)
     found += _fallbacks(weights, chosen)
     found += _unmatched(weights, params)
+    found += _no_effect(reference, params)
     if imatrix is not None:
         quantized = {n for choice in chosen.values() for n, t in choice.types.items() if choice.sources[n] != t}
         taken = [tensor for tensor in tensors if tensor[0] in quantized]
@@ -181,6 +182,16 @@ def _unmatched(weights: Mapping[str, int], params: Mapping[str, Mapping[str, Any
             by_pattern.setdefault(pattern, []).append(label)
     for pattern in unmatched(by_pattern, weights):
         yield Finding(f"{some(by_pattern[pattern])}: the override {pattern!r} matches no tensor of this model", ())
+
+
+def _no_effect(reference: Reference, params: Mapping[str, Mapping[str, Any]]) -> Iterable[Finding]:
+    labels = [
+        label
+        for label, asked in params.items()
+        if asked.get("tensor_types") and reference.ftype(asked["ftype"]).type.name in UNQUANTIZED
+    ]
+    if labels:
+        yield Finding(f"{some(labels)}: types by tensor have no effect on 16-bit ftypes, as in llama-quantize", ())
 
 
 def _unweighed(

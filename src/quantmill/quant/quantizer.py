@@ -356,6 +356,11 @@ class _Run:
         if broken is not None:
             weight = (at // type_.size + broken[0]) * type_.block
             place = self.source.path(name)
+            if type_.name == "F16" and np.isinf(piece[2 * broken[0] : 2 * broken[0] + 2].view("<f2")[0]):
+                raise NotFinite(
+                    f"{place}: {name} is infinite at weight {weight}, as weights above 65504 are in F16; "
+                    "convert the model to BF16 (in a recipe: base.type)"
+                )
             raise NotFinite(f"{place}: {name} is not finite at weight {weight}; the base is damaged, get it anew")
 
     def _advance(self, count: int) -> None:
