@@ -118,7 +118,7 @@ def labels(recipe: Recipe) -> tuple[str, ...]:
 
 def file_name(recipe: Recipe, label: str) -> str:
     """A released file's name without its ending. The base's own file is written small, as release pages do."""
-    return f"{recipe.prefix}-{label.lower() if label == recipe.base.type else label}"
+    return f"{recipe.prefix}-{label.lower() if label == recipe.base.type and not recipe.base.quantized else label}"
 
 
 def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
@@ -310,6 +310,8 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     if recipe.imatrix and (recipe.imatrix.form or recipe.imatrix.zero_as_one):
         facts["imatrix"] = {"form": recipe.imatrix.form} if recipe.imatrix.form else {}
         facts["imatrix"] |= {"zero_as_one": True} if recipe.imatrix.zero_as_one else {}
+    if recipe.base.quantized:
+        facts["requantized"] = recipe.base.type
     seen: tuple[Edge, ...] = (*files, *reports)
     pages: tuple[Edge, ...] = ()
     if recipe.evaluation and recipe.ftypes:

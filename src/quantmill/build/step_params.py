@@ -15,6 +15,8 @@ def quant_params(recipe: Recipe, label: str) -> QuantParams:
         params["imatrix_name"] = recipe.imatrix.name
         if recipe.imatrix.zero_as_one:
             params["zero_as_one"] = True
+    if recipe.base.quantized:
+        params["allow_requantize"] = True
     if output := next((o.output for o in overrides if o.output is not None), None):
         params["output_tensor_type"] = output
     if embedding := next((o.token_embedding for o in overrides if o.token_embedding is not None), None):

@@ -15,6 +15,7 @@ from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import Type
 from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
 from quantmill.quant.overrides import overrides_of
+from quantmill.reference.ftypes import BY_NUMBER
 from quantmill.reference.hparams import Hparams
 from quantmill.reference.reference import Reference
 
@@ -50,17 +51,27 @@ def preflight_failed(found: Sequence[Finding]) -> QuantmillError:
     return QuantmillError(f"{found[0].text}{more}; {right}")
 
 
-def check_base(tensors: Sequence[TensorEntry], type_: str) -> None:
-    """UsageError unless most weights of a GGUF base's matrices are of the type `type_`."""
+def check_base(tensors: Sequence[TensorEntry], number: Any, type_: str, allow_requantize: bool = False) -> None:
+    """UsageError unless a GGUF base is what the recipe takes it for.
+
+    That is the type of most weights of its matrices or, of a base that is quantized, the ftype of general.file_type's
+    `number`.
+    """
     weights: Counter[str] = Counter()
     for _, shape, found in tensors:
         if len(shape) > 1:
             weights[found.name] += prod(shape)
-    if weights and (found_type := weights.most_common(1)[0][0]) != type_:
-        right = "give a file in BF16, F16 or F32"
-        if found_type in UNQUANTIZED:
-            right = f'write type = "{found_type}" in [base]'
-        raise UsageError(f"base.type: the GGUF base is {found_type}, the recipe takes it for {type_}; {right}")
+    if not weights:
+        return
+    name = weights.most_common(1)[0][0]
+    if name not in UNQUANTIZED and isinstance(number, int) and number in BY_NUMBER:
+        name = BY_NUMBER[number].name
+    if name == type_:
+        return
+    right = f'write type = "{name}" in [base]'
+    if name not in UNQUANTIZED and not allow_requantize:
+        right = f'give a file in BF16, F16 or F32, or write type = "{name}" and allow_requantize = true in [base]'
+    raise UsageError(f"base.type: the GGUF base is {name}, the recipe takes it for {type_}; {right}")
 
 
 class TensorTypes(Protocol):

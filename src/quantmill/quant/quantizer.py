@@ -137,6 +137,7 @@ def quantize_tensors(
     *,
     imatrix: str | os.PathLike[str] | None = None,
     zero_as_one: bool = False,
+    allow_requantize: bool = False,
     reference: Reference = NEWEST,
     threads: int = 1,
     sharing: Sharing | None = None,
@@ -160,7 +161,7 @@ def quantize_tensors(
         ftype = reference.ftype("COPY")
         run = _Run(reference, source, ftype, guide, threads, sharing or Sharing({}), progress)
         run.total = sum(source.info(name).nbytes for name in types)
-        run.check(planned, allow_requantize=False)
+        run.check(planned, allow_requantize)
         reports = tuple(run.write(Path(dst), planned))
     return QuantizeReport((Path(dst),), planned.n_bytes, reports, ())
 

@@ -21,7 +21,9 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "datasets": list(card.datasets) or about.get("datasets", []),
         "tags": list(card.tags),
     }
-    notes = {"zero_as_one": True} if recipe.imatrix and recipe.imatrix.zero_as_one else {}
+    notes: dict[str, Any] = {"requantized": recipe.base.type} if recipe.base.quantized else {}
+    if recipe.imatrix and recipe.imatrix.zero_as_one:
+        notes["zero_as_one"] = True
     return {
         "prefix": recipe.prefix,
         "llama_cpp": recipe.llama_cpp,

@@ -44,7 +44,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         with gguf.read(inputs["model.gguf"].path) as file:
             facts = gguf.model_facts(file.metadata.values())
             tensors = file.tensor_entries()
-        check_base(tensors, params["type"])
+        again = any(asked.get("allow_requantize") for asked in params["ftypes"].values())
+        check_base(tensors, facts.get("general.file_type"), params["type"], again)
     else:
         from quantmill.architectures.description import describe
 

@@ -18,7 +18,8 @@ class MadeBy(TypedDict):
 
 class Params(TypedDict):
     """The release step's. `repo` is None where the release is not published; `imatrix` is what of its use is not as
-    llama.cpp of the tag has it. The last four are what `release_tag.params` gives."""
+    llama.cpp of the tag has it; `requantized` is the ftype of a base that was quantized. `tag` to `made_by` are what
+    `release_tag.params` gives."""
 
     recipe: str
     prefix: str
@@ -29,6 +30,7 @@ class Params(TypedDict):
     materials: list[dict[str, Any]]
     made_by: MadeBy
     imatrix: NotRequired[dict[str, Any]]
+    requantized: NotRequired[str]
 
 
 def statement(subjects: Mapping[str, str], byproducts: Mapping[str, str], params: Params) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Params(TypedDict, total=False):
     token_embedding_type: str
     tensor_types: list[list[str]]
     zero_as_one: bool
+    allow_requantize: bool
     gates: Mapping[str, Any]
     strict: bool
     generation: int
