@@ -20,6 +20,7 @@ from quantmill.checkpoint.weights import cast
 from quantmill.cli import main
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf import header, read
+from quantmill.quant.quantizer import quantize_file
 from quantmill.steps import convert
 
 DIGESTS = json.loads((Path(models.__file__).parent / "digests.json").read_text())
@@ -94,6 +95,35 @@ def test_an_output_beside_tied_embeddings_is_written(built: Path, tmp_path: Path
     folder = edited(built / QWEN2, tmp_path / "tied", tie_word_embeddings=True)
     with read(run(folder, tmp_path / "out")) as file:
         assert next(iter(file.tensors)) == "output.weight"
+
+
+def test_a_weight_that_f16_does_not_hold_is_the_conversions_fault(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Written as the converter writes it, but named, and not called a damaged base when that is quantized."""
+    folder = edited(built / "SmolLM2-135M", tmp_path / "model")
+    name = "model.layers.0.mlp.down_proj.weight"
+    found = {n: (t, np.full_like(values, 0x3F80)) for n, (t, values) in weights_of(folder).items()}
+    values = found[name][1].copy()
+    values.flat[7] = 0x47C3  # 99840
+    models.save_safetensors(folder / "model.safetensors", {**found, name: ("BF16", values)})
+    out = tmp_path / "out.gguf"
+    for type_, told in {
+        "F16": f"quantmill: {out}: blk.0.ffn_down.weight has weights that F16 does not hold (above 65504), which are "
+        "infinite there; convert to BF16\n",
+        "BF16": "",
+    }.items():
+        with pytest.raises(SystemExit) as ended:
+            main(["convert", str(folder), str(out), "--type", type_])
+        assert (ended.value.code, capsys.readouterr().err) == (0, told)
+    run(folder, tmp_path / "step", type="F16")
+    base = tmp_path / "step" / "model.gguf"
+    with pytest.raises(QuantmillError) as error:
+        quantize_file(base, tmp_path / "q.gguf", "COPY")
+    assert str(error.value) == (
+        f"{base}: blk.0.ffn_down.weight is infinite at weight 7, as weights above 65504 are in F16; "
+        "convert the model to BF16 (in a recipe: base.type)"
+    )
 
 
 def test_buffers_of_old_checkpoints_are_dropped(built: Path, tmp_path: Path) -> None:

@@ -154,6 +154,39 @@ def test_a_gguf_base_is_what_the_recipe_says(project: Project) -> None:
     assert project.run("doit", check=1).stderr == f"quantmill: preflight:small: {message}"
 
 
+def test_a_base_that_exists_only_quantized(project: Project) -> None:
+    """It is called by its file's ftype, whatever most of its weights are, and taken when that is said."""
+    project.run("quantmill", "convert", "recipes/tiny", "recipes/bf16.gguf")
+    project.run(
+        "quantmill", "quantize", "recipes/bf16.gguf", "recipes/base.gguf", "Q4_K_M", "--token-embedding-type", "Q8_0"
+    )
+    project.edit('path = "tiny"\nname = "Small"', 'gguf = "base.gguf"')
+    project.edit('["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', '["Q4_K_M", "Q3_K_S"]')
+    right = 'give a file in BF16, F16 or F32, or write type = "Q4_K_M" and allow_requantize = true in [base]'
+    message = f"quantmill: base.type: the GGUF base is Q4_K_M, the recipe takes it for BF16; {right}\n"
+    assert project.run("quantmill", "plan", "small", check=2).stderr == message
+    project.edit("[base]", '[base]\ntype = "Q4_K_M"')
+    said = "base.type: 'Q4_K_M' is not one of BF16, F16, F32, or allow_requantize = true for a base that is quantized"
+    assert said in project.run("quantmill", "plan", "small", check=2).stderr
+    project.edit("[base]", "[base]\nallow_requantize = true")
+    plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
+    project.run("quantmill", "build", "small")
+    files = project.release()
+    assert {row["name"]: row["bytes"] for row in plan["files"]} == {
+        name: len(data) for name, data in files.items() if name.endswith(".gguf")
+    }
+    assert files["small-Q4_K_M.gguf"] == (project.folder / "recipes" / "base.gguf").read_bytes()
+    call = ("recipes/base.gguf", "again.gguf", "Q3_K_S")
+    project.run("quantmill", "quantize", *call, check=2)
+    project.run("quantmill", "quantize", *call, "--allow-requantize")
+    assert files["small-Q3_K_S.gguf"] == (project.folder / "again.gguf").read_bytes()
+    assert json.loads(files["release.json"])["requantized"] == "Q4_K_M"
+    assert b"had as Q4_K_M only: every other file is quantized a second time\n" in files["README.md"]
+    project.edit('gguf = "base.gguf"', 'path = "tiny"')
+    wrong = "base.allow_requantize: only a GGUF base (base.gguf) is quantized already; remove it"
+    assert wrong in project.run("quantmill", "plan", "small", check=2).stderr
+
+
 def test_what_must_fail_is_said_first(project: Project) -> None:
     """IQ2_M is a mix that takes no imatrix's word for it, but most of its tensors are of a type that needs one."""
     project.edit('"Q2_K"', '"IQ2_M"')

@@ -1,7 +1,7 @@
 """Small models of every architecture, whose weights are whole numbers from a seed: the same bytes on any machine."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,23 @@ def write(small: Small, path: Path) -> Path:
     with Writer(path, metadata(small), described) as writer:
         for (_, _, values), (_, _, type_) in zip(tensors, described, strict=True):
             writer.append(encoded(values, type_.name).view(np.uint8).reshape(-1))
+    return path
+
+
+# A mixture of experts whose rows are whole blocks of every type, and of which no text reaches the last two experts.
+MIXTURE = replace(MODELS["qwen3moe"], layers=1, embd=256, keys={**_MIXTURE, "expert_feed_forward_length": 256})
+STACKS = [f"blk.0.ffn_{part}_exps.weight" for part in ("down", "gate", "up")]
+
+
+def write_mixture(path: Path) -> Path:
+    """MIXTURE in F32. Rows of the router from the fourth on are zero; ties go to the lowest, and three of eight are
+    chosen: never the last two."""
+    tensors = [(name, shape, values.copy()) for name, shape, values in weights(MIXTURE)]
+    with Writer(path, metadata(MIXTURE), [(name, shape, TYPES["F32"]) for name, shape, _ in tensors]) as writer:
+        for name, _, values in tensors:
+            if "ffn_gate_inp" in name:
+                values[3:] = 0
+            writer.append(values.view(np.uint8).reshape(-1))
     return path
 
 

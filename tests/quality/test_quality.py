@@ -327,6 +327,33 @@ def test_a_base_of_another_vocabulary_is_told(base: Path, tmp_path: Path, capsys
     )
 
 
+def test_a_base_of_another_tokenizer_of_the_same_size_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a token of another text, and by other tokens of the same text."""
+    model = write(MODELS["qwen2"], tmp_path / "model.gguf")
+    with gguf.read(model) as file:
+        entries, tensors = dict(file.metadata), file.tensor_entries()
+        data = [file.data(info).copy() for info in file.tensors.values()]
+    tokens = list(entries["tokenizer.ggml.tokens"].value)
+    tokens[ord("x")], tokens[ord("y")] = tokens[ord("y")], tokens[ord("x")]
+    text = tmp_path / "text.txt"
+    text.write_text("some words of a text, again and again. " * 200)
+    for changes, message in [
+        ({"tokens": tokens}, f"its token 120 is 'y', that of {model} 'x'"),
+        ({"add_bos_token": True}, f"makes other tokens of the text than {model}"),
+    ]:
+        other = tmp_path / "other.gguf"
+        keys = {f"tokenizer.ggml.{key}": gguf.kv(f"tokenizer.ggml.{key}", value) for key, value in changes.items()}
+        with gguf.Writer(other, (entries | keys).values(), tensors) as writer:
+            for each in data:
+                writer.append(each)
+        with pytest.raises(SystemExit) as ended:
+            main(["perplexity", str(model), "-f", str(text), "--base", str(other), "--n-ctx", "64", "--chunks", "2"])
+        assert ended.value.code == 2, changes
+        assert capsys.readouterr().err.startswith(f"quantmill: {other}: {message}"), changes
+
+
 def test_a_report_is_drawn_alike_and_escapes_names() -> None:
     kld = dict.fromkeys(("mean", "median", "p90", "p99", "p999", "max"), 0.01)
     lost = {"blk.0.ffn_up.weight": 0.1, "blk.1.ffn_up.weight": 0.2, "token_embd.weight": 0.05}

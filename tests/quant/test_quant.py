@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ggml_oracle
 from peer_quant.record import calls
 from peer_quant.synthetic import IMATRIX, MODELS, sha256, write_base, write_imatrix
 from projects import GOLDEN
@@ -21,6 +22,7 @@ from quantmill.quant import quantizer
 from quantmill.quant.file_plan import parse_override
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
+from quantmill.reference.ggml_0_20_2 import GGML_0_20_2
 from quantmill.steps import quant
 
 RECORDED = json.loads((GOLDEN / "peer_quant" / "digests.json").read_text())
@@ -97,6 +99,19 @@ def test_the_command_says_which_pattern_matches_nothing(
         main(["quantize", str(base), str(out), "Q8_0", "--tensor-type", "attn_vv=F16", "--tensor-type", "FFN_UP=F16"])
     assert ended.value.code == 0
     assert capsys.readouterr().err == f"quantmill: --tensor-type 'attn_vv' matches no tensor of {base}\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "why"), [(["Q8_0", "--pure"], "with --pure"), (["F32"], "on F32"), (["bf16"], "on BF16")]
+)
+def test_the_command_says_where_types_by_tensor_have_no_effect(
+    bases: dict[str, dict[str, Path]], tmp_path: Path, call: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, out = bases["narrow"]["F16"], tmp_path / "out.gguf"
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(base), str(out), *call, "--tensor-type", "ffn_up=Q8_0"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().err == f"quantmill: --tensor-type has no effect {why}, as in llama-quantize\n"
 
 
 def test_what_is_read_is_not_written_over(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
@@ -235,6 +250,25 @@ def test_requantizing_needs_to_be_allowed(bases: dict[str, dict[str, Path]], tmp
     assert error.value.exit_code == 2
 
 
+@pytest.mark.parametrize("stored", ["Q4_K", "IQ3_S", "Q5_1", "IQ4_XS"])
+def test_requantizing_is_expanding_and_quantizing(tmp_path: Path, stored: str) -> None:
+    """As ggml does both, compared with it; a tensor that is of the type already is copied."""
+    values = np.random.default_rng(0).standard_normal((64, 512)).astype(np.float32)
+    data = ggml_oracle.quantize(stored, values)
+    kvs = [gguf.kv("general.architecture", "llama"), gguf.kv("llama.block_count", 1)]
+    with gguf.Writer(tmp_path / "a.gguf", kvs, [("x.weight", (512, 64), TYPES[stored])]) as writer:
+        writer.append(data)
+    expanded = ggml_oracle.dequantize(stored, data, 64, 512)
+    for ftype in ("Q6_K", "Q4_0", stored):
+        out = tmp_path / "b.gguf"
+        type_ = FTYPES[ftype].type
+        quantize_file(tmp_path / "a.gguf", out, ftype, allow_requantize=True, reference=GGML_0_20_2, threads=2)
+        expected = data if type_.name == stored else ggml_oracle.quantize(type_.name, expanded)
+        with gguf.read(out) as file:
+            info = file.tensors["x.weight"]
+            assert (info.type, file.data(info).tobytes()) == (type_, expected.tobytes()), ftype
+
+
 def test_an_imatrix_of_another_model_is_refused(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:
     imatrix = tmp_path / "other.dat"
     imatrix.write_bytes(encode([Entry("blk.0.attn_k.weight", 1, np.ones(64, np.float32))], b"", 1))
@@ -334,7 +368,8 @@ def test_the_step_refuses_a_param_that_it_does_not_have(bases: dict[str, dict[st
         quant.run(inputs, {"ftype": "Q8_0", "tensor_type": []}, tmp_path, Context())
     assert str(caught.value) == (
         "quant has no parameter 'tensor_type' (did you mean tensor_types?); it has ftype, generation, imatrix_name, "
-        "output_tensor_type, token_embedding_type, tensor_types"
+        "output_tensor_type, token_embedding_type, tensor_types, zero_as_one, "
+        "allow_requantize"
     )
 
 

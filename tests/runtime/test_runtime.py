@@ -7,12 +7,14 @@ import pytest
 
 import forward_models
 from forward_models import LENGTH, MODELS, write
+from quantmill.commands.generate import tokens_of
 from quantmill.engine.evaluation import Run, evaluate, open_model
 from quantmill.errors import QuantmillError
-from quantmill.gguf import read
+from quantmill.gguf import kv, read
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.runtime.loader import CannotRun, load
+from quantmill.vocabulary.tokenizer import from_metadata
 
 TOKENS = forward_models.chunks(MODELS["qwen2"])
 RUNNABLE = [name for name in MODELS if name != "llama-bias"]
@@ -34,6 +36,18 @@ def divergence(base: np.ndarray, logits: np.ndarray) -> float:
     p, q = (v.astype(np.float64) - v.max(1, keepdims=True) for v in (base, logits))
     p, q = (v - np.log(np.exp(v).sum(1, keepdims=True)) for v in (p, q))
     return float((np.exp(p) * (p - q)).sum(1).mean())
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_a_conversation_begins_with_one_bos_where_the_model_adds_it(wants: bool) -> None:
+    entries = {entry.key: entry for entry in forward_models.metadata(MODELS["qwen2"])}
+    entries["tokenizer.ggml.add_bos_token"] = kv("tokenizer.ggml.add_bos_token", wants)
+    tokenizer = from_metadata(entries)
+    bos = [257]
+    assert tokens_of(tokenizer, "<s>abc", raw=False) == [*bos, *b"abc"]
+    assert tokens_of(tokenizer, "abc", raw=False) == [*(bos * wants), *b"abc"]
+    assert tokens_of(tokenizer, "", raw=False) == bos * wants
+    assert tokens_of(tokenizer, "<s>abc", raw=True) == [*(bos * wants), *b"<s>abc"]
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

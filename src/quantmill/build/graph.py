@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 from quantmill import host
 from quantmill.artifact import Artifact
 from quantmill.build import release_tag
+from quantmill.build.step_params import imatrix_params, preflight_params, quant_params
 from quantmill.recipe import page_params, texts
 from quantmill.recipe.lock import Lock, local_files
 from quantmill.recipe.recipe import Recipe
@@ -19,9 +20,6 @@ from quantmill.steps import STEPS
 from quantmill.steps.bench import Params as BenchParams
 from quantmill.steps.convert import Params as ConvertParams
 from quantmill.steps.evaluate import Params as EvaluateParams
-from quantmill.steps.imatrix import Params as ImatrixParams
-from quantmill.steps.preflight import Params as PreflightParams
-from quantmill.steps.quant import Params as QuantParams
 from quantmill.steps.report import Params as ReportParams
 from quantmill.steps.split import Params as SplitParams
 from quantmill.steps.step import Step
@@ -120,22 +118,7 @@ def labels(recipe: Recipe) -> tuple[str, ...]:
 
 def file_name(recipe: Recipe, label: str) -> str:
     """A released file's name without its ending. The base's own file is written small, as release pages do."""
-    return f"{recipe.prefix}-{label.lower() if label == recipe.base.type else label}"
-
-
-def quant_params(recipe: Recipe, label: str) -> QuantParams:
-    """What decides how one file is quantized: the quant step's params."""
-    overrides = recipe.overrides_of(label)
-    params = QuantParams(ftype=label)
-    if recipe.imatrix and recipe.imatrix.name:
-        params["imatrix_name"] = recipe.imatrix.name
-    if output := next((o.output for o in overrides if o.output is not None), None):
-        params["output_tensor_type"] = output
-    if embedding := next((o.token_embedding for o in overrides if o.token_embedding is not None), None):
-        params["token_embedding_type"] = embedding
-    if tensors := [list(pair) for o in overrides for pair in o.tensors]:
-        params["tensor_types"] = tensors
-    return params
+    return f"{recipe.prefix}-{label.lower() if label == recipe.base.type and not recipe.base.quantized else label}"
 
 
 def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
@@ -149,6 +132,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     preflight = _preflight(recipe, lock, imatrix)
     base = Edge(task("download", recipe), "model.gguf", "model.gguf")
     first: tuple[str, ...] = ()
+    checked: tuple[str, ...] = (preflight.name,)
     for text in _texts(recipe, lock):
         yield text
         first = (*first, text.name)
@@ -163,6 +147,9 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     if recipe.calibration:
         yield _imatrix(recipe, base, preflight)
         imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
+        measured = _coverage(recipe, base, imatrix)
+        yield measured
+        checked = (*checked, measured.name)
     if recipe.evaluation:
         yield _evaluate(recipe, base, preflight)
     index = Node(task("index", recipe), STEPS["index"], {}, (base,))
@@ -179,7 +166,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
                 (base, Edge(index.name, "tensors.json", "tensors.json"), *imatrix),
                 recipe.generation,
                 where=_span(recipe),
-                after=(preflight.name,),
+                after=checked,
             )
         name = file_name(recipe, label)
         limit = SplitParams(prefix=name, max_size=recipe.max_size)
@@ -217,7 +204,12 @@ def _convert(recipe: Recipe) -> Node:
     if recipe.base.pre_tokenizer:
         params["pre_tokenizer"] = recipe.base.pre_tokenizer
     return Node(
-        task("convert", recipe), STEPS["convert"], params, (Edge(task("download", recipe), ALL, ""),), recipe.generation, where=_span(recipe)
+        task("convert", recipe),
+        STEPS["convert"],
+        params,
+        (Edge(task("download", recipe), ALL, ""),),
+        recipe.generation,
+        where=_span(recipe),
     )
 
 
@@ -235,31 +227,22 @@ def _texts(recipe: Recipe, lock: Lock) -> Iterable[Node]:
 
 
 def _imatrix(recipe: Recipe, base: Edge, preflight: Node) -> Node:
-    table, imatrix = recipe.calibration, recipe.imatrix
-    assert table is not None
-    assert imatrix is not None
-    params = ImatrixParams(
-        arithmetic=imatrix.arithmetic,
-        texts=[[name, text.name, text.weight] for name, text in texts.calibration(recipe).items()],
-        n_ctx=table.n_ctx,
-        from_chunk=table.from_chunk,
-    )
-    if table.chunks:
-        params["chunks"] = table.chunks
-    if table.process_output:
-        params["process_output"] = True
-    if not table.perplexity:
-        params["perplexity"] = False
+    assert recipe.imatrix is not None
     edges = (base, Edge(task("calibration", recipe), ALL, "texts/"))
-    where = {"memory": imatrix.memory} | _span(recipe)
-    return Node(
-        task("imatrix", recipe), STEPS["imatrix"], params, edges, recipe.generation, where=where, after=(preflight.name,)
-    )
+    where = {"memory": recipe.imatrix.memory} | _span(recipe)
+    name, params, after = task("imatrix", recipe), imatrix_params(recipe), (preflight.name,)
+    return Node(name, STEPS["imatrix"], params, edges, recipe.generation, where=where, after=after)
+
+
+def _coverage(recipe: Recipe, base: Edge, imatrix: tuple[Edge, ...]) -> Node:
+    """What a measured matrix leaves open, before anything is quantized by it."""
+    params = preflight_params(recipe)
+    edges = (*imatrix, Edge(imatrix[0].node, "report.json", "report.json"), base)
+    return Node(task("coverage", recipe), STEPS["preflight"], params, edges, _later(recipe), where=_span(recipe))
 
 
 def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
-    ftypes = {label: quant_params(recipe, label) for label in recipe.ftypes}
-    params = PreflightParams(ftypes=ftypes, type=recipe.base.type)
+    params = preflight_params(recipe)
     edges = imatrix
     if recipe.base.gguf is None:
         params["config"] = lock.config
@@ -267,8 +250,6 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
         edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
     if recipe.calibration:
         params["computed"] = True
-    if recipe.strict:
-        params["strict"] = True
     # Before hours are spent: texts that no model can be measured on, or that share passages.
     names: dict[str, str] = {}
     least: dict[str, int] = {}
@@ -317,13 +298,22 @@ def _verify(recipe: Recipe, label: str, base: Edge) -> Node:
         edges.append(Edge(measured, "evaluation.json" if own else "quality.json", "quality.json"))
     if recipe.gates and not own:
         params["gates"] = dict(recipe.gates)
+    if recipe.imatrix and not own:
+        params["spoiled"] = True
+    if recipe.strict and not own:
+        params["strict"] = True
     return Node(task("verify", recipe, label), STEPS["verify"], params, tuple(edges), _later(recipe), _span(recipe))
 
 
 def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
     reports = tuple(Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe))
-    facts = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
+    facts: dict[str, Any] = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
+    if recipe.imatrix and (recipe.imatrix.form or recipe.imatrix.zero_as_one):
+        facts["imatrix"] = {"form": recipe.imatrix.form} if recipe.imatrix.form else {}
+        facts["imatrix"] |= {"zero_as_one": True} if recipe.imatrix.zero_as_one else {}
+    if recipe.base.quantized:
+        facts["requantized"] = recipe.base.type
     seen: tuple[Edge, ...] = (*files, *reports)
     pages: tuple[Edge, ...] = ()
     if recipe.evaluation and recipe.ftypes:
@@ -336,6 +326,8 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
         yield speeds
         seen = (*seen, Edge(speeds.name, "bench.json", "bench.json"))
         pages = (*pages, Edge(speeds.name, "bench.json", "page/bench.json"))
+    if recipe.calibration:
+        seen = (*seen, Edge(task("imatrix", recipe), "report.json", "imatrix.json"))
     yield Node(task("card", recipe), STEPS["card"], card_params(recipe, lock), seen)
     pages = (*pages, Edge(task("card", recipe), ALL, "page/"))
     yield Node(task("release", recipe), STEPS["release"], facts, (*files, *reports, *pages))
@@ -372,9 +364,7 @@ def _report(recipe: Recipe, reports: tuple[Edge, ...]) -> Node:
 def _with_statement(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], release: Node) -> Node:
     """The release node with what it tells of how it was made, and the importance matrix."""
     downloads = [
-        (node.name.partition(":")[0], node.params["files"], node.where)
-        for node in nodes.values()
-        if node.step.holds
+        (node.name.partition(":")[0], node.params["files"], node.where) for node in nodes.values() if node.step.holds
     ]
     edges = release.edges
     if (imatrix := task("imatrix", recipe)) in nodes:

@@ -245,7 +245,7 @@ class Workspace:
             except Gone as gone:
                 raise Damaged(str(gone)) from None
         if node.step.findings:
-            for text in json.loads(outputs[node.step.findings].path.read_bytes())["findings"]:
+            for text in json.loads(outputs[node.step.findings].path.read_bytes()).get("findings", ()):
                 self.report(node.name, "finding", {"text": text})
         self.write_pointer(node, facts_of(outputs))
         write_own(self.pointer(node).with_suffix(".key"), _json(key.fields()))

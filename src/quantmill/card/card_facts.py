@@ -1,7 +1,7 @@
 """What a page is made of: everything that is known before it is written, and nothing that depends on a day."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quantmill.card.prompt import Prompt, prompt_of
@@ -24,6 +24,7 @@ class CardFacts:
     `shape`: None where the architecture is not known
     `limit`: the bytes above which files are split
     `chart`: the name of a picture of the release
+    `notes`: what is not as a reader expects it, by its word in the catalogues
     """
 
     base: str
@@ -44,6 +45,7 @@ class CardFacts:
     files: tuple[ReleasedFile, ...]
     bench: Bench | None
     chart: str | None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -52,9 +54,14 @@ class CardFacts:
 
 
 def facts(
-    params: Mapping[str, Any], files: Sequence[ReleasedFile], bench: Bench | None = None, chart: str | None = None
+    params: Mapping[str, Any],
+    files: Sequence[ReleasedFile],
+    bench: Bench | None = None,
+    chart: str | None = None,
+    left_out: int = 0,
 ) -> CardFacts:
-    """The facts from the card step's params (page.params makes them) and what was built or planned."""
+    """The facts from the card step's params (page.params makes them) and what was built or planned. `left_out`: tensors
+    that the imatrix has no entry of, for unreached experts."""
     front = params["front"]
     return CardFacts(
         base=params["base"],
@@ -75,4 +82,5 @@ def facts(
         files=tuple(by_size(files)),
         bench=bench,
         chart=chart,
+        notes=({"left_out": left_out} if left_out else {}) | dict(params.get("notes", {})),
     )

@@ -66,6 +66,7 @@ class Page(Voice):
             self.say("intro.base", base=base),
             self.say("intro.tag", tag=facts.llama_cpp, link=f"{TAGS}/{facts.llama_cpp}"),
             imatrix,
+            *(self.say(f"intro.{note}", value=value) for note, value in facts.notes.items()),
             self.say("intro.runs"),
             license_line,
         ]

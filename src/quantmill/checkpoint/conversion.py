@@ -23,6 +23,7 @@ from quantmill.checkpoint.safetensors import open_weights
 from quantmill.checkpoint.weights import check, chunks
 from quantmill.errors import UsageError
 from quantmill.gguf import Writer
+from quantmill.gguf.scales import first_broken
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import DEFAULT
 
@@ -38,9 +39,9 @@ def convert(
     context: Context,
     place: str = "model.gguf",
     reference: Reference = DEFAULT,
-) -> None:
+) -> tuple[str, ...]:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
-    converter does.
+    converter does. Tensors with weights that are infinite there, or that F16 does not hold, are returned by name.
 
     Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is none of TYPES.
     """
@@ -57,7 +58,12 @@ def convert(
         described = [spec.entry(type_) for spec in specs]
         check_convertible(entries, described)
         with Writer(path, entries, described, place=place) as writer:
+            infinite: dict[str, None] = {}
             for spec in specs:
-                for chunk in chunks(spec, config, weights, spec.type(type_).name):
+                stored = spec.type(type_)
+                for chunk in chunks(spec, config, weights, stored.name):
+                    if stored.name == "F16" and first_broken(stored, chunk):
+                        infinite[spec.name] = None
                     writer.append(chunk.data)
                     context.progress(writer.written, writer.size)
+    return tuple(infinite)

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
 
     recipe = load(find(options.recipe))
     offer = of_recipe(recipe, Path.cwd())
-    found = facts(card_params(recipe, offer.lock), offer.files, offer.bench, offer.chart)
+    found = facts(card_params(recipe, offer.lock), offer.files, offer.bench, offer.chart, offer.left_out)
     options.output.mkdir(parents=True, exist_ok=True)
     for language in LANGUAGES:
         path = options.output / page_name(language)

@@ -1,6 +1,7 @@
 """`quantmill convert`: convert a model in Hugging Face layout to GGUF."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from quantmill.artifact import Context
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
     with bar(f"convert {options.target.name}") as progress:
-        write(
+        infinite = write(
             {name: folder / name for name in names},
             options.target,
             options.type,
@@ -40,6 +41,10 @@ def run(options: argparse.Namespace) -> int:
             Context(threads=threads(options), progress=progress),
             place=str(options.target),
         )
+    if infinite:
+        more = f" and {len(infinite) - 1} more tensors" if len(infinite) > 1 else ""
+        said = f"{infinite[0]}{more} has weights that F16 does not hold (above 65504), which are infinite there"
+        say(f"quantmill: {options.target}: {said}; convert to BF16", file=sys.stderr)
     say(f"{options.target}: {options.target.stat().st_size} bytes")
     say(*(f"note: {text}" for text in notes(load_config({"config.json": folder / "config.json"}))))
     return 0

@@ -52,11 +52,21 @@ def run(options: argparse.Namespace) -> int:
         activation_bits=options.activation_bits,
     )
     text = options.prompt if options.raw else _conversation(options, model, tokenizer)
-    prompt = tokenizer.encode(text, add_special=options.raw, parse_special=not options.raw)
+    prompt = tokens_of(tokenizer, text, options.raw)
     for piece in generate(model, prompt, options.count, sampling):
         print(_CONTROL.sub(lambda match: printable(match[0]), piece), end="", flush=True)
     print()
     return 0
+
+
+def tokens_of(tokenizer: "Tokenizer", text: str, raw: bool) -> list[int]:
+    """The prompt's tokens. A conversation begins with one BOS where the model adds it, whether or not its template
+    writes it too, as in llama.cpp."""
+    if raw:
+        return tokenizer.encode(text)
+    found = tokenizer.encode(text, add_special=False, parse_special=True)
+    begins = tokenizer.add_bos and tokenizer.bos is not None and found[:1] != [tokenizer.bos]
+    return [*([tokenizer.bos] if begins and tokenizer.bos is not None else []), *found]
 
 
 def _conversation(options: argparse.Namespace, model: "LoadedModel", tokenizer: "Tokenizer") -> str:

@@ -157,7 +157,11 @@ def _report(report: dict[str, Any], form: str) -> None:
         shares = ", ".join(f"{each['tensor']} {each['share']:.2%}" for each in report["coverage"][end])
         say(f"{end} share of columns reached: {shares}")
     for name, experts in report["never_hit"].items():
-        what = "kept with a count of 0" if form == "gguf" else "the tensor is left out, as llama-imatrix leaves it out"
+        what = (
+            "kept with a count of 0"
+            if form == "gguf"
+            else "left out, as llama-imatrix does; --output-format gguf keeps it"
+        )
         say(f"{name}: no token chose expert {', '.join(map(str, experts))}: {what}")
 
 

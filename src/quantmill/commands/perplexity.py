@@ -2,9 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quantmill.commands.common import bar, positive, say, say_json, size, threads
 from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.engine.chunks import Text
+    from quantmill.engine.stream import Tokens
+    from quantmill.vocabulary.tokenizer import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
                 f"{first}: its vocabulary has {rows} tokens and that of {options.model} {tokenizer.size}; "
                 "compare files of one model"
             )
+        if options.base:
+            _check_same(options, tokenizer, chunks, text)
         check_vocabulary(tokenizer, rows, str(first))
         run = Run(options.arithmetic, threads(options), memory, None, progress)
         with evaluate(model, chunks, replace(run, memory=memory // 2 if options.base else memory)) as hidden:
@@ -66,3 +74,16 @@ def run(options: argparse.Namespace) -> int:
             f"delta-p mean {found['delta_p_mean']:.3%}, RMS {found['delta_p_rms']:.3%}"
         )
     return 0
+
+
+def _check_same(options: argparse.Namespace, tokenizer: "Tokenizer", chunks: "Tokens", text: "Text") -> None:
+    """UsageError when the base has other tokens than the model, or makes others of the text."""
+    from quantmill.engine.chunks import tokenize
+    from quantmill.vocabulary.tokenizer import load
+
+    base, right = load(options.base), "compare files of one model"
+    for id_, (its, own) in enumerate(zip(base.tokens, tokenizer.tokens, strict=False)):
+        if its != own:
+            raise UsageError(f"{options.base}: its token {id_} is {its!r}, that of {options.model} {own!r}; {right}")
+    if tokenize([text], base, options.n_ctx, count=options.chunks).tolist() != chunks.tolist():
+        raise UsageError(f"{options.base}: makes other tokens of the text than {options.model}; {right}")

@@ -1,7 +1,9 @@
 """`quantmill quantize`: quantize a GGUF file, byte for byte as llama-quantize does."""
 
 import argparse
+import math
 import sys
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from quantmill.reference.spans import DEFAULT_TAG
 
 if TYPE_CHECKING:
     from quantmill.quant.mix import Fallback
+    from quantmill.quant.outcome import QuantizeReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--include-weights", action="append", default=[], metavar="TEXT", help="imatrix entries to use")
     parser.add_argument(
         "--exclude-weights", action="append", default=[], metavar="TEXT", help="imatrix entries to leave"
+    )
+    parser.add_argument(
+        "--zero-as-one", action="store_true", help="weigh columns alike where an importance of zero leaves a type none"
     )
     parser.add_argument("--override-kv", action="append", default=[], metavar="KEY=TYPE:VALUE")
 
@@ -74,11 +80,16 @@ def run(options: argparse.Namespace) -> int:
             keep_split=options.keep_split,
             include_weights=options.include_weights,
             exclude_weights=options.exclude_weights,
+            zero_as_one=options.zero_as_one,
             override_kv=[parse_override(text) for text in options.override_kv],
             progress=progress,
         )
+    if types and (why := _ignores(options.pure, ftype.upper())):
+        say(f"quantmill: --tensor-type has no effect {why}, as in llama-quantize", file=sys.stderr)
     for pattern in unmatched((pattern for pattern, _ in types), [tensor.name for tensor in report.tensors]):
         say(f"quantmill: --tensor-type {pattern!r} matches no tensor of {options.source}", file=sys.stderr)
+    for note in _notes(report) if options.imatrix else ():
+        say(f"quantmill: {options.imatrix}: {note}", file=sys.stderr)
     weights = sum(tensor.bytes * 8 for tensor in report.tensors)
     count = sum(tensor.bytes // tensor.type.size * tensor.type.block for tensor in report.tensors)
     say(f"{options.target}: {report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")
@@ -87,6 +98,33 @@ def run(options: argparse.Namespace) -> int:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         say(f"{type_} for {wanted}, whose blocks are not whole in a row: {names[0]}{others}")
     return 0
+
+
+def _ignores(pure: bool, ftype: str) -> str:
+    """Why types by tensor count for nothing, empty where they do."""
+    from quantmill.quant.mix import UNQUANTIZED
+
+    if pure:
+        return "with --pure"
+    return f"on {ftype}" if ftype in UNQUANTIZED or ftype == "COPY" else ""
+
+
+def _notes(report: "QuantizeReport") -> Iterator[str]:
+    """What of the imatrix did not fit, and where it left nothing to go by."""
+    from quantmill.quant.findings import UNMEASURED, some
+    from quantmill.quant.unweighed import said
+
+    total = sum(math.prod(tensor.shape) for tensor in report.tensors)
+    if report.strangers:
+        yield f"no tensor of the model for {some(report.strangers)}"
+    quantized = [tensor for tensor in report.tensors if tensor.type != tensor.source]
+    missing = [tensor for tensor in quantized if not tensor.importance and tensor.name not in UNMEASURED]
+    if missing:
+        share = 100 * sum(math.prod(tensor.shape) for tensor in missing) / max(total, 1)
+        yield f"no importance vector for {some([tensor.name for tensor in missing])} ({share:.3g} % of the weights)"
+    harmed = sorted((t.unweighed for t in quantized if t.unweighed and t.unweighed.outcome), key=lambda t: t.outcome)
+    for _, same in groupby(harmed, lambda each: each.outcome):
+        yield f"{said(list(same), total)}; give --zero-as-one, or an imatrix of more text"
 
 
 def _types(fallback: "Fallback") -> tuple[str, str]:

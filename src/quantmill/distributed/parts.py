@@ -17,6 +17,7 @@ from quantmill.steps import STEPS
 PARTS_FROM = 256 << 20  # bytes of a base from which on its matrix is cut into parts
 LEAST_SECONDS = 0.5  # of a part on one thread: below it, sending costs more than it spares
 FILES_A_WORKER = 4  # a file that takes more than such a share of a worker's time is cut
+SAME = ("zero_as_one", "allow_requantize")  # of a quant step's params, what its parts have too
 PARTS_A_WORKER = 8  # so that the last one to finish leaves the others idle for little
 
 
@@ -97,7 +98,7 @@ def _part(quant: Node, type_: str, names: list[str], number: int) -> Node:
     return Node(
         f"part:{recipe}/{type_}.{number}",
         STEPS["part"],
-        {"types": dict.fromkeys(names, type_)},
+        {"types": dict.fromkeys(names, type_), **{key: True for key in SAME if quant.params.get(key)}},
         quant.edges,
         quant.generation,
         where=quant.where,

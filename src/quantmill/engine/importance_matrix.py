@@ -63,10 +63,11 @@ def measure(
     place: str,
     announce: Callable[[int, int], None] = silent,
     lent: bytes | None = None,
+    form: str = "dat",
 ) -> ImatrixMeasurement:
     """The sums of a GGUF's or model folder's matrices over the texts, and a report. `place` is what errors call the
     model; `announce(chunks, tokens)` is told before the work; `lent` is what several machines computed
-    (forward.wave.gather). Raises a ModelError or ForwardError."""
+    (forward.wave.gather); `form` is that of the file to be. Raises a ModelError or ForwardError."""
     with open_model(model, place) as opened:
         chunks = text_chunks(run.reference, opened, model, texts, options, place)
         announce(len(chunks), chunks.size)
@@ -88,18 +89,21 @@ def measure(
         "arithmetic": run.arithmetic,
         "perplexity": None if found.perplexity is None else rounded(found.perplexity),
         "perplexity_error": None if found.perplexity_error is None else rounded(found.perplexity_error),
-        **coverage(sums),
+        **coverage(sums, form),
     }
     return ImatrixMeasurement(sums, max((sum_.calls for sum_ in tensors.values()), default=0), report)
 
 
-def coverage(sums: Sums) -> dict[str, Any]:
-    """How much of the tensors the text reached: `entries`, their number; `coverage`, the share of a tensor's columns
-    whose mean squared input is above 1e-5, of the tensors with the largest and the smallest; `never_hit`, the experts
-    that no token chose, by tensor, which a legacy file leaves out (`left_out`)."""
+def coverage(sums: Sums, form: str = "dat") -> dict[str, Any]:
+    """How much of the tensors the text reached, for a file of a form.
+
+    `entries`: their number in the file; `coverage`: the share of a tensor's columns whose mean squared input is above
+    1e-5, of the tensors with the largest and the smallest; `never_hit`: the experts that no token chose, by tensor;
+    `left_out`: those tensors that the file leaves out for that.
+    """
     shares = sorted((_share(sum_), name) for name, sum_ in sums.tensors.items())
     never = {name: np.flatnonzero(sum_.counts == 0).tolist() for name, sum_ in sums.tensors.items()}
-    whole = set(sums.whole())
+    whole = set(sums.whole() if form == "dat" else sums.tensors)
     return {
         "entries": len(whole),
         "coverage": {

@@ -40,7 +40,8 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
         with gguf.read(recipe.base.gguf) as file:
             entries = list(file.metadata.values())
             tensors = file.tensor_entries()
-        check_base(tensors, recipe.base.type)
+        number = next((entry.value for entry in entries if entry.key == "general.file_type"), None)
+        check_base(tensors, number, recipe.base.type, recipe.base.allow_requantize)
         return Description(entries, tensors, True)
     entries, described = describe_config(lock.config or {}, recipe.base.type)
     if local is not None:

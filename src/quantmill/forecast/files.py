@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from quantmill import gguf
 from quantmill.build import graph
 from quantmill.build.graph import Node
+from quantmill.build.step_params import quant_params
 from quantmill.errors import UsageError
 from quantmill.forecast.base_file import Description, describe
 from quantmill.gguf.layout import TensorEntry
@@ -66,7 +67,7 @@ def file_row(recipe: Recipe, label: str, file: FilePlan | None, base: Descriptio
 
 def quantized_file(recipe: Recipe, label: str, base: Description, imatrix: ImatrixFacts | None) -> FilePlan:
     """One quantized file of the recipe as the quant step will write it."""
-    params = graph.quant_params(recipe, label)
+    params = quant_params(recipe, label)
     return plan_file(recipe.reference, base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides_of(params))
 
 

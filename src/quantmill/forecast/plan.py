@@ -4,13 +4,16 @@ Everything follows from the recipe, the lock's configuration and, where they are
 weight is read. What plans and drivers share is `quant.planned.plan_file`, so that they cannot disagree.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.build import graph
+from quantmill.build.graph import Node
 from quantmill.build.release_tag import tag
+from quantmill.build.step_params import quant_params
 from quantmill.build.workspace import Status, Workspace, open_workspace
 from quantmill.forecast.base_file import Description, describe
 from quantmill.forecast.costs import QUANTIZE_MEMORY, Costs, Rates
@@ -107,8 +110,10 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     files = {label: quantized_file(recipe, label, base, imatrix_facts(recipe, ready)) for label in recipe.ftypes}
     rows = [file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)]
     costs = Costs(recipe, lock, base, files, Rates())
-    params = {label: graph.quant_params(recipe, label) for label in files}
-    found = findings(recipe.reference, base.tensors, files, ready, recipe.imatrix is not None, params)
+    params = {label: quant_params(recipe, label) for label in files}
+    nodes = graph.graph(recipe, lock)
+    imatrix, report = (ready, {}) if ready else _measured(recipe, nodes, space)
+    found = findings(recipe.reference, base.tensors, files, imatrix, recipe.imatrix is not None, params, report)
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
     return Plan(
         recipe=recipe.name,
@@ -116,8 +121,8 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         release_tag=None if lock.unresolved else tag(recipe, lock),
         inexact=_inexact(recipe, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
-        tasks=_statuses(recipe, lock, space),
-        findings=tuple(finding.text for finding in found),
+        tasks=_statuses(nodes, space),
+        findings=tuple(map(str, found)),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,
@@ -140,7 +145,7 @@ def _disk(recipe: Recipe, lock: Lock, base: Description, files: Mapping[str, Fil
 def statuses(recipe: Recipe, root: Path) -> dict[str, Status]:
     """What a build would do with each task, by name, in order."""
     space = open_workspace(root)
-    return _statuses(recipe, locks.peek(recipe, space.store.hints.digest_of), space)
+    return _statuses(graph.graph(recipe, locks.peek(recipe, space.store.hints.digest_of)), space)
 
 
 def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> str:
@@ -150,7 +155,22 @@ def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> st
     return " and ".join(reasons)
 
 
-def _statuses(recipe: Recipe, lock: Lock, space: Workspace) -> dict[str, Status]:
-    nodes = graph.graph(recipe, lock)
+def _measured(
+    recipe: Recipe, nodes: Mapping[str, Node], space: Workspace
+) -> "tuple[Imatrix | None, Mapping[str, Any]]":
+    """The recipe's own imatrix and the report of its measurement, where a build has just those here."""
+    from quantmill.imatrix import ImatrixError, read
+
+    node = nodes.get(graph.task("imatrix", recipe))
+    if recipe.calibration is None or node is None or not space.up_to_date(node, nodes):
+        return None, {}
+    outputs = space.outputs(node) or {}
+    try:
+        return read(outputs["imatrix.dat"].path), json.loads(outputs["report.json"].path.read_bytes())
+    except (KeyError, OSError, ValueError, ImatrixError):
+        return None, {}
+
+
+def _statuses(nodes: Mapping[str, Node], space: Workspace) -> dict[str, Status]:
     known: dict[str, Any] = {}
     return {name: space.status(node, nodes, known) for name, node in nodes.items()}

@@ -1,6 +1,7 @@
 """Each tensor's error against the base's: how much of it the quantization lost."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from quantmill.statistics import rounded
 
 SAMPLE = 1 << 20  # weights of a tensor that are compared: whole rows, evenly spaced
 _STEP = 1 << 17  # of them at a time
+AS_ZEROS = 0.99  # an error, as a share of the weights: zeros have 1, the narrowest type 0.6 on ordinary weights
+WHOLE_ROWS, LEAST_ROWS = 64, 4  # of a tensor, and of each of a stack's matrices, that show such an error
 
 
 def errors(base: Path, file: Path, place: str) -> dict[str, float]:
@@ -35,6 +38,35 @@ def errors(base: Path, file: Path, place: str) -> dict[str, float]:
             if other.type is not info.type:
                 found[name] = rounded(_error(ours, info, theirs, other))
         return found
+
+
+def spoiled(base: Path, files: Iterable[Path]) -> dict[str, list[int]]:
+    """The tensors of the files, which are those of the base, that lost as much as zeros in their place would have: of a
+    stack which of its matrices, by name. A few rows of each matrix are looked at."""
+    found: dict[str, list[int]] = {}
+    with gguf.read(base) as ours:
+        for file in files:
+            with gguf.read(file) as theirs:
+                for name, other in theirs.tensors.items():
+                    info = ours.tensors[name]
+                    if other.type is not info.type and len(info.shape) > 1:
+                        matrices = _spoiled(ours, info, theirs, other)
+                        if matrices:
+                            found[name] = matrices if len(info.shape) > 2 else []
+    return found
+
+
+def _spoiled(ours: GGUFFile, info: TensorInfo, theirs: GGUFFile, other: TensorInfo) -> list[int]:
+    height, count = info.shape[1], math.prod(info.shape[2:])
+    taken = min(height, max(LEAST_ROWS, WHOLE_ROWS // count))
+    rows, found = np.arange(taken, dtype=np.int64) * height // taken, []
+    for matrix in range(count):
+        reference = _rows(ours, info, matrix * height + rows).astype(np.float64)
+        lost = np.square(_rows(theirs, other, matrix * height + rows) - reference).sum()
+        whole = np.square(reference).sum()
+        if whole and lost >= AS_ZEROS**2 * whole:
+            found.append(matrix)
+    return found
 
 
 def bits(file: Path) -> float:

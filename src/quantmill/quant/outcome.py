@@ -5,6 +5,7 @@ from pathlib import Path
 
 from quantmill.gguf.types import Type
 from quantmill.quant.mix import Fallback
+from quantmill.quant.unweighed import Unweighed
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,17 @@ class TensorReport:
     """sha256 of the tensor's bytes, where it has a key."""
     shared: bool = False
     """Whether the bytes were taken from someone who had them."""
+    unweighed: Unweighed | None = None
+    """What of the tensor had no importance, though its type needs one."""
 
 
 @dataclass(frozen=True)
 class QuantizeReport:
-    """`paths` are the files written; `tensors` are in the order in which they were; sizes are those of whole files."""
+    """`paths` are the files written; `tensors` are in the order in which they were; sizes are those of whole files.
+    `strangers` are entries of the imatrix that name no tensor."""
 
     paths: tuple[Path, ...]
     n_bytes: int
     tensors: tuple[TensorReport, ...]
     fallbacks: tuple[Fallback, ...]
+    strangers: tuple[str, ...] = ()

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantmill import _kernels, gguf
-from quantmill import imatrix as imatrix_file
 from quantmill.artifact import ByteRange, silent
 from quantmill.errors import QuantmillError, UsageError, apart
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.shards import shard_name
 from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
-from quantmill.imatrix import Imatrix
-from quantmill.quant.file_plan import FilePlan, ImatrixFacts, Value, plan_file, plan_split
+from quantmill.quant.file_plan import FilePlan, Value, plan_file, plan_split
+from quantmill.quant.guide import Guide
 from quantmill.quant.in_order import Buffers, Scratch, in_turn
 from quantmill.quant.mix import UNQUANTIZED, Overrides, needs_importance
 from quantmill.quant.outcome import QuantizeReport, TensorReport
 from quantmill.quant.sharing import Sharing, append_span
+from quantmill.quant.unweighed import is_empty, unweighed
 from quantmill.reference.ftypes import Ftype, tensor_type
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import DEFAULT
@@ -64,6 +64,7 @@ def quantize_file(
     keep_split: bool = False,
     include_weights: Sequence[str] = (),
     exclude_weights: Sequence[str] = (),
+    zero_as_one: bool = False,
     override_kv: Sequence[tuple[str, Value]] = (),
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
@@ -72,8 +73,9 @@ def quantize_file(
 
     `imatrix_name` is what the file says its imatrix was called (llama-quantize stores the path that it is given);
     without it, `imatrix` as given. With `keep_split`, `dst` names the shards: `<dst>-00001-of-0000N.gguf` and so on, an
-    ending `.gguf` left out. Shards of a split base are found beside the first. `progress` gets bytes of the base done
-    and in total. `sharing` lends tensors that are quantized already. The files appear whole or not at all.
+    ending `.gguf` left out. Shards of a split base are found beside the first. `zero_as_one` weighs columns alike where
+    an importance of zero would leave a type's search nothing to go by. `progress` gets bytes of the base done and in
+    total. `sharing` lends tensors that are quantized already. The files appear whole or not at all.
 
     One deviation: a base whose general.alignment is not 32 stays aligned so, where llama-quantize writes a file that
     nothing can read. Raises UsageError for a call that makes no sense, before anything is written, and QuantmillError.
@@ -81,7 +83,7 @@ def quantize_file(
     if include_weights and exclude_weights:
         raise UsageError("weights can be included or excluded, not both")
     found = reference.ftype(ftype)
-    guide = _read_imatrix(imatrix, include_weights, exclude_weights)
+    guide = Guide.read(imatrix, zero_as_one, include_weights, exclude_weights)
     overrides = Overrides(
         tensor_type(output_tensor_type) if output_tensor_type else None,
         tensor_type(token_embedding_type) if token_embedding_type else None,
@@ -89,9 +91,7 @@ def quantize_file(
         pure,
         leave_output_tensor,
     )
-    facts = None
-    if guide is not None:
-        facts = ImatrixFacts(imatrix_name or os.fspath(imatrix or ""), guide.dataset, len(guide.vectors), guide.chunks)
+    facts = guide.facts(imatrix_name)
     with Source(Path(src)) as source:
         kvs = source.metadata.values()
         if keep_split:
@@ -108,6 +108,7 @@ def quantize_file(
         paths = _paths(Path(dst), len(files)) if keep_split else [Path(dst)]
         apart(paths, [*(file.path for file in source.files), *([Path(imatrix)] if imatrix is not None else [])])
         run = _Run(reference, source, found, guide, threads, sharing or Sharing({}), progress)
+        strangers = guide.strangers({name for name, _, _ in source.tensors()})
         for planned in files:
             run.check(planned, allow_requantize)
         reports: list[TensorReport] = []
@@ -125,6 +126,7 @@ def quantize_file(
         sum(planned.n_bytes for planned in files),
         tuple(reports),
         tuple(fallback for planned in files for fallback in planned.fallbacks),
+        strangers,
     )
 
 
@@ -134,6 +136,8 @@ def quantize_tensors(
     types: Mapping[str, str],
     *,
     imatrix: str | os.PathLike[str] | None = None,
+    zero_as_one: bool = False,
+    allow_requantize: bool = False,
     reference: Reference = DEFAULT,
     threads: int = 1,
     sharing: Sharing | None = None,
@@ -141,7 +145,7 @@ def quantize_tensors(
 ) -> QuantizeReport:
     """Write to `dst` a file of some of the base's tensors alone, each in the type of that name, as `quantize_file`
     would write them. Raises QuantmillError, and KeyError for a tensor that the base does not have."""
-    guide = _read_imatrix(imatrix, (), ())
+    guide = Guide.read(imatrix, zero_as_one)
     with Source(Path(src)) as source:
         tensors = tuple(
             source.info(name).entry._replace(type=tensor_type(type_)) for name, type_ in sorted(types.items())
@@ -154,21 +158,12 @@ def quantize_tensors(
             sources={name: source.info(name).type for name in types},
             fallbacks=(),
         )
-        run = _Run(reference, source, reference.ftype("COPY"), guide, threads, sharing or Sharing({}), progress)
+        ftype = reference.ftype("COPY")
+        run = _Run(reference, source, ftype, guide, threads, sharing or Sharing({}), progress)
         run.total = sum(source.info(name).nbytes for name in types)
-        run.check(planned, allow_requantize=False)
+        run.check(planned, allow_requantize)
         reports = tuple(run.write(Path(dst), planned))
     return QuantizeReport((Path(dst),), planned.n_bytes, reports, ())
-
-
-def _read_imatrix(
-    path: str | os.PathLike[str] | None, include: Sequence[str], exclude: Sequence[str]
-) -> Imatrix | None:
-    """The imatrix as llama-quantize uses it; one that holds nothing after the selection counts as none."""
-    if path is None:
-        return None
-    selected = imatrix_file.read(path).select(include, exclude)
-    return selected if selected.vectors else None
 
 
 def _paths(dst: Path, count: int) -> list[Path]:
@@ -218,7 +213,7 @@ class _Run:
         reference: Reference,
         source: Source,
         ftype: Ftype,
-        guide: Imatrix | None,
+        guide: Guide,
         threads: int,
         sharing: Sharing,
         progress: "Callable[[int, int], None]",
@@ -246,11 +241,15 @@ class _Run:
                 raise UsageError(f"{name} is {stored.name} in the base, which cannot be quantized")
             if len(self.source.info(name).shape) > 3:
                 raise UsageError(f"{name} has four dimensions; only matrices and stacks of them can be quantized")
-            if self._importance(name) is None and needs_importance(self.reference, self.ftype, name, type_):
-                raise UsageError(
-                    f"{name} is to become {type_.name}, which needs an importance vector, and there is none for it; "
-                    "give an imatrix computed from this model"
+            guided = self.guide.importance(name, self.source.info(name).shape, type_) is not None
+            if not guided and needs_importance(self.reference, self.ftype, name, type_):
+                right = "choose another type for it, or give an imatrix that has it"
+                if self.guide.imatrix is None:
+                    right = "give an imatrix computed from this model"
+                problem = (
+                    f"{name} is to become {type_.name}, which needs an importance vector, and there is none for it"
                 )
+                raise UsageError(f"{problem}; {right}")
 
     def write(self, path: Path, planned: FilePlan) -> list[TensorReport]:
         """Write one file; what became of each of its tensors."""
@@ -290,6 +289,7 @@ class _Run:
             tensor.key,
             digest,
             tensor.span is not None,
+            None if tensor.importance is None else unweighed(tensor.name, info.shape, tensor.type, tensor.importance),
         )
 
     def _jobs(self, planned: FilePlan) -> Iterator[_Job]:
@@ -299,7 +299,7 @@ class _Run:
             tensor = _Tensor(name, shape, type_)
             matrices, unit, weights, at_once = 1, type_.size, type_.block, 1  # what is copied is cut between any blocks
             if type_ != info.type:
-                tensor.importance = self._importance(name)
+                tensor.importance = self.guide.importance(name, info.shape, type_)
                 tensor.key = self.sharing.key(self.reference, name, info.type, type_, tensor.importance)
                 if tensor.key:
                     tensor.span = self.sharing.find_whole(tensor.key, info.n_elements // type_.block * type_.size)
@@ -340,32 +340,28 @@ class _Run:
         if not _kernels.quantize_stored(info.type.name, raw, type_.name, out, tile, vector, arithmetic):
             self._refuse_not_finite(name, info.type, raw, job.start)
             raise NotFinite(f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew")
-        if first_broken(type_, out) is not None:
+        if broken := first_broken(type_, out):
+            if vector is not None and is_empty(type_, vector, broken[0] * type_.block % columns):
+                raise NotFinite(
+                    f"{name}: its importance is zero over whole blocks of {type_.name}, whose scales are then no "
+                    "numbers and which llama-quantize refuses too; weigh their columns alike (zero_as_one) or choose "
+                    "another type for it"
+                )
             raise NotFinite(
                 f"{name}: some of its weights are too large for {type_.name}; choose a type of wider range for it"
             )
         return job, out
-
-    def _importance(self, name: str) -> "NDArray[np.float32] | None":
-        """The tensor's importance vectors, shape (matrices, columns), or None."""
-        vector = self.guide.vectors.get(name) if self.guide else None
-        if vector is None:
-            return None
-        shape = (*self.source.info(name).shape, 1, 1)
-        if vector.size != shape[0] * shape[2]:
-            if name == "token_embd.weight":  # llama-imatrix never measures it; an entry of another kind is passed over
-                return None
-            raise QuantmillError(
-                f"the importance vector of {name} has {vector.size} values, the tensor needs {shape[0] * shape[2]}; "
-                "the imatrix is of another model, compute it from this one"
-            )
-        return np.ascontiguousarray(vector).reshape(shape[2], shape[0])
 
     def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
         broken = first_broken(type_, piece)
         if broken is not None:
             weight = (at // type_.size + broken[0]) * type_.block
             place = self.source.path(name)
+            if type_.name == "F16" and np.isinf(piece[2 * broken[0] : 2 * broken[0] + 2].view("<f2")[0]):
+                raise NotFinite(
+                    f"{place}: {name} is infinite at weight {weight}, as weights above 65504 are in F16; "
+                    "convert the model to BF16 (in a recipe: base.type)"
+                )
             raise NotFinite(f"{place}: {name} is not finite at weight {weight}; the base is damaged, get it anew")
 
     def _advance(self, count: int) -> None:

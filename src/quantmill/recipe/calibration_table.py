@@ -18,6 +18,8 @@ KEYS: dict[str, str] = {
     "imatrix.name": "string",
     "imatrix.arithmetic": "string",
     "imatrix.memory": "size",
+    "imatrix.form": "string",
+    "imatrix.zero_as_one": "boolean",
     **{f"calibration.{key}": kind for key, kind in _TEXT.items()},
     "calibration.n_ctx": "count",
     "calibration.chunks": "count",
@@ -28,6 +30,7 @@ KEYS: dict[str, str] = {
     "calibration.texts.weight": "count",
 }
 ARITHMETICS = ("f32", "bf16x2")
+FORMS = ("dat", "gguf")
 MEMORY = 8_000_000_000
 
 
@@ -68,13 +71,16 @@ class Calibration:
 @dataclass(frozen=True)
 class ImatrixTable:
     """An importance matrix: the ready `file` with its `sha256`, or, where `file` is None, one to compute by
-    `arithmetic` in `memory` bytes. `name` is the literal path that the quantized files' metadata records."""
+    `arithmetic` in `memory` bytes. `name` is the literal path that the quantized files' metadata records. `form` is the
+    file's where it is not the span's own; `zero_as_one`: columns without importance weigh alike."""
 
     file: Path | None
     sha256: str
     name: str
     arithmetic: str
     memory: int
+    form: str | None = None
+    zero_as_one: bool = False
 
 
 def calibration(reference: Reference, get: Callable[[str], Any], folder: Path) -> Calibration | None:
@@ -110,7 +116,7 @@ def calibration(reference: Reference, get: Callable[[str], Any], folder: Path) -
     )
 
 
-def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> ImatrixTable | None:
+def imatrix(reference: Reference, get: Callable[[str], Any], folder: Path, computed: bool) -> ImatrixTable | None:
     """The [imatrix] of a recipe; `computed`: it has a [calibration].
     None for a recipe without either. Raises Unfit."""
     table = get("imatrix")
@@ -119,7 +125,7 @@ def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> ImatrixT
     file, digest = get("imatrix.file"), get("imatrix.sha256")
     if file is not None and computed:
         raise Unfit("imatrix.file", "a ready file needs no [calibration]; remove one of the two")
-    for key in ("arithmetic", "memory"):
+    for key in ("arithmetic", "memory", "form"):
         if file is not None and get(f"imatrix.{key}") is not None:
             raise Unfit(f"imatrix.{key}", "nothing is computed for a ready file; remove it")
     if file is None and not computed:
@@ -139,8 +145,19 @@ def imatrix(get: Callable[[str], Any], folder: Path, computed: bool) -> ImatrixT
         limit = MEMORY if memory is None else parse_size(memory)
     except ValueError as error:
         raise Unfit("imatrix.memory", str(error)) from None
-    name = get("imatrix.name") or file or "imatrix.dat"
-    return ImatrixTable(folder / file if file else None, digest or "", name, arithmetic, limit)
+    form = get("imatrix.form") or reference.imatrix.form
+    if form not in FORMS:
+        raise Unfit("imatrix.form", f"{form!r} is not one of {', '.join(FORMS)}")
+    name = get("imatrix.name") or file or f"imatrix.{form}"
+    return ImatrixTable(
+        folder / file if file else None,
+        digest or "",
+        name,
+        arithmetic,
+        limit,
+        form if form != reference.imatrix.form else None,
+        get("imatrix.zero_as_one") or False,
+    )
 
 
 def n_ctx_of(reference: Reference, name: str, table: Mapping[str, Any]) -> int:

@@ -21,6 +21,9 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "datasets": list(card.datasets) or about.get("datasets", []),
         "tags": list(card.tags),
     }
+    notes: dict[str, Any] = {"requantized": recipe.base.type} if recipe.base.quantized else {}
+    if recipe.imatrix and recipe.imatrix.zero_as_one:
+        notes["zero_as_one"] = True
     return {
         "prefix": recipe.prefix,
         "llama_cpp": recipe.llama_cpp,
@@ -37,6 +40,7 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "max_size": recipe.max_size,
         "credits": list(card.credits),
         "chat": {key: about[key] for key in CHAT if key in about},
+        **({"notes": notes} if notes else {}),
     }
 
 

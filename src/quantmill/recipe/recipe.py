@@ -42,6 +42,7 @@ KEYS: dict[str, str] = {
     "base.type": "string",
     "base.name": "string",
     "base.pre_tokenizer": "string",
+    "base.allow_requantize": "boolean",
     "strict": "boolean",
     **calibration_table.KEYS,
     **quality_table.KEYS,
@@ -69,7 +70,8 @@ class RecipeError(UsageError):
 
 @dataclass(frozen=True)
 class Base:
-    """Where the weights come from. Exactly one of `repo` (with `revision`), `path` and `gguf` is set."""
+    """Where the weights come from. Exactly one of `repo` (with `revision`), `path` and `gguf` is set. `type` is one of
+    BASE_TYPES or, of a GGUF base with `allow_requantize`, the ftype that it is quantized as."""
 
     repo: str | None
     revision: str
@@ -78,6 +80,12 @@ class Base:
     type: str
     name: str | None
     pre_tokenizer: str | None
+    allow_requantize: bool
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the base is quantized already."""
+        return self.type not in BASE_TYPES
 
     @property
     def model_name(self) -> str:
@@ -240,7 +248,7 @@ class _Reader:
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
         try:
             calibration = calibration_table.calibration(self.reference, self.get, self.path.parent)
-            imatrix = calibration_table.imatrix(self.get, self.path.parent, calibration is not None)
+            imatrix = calibration_table.imatrix(self.reference, self.get, self.path.parent, calibration is not None)
             evaluation = quality_table.evaluation(self.reference, self.get, self.path.parent)
             gates = quality_table.gates(self.get, evaluation is not None)
             bench = bench_table.bench(self.get, matrix, self.ftype)
@@ -312,8 +320,17 @@ class _Reader:
             found = " and ".join(given) or "none of them"
             raise self.fail("base", f"found {found}; give exactly one of repo, path and gguf")
         kind = self.get("base.type") or "BF16"
-        if kind not in BASE_TYPES:
-            raise self.fail("base.type", f"{kind!r} is not one of {', '.join(BASE_TYPES)}")
+        again = self.get("base.allow_requantize") or False
+        if again and given != ["gguf"]:
+            raise self.fail("base.allow_requantize", "only a GGUF base (base.gguf) is quantized already; remove it")
+        if again and kind not in BASE_TYPES:
+            try:
+                kind = self.reference.ftype(kind).name
+            except UsageError as error:
+                raise self.fail("base.type", str(error)) from None
+        elif kind not in BASE_TYPES:
+            right = ", or allow_requantize = true for a base that is quantized" if given == ["gguf"] else ""
+            raise self.fail("base.type", f"{kind!r} is not one of {', '.join(BASE_TYPES)}{right}")
         if given != ["repo"] and self.get("base.revision") is not None:
             raise self.fail("base.revision", "only a Hub repository (base.repo) has revisions; remove it")
         repo = self.get("base.repo")
@@ -334,6 +351,7 @@ class _Reader:
             type=kind,
             name=self.get("base.name"),
             pre_tokenizer=self.get("base.pre_tokenizer"),
+            allow_requantize=again,
         )
 
     def ftypes(self) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ CHART = "chart.svg"  # the name of the card step's input for the release's pictu
 
 @dataclass(frozen=True)
 class Offer:
-    """A recipe's files with what was measured of them; `chart` is the name of the release's picture, if it has one."""
+    """A recipe's files with what was measured of them; `chart` is the name of the release's picture, if it has one;
+    `left_out` counts the tensors that its own imatrix has no entry of."""
 
     lock: Lock
     files: tuple[ReleasedFile, ...]
@@ -32,6 +33,7 @@ class Offer:
     shape: Shape | None
     bench: Bench | None
     chart: str | None
+    left_out: int
 
 
 def of_recipe(recipe: Recipe, root: Path) -> Offer:
@@ -49,7 +51,9 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     candidates = tuple(Candidate(file, of_tensors(described[file.ftype][1].tensors, layers)) for file in files)
     speed = bench(_output(space, nodes.get(graph.bench_task(recipe)), "bench.json"))
     shown = {edge.name for edge in nodes[graph.card_task(recipe)].edges}
-    return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None)
+    report = _output(space, nodes[graph.task("imatrix", recipe)], "report.json") if recipe.calibration else None
+    left_out = len(report["left_out"]) if report else 0
+    return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None, left_out)
 
 
 def _shape(file: FilePlan | Description) -> Shape | None:

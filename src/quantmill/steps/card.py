@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
 from quantmill.steps.step import Inputs, Step
@@ -29,13 +29,14 @@ class Params(TypedDict):
     credits: list[str]
     chat: dict[str, Any]
     ftypes: list[str]
+    notes: NotRequired[dict[str, Any]]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `README.md`, `README.zh-CN.md`, `README.zh-TW.md` and `README.ja.md`.
 
     `inputs`: `<FTYPE>/<file name>` for each released file (names and sizes are used), `<FTYPE>.json` for its verify
-    report, and where there are such, `bench.json` and `chart.svg`.
+    report, and where there are such, `bench.json`, `chart.svg` and the imatrix's report, `imatrix.json`.
     """
     from quantmill.card.card_facts import facts
     from quantmill.card.catalogue import LANGUAGES, page_name
@@ -51,7 +52,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         measured = quality(_json(inputs, f"{ftype}.json"))
         files.append(ReleasedFile(name, ftype, sum(a.size for a in parts.values()), len(parts), measured))
     chart = CHART if CHART in inputs else None
-    found = facts(params, files, bench(_json(inputs, "bench.json")), chart)
+    left_out = (_json(inputs, "imatrix.json") or {}).get("left_out", ())
+    found = facts(params, files, bench(_json(inputs, "bench.json")), chart, len(left_out))
     for language in LANGUAGES:
         (out / page_name(language)).write_text(render(found, language), encoding="utf-8")
     context.progress(1, 1)

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from quantmill.engine.chunks import Text
     from quantmill.engine.importance_matrix import Options
 
-BESIDE = ("memory", "generation")  # what of the params is not among those of the key
+BESIDE = ("memory", "generation", "form")  # what of the params does not decide the sums
 WORK = ".work"  # below the output folder while the step runs
 
 
 class Params(TypedDict):
     """`texts`: [[input, what the file calls it, weight or null], ...]; what is not required has the default of
-    importance_matrix.Options. `memory`, in bytes, is no part of the key, and
-    `generation` has a field of its own there."""
+    importance_matrix.Options. `form`: of the file, `dat` or `gguf`, where it is not the span's. `memory`, in bytes, is
+    no part of the key, and `generation` has a field of its own there."""
 
     arithmetic: str
     texts: list[list[Any]]
@@ -31,17 +31,19 @@ class Params(TypedDict):
     from_chunk: NotRequired[int]
     process_output: NotRequired[bool]
     perplexity: NotRequired[bool]
+    form: NotRequired[str]
     memory: NotRequired[int]
     generation: NotRequired[int]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
-    """Write `imatrix.dat`, as llama-imatrix of the span does, and `report.json`.
+    """Write `imatrix.dat`, as llama-imatrix of the span does or in the form asked for, and `report.json`.
 
     `inputs`: `model.gguf`, and the texts, in UTF-8, as `texts/<name>`.
     """
     from quantmill.engine.evaluation import Run
     from quantmill.engine.importance_matrix import measure
+    from quantmill.imatrix import gguf_form
     from quantmill.reference.spans import of_generation
 
     check_names("imatrix", params, Params, untold=("generation",))
@@ -51,9 +53,14 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     reference, memory = of_generation(params.get("generation")), params.get("memory") or Run.memory
     settings = Run(params["arithmetic"], context.threads, memory, work, context.progress, reference)
     lent = _lent(inputs, params, context)
-    found = measure(inputs["model.gguf"].path, texts, options_of(params), settings, "the base", lent=lent)
-    dataset = ", ".join(text.name for text in texts).encode()
-    (out / "imatrix.dat").write_bytes(found.sums.legacy(reference, dataset, found.chunks))
+    form = params.get("form", reference.imatrix.form)
+    options = options_of(params)
+    found = measure(inputs["model.gguf"].path, texts, options, settings, "the base", lent=lent, form=form)
+    if form == "gguf":
+        gguf_form.write(out / "imatrix.dat", found.sums.stored(options.n_ctx))
+    else:
+        dataset = ", ".join(text.name for text in texts).encode()
+        (out / "imatrix.dat").write_bytes(found.sums.legacy(reference, dataset, found.chunks))
     text = json.dumps(found.report, indent=1, ensure_ascii=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(work)

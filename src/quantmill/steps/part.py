@@ -10,9 +10,12 @@ from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, T
 
 
 class Params(TypedDict, total=False):
-    """`types`: type by tensor. `generation`, of the arithmetic, is a field of the key of its own."""
+    """`types`: type by tensor; `zero_as_one` and `allow_requantize` as quant's. `generation`, of the arithmetic, is a
+    field of the key of its own."""
 
     types: Mapping[str, str]
+    zero_as_one: bool
+    allow_requantize: bool
     generation: int
 
 
@@ -27,6 +30,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         out / "model.gguf",
         params["types"],
         imatrix=imatrix.path if imatrix else None,
+        zero_as_one=params.get("zero_as_one", False),
+        allow_requantize=params.get("allow_requantize", False),
         reference=of_generation(params.get("generation")),
         threads=context.threads,
         sharing=sharing_of(inputs, context),

@@ -13,7 +13,7 @@ from quantmill.steps.step import Inputs, Step
 class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout; `ftypes`: the quant step's params by label;
     `computed`: the imatrix is yet to be made, from a text; `strict`: any finding fails; `least`: the tokens that each
-    kind of text needs. No part of the key: `names`, what errors call the texts, and
+    kind of text needs; `unweighed`: what an importance of zero does is told, which keys of before have not. No part of the key: `names`, what errors call the texts, and
     `generation`, which has a field of its own there."""
 
     type: str
@@ -22,6 +22,7 @@ class Params(TypedDict):
     computed: NotRequired[bool]
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
+    unweighed: NotRequired[bool]
     names: NotRequired[Mapping[str, str]]
     generation: NotRequired[int]
 
@@ -29,9 +30,10 @@ class Params(TypedDict):
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `preflight.json`: {"findings": [sentences]}.
 
-    `inputs`: `imatrix.dat`, where the recipe has one; `model.gguf`, where the base is one; texts, `texts/<name>` of the
-    evaluation and `seen/<name>` of the calibration. Raises QuantmillError for a finding that a build must fail by, or
-    any under `strict`; QualityError for texts that share a passage; ForwardError for one that is too short.
+    `inputs`: `imatrix.dat`, where the recipe has one, with the `report.json` of its measurement; `model.gguf`, where
+    the base is one; texts, `texts/<name>` of the evaluation and `seen/<name>` of the calibration. Raises QuantmillError
+    for a finding that a build must fail by, or any under `strict`; QualityError for texts that share a passage;
+    ForwardError for one that is too short.
     """
     from quantmill import gguf
     from quantmill.imatrix import read
@@ -43,7 +45,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         with gguf.read(inputs["model.gguf"].path) as file:
             facts = gguf.model_facts(file.metadata.values())
             tensors = file.tensor_entries()
-        check_base(tensors, params["type"])
+        again = any(asked.get("allow_requantize") for asked in params["ftypes"].values())
+        check_base(tensors, facts.get("general.file_type"), params["type"], again)
     else:
         from quantmill.architectures.description import describe
 
@@ -54,10 +57,11 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     has_imatrix = imatrix is not None or bool(params.get("computed"))
     reference = of_generation(params.get("generation"))
     chosen = mixes(reference, tensors, facts, ftypes)
-    found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes)
+    measured = json.loads(inputs["report.json"].path.read_bytes()) if "report.json" in inputs else {}
+    found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes, measured)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise preflight_failed(failed)
-    text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)
+    text = json.dumps({"findings": [str(finding) for finding in found]}, indent=1, ensure_ascii=False)
     (out / "preflight.json").write_text(text + "\n", encoding="utf-8")
     context.progress(1, 1)
 
@@ -88,5 +92,6 @@ STEP = Step(
     doc="say what the imatrix and the model's shape let foresee",
     run=run,
     outputs=("preflight.json",),
+    prefixes=("", "coverage"),
     findings="preflight.json",
 )

@@ -16,8 +16,9 @@ LENDS = {"model.gguf": "tensors.json"}
 
 
 class Params(TypedDict):
-    """`imatrix_name`: what the file says its imatrix was called; `tensor_types`: [[regex, type], ...]. `generation`, of
-    the arithmetic, is a field of the key of its own."""
+    """`imatrix_name`: what the file says its imatrix was called; `tensor_types`: [[regex, type], ...]; `zero_as_one`:
+    columns without importance weigh alike; `allow_requantize`: the base may be quantized. `generation`, of the
+    arithmetic, is a field of the key of its own."""
 
     ftype: str
     generation: NotRequired[int]
@@ -25,6 +26,8 @@ class Params(TypedDict):
     output_tensor_type: NotRequired[str]
     token_embedding_type: NotRequired[str]
     tensor_types: NotRequired[list[list[str]]]
+    zero_as_one: NotRequired[bool]
+    allow_requantize: NotRequired[bool]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -52,6 +55,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         output_tensor_type=params.get("output_tensor_type"),
         token_embedding_type=params.get("token_embedding_type"),
         tensor_types=[(pattern, type_) for pattern, type_ in params.get("tensor_types", ())],
+        zero_as_one=params.get("zero_as_one", False),
+        allow_requantize=params.get("allow_requantize", False),
     )
     if sharing:
         write_spans(out, report)

@@ -45,6 +45,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         "llama_cpp": params["llama_cpp"],
         "tag": params["tag"],
         "repo": params["repo"],
+        **({"imatrix": params["imatrix"]} if "imatrix" in params else {}),
+        **({"requantized": params["requantized"]} if "requantized" in params else {}),
         "files": listing,
     }
     sums = "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in listing)

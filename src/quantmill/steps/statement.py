@@ -1,7 +1,7 @@
 """The in-toto statement of a release: what was made, of what, by what (SLSA provenance v1)."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -17,7 +17,8 @@ class MadeBy(TypedDict):
 
 
 class Params(TypedDict):
-    """The release step's. `repo` is None where the release is not published; the last four are what
+    """The release step's. `repo` is None where the release is not published; `imatrix` is what of its use is not as
+    llama.cpp of the tag has it; `requantized` is the ftype of a base that was quantized. `tag` to `made_by` are what
     `release_tag.params` gives."""
 
     recipe: str
@@ -28,6 +29,8 @@ class Params(TypedDict):
     texts: dict[str, str]
     materials: list[dict[str, Any]]
     made_by: MadeBy
+    imatrix: NotRequired[dict[str, Any]]
+    requantized: NotRequired[str]
 
 
 def statement(subjects: Mapping[str, str], byproducts: Mapping[str, str], params: Params) -> dict[str, Any]:

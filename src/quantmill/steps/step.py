@@ -114,7 +114,7 @@ class Step:
     `prefixes`: what names of its tasks begin with, its own name where "" stands; empty for tasks that no recipe has
     `resumes`: whether it goes on from what a killed run left, by what the task knows beside its key
     `lends`: output of which other steps copy → the output that lists what is where in it
-    `findings`: the output whose findings a build tells, each time
+    `findings`: the output whose findings a build tells, each time; it may have none
     `lays_out`: its inputs and outputs become the release's folder
     `holds`: its params name files by digest, which the store may have
     `here`: it runs on the machine that drives a build, not on a worker

@@ -8,17 +8,23 @@ from typing import Any, TypedDict
 from quantmill.artifact import Context
 from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task
 
+RIGHT = "give them another type, or see to their importance (zero_as_one in [imatrix], or more text)"
+
 
 class Params(TypedDict, total=False):
-    """The quant step's, or nothing for the base itself; `gates`: what quality.gates.check asks of the file.
-    `generation` has a field of its own in the key."""
+    """The quant step's, or nothing for the base itself; `gates`: what quality.gates.check asks of the file; `strict`:
+    any finding fails; `spoiled`: tensors that lost all that they held are looked for. `generation` has a field of its own in the key."""
 
     ftype: str
     imatrix_name: str
     output_tensor_type: str
     token_embedding_type: str
     tensor_types: list[list[str]]
+    zero_as_one: bool
+    allow_requantize: bool
     gates: Mapping[str, Any]
+    strict: bool
+    spoiled: bool
     generation: int
 
 
@@ -26,12 +32,14 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """`inputs`: `files/<name>` for one GGUF file or all its shards, and `base.gguf`, whose tensors they must have;
     `quality.json`, where it was measured.
 
-    Writes `verify.json`, the report with `quality` in it, the same for the same bytes. Raises a GGUFError for the first
-    thing that is wrong, a QualityError for a file that is not good enough.
+    Writes `verify.json`, the report with `quality` in it, the same for the same bytes; `findings` where tensors lost
+    all that they held. Raises a GGUFError for the first thing that is wrong, a QualityError for a file that is not good
+    enough.
     """
     from quantmill.architectures.loading import check_loadable
     from quantmill.gguf.verification import headers, verify_files
     from quantmill.quality import gates
+    from quantmill.quality.errors import QualityError
 
     files = {name.partition("/")[2]: a for name, a in inputs.items() if name.startswith("files/")}
     gated = params.get("gates", {})
@@ -46,9 +54,27 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         progress=context.progress,
     )
     check_loadable(min(files), *headers(paths.values()))
+    said = _findings(inputs["base.gguf"].path, files) if params.get("spoiled") else []
+    if said and params.get("strict"):
+        raise QualityError(f"{min(files)}: {said[0]}; {RIGHT}, or take `strict` out of the recipe")
     found = report.to_json() | ({"quality": quality} if quality else {})
+    found |= {"findings": [f"{text}; {RIGHT}" for text in said]} if said else {}
     text = json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (out / "verify.json").write_text(text, encoding="utf-8")
+
+
+def _findings(base: Path, files: Inputs) -> list[str]:
+    """The tensors that lost all that they held, in a sentence."""
+    from quantmill.quality.tensor_errors import spoiled
+    from quantmill.quant.unweighed import listed
+
+    found = spoiled(base, [artifact.path for artifact in files.values()])
+    if not found:
+        return []
+    first, experts = next(iter(found.items()))
+    place = f"{listed(experts)} of {first}" if experts else first
+    more = f" and of {len(found) - 1} more tensors" if len(found) > 1 else ""
+    return [f"the weights of {place}{more} lost as much as zeros in their place would have"]
 
 
 def _types(base: Path, params: Params) -> tuple[dict[str, str], list[str]]:
@@ -82,6 +108,7 @@ STEP = Step(
     run=run,
     judges="files/",
     outputs=("verify.json",),
+    findings="verify.json",
     memory=STREAM_MEMORY,
     bulky=True,
     cost=cost,

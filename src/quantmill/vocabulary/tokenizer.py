@@ -34,15 +34,20 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """`size` is the number of tokens; `bos` and `eos` are ids, None where there is no such token."""
+    """`tokens` are their texts by id; `bos` and `eos` are ids, None where there is no such token."""
 
-    size: int
+    tokens: tuple[str, ...]
     bos: int | None
     eos: int | None
     add_bos: bool
     add_eos: bool
     specials: tuple[Special, ...]
     pieces: Pieces
+
+    @property
+    def size(self) -> int:
+        """The number of tokens."""
+        return len(self.tokens)
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """The text's ids, with BOS and EOS around them where the vocabulary wants them and `add_special` is set.
@@ -142,7 +147,7 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
         pieces, add_bos = SentencePiece(ids, scores, bool(value("add_space_prefix", True))), True
     title = metadata.get("general.name")
     return Tokenizer(
-        size=len(texts),
+        tokens=tuple(texts),
         bos=_id(value("bos_token_id"), None if pre in ("glm4", "chatglm-bpe") else default_bos, len(texts)),
         eos=_id(value("eos_token_id"), default_eos, len(texts)),
         add_bos=bool(value("add_bos_token", add_bos)),
