@@ -269,6 +269,8 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
         params["computed"] = True
     if recipe.strict:
         params["strict"] = True
+    if lock.notes:
+        params["notes"] = list(lock.notes)
     # Before hours are spent: texts that no model can be measured on, or that share passages.
     names: dict[str, str] = {}
     least: dict[str, int] = {}

@@ -13,7 +13,7 @@ from quantmill.architectures.json_file import load_json
 from quantmill.checkpoint import readme
 from quantmill.checkpoint.general_keys import utf8
 from quantmill.gguf import GGUFFile
-from quantmill.vocabulary.entries import template_entries
+from quantmill.vocabulary.chat_template import template_entries
 from quantmill.vocabulary.hf_tokenizer import content
 
 TEXTS = ("license", "license_name", "license_link", "pipeline_tag")

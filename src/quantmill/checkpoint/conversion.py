@@ -4,6 +4,7 @@ The file is the converter's (b5490, transformers 4.51 to 4.52) byte for byte, bu
 - The model's name is a parameter; there, the folder's name has its place.
 - The pre-tokenizer's name comes from the tokenizer's pattern; there, from a table of hashes of known vocabularies.
 - A chat template in chat_template.jinja, and `rope_parameters` in config.json, both of newer transformers, are read.
+- An id of a special token that no token has is left out, and tokens that a tokenizer.json lacks are filled up.
 - Several named chat templates are listed in their own order; there, in an order that changes from run to run.
 - llama3's rope factors are correctly rounded; PyTorch's power may differ in the last bit (not for base 500000).
 - Tensors that are missing, unexpected or of another shape than config.json says are errors.
@@ -35,9 +36,10 @@ def convert(
     context: Context,
     place: str = "model.gguf",
     reference: Reference = NEWEST,
+    notes: list[str] | None = None,
 ) -> None:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
-    converter does.
+    converter does; `notes` is given a sentence for whatever is left out.
 
     Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is none of TYPES.
     """
@@ -50,7 +52,15 @@ def convert(
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)
-        entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs, reference=reference)
+        entries = metadata(
+            files,
+            type=type_,
+            name=name,
+            pre_tokenizer=pre_tokenizer,
+            specs=specs,
+            reference=reference,
+            notes=notes,
+        )
         described = [spec.entry(type_) for spec in specs]
         with Writer(path, entries, described, place=place) as writer:
             for spec in specs:

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     names = wanted(str(folder), [path.name for path in folder.iterdir() if path.is_file()])
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
+    notes: list[str] = []
     with bar(f"convert {options.target.name}") as progress:
         write(
             {name: folder / name for name in names},
@@ -37,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
             options.pre_tokenizer,
             Context(threads=threads(options), progress=progress),
             place=str(options.target),
+            notes=notes,
         )
+    say(*(f"note: {note}" for note in notes))
     say(f"{options.target}: {options.target.stat().st_size} bytes")
     return 0

@@ -321,6 +321,11 @@ class _Reader:
             for key in ("name", "pre_tokenizer"):
                 if self.get(f"base.{key}") is not None:
                     raise self.fail(f"base.{key}", "a GGUF base already has its metadata; remove it")
+        if (pre := self.get("base.pre_tokenizer")) is not None:
+            try:
+                self.reference.check_pre_tokenizer(pre)
+            except UsageError as error:
+                raise self.fail("base.pre_tokenizer", str(error)) from None
         folder = self.path.parent
         if given == ["path"] and not self.get("base.name") and Path(self.get("base.path")).name in ("", ".."):
             raise self.fail("base.name", f"{self.get('base.path')!r} does not end in a name; give the model's here")

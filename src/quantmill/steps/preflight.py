@@ -1,7 +1,7 @@
 """preflight: what the imatrix and the model's shape let foresee, before anything large is computed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -13,8 +13,8 @@ from quantmill.steps.step import Inputs, Step
 class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout; `ftypes`: the quant step's params by label;
     `computed`: the imatrix is yet to be made, from a text; `strict`: any finding fails; `least`: the tokens that each
-    kind of text needs. No part of the key: `names`, what errors call the texts, and
-    `generation`, which has a field of its own there."""
+    kind of text needs; `notes`: what the lock says of the vocabulary. No part of the key: `names`, what errors call the
+    texts, and `generation`, which has a field of its own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
@@ -22,6 +22,7 @@ class Params(TypedDict):
     computed: NotRequired[bool]
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
+    notes: NotRequired[Sequence[str]]
     names: NotRequired[Mapping[str, str]]
     generation: NotRequired[int]
 
@@ -35,7 +36,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """
     from quantmill import gguf
     from quantmill.imatrix import read
-    from quantmill.quant.findings import check_base, findings, mixes, preflight_failed
+    from quantmill.quant.findings import Finding, check_base, findings, mixes, preflight_failed
     from quantmill.reference.spans import of_generation
 
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
@@ -54,7 +55,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     has_imatrix = imatrix is not None or bool(params.get("computed"))
     reference = of_generation(params.get("generation"))
     chosen = mixes(reference, tensors, facts, ftypes)
-    found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes)
+    found = [Finding(note, ()) for note in params.get("notes", ())]
+    found += findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise preflight_failed(failed)
     text = json.dumps({"findings": [finding.text for finding in found]}, indent=1, ensure_ascii=False)

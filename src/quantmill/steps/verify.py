@@ -31,6 +31,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """
     from quantmill.gguf.verification import verify_files
     from quantmill.quality import gates
+    from quantmill.reference.spans import of_generation
 
     files = {name.partition("/")[2]: a for name, a in inputs.items() if name.startswith("files/")}
     gated = params.get("gates", {})
@@ -41,6 +42,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         {name: artifact.path for name, artifact in files.items()},
         types,
         digests={name: artifact.sha256 for name, artifact in files.items()},
+        known=of_generation(params.get("generation")).known_tokenizers,
         progress=context.progress,
     )
     found = report.to_json() | ({"quality": quality} if quality else {})
