@@ -15,7 +15,7 @@ from projects import RECIPE, TINY, Project
 from quantmill.artifact import Artifact, Context, silent
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
-from quantmill.gguf import GGUFError, Writer, kv
+from quantmill.gguf import GGUFError, Writer, kv, read
 from quantmill.recipe import lock
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.steps import download
@@ -227,3 +227,18 @@ def test_a_gguf_base_that_does_not_load_is_refused_as_it_is_locked(recipe: Recip
     recipe.path.write_text(RECIPE.replace('path = "tiny"\nname = "Small"', 'gguf = "base.gguf"'))
     with pytest.raises(GGUFError, match=r"base.gguf: tokenizer.ggml.tokens is missing or no list of texts, so that"):
         lock.resolve(load(recipe.path), sha256_file)
+
+
+def test_a_folder_of_chat_templates_is_read_and_no_other(project: Project) -> None:
+    folder = project.folder / "recipes" / "tiny" / "additional_chat_templates"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("tool_use.jinja", "notes.txt", "deeper/x.jinja"):
+        (folder / name).write_text("T")
+    name = "additional_chat_templates/tool_use.jinja"
+    assert [found for found in lock.write(load(project.recipe), sha256_file).files if "/" in found] == [name]
+    project.run("doit", "convert:small")
+    project.run("quantmill", "convert", "recipes/tiny", "x.gguf", "--name", "Small")
+    pointer = json.loads((project.folder / "build" / "small" / "convert.json").read_text())
+    assert pointer["model.gguf"]["sha256"] == sha256_file(project.folder / "x.gguf")
+    with read(project.folder / "x.gguf") as file:
+        assert file.metadata["tokenizer.chat_template.tool_use"].value == "T"

@@ -19,13 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
+    from quantmill.architectures.json_file import model_files
     from quantmill.checkpoint.conversion import convert as write
     from quantmill.recipe.lock import wanted
 
     folder: Path = options.source
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder; give a model in Hugging Face layout")
-    names = wanted(str(folder), [path.name for path in folder.iterdir() if path.is_file()])
+    names = wanted(str(folder), list(model_files(folder)))
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
     notes: list[str] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.architectures.errors import ModelError
-from quantmill.architectures.json_file import read_file
+from quantmill.architectures.json_file import TEMPLATES, is_near, model_files, read_file
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import texts
@@ -219,7 +219,7 @@ def local_files(recipe: Recipe) -> dict[str, Path] | None:
         return None
     if not base.path.is_dir():
         raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
-    names = [path.name for path in base.path.iterdir() if path.is_file()]
+    names = list(model_files(base.path))
     return {name: base.path / name for name in wanted(str(base.path), names)}
 
 
@@ -265,7 +265,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     commit, listed = list_files(repo, recipe.base.revision)
     files: dict[str, FileFact] = {}
     small: dict[str, Path] = {}
-    for name in wanted(repo, [name for name in listed if "/" not in name]):
+    for name in wanted(repo, list(filter(is_near, listed))):
         sha256, size = listed[name].sha256, listed[name].size
         if sha256 is None or not name.endswith(".safetensors"):
             small[name] = fetch_small(repo, name, commit, listed[name])
@@ -306,6 +306,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _plain(name: str) -> bool:
     """Whether a name from elsewhere is that of a file in a folder, on any system, and can be printed."""
+    name = name.removeprefix(f"{TEMPLATES}/")
     return name.isprintable() and not name.startswith(".") and 0 < len(name) <= 200 and not set(name) & set("/\\:")
 
 

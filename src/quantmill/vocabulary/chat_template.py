@@ -7,11 +7,10 @@ from string import ascii_letters, digits
 from typing import Any
 
 from quantmill.architectures.errors import TokenizerError
-from quantmill.architectures.json_file import load_json, read_file
+from quantmill.architectures.json_file import TEMPLATES, load_json, read_file
 from quantmill.gguf import KV, kv
 
 KEY = "tokenizer.chat_template"
-FOLDER = "additional_chat_templates"
 _CONFIG, _JSON, _JINJA = "tokenizer_config.json", "chat_template.json", "chat_template.jinja"
 _LENGTH = 200_000  # characters of a template that is looked at: the longest known have some 20,000
 # Statements of Jinja that llama.cpp's own reader of it (late 2026) does not know, by jinja2's names for them.
@@ -36,7 +35,7 @@ def templates(files: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[st
     found = _of_json(settings.get("chat_template"), _CONFIG)
     if not found:
         found = _of_json((load_json(files, _JSON, TokenizerError) or {}).get("chat_template"), _JSON)
-    folder = sorted(name for name in files if name.startswith(f"{FOLDER}/") and name.endswith(".jinja"))
+    folder = sorted(name for name in files if name.startswith(f"{TEMPLATES}/") and name.endswith(".jinja"))
     for file in (*folder, *([_JINJA] if _JINJA in files else [])):
         name = "default" if file == _JINJA else _plain(Path(file).stem)
         if text := _jinja(files[file], file):
