@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--type", default="BF16", choices=("BF16", "F16", "F32"), type=str.upper)
     parser.add_argument("--name", metavar="TEXT", help="the model's name (the folder's)")
     parser.add_argument("--pre-tokenizer", metavar="NAME", help="when the tokenizer's pattern is not known")
+    parser.add_argument("--no-readme", action="store_true", help="leave the model's README.md out")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     folder: Path = options.source
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder; give a model in Hugging Face layout")
-    names = wanted(str(folder), list(model_files(folder)))
+    names = wanted(str(folder), list(model_files(folder)), not options.no_readme)
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
     notes: list[str] = []

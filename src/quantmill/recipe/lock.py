@@ -220,12 +220,14 @@ def local_files(recipe: Recipe) -> dict[str, Path] | None:
     if not base.path.is_dir():
         raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
     names = list(model_files(base.path))
-    return {name: base.path / name for name in wanted(str(base.path), names)}
+    return {name: base.path / name for name in wanted(str(base.path), names, base.readme)}
 
 
-def wanted(where: str, names: list[str]) -> list[str]:
-    """Those of a model's files that a conversion reads; UsageError when the weights are pickled or not there."""
+def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
+    """Those of a model's files that a conversion reads; UsageError when the weights are pickled or not there. `readme`:
+    its page is one of them."""
     found = sorted(name for name in names if _matches(name, WANTED) and not name.startswith("."))
+    found = [name for name in found if readme or name != "README.md"]
     if odd := [name for name in found if not _plain(name)]:
         raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
     if not any(name.endswith(".safetensors") for name in found):
@@ -265,7 +267,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     commit, listed = list_files(repo, recipe.base.revision)
     files: dict[str, FileFact] = {}
     small: dict[str, Path] = {}
-    for name in wanted(repo, list(filter(is_near, listed))):
+    for name in wanted(repo, list(filter(is_near, listed)), recipe.base.readme):
         sha256, size = listed[name].sha256, listed[name].size
         if sha256 is None or not name.endswith(".safetensors"):
             small[name] = fetch_small(repo, name, commit, listed[name])
@@ -280,10 +282,11 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
 
 def _requested_base(recipe: Recipe) -> dict[str, str]:
     base = recipe.base
+    left_out = {} if base.readme else {"readme": "false"}
     if base.repo is not None:
-        return {"repo": base.repo, "revision": base.revision}
+        return {"repo": base.repo, "revision": base.revision, **left_out}
     if base.path is not None:
-        return {"path": _beside(recipe, base.path)}
+        return {"path": _beside(recipe, base.path), **left_out}
     return {"gguf": _beside(recipe, base.gguf) if base.gguf else ""}
 
 

@@ -41,6 +41,7 @@ KEYS: dict[str, str] = {
     "base.type": "string",
     "base.name": "string",
     "base.pre_tokenizer": "string",
+    "base.readme": "boolean",
     "strict": "boolean",
     **calibration_table.KEYS,
     **quality_table.KEYS,
@@ -77,6 +78,7 @@ class Base:
     type: str
     name: str | None
     pre_tokenizer: str | None
+    readme: bool  # whether the model's own page is read
 
     @property
     def model_name(self) -> str:
@@ -318,7 +320,7 @@ class _Reader:
         if repo is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
             raise self.fail("base.repo", f"{repo!r} is not the name of a Hub repository like Qwen/Qwen3-8B")
         if given == ["gguf"]:
-            for key in ("name", "pre_tokenizer"):
+            for key in ("name", "pre_tokenizer", "readme"):
                 if self.get(f"base.{key}") is not None:
                     raise self.fail(f"base.{key}", "a GGUF base already has its metadata; remove it")
         if (pre := self.get("base.pre_tokenizer")) is not None:
@@ -337,6 +339,7 @@ class _Reader:
             type=kind,
             name=self.get("base.name"),
             pre_tokenizer=self.get("base.pre_tokenizer"),
+            readme=self.get("base.readme") is not False,
         )
 
     def ftypes(self) -> tuple[str, ...]:
