@@ -122,19 +122,23 @@ def test_a_model_without_a_name_is_said() -> None:
         ("---\nlanguage:\n- no\n- en\n---\nnot: this\n", {"language": ["no", "en"]}),
         ("---\n- a list\n---\n", {}),
         ("---\na: 1\n", {"a": 1}),
+        ("---\nA rule: and: a text\n", {}),
+        ("---\n---\n", {}),
+        ("---\r\nlicense: mit\r\n---\r\n", {"license": "mit"}),
+        ("\ufeff--- \nlicense: mit\n---  \nx: y: z", {"license": "mit"}),
+        ("---\nlicense: mit\ntags:\n\t- a\n\t- b\t\n---\n", {"license": "mit", "tags": ["a", "b"]}),
+        (b"---\nauthor: Ren\xe9 \xc3\xa9\n---\n caf\xe9 \xff\n", {"author": "Ren\u00e9 \u00e9"}),
     ],
 )
-def test_front_matter(tmp_path: Path, text: str, expected: dict[str, Any]) -> None:
-    (tmp_path / "README.md").write_text(text)
+def test_front_matter(tmp_path: Path, text: str | bytes, expected: dict[str, Any]) -> None:
+    (tmp_path / "README.md").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert load(tmp_path / "README.md") == expected
 
 
 def test_bad_front_matter_is_said(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\na: b: c\n---\n")
-    with pytest.raises(ModelError, match=r"^README.md's front matter is not valid YAML at line 2$"):
-        load(tmp_path / "README.md")
-    (tmp_path / "README.md").write_bytes(b"---\na: \xff\n---\n")
-    with pytest.raises(ModelError, match=r"^README.md is not UTF-8 text; a model card is$"):
+    right = r"correct it, or leave the file out by `\[base\] readme = false` \(convert: --no-readme\)"
+    with pytest.raises(ModelError, match=rf"^README.md's front matter is not valid YAML at line 2; {right}$"):
         load(tmp_path / "README.md")
 
 
@@ -144,7 +148,7 @@ def test_bad_front_matter_is_said(tmp_path: Path) -> None:
 )
 def test_a_value_that_yaml_cannot_make_is_said(tmp_path: Path, value: str) -> None:
     (tmp_path / "README.md").write_text(f"---\na: {value}\n---\n")
-    with pytest.raises(ModelError, match=r"^README.md's front matter is not valid YAML$"):
+    with pytest.raises(ModelError, match=r"^README.md's front matter is not valid YAML; correct it, or leave"):
         load(tmp_path / "README.md")
 
 

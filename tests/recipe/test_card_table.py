@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from card_facts import made
 from projects import Project
 from quantmill.card import prompt
+from quantmill.card.page import render
 from quantmill.checkpoint.about import LENGTH, about
 from quantmill.errors import UsageError
 from quantmill.recipe.recipe import load
@@ -81,6 +83,46 @@ def test_what_a_model_says_of_itself(tmp_path: Path) -> None:
         "chat_template": "T",
     }
     assert about({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [
+        ("[mit, apache-2.0]", ["mit", "apache-2.0"]),
+        ("[mit]", "mit"),
+        ("[]", None),
+        ("{a: b}", None),
+        ("false", None),
+        ("2024-01-31", None),
+        ("1.0", "1.0"),
+        ("", None),
+    ],
+)
+def test_a_license_of_any_kind_is_read(tmp_path: Path, stated: str, found: object) -> None:
+    (tmp_path / "README.md").write_text(f"---\nlicense: {stated}\ntags: one\nbase_model: {{a: b}}\n---\n")
+    assert about({"README.md": tmp_path / "README.md"}).get("license") == found
+
+
+def test_several_licenses_are_all_on_the_page() -> None:
+    page = render(made(front={"license": ["mit", "apache-2.0"]}), "en")
+    assert "\nlicense:\n- mit\n- apache-2.0\n" in page
+    assert "mit, apache-2.0" in page.split("---\n", 2)[2]
+
+
+def test_a_readme_that_cannot_be_read_can_be_left_out(project: Project) -> None:
+    (project.folder / "recipes" / "tiny" / "README.md").write_text("---\nlicense: mit: x\n---\n")
+    said = "README.md's front matter is not valid YAML at line 2; correct it, or leave the file out by `[base] readme "
+    assert said in project.run("quantmill", "lock", "small", check=1).stderr
+    assert said in project.run("quantmill", "convert", "recipes/tiny", "x.gguf", check=1).stderr
+    project.run("quantmill", "convert", "recipes/tiny", "x.gguf", "--no-readme")
+    project.edit('name = "Small"', 'name = "Small"\nreadme = false')
+    project.run("quantmill", "lock", "small")
+    written = json.loads(project.recipe.with_suffix(".lock").read_text())
+    assert written["base"] == {"path": "tiny", "readme": "false"}
+    assert "README.md" not in written["files"]
+    project.edit("readme = false", "readme = true")
+    assert "the recipe's base is path tiny and the lock's is" in project.run("quantmill", "build", "small", "--locked",
+                                                                             check=2).stderr  # fmt: skip
 
 
 def test_a_gguf_base_says_it_too(project: Project) -> None:

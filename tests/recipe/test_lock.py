@@ -15,6 +15,7 @@ from projects import RECIPE, TINY, Project
 from quantmill.artifact import Artifact, Context, silent
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf import GGUFError, Writer, kv, read
 from quantmill.recipe import lock
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.steps import download
@@ -206,3 +207,38 @@ def test_a_base_that_changes_under_a_lock(project: Project) -> None:
     assert project.recipe.with_suffix(".lock").read_text() == before
     project.run("quantmill", "lock", "small")
     assert project.recipe.with_suffix(".lock").read_text() != before
+
+
+def test_what_is_left_out_of_a_vocabulary_is_said_wherever_the_base_is_named(project: Project) -> None:
+    config = project.folder / "recipes" / "tiny" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sep_token_id": 99999}))
+    size = json.loads(config.read_text())["vocab_size"]
+    note = f"config.json gives the sep token the id 99999, and the vocabulary has {size} tokens: it is left out"
+    assert f"note: {note}\n" in project.run("quantmill", "lock", "small").stdout
+    assert json.loads(project.recipe.with_suffix(".lock").read_text())["notes"] == [note]
+    assert f"note: {note}\n" in project.run("quantmill", "plan", "small").stdout
+    assert note in project.run("doit", "preflight:small").stdout
+    assert project.run("quantmill", "convert", "recipes/tiny", "x.gguf").stdout.startswith(f"note: {note}\n")
+
+
+def test_a_gguf_base_that_does_not_load_is_refused_as_it_is_locked(recipe: Recipe, tmp_path: Path) -> None:
+    with Writer(tmp_path / "base.gguf", [kv("general.architecture", "qwen2"), kv("tokenizer.ggml.model", "gpt2")], []):
+        pass
+    recipe.path.write_text(RECIPE.replace('path = "tiny"\nname = "Small"', 'gguf = "base.gguf"'))
+    with pytest.raises(GGUFError, match=r"base.gguf: tokenizer.ggml.tokens is missing or no list of texts, so that"):
+        lock.resolve(load(recipe.path), sha256_file)
+
+
+def test_a_folder_of_chat_templates_is_read_and_no_other(project: Project) -> None:
+    folder = project.folder / "recipes" / "tiny" / "additional_chat_templates"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("tool_use.jinja", "notes.txt", "deeper/x.jinja"):
+        (folder / name).write_text("T")
+    name = "additional_chat_templates/tool_use.jinja"
+    assert [found for found in lock.write(load(project.recipe), sha256_file).files if "/" in found] == [name]
+    project.run("doit", "convert:small")
+    project.run("quantmill", "convert", "recipes/tiny", "x.gguf", "--name", "Small")
+    pointer = json.loads((project.folder / "build" / "small" / "convert.json").read_text())
+    assert pointer["model.gguf"]["sha256"] == sha256_file(project.folder / "x.gguf")
+    with read(project.folder / "x.gguf") as file:
+        assert file.metadata["tokenizer.chat_template.tool_use"].value == "T"

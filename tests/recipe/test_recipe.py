@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from quantmill.reference.b4867 import B4867
 
 from projects import ROOT
 from quantmill.errors import UsageError
@@ -93,6 +94,13 @@ def test_the_standard_matrix_is_the_base_and_26_ftypes(tmp_path: Path) -> None:
             'path = "model"',
             'path = "model"\nrevision = "main"',
             "base.revision: only a Hub repository (base.repo) has revisions; remove it",
+        ),
+        (
+            'path = "model"',
+            'path = "model"\npre_tokenizer = "qwen3"',
+            "base.pre_tokenizer: 'qwen3' is no pre-tokenizer of llama.cpp b4867 to b5490 (did you mean qwen2?): "
+            + "known are "
+            + ", ".join(B4867.pre_tokenizers),
         ),
         ('path = "model"', 'path = "model"\ntype = "Q8_0"', "base.type: 'Q8_0' is not one of BF16, F16, F32"),
         ('["BF16", "Q4_K_M", "q8_0"]', '["Q8_0", "Q8_0"]', "quants.matrix: Q8_0 is listed twice; once is enough"),

@@ -175,6 +175,14 @@ def test_special_ids_come_from_the_tokenizer_then_the_config(tmp_path: Path) -> 
         ({"tokenizer_config.json": SETTINGS, "chat_template.json": OTHER}, "B"),
         ({"tokenizer_config.json": SETTINGS, "chat_template.jinja": b"C"}, "C"),
         ({"tokenizer_config.json": {**SETTINGS, "chat_template": ""}}, None),
+        ({"tokenizer_config.json": {**SETTINGS, "chat_template": "A"}, "chat_template.jinja": b"C"}, "C"),
+        ({"tokenizer_config.json": {**SETTINGS, "chat_template": "A"}, "chat_template.jinja": b""}, "A"),
+        ({"tokenizer_config.json": {**SETTINGS, "chat_template": ""}, "chat_template.jinja": b"C"}, "C"),
+        ({"tokenizer_config.json": {**SETTINGS, "chat_template": ""}, "chat_template.json": OTHER}, "B"),
+        ({"tokenizer_config.json": {**SETTINGS, "chat_template": None}, "chat_template.json": OTHER}, "B"),
+        ({"tokenizer_config.json": {**SETTINGS, "chat_template": {"x": 1}}, "chat_template.jinja": b"C"}, "C"),
+        ({"chat_template.json": {"chat_template": [{"name": "default", "template": "D"}]}}, "D"),
+        ({"chat_template.jinja": b"\xef\xbb\xbfC\r\nD\rE"}, "C\nD\nE"),
     ],
 )
 def test_the_chat_template_has_three_places(tmp_path: Path, files: Mapping[str, Any], expected: str | None) -> None:
@@ -189,6 +197,20 @@ def test_named_chat_templates(tmp_path: Path) -> None:
     assert found["tokenizer.chat_template"] == "D"
     assert found["tokenizer.chat_template.tool_use"] == "T"
     assert found["tokenizer.chat_templates"] == ["tool_use"]
+
+
+def test_a_list_without_a_default_is_kept_beside_the_file(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "chat_template": [{"name": "rag", "template": "R"}, {"name": "empty", "template": ""}]}
+    files = {"tokenizer.json": TOKENIZER, "tokenizer_config.json": settings}
+    alone = entries(tmp_path, files)
+    assert alone["tokenizer.chat_templates"] == ["rag"]
+    assert "tokenizer.chat_template" not in alone
+    (tmp_path / "additional_chat_templates").mkdir()
+    more = {"additional_chat_templates/tool use.jinja": b"T", "additional_chat_templates/rag.jinja": b"R2"}
+    found = entries(tmp_path, {**files, "chat_template.jinja": b"C", **more})
+    assert found["tokenizer.chat_templates"] == ["rag", "tool_use"]
+    assert found["tokenizer.chat_template"] == "C"
+    assert (found["tokenizer.chat_template.rag"], found["tokenizer.chat_template.tool_use"]) == ("R2", "T")
 
 
 def test_sizes_that_llama_knows(tmp_path: Path) -> None:

@@ -8,8 +8,22 @@ from typing import Any
 from quantmill.architectures.errors import ModelError
 from quantmill.listing import UnfitJSON, strangers_json
 
+TEMPLATES = "additional_chat_templates"  # the one folder of a model that is read, for its *.jinja
 LIMIT = 10_000_000  # bytes: the largest config.json or tokenizer_config.json has 1.2 MB
 LIMITS = {"tokenizer.json": 100_000_000, "tokenizer.model": 100_000_000}  # the largest known have 35 MB and 5 MB
+
+
+def is_near(name: str) -> bool:
+    """Whether a file of this name, below a model's folder, may be one that is read."""
+    return "/" not in name or (name.startswith(f"{TEMPLATES}/") and name.count("/") == 1 and name.endswith(".jinja"))
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """The files of a model's folder that may be read, by the names that a conversion knows."""
+    below = folder / TEMPLATES
+    paths = [*folder.iterdir(), *(below.iterdir() if below.is_dir() else ())]
+    named = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
+    return {name: path for name, path in named.items() if is_near(name)}
 
 
 def read_file(path: Path, name: str, error: type[ModelError]) -> bytes:

@@ -250,6 +250,8 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
         edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
     if recipe.calibration:
         params["computed"] = True
+    if lock.notes:
+        params["notes"] = list(lock.notes)
     # Before hours are spent: texts that no model can be measured on, or that share passages.
     names: dict[str, str] = {}
     least: dict[str, int] = {}

@@ -58,6 +58,7 @@ class Page(Voice):
             imatrix = self.say("intro.imatrix" if facts.imatrix else "intro.plain")
         license_ = facts.front.get("license_name") or facts.front.get("license")
         if license_:
+            license_ = ", ".join(license_) if isinstance(license_, list) else license_
             shown = link(license_, facts.front.get("license_link", "") or "?")
             license_line = self.say("intro.license", license=shown)
         else:

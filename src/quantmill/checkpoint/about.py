@@ -13,7 +13,7 @@ from quantmill.architectures.json_file import load_json
 from quantmill.checkpoint import readme
 from quantmill.checkpoint.general_keys import utf8
 from quantmill.gguf import GGUFFile
-from quantmill.vocabulary.entries import template_entries
+from quantmill.vocabulary.chat_template import template_entries
 from quantmill.vocabulary.hf_tokenizer import content
 
 TEXTS = ("license", "license_name", "license_link", "pipeline_tag")
@@ -29,6 +29,8 @@ def about(files: Mapping[str, Path]) -> dict[str, Any]:
     card = readme.load(files["README.md"]) if "README.md" in files else {}
     found: dict[str, Any] = {key: _text(card.get(key)) for key in TEXTS}
     found |= {key: _texts(card.get(key)) for key in LISTS}
+    if isinstance(license_ := card.get("license"), list):
+        found["license"] = found["license"] or _texts(license_)
     settings = load_json(files, "tokenizer_config.json", TokenizerError) or {}
     entries = {entry.key: entry.value for entry in template_entries(files, settings)}
     found |= _chat(entries.get(_TEMPLATE), *(content(settings.get(f"{kind}_token")) for kind in ("bos", "eos")))

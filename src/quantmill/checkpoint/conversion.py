@@ -6,6 +6,7 @@ The file is the converter's (b5490, transformers 4.51 to 4.52) byte for byte, bu
 - A chat template in chat_template.jinja, and the newer spellings of config.json, both of newer transformers, are read.
 - Linear and YaRN rope scaling are written for every architecture and spelling, llama3's original context is read.
 - What config.json says and no GGUF file of the architecture holds is an error.
+- An id of a special token that no token has is left out, and tokens that a tokenizer.json lacks are filled up.
 - Several named chat templates are listed in their own order; there, in an order that changes from run to run.
 - llama3's rope factors are correctly rounded; PyTorch's power may differ in the last bit (not for base 500000).
 - Tensors that are missing, unexpected or of another shape than config.json says are errors.
@@ -39,9 +40,11 @@ def convert(
     context: Context,
     place: str = "model.gguf",
     reference: Reference = DEFAULT,
+    notes: list[str] | None = None,
 ) -> tuple[str, ...]:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
-    converter does. Tensors with weights that are infinite there, or that F16 does not hold, are returned by name.
+    converter does; `notes` is given a sentence for whatever is left out. Tensors with weights that are infinite there,
+    or that F16 does not hold, are returned by name.
 
     Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is none of TYPES.
     """
@@ -54,7 +57,15 @@ def convert(
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)
-        entries = metadata(files, type=type_, name=name, pre_tokenizer=pre_tokenizer, specs=specs, reference=reference)
+        entries = metadata(
+            files,
+            type=type_,
+            name=name,
+            pre_tokenizer=pre_tokenizer,
+            specs=specs,
+            reference=reference,
+            notes=notes,
+        )
         described = [spec.entry(type_) for spec in specs]
         check_convertible(entries, described)
         with Writer(path, entries, described, place=place) as writer:

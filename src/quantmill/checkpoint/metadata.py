@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, hparams, tensors
+from quantmill.architectures.errors import TokenizerError
 from quantmill.architectures.json_file import load_config
 from quantmill.architectures.metadata_keys import facts
 from quantmill.checkpoint import readme
 from quantmill.checkpoint.general_keys import general
 from quantmill.checkpoint.rope_factors import llama3_scaling
 from quantmill.gguf import KV
+from quantmill.gguf.token_facts import TokenFacts
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import DEFAULT
 from quantmill.vocabulary.entries import vocabulary
@@ -23,13 +25,18 @@ def metadata(
     pre_tokenizer: str | None = None,
     specs: list[TensorSpec] | None = None,
     reference: Reference = DEFAULT,
+    notes: list[str] | None = None,
 ) -> list[KV]:
     """Exactly the entries that the convert step writes; reads config.json, the tokenizer's files and README.md only.
 
     `files` are the model's by name; `type` is F32, F16 or BF16. `name` is what llama.cpp's converter takes from the
     model's folder, so that a folder's name decides nothing here. `specs` are the tensors when they are known to differ
-    from `arch.tensors(config)`. Raises a ModelError with one sentence, or UsageError when nothing names the model.
+    from `arch.tensors(config)`; `notes` is given a sentence for whatever is left out or odd. Raises a ModelError with
+    one sentence, also for what llama.cpp would not load, or UsageError when nothing names the model.
     """
+    notes = [] if notes is None else notes
+    if pre_tokenizer is not None:
+        reference.check_pre_tokenizer(pre_tokenizer)
     config = load_config(files)
     row = architecture(config)
     specs = specs or tensors(config)
@@ -39,6 +46,13 @@ def metadata(
     parts: dict[str, Callable[[], Iterable[KV]]] = {
         "general": lambda: general(reference, card, config, name, specs, row.gguf),
         "model": lambda: facts(config, type),
-        "vocabulary": lambda: vocabulary(files, config, pre_tokenizer),
+        "vocabulary": lambda: vocabulary(files, config, pre_tokenizer, notes),
     }
-    return [entry for part in reference.converter.parts for entry in parts[part]()]
+    entries = [entry for part in reference.converter.parts for entry in parts[part]()]
+    tokens = TokenFacts({entry.key: entry for entry in entries}, hparams(config)["vocab_size"])
+    if (problem := next(tokens.refused(), None)) is not None:
+        raise TokenizerError(
+            f"the converted file would not load in llama.cpp: {problem}; correct it in the model's folder"
+        )
+    notes += tokens.doubted()
+    return entries

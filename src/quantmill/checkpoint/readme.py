@@ -1,6 +1,7 @@
 """The YAML front matter of a model card."""
 
 import importlib
+import re
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,15 @@ _DIGITS = 4300  # of a number, Python's own limit; YAML's numbers in base 60 wou
 def load(path: Path) -> dict[str, Any]:
     """The table between the `---` lines that begin README.md; empty when there is none. Raises ModelError for bad YAML.
 
-    As llama.cpp's converter does, the list item `no` is the language and not the truth value.
+    As llama.cpp's converter does, the list item `no` is the language and not the truth value, and a tab, which YAML
+    forbids, is two spaces (there since 2025). A byte that is no UTF-8 is taken for Latin-1; an editor's mark at the
+    beginning and spaces behind `---` are nothing. A line that nothing ends is a rule across the page.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ModelError(f"{path.name} is not UTF-8 text; a model card is") from None
-    if not lines or lines[0] != "---":
+    lines = _text(path.read_bytes()).splitlines()
+    if not lines or lines[0].rstrip() != "---":
         return {}
-    end = next((index for index, line in enumerate(lines) if index and line == "---"), len(lines))
-    text = "\n".join(lines[1:end]) + "\n"
+    end = next((index for index, line in enumerate(lines) if index and line.rstrip() == "---"), None)
+    text = "\n".join(lines[1:end]).replace("\t", "  ") + "\n"
     if len(text) > _LENGTH:
         raise ModelError(
             f"{path.name}'s front matter has {len(text):,} characters; the most that are read are {_LENGTH:,}"
@@ -39,10 +39,18 @@ def load(path: Path) -> dict[str, Any]:
     except ModelError:
         raise
     except Exception as error:  # besides YAMLError, whatever Python's own types say of a stranger's value for them
+        if end is None:
+            return {}
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 2}" if mark is not None else ""
-        raise ModelError(f"{path.name}'s front matter is not valid YAML{where}") from None
+        right = "correct it, or leave the file out by `[base] readme = false` (convert: --no-readme)"
+        raise ModelError(f"{path.name}'s front matter is not valid YAML{where}; {right}") from None
     return data if isinstance(data, dict) else {}
+
+
+def _text(data: bytes) -> str:
+    found = data.decode("utf-8-sig", errors="surrogateescape")
+    return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), found)
 
 
 def _check(tree: Any, left: int, name: str) -> None:

@@ -16,21 +16,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--type", default="BF16", choices=("BF16", "F16", "F32"), type=str.upper)
     parser.add_argument("--name", metavar="TEXT", help="the model's name (the folder's)")
     parser.add_argument("--pre-tokenizer", metavar="NAME", help="when the tokenizer's pattern is not known")
+    parser.add_argument("--no-readme", action="store_true", help="leave the model's README.md out")
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.architectures.configuration import notes
-    from quantmill.architectures.json_file import load_config
+    from quantmill.architectures import configuration
+    from quantmill.architectures.json_file import load_config, model_files
     from quantmill.checkpoint.conversion import convert as write
     from quantmill.recipe.lock import wanted
 
     folder: Path = options.source
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder; give a model in Hugging Face layout")
-    names = wanted(str(folder), [path.name for path in folder.iterdir() if path.is_file()])
+    names = wanted(str(folder), list(model_files(folder)), not options.no_readme)
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
+    notes: list[str] = []
     with bar(f"convert {options.target.name}") as progress:
         infinite = write(
             {name: folder / name for name in names},
@@ -40,11 +42,13 @@ def run(options: argparse.Namespace) -> int:
             options.pre_tokenizer,
             Context(threads=threads(options), progress=progress),
             place=str(options.target),
+            notes=notes,
         )
     if infinite:
         more = f" and {len(infinite) - 1} more tensors" if len(infinite) > 1 else ""
         said = f"{infinite[0]}{more} has weights that F16 does not hold (above 65504), which are infinite there"
         say(f"quantmill: {options.target}: {said}; convert to BF16", file=sys.stderr)
+    notes += configuration.notes(load_config({"config.json": folder / "config.json"}))
+    say(*(f"note: {note}" for note in notes))
     say(f"{options.target}: {options.target.stat().st_size} bytes")
-    say(*(f"note: {text}" for text in notes(load_config({"config.json": folder / "config.json"}))))
     return 0

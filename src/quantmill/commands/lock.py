@@ -19,5 +19,6 @@ def run(options: argparse.Namespace) -> int:
 
     recipe = load(find(options.recipe))
     found = lock.write(recipe, open_workspace(Path.cwd()).store.hints.digest_of)
+    say(*(f"note: {note}" for note in found.notes))
     say(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
     return 0

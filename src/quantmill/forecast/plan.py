@@ -122,7 +122,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         inexact=_inexact(recipe, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(nodes, space),
-        findings=tuple(map(str, found)),
+        findings=(*lock.notes, *map(str, found)),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,

@@ -1,4 +1,7 @@
-"""Which tensors an architecture may have, as the field's own package `gguf` lists them: far more than are made here."""
+"""Which tensors an architecture may have, as the field's own package `gguf` lists them: far more than are made here.
+
+Beside it, what is to be said of a vocabulary's names.
+"""
 
 import re
 from collections.abc import Iterable
@@ -8,6 +11,7 @@ from typing import Any
 from quantmill.gguf.errors import shown
 from quantmill.gguf.reader import read
 from quantmill.gguf.shards import find_shards
+from quantmill.gguf.token_facts import Known, TokenFacts
 
 _ARCHITECTURE, _TYPE = "general.architecture", "general.type"
 _MODEL = "model"  # the type of a file that states none
@@ -28,6 +32,15 @@ def unlisted(architecture: str, names: Iterable[str]) -> list[str]:
     patterns = {re.sub(r"\\{\w+\\}", r"\\d+", re.escape(TENSOR_NAMES[tensor])) for tensor in MODEL_TENSORS[known]}
     listed = re.compile(rf"(?:{'|'.join(sorted(patterns))})(?:\.\w+)?")
     return [name for name in names if not listed.fullmatch(name)]
+
+
+def vocabulary_notes(path: Path, known: Known) -> list[str]:
+    """What is odd of the vocabulary of a file that llama.cpp loads, and which names in it are not `known`."""
+    with read((find_shards(path) or [path])[0]) as file:
+        tokens = TokenFacts(file.metadata)
+        unknown = tokens.unknown(known)
+        found = [*([f"{unknown}; a later one may"] if unknown else []), *tokens.doubted()]
+    return [f"note: {path.name}: {text}" for text in found]
 
 
 def note(path: Path) -> str | None:

@@ -15,6 +15,7 @@ from quantmill.gguf.layout import MAGIC, TensorEntry, TensorInfo
 from quantmill.gguf.reader import GGUFFile, read, within
 from quantmill.gguf.shard_set import check_shards, lone_shard, missing_shards, number_of
 from quantmill.gguf.shards import COUNT, NO, find_shards, parse_name, shard_name
+from quantmill.gguf.token_facts import Known, TokenFacts
 from quantmill.gguf.values import KV
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MOST = 1000  # files that are looked for in one
 LISTED = 12  # of the files in one, how many a message names
 CONTROLS = (".aria2", ".st")  # of aria2c and axel
+_ROWS = "token_embd.weight"
 _CHUNK = 8 << 20  # bytes in memory at a time
 
 
@@ -88,9 +90,10 @@ def verify(
     """Verifies a GGUF file; when its name is a shard's, all the shards beside it.
 
     Raises the GGUFError of the first thing that is wrong, else returns a VerifyReport. Checked are all that `read`
-    checks, that the file ends where its last tensor's padding ends, the shards' completeness, and every block's scales
-    (see `scales`). So is the type of every tensor against `expected` (name → type name, for exactly the tensors there).
-    One pass over the bytes, in bounded memory, gives the sha256 too.
+    checks, that the file ends where its last tensor's padding ends, the shards' completeness, a vocabulary that
+    llama.cpp loads (see `token_facts`), and every block's scales (see `scales`). So is the type of every tensor against
+    `expected` (name → type name, for exactly the tensors there). One pass over the bytes, in bounded memory, gives the
+    sha256 too.
     """
     path = Path(path)
     return verify_files({item.name: item for item in find_shards(path) or [path]}, expected, progress=progress)
@@ -101,9 +104,11 @@ def verify_files(
     expected: Mapping[str, str] | None = None,
     *,
     digests: Mapping[str, str] | None = None,
+    known: Known | None = None,
     progress: Callable[[int, int], None] = silent,
 ) -> VerifyReport:
     """`verify` for files that are kept under other paths than their names; `digests` are their expected sha256.
+    `known`, where given, is all that the names in the vocabulary may be.
 
     Several files must be all the shards of one, by name.
     """
@@ -116,6 +121,7 @@ def verify_files(
             _check_finished(path, opened[-1].place)
         _check_completeness(opened)
         _check_types(opened, expected)
+        check_tokens(opened, known)
         total, done = sum(file.size for file in opened), 0
         verified = []
         for name, file in zip(paths, opened, strict=True):
@@ -241,6 +247,21 @@ def _check_types(files: list[GGUFFile], expected: Mapping[str, str] | None) -> N
             there.add(info.name)
     if lost := sorted(expected.keys() - there):
         raise GGUFError(f"{files[0].place}: the planned tensor {shown(lost[0])} is not there; make the file anew")
+
+
+def check_tokens(files: Sequence[GGUFFile], known: Known | None) -> list[str]:
+    """What is odd of the vocabulary of a whole file or of all shards; whether there must be one is not known here.
+
+    Raises a GGUFError for what llama.cpp does not load, and for names that are not `known`."""
+    rows = next((file.tensors[_ROWS].shape[-1] for file in files if _ROWS in file.tensors), None)
+    tokens, place = TokenFacts(files[0].metadata, rows), files[0].place
+    if not tokens.present():
+        return []
+    if (problem := next(tokens.refused(), None)) is not None:
+        raise GGUFError(f"{place}: {problem}, so that llama.cpp does not load it; make it anew from a whole tokenizer")
+    if known is not None and (problem := tokens.unknown(known)) is not None:
+        raise GGUFError(f"{place}: {problem}, and does not load it; make it anew with one that it knows")
+    return list(tokens.doubted())
 
 
 class _Pass:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.architectures.errors import ModelError
-from quantmill.architectures.json_file import read_file
+from quantmill.architectures.json_file import TEMPLATES, is_near, model_files, read_file
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import texts
@@ -47,6 +47,7 @@ class Lock:
     `about`: what its page and tokenizer say (checkpoint/about.py), of which the release's page is made
     `calibration`: the texts' names in the recipe → their content
     `evaluation`: the same, of the texts for measuring quality
+    `notes`: what of its vocabulary is left out or odd, a sentence each
     `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
     """
 
@@ -58,6 +59,7 @@ class Lock:
     calibration: Mapping[str, FileFact] = field(default_factory=dict)
     evaluation: Mapping[str, FileFact] = field(default_factory=dict)
     unresolved: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -75,6 +77,7 @@ class Lock:
             "config": self.config,
             "metadata_bytes": self.metadata_bytes,
             "about": dict(self.about),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
         return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
@@ -130,10 +133,10 @@ def _read(path: Path, data: Any) -> Lock:
     about = data.get("about", {})
     if not isinstance(about, dict) or not all(map(_is_text_or_list, about.values())):
         raise lock_drift(path, "its about is no table of texts and lists of texts")
-    unresolved = data.get("unresolved", [])
-    if not _is_text_or_list(unresolved):
-        raise lock_drift(path, "its unresolved is no list of texts")
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, tuple(unresolved))
+    unresolved, notes = data.get("unresolved", []), data.get("notes", [])
+    if not (isinstance(notes, list) and _is_text_or_list(unresolved) and _is_text_or_list(notes)):
+        raise lock_drift(path, "its unresolved or its notes are no list of texts")
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, tuple(unresolved), tuple(notes))
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -216,13 +219,15 @@ def local_files(recipe: Recipe) -> dict[str, Path] | None:
         return None
     if not base.path.is_dir():
         raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
-    names = [path.name for path in base.path.iterdir() if path.is_file()]
-    return {name: base.path / name for name in wanted(str(base.path), names)}
+    names = list(model_files(base.path))
+    return {name: base.path / name for name in wanted(str(base.path), names, base.readme)}
 
 
-def wanted(where: str, names: list[str]) -> list[str]:
-    """Those of a model's files that a conversion reads; UsageError when the weights are pickled or not there."""
+def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
+    """Those of a model's files that a conversion reads; UsageError when the weights are pickled or not there. `readme`:
+    its page is one of them."""
     found = sorted(name for name in names if _matches(name, WANTED) and not name.startswith("."))
+    found = [name for name in found if readme or name != "README.md"]
     if odd := [name for name in found if not _plain(name)]:
         raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
     if not any(name.endswith(".safetensors") for name in found):
@@ -244,8 +249,10 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
         return _resolve_hub(recipe, digest)
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
     config = _config(local["config.json"]) if "config.json" in local else None
-    texts = _texts(recipe, digest)
-    return Lock(_requested_base(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local), *texts)
+    texts, notes = _texts(recipe, digest), list[str]()
+    metadata_bytes = _metadata_bytes(recipe, local, notes)
+    about = _about(recipe, local, notes)
+    return Lock(_requested_base(recipe), files, config, metadata_bytes, about, *texts, notes=tuple(notes))
 
 
 def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
@@ -260,24 +267,26 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     commit, listed = list_files(repo, recipe.base.revision)
     files: dict[str, FileFact] = {}
     small: dict[str, Path] = {}
-    for name in wanted(repo, [name for name in listed if "/" not in name]):
+    for name in wanted(repo, list(filter(is_near, listed)), recipe.base.readme):
         sha256, size = listed[name].sha256, listed[name].size
         if sha256 is None or not name.endswith(".safetensors"):
             small[name] = fetch_small(repo, name, commit, listed[name])
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
     base = {**_requested_base(recipe), "commit": commit}
-    texts = _texts(recipe, digest)
-    metadata_bytes = _metadata_bytes(recipe, small)
-    return Lock(base, files, _config(small["config.json"]), metadata_bytes, _about(recipe, small), *texts)
+    texts, notes = _texts(recipe, digest), list[str]()
+    metadata_bytes = _metadata_bytes(recipe, small, notes)
+    about = _about(recipe, small, notes)
+    return Lock(base, files, _config(small["config.json"]), metadata_bytes, about, *texts, notes=tuple(notes))
 
 
 def _requested_base(recipe: Recipe) -> dict[str, str]:
     base = recipe.base
+    left_out = {} if base.readme else {"readme": "false"}
     if base.repo is not None:
-        return {"repo": base.repo, "revision": base.revision}
+        return {"repo": base.repo, "revision": base.revision, **left_out}
     if base.path is not None:
-        return {"path": _beside(recipe, base.path)}
+        return {"path": _beside(recipe, base.path), **left_out}
     return {"gguf": _beside(recipe, base.gguf) if base.gguf else ""}
 
 
@@ -300,6 +309,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _plain(name: str) -> bool:
     """Whether a name from elsewhere is that of a file in a folder, on any system, and can be printed."""
+    name = name.removeprefix(f"{TEMPLATES}/")
     return name.isprintable() and not name.startswith(".") and 0 < len(name) <= 200 and not set(name) & set("/\\:")
 
 
@@ -324,8 +334,9 @@ def _config(path: Path) -> dict[str, Any]:
     return data
 
 
-def base_metadata(recipe: Recipe, files: Mapping[str, Path]) -> "list[KV]":
-    """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights."""
+def base_metadata(recipe: Recipe, files: Mapping[str, Path], notes: list[str] | None = None) -> "list[KV]":
+    """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights. `notes` is
+    given a sentence for whatever is left out."""
     from quantmill.checkpoint.metadata import metadata
 
     base = recipe.base
@@ -335,22 +346,26 @@ def base_metadata(recipe: Recipe, files: Mapping[str, Path]) -> "list[KV]":
         name=base.model_name,
         pre_tokenizer=base.pre_tokenizer,
         reference=recipe.reference,
+        notes=notes,
     )
 
 
-def _about(recipe: Recipe, files: Mapping[str, Path]) -> dict[str, Any]:
+def _about(recipe: Recipe, files: Mapping[str, Path], notes: list[str]) -> dict[str, Any]:
+    """What the page is made of. Of a GGUF base, its vocabulary is looked at too: GGUFError when it does not load."""
     from quantmill.checkpoint.about import about, about_gguf
 
     if recipe.base.gguf is None:
         return about(files)
     from quantmill.gguf import read
+    from quantmill.gguf.verification import check_tokens
 
-    with read(files["model.gguf"]) as file:
+    with read(files["model.gguf"], str(recipe.base.gguf)) as file:
+        notes += check_tokens([file], recipe.reference.known_tokenizers)
         return about_gguf(file)
 
 
-def _metadata_bytes(recipe: Recipe, files: Mapping[str, Path]) -> int | None:
+def _metadata_bytes(recipe: Recipe, files: Mapping[str, Path], notes: list[str]) -> int | None:
     """Bytes of the converted file's metadata, which its tokenizer dominates; None for a GGUF base."""
     if recipe.base.gguf is not None:
         return None
-    return sum(len(kv.encode()) for kv in base_metadata(recipe, files))
+    return sum(len(kv.encode()) for kv in base_metadata(recipe, files, notes))

@@ -43,6 +43,7 @@ KEYS: dict[str, str] = {
     "base.name": "string",
     "base.pre_tokenizer": "string",
     "base.allow_requantize": "boolean",
+    "base.readme": "boolean",
     "strict": "boolean",
     **calibration_table.KEYS,
     **quality_table.KEYS,
@@ -81,6 +82,7 @@ class Base:
     name: str | None
     pre_tokenizer: str | None
     allow_requantize: bool
+    readme: bool  # whether the model's own page is read
 
     @property
     def quantized(self) -> bool:
@@ -337,9 +339,14 @@ class _Reader:
         if repo is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
             raise self.fail("base.repo", f"{repo!r} is not the name of a Hub repository like Qwen/Qwen3-8B")
         if given == ["gguf"]:
-            for key in ("name", "pre_tokenizer"):
+            for key in ("name", "pre_tokenizer", "readme"):
                 if self.get(f"base.{key}") is not None:
                     raise self.fail(f"base.{key}", "a GGUF base already has its metadata; remove it")
+        if (pre := self.get("base.pre_tokenizer")) is not None:
+            try:
+                self.reference.check_pre_tokenizer(pre)
+            except UsageError as error:
+                raise self.fail("base.pre_tokenizer", str(error)) from None
         folder = self.path.parent
         if given == ["path"] and not self.get("base.name") and Path(self.get("base.path")).name in ("", ".."):
             raise self.fail("base.name", f"{self.get('base.path')!r} does not end in a name; give the model's here")
@@ -352,6 +359,7 @@ class _Reader:
             name=self.get("base.name"),
             pre_tokenizer=self.get("base.pre_tokenizer"),
             allow_requantize=again,
+            readme=self.get("base.readme") is not False,
         )
 
     def ftypes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from quantmill.errors import UsageError, nearest
+from quantmill.gguf.token_facts import Known
 from quantmill.gguf.types import ValueType
 from quantmill.reference.ftypes import Ftype
 
@@ -108,6 +109,8 @@ class Reference:
     `imatrix`: of llama-imatrix.
     `converter`: of convert_hf_to_gguf.py.
     `options`: option of llama-quantize → the build that it came with.
+    `tokenizers`: the kinds of vocabularies that llama.cpp loads, by `tokenizer.ggml.model`.
+    `pre_tokenizers`: what it knows of `tokenizer.ggml.pre`; it loads no byte-level vocabulary with another.
     """
 
     first: int
@@ -141,6 +144,8 @@ class Reference:
     imatrix: ImatrixRules
     converter: Converter
     options: dict[str, int]
+    tokenizers: tuple[str, ...]
+    pre_tokenizers: tuple[str, ...]
 
     def __str__(self) -> str:
         builds = f"b{self.first}" if self.first == self.last else f"b{self.first} to b{self.last}"
@@ -153,3 +158,14 @@ class Reference:
             known = " ".join(self.ftypes)
             raise UsageError(f"{name} is not an ftype{nearest(name, self.ftypes)}: known are {known}")
         return found
+
+    @property
+    def known_tokenizers(self) -> Known:
+        """What a file's vocabulary may be named by."""
+        return Known(str(self), self.tokenizers, self.pre_tokenizers)
+
+    def check_pre_tokenizer(self, name: str) -> None:
+        """UsageError naming the nearest spelling unless llama.cpp of the span knows this `tokenizer.ggml.pre`."""
+        if name not in self.pre_tokenizers:
+            likely, known = nearest(name, self.pre_tokenizers), ", ".join(self.pre_tokenizers)
+            raise UsageError(f"{name!r} is no pre-tokenizer of llama.cpp {self}{likely}: known are {known}")

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from quantmill.errors import UsageError
+from quantmill.gguf.token_facts import ENDS
 from quantmill.runtime.detokenizer import Detokenizer
 from quantmill.runtime.loader import LoadedModel
 from quantmill.runtime.sampler import Sampler, Sampling
-from quantmill.vocabulary.special_tokens import ENDS
 
 
 def ends(model: LoadedModel) -> frozenset[int]:

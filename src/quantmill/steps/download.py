@@ -54,6 +54,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> Mapping[
     _remove_strangers(out, set(files) - set(held))
     report = _Progress(context.progress, sum(fact["size"] for fact in files.values()))
     for name, fact in sorted(files.items()):
+        (out / name).parent.mkdir(exist_ok=True)  # a file may be in a folder of the base's
         if name in held:
             report.advance(fact["size"])
         elif name in inputs:
@@ -104,7 +105,7 @@ def _fetch(repo: str, commit: str, name: str, fact: Fact, out: Path, report: _Pr
         return
     target.unlink(missing_ok=True)
     part = out / PARTS / name
-    part.parent.mkdir(exist_ok=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
     mine = cached(repo, name, commit)
     if mine and mine.is_file() and mine.stat().st_size == fact["size"] and _copy(mine, part) == expected:
         part.replace(target)
@@ -128,7 +129,7 @@ def _fetch_address(url: str, name: str, fact: Fact, out: Path, report: _Progress
     from quantmill.network.web import fetch
 
     part = out / PARTS / name
-    part.parent.mkdir(exist_ok=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
     while True:
         resumed = part.stat().st_size if part.is_file() else 0
         report.advance(resumed)

@@ -1,7 +1,7 @@
 """preflight: what the imatrix and the model's shape let foresee, before anything large is computed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -13,8 +13,9 @@ from quantmill.steps.step import Inputs, Step
 class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout; `ftypes`: the quant step's params by label;
     `computed`: the imatrix is yet to be made, from a text; `strict`: any finding fails; `least`: the tokens that each
-    kind of text needs; `unweighed`: what an importance of zero does is told, which keys of before have not. No part of the key: `names`, what errors call the texts, and
-    `generation`, which has a field of its own there."""
+    kind of text needs; `unweighed`: what an importance of zero does is told, which keys of before have not; `notes`:
+    what the lock says of the vocabulary. No part of the key: `names`, what errors call the texts, and `generation`,
+    which has a field of its own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
@@ -23,6 +24,7 @@ class Params(TypedDict):
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
     unweighed: NotRequired[bool]
+    notes: NotRequired[Sequence[str]]
     names: NotRequired[Mapping[str, str]]
     generation: NotRequired[int]
 
@@ -37,7 +39,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """
     from quantmill import gguf
     from quantmill.imatrix import read
-    from quantmill.quant.findings import check_base, findings, mixes, preflight_failed
+    from quantmill.quant.findings import Finding, check_base, findings, mixes, preflight_failed
     from quantmill.reference.spans import of_generation
 
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
@@ -58,7 +60,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     reference = of_generation(params.get("generation"))
     chosen = mixes(reference, tensors, facts, ftypes)
     measured = json.loads(inputs["report.json"].path.read_bytes()) if "report.json" in inputs else {}
-    found = findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes, measured)
+    found = [Finding(note, ()) for note in params.get("notes", ())]
+    found += findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes, measured)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise preflight_failed(failed)
     text = json.dumps({"findings": [str(finding) for finding in found]}, indent=1, ensure_ascii=False)

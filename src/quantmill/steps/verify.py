@@ -13,7 +13,8 @@ RIGHT = "give them another type, or see to their importance (zero_as_one in [ima
 
 class Params(TypedDict, total=False):
     """The quant step's, or nothing for the base itself; `gates`: what quality.gates.check asks of the file; `strict`:
-    any finding fails; `spoiled`: tensors that lost all that they held are looked for. `generation` has a field of its own in the key."""
+    any finding fails; `spoiled`: tensors that lost all that they held are looked for. `generation` has a field of its
+    own in the key."""
 
     ftype: str
     imatrix_name: str
@@ -40,6 +41,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.gguf.verification import headers, verify_files
     from quantmill.quality import gates
     from quantmill.quality.errors import QualityError
+    from quantmill.reference.spans import of_generation
 
     files = {name.partition("/")[2]: a for name, a in inputs.items() if name.startswith("files/")}
     gated = params.get("gates", {})
@@ -51,6 +53,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         paths,
         types,
         digests={name: artifact.sha256 for name, artifact in files.items()},
+        known=of_generation(params.get("generation")).known_tokenizers,
         progress=context.progress,
     )
     check_loadable(min(files), *headers(paths.values()))

@@ -1,6 +1,6 @@
 """Byte-level BPE (GPT-2's kind): the tokens and their types as llama.cpp wants them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -37,12 +37,17 @@ def tokens(tokenizer: HFTokenizer, vocab_size: int) -> list[Token]:
     """
     by_id: dict[int, str] = {id_: text for text, id_ in tokenizer.vocab.items()}
     by_id |= {id_: token.content for id_, token in tokenizer.added.items()}
+    check_ids(by_id, vocab_size)
+    return list(_tokens(tokenizer, by_id, vocab_size))
+
+
+def check_ids(by_id: Mapping[int, str], vocab_size: int) -> None:
+    """Raises TokenizerError unless each of the tokens has an id below `vocab_size`."""
     last = max(by_id, default=-1)
     if last >= vocab_size:
         raise TokenizerError(
             f"the tokenizer's token {by_id[last]!r} has the id {last}, but config.json's `vocab_size` is {vocab_size}"
         )
-    return list(_tokens(tokenizer, by_id, vocab_size))
 
 
 def _tokens(tokenizer: HFTokenizer, by_id: dict[int, str], vocab_size: int) -> Iterator[Token]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from string import ascii_letters, digits
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import architecture, hparams
 from quantmill.architectures.errors import TokenizerError
-from quantmill.architectures.json_file import load_json, read_file
+from quantmill.architectures.json_file import load_json
 from quantmill.gguf import KV, ValueType, kv
-from quantmill.vocabulary import byte_level, pretokenizer, spm
+from quantmill.gguf.errors import shown
+from quantmill.vocabulary import byte_level, chat_template, pretokenizer, spm
 from quantmill.vocabulary.hf_tokenizer import SPECIALS, HFTokenizer, content
 from quantmill.vocabulary.sentencepiece import Piece
 
@@ -28,33 +28,45 @@ _CODE_LLAMA, _GRANITE = 32016, 49152
 _CODE_LLAMA_EOT = 32010
 
 
-def vocabulary(files: Mapping[str, Path], config: Mapping[str, Any], pre_tokenizer: str | None = None) -> list[KV]:
+def vocabulary(
+    files: Mapping[str, Path],
+    config: Mapping[str, Any],
+    pre_tokenizer: str | None = None,
+    notes: list[str] | None = None,
+) -> list[KV]:
     """Every `tokenizer.*` entry in the converter's order.
 
     tokenizer.model wins over tokenizer.json, as there. `pre_tokenizer` overrides the name that the tokenizer's own
-    pattern has. Raises TokenizerError or UnknownPreTokenizer.
+    pattern has. `notes` is given a sentence for whatever is left out. Raises TokenizerError or UnknownPreTokenizer.
     """
+    notes = [] if notes is None else notes
     row, found = architecture(config), hparams(config)
     settings = load_json(files, "tokenizer_config.json", TokenizerError) or {}
     data = load_json(files, "tokenizer.json", TokenizerError)
     size: int = found["vocab_size"]
     tokenizer = HFTokenizer(data or {}, settings, str(config.get("model_type", "")))
-    limit: int | None = None
     if "tokenizer.model" in files:
-        pieces = spm.from_model(files, settings, size)
-        entries, limit = list(_spm(pieces)), len(pieces)
+        entries = list(_spm(spm.from_model(files, settings, size, notes)))
     elif row.sentencepiece:
-        raise TokenizerError(f"the model has no tokenizer.model, the only file that {row.gguf}'s vocabulary is made of")
+        raise TokenizerError(
+            f"the model has no tokenizer.model, the only file that {row.gguf}'s vocabulary is made of; "
+            "take that of the model that it was tuned from"
+        )
     elif data is None:
-        raise TokenizerError("the model has neither tokenizer.model nor tokenizer.json; one of them is needed")
+        raise TokenizerError(_missing(files))
     elif row.llama_vocabulary and spm.is_spm_json(data):
-        pieces = spm.from_json(tokenizer)
-        entries, limit = list(_spm(pieces)), len(pieces)
+        entries = list(_spm(spm.from_json(tokenizer, size)))
     else:
         pre = pre_tokenizer or pretokenizer.name(data, tokenizer.specials.get("bos"))
         entries = list(_byte_level(tokenizer, size, pre))
-    entries += _special(data or {}, settings, config, limit)
-    entries += template_entries(files, settings)
+    if pre_tokenizer is not None and entries[0].value == "llama":
+        notes.append(f"its vocabulary is SentencePiece's, which has no pre-tokenizer: {pre_tokenizer} is not used")
+    entries += _special(data or {}, settings, config, size, notes)
+    chat_template.check(files, settings)
+    templates = list(chat_template.template_entries(files, settings))
+    if templates and templates[-1].key != chat_template.KEY:
+        notes.append("none of its named chat templates is the default, without which llama.cpp takes ChatML's")
+    entries += templates
     if row.llama_vocabulary:
         entries += _llama(settings, size, {entry.key for entry in entries})
     if row.sentencepiece:
@@ -81,11 +93,12 @@ def _spm(pieces: Sequence[Piece]) -> Iterator[KV]:
 
 
 def _special(
-    data: Mapping[str, Any], settings: Mapping[str, Any], config: Mapping[str, Any], limit: int | None
+    data: Mapping[str, Any], settings: Mapping[str, Any], config: Mapping[str, Any], size: int, notes: list[str]
 ) -> Iterator[KV]:
     """Ids by the token's text among tokenizer.json's added tokens, else as config.json has them; then add_…_token.
 
-    An id is left out when it is not below `limit` or, as a list of ids is, not one number.
+    What is, as a list of ids is, not one number is left out, and so is an id that no token has: llama.cpp would take
+    another in its place. For BOS and EOS, which it never does without, that is an error.
     """
     entries = data.get("added_tokens")
     by_content: dict[str, Any] = {}
@@ -96,54 +109,35 @@ def _special(
     stated = {kind: by_content.get(content(settings.get(f"{kind}_token")) or "") for kind in SPECIALS}
     configured = {kind: config.get(f"{kind}_token_id") for kind in SPECIALS}
     ids: dict[str, int] = {}
-    for source in (stated, configured):
+    for source, where in ((stated, "tokenizer.json"), (configured, "config.json")):
         for kind, id_ in source.items():
-            if not isinstance(id_, int) or (limit is not None and id_ >= limit):
+            if not isinstance(id_, int) or isinstance(id_, bool) or kind in ids:
                 continue
-            if id_ < 0:
-                raise TokenizerError(f"the {kind} token has the id {id_}; an id is not negative")
-            ids.setdefault(kind, id_)
-    yield from (kv(_PREFIX + _ID_KEYS[kind], int(id_)) for kind, id_ in ids.items() if kind in _ID_KEYS)
+            if 0 <= id_ < size:
+                ids[kind] = id_
+                continue
+            problem = f"{where} gives the {kind} token the id {id_}, and the vocabulary has {size} tokens"
+            if kind in _FLAG_KEYS:
+                raise TokenizerError(f"{problem}; correct it there")
+            notes.append(f"{problem}: it is left out")
+    if "eos" not in ids:
+        notes.append("no file gives the eos token one id, in whose place llama.cpp takes a token of its own choice")
+    yield from (kv(_PREFIX + _ID_KEYS[kind], id_) for kind, id_ in ids.items() if kind in _ID_KEYS)
     for kind, key in _FLAG_KEYS.items():
         if isinstance(settings.get(f"add_{kind}_token"), bool):
             yield kv(_PREFIX + key, settings[f"add_{kind}_token"])
 
 
-def template_entries(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Iterator[KV]:
-    """The chat template: tokenizer_config.json's, else chat_template.json's, else the file chat_template.jinja.
-
-    The converter at b5490 does not look for the last, which transformers writes since; without it a new model would
-    have no template at all.
-    """
-    template = settings.get(
-        "chat_template", (load_json(files, "chat_template.json", TokenizerError) or {}).get("chat_template")
-    )
-    if template is None and "chat_template.jinja" in files:
-        try:
-            raw = read_file(files["chat_template.jinja"], "chat_template.jinja", TokenizerError)
-            template = raw.decode().replace("\r\n", "\n").replace("\r", "\n")
-        except UnicodeDecodeError:
-            raise TokenizerError("chat_template.jinja is not UTF-8 text; fetch it again") from None
-    if isinstance(template, str):
-        if template:
-            yield kv("tokenizer.chat_template", template)
-        return
-    named = dict(_named(template if isinstance(template, list) else []))
-    default = named.pop("default", None)
-    for name, text in named.items():
-        if text:
-            yield kv(f"tokenizer.chat_template.{name}", text)
-    if named:
-        yield kv("tokenizer.chat_templates", list(named))
-    if default:
-        yield kv("tokenizer.chat_template", default)
-
-
-def _named(choices: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    for choice in choices:
-        name, text = (choice.get("name"), choice.get("template")) if isinstance(choice, Mapping) else (None, None)
-        if isinstance(name, str) and name and isinstance(text, str):
-            yield "".join(letter if letter in ascii_letters + digits else "_" for letter in name), text
+def _missing(files: Mapping[str, Path]) -> str:
+    """What a folder without a vocabulary that is read has in its place, and what would help."""
+    made = "make one by transformers: AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)"
+    if "vocab.json" in files:
+        return f"the model has no tokenizer.json, only the older vocab.json; {made}"
+    if "tekken.json" in files:
+        return "the model has no tokenizer.json, only mistral-common's tekken.json; take that of its other layout"
+    if other := sorted(name for name in files if name.endswith(".model")):
+        return f"the model has no tokenizer.json, and {shown(other[0])} is none of tokenizer.model's kind; {made}"
+    return "the model has neither tokenizer.model nor tokenizer.json; one of them is needed"
 
 
 def _llama(settings: Mapping[str, Any], size: int, present: set[str]) -> Iterator[KV]:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from quantmill.architectures.errors import TokenizerError
+from quantmill.gguf.errors import shown
 
 SPECIALS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -59,6 +60,10 @@ class HFTokenizer:
             raise TokenizerError("tokenizer.json holds no BPE vocabulary; only BPE and SentencePiece can be converted")
         if not all(isinstance(id_, int) and 0 <= id_ < 2**31 for id_ in vocab.values()):
             raise TokenizerError("tokenizer.json has a token whose id is not a whole number")
+        by_id: dict[int, str] = {}
+        for text, id_ in vocab.items():
+            if by_id.setdefault(id_, text) != text:
+                raise _two(text, by_id[id_], f"have the same id {id_}")
         return vocab
 
     @cached_property
@@ -106,10 +111,18 @@ class HFTokenizer:
 
     def _listed(self) -> Iterator[tuple[int, AddedToken]]:
         entries = self.data.get("added_tokens") or []
+        ids: dict[str, int] = {}
+        texts = {id_: text for text, id_ in self.vocab.items()}
         for entry in entries if isinstance(entries, list) else []:
             if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), int) or entry["id"] < 0:
                 raise TokenizerError("tokenizer.json has an added token without a whole number as its id")
-            yield entry["id"], _added(entry)
+            id_, token = entry["id"], _added(entry)
+            if ids.setdefault(token.content, id_) != id_:
+                problem = f"has the ids {ids[token.content]} and {id_}; llama.cpp takes no two tokens of one text"
+                raise TokenizerError(f"tokenizer.json: the token {shown(token.content)} {problem}")
+            if texts.setdefault(id_, token.content) != token.content:
+                raise _two(token.content, texts[id_], f"have the same id {id_}")
+            yield id_, token
 
     @cached_property
     def merges(self) -> list[str]:
@@ -123,12 +136,29 @@ class HFTokenizer:
             texts = [" ".join(part.replace(" ", "Ġ") for part in pair) for pair in pairs if _texts(pair)]
         if len(texts) < len(found) or not all(isinstance(text, str) for text in texts):
             raise TokenizerError("tokenizer.json has a merge that is not two texts")
+        if not texts:
+            raise TokenizerError(
+                "tokenizer.json has no merges, without which llama.cpp loads no vocabulary of its kind"
+            )
+        for merge in found:
+            left, right = merge if isinstance(merge, list) else merge.split(" ", 1) if " " in merge else (merge, "")
+            if lost := [text for text in (left, right, left + right) if text not in self.vocab]:
+                pair = f"{shown(left)} and {shown(right)}"
+                raise TokenizerError(
+                    f"tokenizer.json: the merge of {pair} needs the token {shown(lost[0])}, which it lacks"
+                )
         return texts
 
     @cached_property
     def tidies(self) -> bool:
         """Whether decoding removes spaces before punctuation."""
         return bool(self.config.get("clean_up_tokenization_spaces", False))
+
+
+def _two(text: str, other: str, problem: str) -> TokenizerError:
+    return TokenizerError(
+        f"tokenizer.json: the tokens {shown(other)} and {shown(text)} {problem}; take the model's own anew"
+    )
 
 
 def _texts(pair: list[Any]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from quantmill.architectures.checkpoint_tensors import MAX_VOCABULARY
 from quantmill.architectures.errors import TokenizerError
+from quantmill.gguf.errors import shown
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # SentencePiece.Type, and llama.cpp's token types
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -60,6 +61,8 @@ def _piece(data: bytes) -> Piece:
         raise _Damaged("a token is not UTF-8") from None
     if not NORMAL <= type_ <= BYTE:
         raise _Damaged(f"a token is of the unknown type {type_}")
+    if score != score:
+        raise _Damaged(f"the token {shown(text.decode())} has a score that is no number")
     return Piece(text, score, type_)
 
 

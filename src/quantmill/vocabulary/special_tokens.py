@@ -3,14 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from quantmill.gguf.token_facts import ENDS
 from quantmill.vocabulary.sentencepiece import CONTROL, UNKNOWN, USER_DEFINED
 
 _SPACES = " \t\n\v\f\r"
 
-# What llama.cpp takes for the end of a turn by its text, whatever its type, and so treats as a control token.
-ENDS = frozenset(
-    ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "<EOT>", "_<EOT>"]
-)
 # Texts of which the first in the vocabulary gets a role, and control with it, when no key gives the role to a token.
 ROLES: Mapping[str, tuple[str, ...]] = {
     "eot": ("<\uff5cend▁of▁sentence\uff5c>",),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from quantmill import gguf
 from quantmill.architectures.errors import ModelError, TokenizerError, UnknownPreTokenizer
-from quantmill.architectures.json_file import load_config, load_json
+from quantmill.architectures.json_file import load_config, load_json, model_files
 from quantmill.gguf import KV
 from quantmill.vocabulary.bpe import ByteLevel
 from quantmill.vocabulary.entries import vocabulary
@@ -80,7 +80,7 @@ def load(model: Path) -> Tokenizer:
     Hugging Face's tokenizers. Raises TokenizerError, a ModelError of the folder's files, or a GGUFError.
     """
     if model.is_dir():
-        return _of_folder({path.name: path for path in model.iterdir() if path.is_file()})
+        return _of_folder(model_files(model))
     with gguf.read(model) as file:
         return from_metadata(file.metadata, str(model))
 

@@ -227,7 +227,8 @@ def llama_spm(folder: Path) -> None:
 
 
 def llama_json(folder: Path) -> None:
-    facts = config("LlamaForCausalLM", "llama", num_key_value_heads=4, tie_word_embeddings=True)
+    """Of as many tokens as rows: for more rows the converter makes a file that llama.cpp does not load."""
+    facts = config("LlamaForCausalLM", "llama", num_key_value_heads=4, tie_word_embeddings=True) | {"vocab_size": 271}
     settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     files = {"tokenizer.json": spm_json(), "tokenizer_config.json": settings}
     write(folder, facts, "BF16", files, shapes_of(facts))

@@ -3,7 +3,7 @@
 ggml-quants.c did not change its arithmetic from 2025-03-04 to 2025-06-24. The mix, the order of tensors and the
 metadata are those of one source inside the span, early May 2025 (llama-cpp-python 0.3.9's), against which whole files
 are compared. That they are the same at both ends of the span was not checked against the sources of those tags.
-Sources: llama-quant.cpp, quantize.cpp, gguf.cpp, imatrix.cpp and convert_hf_to_gguf.py.
+Sources: llama-quant.cpp, quantize.cpp, gguf.cpp, imatrix.cpp, llama-vocab.cpp and convert_hf_to_gguf.py.
 """
 
 from quantmill.gguf.types import ValueType
@@ -84,6 +84,14 @@ _ROLES = {
     "ffn_gate": "ffn_gate",
     "ffn_up": "ffn_up",
 }
+
+_PRE_TOKENIZERS = """
+default llama3 llama-v3 llama-bpe falcon3 pixtral deepseek-llm deepseek-coder deepseek-v3 falcon mpt
+starcoder gpt-2 phi-2 jina-es jina-de gigachat jina-v1-en jina-v2-es jina-v2-de jina-v2-code
+roberta-bpe refact command-r qwen2 deepseek-r1-qwen stablelm2 olmo dbrx smaug-bpe poro-chat glm4
+chatglm-bpe viking jais tekken smollm codeshell bloom gpt3-finnish exaone chameleon minerva-7b
+megrez gpt-4o llama4 superbpe trillion bailingmoe
+"""
 
 _TO_IQ4_NL = "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_XS Q2_K Q3_K"
 _TIME_MIX = "first w0 w1 w2 v0 v1 v2 a0 a1 a2 g1 g2 decay_w1 decay_w2 lerp_fused"
@@ -188,4 +196,6 @@ B4867 = Reference(
         ),
     ),
     options={"--tensor-type": _FIRST_TENSOR_TYPE},
+    tokenizers=("none", "no_vocab", "llama", "bert", "gpt2", "t5", "rwkv"),
+    pre_tokenizers=tuple(_PRE_TOKENIZERS.split()),
 )
