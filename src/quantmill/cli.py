@@ -41,10 +41,10 @@ COMMANDS: dict[str, str] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program `quantmill`. Exits with the call's code; an error is one line on stderr."""
-    if arguments is None:  # it is the process's own
-        interrupt.heed()
-    options = parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
     try:
+        if arguments is None:  # it is the process's own
+            interrupt.heed()
+        options = parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
         code = options.run(options)
         if sys.stdout is not None:  # a caller may have closed it
             sys.stdout.flush()

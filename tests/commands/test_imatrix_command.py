@@ -170,7 +170,7 @@ def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
         (["MODEL", "-f", "SHORT"], 1, "SHORT: its 2 tokens are too few; at least 1024 are needed, two chunks of 512"),
         (["MODEL", "-f", "TEXT", "--n-ctx", "5"], 1, "chunks of 5 tokens end in a batch of fewer than 16"),
         (["MODEL", "-f", "TEXT", "--from-chunk", "999"], 1, "TEXT: 54643 tokens are too few to begin at chunk 999"),
-        (["MODEL", "-f", "TEXT", "-o", "no/i.dat"], 2, "no: there is no such folder; make it, or give -o another path"),
+        (["MODEL", "-f", "TEXT", "-o", "no/i.dat"], 2, "no: there is no such folder; make it, or give another path"),
         (
             ["MODEL", "-f", "TEXT", "-o", "TEXT"],
             2,

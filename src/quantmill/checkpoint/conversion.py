@@ -35,9 +35,9 @@ def convert(
     context: Context,
     place: str = "model.gguf",
     reference: Reference = NEWEST,
-) -> None:
+) -> int:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
-    converter does.
+    converter does; returns its bytes.
 
     Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is none of TYPES.
     """
@@ -57,3 +57,4 @@ def convert(
                 for chunk in chunks(spec, config, weights, spec.type(type_).name):
                     writer.append(chunk.data)
                     context.progress(writer.written, writer.size)
+        return writer.size

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from quantmill.commands.common import say
+from quantmill.output_file import check_output_folder, write_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +22,13 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.recipe.recipe import find, load
     from quantmill.release.offer import of_recipe
 
+    check_output_folder(options.output)
     recipe = load(find(options.recipe))
     offer = of_recipe(recipe, Path.cwd())
     found = facts(card_params(recipe, offer.lock), offer.files, offer.bench, offer.chart)
     options.output.mkdir(parents=True, exist_ok=True)
     for language in LANGUAGES:
         path = options.output / page_name(language)
-        path.write_text(render(found, language), encoding="utf-8")
+        write_output(path, render(found, language).encode())
         say(str(path))
     return 0

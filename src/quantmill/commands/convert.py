@@ -6,6 +6,7 @@ from pathlib import Path
 from quantmill.artifact import Context
 from quantmill.commands.common import bar, say, threads
 from quantmill.errors import UsageError, apart
+from quantmill.output_file import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +26,12 @@ def run(options: argparse.Namespace) -> int:
     folder: Path = options.source
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder; give a model in Hugging Face layout")
+    check_output(options.target)
     names = wanted(str(folder), [path.name for path in folder.iterdir() if path.is_file()])
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
     with bar(f"convert {options.target.name}") as progress:
-        write(
+        size = write(
             {name: folder / name for name in names},
             options.target,
             options.type,
@@ -38,5 +40,5 @@ def run(options: argparse.Namespace) -> int:
             Context(threads=threads(options), progress=progress),
             place=str(options.target),
         )
-    say(f"{options.target}: {options.target.stat().st_size} bytes")
+    say(f"{options.target}: {size} bytes")
     return 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import layer_bar, positive, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
+from quantmill.output_file import check_output, through, write_output
 from quantmill.reference.spans import NEWEST, OFFERED
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.imatrix import load
     from quantmill.imatrix.sums import merge
 
+    if options.texts or not options.show_statistics:
+        check_output(options.target)
     # What rows an earlier call had, the legacy form does not say: the tools that write it take it for one, those of the
     # GGUF form for a chunk.
     rows = options.n_ctx if _form(options) == "gguf" else 1
@@ -80,20 +83,19 @@ def _measure(options: argparse.Namespace) -> Any:
     apart([options.target], map(Path, [options.model, *options.texts]))
     texts = [Text(name, read_text(Path(name))) for name in options.texts]
     wanted = Options(options.n_ctx, options.chunks, options.from_chunk, options.process_output, not options.no_ppl)
-    work = options.target.with_name(options.target.name + ".work")
-    if not options.target.absolute().parent.is_dir():
-        raise UsageError(f"{options.target.parent}: there is no such folder; make it, or give -o another path")
+    work = None if through(options.target) else options.target.with_name(options.target.name + ".work")
     try:
         with layer_bar(f"imatrix {options.model.name}") as (announce, progress):
             run = Run(options.arithmetic, threads(options), options.memory, work, progress)
             return measure(options.model, texts, wanted, run, str(options.model), announce)
     finally:
-        if work.is_dir() and not any(work.iterdir()):  # a run that broke off leaves what the next one goes on from
+        if (
+            work and work.is_dir() and not any(work.iterdir())
+        ):  # a run that broke off leaves what the next one goes on from
             work.rmdir()
 
 
 def _write(options: argparse.Namespace, sums: "Sums", measured: "Sums | None") -> None:
-    from quantmill.disk import write_atomic
     from quantmill.imatrix import gguf_form
 
     if _form(options) == "gguf":
@@ -103,7 +105,7 @@ def _write(options: argparse.Namespace, sums: "Sums", measured: "Sums | None") -
     # tensors that were measured now.
     dataset = ", ".join(options.texts).encode()
     chunks = max((sums.tensors[name].calls for name in measured.tensors), default=0) if measured else 0
-    write_atomic(options.target, sums.legacy(NEWEST, dataset, chunks))
+    write_output(options.target, sums.legacy(NEWEST, dataset, chunks))
 
 
 def _form(options: argparse.Namespace) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantmill.commands.common import bar, existing, positive, say, threads
 from quantmill.errors import UsageError
+from quantmill.output_file import check_output, through
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
 from quantmill.reference.spans import NEWEST_TAG
 
@@ -50,6 +51,10 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.quant.quantizer import quantize_file
     from quantmill.reference.spans import check_options, of_tag
 
+    source = existing(options.source)
+    check_output(options.target)
+    if options.keep_split and through(options.target):
+        raise UsageError(f"{options.target}: shards are files; name what their names are to begin with")
     reference = of_tag(options.llama_cpp)
     check_options(options.llama_cpp, tensor_types=bool(options.tensor_type))
     types = [_pair(text) for text in options.tensor_type]
@@ -57,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     ftype = BY_NUMBER[number].name if number in BY_NUMBER else options.ftype
     with bar(f"{ftype} {options.target.name}") as progress:
         report = quantize_file(
-            existing(options.source),
+            source,
             options.target,
             ftype,
             imatrix=options.imatrix,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from quantmill.commands.common import bar, existing, positive, say, size
+from quantmill.output_file import check_output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +30,12 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.gguf import split as cut
 
+    source = existing(options.source)
+    check_output_folder(options.folder)
     prefix = options.prefix or options.source.stem
     with bar(f"split {options.source.name}") as progress:
         paths = cut(
-            existing(options.source),
+            source,
             options.folder,
             prefix,
             max_size=None if options.max_tensors else options.max_size,
