@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The grammar of the command line: all of it for the command that `arguments` name, else the commands' names."""
     top = argparse.ArgumentParser(prog="quantmill", description="Build GGUF quantization releases.", allow_abbrev=False)
+    top.add_argument(
+        "-C", dest="folder", type=_folder, metavar="DIR", help="run as if called in DIR, from where all paths lead"
+    )
     top.add_argument("--version", action="version", version=f"quantmill {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
@@ -74,6 +77,15 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             module.add_arguments(found)
             found.set_defaults(run=module.run)
     return top
+
+
+def _folder(text: str) -> str:
+    """The folder of -C, in which the program stands from now on."""
+    try:
+        os.chdir(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder to go to ({error.strerror})") from None
+    return text
 
 
 if __name__ == "__main__":

@@ -51,20 +51,27 @@ def workspace(root: Path, threads: int | None = None) -> tuple[Workspace, Listen
     return space, listener
 
 
-def options(root: Path, default: list[str], listener: Listener) -> dict[str, Any]:
-    """doit's configuration: its database below `build`, who tells of a run, and what a bare `doit` builds."""
+def options(root: Path, default: list[str], listener: Listener, looking: bool = False) -> dict[str, Any]:
+    """doit's configuration: its database below `build`, who tells of a run, and what a bare `doit` builds. Where there is
+    no database, a command that only looks makes none."""
     database = root / "build" / ".doit.db"
+    if looking and not database.exists():
+        return _configuration(":memory:", default, listener)
     database.parent.mkdir(parents=True, exist_ok=True)
     if database.is_dir() or (database.is_symlink() and not database.exists()):
         make_way(database)
     if not _sound(database):  # a power cut, say; doit begins another
         database.unlink()
+    return _configuration(str(database), default, listener)
+
+
+def _configuration(database: str, default: list[str], listener: Listener) -> dict[str, Any]:
     return {
         "par_type": "thread",
         "backend": "sqlite3",
         "reporter": listener.reporter(),
         "verbosity": 0,
-        "dep_file": str(database),
+        "dep_file": database,
         "default_tasks": default,
     }
 
@@ -104,6 +111,8 @@ def _read_database(names: Sequence[str]) -> None:
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
+    with suppress(OSError):  # whoever writes into the store says what is wrong
+        space.store.root.mkdir(parents=True, exist_ok=True)
     return graph(recipe, locks.current(recipe, locked, space.store.hints.digest_of))
 
 
@@ -231,7 +240,7 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
                 raise SystemExit(UsageError.exit_code)
 
     try:
-        return options(root, [release_task(default)], listener), task_recipe
+        return options(root, [release_task(default)], listener, looking), task_recipe
     except (QuantmillError, OSError) as error:
         _tell(error)
         raise SystemExit(_code(error)) from None
@@ -273,7 +282,7 @@ def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> 
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _UpToDate:
     """What doit asks whether a task is up to date."""
 
@@ -288,6 +297,9 @@ class _UpToDate:
             return self.space.up_to_date(self.node, self.nodes)
         except (QuantmillError, OSError):
             return False  # the action says what is wrong
+
+    def __repr__(self) -> str:  # `doit info` shows it
+        return f"what the store has recorded for {self.node.name}"
 
 
 def _clean(node: Node, space: Workspace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import positive
+from quantmill.commands.common import positive, project, recipe_file
 from quantmill.errors import UsageError
 
 TLS = ("tls_ca", "tls_cert", "tls_key")
@@ -27,16 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.recipe.recipe import find
-
-    path = find(options.recipe)
+    path = recipe_file(options.recipe)
     if options.engine == "dask":
         return _distributed(path, options)
     if given := next((name for name in DASK if getattr(options, name) is not None), None):
         raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
     from quantmill.build.doit_tasks import build
 
-    return build(path, Path.cwd(), options.only, options.jobs, options.threads, options.locked)
+    return build(path, project(), options.only, options.jobs, options.threads, options.locked)
 
 
 def _distributed(path: Path, options: argparse.Namespace) -> int:
@@ -56,7 +54,7 @@ def _distributed(path: Path, options: argparse.Namespace) -> int:
         options.tls_key,
         bool(options.insecure),
     )
-    return build(path, Path.cwd(), options.only, options.locked, cluster)
+    return build(path, project(), options.only, options.locked, cluster)
 
 
 def _agree(options: argparse.Namespace) -> None:

@@ -1,10 +1,9 @@
 """`quantmill cache stat|verify|gc|push|sign`: care of the store, and of the one that machines share."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, say, say_json, size, threads
+from quantmill.commands.common import bar, project, say, say_json, size, threads
 from quantmill.errors import UsageError
 from quantmill.units import size_text
 
@@ -53,7 +52,7 @@ def _stat(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.care.usage import hit_rate, stat
 
-    store = open_workspace(Path.cwd()).store
+    store = open_workspace(project()).store
     found = stat(store)
     if options.json:
         say_json(found.data())
@@ -74,7 +73,7 @@ def _verify(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.care.check import verify_store
 
-    store = open_workspace(Path.cwd()).store
+    store = open_workspace(project()).store
     with bar("verify the store") as progress:
         found = verify_store(store, threads(options), progress)
     if found.undone and store.remote:
@@ -95,7 +94,9 @@ def _gc(options: argparse.Namespace) -> int:
     from quantmill.store.care.collector import collect
 
     limit = options.max_size
-    space = open_workspace(Path.cwd())
+    space = open_workspace(project())
+    if options.dry_run and not space.store.root.is_dir():
+        raise UsageError(f"{space.store.root}: there is no store yet; build something first")
     space.store.add_root(space.build, space.release)
     gone = collect(space.store, _keep(options.keep, limit), limit, options.dry_run)
     if options.json:
@@ -127,7 +128,7 @@ def _push(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.remote.admin import push
 
-    space = open_workspace(Path.cwd())
+    space = open_workspace(project())
     say(f"{push(space.store.root, _hear)} results are at the shared store")
     return 0
 
@@ -136,7 +137,7 @@ def _sign(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.remote.admin import sign_all
 
-    space = open_workspace(Path.cwd())
+    space = open_workspace(project())
     say(f"{sign_all(space.store.root, _hear)} records have this machine's signature now")
     return 0
 

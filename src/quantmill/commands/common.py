@@ -1,6 +1,7 @@
 """What several commands share."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from quantmill.host import usable_threads
 from quantmill.store.remote.settings import PublicKey, parse_public, signing
 from quantmill.units import parse_size
 
+MARKS = ("dodo.py", "quantmill.toml", "recipes")  # one of them stands in the folder of a project
 Progress = Callable[[int, int], None]
 
 
@@ -58,6 +60,19 @@ def threads(options: argparse.Namespace) -> int:
     return getattr(options, "threads", None) or usable_threads()
 
 
+def project() -> Path:
+    """The project that the call is for: the nearest folder upward that holds one of MARKS, else the one stood in."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if any((folder / mark).exists() for mark in MARKS)), here)
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a recipe: the path `name` from where the user stands, or the project's recipe of that name."""
+    from quantmill.recipe.recipe import find
+
+    return find(name, Path(os.path.relpath(project())))
+
+
 def activation_bits(parser: argparse.ArgumentParser) -> None:
     """--activation-bits, of what runs a model."""
     parser.add_argument(
@@ -91,7 +106,7 @@ def signed(tree: Path, given: list[PublicKey] | None) -> str:
     """Who signed the release in `tree`, as signature.check says it."""
     from quantmill.store.remote.signature import check
 
-    return check(tree, given or signing(Path.cwd()).keys, needed=bool(given))
+    return check(tree, given or signing(project()).keys, needed=bool(given))
 
 
 @contextmanager
