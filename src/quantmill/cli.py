@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from quantmill import __version__, interrupt
-from quantmill.errors import QuantmillError, sentence
+from quantmill.errors import QuantmillError, UsageError, one_line, sentence
 
 # Every command, in the order of the help, with its one line. Its module has `add_arguments(parser)` and
 # `run(options) -> exit code`.
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except QuantmillError as error:
         print(f"quantmill: {error}", file=sys.stderr)
         code = error.exit_code
+    except ImportError as error:
+        print(f"quantmill: {one_line(str(error))}", file=sys.stderr)
+        code = UsageError.exit_code if str(error).startswith("QUANTMILL_ISA") else 1  # the kernels refuse that level
     except BrokenPipeError:  # the reader of our output has left, as `quantmill plan | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.gguf.types import TYPES, Type
 
 if TYPE_CHECKING:
@@ -207,12 +207,12 @@ class TensorSpec:
 
 
 def architecture(config: Mapping[str, Any]) -> CheckpointArchitecture:
-    """The row for `config["architectures"][0]`; raises ModelError."""
+    """The row for `config["architectures"][0]`; raises UnsuitableModel."""
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
-        raise ModelError("config.json has no list `architectures` that begins with the model's class")
+        raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
     if names[0] not in ARCHITECTURES:
-        raise ModelError(
+        raise UnsuitableModel(
             f"config.json: the architecture {names[0]!r} cannot be converted; {', '.join(ARCHITECTURES)} can"
         )
     return ARCHITECTURES[names[0]]

@@ -28,7 +28,7 @@ from quantmill import interrupt
 from quantmill.recipe import lock as locks
 from quantmill.build.workspace import Workspace, open_workspace
 from quantmill.disk import make_way, parse_json
-from quantmill.errors import QuantmillError, UsageError, nearest, sentence
+from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
 from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.steps import STEPS
@@ -111,8 +111,9 @@ def _read_database(names: Sequence[str]) -> None:
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
-    with suppress(OSError):  # whoever writes into the store says what is wrong
-        space.store.root.mkdir(parents=True, exist_ok=True)
+    if not locked:  # else it may only be asked for
+        with suppress(OSError):  # whoever writes into the store says what is wrong
+            space.store.root.mkdir(parents=True, exist_ok=True)
     return graph(recipe, locks.current(recipe, locked, space.store.hints.digest_of))
 
 
@@ -167,7 +168,8 @@ def build(path: Path, root: Path, only: list[str], jobs: int, threads: int | Non
     """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed."""
     space, listener = workspace(root, threads)
     recipe = load(path)
-    return run(nodes(recipe, space, locked), space, listener, root, wanted(recipe, only), jobs)
+    names = wanted(recipe, only)
+    return run(nodes(recipe, space, locked), space, listener, root, names, jobs)
 
 
 def run(
@@ -227,7 +229,7 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
                 for word in words:
                     if words[word] == name and "*" not in word and word not in found:
                         raise UsageError(f"there is no task {word}{nearest(word, found)}; 'doit list --all' shows them")
-            except (QuantmillError, OSError) as error:
+            except (QuantmillError, OSError, ImportError) as error:
                 _tell(error)
                 if looking and not named:
                     continue
@@ -255,7 +257,7 @@ def _matching(name: str, recipes: Iterable[str]) -> list[str]:
     return fnmatch.filter(recipes, name) if "*" in name else [name]
 
 
-def _tell(error: QuantmillError | OSError) -> None:
+def _tell(error: QuantmillError | OSError | ImportError) -> None:
     print(f"quantmill: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
 
 
@@ -279,6 +281,8 @@ def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> 
         return TaskFailed(str(error))
     except OSError as error:
         return TaskFailed(sentence(error))
+    except ImportError as error:  # the kernels, of a level that this machine does not run
+        return TaskFailed(one_line(str(error)))
     return None
 
 

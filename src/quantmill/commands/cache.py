@@ -95,10 +95,11 @@ def _gc(options: argparse.Namespace) -> int:
 
     limit = options.max_size
     space = open_workspace(project())
+    keep = _keep(options.keep, limit)
     if options.dry_run and not space.store.root.is_dir():
         raise UsageError(f"{space.store.root}: there is no store yet; build something first")
     space.store.add_root(space.build, space.release)
-    gone = collect(space.store, _keep(options.keep, limit), limit, options.dry_run)
+    gone = collect(space.store, keep, limit, options.dry_run)
     if options.json:
         say_json(vars(gone), None)
     else:

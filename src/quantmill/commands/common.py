@@ -11,11 +11,12 @@ from typing import Any, TextIO
 
 from quantmill.artifact import silent
 from quantmill.errors import UsageError, printable
-from quantmill.host import usable_threads
+from quantmill.host import MOST_THREADS, usable_threads
 from quantmill.store.remote.settings import PublicKey, parse_public, signing
 from quantmill.units import parse_size
 
 MARKS = ("dodo.py", "quantmill.toml", "recipes")  # one of them stands in the folder of a project
+DIGITS = 15  # of a number that somebody means
 Progress = Callable[[int, int], None]
 
 
@@ -37,9 +38,18 @@ def say_json(data: Any, indent: int | None = 1) -> None:
 
 
 def positive(text: str) -> int:
+    if text.isdecimal() and len(text) > DIGITS:
+        raise argparse.ArgumentTypeError(f"{text[:DIGITS]}… is too large a number")
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)
+
+
+def parallel(text: str) -> int:
+    """Threads, tasks or processes at a time."""
+    if (found := positive(text)) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} are too many at a time; at most {MOST_THREADS} would do")
+    return found
 
 
 def size(text: str) -> int:

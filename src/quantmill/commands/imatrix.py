@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import layer_bar, positive, say, say_json, size, threads
+from quantmill.commands.common import layer_bar, parallel, positive, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output, through, write_output
 from quantmill.reference.spans import NEWEST, OFFERED
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--in-file", dest="earlier", type=Path, action="append", default=[], metavar="F", help="add what F holds")
     add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
     add("--memory", type=size, default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
-    add("--threads", type=positive, metavar="N", help="threads (all cores)")
+    add("--threads", type=parallel, metavar="N", help="threads (all cores)")
     legacy = max(reference.last for reference in OFFERED if reference.imatrix.form == "dat")
     forms = f"dat for tags to b{legacy}, gguf for later ones (as FILE ends)"
     add("--output-format", choices=("dat", "gguf"), help=forms)
@@ -114,9 +114,7 @@ def _form(options: argparse.Namespace) -> str:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return int(text)
+    return 0 if text == "0" else positive(text)
 
 
 def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | None") -> None:

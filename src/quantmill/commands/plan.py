@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import positive, project, recipe_file, say, say_json, size, threads
+from quantmill.commands.common import parallel, positive, project, recipe_file, say, say_json, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="+", help="a .toml file, or the name of one in recipes/; several to simulate")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--simulate", action="store_true", help="how long builds take for a team, and what they send")
-    parser.add_argument("--workers", type=positive, metavar="N", help="machines of the team (1)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads of each (as many as here)")
+    parser.add_argument("--workers", type=parallel, metavar="N", help="machines of the team (1)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads of each (as many as here)")
     parser.add_argument(
         "--bandwidth", type=_rate, metavar="SIZE", help="a second, of each machine to the remote store (1.25GB)"
     )

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, existing, positive, say, threads
+from quantmill.commands.common import bar, existing, parallel, say, threads
 from quantmill.errors import UsageError
 from quantmill.output_file import check_output, through
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
@@ -23,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "ftype", metavar="FTYPE", help=f"one of {' '.join(FTYPES)}, in any case, or general.file_type's number"
     )
-    parser.add_argument("nthreads", type=positive, nargs="?", metavar="NTHREADS", help="as --threads")
+    parser.add_argument("nthreads", type=parallel, nargs="?", metavar="NTHREADS", help="as --threads")
     parser.add_argument("--imatrix", type=Path, metavar="FILE", help="an importance matrix")
     parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
     parser.add_argument(
         "--llama-cpp", default=NEWEST_TAG, metavar="TAG", help=f"the tag whose bytes to write ({NEWEST_TAG})"
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     parser.add_argument("--output-tensor-type", metavar="TYPE")
     parser.add_argument("--token-embedding-type", metavar="TYPE")
     parser.add_argument("--tensor-type", action="append", default=[], metavar="REGEX=TYPE")

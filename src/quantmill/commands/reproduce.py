@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import add_key, bar, positive, project, say, say_json, signed, threads
+from quantmill.commands.common import add_key, bar, parallel, project, say, say_json, signed, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="build in this new folder and keep it (a temporary one)"
     )
-    parser.add_argument("-n", dest="jobs", type=positive, default=1, metavar="N", help="tasks at a time (1)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads of one task (all cores)")
+    parser.add_argument("-n", dest="jobs", type=parallel, default=1, metavar="N", help="tasks at a time (1)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads of one task (all cores)")
     add_key(parser)
     parser.add_argument("--json", action="store_true")
 

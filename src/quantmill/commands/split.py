@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from quantmill.commands.common import bar, existing, positive, say, size
+from quantmill.errors import UsageError
 from quantmill.output_file import check_output_folder
 
 
@@ -30,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.gguf import split as cut
 
+    if options.prefix is not None and Path(options.prefix).name != options.prefix:
+        raise UsageError(f"--prefix {options.prefix!r}: shards' names begin with it; give a name without a folder")
     source = existing(options.source)
     check_output_folder(options.folder)
     prefix = options.prefix or options.source.stem

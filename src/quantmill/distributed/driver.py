@@ -66,9 +66,9 @@ def build(path: Path, root: Path, only: list[str], locked: bool, cluster: Cluste
     """Build one recipe on a cluster; the exit code of the build: 0, or 1 when a task failed."""
     space, listener = doit_tasks.workspace(root)
     recipe = load(path)
+    wanted = doit_tasks.wanted(recipe, only)
     lock = current(recipe, locked, space.store.hints.digest_of)
     recipe_nodes = graph(recipe, lock)
-    wanted = doit_tasks.wanted(recipe, only)
     with (
         connect(cluster) as client,
         Pool(client, root.absolute(), space.store.root.absolute(), bool(space.store.remote)) as pool,

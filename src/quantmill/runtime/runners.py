@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.source import Source
 from quantmill.reference.ftypes import BY_NUMBER
 from quantmill.reference.spans import supported
@@ -53,7 +53,7 @@ class Kernels:
     @staticmethod
     def _seconds(model: LoadedModel, test: Trial) -> float:
         if test.count > model.context:
-            raise QuantmillError(
+            raise UsageError(
                 f"{model.path}: the test {test.name} needs a context of {test.count} tokens; its own is {model.context}"
             )
         tokens = np.random.default_rng(0).integers(0, model.hyper.n_vocab, test.count).astype(np.int32)
@@ -75,7 +75,7 @@ class LlamaBench:
     def __init__(self, threads: int, otherwise: str = "--runtime kernels") -> None:
         found = shutil.which("llama-bench")
         if found is None:
-            raise QuantmillError(f"there is no llama-bench on PATH; install llama.cpp, or measure with {otherwise}")
+            raise UsageError(f"there is no llama-bench on PATH; install llama.cpp, or measure with {otherwise}")
         self._program, self._threads = found, threads
         self.versions: dict[str, str] = {}
 
