@@ -119,3 +119,16 @@ def test_publish_without_the_hub_shows_what_would_be_sent(project: Project) -> N
     assert done.stderr.startswith("quantmill: note: someone/small-GGUF at main: ")
     assert len(done.stderr.splitlines()) == 1
     assert project.run("quantmill", "publish", "small", "--yes", HF_HUB_OFFLINE="1", check=1).stdout == ""
+
+
+def test_a_tensor_larger_than_a_shard_is_in_the_plan(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.recipe.write_text(
+        RECIPE.replace('["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', '["Q2_K"]')
+        + '[[quants.override]]\ntensors = { "token_embd" = "Q2_K", "ffn_up" = "F16" }\n[split]\nmax_size = "200KB"\n'
+    )
+    monkeypatch.chdir(project.folder)
+    assert code("plan", "small", "--json") == 0
+    said = "Q2_K: the tensor blk.0.ffn_up.weight has 393216 bytes, more than split.max_size, and so has its shard"
+    assert said in json.loads(capsys.readouterr().out)["findings"]

@@ -108,7 +108,7 @@ def test_bench_with_llama_bench(
     monkeypatch.setenv("PATH", str(tmp_path))
     arguments = ["bench", files["Q4_0"], "-p", "8", "-n", "4", "-r", "2", "-t", "1", "--runtime", "llama.cpp"]
     assert call(capsys, *arguments)[::2] == (
-        1,
+        2,
         "quantmill: there is no llama-bench on PATH; install llama.cpp, or measure with --runtime kernels\n",
     )
     program.write_text(FAKE.format(python=sys.executable, answer="json.dumps([{**row, **facts} for row in rows])"))
@@ -135,7 +135,7 @@ def test_calls_that_make_no_sense(files: dict[str, Path], capsys: pytest.Capture
         )
     code, _, error = call(capsys, "bench", files["Q4_0"], "-p", "4096", "-n", "0", "-r", "1")
     assert (code, error) == (
-        1,
+        2,
         f"quantmill: {files['Q4_0']}: the test pp4096 needs a context of 4096 tokens; its own is 256\n",
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from quantmill.gguf.errors import shown
 from quantmill.gguf.reader import read
-from quantmill.gguf.shards import find_shards
+from quantmill.gguf.shard_set import shards_of
 
 _ARCHITECTURE, _TYPE = "general.architecture", "general.type"
 _MODEL = "model"  # the type of a file that states none
@@ -39,7 +39,7 @@ def note(path: Path) -> str | None:
 
     facts: dict[str, Any] = {_ARCHITECTURE: "", _TYPE: _MODEL}
     names: list[str] = []
-    for place in find_shards(path) or [path]:
+    for place in shards_of(path):
         with read(place) as file:
             facts |= {key: file.metadata[key].value for key in facts if key in file.metadata}
             names += file.tensors

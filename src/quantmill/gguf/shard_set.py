@@ -91,7 +91,7 @@ def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progres
     Raises a GGUFError when the shards are not one whole file.
     """
     target, paths = Path(out), all_shards(Path(shard))
-    if paths is None:
+    if paths is None or (len(paths) == 1 and len(find_shards(paths[0]) or []) > 1):
         raise not_a_shard(str(shard))
     if target.exists() and not through(target):
         raise GGUFUsageError(f"{target}: exists already and is not overwritten; remove it or name another file")
@@ -113,11 +113,29 @@ def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progres
 
 
 def all_shards(path: Path) -> list[Path] | None:
-    """`find_shards`; raises a GGUFError unless all are there."""
-    paths = find_shards(path) or []
+    """All shards of the file at `path`, None for a whole one; raises a GGUFError unless all are there."""
+    paths = shards_of(path) if find_shards(path) else []
     if missing := tuple(found.name for found in paths if not found.exists()):
         raise missing_shards(str(path.parent), missing, len(paths))
     return paths or None
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The files that make one with the one at `path`: by its name all shards, there or not. A file that says it is
+    whole is one by itself, whatever its name, unless another shard by that name is beside it."""
+    paths = find_shards(path) or [path]
+    if len(paths) > 1 and not any(other.exists() for other in paths if other != path) and is_whole(path):
+        return [path]
+    return paths
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file can be read and says that it is no shard of several."""
+    try:
+        with read(path) as file:
+            return (number_of(file, COUNT) or 0) < 2
+    except GGUFError:
+        return False
 
 
 def check_shards(files: Sequence[GGUFFile]) -> None:
