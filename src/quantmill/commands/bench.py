@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     runner: Kernels | LlamaBench
     if options.runtime == "kernels":
         context = max(test.count for test in tests) + 1
-        runner = Kernels(files, context, count, not options.no_repack, options.activation_bits)
+        runner = Kernels(context, count, not options.no_repack, options.activation_bits)
         backend = infer_isa()
     else:
         runner = LlamaBench(count)
