@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from quantmill import __version__, interrupt
-from quantmill.errors import QuantmillError, sentence
+from quantmill.errors import QuantmillError, UsageError, one_line, sentence
 
 # Every command, in the order of the help, with its one line. Its module has `add_arguments(parser)` and
 # `run(options) -> exit code`.
@@ -42,16 +42,19 @@ COMMANDS: dict[str, str] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program `quantmill`. Exits with the call's code; an error is one line on stderr."""
-    if arguments is None:  # it is the process's own
-        interrupt.heed()
-    options = parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
     try:
+        if arguments is None:  # it is the process's own
+            interrupt.heed()
+        options = parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
         code = options.run(options)
         if sys.stdout is not None:  # a caller may have closed it
             sys.stdout.flush()
     except QuantmillError as error:
         print(f"quantmill: {error}", file=sys.stderr)
         code = error.exit_code
+    except ImportError as error:
+        print(f"quantmill: {one_line(str(error))}", file=sys.stderr)
+        code = UsageError.exit_code if str(error).startswith("QUANTMILL_ISA") else 1  # the kernels refuse that level
     except BrokenPipeError:  # the reader of our output has left, as `quantmill plan | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -66,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The grammar of the command line: all of it for the command that `arguments` name, else the commands' names."""
     top = argparse.ArgumentParser(prog="quantmill", description="Build GGUF quantization releases.", allow_abbrev=False)
+    top.add_argument(
+        "-C", dest="folder", type=_folder, metavar="DIR", help="run as if called in DIR, from where all paths lead"
+    )
     top.add_argument("--version", action="version", version=f"quantmill {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
@@ -75,6 +81,15 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             module.add_arguments(found)
             found.set_defaults(run=module.run)
     return top
+
+
+def _folder(text: str) -> str:
+    """The folder of -C, in which the program stands from now on."""
+    try:
+        os.chdir(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder to go to ({error.strerror})") from None
+    return text
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 from quantmill import __version__
 
+MOST_THREADS = 1024  # of one task; more than that is a slip of the hand, and only to start them would take hours
 CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -1,4 +1,4 @@
-"""How a program hears Ctrl-C, and how it ends after it."""
+"""How a program hears that it is to end (Ctrl-C, SIGTERM, SIGHUP), and how it ends then."""
 
 import atexit
 import contextlib
@@ -7,29 +7,34 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Collection
 from types import FrameType
 from typing import NoReturn
 
 MESSAGE = "interrupted; finished work is kept, run the same command to go on"
 AGAIN = 0.2  # seconds until a main thread that has not heard of it is woken
 GRACE = 15.0  # seconds that a program has to end by itself
+HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _said = threading.Lock()  # taken by whoever tells of it, for good
 
 
 def heed(grace: float = GRACE) -> None:
-    """Let no Ctrl-C be lost from here on. For a program that owns its process; called by its main thread.
+    """Let no Ctrl-C, SIGTERM or SIGHUP be lost from here on. Each raises KeyboardInterrupt, so that what is half done
+    is cleared away. For a program that owns its process; called by its main thread.
 
-    Python raises KeyboardInterrupt in the main thread alone. That one may sleep through a signal that another thread
-    takes, or that comes just before a wait without end; and where it runs a callback (`__del__`), the exception is
-    dropped. So a thread hears of each signal, wakes the main one, and ends a program that goes on for `grace` seconds.
-    Nothing is done where the program was told to ignore Ctrl-C, as a shell's background jobs are.
+    Python raises it in the main thread alone. That one may sleep through a signal that another thread takes, or that
+    comes just before a wait without end; and where it runs a callback (`__del__`), the exception is dropped. So a
+    thread hears of each signal, wakes the main one, and ends a program that goes on for `grace` seconds. A signal that
+    the program was told to ignore stays so, as Ctrl-C in a shell's background jobs and SIGHUP below nohup.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    heeded = [number for number in HEEDED if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)]
+    if heeded:
         heard, told = os.pipe()
         os.set_blocking(told, False)
-        watch = _Watch(heard, grace)
-        signal.signal(signal.SIGINT, watch.interrupt)
+        watch = _Watch(heard, frozenset(heeded), grace)
+        for number in heeded:
+            signal.signal(number, watch.interrupt)
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
         threading.Thread(target=watch.run, name="interrupt", daemon=True).start()
 
@@ -37,23 +42,25 @@ def heed(grace: float = GRACE) -> None:
 class _Watch:
     """`heard`: a pipe's end from which the number of each signal can be read, whichever thread took it."""
 
-    def __init__(self, heard: int, grace: float) -> None:
-        self._heard, self._grace = heard, grace
+    def __init__(self, heard: int, heeded: Collection[int], grace: float) -> None:
+        self._heard, self._heeded, self._grace = heard, heeded, grace
         self._raised = False  # no Event: the handler may interrupt whoever holds its lock
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """The signal's handler, which runs in the main thread."""
-        self._raised = True
-        signal.default_int_handler(number, frame)
+        """The signals' handler, which runs in the main thread. Only a person's second one breaks into the clearing up
+        after the first; a terminal that goes may send several."""
+        first, self._raised = not self._raised, True
+        if first or number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
 
     def run(self) -> None:
-        while signal.SIGINT not in os.read(self._heard, 1):
+        while (number := os.read(self._heard, 1)[0]) not in self._heeded:
             pass
         end = time.monotonic() + self._grace
         while time.monotonic() < end:
             time.sleep(AGAIN)
             if not self._raised:
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
         _say()
         os._exit(1)
 

@@ -14,6 +14,7 @@ import pytest
 import forward_models
 import quantmill.commands
 from forward_models import MODELS
+from gguf_files import changed
 from projects import Project
 from quantmill import gguf
 from quantmill.cli import main
@@ -22,18 +23,6 @@ from quantmill.imatrix import Entry, encode
 
 EVIL = "a\x1b]0;owned\x07\x1b[31m\n\x9b2J\u202e{task.none}[/red]"
 SHOWN = r"a\x1b]0;owned\x07\x1b[31m\n\x9b2J\u202e{task.none}[/red]"
-
-
-def changed(source: Path, target: Path, **values: object) -> Path:
-    """A copy of a model with other values of some keys, whose dots are written as two underscores."""
-    new = {name.replace("__", "."): value for name, value in values.items()}
-    with gguf.read(source) as file:
-        kvs = [entry for entry in file.metadata.values() if entry.key not in new]
-        kvs += [gguf.kv(key, value) for key, value in new.items()]
-        with gguf.Writer(target, kvs, [(info.name, info.shape, info.type) for info in file.tensors.values()]) as writer:
-            for info in file.tensors.values():
-                writer.append(file.data(info))
-    return target
 
 
 @pytest.fixture(scope="module")

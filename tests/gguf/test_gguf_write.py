@@ -226,8 +226,8 @@ class FullDisk:
     def __init__(self, room: int) -> None:
         self.room = room
 
-    def __call__(self, path: Path, mode: str) -> "FullDisk":
-        self.file = path.open(mode)
+    def __call__(self, path: Path | int, mode: str) -> "FullDisk":
+        self.file = open(path, mode)  # noqa: SIM115 -- close() does
         return self
 
     def write(self, data: memoryview) -> int:
@@ -248,7 +248,7 @@ class FullDisk:
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quantmill.gguf.writer.FileIO", FullDisk(room))
+    monkeypatch.setattr("quantmill.output_file.FileIO", FullDisk(room))
     writer = gguf.Writer(tmp_path / "x", [], [("a", (8,), F32)], place="x")
     with pytest.raises(gguf.GGUFError) as caught, writer:
         writer.append(bytes(32))

@@ -10,7 +10,9 @@ from quantmill import gguf
 from quantmill.artifact import Artifact, Context
 from quantmill.cli import main
 from quantmill.errors import UsageError
-from quantmill.gguf import ValueType, errors, kv, shards
+from quantmill.gguf import TensorEntry, ValueType, errors, kv, shards
+from quantmill.gguf.comparison import compare
+from quantmill.gguf.verification import verify, verify_files
 from quantmill.steps import split as step
 
 # Recorded from llama-gguf-split of llama-cpp-python 0.3.9's llama.cpp (May 2025), run with --split-max-tensors N or
@@ -184,7 +186,7 @@ def test_a_failure_removes_the_shards_that_were_made(tmp_path: Path) -> None:
 
     with pytest.raises(InterruptedError):
         gguf.split(source, tmp_path / "out", "x", max_tensors=2, progress=stop)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(tmp_path.iterdir()) == [source]
 
 
 class TestMerge:
@@ -296,3 +298,38 @@ class TestStep:
         ]
         sizes = gguf.shard_sizes(every_kind(), described(40, 400), 1_000_000)
         assert [path.stat().st_size for path in paths] == sizes
+
+
+class TestWholeFileNamedLikeAShard:
+    @pytest.fixture
+    def lone(self, tmp_path: Path) -> Path:
+        return write(tmp_path / "model-00001-of-00003.gguf", described(9), [], zeros=True)
+
+    def test_it_is_read_verified_and_compared(self, lone: Path, tmp_path: Path) -> None:
+        assert [file.name for file in verify(lone).files] == [lone.name]
+        assert [file.name for file in verify_files({lone.name: lone}).files] == [lone.name]
+        assert compare(lone, write(tmp_path / "other.gguf", described(9), [], zeros=True)) == []
+        assert [path.name for path in gguf.split(lone, tmp_path / "d", "x", max_tensors=5)]
+
+    def test_it_cannot_be_merged(self, lone: Path) -> None:
+        with pytest.raises(gguf.GGUFError, match="not a shard"):
+            gguf.merge(lone, lone.parent / "m.gguf")
+
+    def test_beside_another_it_is_a_shard_that_does_not_fit(self, lone: Path) -> None:
+        write(lone.with_name("model-00002-of-00003.gguf"), described(9), [])
+        with pytest.raises(gguf.GGUFError, match="is missing"):
+            verify(lone)
+
+
+def test_a_tensor_larger_than_the_limit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = [TensorEntry(name, (size,), F32) for name, size in (("small", 64), ("large", 4096), ("last", 64))]
+    source = write(tmp_path / "in.gguf", tensors, [])
+    with pytest.raises(SystemExit) as ended:
+        main(["split", str(source), str(tmp_path), "--max-size", "1000"])
+    said = capsys.readouterr()
+    assert ended.value.code == 0
+    assert len(said.out.splitlines()) == 3
+    place = tmp_path / "in-00002-of-00003.gguf"
+    assert said.err == (
+        f"quantmill: note: {place}: the tensor 'large' of 16384 bytes is larger than --max-size, and so is its shard\n"
+    )

@@ -95,3 +95,15 @@ def write(path: Path, tensors: Sequence[TensorEntry], kvs: Sequence[KV] | None =
             data = bytes(info.nbytes) if zeros else hashlib.shake_256(info.name.encode()).digest(info.nbytes)
             writer.append(data)
     return path
+
+
+def changed(source: Path, target: Path, **values: object) -> Path:
+    """A copy of a model with other values of some keys, whose dots are written as two underscores."""
+    new = {name.replace("__", "."): value for name, value in values.items()}
+    with gguf.read(source) as file:
+        kvs = [entry for entry in file.metadata.values() if entry.key not in new]
+        kvs += [gguf.kv(key, value) for key, value in new.items()]
+        with gguf.Writer(target, kvs, [(info.name, info.shape, info.type) for info in file.tensors.values()]) as writer:
+            for info in file.tensors.values():
+                writer.append(file.data(info))
+    return target

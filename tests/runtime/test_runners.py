@@ -3,7 +3,9 @@
 import json
 import os
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +110,7 @@ def test_bench_with_llama_bench(
     monkeypatch.setenv("PATH", str(tmp_path))
     arguments = ["bench", files["Q4_0"], "-p", "8", "-n", "4", "-r", "2", "-t", "1", "--runtime", "llama.cpp"]
     assert call(capsys, *arguments)[::2] == (
-        1,
+        2,
         "quantmill: there is no llama-bench on PATH; install llama.cpp, or measure with --runtime kernels\n",
     )
     program.write_text(FAKE.format(python=sys.executable, answer="json.dumps([{**row, **facts} for row in rows])"))
@@ -135,7 +137,7 @@ def test_calls_that_make_no_sense(files: dict[str, Path], capsys: pytest.Capture
         )
     code, _, error = call(capsys, "bench", files["Q4_0"], "-p", "4096", "-n", "0", "-r", "1")
     assert (code, error) == (
-        1,
+        2,
         f"quantmill: {files['Q4_0']}: the test pp4096 needs a context of 4096 tokens; its own is 256\n",
     )
 
@@ -208,3 +210,21 @@ def test_a_chat_is_in_the_models_own_template(tmp_path: Path, capsys: pytest.Cap
     code, out, _ = call(capsys, "generate", made, "-p", "Hello!", "-n", "16", "--threads", str(os.cpu_count()))
     assert code == 0
     assert out.strip()
+
+
+def test_one_model_is_loaded_at_a_time(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[weakref.ref[Any]] = []
+
+    def load_alone(*arguments: Any, **more: Any) -> Any:
+        assert [model() for model in loaded if model() is not None] == []
+        model = load(*arguments, **more)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(runners, "load", load_alone)
+    runner = runners.Kernels(16, 1)
+    for _ in range(2):
+        for file in files.values():
+            runner.run(file, [Trial("pp", 8)])
+            runner.run(file, [Trial("tg", 2)])
+    assert len(loaded) == 2 * len(files)

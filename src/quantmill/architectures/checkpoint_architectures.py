@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from quantmill.architectures.errors import ModelError
-
 MAX_LAYERS = 512  # as in llama.cpp, LLAMA_MAX_LAYERS
 MAX_VOCABULARY = 1 << 20  # tokens; the largest known have 262,144, and those that a file lacks are made up
 MAX_EXPERTS = 1 << 18  # of all layers together; Kimi K2 has 61 times 384
@@ -162,12 +160,12 @@ ARCHITECTURES: dict[str, CheckpointArchitecture] = {
 
 
 def architecture(config: Mapping[str, Any]) -> CheckpointArchitecture:
-    """The row for `config["architectures"][0]`; raises ModelError."""
+    """The row for `config["architectures"][0]`; raises UnsuitableModel."""
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
-        raise ModelError("config.json has no list `architectures` that begins with the model's class")
+        raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
     if names[0] not in ARCHITECTURES:
-        raise ModelError(
+        raise UnsuitableModel(
             f"config.json: the architecture {names[0]!r} cannot be converted; {', '.join(ARCHITECTURES)} can"
         )
     return ARCHITECTURES[names[0]]

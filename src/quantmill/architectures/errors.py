@@ -1,6 +1,6 @@
 """What can be wrong with a model, as it is converted and as it is evaluated."""
 
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError
 
 
 class ModelError(QuantmillError):
@@ -28,6 +28,10 @@ class ForwardError(QuantmillError):
 
 class NotLoadable(QuantmillError):
     """A model that llama.cpp refuses to load."""
+
+
+class UnsuitableModel(UsageError, ModelError, ForwardError):
+    """What is named as a model is none that can be used here."""
 
 
 def missing_weights(place: str, name: str, architecture: str) -> ForwardError:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quantmill.architectures.errors import ForwardError
+from quantmill.architectures.errors import ForwardError, UnsuitableModel
 from quantmill.architectures.graph_tensors import ARCHITECTURES, MAX_EXPERTS, GraphArchitecture, Has
 from quantmill.gguf import KV
 
@@ -127,7 +127,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     found = metadata.get("general.architecture")
     name = found.value if found is not None and isinstance(found.value, str) else ""
     if name not in ARCHITECTURES:
-        raise ForwardError(f"{place}: the architecture {name!r} cannot be evaluated; {', '.join(ARCHITECTURES)} can")
+        raise UnsuitableModel(f"{place}: the architecture {name!r} cannot be evaluated; {', '.join(ARCHITECTURES)} can")
     row, keys = ARCHITECTURES[name], _Keys(place, name, metadata)
     n_embd, n_head = keys.size("embedding_length"), keys.size("attention.head_count")
     n_layer, n_head_kv = keys.size("block_count"), keys.size("attention.head_count_kv", n_head)

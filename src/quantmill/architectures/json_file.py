@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.listing import UnfitJSON, strangers_json
 
 TEMPLATES = "additional_chat_templates"  # the one folder of a model that is read, for its *.jinja
@@ -61,5 +61,5 @@ def load_config(files: Mapping[str, Path]) -> dict[str, Any]:
     """config.json as an object; raises ModelError."""
     config = load_json(files, "config.json", ModelError)
     if config is None:
-        raise ModelError("the model has no config.json; a model in Hugging Face layout has one")
+        raise UnsuitableModel("the model has no config.json; a model in Hugging Face layout has one")
     return config

@@ -28,7 +28,7 @@ from quantmill import interrupt
 from quantmill.recipe import lock as locks
 from quantmill.build.workspace import Workspace, open_workspace
 from quantmill.disk import make_way, parse_json
-from quantmill.errors import QuantmillError, UsageError, nearest, sentence
+from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
 from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.steps import STEPS
@@ -55,20 +55,27 @@ def workspace(
     return space, listener
 
 
-def options(root: Path, default: list[str], listener: Listener) -> dict[str, Any]:
-    """doit's configuration: its database below `build`, who tells of a run, and what a bare `doit` builds."""
+def options(root: Path, default: list[str], listener: Listener, looking: bool = False) -> dict[str, Any]:
+    """doit's configuration: its database below `build`, who tells of a run, and what a bare `doit` builds. Where there is
+    no database, a command that only looks makes none."""
     database = root / "build" / ".doit.db"
+    if looking and not database.exists():
+        return _configuration(":memory:", default, listener)
     database.parent.mkdir(parents=True, exist_ok=True)
     if database.is_dir() or (database.is_symlink() and not database.exists()):
         make_way(database)
     if not _sound(database):  # a power cut, say; doit begins another
         database.unlink()
+    return _configuration(str(database), default, listener)
+
+
+def _configuration(database: str, default: list[str], listener: Listener) -> dict[str, Any]:
     return {
         "par_type": "thread",
         "backend": "sqlite3",
         "reporter": listener.reporter(),
         "verbosity": 0,
-        "dep_file": str(database),
+        "dep_file": database,
         "default_tasks": default,
     }
 
@@ -108,6 +115,9 @@ def _read_database(names: Sequence[str]) -> None:
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
+    if not locked:  # else it may only be asked for
+        with suppress(OSError):  # whoever writes into the store says what is wrong
+            space.store.root.mkdir(parents=True, exist_ok=True)
     lock = locks.current(recipe, locked, space.store.hints.digest_of)
     space.worths.know(recipe, lock)
     return graph(recipe, lock)
@@ -176,7 +186,8 @@ def build(
     space, listener = workspace(root, threads, estimate)
     space = replace(space, check=check)
     recipe = load(path)
-    return run(nodes(recipe, space, locked), space, listener, root, wanted(recipe, only), jobs)
+    names = wanted(recipe, only)
+    return run(nodes(recipe, space, locked), space, listener, root, names, jobs)
 
 
 def run(
@@ -245,7 +256,7 @@ def dodo(
                 for word in words:
                     if words[word] == name and "*" not in word and word not in found:
                         raise UsageError(f"there is no task {word}{nearest(word, found)}; 'doit list --all' shows them")
-            except (QuantmillError, OSError) as error:
+            except (QuantmillError, OSError, ImportError) as error:
                 _tell(error)
                 if looking and not named:
                     continue
@@ -258,7 +269,7 @@ def dodo(
                 raise SystemExit(UsageError.exit_code)
 
     try:
-        return options(root, [release_task(default)], listener), task_recipe
+        return options(root, [release_task(default)], listener, looking), task_recipe
     except (QuantmillError, OSError) as error:
         _tell(error)
         raise SystemExit(_code(error)) from None
@@ -273,7 +284,7 @@ def _matching(name: str, recipes: Iterable[str]) -> list[str]:
     return fnmatch.filter(recipes, name) if "*" in name else [name]
 
 
-def _tell(error: QuantmillError | OSError) -> None:
+def _tell(error: QuantmillError | OSError | ImportError) -> None:
     print(f"quantmill: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
 
 
@@ -297,10 +308,12 @@ def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> 
         return TaskFailed(str(error))
     except OSError as error:
         return TaskFailed(sentence(error))
+    except ImportError as error:  # the kernels, of a level that this machine does not run
+        return TaskFailed(one_line(str(error)))
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _UpToDate:
     """What doit asks whether a task is up to date."""
 
@@ -315,6 +328,9 @@ class _UpToDate:
             return self.space.up_to_date(self.node, self.nodes)
         except (QuantmillError, OSError):
             return False  # the action says what is wrong
+
+    def __repr__(self) -> str:  # `doit info` shows it
+        return f"what the store has recorded for {self.node.name}"
 
 
 def _clean(node: Node, space: Workspace) -> None:

@@ -14,6 +14,7 @@ The file is the converter's (b5490, transformers 4.51 to 4.52) byte for byte, bu
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.architectures.json_file import load_config
@@ -31,6 +32,13 @@ from quantmill.reference.spans import DEFAULT
 TYPES = ("BF16", "F16", "F32")
 
 
+class Converted(NamedTuple):
+    """A file that was written: its bytes, and the tensors with weights that are infinite, or that F16 does not hold."""
+
+    size: int
+    infinite: tuple[str, ...]
+
+
 def convert(
     files: Mapping[str, Path],
     path: Path,
@@ -41,10 +49,9 @@ def convert(
     place: str = "model.gguf",
     reference: Reference = DEFAULT,
     notes: list[str] | None = None,
-) -> tuple[str, ...]:
+) -> Converted:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
-    converter does; `notes` is given a sentence for whatever is left out. Tensors with weights that are infinite there,
-    or that F16 does not hold, are returned by name.
+    converter does; `notes` is given a sentence for whatever is left out.
 
     Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is none of TYPES.
     """
@@ -77,4 +84,4 @@ def convert(
                         infinite[spec.name] = None
                     writer.append(chunk.data)
                     context.progress(writer.written, writer.size)
-    return tuple(infinite)
+        return Converted(writer.size, tuple(infinite))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing, say
+from quantmill.commands.common import bar, existing, project, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     if options.every > 1:
         say(f"{options.tag} looks like b{admission.span}: {found}. Without --every it would be admitted.")
         return 0
-    path = options.to or Path(FILE)
+    path = options.to or project() / FILE
     add(path, admission)
     say(f"{options.tag} is admitted with the rules from b{admission.span} on: {found}. Entered in {path}.")
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import activation_bits, bar, existing, positive, say, say_json, threads
+from quantmill.commands.common import activation_bits, bar, existing, parallel, positive, say, say_json, threads
 
 
 def _counts(text: str) -> list[int]:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE.gguf", help="models, or first shards")
     parser.add_argument("-p", type=_counts, default=[512], metavar="N,...", help="tokens of prompts (512; 0: none)")
     parser.add_argument("-n", type=_counts, default=[128], metavar="N,...", help="tokens to generate (128; 0: none)")
-    parser.add_argument("-t", dest="threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("-t", dest="threads", type=parallel, metavar="N", help="threads (all cores)")
     parser.add_argument("-r", type=positive, default=5, metavar="N", help="repetitions (5)")
     parser.add_argument("--runtime", choices=("kernels", "llama.cpp"), default="kernels", help="what runs the files")
     parser.add_argument("--no-repack", action="store_true", help="use the files' blocks as they lie")
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     runner: Kernels | LlamaBench
     if options.runtime == "kernels":
         context = max(test.count for test in tests) + 1
-        runner = Kernels(files, context, count, not options.no_repack, options.activation_bits)
+        runner = Kernels(context, count, not options.no_repack, options.activation_bits)
         backend = infer_isa()
     else:
         runner = LlamaBench(count)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import positive
+from quantmill.commands.common import parallel, project, recipe_file
 from quantmill.errors import UsageError
 
 TLS = ("tls_ca", "tls_cert", "tls_key")
@@ -14,11 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("recipe", help="a .toml file, or the name of one in recipes/")
     parser.add_argument("--only", action="append", default=[], metavar="FTYPE", help="build and verify this file alone")
-    parser.add_argument("-n", dest="jobs", type=positive, default=1, metavar="N", help="tasks at a time (1)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads of one task (all cores)")
+    parser.add_argument("-n", dest="jobs", type=parallel, default=1, metavar="N", help="tasks at a time (1)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads of one task (all cores)")
     parser.add_argument("--engine", choices=("local", "dask"), default="local", help="dask: steps run on a cluster")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster; without it, workers start here")
-    parser.add_argument("--workers", type=positive, metavar="N", help="worker processes on this machine (2)")
+    parser.add_argument("--workers", type=parallel, metavar="N", help="worker processes on this machine (2)")
     for name in ("ca", "cert", "key"):
         parser.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help=f"TLS {name} for the scheduler, PEM")
     parser.add_argument("--insecure", action="store_true", default=None, help="take a scheduler without TLS")
@@ -29,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.recipe.recipe import find
-
-    path = find(options.recipe)
+    path = recipe_file(options.recipe)
     if options.engine == "dask":
         return _distributed(path, options)
     if given := next((name for name in DASK if getattr(options, name) is not None), None):
@@ -39,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.build.doit_tasks import build
     from quantmill.forecast import estimates
 
-    work = (path, Path.cwd(), options.only, options.jobs, options.threads, options.locked)
+    work = (path, project(), options.only, options.jobs, options.threads, options.locked)
     return build(*work, estimate=estimates, check=options.check)
 
 
@@ -71,7 +69,7 @@ def _distributed(path: Path, options: argparse.Namespace) -> int:
         options.tls_key,
         bool(options.insecure),
     )
-    return build(path, Path.cwd(), options.only, options.locked, cluster, check=options.check)
+    return build(path, project(), options.only, options.locked, cluster, check=options.check)
 
 
 def _agree(options: argparse.Namespace) -> None:

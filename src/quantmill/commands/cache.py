@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, say, say_json, size, threads
+from quantmill.commands.common import bar, project, say, say_json, size, threads
 from quantmill.errors import UsageError
 from quantmill.units import parse_age, size_text
 
@@ -60,7 +59,7 @@ def _stat(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.care.usage import hit_rate, stat
 
-    store = open_workspace(Path.cwd()).store
+    store = open_workspace(project()).store
     found = stat(store)
     if options.json:
         say_json(found.data())
@@ -81,7 +80,7 @@ def _verify(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.care.check import verify_store
 
-    store = open_workspace(Path.cwd(), report=_hear_aside).store
+    store = open_workspace(project(), report=_hear_aside).store
     if store.remote:
         store.remote.refresh()
     with bar("verify the store") as progress:
@@ -104,9 +103,12 @@ def _gc(options: argparse.Namespace) -> int:
     from quantmill.store.care.collector import collect
 
     limit = options.max_size
-    space = open_workspace(Path.cwd())
+    space = open_workspace(project())
+    keep = _keep(options.keep, limit)
+    if options.dry_run and not space.store.root.is_dir():
+        raise UsageError(f"{space.store.root}: there is no store yet; build something first")
     space.store.add_root(space.build, space.release)
-    gone = collect(space.store, _keep(options.keep, limit), limit, options.dry_run)
+    gone = collect(space.store, keep, limit, options.dry_run)
     if options.json:
         say_json(vars(gone), None)
     else:
@@ -136,7 +138,7 @@ def _push(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.remote.admin import push
 
-    space = open_workspace(Path.cwd())
+    space = open_workspace(project())
     sent = push(space.store.root, _hear, options.replace)
     say(f"{sent.there} results are at the shared store")
     say(*(f"quantmill: {conflict}" for conflict in sent.conflicts), file=sys.stderr)
@@ -147,7 +149,7 @@ def _revoke(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.remote.admin import revoke
 
-    space = open_workspace(Path.cwd())
+    space = open_workspace(project())
     for found in revoke(space.store.root, options.records, options.why, _hear):
         outputs = ", ".join(f"{name} {sha256[:16]}…" for name, (sha256, _) in sorted(found.outputs.items()))
         say(f"revoked: {found.task or 'a step'}, record {found.digest[:16]}…: {outputs}")
@@ -158,7 +160,7 @@ def _sign(options: argparse.Namespace) -> int:
     from quantmill.build.workspace import open_workspace
     from quantmill.store.remote.admin import sign_all
 
-    space = open_workspace(Path.cwd())
+    space = open_workspace(project())
     say(f"{sign_all(space.store.root, _hear)} records have this machine's signature now")
     return 0
 

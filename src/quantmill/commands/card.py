@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import say
+from quantmill.commands.common import project, recipe_file, say
+from quantmill.output_file import check_output_folder, write_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,15 +19,16 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.card.card_facts import facts
     from quantmill.card.catalogue import LANGUAGES, page_name
     from quantmill.card.page import render
-    from quantmill.recipe.recipe import find, load
+    from quantmill.recipe.recipe import load
     from quantmill.release.offer import of_recipe
 
-    recipe = load(find(options.recipe))
-    offer = of_recipe(recipe, Path.cwd())
+    check_output_folder(options.output)
+    recipe = load(recipe_file(options.recipe))
+    offer = of_recipe(recipe, project())
     found = facts(card_params(recipe, offer.lock), offer.files, offer.bench, offer.chart, offer.left_out)
     options.output.mkdir(parents=True, exist_ok=True)
     for language in LANGUAGES:
         path = options.output / page_name(language)
-        path.write_text(render(found, language), encoding="utf-8")
+        write_output(path, render(found, language).encode())
         say(str(path))
     return 0

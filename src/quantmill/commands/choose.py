@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import positive, say, say_json
+from quantmill.commands.common import positive, project, recipe_file, say, say_json
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ def _machine(options: argparse.Namespace) -> "Machine":
         ram = memory(options.ram) if options.ram is not None else here.ram if here else 0
     except ValueError as error:
         raise UsageError(f"--ram: {error}") from None
-    vram = memories(options.vram) if options.vram is not None else None
+    try:
+        vram = memories(options.vram) if options.vram is not None else None
+    except UsageError as error:
+        raise UsageError(f"--vram: {error}") from None
     backend = options.backend or (here.backend if here else "cpu-avx2")
     if options.backend is None and vram and backend not in GPUS:
         backend = "cuda"
@@ -76,7 +79,7 @@ def _machine(options: argparse.Namespace) -> "Machine":
 
 def _release(name: str) -> "CandidateSet":
     from quantmill.recipe.lock import path_of
-    from quantmill.recipe.recipe import find, load
+    from quantmill.recipe.recipe import load
     from quantmill.release.offer import of_recipe
     from quantmill.release.remote_offer import CandidateSet, of_folder, of_hub
 
@@ -85,8 +88,8 @@ def _release(name: str) -> "CandidateSet":
         return of_folder(path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.exists() and not name.endswith(".toml"):
         return of_hub(name)
-    recipe = load(find(name))
-    offer = of_recipe(recipe, Path.cwd())
+    recipe = load(recipe_file(name))
+    offer = of_recipe(recipe, project())
     if offer.shape is None:
         raise UsageError(f"{path_of(recipe)}: it does not say how many layers and heads the model has; lock it again")
     return CandidateSet(offer.candidates, offer.shape, offer.bench)

@@ -1,6 +1,7 @@
 """What several commands share."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +11,12 @@ from typing import Any, TextIO
 
 from quantmill.artifact import silent
 from quantmill.errors import UsageError, printable
-from quantmill.host import usable_threads
+from quantmill.host import MOST_THREADS, usable_threads
 from quantmill.store.remote.settings import PublicKey, parse_public, signing
 from quantmill.units import parse_size
 
+MARKS = ("dodo.py", "quantmill.toml", "recipes")  # one of them stands in the folder of a project
+DIGITS = 15  # of a number that somebody means
 Progress = Callable[[int, int], None]
 
 
@@ -35,9 +38,18 @@ def say_json(data: Any, indent: int | None = 1) -> None:
 
 
 def positive(text: str) -> int:
+    if text.isdecimal() and len(text) > DIGITS:
+        raise argparse.ArgumentTypeError(f"{text[:DIGITS]}… is too large a number")
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)
+
+
+def parallel(text: str) -> int:
+    """Threads, tasks or processes at a time."""
+    if (found := positive(text)) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} are too many at a time; at most {MOST_THREADS} would do")
+    return found
 
 
 def size(text: str) -> int:
@@ -56,6 +68,19 @@ def existing(path: Path) -> Path:
 
 def threads(options: argparse.Namespace) -> int:
     return getattr(options, "threads", None) or usable_threads()
+
+
+def project() -> Path:
+    """The project that the call is for: the nearest folder upward that holds one of MARKS, else the one stood in."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if any((folder / mark).exists() for mark in MARKS)), here)
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a recipe: the path `name` from where the user stands, or the project's recipe of that name."""
+    from quantmill.recipe.recipe import find
+
+    return find(name, Path(os.path.relpath(project())))
 
 
 def activation_bits(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +116,7 @@ def signed(tree: Path, given: list[PublicKey] | None) -> str:
     """Who signed the release in `tree`, as signature.check says it."""
     from quantmill.store.remote.signature import check
 
-    return check(tree, given or signing(Path.cwd()).keys, needed=bool(given))
+    return check(tree, given or signing(project()).keys, needed=bool(given))
 
 
 @contextmanager

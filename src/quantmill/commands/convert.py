@@ -7,6 +7,7 @@ from pathlib import Path
 from quantmill.artifact import Context
 from quantmill.commands.common import bar, say, threads
 from quantmill.errors import UsageError, apart
+from quantmill.output_file import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +30,13 @@ def run(options: argparse.Namespace) -> int:
     folder: Path = options.source
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder; give a model in Hugging Face layout")
+    check_output(options.target)
     names = wanted(str(folder), list(model_files(folder)), not options.no_readme)
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
     notes: list[str] = []
     with bar(f"convert {options.target.name}") as progress:
-        infinite = write(
+        made = write(
             {name: folder / name for name in names},
             options.target,
             options.type,
@@ -44,11 +46,11 @@ def run(options: argparse.Namespace) -> int:
             place=str(options.target),
             notes=notes,
         )
-    if infinite:
+    if infinite := made.infinite:
         more = f" and {len(infinite) - 1} more tensors" if len(infinite) > 1 else ""
         said = f"{infinite[0]}{more} has weights that F16 does not hold (above 65504), which are infinite there"
         say(f"quantmill: {options.target}: {said}; convert to BF16", file=sys.stderr)
     notes += configuration.notes(load_config({"config.json": folder / "config.json"}))
     say(*(f"note: {note}" for note in notes))
-    say(f"{options.target}: {options.target.stat().st_size} bytes")
+    say(f"{options.target}: {made.size} bytes")
     return 0

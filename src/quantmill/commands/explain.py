@@ -1,9 +1,8 @@
 """`quantmill explain`: say why a task would run: quantmill explain quant:tiny/Q4_K_M"""
 
 import argparse
-from pathlib import Path
 
-from quantmill.commands.common import say, say_json
+from quantmill.commands.common import project, recipe_file, say, say_json
 from quantmill.errors import UsageError
 
 
@@ -17,12 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.forecast.plan import statuses
-    from quantmill.recipe.recipe import find, load
+    from quantmill.recipe.recipe import load
 
     recipe_name = options.task.partition(":")[2].partition("/")[0]
     if not recipe_name:
         raise UsageError(f"{options.task!r} is not a task's name; write it like quant:tiny/Q4_K_M")
-    found = statuses(load(find(options.recipe or recipe_name)), Path.cwd())
+    found = statuses(load(recipe_file(options.recipe or recipe_name)), project())
     if options.task not in found:
         from quantmill.errors import nearest
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import activation_bits, existing, positive, threads
+from quantmill.commands.common import activation_bits, existing, parallel, positive, threads
 from quantmill.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float, default=0.95, metavar="P", help="of those that reach P together (0.95)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--context", type=positive, default=4096, metavar="N", help="tokens to have room for (4096)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     parser.add_argument("--no-repack", action="store_true", help="use the file's blocks as they lie")
     activation_bits(parser)
 

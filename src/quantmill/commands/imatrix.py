@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import layer_bar, positive, say, say_json, size, threads
+from quantmill.commands.common import layer_bar, parallel, positive, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
+from quantmill.output_file import check_output, through, write_output
 from quantmill.reference.spans import DEFAULT, OFFERED
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--in-file", dest="earlier", type=Path, action="append", default=[], metavar="F", help="add what F holds")
     add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
     add("--memory", type=size, default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
-    add("--threads", type=positive, metavar="N", help="threads (all cores)")
+    add("--threads", type=parallel, metavar="N", help="threads (all cores)")
     legacy = max(reference.last for reference in OFFERED if reference.imatrix.form == "dat")
     forms = f"dat for tags to b{legacy}, gguf for later ones (as FILE ends)"
     add("--output-format", choices=("dat", "gguf"), help=forms)
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.imatrix import load
     from quantmill.imatrix.sums import merge
 
+    if options.texts or not options.show_statistics:
+        check_output(options.target)
     # What rows an earlier call had, the legacy form does not say: the tools that write it take it for one, those of the
     # GGUF form for a chunk.
     rows = options.n_ctx if _form(options) == "gguf" else 1
@@ -80,20 +83,19 @@ def _measure(options: argparse.Namespace) -> Any:
     apart([options.target], map(Path, [options.model, *options.texts]))
     texts = [Text(name, read_text(Path(name))) for name in options.texts]
     wanted = Options(options.n_ctx, options.chunks, options.from_chunk, options.process_output, not options.no_ppl)
-    work = options.target.with_name(options.target.name + ".work")
-    if not options.target.absolute().parent.is_dir():
-        raise UsageError(f"{options.target.parent}: there is no such folder; make it, or give -o another path")
+    work = None if through(options.target) else options.target.with_name(options.target.name + ".work")
     try:
         with layer_bar(f"imatrix {options.model.name}") as (announce, progress):
             run = Run(options.arithmetic, threads(options), options.memory, work, progress)
             return measure(options.model, texts, wanted, run, str(options.model), announce)
     finally:
-        if work.is_dir() and not any(work.iterdir()):  # a run that broke off leaves what the next one goes on from
+        if (
+            work and work.is_dir() and not any(work.iterdir())
+        ):  # a run that broke off leaves what the next one goes on from
             work.rmdir()
 
 
 def _write(options: argparse.Namespace, sums: "Sums", measured: "Sums | None") -> None:
-    from quantmill.disk import write_atomic
     from quantmill.imatrix import gguf_form
 
     if _form(options) == "gguf":
@@ -103,7 +105,7 @@ def _write(options: argparse.Namespace, sums: "Sums", measured: "Sums | None") -
     # tensors that were measured now.
     dataset = ", ".join(options.texts).encode()
     chunks = max((sums.tensors[name].calls for name in measured.tensors), default=0) if measured else 0
-    write_atomic(options.target, sums.legacy(DEFAULT, dataset, chunks))
+    write_output(options.target, sums.legacy(DEFAULT, dataset, chunks))
 
 
 def _form(options: argparse.Namespace) -> str:
@@ -112,9 +114,7 @@ def _form(options: argparse.Namespace) -> str:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return int(text)
+    return 0 if text == "0" else positive(text)
 
 
 def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | None") -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from quantmill.commands.common import say
 from quantmill.errors import UsageError
+from quantmill.output_file import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.store.remote.settings import format_public
     from quantmill.store.remote.trust import new_key
 
+    if not options.file.exists():
+        check_output(options.file, makes_folder=True)
     try:
         public = new_key(options.file)
     except FileExistsError:

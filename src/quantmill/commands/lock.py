@@ -1,9 +1,8 @@
 """`quantmill lock`: resolve a recipe's base to commits and digests, and write its lock."""
 
 import argparse
-from pathlib import Path
 
-from quantmill.commands.common import say
+from quantmill.commands.common import project, recipe_file, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +14,10 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.build.workspace import open_workspace
     from quantmill.recipe import lock
-    from quantmill.recipe.recipe import find, load
+    from quantmill.recipe.recipe import load
 
-    recipe = load(find(options.recipe))
-    found = lock.write(recipe, open_workspace(Path.cwd()).store.hints.digest_of)
+    recipe = load(recipe_file(options.recipe))
+    found = lock.write(recipe, open_workspace(project()).store.hints.digest_of)
     say(*(f"note: {note}" for note in found.notes))
     say(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
     return 0

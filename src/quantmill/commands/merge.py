@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from quantmill.commands.common import bar, existing, say
+from quantmill.output_file import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +17,8 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.gguf import merge as join
 
+    source = existing(options.source)
+    check_output(options.target, makes_folder=True)
     with bar(f"merge {options.target.name}") as progress:
-        say(str(join(existing(options.source), options.target, progress=progress)))
+        say(str(join(source, options.target, progress=progress)))
     return 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, positive, say, say_json, size, threads
+from quantmill.commands.common import bar, parallel, positive, say, say_json, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
     parser.add_argument("--arithmetic", choices=("f32", "bf16x2"), default="f32")
     parser.add_argument("--memory", type=size, default="8GB", metavar="SIZE", help="what may be used (8GB)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     parser.add_argument("--json", action="store_true")
 
 

@@ -1,10 +1,9 @@
 """`quantmill plan`: show every task and file of a recipe before any work, from its configuration alone."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import positive, say, say_json, size, threads
+from quantmill.commands.common import parallel, positive, project, recipe_file, say, say_json, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", nargs="+", help="a .toml file, or the name of one in recipes/; several to simulate")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--simulate", action="store_true", help="how long builds take for a team, and what they send")
-    parser.add_argument("--workers", type=positive, metavar="N", help="machines of the team (1)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads of each (as many as here)")
+    parser.add_argument("--workers", type=parallel, metavar="N", help="machines of the team (1)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads of each (as many as here)")
     parser.add_argument(
         "--bandwidth", type=_rate, metavar="SIZE", help="a second, of each machine to the remote store (1.25GB)"
     )
@@ -29,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.recipe.recipe import find, load
+    from quantmill.recipe.recipe import load
 
-    recipes = [load(find(name)) for name in options.recipe]
+    recipes = [load(recipe_file(name)) for name in options.recipe]
     if options.simulate:
         return _simulate(recipes, options)
     if given := next((name for name in SIMULATING if getattr(options, name) is not None), None):
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"one recipe has a plan, {len(recipes)} are named; name one, or add --simulate")
     from quantmill.forecast.plan import plan_of
 
-    plan = plan_of(recipes[0], Path.cwd())
+    plan = plan_of(recipes[0], project())
     if options.json:
         say_json(plan.data())
     else:
@@ -54,7 +53,7 @@ def _simulate(recipes: "list[Recipe]", options: argparse.Namespace) -> int:
     from quantmill.distributed.simulation import Team, simulate, simulation_text
 
     team = Team(options.workers or 1, threads(options), options.bandwidth or BANDWIDTH)
-    found = simulate(recipes, Path.cwd(), team, options.times or 1)
+    found = simulate(recipes, project(), team, options.times or 1)
     if options.json:
         say_json(found.data())
     else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import say, say_json
+from quantmill.commands.common import project, recipe_file, say, say_json
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,15 +26,16 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.build.release_tag import tag
     from quantmill.build.workspace import open_workspace
+    from quantmill.network.hub import HubError
     from quantmill.recipe import git
     from quantmill.recipe import lock as locks
-    from quantmill.recipe.recipe import find, load
-    from quantmill.release.publish import files_of, prepare, send
+    from quantmill.recipe.recipe import load
+    from quantmill.release.publish import files_of, prepare, send, unasked
 
-    recipe = load(find(options.recipe))
+    recipe = load(recipe_file(options.recipe))
     if recipe.repo is None:
         raise UsageError(f"{recipe.path}: publish.owner: the recipe does not say where to publish; give owner or repo")
-    space = open_workspace(Path.cwd())
+    space = open_workspace(project())
     lock = locks.current(recipe, True, space.store.hints.digest_of)
     name, tree = tag(recipe, lock), space.release / recipe.name
     if _tag(tree) != name:
@@ -42,12 +43,19 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{tree}: the release {there}, the recipe and its lock make {name}; build it first")
     files = files_of(tree, space.store.hints.digest_of)
     in_git = git.check([recipe.path, locks.path_of(recipe)])
-    upload = prepare(recipe.repo, name, files)
+    problem = ""
+    try:
+        upload = prepare(recipe.repo, name, files)
+    except HubError as error:
+        if options.yes:
+            raise
+        upload, problem = unasked(recipe.repo, name, files), str(error)
+        say(f"quantmill: note: {problem}; so this is what would be sent if it had nothing", file=sys.stderr)
     if options.json:
         commits = [[{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in group] for group in upload.commits]
         say_json({
             "repo": upload.repo, "tag": name, "create": upload.new, "commits": commits, "removed": upload.removed,
-            "there": upload.there, "bytes": upload.bytes, "git_tag": in_git,
+            "there": upload.there, "bytes": upload.bytes, "git_tag": in_git, "asked": not problem,
         })  # fmt: skip
     else:
         say(*_lines(upload, in_git))

@@ -8,8 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, existing, positive, say, threads
+from quantmill.commands.common import bar, existing, parallel, project, say, threads
 from quantmill.errors import UsageError
+from quantmill.output_file import check_output, through
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
 from quantmill.reference.spans import DEFAULT_TAG
 
@@ -25,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "ftype", metavar="FTYPE", help=f"one of {' '.join(FTYPES)}, in any case, or general.file_type's number"
     )
-    parser.add_argument("nthreads", type=positive, nargs="?", metavar="NTHREADS", help="as --threads")
+    parser.add_argument("nthreads", type=parallel, nargs="?", metavar="NTHREADS", help="as --threads")
     parser.add_argument("--imatrix", type=Path, metavar="FILE", help="an importance matrix")
     parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
     parser.add_argument(
         "--llama-cpp", default=DEFAULT_TAG, metavar="TAG", help=f"the tag whose bytes to write ({DEFAULT_TAG})"
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads (all cores)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     parser.add_argument("--output-tensor-type", metavar="TYPE")
     parser.add_argument("--token-embedding-type", metavar="TYPE")
     parser.add_argument("--tensor-type", action="append", default=[], metavar="REGEX=TYPE")
@@ -57,14 +58,18 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.reference.admissions import of_folder
     from quantmill.reference.spans import check_options, of_tag
 
-    reference = of_tag(options.llama_cpp, of_folder(Path()))
+    source = existing(options.source)
+    check_output(options.target)
+    if options.keep_split and through(options.target):
+        raise UsageError(f"{options.target}: shards are files; name what their names are to begin with")
+    reference = of_tag(options.llama_cpp, of_folder(project()))
     check_options(options.llama_cpp, reference, tensor_types=bool(options.tensor_type))
     types = [_pair(text) for text in options.tensor_type]
     number = int(options.ftype) if options.ftype.isdecimal() else None
     ftype = BY_NUMBER[number].name if number in BY_NUMBER else options.ftype
     with bar(f"{ftype} {options.target.name}") as progress:
         report = quantize_file(
-            existing(options.source),
+            source,
             options.target,
             ftype,
             imatrix=options.imatrix,

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import add_key, bar, positive, say, say_json, signed, threads
+from quantmill.commands.common import add_key, bar, parallel, project, say, say_json, signed, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="build in this new folder and keep it (a temporary one)"
     )
-    parser.add_argument("-n", dest="jobs", type=positive, default=1, metavar="N", help="tasks at a time (1)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads of one task (all cores)")
+    parser.add_argument("-n", dest="jobs", type=parallel, default=1, metavar="N", help="tasks at a time (1)")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads of one task (all cores)")
     add_key(parser)
     parser.add_argument("--json", action="store_true")
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.release.reproduction import compare_files, rebuild, remark
 
     with _work_folder(options) as work, tempfile.TemporaryDirectory(prefix="inputs-", dir=work) as inputs:
-        release = _find(options, Path.cwd(), Path(inputs))
+        release = _find(options, project(), Path(inputs))
         who = signed(release.tree, options.key)
         with _aside() if options.json else nullcontext():
             made = rebuild(release, work, threads(options), options.jobs)
@@ -66,7 +66,7 @@ def _work_folder(options: argparse.Namespace) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="quantmill-") as temporary:
             yield Path(temporary)
         return
-    occupy(options.work, filter(None, (options.against, locate(options.release, Path.cwd()))))
+    occupy(options.work, filter(None, (options.against, locate(options.release, project()))))
     yield options.work
 
 

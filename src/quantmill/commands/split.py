@@ -1,9 +1,12 @@
 """`quantmill split`: cut a GGUF file into shards, as llama-gguf-split does."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from quantmill.commands.common import bar, existing, positive, say, size
+from quantmill.errors import UsageError
+from quantmill.output_file import check_output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
+    from quantmill import gguf
     from quantmill.gguf import split as cut
+    from quantmill.gguf.errors import shown
 
+    if options.prefix is not None and Path(options.prefix).name != options.prefix:
+        raise UsageError(f"--prefix {options.prefix!r}: shards' names begin with it; give a name without a folder")
+    source = existing(options.source)
+    check_output_folder(options.folder)
     prefix = options.prefix or options.source.stem
     with bar(f"split {options.source.name}") as progress:
         paths = cut(
-            existing(options.source),
+            source,
             options.folder,
             prefix,
             max_size=None if options.max_tensors else options.max_size,
@@ -41,4 +50,10 @@ def run(options: argparse.Namespace) -> int:
         )
     for path in paths:
         say(str(path))
+    for path in paths if options.max_tensors is None else []:
+        with gguf.read(path) as shard:
+            name, size = next(((info.name, info.nbytes) for info in shard.tensors.values()), ("", 0))
+        if size > options.max_size:  # as llama-gguf-split writes it
+            text = f"the tensor {shown(name)} of {size} bytes is larger than --max-size, and so is its shard"
+            say(f"quantmill: note: {path}: {text}", file=sys.stderr)
     return 0

@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
+    from quantmill.gguf.errors import GGUFError
+
     if options.key and not all(path.is_dir() for path in options.files):
         raise UsageError("--key is for the folders of releases; a file of its own has no signature")
     reports: list[Any] = []
@@ -27,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         for line in _lines(path, options, reports):
             if isinstance(line, QuantmillError):
                 say(f"quantmill: {line}", file=sys.stderr)
-                failed = max(failed, line.exit_code)
+                failed = max(failed, 1 if isinstance(line, GGUFError) else line.exit_code)  # what it looks for
             elif not options.json:
                 say(line)
     if options.json:
@@ -62,10 +64,9 @@ def _file(path: Path, reports: list[Any]) -> Iterator[str]:
 def _loadable(path: Path) -> None:
     """Raises NotLoadable for a whole model, the file or all of its shards, that llama.cpp refuses."""
     from quantmill.architectures.loading import check_loadable
-    from quantmill.gguf.shards import find_shards
     from quantmill.gguf.verification import headers
 
-    check_loadable(str(path), *headers(find_shards(path) or [path]))
+    check_loadable(str(path), *headers(shards_of(path)))
 
 
 def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:

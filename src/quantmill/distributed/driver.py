@@ -79,10 +79,10 @@ def build(
     space, listener = doit_tasks.workspace(root, estimate=estimates)
     space = replace(space, check=check)
     recipe = load(path)
+    wanted = doit_tasks.wanted(recipe, only)
     lock = current(recipe, locked, space.store.hints.digest_of)
     space.worths.know(recipe, lock)
     recipe_nodes = graph(recipe, lock)
-    wanted = doit_tasks.wanted(recipe, only)
     with (
         connect(cluster) as client,
         Pool(client, root.absolute(), space.store.root.absolute(), bool(space.store.remote)) as pool,

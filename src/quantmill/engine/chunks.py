@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantmill.architectures.errors import ForwardError
+from quantmill.engine.errors import TextError
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import DEFAULT
 from quantmill.vocabulary.tokenizer import Tokenizer
@@ -28,29 +29,27 @@ class Text:
 
 
 def read_text(path: Path, name: str | None = None) -> str:
-    """The file's text without one final line end, as llama.cpp's `-f` reads it; ForwardError when it is no UTF-8, or
+    """The file's text without one final line end, as llama.cpp's `-f` reads it; TextError when it is no UTF-8, or
     empty. `name` is what errors call it."""
     place = name or str(path)
     try:
         found = path.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise ForwardError(
-            f"{place}: not UTF-8: byte {error.start} begins no character; save the text as UTF-8"
-        ) from None
+        raise TextError(f"{place}: not UTF-8: byte {error.start} begins no character; save the text as UTF-8") from None
     except OSError as error:
-        raise ForwardError(f"{place}: cannot be read ({error.strerror}); give the path of a text in UTF-8") from None
+        raise TextError(f"{place}: cannot be read ({error.strerror}); give the path of a text in UTF-8") from None
     found = found.removesuffix("\n")
     if not found:
-        raise ForwardError(f"{place}: the text is empty; give one of at least two chunks")
+        raise TextError(f"{place}: the text is empty; give one of at least two chunks")
     return found
 
 
 def check_length(text: str, least: int, name: str) -> None:
-    """ForwardError when the text is too short for `least` tokens whatever the tokenizer: none makes more tokens than
+    """TextError when the text is too short for `least` tokens whatever the tokenizer: none makes more tokens than
     there are bytes, but for a space in front and a token that begins a text."""
     size = len(text.encode())
     if size + 2 < least:
-        raise ForwardError(f"{name}: its {size} bytes are too few; at least {least} tokens are needed")
+        raise TextError(f"{name}: its {size} bytes are too few; at least {least} tokens are needed")
 
 
 def check_vocabulary(tokenizer: Tokenizer, rows: int, place: str) -> None:
@@ -63,10 +62,10 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int, place: str) -> None:
 
 
 def check_size(reference: Reference, n_ctx: int) -> None:
-    """ForwardError for a chunk whose last batch llama-imatrix would leave out."""
+    """TextError for a chunk whose last batch llama-imatrix would leave out."""
     rules = reference.imatrix
     if not rules.ends_whole(n_ctx):
-        raise ForwardError(
+        raise TextError(
             f"chunks of {n_ctx} tokens end in a batch of fewer than {rules.least_batch}, which llama-imatrix leaves "
             f"out; choose {rules.batch} or another multiple of {rules.least_batch}"
         )
@@ -83,17 +82,17 @@ def chunks(
 ) -> "NDArray[np.int32]":
     """int32 (chunks, n_ctx): `tokens` from chunk `first` on, at most `count` chunks of them, what is left over unused.
 
-    With `bos`, it takes the place of each chunk's first token. As the tools do, refuse (ForwardError) fewer than two
+    With `bos`, it takes the place of each chunk's first token. As the tools do, refuse (TextError) fewer than two
     chunks, and a `first` that leaves two or fewer.
     """
     if first > 0 and (first + 2) * n_ctx >= len(tokens):
-        raise ForwardError(
+        raise TextError(
             f"{name}: {len(tokens)} tokens are too few to begin at chunk {first}: "
             f"more than {(first + 2) * n_ctx} are needed, for chunks of {n_ctx}"
         )
     rest = len(tokens) - first * n_ctx
     if rest < 2 * n_ctx:
-        raise ForwardError(
+        raise TextError(
             f"{name}: its {rest} tokens are too few; at least {2 * n_ctx} are needed, two chunks of {n_ctx}"
         )
     number = rest // n_ctx if count is None else min(count, rest // n_ctx)

@@ -11,6 +11,10 @@ def not_finite(place: str, what: str) -> ForwardError:
     return ForwardError(f"{place}: {what}")
 
 
+class TextError(UsageError, ForwardError):
+    """A text that cannot be what it is named for, as a whole or in chunks of the size that is asked for."""
+
+
 @dataclass(eq=False)
 class TooLittleMemory(UsageError):
     given: int

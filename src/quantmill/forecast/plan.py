@@ -20,6 +20,7 @@ from quantmill.forecast.costs import QUANTIZE_MEMORY, Costs, Rates
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.quality_cost import QualityCost
+from quantmill.gguf.shards import counted_bytes
 from quantmill.quant.file_plan import FilePlan
 from quantmill.quant.findings import findings
 from quantmill.recipe import lock as locks
@@ -122,7 +123,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         inexact=_inexact(recipe, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(nodes, space),
-        findings=(*lock.notes, *map(str, found)),
+        findings=(*lock.notes, *map(str, found), *_beyond(recipe, base, files)),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,
@@ -133,6 +134,18 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         quality=costs.quality,
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
     )
+
+
+def _beyond(recipe: Recipe, base: Description, files: Mapping[str, FilePlan]) -> list[str]:
+    """The tensors, each alone in a shard, that make it larger than the recipe wants: it is written all the same."""
+    if not recipe.max_size:
+        return []
+    held = {label: files[label].tensors if label in files else base.tensors for label in graph.labels(recipe)}
+    found = {label: [entry for entry in held[label] if counted_bytes(entry) > recipe.max_size] for label in held}
+    said = "{}: the tensor {} has {} bytes, more than split.max_size, and so has its shard"
+    return [
+        said.format(label, entries[0].name, counted_bytes(entries[0])) for label, entries in found.items() if entries
+    ]
 
 
 def _disk(recipe: Recipe, lock: Lock, base: Description, files: Mapping[str, FilePlan], rows: Sequence[FileRow]) -> int:

@@ -12,7 +12,8 @@ from quantmill.artifact import silent
 from quantmill.gguf.errors import shown
 from quantmill.gguf.layout import TensorInfo
 from quantmill.gguf.reader import GGUFFile, read
-from quantmill.gguf.shards import COUNT, NO, TENSORS, find_shards
+from quantmill.gguf.shard_set import shards_of
+from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.types import ValueType
 from quantmill.gguf.values import KV
 
@@ -72,7 +73,7 @@ def compare(
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[list[GGUFFile]]:
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(read(item)) for item in find_shards(path) or [path]]
+        yield [stack.enter_context(read(item)) for item in shards_of(path)]
 
 
 def _tensors(files: Sequence[GGUFFile]) -> dict[str, Tensor]:

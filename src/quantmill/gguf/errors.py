@@ -30,7 +30,7 @@ def changed(place: str) -> GGUFError:
 
 
 def not_gguf(place: str, found: str) -> GGUFError:
-    return GGUFError(f"{place}: not a GGUF file but {found}")
+    return GGUFUsageError(f"{place}: not a GGUF file but {found}")
 
 
 def truncated_header(place: str, size: int, what: str) -> GGUFError:

@@ -10,7 +10,7 @@ from typing import Any
 
 from quantmill.gguf.errors import shown
 from quantmill.gguf.reader import read
-from quantmill.gguf.shards import find_shards
+from quantmill.gguf.shard_set import shards_of
 from quantmill.gguf.token_facts import Known, TokenFacts
 
 _ARCHITECTURE, _TYPE = "general.architecture", "general.type"
@@ -36,7 +36,7 @@ def unlisted(architecture: str, names: Iterable[str]) -> list[str]:
 
 def vocabulary_notes(path: Path, known: Known) -> list[str]:
     """What is odd of the vocabulary of a file that llama.cpp loads, and which names in it are not `known`."""
-    with read((find_shards(path) or [path])[0]) as file:
+    with read(shards_of(path)[0]) as file:
         tokens = TokenFacts(file.metadata)
         unknown = tokens.unknown(known)
         found = [*([f"{unknown}; a later one may"] if unknown else []), *tokens.doubted()]
@@ -52,7 +52,7 @@ def note(path: Path) -> str | None:
 
     facts: dict[str, Any] = {_ARCHITECTURE: "", _TYPE: _MODEL}
     names: list[str] = []
-    for place in find_shards(path) or [path]:
+    for place in shards_of(path):
         with read(place) as file:
             facts |= {key: file.metadata[key].value for key in facts if key in file.metadata}
             names += file.tensors

@@ -5,7 +5,8 @@ same, which makes a file that llama.cpp cannot read. Here the data follows the k
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quantmill.artifact import silent
@@ -17,6 +18,7 @@ from quantmill.gguf.shards import COUNT, NO, TENSORS, describe, find_shards, pla
 from quantmill.gguf.types import ValueType
 from quantmill.gguf.values import KV, kv
 from quantmill.gguf.writer import Writer
+from quantmill.output_file import through
 
 Progress = Callable[[int, int], None]
 _PIECE = 64 << 20  # bytes between two reports of progress
@@ -66,32 +68,32 @@ def split(
         shards = plan_shards(
             source.metadata.values(), describe(source.tensors.values()), max_size=max_size, max_tensors=max_tensors
         )
-        _make(directory)
         paths = [directory / shard_name(prefix, number + 1, len(shards)) for number in range(len(shards))]
         apart(paths, [source.path])
         copy = _Copy(progress, sum(shard.size for shard in shards))
-        done: list[Path] = []
-        try:
-            for target, shard in zip(paths, shards, strict=True):
-                infos = [source.tensors[name] for name, _, _ in shard.tensors]
-                copy.write(target, shard.kvs, shard.tensors, [(source, infos)])
-                done.append(target)
-        except BaseException:
-            for target in done:
-                target.unlink(missing_ok=True)
-            raise
+        with _made(directory):
+            done: list[Path] = []
+            try:
+                for target, shard in zip(paths, shards, strict=True):
+                    infos = [source.tensors[name] for name, _, _ in shard.tensors]
+                    copy.write(target, shard.kvs, shard.tensors, [(source, infos)])
+                    done.append(target)
+            except BaseException:
+                for target in done:
+                    target.unlink(missing_ok=True)
+                raise
     return paths
 
 
 def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progress: Progress = silent) -> Path:
-    """Joins the shards of which `shard` is one (by name) into `out`, which must not exist; returns its path.
+    """Joins the shards of which `shard` is one (by name) into `out`, which must be no file yet; returns its path.
 
     Raises a GGUFError when the shards are not one whole file.
     """
     target, paths = Path(out), all_shards(Path(shard))
-    if paths is None:
+    if paths is None or (len(paths) == 1 and len(find_shards(paths[0]) or []) > 1):
         raise not_a_shard(str(shard))
-    if target.exists():
+    if target.exists() and not through(target):
         raise GGUFUsageError(f"{target}: exists already and is not overwritten; remove it or name another file")
     files: list[GGUFFile] = []
     try:
@@ -101,9 +103,9 @@ def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progres
         tensors = [described for file in files for described in describe(file.tensors.values())]
         entries = _merged(files[0].metadata)
         parts = [(file, list(file.tensors.values())) for file in files]
-        _make(target.parent)
         copy = _Copy(progress, sum(file.size for file in files))
-        copy.write(target, entries, tensors, parts)
+        with _made(target.parent):
+            copy.write(target, entries, tensors, parts)
     finally:
         for file in files:
             file.close()
@@ -111,11 +113,29 @@ def merge(shard: str | os.PathLike[str], out: str | os.PathLike[str], *, progres
 
 
 def all_shards(path: Path) -> list[Path] | None:
-    """`find_shards`; raises a GGUFError unless all are there."""
-    paths = find_shards(path) or []
+    """All shards of the file at `path`, None for a whole one; raises a GGUFError unless all are there."""
+    paths = shards_of(path) if find_shards(path) else []
     if missing := tuple(found.name for found in paths if not found.exists()):
         raise missing_shards(str(path.parent), missing, len(paths))
     return paths or None
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The files that make one with the one at `path`: by its name all shards, there or not. A file that says it is
+    whole is one by itself, whatever its name, unless another shard by that name is beside it."""
+    paths = find_shards(path) or [path]
+    if len(paths) > 1 and not any(other.exists() for other in paths if other != path) and is_whole(path):
+        return [path]
+    return paths
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file can be read and says that it is no shard of several."""
+    try:
+        with read(path) as file:
+            return (number_of(file, COUNT) or 0) < 2
+    except GGUFError:
+        return False
 
 
 def check_shards(files: Sequence[GGUFFile]) -> None:
@@ -157,11 +177,21 @@ def number_of(file: GGUFFile, key: str) -> int | None:
     return entry.value if entry is not None and isinstance(entry.value, int) else None
 
 
-def _make(directory: Path) -> None:
+@contextmanager
+def _made(directory: Path) -> Iterator[None]:
+    """The folder is there; what was made for it is gone again where the work within fails."""
+    new = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_failed(str(directory), error.strerror or str(error)) from None
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_failed(str(directory), error.strerror or str(error)) from None
+        yield
+    except BaseException:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 class _Copy:

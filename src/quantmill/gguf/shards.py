@@ -106,7 +106,8 @@ def find_shards(path: Path) -> list[Path] | None:
     return [path.with_name(shard_name(prefix, number, count)) for number in range(1, count + 1)]
 
 
-def _counted(entry: TensorEntry) -> int:
+def counted_bytes(entry: TensorEntry) -> int:
+    """What the tensor counts towards a shard's size."""
     return padded(TensorInfo(*entry, offset=0).nbytes, ALIGNMENT)
 
 
@@ -114,7 +115,7 @@ def _by_size(tensors: list[TensorEntry], limit: int) -> list[list[TensorEntry]]:
     groups: list[list[TensorEntry]] = [[]]
     size = 0
     for entry in tensors:
-        counted = _counted(entry)
+        counted = counted_bytes(entry)
         if size + counted > limit:
             if not groups[-1]:
                 raise GGUFUsageError(

@@ -13,7 +13,7 @@ from quantmill.gguf.errors import GGUFError, changed, shown, truncated, unreadab
 from quantmill.gguf.foreign import describe
 from quantmill.gguf.layout import MAGIC, TensorEntry, TensorInfo
 from quantmill.gguf.reader import GGUFFile, read, within
-from quantmill.gguf.shard_set import check_shards, lone_shard, missing_shards, number_of
+from quantmill.gguf.shard_set import check_shards, is_whole, lone_shard, missing_shards, number_of, shards_of
 from quantmill.gguf.shards import COUNT, NO, find_shards, parse_name, shard_name
 from quantmill.gguf.token_facts import Known, TokenFacts
 from quantmill.gguf.values import KV
@@ -96,7 +96,7 @@ def verify(
     sha256 too.
     """
     path = Path(path)
-    return verify_files({item.name: item for item in find_shards(path) or [path]}, expected, progress=progress)
+    return verify_files({item.name: item for item in shards_of(path)}, expected, progress=progress)
 
 
 def verify_files(
@@ -156,6 +156,8 @@ def _ordered(files: Mapping[str, Path]) -> dict[str, Path]:
         return dict(files)
     found = {Path(name).name: name for name in files}
     missing = tuple(item.name for item in wanted if item.name not in found or not files[found[item.name]].exists())
+    if missing and len(files) == 1 and is_whole(files[first]):
+        return dict(files)
     if missing:
         raise missing_shards(str(files[first].parent), missing, len(wanted))
     return {found[item.name]: files[found[item.name]] for item in wanted}

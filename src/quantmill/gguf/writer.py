@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from quantmill.gguf.errors import GGUFError, write_failed, wrong_byte_count
 from quantmill.gguf.layout import TensorEntry, TensorInfo, data_size, header, padded
 from quantmill.gguf.values import KV
+from quantmill.output_file import OutputFile
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -26,9 +26,8 @@ class Writer:
 
     Arguments are those of `header`. Inside the context, `append` takes the tensors' bytes in order, a tensor in as
     many pieces as the caller likes; no piece may reach into the next tensor. Each tensor is padded to the alignment,
-    the last one too, as llama.cpp does. The bytes go to a temporary name in the same directory. A clean exit makes
-    them durable and renames; any other exit removes them. So the final name never shows a part of a file. One thread
-    writes.
+    the last one too, as llama.cpp does. A clean exit makes the file appear at its path, durable; after any other it is
+    gone. So the name never shows a part of a file. One thread writes.
     """
 
     def __init__(
@@ -49,12 +48,13 @@ class Writer:
         self.written = 0
         self._current = 0  # the tensor that is being written
         self._given = 0  # its bytes so far
-        self._temporary = self.path.with_name(f".{self.path.name[:200]}.{secrets.token_hex(6)}.tmp")
+        self._output: OutputFile | None = None
         self._file: FileIO | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._file = FileIO(self._temporary, "xb")
+            self._output = OutputFile(self.path)
+            self._file = self._output.__enter__().file
         except OSError as error:
             raise self._failed(error) from None
         try:
@@ -149,23 +149,16 @@ class Writer:
         return len(data)
 
     def _finish(self) -> None:
-        file = self._open()
-        try:
-            os.fsync(file.fileno())
-            file.close()
-            os.replace(self._temporary, self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY)
+        if self._output is not None:
             try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except OSError as error:
-            raise self._failed(error) from None
+                self._output.put()
+            except OSError as error:
+                raise self._failed(error) from None
+            self._output.__exit__(None, None, None)
 
     def _discard(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        if self._output is not None:
+            self._output.__exit__(None, None, None)
 
     def _failed(self, error: OSError) -> GGUFError:
         if error.errno in _FULL:

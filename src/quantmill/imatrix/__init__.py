@@ -9,7 +9,7 @@ from pathlib import Path
 from quantmill.imatrix import gguf_form, legacy
 from quantmill.imatrix.legacy import Entry, encode
 from quantmill.imatrix.sums import Sums
-from quantmill.imatrix.vectors import Imatrix, ImatrixError, checked
+from quantmill.imatrix.vectors import Imatrix, ImatrixError, ImatrixUsageError, checked
 
 __all__ = ["Entry", "Imatrix", "ImatrixError", "Sums", "encode", "entries", "load", "read"]
 
@@ -44,4 +44,4 @@ def _legacy(path: str | os.PathLike[str]) -> bytes | None:
         with open(path, "rb") as file:
             return None if file.read(4) == b"GGUF" else Path(path).read_bytes()
     except OSError as error:
-        raise ImatrixError(f"{path}: cannot be read ({error.strerror}); name an existing imatrix file") from None
+        raise ImatrixUsageError(f"{path}: cannot be read ({error.strerror}); name an existing imatrix file") from None

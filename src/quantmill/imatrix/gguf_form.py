@@ -14,7 +14,7 @@ import numpy as np
 
 from quantmill import gguf
 from quantmill.gguf.types import TYPES
-from quantmill.imatrix.vectors import Imatrix, ImatrixError
+from quantmill.imatrix.vectors import Imatrix, ImatrixError, ImatrixUsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,10 +40,10 @@ def load(path: str | os.PathLike[str]) -> ImatrixFile:
         for info in file.tensors.values():
             name, _, kind = info.name.rpartition(".")
             if kind not in kinds or info.type.name != "F32":
-                raise ImatrixError(f"{path}: holds {info.name} as {info.type.name}, which no imatrix does")
+                raise ImatrixUsageError(f"{path}: holds {info.name} as {info.type.name}, which no imatrix does")
             kinds[kind][name] = file.data(info).view(np.float32).reshape(-1, info.columns).copy()
         if kinds["in_sum2"].keys() != kinds["counts"].keys() or not kinds["in_sum2"]:
-            raise ImatrixError(f"{path}: not an imatrix: it lacks pairs of .in_sum2 and .counts tensors")
+            raise ImatrixUsageError(f"{path}: not an imatrix: it lacks pairs of .in_sum2 and .counts tensors")
         tensors = {}
         for name, sums in kinds["in_sum2"].items():
             counts = kinds["counts"][name].reshape(-1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantmill.imatrix.vectors import Imatrix, ImatrixError
+from quantmill.imatrix.vectors import Imatrix, ImatrixError, ImatrixUsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def parse(place: str, data: bytes) -> tuple[list[Entry], bytes, int]:
 
     count = integer("the number of entries")
     if not 1 <= count <= len(data) // 12:
-        raise ImatrixError(f"{place}: not an imatrix: it claims {count} entries in {len(data)} bytes")
+        raise ImatrixUsageError(f"{place}: not an imatrix: it claims {count} entries in {len(data)} bytes")
     found = []
     for number in range(1, count + 1):
         what = f"entry {number} of {count}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 class ImatrixError(QuantmillError):
     """An imatrix file is damaged, or holds what no quantizer can use."""
+
+
+class ImatrixUsageError(UsageError, ImatrixError):
+    """What is named as an imatrix file is none."""
 
 
 @dataclass(frozen=True)

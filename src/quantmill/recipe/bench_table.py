@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantmill.errors import Unfit
+from quantmill.host import MOST_THREADS
 
 KEYS: dict[str, str] = {
     "bench.tests": "list",
@@ -54,4 +55,6 @@ def bench(get: Callable[[str], Any], matrix: Sequence[str], ftype: Callable[[str
     for key, otherwise in (("repetitions", REPETITIONS), ("threads", "all")):
         if table.get(key) == 0:
             raise Unfit(f"bench.{key}", f"0 measure nothing; give 1 or more, or leave it out for {otherwise}")
+    if (table.get("threads") or 0) > MOST_THREADS:
+        raise Unfit("bench.threads", f"more than {MOST_THREADS} threads do not work at a time; leave it out for all")
     return BenchTable(tests, ftypes, runtime, table.get("repetitions", REPETITIONS), table.get("threads"))

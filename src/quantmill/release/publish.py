@@ -100,6 +100,11 @@ def prepare(repo: str, tag: str, files: Sequence[File]) -> Upload:
     return Upload(repo, tag, _commits(wanted), tuple(removed), commit, len(files) - len(wanted), False, False)
 
 
+def unasked(repo: str, tag: str, files: Sequence[File]) -> Upload:
+    """What is to be done if the Hub has nothing yet, for a look without it."""
+    return Upload(repo, tag, _commits(files), (), "", 0, False, False)
+
+
 def send(files: Sequence[File], upload: Upload, tell: Callable[[str], None]) -> str:
     """Do it; the commit that is tagged at the end. `tell` hears a line for each commit. Raises a HubError when the Hub
     keeps failing: what has arrived stays, and the next call goes on from it."""

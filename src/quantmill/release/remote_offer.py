@@ -9,7 +9,7 @@ from typing import Any
 from quantmill import gguf
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_size, of_tensors
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.gguf.head import leading_metadata
 from quantmill.gguf.shards import describe, parse_name
 from quantmill.listing import LISTING, LISTING_LIMIT, parse_strangers, read_strangers
@@ -39,6 +39,7 @@ def of_folder(folder: Path) -> CandidateSet:
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.gguf"))}
     measured = _measured(_json(folder / LISTING))
     shape, candidates = None, []
+    models: dict[tuple[str, Shape], str] = {}
     for released, parts in _files(sizes, measured):
         metadata: dict[str, Any] = {}
         tensors = []
@@ -50,9 +51,14 @@ def of_folder(folder: Path) -> CandidateSet:
                 tensors += describe(file.tensors.values())
         shape = from_metadata(metadata) or shape
         if shape is not None:
+            models.setdefault((str(metadata.get("general.name")), shape), released.name)
             candidates.append(Candidate(released, of_tensors(tensors, shape.layers)))
     if shape is None:
         raise no_files(str(folder), "there are no GGUF files of a model in it")
+    if len(models) > 1:
+        raise UsageError(
+            f"{folder}: {listed(list(models.values()))} are of different models; name a folder that holds those of one"
+        )
     return CandidateSet(tuple(candidates), shape, bench(_json(folder / BENCH)))
 
 

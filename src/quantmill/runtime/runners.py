@@ -1,7 +1,6 @@
 """What runs the tests of speed: these kernels, or a llama-bench on PATH."""
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.source import Source
 from quantmill.reference.ftypes import BY_NUMBER
 from quantmill.reference.spans import supported
@@ -20,20 +19,18 @@ from quantmill.runtime.speeds import Timing, Trial
 
 
 class Kernels:
-    """These kernels. Models stay loaded while all of them fit into half of the free memory."""
+    """These kernels. One model is loaded at a time, so that many files take the memory of the largest."""
 
-    def __init__(
-        self, files: Sequence[Path], context: int, threads: int, repack: bool = True, activation_bits: int = 16
-    ) -> None:
+    def __init__(self, context: int, threads: int, repack: bool = True, activation_bits: int = 16) -> None:
         self._context, self._threads, self._repack, self._bits = context, threads, repack, activation_bits
-        self._keep = 3 * sum(file.stat().st_size for file in files) < _free_memory()
-        self._loaded: dict[Path, LoadedModel] = {}
+        self._loaded: LoadedModel | None = None
 
     def run(self, file: Path, tests: Sequence[Trial]) -> list[Timing]:
         """One repetition of each test, after a warm-up of a new model."""
-        model = self._loaded.get(file)
-        if model is None:
-            model = load(
+        model = self._loaded
+        if model is None or model.path != file:
+            model = self._loaded = None  # the memory of the one before, first
+            model = self._loaded = load(
                 file,
                 context=self._context,
                 threads=self._threads,
@@ -43,8 +40,6 @@ class Kernels:
             warm = np.zeros(min(64, model.context - 1), np.int32)
             model.evaluate(warm, 0)
             model.evaluate(warm[:1], len(warm))
-            if self._keep:
-                self._loaded[file] = model
         backend = model.backend + ("" if self._repack else ", not repacked")
         backend += "" if self._bits == 16 else f", {self._bits}-bit activations"
         facts = (*_named(model.metadata, file), model.bytes, model.parameters, backend, self._threads)
@@ -53,7 +48,7 @@ class Kernels:
     @staticmethod
     def _seconds(model: LoadedModel, test: Trial) -> float:
         if test.count > model.context:
-            raise QuantmillError(
+            raise UsageError(
                 f"{model.path}: the test {test.name} needs a context of {test.count} tokens; its own is {model.context}"
             )
         tokens = np.random.default_rng(0).integers(0, model.hyper.n_vocab, test.count).astype(np.int32)
@@ -75,7 +70,7 @@ class LlamaBench:
     def __init__(self, threads: int, otherwise: str = "--runtime kernels") -> None:
         found = shutil.which("llama-bench")
         if found is None:
-            raise QuantmillError(f"there is no llama-bench on PATH; install llama.cpp, or measure with {otherwise}")
+            raise UsageError(f"there is no llama-bench on PATH; install llama.cpp, or measure with {otherwise}")
         self._program, self._threads = found, threads
         self.versions: dict[str, str] = {}
 
@@ -108,7 +103,3 @@ def _named(metadata: Any, file: Path) -> tuple[str, str]:
     model = str(name.value) if name else file.stem
     found = BY_NUMBER.get(type_.value) if type_ else None
     return model, found.name if found else "?"
-
-
-def _free_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

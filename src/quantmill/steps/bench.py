@@ -47,7 +47,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     runner: Kernels | LlamaBench
     try:
         if params["runtime"] == "kernels":
-            runner = Kernels(list(files), max(test.count for test in tests) + 1, threads)
+            runner = Kernels(max(test.count for test in tests) + 1, threads)
             backend = infer_isa()
         else:
             runner = LlamaBench(threads, 'runtime = "kernels" in the recipe\'s [bench]')

@@ -118,6 +118,8 @@ def _read(path: Path) -> dict[str, Any]:
         data = tomli.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {error}") from None
+    if lost := next((name for name in data if name in KEYS), None):
+        raise UsageError(f"{path}: {lost}: this is a key of the table [store]; write it below that line")
     _known(path, data, {"store": None}, "")
     table = data.get("store", {})
     if not isinstance(table, dict):
