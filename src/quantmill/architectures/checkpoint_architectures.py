@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from quantmill.architectures.errors import UnsuitableModel
+
 MAX_LAYERS = 512  # as in llama.cpp, LLAMA_MAX_LAYERS
 MAX_VOCABULARY = 1 << 20  # tokens; the largest known have 262,144, and those that a file lacks are made up
 MAX_EXPERTS = 1 << 18  # of all layers together; Kimi K2 has 61 times 384

@@ -64,6 +64,7 @@ def _file(path: Path, reports: list[Any]) -> Iterator[str]:
 def _loadable(path: Path) -> None:
     """Raises NotLoadable for a whole model, the file or all of its shards, that llama.cpp refuses."""
     from quantmill.architectures.loading import check_loadable
+    from quantmill.gguf.shard_set import shards_of
     from quantmill.gguf.verification import headers
 
     check_loadable(str(path), *headers(shards_of(path)))
