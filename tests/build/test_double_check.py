@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from projects import CALIBRATED, RECIPE, TINY, Project
+from projects import CALIBRATED, RECIPE, TINY, Project, wrong_machine
 from quantmill.quant.double_check import chosen
 from quantmill.store.descent import records
-from wrong_machine import wrong_machine
 
 ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q4_K_M"]')
 

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from dask_cluster import Cluster, started
-from projects import RECIPE, Project
+from projects import RECIPE, Project, wrong_machine
 from quantmill.store.descent import records
-from team import Team
-from wrong_machine import wrong_machine
-from wrong_records import payload
+from team import Team, payload
 
 TWO_FILES = RECIPE.replace('"BF16", "Q8_0", "Q4_K_M", "Q2_K"', '"Q4_K_M", "Q2_K"')
 IN_PARTS = """

@@ -23,6 +23,47 @@ name = "Small"
 [quants]
 matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]
 """
+# A process of which one bit of each quantized file is another.
+FLIP = """
+import sys
+from importlib import util
+
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name != "quantmill.steps.quant":
+            return None
+        sys.meta_path.remove(self)
+        spec = util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def execute(module):
+            load(module)
+            run = module.run
+
+            def wrong(inputs, params, out, context):
+                made = run(inputs, params, out, context)
+                from quantmill import gguf
+
+                path = out / "model.gguf"
+                with gguf.read(path) as file:
+                    name, info = max(file.tensors.items(), key=lambda item: item[1].nbytes)
+                    at = file.data_offset + info.offset + info.nbytes // 2
+                with open(path, "r+b") as file:
+                    file.seek(at)
+                    byte = file.read(1)[0]
+                    file.seek(at)
+                    file.write(bytes([byte ^ 4]))
+                return made
+
+            object.__setattr__(module.STEP, "run", wrong)
+
+        spec.loader.exec_module = execute
+        return spec
+
+
+sys.meta_path.insert(0, Finder())
+"""
 ALL_TASKS = sorted(
     ["download:small", "convert:small", "preflight:small", "index:small", "card:small", "release:small"]
     + [f"{step}:small/{ftype}" for step in ("split", "verify") for ftype in ("BF16", "Q8_0", "Q4_K_M", "Q2_K")]
@@ -83,3 +124,10 @@ def new_project(folder: Path, text: str = RECIPE) -> Project:
             shutil.copy(path, model / path.name)
     (folder / "recipes" / "small.toml").write_text(text)
     return Project(folder)
+
+
+def wrong_machine(folder: Path, path: str = "") -> str:
+    """PYTHONPATH of a process that computes wrongly; `path`: what PYTHONPATH is now."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(FLIP)
+    return f"{folder}:{path}" if path else str(folder)

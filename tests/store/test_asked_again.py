@@ -10,8 +10,7 @@ from projects import TINY, Project
 from quantmill.store.descent import records
 from quantmill.store.key import StepKey
 from quantmill.store.remote.trust import Signer
-from team import Team
-from wrong_records import TASK, TWO_FILES, payload, record, shared, spoil
+from team import TASK, TWO_FILES, Team, payload, record, shared, spoil
 
 Make = Callable[..., Project]
 GATED = TWO_FILES + '\n[evaluation]\ntext = "tiny/evaluation.txt"\nchunks = 2\n\n[verify]\nmax_kld = 1.5\n'

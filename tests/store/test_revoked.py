@@ -14,8 +14,21 @@ from quantmill.store.remote.revocation import PAYLOAD_TYPE, Revocation, RevokedL
 from quantmill.store.remote.trust import PAYLOAD_TYPE as RECORD_TYPE
 from quantmill.store.remote.trust import Refused, Signer
 from s3_server import S3Server
-from team import AS_READER, AS_WRITER, Team, s3_url
-from wrong_records import OTHER, TASK, TWO_FILES, outputs, payload, record, second_key, shared, spoil
+from team import (
+    AS_READER,
+    AS_WRITER,
+    OTHER,
+    TASK,
+    TWO_FILES,
+    Team,
+    outputs,
+    payload,
+    record,
+    s3_url,
+    second_key,
+    shared,
+    spoil,
+)
 
 Make = Callable[..., Project]
 
