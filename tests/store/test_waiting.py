@@ -92,8 +92,8 @@ class Trickle(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def trickling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedStore]:
-    """A reader of a store that trickles; a minute is half a second."""
-    for name, value in (("GRACE", 0.5), ("MEASURED", 0.2)):
+    """A reader of a store that trickles; a minute is five seconds."""
+    for name, value in (("GRACE", 5.0), ("MEASURED", 0.5)):
         monkeypatch.setattr(f"quantmill.store.remote.waiting.{name}", value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -118,7 +118,7 @@ def artifact(sha256: str) -> Artifact:
 def test_a_transfer_that_trickles_is_given_up_and_costs_its_own_object_alone(
     trickling: SharedStore, tmp_path: Path
 ) -> None:
-    with pytest.raises(Gone, match=r"s3://team/x is slow: it would take [0-9]+ s, and 0 s are enough to make it"):
+    with pytest.raises(Gone, match=r"s3://team/x is slow: it would take [0-9]+ s, and 5 s are enough to make it"):
         trickling.fetch(artifact("0" * 64), tmp_path / "part", ignore, lambda: 0.1)
     part = tmp_path / "other"
     trickling.fetch(artifact(hashlib.sha256(DATA).hexdigest()), part, ignore, lambda: 0.1)
