@@ -42,6 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "forecast": {
         "architectures",
         "build",
+        "checkpoint",
         "engine",
         "gguf",
         "imatrix",

@@ -263,6 +263,8 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     edges = imatrix
     if recipe.base.gguf is None:
         params["config"] = lock.config
+        if lock.output:
+            params["output"] = True
     else:
         edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
     if recipe.calibration:

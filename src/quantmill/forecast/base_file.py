@@ -6,7 +6,9 @@ from functools import cached_property
 
 from quantmill import gguf
 from quantmill.architectures.checkpoint_tensors import assumed
+from quantmill.architectures.checkpoint_tensors import tensors as checkpoint_tensors
 from quantmill.architectures.description import describe as describe_config
+from quantmill.checkpoint.contents import source_order
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.findings import check_base
@@ -42,9 +44,12 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
             tensors = file.tensor_entries()
         check_base(tensors, recipe.base.type)
         return Description(entries, tensors, True)
-    entries, described = describe_config(lock.config or {}, recipe.base.type)
     if local is not None:
-        return Description(lock_file.base_metadata(recipe, local), described, True)
+        sources = source_order(local)
+        _, described = describe_config(lock.config or {}, recipe.base.type, sources)
+        specs = checkpoint_tensors(lock.config or {}, sources)
+        return Description(lock_file.base_metadata(recipe, local, specs), described, True)
+    entries, described = describe_config(lock.config or {}, recipe.base.type, output=lock.output)
     return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None)
 
 

@@ -32,7 +32,7 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "front": {key: value for key, value in front.items() if value},
         "calibration": _texts(recipe),
         "imatrix": recipe.imatrix is not None,
-        "tied": bool(assumed(lock.config or {}).get("tie_word_embeddings", False)),
+        "tied": bool(assumed(lock.config or {}).get("tie_word_embeddings", False)) and not lock.output,
         "shape": shape(lock),
         "max_size": recipe.max_size,
         "credits": list(card.credits),

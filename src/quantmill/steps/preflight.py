@@ -11,7 +11,8 @@ from quantmill.steps.step import Inputs, Step
 
 
 class Params(TypedDict):
-    """`type`: the base's; `config`: of a base in Hugging Face layout; `ftypes`: the quant step's params by label;
+    """`type`: the base's; `config`: of a base in Hugging Face layout, `output`: its tied checkpoint has an
+    output matrix; `ftypes`: the quant step's params by label;
     `computed`: the imatrix is yet to be made, from a text; `strict`: any finding fails; `least`: the tokens that each
     kind of text needs. No part of the key: `names`, what errors call the texts, and
     `generation`, which has a field of its own there."""
@@ -19,6 +20,7 @@ class Params(TypedDict):
     type: str
     ftypes: Mapping[str, QuantParams]
     config: NotRequired[Mapping[str, Any] | None]
+    output: NotRequired[bool]
     computed: NotRequired[bool]
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
@@ -47,7 +49,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     else:
         from quantmill.architectures.description import describe
 
-        entries, tensors = describe(params.get("config") or {}, params["type"])
+        config = params.get("config") or {}
+        entries, tensors = describe(config, params["type"], output=params.get("output", False))
         facts = {entry.key: entry.value for entry in entries}
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
     ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
