@@ -1,4 +1,4 @@
-"""What a base is, said by name at lock and plan: quantized, an adapter, misnamed; and sizes that are those of the file."""
+"""What a base is, said by name at lock and plan: quantized, an adapter, misnamed; and sizes that are the file's."""
 
 import json
 from pathlib import Path

@@ -14,7 +14,7 @@ from quantmill.build import release_tag
 from quantmill.recipe import page_params, texts
 from quantmill.recipe.lock import Lock, local_files
 from quantmill.recipe.recipe import Recipe
-from quantmill.recipe.bench_table import BenchTable
+from quantmill.recipe.bench_table import RUNTIMES, BenchTable
 from quantmill.steps import STEPS
 from quantmill.steps.bench import Params as BenchParams
 from quantmill.steps.convert import Params as ConvertParams
@@ -267,6 +267,8 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
             params["output"] = True
     else:
         edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
+        if recipe.bench and recipe.bench.runtime == RUNTIMES[0]:
+            params["bench"] = True
     if recipe.calibration:
         params["computed"] = True
     if recipe.strict:

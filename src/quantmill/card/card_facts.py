@@ -24,6 +24,8 @@ class CardFacts:
     `shape`: None where the architecture is not known
     `limit`: the bytes above which files are split
     `chart`: the name of a picture of the release
+    `unknown`: llama.cpp of the tag does not know the architecture
+    `text_alone`: the model reads images too, which the files do not
     """
 
     base: str
@@ -44,6 +46,8 @@ class CardFacts:
     files: tuple[ReleasedFile, ...]
     bench: Bench | None
     chart: str | None
+    unknown: bool = False
+    text_alone: bool = False
 
     @property
     def model(self) -> str:
@@ -75,4 +79,6 @@ def facts(
         files=tuple(by_size(files)),
         bench=bench,
         chart=chart,
+        unknown=params.get("unknown_architecture", False),
+        text_alone=params.get("text_alone", False),
     )

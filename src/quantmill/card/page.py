@@ -64,8 +64,13 @@ class Page(Voice):
             license_line = self.say("intro.license_other")
         items = [
             self.say("intro.base", base=base),
-            self.say("intro.tag", tag=facts.llama_cpp, link=f"{TAGS}/{facts.llama_cpp}"),
+            self.say(
+                "intro.tag_unknown" if facts.unknown else "intro.tag",
+                tag=facts.llama_cpp,
+                link=f"{TAGS}/{facts.llama_cpp}",
+            ),
             imatrix,
+            *([self.say("intro.text_alone")] if facts.text_alone else []),
             self.say("intro.runs"),
             license_line,
         ]

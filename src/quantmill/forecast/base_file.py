@@ -7,12 +7,15 @@ from functools import cached_property
 from quantmill import gguf
 from quantmill.architectures.checkpoint_tensors import assumed
 from quantmill.architectures.checkpoint_tensors import tensors as checkpoint_tensors
+from quantmill.architectures.configuration import notes
 from quantmill.architectures.description import describe as describe_config
 from quantmill.checkpoint.contents import source_order
+from quantmill.engine.suitability import base_notes, check_computable
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.findings import check_base
 from quantmill.recipe import lock as lock_file
+from quantmill.recipe.bench_table import RUNTIMES
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
@@ -23,11 +26,13 @@ BYTES_PER_TOKEN = 39
 
 @dataclass(frozen=True)
 class Description:
-    """The base file before it exists: metadata, tensors, and whether the metadata is exact to the byte."""
+    """The base file before it exists: metadata, tensors, whether the metadata is exact to the byte, and what is worth
+    knowing of it."""
 
     kvs: Sequence[KV]
     tensors: Sequence[TensorEntry]
     exact: bool
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def bytes(self) -> int:
@@ -40,17 +45,28 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
     local = lock_file.local_files(recipe)
     if recipe.base.gguf is not None:
         with gguf.read(recipe.base.gguf) as file:
-            entries = list(file.metadata.values())
+            metadata = dict(file.metadata)
             tensors = file.tensor_entries()
+        place = str(recipe.base.gguf)
+        said = tuple(base_notes(place, recipe.reference, metadata, tensors))
         check_base(tensors, recipe.base.type)
-        return Description(entries, tensors, True)
+        check_computable(place, metadata, tensors, computed(recipe))
+        return Description(list(metadata.values()), tensors, True, said)
+    said = tuple(notes(lock.config or {}))
     if local is not None:
         sources = source_order(local)
         _, described = describe_config(lock.config or {}, recipe.base.type, sources)
         specs = checkpoint_tensors(lock.config or {}, sources)
-        return Description(lock_file.base_metadata(recipe, local, specs), described, True)
+        return Description(lock_file.base_metadata(recipe, local, specs), described, True, said)
     entries, described = describe_config(lock.config or {}, recipe.base.type, output=lock.output)
-    return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None)
+    return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None, said)
+
+
+def computed(recipe: Recipe) -> list[str]:
+    """The tables of a recipe that ask for what our own engine computes of the base or its files."""
+    bench = recipe.bench is not None and recipe.bench.runtime == RUNTIMES[0]
+    asked = {"calibration": recipe.calibration, "evaluation": recipe.evaluation, "bench": bench or None}
+    return [name for name, table in asked.items() if table is not None]
 
 
 def _of_size(entries: list[KV], lock: Lock) -> list[KV]:

@@ -117,7 +117,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         inexact=_inexact(recipe, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(recipe, lock, space),
-        findings=tuple(finding.text for finding in found),
+        findings=(*base.notes, *(finding.text for finding in found)),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,

@@ -382,4 +382,6 @@ def _about(recipe: Recipe, files: Mapping[str, Path]) -> dict[str, Any]:
     from quantmill.gguf import read
 
     with read(files["model.gguf"]) as file:
-        return about_gguf(file)
+        name = file.metadata["general.architecture"].value if "general.architecture" in file.metadata else ""
+        unknown = {} if name in recipe.reference.architectures else {"unknown_architecture": str(name)}
+        return about_gguf(file) | unknown

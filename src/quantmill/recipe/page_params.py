@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import assumed
+from quantmill.architectures.checkpoint_tensors import architecture, assumed
+from quantmill.architectures.errors import ModelError
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
@@ -37,7 +38,17 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "max_size": recipe.max_size,
         "credits": list(card.credits),
         "chat": {key: about[key] for key in CHAT if key in about},
+        **{key: True for key, holds in _limits(lock).items() if holds},
     }
+
+
+def _limits(lock: Lock) -> dict[str, bool]:
+    """What a page must not claim, or must say is not there."""
+    try:
+        text_alone = bool(architecture(lock.config or {}).others)
+    except ModelError:
+        text_alone = False
+    return {"unknown_architecture": "unknown_architecture" in lock.about, "text_alone": text_alone}
 
 
 def _texts(recipe: Recipe) -> list[list[str]]:

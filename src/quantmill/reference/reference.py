@@ -91,6 +91,7 @@ class Reference:
     `imatrix`: of llama-imatrix.
     `converter`: of convert_hf_to_gguf.py.
     `options`: option of llama-quantize → the build that it came with.
+    `architectures`: general.architecture of the models that its tools load.
     """
 
     first: int
@@ -113,6 +114,7 @@ class Reference:
     imatrix: ImatrixRules
     converter: Converter
     options: dict[str, int]
+    architectures: frozenset[str]
 
     def __str__(self) -> str:
         return f"b{self.first} to b{self.last}"

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
 from quantmill.steps.step import Inputs, Step
@@ -28,6 +28,8 @@ class Params(TypedDict):
     max_size: int
     credits: list[str]
     chat: dict[str, Any]
+    unknown_architecture: NotRequired[bool]
+    text_alone: NotRequired[bool]
     ftypes: list[str]
 
 
