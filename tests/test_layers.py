@@ -54,6 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "forecast": {
         "architectures",
         "build",
+        "checkpoint",
         "engine",
         "gguf",
         "imatrix",

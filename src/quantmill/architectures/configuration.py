@@ -27,6 +27,7 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
     `rope_scaling` is as rope_scaling.rope makes it. Raises ModelError for what a GGUF file cannot hold.
     """
     row = architecture(config)
+    _unquantized(config)
     stated = _stated(row, config)
     found = {**row.defaults, **stated}
     found["rope_theta"], found["rope_scaling"] = rope(row, found, stated)
@@ -105,6 +106,19 @@ def _stated(row: CheckpointArchitecture, config: Mapping[str, Any]) -> Mapping[s
         if not isinstance(stated.get(key), bool | None):
             raise ModelError(f"config.json's `{key}` is {stated[key]!r}; true or false would be right")
     return stated
+
+
+def _unquantized(config: Mapping[str, Any]) -> None:
+    """A checkpoint that is quantized says so: by `quantization_config`, or in MLX's way."""
+    key = next((key for key in ("quantization_config", "quantization", "compression_config") if config.get(key)), "")
+    if not key:
+        return
+    table = config[key] if isinstance(config[key], Mapping) else {}
+    method = table.get("quant_method", "MLX" if key == "quantization" else "by a method without a name")
+    raise ModelError(
+        f"config.json: the weights are quantized already ({method}, `{key}`), which cannot be converted; give the "
+        "model's own checkpoint, whose weights are BF16, F16 or F32"
+    )
 
 
 def _positive(found: Mapping[str, Any], key: str) -> None:

@@ -15,7 +15,7 @@ from quantmill.build.step_params import imatrix_params, preflight_params, quant_
 from quantmill.recipe import page_params, texts
 from quantmill.recipe.lock import Lock, local_files
 from quantmill.recipe.recipe import Recipe
-from quantmill.recipe.bench_table import BenchTable
+from quantmill.recipe.bench_table import RUNTIMES, BenchTable
 from quantmill.steps import STEPS
 from quantmill.steps.bench import Params as BenchParams
 from quantmill.steps.convert import Params as ConvertParams
@@ -246,8 +246,12 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     edges = imatrix
     if recipe.base.gguf is None:
         params["config"] = lock.config
+        if lock.output:
+            params["output"] = True
     else:
         edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
+        if recipe.bench and recipe.bench.runtime == RUNTIMES[0]:
+            params["bench"] = True
     if recipe.calibration:
         params["computed"] = True
     if lock.notes:

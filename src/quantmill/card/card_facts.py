@@ -24,6 +24,7 @@ class CardFacts:
     `shape`: None where the architecture is not known
     `limit`: the bytes above which files are split
     `chart`: the name of a picture of the release
+    `unknown`: llama.cpp of the tag does not know the architecture
     `notes`: what is not as a reader expects it, by its word in the catalogues
     """
 
@@ -45,6 +46,7 @@ class CardFacts:
     files: tuple[ReleasedFile, ...]
     bench: Bench | None
     chart: str | None
+    unknown: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,5 +84,6 @@ def facts(
         files=tuple(by_size(files)),
         bench=bench,
         chart=chart,
+        unknown=params.get("unknown_architecture", False),
         notes=({"left_out": left_out} if left_out else {}) | dict(params.get("notes", {})),
     )

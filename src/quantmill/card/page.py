@@ -65,7 +65,11 @@ class Page(Voice):
             license_line = self.say("intro.license_other")
         items = [
             self.say("intro.base", base=base),
-            self.say("intro.tag", tag=facts.llama_cpp, link=f"{TAGS}/{facts.llama_cpp}"),
+            self.say(
+                "intro.tag_unknown" if facts.unknown else "intro.tag",
+                tag=facts.llama_cpp,
+                link=f"{TAGS}/{facts.llama_cpp}",
+            ),
             imatrix,
             *(self.say(f"intro.{note}", value=value) for note, value in facts.notes.items()),
             self.say("intro.runs"),

@@ -20,6 +20,7 @@ from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.architectures.json_file import load_config
 from quantmill.architectures.loading import check_convertible
 from quantmill.artifact import Context
+from quantmill.checkpoint.contents import check_sources
 from quantmill.checkpoint.metadata import metadata
 from quantmill.checkpoint.safetensors import open_weights
 from quantmill.checkpoint.weights import check, chunks
@@ -61,6 +62,7 @@ def convert(
     tensors(config)  # a config that cannot be converted is said before any weight is opened
     with open_weights(files) as weights:
         order = sorted(weights, key=lambda source: (weights[source].file, source))
+        check_sources("the safetensors files", order)
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)

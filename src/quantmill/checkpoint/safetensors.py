@@ -106,7 +106,7 @@ def open_weights(files: Mapping[str, Path]) -> Weights:
     if SINGLE in files:
         names, index = [SINGLE], None
     elif INDEX in files:
-        index = _index(files[INDEX])
+        index = read_index(files[INDEX])
         names = sorted(set(index.values()))
         if missing := [name for name in names if name not in files]:
             named = listed([shown(name)[1:-1] for name in missing])
@@ -115,6 +115,10 @@ def open_weights(files: Mapping[str, Path]) -> Weights:
         pickles = sorted(name for name in files if name.lower().endswith(PICKLES))
         if pickles:
             raise _pickled(pickles[0])
+        if shards := sorted(name for name in files if name.endswith(".safetensors")):
+            raise WeightsError(
+                f"the model's weights ({listed(shards)}) lie beside no {INDEX}, which says what they hold; fetch it"
+            )
         raise WeightsError(f"the model has no weights: neither {SINGLE} nor {INDEX} is among its files")
     tensors: dict[str, Weight] = {}
     mappings = []
@@ -132,7 +136,20 @@ def open_weights(files: Mapping[str, Path]) -> Weights:
     return Weights(tensors, mappings)
 
 
-def _index(path: Path) -> dict[str, str]:
+def tensor_names(path: Path) -> list[str]:
+    """The names in a file's header, of which nothing else is checked; ValueError or UnfitJSON when it has none."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        if length > MAX_HEADER:
+            raise ValueError(length)
+        header = strangers_json(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(header)
+    return [name for name in header if name != "__metadata__"]
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """The file of each tensor, from model.safetensors.index.json."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_HEADER + 1)

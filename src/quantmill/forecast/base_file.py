@@ -6,11 +6,16 @@ from functools import cached_property
 
 from quantmill import gguf
 from quantmill.architectures.checkpoint_tensors import assumed
+from quantmill.architectures.checkpoint_tensors import tensors as checkpoint_tensors
+from quantmill.architectures.configuration import notes
 from quantmill.architectures.description import describe as describe_config
+from quantmill.checkpoint.contents import source_order
+from quantmill.engine.suitability import base_notes, check_computable
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.findings import check_base
 from quantmill.recipe import lock as lock_file
+from quantmill.recipe.bench_table import RUNTIMES
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
@@ -21,11 +26,13 @@ BYTES_PER_TOKEN = 39
 
 @dataclass(frozen=True)
 class Description:
-    """The base file before it exists: metadata, tensors, and whether the metadata is exact to the byte."""
+    """The base file before it exists: metadata, tensors, whether the metadata is exact to the byte, and what is worth
+    knowing of it."""
 
     kvs: Sequence[KV]
     tensors: Sequence[TensorEntry]
     exact: bool
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def bytes(self) -> int:
@@ -38,15 +45,29 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
     local = lock_file.local_files(recipe)
     if recipe.base.gguf is not None:
         with gguf.read(recipe.base.gguf) as file:
-            entries = list(file.metadata.values())
+            metadata = dict(file.metadata)
             tensors = file.tensor_entries()
-        number = next((entry.value for entry in entries if entry.key == "general.file_type"), None)
+        place = str(recipe.base.gguf)
+        said = tuple(base_notes(place, recipe.reference, metadata, tensors))
+        number = metadata["general.file_type"].value if "general.file_type" in metadata else None
         check_base(tensors, number, recipe.base.type, recipe.base.allow_requantize)
-        return Description(entries, tensors, True)
-    entries, described = describe_config(lock.config or {}, recipe.base.type)
+        check_computable(place, metadata, tensors, computed(recipe))
+        return Description(list(metadata.values()), tensors, True, said)
+    said = tuple(notes(lock.config or {}))
     if local is not None:
-        return Description(lock_file.base_metadata(recipe, local), described, True)
-    return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None)
+        sources = source_order(local)
+        _, described = describe_config(lock.config or {}, recipe.base.type, sources)
+        specs = checkpoint_tensors(lock.config or {}, sources)
+        return Description(lock_file.base_metadata(recipe, local, specs), described, True, said)
+    entries, described = describe_config(lock.config or {}, recipe.base.type, output=lock.output)
+    return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None, said)
+
+
+def computed(recipe: Recipe) -> list[str]:
+    """The tables of a recipe that ask for what our own engine computes of the base or its files."""
+    bench = recipe.bench is not None and recipe.bench.runtime == RUNTIMES[0]
+    asked = {"calibration": recipe.calibration, "evaluation": recipe.evaluation, "bench": bench or None}
+    return [name for name, table in asked.items() if table is not None]
 
 
 def _of_size(entries: list[KV], lock: Lock) -> list[KV]:

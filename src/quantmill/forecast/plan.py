@@ -123,7 +123,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         inexact=_inexact(recipe, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(nodes, space),
-        findings=(*lock.notes, *map(str, found), *_beyond(recipe, base, files)),
+        findings=(*lock.notes, *base.notes, *map(str, found), *_beyond(recipe, base, files)),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,

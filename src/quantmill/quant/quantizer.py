@@ -17,6 +17,7 @@ import numpy as np
 from quantmill import _kernels, gguf
 from quantmill.artifact import ByteRange, silent
 from quantmill.errors import QuantmillError, UsageError, apart
+from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.shards import shard_name
 from quantmill.gguf.source import Source
@@ -94,6 +95,7 @@ def quantize_file(
     facts = guide.facts(imatrix_name)
     with Source(Path(src)) as source:
         kvs = source.metadata.values()
+        check_kind(source.files[0].place, gguf.model_facts(kvs))
         if keep_split:
             shards = source.shards()
             files = plan_split(

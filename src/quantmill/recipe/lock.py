@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
+from quantmill.architectures.description import describe
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.json_file import TEMPLATES, is_near, model_files, read_file
+from quantmill.checkpoint.contents import check_index, check_names, check_sources, names_by_size, source_order
+from quantmill.checkpoint.safetensors import SINGLE
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import texts
@@ -48,6 +52,7 @@ class Lock:
     `calibration`: the texts' names in the recipe → their content
     `evaluation`: the same, of the texts for measuring quality
     `notes`: what of its vocabulary is left out or odd, a sentence each
+    `output`: the checkpoint has an output matrix though its configuration ties the embeddings
     `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
     """
 
@@ -60,6 +65,7 @@ class Lock:
     evaluation: Mapping[str, FileFact] = field(default_factory=dict)
     unresolved: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    output: bool = False
 
     def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -74,6 +80,7 @@ class Lock:
             "files": _facts(self.files),
             **({"calibration": _facts(self.calibration)} if self.calibration else {}),
             **({"evaluation": _facts(self.evaluation)} if self.evaluation else {}),
+            **({"output": True} if self.output else {}),
             "config": self.config,
             "metadata_bytes": self.metadata_bytes,
             "about": dict(self.about),
@@ -136,7 +143,8 @@ def _read(path: Path, data: Any) -> Lock:
     unresolved, notes = data.get("unresolved", []), data.get("notes", [])
     if not (isinstance(notes, list) and _is_text_or_list(unresolved) and _is_text_or_list(notes)):
         raise lock_drift(path, "its unresolved or its notes are no list of texts")
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, tuple(unresolved), tuple(notes))
+    output, more = data.get("output", False) is True, (tuple(unresolved), tuple(notes))
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output)
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -224,8 +232,8 @@ def local_files(recipe: Recipe) -> dict[str, Path] | None:
 
 
 def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
-    """Those of a model's files that a conversion reads; UsageError when the weights are pickled or not there. `readme`:
-    its page is one of them."""
+    """Those of a model's files that a conversion reads; UsageError when the weights are pickled, not there, or no whole
+    model's. `readme`: its page is one of them."""
     found = sorted(name for name in names if _matches(name, WANTED) and not name.startswith("."))
     found = [name for name in found if readme or name != "README.md"]
     if odd := [name for name in found if not _plain(name)]:
@@ -236,7 +244,9 @@ def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
                 f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
                 "give a model whose weights are safetensors"
             )
+        check_names(where, names)
         raise UsageError(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
+    check_names(where, names)
     if "config.json" not in found:
         raise UsageError(f"{where}: there is no config.json; give a model in Hugging Face layout")
     return found
@@ -249,10 +259,31 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
         return _resolve_hub(recipe, digest)
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
     config = _config(local["config.json"]) if "config.json" in local else None
-    texts, notes = _texts(recipe, digest), list[str]()
-    metadata_bytes = _metadata_bytes(recipe, local, notes)
-    about = _about(recipe, local, notes)
-    return Lock(_requested_base(recipe), files, config, metadata_bytes, about, *texts, notes=tuple(notes))
+    texts = _texts(recipe, digest)
+    return _lock(recipe, _requested_base(recipe), files, config, local, source_order(local) if config else None, texts)
+
+
+def _lock(
+    recipe: Recipe,
+    base: Mapping[str, str],
+    files: Mapping[str, FileFact],
+    config: Mapping[str, Any] | None,
+    at_hand: Mapping[str, Path],
+    sources: list[str] | None,
+    texts: tuple[dict[str, FileFact], dict[str, FileFact]],
+) -> Lock:
+    """What the base resolved to; `sources` are the names of its tensors, where they are known."""
+    output, metadata_bytes, notes = False, None, list[str]()
+    if config is not None:
+        specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
+        if sources is not None:
+            check_sources(_words(base), sources)
+            specs = tensors(config, sources)
+            output = len(specs) > len(tensors(config))
+        describe(config, recipe.base.type, sources)
+        metadata_bytes = sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
+    about = _about(recipe, at_hand, notes)
+    return Lock(base, files, config, metadata_bytes, about, *texts, notes=tuple(notes), output=output)
 
 
 def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
@@ -274,10 +305,10 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
     base = {**_requested_base(recipe), "commit": commit}
-    texts, notes = _texts(recipe, digest), list[str]()
-    metadata_bytes = _metadata_bytes(recipe, small, notes)
-    about = _about(recipe, small, notes)
-    return Lock(base, files, _config(small["config.json"]), metadata_bytes, about, *texts, notes=tuple(notes))
+    check_index(repo, small, listed)
+    config = _config(small["config.json"])
+    sources = source_order(small) if SINGLE not in files else names_by_size(config, files[SINGLE].size)
+    return _lock(recipe, base, files, config, small, sources, _texts(recipe, digest))
 
 
 def _requested_base(recipe: Recipe) -> dict[str, str]:
@@ -334,9 +365,14 @@ def _config(path: Path) -> dict[str, Any]:
     return data
 
 
-def base_metadata(recipe: Recipe, files: Mapping[str, Path], notes: list[str] | None = None) -> "list[KV]":
-    """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights. `notes` is
-    given a sentence for whatever is left out."""
+def base_metadata(
+    recipe: Recipe,
+    files: Mapping[str, Path],
+    specs: list[TensorSpec] | None = None,
+    notes: list[str] | None = None,
+) -> "list[KV]":
+    """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights. `specs` are its
+    tensors, where more is known of them than config.json says; `notes` is given a sentence for whatever is left out."""
     from quantmill.checkpoint.metadata import metadata
 
     base = recipe.base
@@ -345,6 +381,7 @@ def base_metadata(recipe: Recipe, files: Mapping[str, Path], notes: list[str] | 
         type=base.type,
         name=base.model_name,
         pre_tokenizer=base.pre_tokenizer,
+        specs=specs,
         reference=recipe.reference,
         notes=notes,
     )
@@ -361,11 +398,6 @@ def _about(recipe: Recipe, files: Mapping[str, Path], notes: list[str]) -> dict[
 
     with read(files["model.gguf"], str(recipe.base.gguf)) as file:
         notes += check_tokens([file], recipe.reference.known_tokenizers)
-        return about_gguf(file)
-
-
-def _metadata_bytes(recipe: Recipe, files: Mapping[str, Path], notes: list[str]) -> int | None:
-    """Bytes of the converted file's metadata, which its tokenizer dominates; None for a GGUF base."""
-    if recipe.base.gguf is not None:
-        return None
-    return sum(len(kv.encode()) for kv in base_metadata(recipe, files, notes))
+        name = file.metadata["general.architecture"].value if "general.architecture" in file.metadata else ""
+        unknown = {} if name in recipe.reference.architectures else {"unknown_architecture": str(name)}
+        return about_gguf(file) | unknown

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import assumed
+from quantmill.architectures.checkpoint_tensors import architecture, assumed
+from quantmill.architectures.errors import ModelError
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
@@ -24,6 +25,8 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
     notes: dict[str, Any] = {"requantized": recipe.base.type} if recipe.base.quantized else {}
     if recipe.imatrix and recipe.imatrix.zero_as_one:
         notes["zero_as_one"] = True
+    if _reads_text_alone(lock):
+        notes["text_alone"] = True
     return {
         "prefix": recipe.prefix,
         "llama_cpp": recipe.llama_cpp,
@@ -35,13 +38,22 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "front": {key: value for key, value in front.items() if value},
         "calibration": _texts(recipe),
         "imatrix": recipe.imatrix is not None,
-        "tied": bool(assumed(lock.config or {}).get("tie_word_embeddings", False)),
+        "tied": bool(assumed(lock.config or {}).get("tie_word_embeddings", False)) and not lock.output,
         "shape": shape(lock),
         "max_size": recipe.max_size,
         "credits": list(card.credits),
         "chat": {key: about[key] for key in CHAT if key in about},
         **({"notes": notes} if notes else {}),
+        **({"unknown_architecture": True} if "unknown_architecture" in about else {}),
     }
+
+
+def _reads_text_alone(lock: Lock) -> bool:
+    """Whether the model has parts that its files do not, such as those for images."""
+    try:
+        return bool(architecture(lock.config or {}).others)
+    except ModelError:
+        return False
 
 
 def _texts(recipe: Recipe) -> list[list[str]]:

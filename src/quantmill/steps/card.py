@@ -28,6 +28,8 @@ class Params(TypedDict):
     max_size: int
     credits: list[str]
     chat: dict[str, Any]
+    unknown_architecture: NotRequired[bool]
+    text_alone: NotRequired[bool]
     ftypes: list[str]
     notes: NotRequired[dict[str, Any]]
 

@@ -11,16 +11,19 @@ from quantmill.steps.step import Inputs, Step
 
 
 class Params(TypedDict):
-    """`type`: the base's; `config`: of a base in Hugging Face layout; `ftypes`: the quant step's params by label;
-    `computed`: the imatrix is yet to be made, from a text; `strict`: any finding fails; `least`: the tokens that each
-    kind of text needs; `unweighed`: what an importance of zero does is told, which keys of before have not; `notes`:
-    what the lock says of the vocabulary. No part of the key: `names`, what errors call the texts, and `generation`,
-    which has a field of its own there."""
+    """`type`: the base's; `config`: of a base in Hugging Face layout, `output`: its tied checkpoint has an output
+    matrix; `ftypes`: the quant step's params by label; `computed`: the imatrix is yet to be made, from a text; `bench`:
+    a GGUF base's files are run by our own kernels; `strict`: any finding fails; `least`: the tokens that each kind of
+    text needs; `unweighed`: what an importance of zero does is told, which keys of before have not; `notes`: what the
+    lock says of the vocabulary. No part of the key: `names`, what errors call the texts, and `generation`, which has a
+    field of its own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
     config: NotRequired[Mapping[str, Any] | None]
+    output: NotRequired[bool]
     computed: NotRequired[bool]
+    bench: NotRequired[bool]
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
     unweighed: NotRequired[bool]
@@ -38,29 +41,38 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     ForwardError for one that is too short.
     """
     from quantmill import gguf
+    from quantmill.architectures.configuration import notes
+    from quantmill.engine.suitability import base_notes, check_computable
     from quantmill.imatrix import read
     from quantmill.quant.findings import Finding, check_base, findings, mixes, preflight_failed
     from quantmill.reference.spans import of_generation
 
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
+    reference, place = of_generation(params.get("generation")), "model.gguf"
     if "model.gguf" in inputs:
         with gguf.read(inputs["model.gguf"].path) as file:
-            facts = gguf.model_facts(file.metadata.values())
+            metadata = dict(file.metadata)
             tensors = file.tensor_entries()
+        facts = gguf.model_facts(metadata.values())
+        said = base_notes(place, reference, metadata, tensors)
         again = any(asked.get("allow_requantize") for asked in params["ftypes"].values())
         check_base(tensors, facts.get("general.file_type"), params["type"], again)
+        kinds = {"calibration": params.get("computed"), "evaluation": "texts/" in params.get("least", {})}
+        kinds["bench"] = params.get("bench")
+        check_computable(place, metadata, tensors, [kind for kind, asked in kinds.items() if asked])
     else:
         from quantmill.architectures.description import describe
 
-        entries, tensors = describe(params.get("config") or {}, params["type"])
+        config = params.get("config") or {}
+        entries, tensors = describe(config, params["type"], output=params.get("output", False))
         facts = {entry.key: entry.value for entry in entries}
+        said = notes(config)
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None
     ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
     has_imatrix = imatrix is not None or bool(params.get("computed"))
-    reference = of_generation(params.get("generation"))
     chosen = mixes(reference, tensors, facts, ftypes)
     measured = json.loads(inputs["report.json"].path.read_bytes()) if "report.json" in inputs else {}
-    found = [Finding(note, ()) for note in params.get("notes", ())]
+    found = [Finding(note, ()) for note in (*params.get("notes", ()), *said)]
     found += findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes, measured)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise preflight_failed(failed)

@@ -1,0 +1,127 @@
+"""What a checkpoint holds, before its weights are fetched or read: by its files' names, its index, its headers."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from quantmill.architectures.checkpoint_tensors import architecture, tensors
+from quantmill.checkpoint.safetensors import INDEX, SINGLE, read_index, tensor_names
+from quantmill.errors import QuantmillError, UsageError, listed
+from quantmill.listing import UnfitJSON
+
+# What the tensors of a quantized checkpoint end in, and what they are of. No model's own tensors end so.
+_QUANTIZED = {
+    ".qweight": "GPTQ or AWQ",
+    ".qzeros": "GPTQ or AWQ",
+    ".g_idx": "GPTQ",
+    ".SCB": "bitsandbytes, 8 bits",
+    ".absmax": "bitsandbytes, 4 bits",
+    ".quant_map": "bitsandbytes, 4 bits",
+    ".weight_scale_inv": "FP8",
+    ".weight_scale": "FP8 or compressed-tensors",
+    ".weight_packed": "compressed-tensors",
+    "_blocks": "MXFP4",
+    ".scales": "MLX",
+    ".biases": "MLX",
+}
+_ADAPTER = (".lora_A.weight", ".lora_B.weight", ".lora_A.default.weight")
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
+INSTEAD = "give the model's own checkpoint, whose weights are BF16, F16 or F32"
+
+
+def source_order(files: Mapping[str, Path]) -> list[str] | None:
+    """The names of a checkpoint's tensors in the converter's order: from its weights' headers, or where those are not
+    among the files, from its index; None where neither tells. What else is wrong with weights is said when they are
+    opened."""
+    index = {} if SINGLE in files or INDEX not in files else read_index(files[INDEX])
+    names = [SINGLE] if SINGLE in files else sorted(set(index.values()))
+    if not all(name in files for name in names):
+        return sorted(index, key=lambda source: (index[source], source))
+    found: list[str] = []
+    for name in names:
+        try:
+            found += sorted(tensor_names(files[name]))
+        except (OSError, ValueError, UnfitJSON):
+            return None
+    return found or None
+
+
+def names_by_size(config: Mapping[str, Any], size: int) -> list[str] | None:
+    """The names of the tensors in a single file of `size` bytes, of which no more is known: those that config.json asks
+    for, and an output matrix beside tied embeddings where the file is so much larger. None where that does not tell."""
+    row, plain, whole = architecture(config), tensors(config), tensors(config, output=True)
+    if row.others:
+        return None
+    stated = config.get("dtype", config.get("torch_dtype"))
+    width = 4 if stated in (None, "float32") else 2
+    counts = [width * sum(spec.n_elements for spec in specs if spec.sources) for specs in (plain, whole)]
+    known = plain if size < counts[1] else whole
+    return sorted(source for spec in known for source in spec.sources)
+
+
+def check_sources(where: str, names: Iterable[str]) -> None:
+    """UsageError when the tensors' names are those of a quantized checkpoint or of an adapter."""
+    for name in names:
+        if name.endswith(_ADAPTER):
+            raise UsageError(f"{where}: its tensors are those of a LoRA adapter ({name}); {_MERGE}")
+        for ending, kind in _QUANTIZED.items():
+            if name.endswith(ending):
+                raise quantized(f"{where}: its weights", kind, name)
+
+
+_MERGE = "merge it into its base model first"
+
+
+def quantized(what: str, kind: str, by: str) -> UsageError:
+    """`what` is quantized already, as `by` tells."""
+    return UsageError(f"{what} are quantized already ({kind}, by {by}), which cannot be converted; {INSTEAD}")
+
+
+def check_names(where: str, names: Iterable[str]) -> None:
+    """UsageError when by the names alone a folder or repository is no checkpoint that can be converted."""
+    there = set(names)
+    weights = sorted(name for name in there if name.endswith(".safetensors"))
+    own = [name for name in weights if name.startswith("model")]
+    if own:
+        _check_shards(where, own, INDEX in there)
+        return
+    if any(name.startswith("adapter_") for name in there):
+        raise UsageError(f"{where}: a LoRA adapter ({min(n for n in there if n.startswith('adapter_'))}); {_MERGE}")
+    if weights:
+        raise UsageError(
+            f"{where}: its weights are named {listed(weights)}; those of a model in Hugging Face layout are named "
+            f"model.safetensors, or model-00001-of-00002.safetensors and so on beside {INDEX}"
+        )
+    if ggufs := sorted(name for name in there if name.endswith(".gguf")):
+        raise UsageError(
+            f"{where}: it holds GGUF files ({listed(ggufs)}) and no checkpoint; name one of them by `[base] gguf`"
+        )
+
+
+def _check_shards(where: str, names: list[str], index: bool) -> None:
+    found = {name: match for name in names if (match := _SHARD.fullmatch(name))}
+    if "model.safetensors" in names or not found:
+        return
+    first = next(iter(found.values()))
+    stem, count = first[1], int(first[3])
+    wanted = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, min(count, 10_000) + 1)]
+    if missing := [name for name in wanted if name not in names]:
+        raise UsageError(f"{where}: {listed(missing)} of {count} shards is missing; fetch what is missing")
+    if not index:
+        raise UsageError(f"{where}: its weights are {count} shards, but {INDEX} is missing, which says what they hold")
+
+
+def check_index(where: str, files: Mapping[str, Path], names: Iterable[str]) -> None:
+    """QuantmillError when the index names files that are not there, or not under names that are read."""
+    if INDEX not in files or "model.safetensors" in files:
+        return
+    there = set(names)
+    for name in sorted(set(read_index(files[INDEX]).values())):
+        if name not in there:
+            raise QuantmillError(f"{where}: {INDEX} names {name!r}, which is not there; fetch it, or the right index")
+        if not name.startswith("model"):
+            raise QuantmillError(
+                f"{where}: {INDEX} names {name!r}, but only weights named model*.safetensors are read; rename them "
+                "there and in the index"
+            )

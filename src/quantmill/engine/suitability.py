@@ -1,0 +1,68 @@
+"""What can be done with a base, before it is begun: said of its metadata and its tensors' names and shapes."""
+
+from collections.abc import Mapping, Sequence
+
+from quantmill.architectures.errors import ForwardError
+from quantmill.architectures.hyperparameters import hyper
+from quantmill.architectures.loading import check_loadable
+from quantmill.architectures.tensor_check import check
+from quantmill.errors import UsageError
+from quantmill.gguf import KV, model_facts
+from quantmill.gguf.errors import shown
+from quantmill.gguf.kinds import check_kind
+from quantmill.gguf.known_names import unlisted
+from quantmill.gguf.layout import TensorEntry
+from quantmill.gguf.shards import COUNT
+from quantmill.reference.reference import Reference
+
+# What a recipe may have computed of its base, by the table's name, and what helps where that cannot be.
+WAYS = {
+    "calibration": "give a ready matrix (`[imatrix] file`) in the place of [calibration]",
+    "evaluation": "leave out [evaluation] and its gates",
+    "bench": "leave out [bench], or let llama.cpp measure (`runtime`)",
+}
+
+
+def base_notes(
+    place: str, reference: Reference, metadata: Mapping[str, KV], tensors: Sequence[TensorEntry]
+) -> list[str]:
+    """What is worth knowing of a GGUF base. Raises GGUFUsageError for what is no model, NotLoadable for what llama.cpp
+    does not load."""
+    facts = model_facts(metadata.values())
+    check_kind(place, facts)
+    name = str(facts.get("general.architecture"))
+    if f"{name}.block_count" not in facts:
+        raise UsageError(
+            f"{place}: its metadata have no {shown(name)[1:-1]}.block_count, which every language model has; give a "
+            "whole model that llama.cpp's converter made"
+        )
+    if isinstance(count := facts.get(COUNT), int) and count > 1:
+        raise UsageError(f"{place}: one shard of {count}, and a base is one file; join them with `quantmill merge`")
+    check_loadable(place, metadata, tensors)
+    said = []
+    if name not in reference.architectures:
+        said.append(
+            f"llama.cpp {reference} knows no architecture {shown(name)}: it neither quantizes nor loads such a file, "
+            "so that nothing is said of the files' bytes beside its own"
+        )
+    if odd := unlisted(name, (tensor.name for tensor in tensors)):
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        listed = ", ".join(map(shown, odd[:3])) + more
+        said.append(f"the gguf package lists no {listed} for {shown(name)}; llama.cpp may refuse the files")
+    return said
+
+
+def check_computable(
+    place: str, metadata: Mapping[str, KV], tensors: Sequence[TensorEntry], wanted: Sequence[str]
+) -> None:
+    """UsageError when the tables `wanted` of a recipe, of those in WAYS, ask for what cannot be computed of a base."""
+    if not wanted:
+        return
+    found = {tensor.name: (tensor.shape, tensor.type) for tensor in tensors}
+    embeddings = found.get("token_embd.weight", ((), None))[0]
+    try:
+        check(place, hyper(place, metadata, embeddings[1] if len(embeddings) == 2 else 0), found)
+    except ForwardError as error:
+        asked = " and ".join(f"[{name}]" for name in wanted)
+        ways = ", and ".join(WAYS[name] for name in wanted)
+        raise UsageError(f"{error}, and {asked} would; {ways}") from None
