@@ -1,0 +1,32 @@
+"""Which architectures a tag knows."""
+
+import pytest
+
+from quantmill.reference.known_models import FIRST, knows
+
+
+@pytest.mark.parametrize(
+    ("tag", "architecture", "known"),
+    [
+        ("b5490", "llama", True),
+        ("b5490", "qwen3", True),
+        ("b4978", "qwen3", False),
+        ("b5490", "gpt-oss", False),
+        ("b5490", "lfm2", False),
+        ("b6122", "gpt-oss", True),
+        ("b6845", "qwen3next", False),
+        ("b7698", "qwen3next", True),
+        ("b11739", "glm5-next", True),
+        ("v0.5.0", "glm5-next", False),
+        ("v0.5.0", "qwen35", True),
+        ("v0.6.0", "glm5-next", True),
+        ("b99999", "no-such-model", False),
+        ("b11739", "", False),
+    ],
+)
+def test_what_a_tag_knows(tag: str, architecture: str, known: bool) -> None:
+    assert knows(tag, architecture) is known
+
+
+def test_all_that_a_library_of_the_newest_tag_knew_are_listed() -> None:
+    assert len(FIRST) == 153
