@@ -126,8 +126,9 @@ def new_project(folder: Path, text: str = RECIPE) -> Project:
     return Project(folder)
 
 
-def wrong_machine(folder: Path, path: str = "") -> str:
-    """PYTHONPATH of a process that computes wrongly; `path`: what PYTHONPATH is now."""
+def wrong_machine(folder: Path, path: str = "", which: str = "max") -> str:
+    """PYTHONPATH of a process that computes wrongly; `path`: what PYTHONPATH is now; `which`: whether the largest
+    tensor is wrong (max) or the smallest (min)."""
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(FLIP)
+    (folder / "sitecustomize.py").write_text(FLIP.replace("max(", f"{which}("))
     return f"{folder}:{path}" if path else str(folder)

@@ -8,7 +8,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from quantmill import gguf
-from quantmill.gguf.source import Source
 from quantmill.quant.quantizer import quantize_tensors
 from quantmill.reference.reference import Reference
 
@@ -32,11 +31,10 @@ def differing(
     reference: Reference,
     threads: int,
 ) -> list[str]:
-    """The tensors of the quantized file `made` that come out otherwise when they are quantized again from `base`, of a
-    share of them that `seed` chooses. `work` is an empty folder."""
+    """The tensors of the quantized file `made` that come out otherwise when they are quantized, or copied, again from
+    `base`, of a share of them that `seed` chooses. `work` is an empty folder."""
     with gguf.read(made) as file:
-        with Source(base) as source:
-            types = {name: info.type.name for name, info in file.tensors.items() if info.type != source.info(name).type}
+        types = {name: info.type.name for name, info in file.tensors.items()}
         names = chosen(types, share, seed)
         if not names:
             return []

@@ -91,7 +91,7 @@ def _there(shared: SharedStore, word: str) -> Iterator[Meant]:
             payload, record = shared.registry.believe(data or b"", name.rpartition("/")[2])
         except Refused:
             continue
-        yield Meant(name.rpartition("/")[2], record.outputs, payload["task"])
+        yield Meant(name.rpartition("/")[2], record.outputs, str(payload.get("task", "")))
 
 
 def sign_all(root: Path, report: Report) -> int:

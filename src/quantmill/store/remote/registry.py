@@ -112,12 +112,10 @@ class Registry:
         entries = list(entries)
         self.sign_list(signer, entries)
         for entry in entries:
-            data = self._bucket.get(f"ac/{entry.key}", LIMIT)
+            data = self._bucket.get(f"ac/{entry.key}", LIMIT) or b""
             with suppress(Refused):
-                if (
-                    data
-                    and digest_of(unseal(data, entry.key, self._settings.keys, time.time())[1].outputs) == entry.outputs
-                ):
+                _, there = unseal(data, entry.key, self._settings.keys, time.time())
+                if digest_of(there.outputs) == entry.outputs:
                     self._bucket.delete(f"ac/{entry.key}")
 
     def sign_list(self, signer: "Signer", more: Iterable[Revocation] = (), all_keys: bool = False) -> None:
