@@ -66,6 +66,14 @@ def test_build_plan_and_page_tell_what_was_left_out(project: Project) -> None:
     assert project.run("quantmill", "build", "small").stdout == "nothing to do: everything is up to date\n"
 
 
+def test_what_shapes_let_foresee_is_told_once(project: Project) -> None:
+    project.edit("[quants]", '[imatrix]\nform = "gguf"\n\n[quants]')
+    override = '[[quants.override]]\ntensors = { "attn_vv" = "Q8_0" }\n'
+    project.recipe.write_text(project.recipe.read_text() + override)
+    assert project.run("quantmill", "build", "small").stdout.count("matches no tensor of this model") == 1
+    assert len(findings(project)) == 1
+
+
 def test_strict_fails_before_anything_is_quantized(project: Project) -> None:
     project.edit("[base]", "strict = true\n\n[base]")
     failed = project.run("quantmill", "build", "small", check=1)

@@ -15,7 +15,7 @@ def quant_params(recipe: Recipe, label: str) -> QuantParams:
         params["imatrix_name"] = recipe.imatrix.name
         if recipe.imatrix.zero_as_one:
             params["zero_as_one"] = True
-    if recipe.base.quantized:
+    if recipe.base.allow_requantize:
         params["allow_requantize"] = True
     if output := next((o.output for o in overrides if o.output is not None), None):
         params["output_tensor_type"] = output

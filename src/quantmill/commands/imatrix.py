@@ -65,10 +65,11 @@ def run(options: argparse.Namespace) -> int:
         )
     sums = merge(parts)
     _write(options, sums, parts[-1][1] if options.texts else None)
-    report = {"file": str(options.target), "tensors": len(sums.tensors), **report}
+    written = len(sums.whole() if _form(options) == "dat" and NEWEST.imatrix.whole_only else sums.tensors)
+    report = {"file": str(options.target), "tensors": written, **report}
     _print(options, report, sums if options.show_statistics else None)
     if not options.json and not options.texts:
-        say(f"{options.target}: {len(sums.tensors)} tensors of {len(parts)} files")
+        say(f"{options.target}: {written} tensors of {len(parts)} files")
     return 0
 
 
@@ -87,7 +88,7 @@ def _measure(options: argparse.Namespace) -> Any:
     try:
         with layer_bar(f"imatrix {options.model.name}") as (announce, progress):
             run = Run(options.arithmetic, threads(options), options.memory, work, progress)
-            return measure(options.model, texts, wanted, run, str(options.model), announce)
+            return measure(options.model, texts, wanted, run, str(options.model), announce, form=_form(options))
     finally:
         if (
             work and work.is_dir() and not any(work.iterdir())

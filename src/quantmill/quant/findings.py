@@ -114,11 +114,14 @@ def findings(
     has_imatrix: bool,
     params: Mapping[str, Mapping[str, Any]],
     measured: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    shapes: bool = True,
 ) -> list[Finding]:
     """What a build should say before it begins, what makes it fail first. `chosen` and the quant step's `params` are by
     ftype; `imatrix` is None where the recipe has none, or (`has_imatrix`) where it is not at hand.
 
-    `measured`: the imatrix step's report, where the matrix is its own.
+    `measured`: the imatrix step's report, where the matrix is its own; `shapes`: with what the model's shape and the
+    overrides alone let foresee.
     """
     left_out = {name: measured["never_hit"][name] for name in measured.get("left_out", ())}
     weights = {name: prod(shape) for name, shape, _ in tensors}
@@ -129,9 +132,8 @@ def findings(
             return found
     if imatrix is not None or not has_imatrix:
         found += _impossible(reference, weights, chosen, imatrix, left_out)
-    found += _fallbacks(weights, chosen)
-    found += _unmatched(weights, params)
-    found += _no_effect(reference, params)
+    if shapes:
+        found += [*_fallbacks(weights, chosen), *_unmatched(weights, params), *_no_effect(reference, params)]
     if imatrix is not None:
         quantized = {n for choice in chosen.values() for n, t in choice.types.items() if choice.sources[n] != t}
         taken = [tensor for tensor in tensors if tensor[0] in quantized]

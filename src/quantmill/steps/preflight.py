@@ -71,9 +71,10 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     ftypes = dict(sorted(params["ftypes"].items()))  # not as a recipe lists them, which no key holds
     has_imatrix = imatrix is not None or bool(params.get("computed"))
     chosen = mixes(reference, tensors, facts, ftypes)
-    measured = json.loads(inputs["report.json"].path.read_bytes()) if "report.json" in inputs else {}
-    found = [Finding(note, ()) for note in (*params.get("notes", ()), *said)]
-    found += findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes, measured)
+    again = "report.json" in inputs  # what is known without the matrix was told before it was measured
+    measured = json.loads(inputs["report.json"].path.read_bytes()) if again else {}
+    found = [] if again else [Finding(note, ()) for note in (*params.get("notes", ()), *said)]
+    found += findings(reference, tensors, chosen, imatrix, has_imatrix, ftypes, measured, shapes=not again)
     if failed := [finding for finding in found if finding.fatal or params.get("strict")]:
         raise preflight_failed(failed)
     text = json.dumps({"findings": [str(finding) for finding in found]}, indent=1, ensure_ascii=False)
