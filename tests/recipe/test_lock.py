@@ -206,3 +206,15 @@ def test_a_base_that_changes_under_a_lock(project: Project) -> None:
     assert project.recipe.with_suffix(".lock").read_text() == before
     project.run("quantmill", "lock", "small")
     assert project.recipe.with_suffix(".lock").read_text() != before
+
+
+def test_a_base_that_changes_while_a_process_goes_on_is_read_again(project: Project) -> None:
+    """What was read of a base is kept for the other recipes of it, by what its files hold."""
+    recipe = load(project.recipe)
+    before = lock.resolve(recipe, sha256_file)
+    assert lock.resolve(recipe, sha256_file) == before
+    config = project.folder / "recipes" / "tiny" / "config.json"
+    config.write_text(config.read_text().replace("{", '{"more": "metadata",', 1))
+    after = lock.resolve(recipe, sha256_file)
+    assert (after.config or {})["more"] == "metadata"
+    assert after.files != before.files

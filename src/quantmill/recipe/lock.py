@@ -237,15 +237,22 @@ def wanted(where: str, names: list[str]) -> list[str]:
     return found
 
 
+# What this process has read of local bases, by what decides it: configuration, bytes of the metadata, what is said.
+_read_bases: dict[tuple[Any, ...], tuple[dict[str, Any] | None, int | None, dict[str, Any]]] = {}
+
+
 def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
     local = local_files(recipe)
     if local is None:
         return _resolve_hub(recipe, digest)
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
-    config = _config(local["config.json"]) if "config.json" in local else None
-    texts = _texts(recipe, digest)
-    return Lock(_requested_base(recipe), files, config, _metadata_bytes(recipe, local), _about(recipe, local), *texts)
+    base, said = recipe.base, tuple((name, fact.sha256) for name, fact in files.items())
+    decides = (said, base.gguf is None, base.type, base.model_name, base.pre_tokenizer, recipe.reference.first)
+    if decides not in _read_bases:  # a project may have thousands of recipes of one base
+        config = _config(local["config.json"]) if "config.json" in local else None
+        _read_bases[decides] = config, _metadata_bytes(recipe, local), _about(recipe, local)
+    return Lock(_requested_base(recipe), files, *_read_bases[decides], *_texts(recipe, digest))
 
 
 def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
