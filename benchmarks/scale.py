@@ -1,6 +1,6 @@
 """A project of many recipes with nothing to do, beside plain doit on as many empty tasks, and beside DVC.
 
-    python benchmarks/scale.py [--recipes 1 10 100 1000] [--runs 5] [--folder DIR | --keep DIR] [--dvc PATH]
+    python benchmarks/scale.py [--recipes 1 10 100 1000] [--runs 5] [--folder DIR | --keep DIR] [--dvc PATH] [--list N]
 
 Builds every recipe first (27 tasks each, each with a small base of its own; DIR is best on a memory file system, for
 a build syncs what it writes; with --keep, what is built stays there and the next run finds it). Then, in turn and in
@@ -8,7 +8,8 @@ one run, medians of whole processes:
 - `doit 'release:*'` beside plain doit, whose tasks have the same targets and file dependencies and touch one file each;
 - one recipe of all, `doit release:x` and `quantmill build x`, beside the same in a project of that recipe alone;
 - with --dvc (the program), `dvc repro` on a pipeline of 27 stages with the same dependencies, beside ours on one
-  recipe.
+  recipe;
+- with --list, `doit list` in a project of N recipes of one base that nobody has built, and nothing else.
 """
 
 import argparse
@@ -128,6 +129,15 @@ def write_pipeline(folder: Path, project: Path) -> None:
     (folder / "dvc.yaml").write_text("\n".join(lines) + "\n")
 
 
+def write_unbuilt(folder: Path, count: int) -> None:
+    """A project of `count` recipes of the default model, without locks."""
+    shutil.copytree(ROOT / "recipes" / "tiny", folder / "recipes" / "tiny")
+    (folder / "dodo.py").write_text((ROOT / "dodo.py").read_text().replace('"tiny"', '"r0000"'))
+    text = 'llama_cpp = "b5490"\n[base]\npath = "tiny"\nname = "Tiny"\n[quants]\nmatrix = ["BF16", "Q8_0"]\n'
+    for i in range(count):
+        (folder / "recipes" / f"r{i:04}.toml").write_text(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", type=int, nargs="+", default=[1, 10, 100, 1000])
@@ -135,8 +145,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--dvc", type=Path)
+    parser.add_argument("--list", type=int)
     options = parser.parse_args()
     doit, quantmill = str(BIN / "doit"), str(BIN / "quantmill")
+    if options.list:
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            write_unbuilt(Path(name), options.list)
+            spent = [seconds([doit, "list"], Path(name)) for _ in range(options.runs)]
+            print(f"doit list of {options.list} recipes that are not built: {statistics.median(spent):.1f} s")
+        return
     with ExitStack() as stack:
         name = options.keep or stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
         projects = {count: Path(name) / str(count) for count in options.recipes}

@@ -6,6 +6,8 @@ and exits, with the error's `exit_code`.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
 
 MOST = 700  # characters of a message: the longest of our own lists 60 names; whatever is longer, a file chose
 
@@ -58,9 +60,20 @@ class Unfit(Exception):
 
 
 def sentence(error: OSError) -> str:
-    """What the operating system refused, where it said where, as one sentence."""
-    where = f"{error.filename}: " if error.filename else ""
+    """What the operating system refused, and where, as one sentence."""
+    place = error.filename or _in_hand(error.__traceback__)
+    where = f"{place}: " if place else ""
     return one_line(f"{where}{error.strerror or error}; check the path, its rights and the room left")
+
+
+def _in_hand(trace: TracebackType | None) -> str:
+    """The path that the failing code had in hand: an error of a file that is open names none. Empty for none."""
+    found = ""
+    for frame, _ in walk_tb(trace):
+        for name, value in frame.f_locals.items():
+            if isinstance(value, Path) or (name == "path" and isinstance(value, str)):
+                found = str(value)
+    return found
 
 
 def listed(names: Sequence[str]) -> str:

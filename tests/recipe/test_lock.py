@@ -242,3 +242,15 @@ def test_a_folder_of_chat_templates_is_read_and_no_other(project: Project) -> No
     assert pointer["model.gguf"]["sha256"] == sha256_file(project.folder / "x.gguf")
     with read(project.folder / "x.gguf") as file:
         assert file.metadata["tokenizer.chat_template.tool_use"].value == "T"
+
+
+def test_a_base_that_changes_while_a_process_goes_on_is_read_again(project: Project) -> None:
+    """What was read of a base is kept for the other recipes of it, by what its files hold."""
+    recipe = load(project.recipe)
+    before = lock.resolve(recipe, sha256_file)
+    assert lock.resolve(recipe, sha256_file) == before
+    config = project.folder / "recipes" / "tiny" / "config.json"
+    config.write_text(config.read_text().replace("{", '{"more": "metadata",', 1))
+    after = lock.resolve(recipe, sha256_file)
+    assert (after.config or {})["more"] == "metadata"
+    assert after.files != before.files

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
+from doit.dependency import DatabaseException, DependencyStatus, SqliteDB
 from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
 from doit.globals import Globals
@@ -27,7 +28,7 @@ from doit.task import clean_targets
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
 from quantmill.build.workspace import Workspace, open_workspace
-from quantmill.disk import make_way, parse_json
+from quantmill.disk import make_way, names_in, parse_json
 from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
 from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.recipe.recipe import Recipe, load
@@ -80,22 +81,45 @@ def _configuration(database: str, default: list[str], listener: Listener) -> dic
     }
 
 
-def _forgiving(method: Callable[..., None]) -> Callable[..., None]:
-    def call(*arguments: Any) -> None:
-        with suppress(sqlite3.Error):
-            method(*arguments)
+def _forgiving(method: Callable[..., Any], instead: Callable[[], Any] = lambda: None) -> Callable[..., Any]:
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return method(*arguments, **named)
+        except (sqlite3.Error, DatabaseException, OSError):
+            return instead()
 
     return call
 
 
 def _forgive_database() -> None:
-    """Of the database that doit has opened for this run. It decides nothing here. One that cannot be written, for its
-    disk is full or read-only, costs a look into the store next time; doit would end the run with a traceback, before
-    its failures are told."""
+    """Of the database that doit has opened for this run, and of the pointers that it looks at. They decide nothing
+    here. What cannot be read or written, for a disk is full, read-only or broken, costs a look into the store; doit
+    would end the run with a traceback, before its failures are told."""
     manager: Any = Globals.dep_manager
     if manager is not None:  # none yet where somebody only asks for the tasks
-        manager.backend.dump = _forgiving(manager.backend.dump)
+        backend = manager.backend
+        backend.dump = _forgiving(backend.dump)
+        backend._get_task_data = _forgiving(backend._get_task_data, dict)
         manager.remove = _forgiving(manager.remove)
+        manager.save_success = _forgiving(manager.save_success)
+        manager.get_status = _forgiving(manager.get_status, _to_run)
+
+
+def _to_run() -> DependencyStatus:
+    status = DependencyStatus(False)
+    status.status = "run"
+    return status
+
+
+def _open_forgiving(backend: SqliteDB, name: str) -> Any:
+    try:
+        return _open(backend, name)
+    except (sqlite3.Error, DatabaseException):  # it was sound a moment ago
+        return _open(backend, ":memory:")
+
+
+_open = SqliteDB._sqlite3
+SqliteDB._sqlite3 = _open_forgiving
 
 
 @_forgiving
@@ -235,7 +259,7 @@ def dodo(
         raise SystemExit(_code(error)) from None
     listener.end = end
     folder = Path(os.path.relpath(root / "recipes"))
-    paths = {path.stem: path for path in sorted(folder.glob("*.toml")) if path.is_file()}
+    paths = {path.stem: path for path in _recipes(folder)}
     words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in PREFIXES}
     named = {found for name in words.values() if name for found in _matching(name, paths)}
     patterns = [word for word in arguments if "*" in word and "=" not in word and not word.startswith("-")]
@@ -273,6 +297,15 @@ def dodo(
     except (QuantmillError, OSError) as error:
         _tell(error)
         raise SystemExit(_code(error)) from None
+
+
+def _recipes(folder: Path) -> list[Path]:
+    """The recipes of a folder, by name. Ends the program where it cannot be read."""
+    try:
+        return [folder / name for name in names_in(folder) if name.endswith(".toml") and (folder / name).is_file()]
+    except OSError as error:
+        _tell(error)
+        raise SystemExit(1) from None
 
 
 def _recipe_of(word: str) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 from quantmill.artifact import Artifact, ByteRange
@@ -47,7 +48,7 @@ class Reading:
         everything = [artifact for _, artifact in self._inputs.values()]
         self._look(artifact for artifact in everything if self._first or artifact.size <= AT_ONCE)
         self._raise()
-        beside = threading.Thread(target=self._look, args=(everything,), daemon=True)
+        beside = threading.Thread(target=self._look_ahead, args=(everything,), daemon=True)
         beside.start()
         try:
             made = run()
@@ -61,6 +62,10 @@ class Reading:
         self._look(self._lent.values(), self._store.has)
         self._raise()
         return made
+
+    def _look_ahead(self, artifacts: Iterable[Artifact]) -> None:
+        with suppress(OSError):  # who looks at all of them at last meets it too, or it has passed
+            self._look(artifacts)
 
     def _look(self, artifacts: Iterable[Artifact], whole: Callable[[Artifact], bool] | None = None) -> None:
         whole = whole or self._store.intact

@@ -298,7 +298,10 @@ class Workspace:
                 self._bring(node, wanted.values(), self._worth(nodes[edge.node], nodes))
             except Gone as gone:
                 self._again(nodes[edge.node], nodes, gone)
-        if upstream(node, nodes, self.outputs) != inputs:
+        found = upstream(node, nodes, self.outputs)
+        if found is None:
+            raise QuantmillError(f"{node.name}: a pointer below {self.build} cannot be read; run again")
+        if found != inputs:
             raise QuantmillError(f"{node.name}: what it reads was made again with other bytes; run again")
 
     def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         )
     sums = merge(parts)
     _write(options, sums, parts[-1][1] if options.texts else None)
-    written = len(sums.whole() if _form(options) == "dat" and NEWEST.imatrix.whole_only else sums.tensors)
+    written = len(sums.whole() if _form(options) == "dat" and DEFAULT.imatrix.whole_only else sums.tensors)
     report = {"file": str(options.target), "tensors": written, **report}
     _print(options, report, sums if options.show_statistics else None)
     if not options.json and not options.texts:

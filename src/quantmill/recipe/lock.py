@@ -9,7 +9,7 @@ import fnmatch
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,27 +252,43 @@ def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
     return found
 
 
+# What this process has read of local bases, by what decides it: configuration, bytes of the metadata, what is said.
+_read_bases: dict[tuple[Any, ...], Lock] = {}
+
+
 def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
     local = local_files(recipe)
     if local is None:
         return _resolve_hub(recipe, digest)
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
-    config = _config(local["config.json"]) if "config.json" in local else None
-    texts = _texts(recipe, digest)
-    return _lock(recipe, _requested_base(recipe), files, config, local, source_order(local) if config else None, texts)
+    base, said = recipe.base, tuple((name, fact.sha256) for name, fact in files.items())
+    asked = _requested_base(recipe)
+    decides = (said, base.gguf is None, base.type, base.model_name, base.pre_tokenizer, recipe.reference.first)
+    if decides not in _read_bases:  # a project may have thousands of recipes of one base
+        config = _config(local["config.json"]) if "config.json" in local else None
+        sources = source_order(local) if config else None
+        _read_bases[decides] = _read_base(recipe, asked, config, local, sources)
+    return _with_texts(_read_bases[decides], asked, files, _texts(recipe, digest))
 
 
-def _lock(
-    recipe: Recipe,
+def _with_texts(
+    read: Lock,
     base: Mapping[str, str],
     files: Mapping[str, FileFact],
+    texts: tuple[dict[str, FileFact], dict[str, FileFact]],
+) -> Lock:
+    return replace(read, base=base, files=files, calibration=texts[0], evaluation=texts[1])
+
+
+def _read_base(
+    recipe: Recipe,
+    base: Mapping[str, str],
     config: Mapping[str, Any] | None,
     at_hand: Mapping[str, Path],
     sources: list[str] | None,
-    texts: tuple[dict[str, FileFact], dict[str, FileFact]],
 ) -> Lock:
-    """What the base resolved to; `sources` are the names of its tensors, where they are known."""
+    """What the base's small files say; `sources` are the names of its tensors, where they are known."""
     output, metadata_bytes, notes = False, None, list[str]()
     if config is not None:
         specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
@@ -283,7 +299,7 @@ def _lock(
         describe(config, recipe.base.type, sources)
         metadata_bytes = sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
     about = _about(recipe, at_hand, notes)
-    return Lock(base, files, config, metadata_bytes, about, *texts, notes=tuple(notes), output=output)
+    return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output)
 
 
 def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
@@ -308,7 +324,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     check_index(repo, small, listed)
     config = _config(small["config.json"])
     sources = source_order(small) if SINGLE not in files else names_by_size(config, files[SINGLE].size)
-    return _lock(recipe, base, files, config, small, sources, _texts(recipe, digest))
+    return _with_texts(_read_base(recipe, base, config, small, sources), base, files, _texts(recipe, digest))
 
 
 def _requested_base(recipe: Recipe) -> dict[str, str]:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from quantmill.artifact import Artifact, silent
 from quantmill.disk import (
+    files_below,
     locked,
     make_way,
     parse_json,
@@ -194,9 +195,8 @@ class Store(Objects):
                 make_way(folder)
                 folder.unlink(missing_ok=True)
             folder.mkdir(parents=True, exist_ok=True)
-            for path in folder.rglob("*"):  # one that was killed while it was taken in cannot be written to
-                if path.is_file() and not path.is_symlink():
-                    path.chmod(0o644)
+            for path in files_below(folder):  # one that was killed while it was taken in cannot be written to
+                path.chmod(0o644)
             try:
                 yield Miss(_Slot(self, key, folder, task))
             except BaseException:
@@ -290,7 +290,7 @@ class _Slot:
     ) -> Mapping[str, Artifact]:
         self._store.keep(references.values())
         outputs = dict(references)
-        for path in sorted(path for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()):
+        for path in files_below(self.folder):
             name = path.relative_to(self.folder).as_posix()
             if (digest := sha256_file(path)) != promised.get(name, digest):
                 path.unlink()

@@ -194,5 +194,7 @@ class Objects:
 
 
 def _leave(path: Path, descriptor: int) -> None:
-    path.unlink(missing_ok=True)
-    os.close(descriptor)
+    with suppress(OSError):  # gc removes what is left of the dead
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        os.close(descriptor)

@@ -5,12 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quantmill.disk import names_in, read_json, read_table, sha256_file, unless_locked
-from quantmill.listing import LISTING, SUMS, read_strangers
+from quantmill.disk import files_below, names_in, parse_json, read_small, sha256_file, unless_locked
+from quantmill.listing import LISTING, SUMS, parse_strangers
 from quantmill.store.key import StepKey
 from quantmill.store.local import Store
 from quantmill.store.record import are_facts, decode
 from quantmill.store.remote.signature import STATEMENT
+
+NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def read_record(path: Path) -> Record | None:
     """The record at a path, None where it is damaged or gone."""
     try:
         used, data = path.stat().st_mtime_ns, decode(path.name, path.read_bytes())
-    except OSError:
+    except NOT_THERE:
         return None
     if data is None:
         return None
@@ -64,12 +66,12 @@ def pointed_at(store: Store) -> Marks:
     """What the pointers of the builds need that use this store, and what waits to be sent."""
     marks = Marks(records=set(names_in(store.root / "outbox")))
     for build, _ in roots(store):
-        for path in build.rglob("*.json"):
-            if are_facts(facts := read_json(path)):
+        for path in files_below(build, ".json"):
+            if are_facts(facts := parse_json(_read(path))):
                 marks.objects |= {fact["sha256"] for fact in facts.values()}
-        for path in build.rglob("*.key"):
+        for path in files_below(build, ".key"):
             with suppress(TypeError, ValueError, RecursionError):
-                marks.records.add(StepKey(**read_table(path)).digest())
+                marks.records.add(StepKey(**parse_json(_read(path))).digest())
     return marks
 
 
@@ -77,21 +79,29 @@ def released(store: Store) -> Marks:
     """The objects of the release folders of the builds that use this store."""
     marks = Marks()
     for _, release in roots(store):
-        for listing in release.glob(f"*/{LISTING}"):
+        for listing in (release / name / LISTING for name in names_in(release)):
             with suppress(KeyError, TypeError):
-                marks.objects |= {str(entry["sha256"]) for entry in read_strangers(listing)["files"]}
+                marks.objects |= {str(entry["sha256"]) for entry in parse_strangers(_read(listing))["files"]}
             for path in (listing, listing.with_name(SUMS), listing.with_name(STATEMENT)):
-                with suppress(OSError):
+                with suppress(*NOT_THERE):
                     marks.objects.add(sha256_file(path))
     return marks
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes; none where it is gone. One that cannot be read may say that much is needed: OSError."""
+    try:
+        return read_small(str(path))
+    except NOT_THERE:
+        return b""
 
 
 def roots(store: Store) -> list[tuple[Path, Path]]:
     """The build and release folders of the builds that use this store, those that are still there."""
     found = []
     for name in names_in(store.root / "roots"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            data = read_table(store.root / "roots" / name)
+        with suppress(PermissionError, ValueError, KeyError, TypeError):
+            data = parse_json(_read(store.root / "roots" / name))
             build, release = Path(data["build"]), Path(data["release"])
             if build.is_dir() or release.is_dir():
                 found.append((build, release))
