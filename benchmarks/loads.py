@@ -45,7 +45,10 @@ def main() -> int:
                 continue
             file = built(Path(folder))
             call = [options.python, "-c", LOAD, str(file)]
-            done = subprocess.run(call, capture_output=True, text=True, timeout=60)
+            try:
+                done = subprocess.run(call, capture_output=True, text=True, timeout=60)
+            except subprocess.TimeoutExpired:
+                done = subprocess.CompletedProcess(call, -1, "", "no answer within a minute")
             good = done.returncode == 0 and "GENERATED" in done.stdout
             counts[class_, "generated" if good else "failed"] += 1
             if not good:
