@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import architecture, tensors
-from quantmill.checkpoint.safetensors import INDEX, SINGLE, read_index, tensor_names
+from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, tensors
+from quantmill.checkpoint.safetensors import INDEX, SINGLE, Weight, read_header, read_index
 from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.listing import UnfitJSON
 
@@ -35,16 +35,35 @@ def source_order(files: Mapping[str, Path]) -> list[str] | None:
     among the files, from its index; None where neither tells. What else is wrong with weights is said when they are
     opened."""
     index = {} if SINGLE in files or INDEX not in files else read_index(files[INDEX])
+    found = _headers(files, index)
+    if found is not None:
+        return sorted(found, key=lambda source: (found[source].file, source))
+    missing = not all(name in files for name in index.values())
+    return sorted(index, key=lambda source: (index[source], source)) if index and missing else None
+
+
+def _headers(files: Mapping[str, Path], index: Mapping[str, str]) -> dict[str, Weight] | None:
     names = [SINGLE] if SINGLE in files else sorted(set(index.values()))
-    if not all(name in files for name in names):
-        return sorted(index, key=lambda source: (index[source], source))
-    found: list[str] = []
+    found: dict[str, Weight] = {}
     for name in names:
+        if name not in files:
+            return None
         try:
-            found += sorted(tensor_names(files[name]))
+            found |= read_header(files[name], name)
         except (OSError, ValueError, UnfitJSON):
             return None
     return found or None
+
+
+def check_shapes(files: Mapping[str, Path], specs: Iterable[TensorSpec]) -> None:
+    """Raises a ModelError when by the weights' headers, where those are at hand, a tensor is not what is needed."""
+    from quantmill.checkpoint.weights import check
+
+    index = {} if SINGLE in files or INDEX not in files else read_index(files[INDEX])
+    found = _headers(files, index)
+    if found is not None:
+        for spec in specs:
+            check(spec, found)
 
 
 def names_by_size(config: Mapping[str, Any], size: int) -> list[str] | None:

@@ -136,8 +136,11 @@ def open_weights(files: Mapping[str, Path]) -> Weights:
     return Weights(tensors, mappings)
 
 
-def tensor_names(path: Path) -> list[str]:
-    """The names in a file's header, of which nothing else is checked; ValueError or UnfitJSON when it has none."""
+def read_header(path: Path, place: str) -> dict[str, Weight]:
+    """What a file's header says of its tensors, without their data; ValueError or UnfitJSON when it has none, and
+    WeightsError for one that says what no file has."""
+    import numpy as np
+
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
         if length > MAX_HEADER:
@@ -145,7 +148,9 @@ def tensor_names(path: Path) -> list[str]:
         header = strangers_json(file.read(length))
     if not isinstance(header, dict):
         raise ValueError(header)
-    return [name for name in header if name != "__metadata__"]
+    header.pop("__metadata__", None)
+    described = (_described(place, name, facts) for name, facts in header.items())
+    return {name: Weight(name, dtype, shape, place, np.empty(0, np.uint8)) for name, dtype, shape, _, _ in described}
 
 
 def read_index(path: Path) -> dict[str, str]:

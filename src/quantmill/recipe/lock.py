@@ -17,7 +17,7 @@ from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
 from quantmill.architectures.description import describe
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.json_file import TEMPLATES, is_near, model_files, read_file
-from quantmill.checkpoint.contents import check_index, check_names, check_sources, names_by_size, source_order
+from quantmill.checkpoint import contents
 from quantmill.checkpoint.safetensors import SINGLE
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
@@ -244,9 +244,9 @@ def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
                 f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
                 "give a model whose weights are safetensors"
             )
-        check_names(where, names)
+        contents.check_names(where, names)
         raise UsageError(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
-    check_names(where, names)
+    contents.check_names(where, names)
     if "config.json" not in found:
         raise UsageError(f"{where}: there is no config.json; give a model in Hugging Face layout")
     return found
@@ -264,10 +264,12 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
     base, said = recipe.base, tuple((name, fact.sha256) for name, fact in files.items())
     asked = _requested_base(recipe)
-    decides = (said, base.gguf is None, base.type, base.model_name, base.pre_tokenizer, recipe.reference.first)
+    decides = (said, base.gguf is None, base.type, base.model_name, base.pre_tokenizer, recipe.llama_cpp)
     if decides not in _read_bases:  # a project may have thousands of recipes of one base
         config = _config(local["config.json"]) if "config.json" in local else None
-        sources = source_order(local) if config else None
+        if config is not None:
+            contents.check_index(str(recipe.base.path), local, local)
+        sources = contents.source_order(local) if config else None
         _read_bases[decides] = _read_base(recipe, asked, config, local, sources)
     return _with_texts(_read_bases[decides], asked, files, _texts(recipe, digest))
 
@@ -293,8 +295,9 @@ def _read_base(
     if config is not None:
         specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
         if sources is not None:
-            check_sources(_words(base), sources)
+            contents.check_sources(_words(base), sources)
             specs = tensors(config, sources)
+            contents.check_shapes(at_hand, specs)
             output = len(specs) > len(tensors(config))
         describe(config, recipe.base.type, sources)
         metadata_bytes = sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
@@ -321,9 +324,11 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
     base = {**_requested_base(recipe), "commit": commit}
-    check_index(repo, small, listed)
+    contents.check_index(repo, small, listed)
     config = _config(small["config.json"])
-    sources = source_order(small) if SINGLE not in files else names_by_size(config, files[SINGLE].size)
+    sources = contents.source_order(small)
+    if SINGLE in files:
+        sources = contents.names_by_size(config, files[SINGLE].size)
     return _with_texts(_read_base(recipe, base, config, small, sources), base, files, _texts(recipe, digest))
 
 
