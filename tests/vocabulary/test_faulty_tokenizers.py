@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import faulty_tokenizers
+from convert_golden import faulty_tokenizers
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.checkpoint.metadata import metadata
