@@ -2,9 +2,9 @@
 
     python benchmarks/load_elsewhere.py [--python PYTHON] [FILE.gguf...]
 
-Converts each small model of tests/helpers/faulty_tokenizers.py that is not refused, and the files given, and lets the
-package xllamacpp of the interpreter PYTHON load each in a process of its own and say two tokens. Exit code 1 when one
-does not.
+Converts each small model of tests/golden/convert_golden/faulty_tokenizers.py that is not refused, and the files given,
+and lets the package xllamacpp of the interpreter PYTHON load each in a process of its own and say two tokens. Exit code
+1 when one does not.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from quantmill.checkpoint.conversion import convert
 from quantmill.errors import QuantmillError
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path[:0] = [str(TESTS / "helpers"), str(TESTS / "golden")]
+sys.path.insert(0, str(TESTS / "golden"))
 
-from faulty_tokenizers import faults, write  # noqa: E402  (found through the line above)
+from convert_golden.faulty_tokenizers import faults, write  # noqa: E402  (found through the line above)
 
 _RUN = """
 import os, sys, xllamacpp

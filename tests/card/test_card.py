@@ -163,6 +163,22 @@ def test_the_prompt_is_the_templates_and_thinking_is_said() -> None:
     assert words("en")["prompt.none"] in render(made(chat={}), "en")
 
 
+def test_a_long_constant_part_is_shown_shortened() -> None:
+    template = "<s>system\n" + "Rules. " * 1000 + "End of rules\n{{ messages[-1].content }}\n<assistant><think>"
+    page = render(made(chat={"chat_template": template}), "en")
+    (shown,) = re.findall(r"```text\n(.*?)\n```\n\n", page, re.DOTALL)
+    assert len(shown) < 1100
+    assert shown.startswith("<s>system\nRules. ")
+    assert "[…]" in shown
+    assert shown.endswith("End of rules\n{prompt}\n<assistant><think>")
+    for key in ("shortened", "no_system", "think"):
+        assert words("en")[f"prompt.{key}"] in page
+    endless = "x" * 100_000 + "{{ messages[-1].content }}"
+    assert words("en")["prompt.long"] in render(made(chat={"chat_template": endless}), "en")
+    parts = ("x" * 900 + "{{ messages[-1].content }}") * 6
+    assert words("en")["prompt.long"] in render(made(chat={"chat_template": parts}), "en")
+
+
 def test_a_linter_finds_nothing(tmp_path: Path) -> None:
     for number, facts in enumerate((made(), made(MEASURED, bench=BENCH, chart="c.svg"), made(repo=None, chat={}))):
         for language in LANGUAGES:

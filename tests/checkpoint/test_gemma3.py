@@ -95,7 +95,10 @@ def test_without_tokenizer_model_there_is_no_vocabulary(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     with pytest.raises(QuantmillError) as error:
         metadata({name: tmp_path / name for name in files}, name="Gemma")
-    assert str(error.value) == ("the model has no tokenizer.model, the only file that gemma3's vocabulary is made of")
+    assert str(error.value) == (
+        "the model has no tokenizer.model, the only file that gemma3's vocabulary is made of; "
+        "take that of the model that it was tuned from"
+    )
 
 
 def project(folder: Path) -> Project:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import faulty_tokenizers
+from convert_golden import faulty_tokenizers
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.checkpoint.metadata import metadata
@@ -62,6 +62,10 @@ def test_the_sound_models_build_without_a_note(tmp_path: Path, kind: str) -> Non
          "choice"),
         ("bpe: templates without a default", "none of its named chat templates is the default, without which llama.cpp "
          "takes ChatML's"),
+        (
+            "bpe: a token in an older file alone",
+            "added_tokens.json has '<old>', which tokenizer.json lacks: it is left out",
+        ),
         ("bpe: a token without text", "the token 272 has no text"),
     ],
 )  # fmt: skip

@@ -84,7 +84,8 @@ class Page(Voice):
         if prompt.refused:
             return [self.say("prompt.refused", reason=self.words[f"prompt.{prompt.refused}"])]
         found = [self.say("prompt.text"), "", *fence(prompt.text)]
-        for holds, key in ((not prompt.system, "no_system"), (prompt.thinks, "think")):
+        said = ((prompt.shortened, "shortened"), (not prompt.system, "no_system"), (prompt.thinks, "think"))
+        for holds, key in said:
             found += ["", self.say(f"prompt.{key}")] if holds else []
         return found
 

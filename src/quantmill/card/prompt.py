@@ -6,6 +6,7 @@ the count: a machine that is slow, or has other things to do, makes the same pag
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,11 @@ from quantmill.errors import QuantmillError
 
 SYSTEM, USER = "{system_prompt}", "{prompt}"
 LENGTH = 4000  # characters of a rendered prompt; long ones describe tools that nobody asked for
+LONGEST = 100_000  # of one that is shown shortened
+CONSTANT, CUT = (
+    1000,
+    "[…]",
+)  # characters of a part between the messages that is shown whole, and what a longer one holds
 WORK = 1_000_000  # units, as sandbox.py counts them; public models' templates take a thirtieth of that
 MEMORY = 512_000_000  # bytes of address space
 SECONDS = 60  # of processor time; those units take one at most
@@ -50,6 +56,7 @@ class Prompt:
     """A chat template's prompt, or why there is none.
 
     `text`: the prompt as rendered
+    `shortened`: whether the middle of a long constant part is left out of it
     `system`: whether the template takes a system message
     `thinks`: whether it opens a `<think>` that the model is to go on in
     `refused`: "unsafe", "slow", "long" or "broken", where there is no prompt
@@ -59,6 +66,7 @@ class Prompt:
     system: bool = True
     thinks: bool = False
     refused: str = ""
+    shortened: bool = False
 
 
 def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
@@ -69,22 +77,31 @@ def prompt_of(about: Mapping[str, Any]) -> Prompt | None:
         return None
     user = {"role": "user", "content": USER}
     for messages in ([{"role": "system", "content": SYSTEM}, user], [user]):
-        answer = _render(
-            {
-                "template": template,
-                "messages": messages,
-                "bos_token": about.get("bos_token", ""),
-                "eos_token": about.get("eos_token", ""),
-                "length": LENGTH,
-                "work": WORK,
-            }
-        )
-        if "text" in answer and USER in answer["text"]:
-            text = answer["text"].strip("\n")
+        request = {
+            "template": template,
+            "messages": messages,
+            "bos_token": about.get("bos_token", ""),
+            "eos_token": about.get("eos_token", ""),
+            "length": LENGTH,
+            "work": WORK,
+        }
+        answer = _render(request)
+        shortened = answer.get("refused") == "long"
+        text = (_render({**request, "length": LONGEST}) if shortened else answer).get("text", "").strip("\n")
+        if USER in text:
             last = text.rpartition(USER)[2]
             thinks = "<think>" in last and "</think>" not in last
-            return Prompt(text, SYSTEM in text, thinks)
+            whole, text = text, _shortened(text) if shortened else text
+            if len(text) <= LENGTH:
+                return Prompt(text, SYSTEM in whole, thinks, shortened=shortened)
     return Prompt(refused=answer.get("refused", "broken").replace("messages", "broken"))
+
+
+def _shortened(text: str) -> str:
+    """The text with the middle of each long part between the messages left out."""
+    parts = re.split(f"({re.escape(SYSTEM)}|{re.escape(USER)})", text)
+    half = CONSTANT // 2
+    return "".join(part if len(part) <= CONSTANT else f"{part[:half]}{CUT}{part[-half:]}" for part in parts)
 
 
 def chat(template: str, messages: list[dict[str, str]], bos: str, eos: str, length: int) -> Prompt:

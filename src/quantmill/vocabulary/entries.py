@@ -59,6 +59,11 @@ def vocabulary(
     else:
         pre = pre_tokenizer or pretokenizer.name(data, tokenizer.specials.get("bos"))
         entries = list(_byte_level(tokenizer, size, pre))
+    if "tokenizer.model" not in files:
+        known = {entry.key: entry for entry in entries}[_PREFIX + "tokens"].value
+        older = load_json(files, "added_tokens.json", TokenizerError) or {}
+        if lost := sorted(older.keys() - set(known)):
+            notes.append(f"added_tokens.json has {shown(lost[0])}, which tokenizer.json lacks: it is left out")
     if pre_tokenizer is not None and entries[0].value == "llama":
         notes.append(f"its vocabulary is SentencePiece's, which has no pre-tokenizer: {pre_tokenizer} is not used")
     entries += _special(data or {}, settings, config, size, notes)

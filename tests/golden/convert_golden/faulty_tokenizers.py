@@ -212,6 +212,7 @@ BPE: dict[str, tuple[Edit, str]] = {
         "'spiece.model' is none of tokenizer.model's kind",
     ),
     "tokenizer.json cut short": (file("tokenizer.json", "{"), "is not valid JSON"),
+    "a token in an older file alone": (file("added_tokens.json", {"<old>": 272}), BUILDS),
     "a special token in tokenizer_config.json alone": (
         decoder("272", {"content": "<tool>", "special": True}),
         BUILDS,
