@@ -38,8 +38,15 @@ ROWS = 500  # that one query asks SQLite for; it takes 999 parameters at least
 PREFIXES = frozenset(prefix for step in STEPS.values() for prefix in step.prefixes)
 
 
+Seconds = Callable[[Recipe, locks.Lock], Mapping[str, float]]
+
 # Commands that look at tasks and compute nothing: they ask no network and write no lock, and name a broken recipe only.
 LOOKING = ("list", "info", "clean", "forget", "help", "tabcompletion")
+
+
+def untimed(recipe: Recipe, lock: locks.Lock) -> Mapping[str, float]:
+    """The seconds of tasks where nobody tells them."""
+    return {}
 
 
 def workspace(root: Path, threads: int | None = None) -> tuple[Workspace, Listener]:
@@ -111,9 +118,7 @@ def _read_database(names: Sequence[str]) -> None:
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
-    if not locked:  # else it may only be asked for
-        with suppress(OSError):  # whoever writes into the store says what is wrong
-            space.store.root.mkdir(parents=True, exist_ok=True)
+    space.store.hints.remembers |= not locked  # else it may only be refused
     return graph(recipe, locks.current(recipe, locked, space.store.hints.digest_of))
 
 
@@ -164,11 +169,21 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
         }
 
 
-def build(path: Path, root: Path, only: list[str], jobs: int, threads: int | None, locked: bool) -> int:
-    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed."""
+def build(
+    path: Path,
+    root: Path,
+    only: list[str],
+    jobs: int,
+    threads: int | None,
+    locked: bool,
+    seconds: Seconds = untimed,
+) -> int:
+    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed. `seconds` tells what
+    each task is thought to take."""
     space, listener = workspace(root, threads)
     recipe = load(path)
     names = wanted(recipe, only)
+    listener.seconds = lambda: _seconds([recipe], seconds)
     return run(nodes(recipe, space, locked), space, listener, root, names, jobs)
 
 
@@ -187,6 +202,14 @@ def run(
     return 1 if main.run(["run", "-n", str(jobs), *names]) else 0
 
 
+def _seconds(recipes: Iterable[Recipe], seconds: Seconds) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for recipe in recipes:
+        if lock := locks.load(recipe):
+            found |= seconds(recipe, lock)
+    return found
+
+
 def _label(recipe: Recipe, name: str) -> str:
     known = {label.upper(): label for label in labels(recipe)}
     if name.upper() not in known:
@@ -194,9 +217,12 @@ def _label(recipe: Recipe, name: str) -> str:
     return known[name.upper()]
 
 
-def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[dict[str, Any], Any]:
+def dodo(
+    root: Path, default: str, arguments: list[str] | None = None, seconds: Seconds = untimed
+) -> tuple[dict[str, Any], Any]:
     """DOIT_CONFIG and the task creator for a dodo.py: the recipes of `root`/recipes that the command line names, or all
-    of them when it names none but a command that looks. Ends the program where they cannot be used."""
+    of them when it names none but a command that looks. Ends the program where they cannot be used. `seconds` tells
+    what each task is thought to take."""
     gc.disable()  # the tasks of many recipes are many objects, none of them garbage; a step that runs enables it
     if arguments is None:  # doit's own process
         interrupt.heed()
@@ -217,6 +243,9 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     chosen = paths.keys() if looking and not named else named or {default}
 
+    read: list[Recipe] = []
+    listener.seconds = lambda: _seconds(read, seconds)
+
     def task_recipe() -> Iterator[dict[str, Any]]:
         _forgive_database()
         made: list[str] = []
@@ -225,6 +254,7 @@ def dodo(root: Path, default: str, arguments: list[str] | None = None) -> tuple[
                 if name not in paths:
                     raise UsageError(f"{folder}/{name}.toml: there is no such recipe{nearest(name, paths)}")
                 recipe = load(paths[name])
+                read.append(recipe)
                 found = known_nodes(recipe, space) if looking else nodes(recipe, space)
                 for word in words:
                     if words[word] == name and "*" not in word and word not in found:

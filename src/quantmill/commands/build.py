@@ -33,8 +33,9 @@ def run(options: argparse.Namespace) -> int:
     if given := next((name for name in DASK if getattr(options, name) is not None), None):
         raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
     from quantmill.build.doit_tasks import build
+    from quantmill.forecast.seconds_by_task import seconds_by_task
 
-    return build(path, project(), options.only, options.jobs, options.threads, options.locked)
+    return build(path, project(), options.only, options.jobs, options.threads, options.locked, seconds_by_task)
 
 
 def _distributed(path: Path, options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from quantmill.build.workspace import open_workspace
 from quantmill.distributed.parts import PARTS_FROM, Cut, cut, uncut
 from quantmill.forecast.base_file import describe
 from quantmill.forecast.costs import Costs, Pair, Rates, shareable
-from quantmill.forecast.files import file_of, file_row
+from quantmill.forecast.files import TOKENS, file_of, file_row
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import FilePlan
 from quantmill.recipe import lock as locks
@@ -26,8 +26,6 @@ from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.steps.step import Cost
 from quantmill.units import disk_text, duration_text
-
-TOKENS = 140_000  # of a text of which nothing is known yet
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from quantmill.reference.spans import of_generation
 if TYPE_CHECKING:
     from quantmill.imatrix import Imatrix
 
+TOKENS = 140_000  # of a text of which nothing is known yet
+
 
 @dataclass(frozen=True)
 class FileRow:

@@ -73,6 +73,6 @@ STEP = Step(
     doc="measure how fast the files run on this machine",
     run=run,
     here=True,  # its key names the host
-    counts="passes",
+    counts="runs",
     cost=cost,
 )

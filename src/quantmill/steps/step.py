@@ -107,7 +107,7 @@ class Step:
     `here`: it runs on the machine that drives a build, not on a worker
     `reads_bytes`: it reads what its inputs hold, not their names and digests alone
     `hands_on`: where it writes nothing, its output is its input
-    `counts`: what its progress counts
+    `counts`: what its progress counts: bytes, chunks of a text by the layers that they pass, or runs of a test
     `divides`: what of it workers share, tensors or the text
     `memory`: bytes that a worker must have for it, where the task says nothing else
     `bulky`: it needs room on disk for all that it reads
@@ -127,7 +127,7 @@ class Step:
     here: bool = False
     reads_bytes: bool = True
     hands_on: bool = False
-    counts: Literal["bytes", "passes"] = "bytes"
+    counts: Literal["bytes", "passes", "runs"] = "bytes"
     divides: Literal["", "tensors", "text"] = ""
     memory: int = SMALL_MEMORY
     bulky: bool = False
