@@ -193,7 +193,11 @@ def locked(path: Path, shared: bool = False, waits: Callable[[str], None] | None
     it after HELD seconds, from another thread."""
     while True:
         with _opened(path) as file:
-            _flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, waits)
+            try:
+                _flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, waits)
+            except OSError as error:  # a file server that knows no locks, say; flock does not name the file
+                error.filename = error.filename or os.fspath(path)
+                raise
             if _names(path, file.fileno()):
                 if waits:
                     with suppress(OSError):  # no room: others wait for somebody without a name
