@@ -19,7 +19,7 @@ SMALL = 64 << 10
 AGE = 40 * 365 * 86_400 * 10**9  # ns by which objects look older than they are; archive formats begin with 1980
 SEAL, SLOW_SEAL = 500_000, 10_000_000  # ns between a seal's making and the change time that it leaves, at most
 SLOW = 7  # the microseconds' last digit in the time of a seal that a slow file server made
-HELD = 10.0  # seconds until it is told for whom we wait
+HELD = 1.0  # seconds until it is told for whom we wait
 _NO_NAME = re.compile(r"[\0\ud800-\udfff]")  # characters that no file's name has
 
 
@@ -205,7 +205,11 @@ def locked(path: Path, shared: bool = False, waits: Callable[[str], None] | None
     it after HELD seconds, from another thread."""
     while True:
         with _opened(path) as file:
-            _flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, waits)
+            try:
+                _flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, waits)
+            except OSError as error:  # a file server that knows no locks, say; flock does not name the file
+                error.filename = error.filename or os.fspath(path)
+                raise
             if _names(path, file.fileno()):
                 if waits:
                     with suppress(OSError):  # no room: others wait for somebody without a name

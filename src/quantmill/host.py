@@ -4,13 +4,15 @@ import hashlib
 import os
 import platform
 import shutil
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantmill import __version__
 
 MOST_THREADS = 1024  # of one task; more than that is a slip of the hand, and only to start them would take hours
-CPUINFO = Path("/proc/cpuinfo")
+PROC, SYS = Path("/proc"), Path("/sys")
+CPUINFO = PROC / "cpuinfo"
 
 
 def cpu_name() -> str:
@@ -54,3 +56,33 @@ def facts(runtime: str) -> dict[str, Any]:
 def usable_threads() -> int:
     """The processor threads that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def usable_memory(proc: Path = PROC, sys: Path = SYS) -> int:
+    """Bytes of main memory, or of what the process' control groups, of either version, leave it; 0 if unknown."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        for line in (proc / "meminfo").read_text().splitlines() if (proc / "meminfo").is_file() else ():
+            if line.startswith("MemTotal:"):
+                total = int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return 0
+    for path in _memory_limits(proc, sys):
+        try:
+            total = min(total, int(path.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return total
+
+
+def _memory_limits(proc: Path, sys: Path) -> Iterator[Path]:
+    """The files of the limits of the process' control group and of all above it."""
+    try:
+        groups = [line.split(":", 2)[1:] for line in (proc / "self" / "cgroup").read_text().splitlines()]
+    except OSError:
+        groups = []
+    for kind, folder, name in (("", "", "memory.max"), ("memory", "memory", "memory.limit_in_bytes")):
+        top = sys / "fs" / "cgroup" / folder
+        own = next((found[1] for found in groups if len(found) == 2 and kind in found[0].split(",")), "/")
+        below = PurePosixPath(own.lstrip("/"))
+        yield from (top / part / name for part in (below, *below.parents))

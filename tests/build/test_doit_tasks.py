@@ -141,7 +141,7 @@ def test_an_interrupt_is_one_sentence(project: Project, command: str, work: str)
     run = subprocess.Popen(
         [str(Path(sys.executable).parent / program), *arguments],
         cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": str(project.folder)},
+        env={**os.environ, "PYTHONPATH": f"{project.folder}:{os.environ.get('PYTHONPATH', '')}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,6 +13,7 @@ from quantmill.choose.shape import Shape, from_metadata
 from quantmill.errors import UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.head import leading_metadata
+from quantmill.host import usable_memory
 from quantmill.listing import parse_strangers, read_strangers
 from quantmill.release.remote_offer import ftype_of, of_folder
 
@@ -113,12 +114,12 @@ def test_a_machine_is_read_from_its_files(tmp_path: Path) -> None:
     proc, sys = tmp_path / "proc", tmp_path / "sys"
     proc.mkdir()
     (proc / "meminfo").write_text("MemTotal:       16384 kB\nMemFree: 1 kB\n")
-    assert detect.main_memory(proc, sys) == 16384 * 1024
+    assert usable_memory(proc, sys) == 16384 * 1024
     (sys / "fs" / "cgroup").mkdir(parents=True)
     (sys / "fs" / "cgroup" / "memory.max").write_text("max\n")
-    assert detect.main_memory(proc, sys) == 16384 * 1024
+    assert usable_memory(proc, sys) == 16384 * 1024
     (sys / "fs" / "cgroup" / "memory.max").write_text("1048576\n")
-    assert detect.main_memory(proc, sys) == 1048576
+    assert usable_memory(proc, sys) == 1048576
     for card, amount in (("card0", 512 << 20), ("card1", 16 << 30)):
         (sys / "class" / "drm" / card / "device").mkdir(parents=True)
         (sys / "class" / "drm" / card / "device" / "mem_info_vram_total").write_text(f"{amount}\n")

@@ -126,7 +126,7 @@ def numbers() -> Iterator[Wrong]:
         "cache gc --dry-run --max-size X": "--max-size",
         "plan small --simulate --bandwidth X": "--bandwidth",
         "choose small --ram X": "--ram",
-        "choose small --vram X": "--vram",
+        "choose small --vram X": "memory of graphics cards",
     }
     for call, name in sizes.items():
         for value in ("x", "-1", "5XB"):

@@ -1,5 +1,7 @@
 """The store: what is in it is whole, what is computed is computed once, whatever happens in between."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from quantmill.artifact import Artifact
-from quantmill.disk import below, link_or_copy, sha256_file, write_atomic
+from quantmill.disk import below, link_or_copy, locked, sha256_file, write_atomic
 from quantmill.store.hints import _times
 from quantmill.store.key import StepKey
 from quantmill.store.local import Hit, Miss, Store
@@ -315,3 +317,15 @@ def test_facts_are_those_that_a_pointer_says(tmp_path: Path) -> None:
         assert store.facts(key, other) is None
     made.path.unlink()
     assert store.facts(key, pointer) is None
+
+
+def test_a_lock_that_fails_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file server that knows none."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(OSError, match="No locks available") as caught, locked(tmp_path / "lock"):
+        pass
+    assert caught.value.filename == str(tmp_path / "lock")

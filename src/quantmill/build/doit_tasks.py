@@ -40,6 +40,7 @@ ROWS = 500  # that one query asks SQLite for; it takes 999 parameters at least
 PREFIXES = frozenset(prefix for step in STEPS.values() for prefix in step.prefixes)
 
 
+
 # Commands that look at tasks and compute nothing: they ask no network and write no lock, and name a broken recipe only.
 LOOKING = ("list", "info", "clean", "forget", "help", "tabcompletion")
 
@@ -139,9 +140,7 @@ def _read_database(names: Sequence[str]) -> None:
 
 def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, Node]:
     """The recipe's graph, by its lock, which is written first when it is missing or stale."""
-    if not locked:  # else it may only be asked for
-        with suppress(OSError):  # whoever writes into the store says what is wrong
-            space.store.root.mkdir(parents=True, exist_ok=True)
+    space.store.hints.remembers |= not locked  # else it may only be refused
     lock = locks.current(recipe, locked, space.store.hints.digest_of)
     space.worths.know(recipe, lock)
     return graph(recipe, lock)
@@ -205,12 +204,13 @@ def build(
     estimate: Estimate | None = None,
     check: float = 0.0,
 ) -> int:
-    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed. `check`: the share of
-    what steps make that is made again and compared."""
+    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed. `estimate`: as of
+    `dodo`; `check`: the share of what steps make that is made again and compared."""
     space, listener = workspace(root, threads, estimate)
     space = replace(space, check=check)
     recipe = load(path)
     names = wanted(recipe, only)
+    listener.seconds = lambda: _seconds([recipe], estimate)
     return run(nodes(recipe, space, locked), space, listener, root, names, jobs)
 
 
@@ -229,6 +229,16 @@ def run(
     return 1 if main.run(["run", "-n", str(jobs), *names]) or listener.wrong() else 0
 
 
+def _seconds(recipes: Iterable[Recipe], estimate: Estimate | None) -> dict[str, float]:
+    """What each task is thought to take, in seconds of one thread; nothing where nobody tells."""
+    found: dict[str, float] = {}
+    for recipe in recipes:
+        if estimate and (lock := locks.load(recipe)):
+            estimates = estimate(recipe, lock)
+            found |= {name: node.step.cost(node, estimates).seconds for name, node in graph(recipe, lock).items()}
+    return found
+
+
 def _label(recipe: Recipe, name: str) -> str:
     known = {label.upper(): label for label in labels(recipe)}
     if name.upper() not in known:
@@ -241,7 +251,8 @@ def dodo(
 ) -> tuple[dict[str, Any], Any]:
     """DOIT_CONFIG and the task creator for a dodo.py: the recipes of `root`/recipes that the command line names, or all
     of them when it names none but a command that looks. Ends the program where they cannot be used. `estimate`,
-    quantmill.forecast.estimates, bounds the wait for a shared store by what the plan says."""
+    quantmill.forecast.estimates, tells what tasks are thought to take: how long a build will be, and for how long a
+    shared store is waited for."""
 
     def end() -> None:  # doit knows of failed tasks alone
         if listener.wrong():
@@ -268,6 +279,9 @@ def dodo(
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     chosen = paths.keys() if looking and not named else named or {default}
 
+    read: list[Recipe] = []
+    listener.seconds = lambda: _seconds(read, estimate)
+
     def task_recipe() -> Iterator[dict[str, Any]]:
         _forgive_database()
         made: list[str] = []
@@ -276,6 +290,7 @@ def dodo(
                 if name not in paths:
                     raise UsageError(f"{folder}/{name}.toml: there is no such recipe{nearest(name, paths)}")
                 recipe = load(paths[name])
+                read.append(recipe)
                 found = known_nodes(recipe, space) if looking else nodes(recipe, space)
                 for word in words:
                     if words[word] == name and "*" not in word and word not in found:

@@ -1,5 +1,6 @@
-"""What a person sees of a build: a line for each task that did something and why, progress by bytes on a terminal, and
-one closing line. Up-to-date tasks are silent. Nothing heavy is imported before a task really runs.
+"""What a person sees of a build: a line for each task that did something and why, how many of all tasks are done, and one
+closing line. On a terminal there is progress too, of each task in what it counts, and the time that is left. Up-to-date
+tasks are silent. Nothing heavy is imported before a task really runs.
 """
 
 import os
@@ -9,8 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from quantmill.build.time_left import TimeLeft
 from quantmill.build.workspace import FIRST
-from quantmill.errors import printable
+from quantmill.errors import QuantmillError, printable
+
+OFTEN = 10.0  # seconds between two lines of how far a build is, where there is no terminal
 
 
 class Listener:
@@ -18,6 +22,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._reporter: Reporter | None = None
+        self.seconds: Callable[[], Mapping[str, float]] = dict  # what each task is thought to take
         self.flush: Callable[[bool], None] = lambda wait: None  # sends results that wait to be sent
         self.wrong: Callable[[], Iterable[str]] = tuple  # sentences of what then fails the build, though no task did
         self.end: Callable[[], None] = lambda: None  # called last, when all is told
@@ -50,7 +55,7 @@ class Listener:
 class Reporter:
     """doit's reporter, which hears the steps' events too."""
 
-    desc = "quantmill: progress by bytes, reasons for rebuilds"
+    desc = "quantmill: progress, reasons for rebuilds"
 
     def __init__(self, outstream: Any, listener: Listener) -> None:
         self._listener = listener
@@ -61,6 +66,11 @@ class Reporter:
         self._failures: list[str] = []
         self._bars: dict[str, Any] = {}
         self._progress: Any = None
+        self._of = self._ended = 0  # tasks
+        self._told = self._began
+        self._left: TimeLeft | None = None
+        self._names: set[str] = set()  # of the tasks that have ended
+        self._running: dict[str, float] = {}  # since when
         self._terminal = bool(getattr(outstream, "isatty", lambda: False)())
 
     def event(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
@@ -73,7 +83,10 @@ class Reporter:
                 self._ran += 1
                 self._say(f"{name}: {facts['reason']}" if facts["reason"] != FIRST else name)
                 if self._terminal:
-                    self._bars[name] = self._live().add_task(printable(name), total=None, in_bytes=facts["counts"] == "bytes")
+                    self._bars[name] = self._live().add_task(printable(name), total=None, counts=facts["counts"])
+                    self._running[name] = time.monotonic()
+                    if self._left:
+                        self._left.begin(name, self._running[name])
             elif event in ("fetch", "send"):
                 self._transfer(f"{name}: {event}", facts["done"], facts["total"])
             elif event == "told":
@@ -82,12 +95,15 @@ class Reporter:
                 self._say(f"  note: {facts['text']}")
             elif name in self._bars and event == "progress":
                 self._progress.update(self._bars[name], completed=facts["done"], total=facts["total"])
+                if self._left:
+                    self._left.advance(name, facts["done"] / max(facts["total"], 1))
+                self._show()
             elif name in self._bars:
                 self._progress.remove_task(self._bars.pop(name))
 
     def _transfer(self, label: str, done: int, total: int) -> None:
         if self._terminal and label not in self._bars and done < total:
-            self._bars[label] = self._live().add_task(printable(label), total=total, in_bytes=True)
+            self._bars[label] = self._live().add_task(printable(label), total=total, counts="bytes")
         if label in self._bars:
             self._progress.update(self._bars[label], completed=done, total=total)
             if done >= total:
@@ -95,44 +111,45 @@ class Reporter:
 
     def _live(self) -> Any:
         if self._progress is None:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                Task,
-                TextColumn,
-                TimeRemainingColumn,
-                TransferSpeedColumn,
-            )
-            from rich.text import Text
+            from quantmill.build.bars import TASKS, bars
 
-            class Amount(DownloadColumn):
-                """Bytes, or the share of passes."""
-
-                def render(self, task: Task) -> Text:
-                    return super().render(task) if task.fields["in_bytes"] else Text(f"{task.percentage:.0f}%")
-
-            class Speed(TransferSpeedColumn):
-                """Bytes a second, where there are bytes."""
-
-                def render(self, task: Task) -> Text:
-                    return super().render(task) if task.fields["in_bytes"] else Text("")
-
-            # With doit's threads sys.stdout is swapped now and then, so the console holds the stream itself.
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                Amount(),
-                Speed(),
-                TimeRemainingColumn(),
-                console=Console(file=self._out),
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
+            self._progress = bars(self._out)
             self._progress.start()
+            self._whole = self._progress.add_task("build", total=self._of, completed=self._ended, counts=TASKS, left=None)
+            threading.Thread(target=self._estimate, name="time left", daemon=True).start()
         return self._progress
+
+    def _estimate(self) -> None:
+        """In a thread of its own, for it may take seconds: what the tasks will take."""
+        try:
+            left = TimeLeft(self._listener.seconds())
+        except (QuantmillError, OSError, ImportError):  # the task that meets it says so
+            return
+        with self._lock:
+            for name in self._names:
+                left.end(name, 0.0)
+            for name, began in self._running.items():
+                left.begin(name, began)
+            self._left = left
+
+    def _count(self, name: str) -> None:
+        """A task has ended, whether it ran or not."""
+        with self._lock:
+            now = time.monotonic()
+            self._ended += 1
+            self._names.add(name)
+            self._running.pop(name, None)
+            if self._left:
+                self._left.end(name, now)
+            if self._progress is not None:
+                self._show()
+            elif not self._terminal and now - self._told >= OFTEN and self._ran:
+                self._told = now
+                self._say(f"  {self._ended} of {self._of} tasks")
+
+    def _show(self) -> None:
+        left = self._left.left(time.monotonic()) if self._left else None
+        self._progress.update(self._whole, completed=self._ended, total=self._of, left=left)
 
     def _say(self, text: str) -> None:
         line = printable(text)
@@ -149,6 +166,12 @@ class Reporter:
 
     def initialize(self, tasks: Any, selected_tasks: Any) -> None:
         """The tasks are known, nothing has run."""
+        wanted, seen = list(selected_tasks), set()
+        while wanted:
+            if (name := wanted.pop()) not in seen and name in tasks:
+                seen.add(name)
+                wanted += tasks[name].task_dep
+        self._of = sum(1 for name in seen if tasks[name].actions)
 
     def get_status(self, task: Any) -> None:
         """A task is about to be checked."""
@@ -158,10 +181,12 @@ class Reporter:
 
     def add_success(self, task: Any) -> None:
         """A task is done."""
+        self._count(task.name)
 
     def skip_uptodate(self, task: Any) -> None:
         """A task had nothing to do."""
         self._same += 1
+        self._count(task.name)
 
     def skip_ignore(self, task: Any) -> None:
         """A task is ignored at the person's wish (`doit ignore`)."""
@@ -169,6 +194,7 @@ class Reporter:
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """A task failed: its error's sentence; a traceback only for what nobody foresaw."""
+        self._count(task.name)
         with self._lock:
             if task.name in self._bars:
                 self._progress.remove_task(self._bars.pop(task.name))

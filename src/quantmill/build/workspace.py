@@ -213,7 +213,7 @@ class Workspace:
         away = recorded is None and not whole and self._elsewhere(node, nodes, key, reason)
 
         def waits(holder: str) -> None:
-            self.report(node.name, "finding", {"text": f"waits for {holder}, which computes the same"})
+            self.report(node.name, "finding", {"text": f"{node.name} waits for {holder}, which computes it"})
 
         resumes, right, worth = node.step.resumes(node.where), _right(node, key), self._worth(node, nodes)
         with self.store.lookup(key, resumes, whole, node.name, waits, right, worth) as found:
@@ -384,7 +384,8 @@ def open_workspace(
     root: Path, threads: int | None = None, cache: Path | None = None, report: Report = silent
 ) -> Workspace:
     """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
-    `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases."""
+    `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases. A store that is not
+    there is not made by being asked for digests."""
     folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
     remote, seal = None, Seal()
     if any(named_by(root)):
@@ -394,6 +395,7 @@ def open_workspace(
         remote, known = connect(root, folder, report), signing(root)
         seal = Seal(known.sign, known.keys)
     store = Store(folder, remote)
+    store.hints.remembers = folder.is_dir()
     return Workspace(store, root / "build", root / "release", threads or usable_threads(), report, seal=seal)
 
 

@@ -1,18 +1,16 @@
 """This machine: its memory, its graphics cards, its processor. What cannot be found out is not there."""
 
-import os
 import platform
 import subprocess
 from pathlib import Path
 
 from quantmill.choose.machine import Machine, machine
-
-PROC, SYS = Path("/proc"), Path("/sys")
+from quantmill.host import PROC, SYS, usable_memory
 
 
 def detect(proc: Path = PROC, sys: Path = SYS) -> Machine:
     """This machine with its best backend: Metal on Apple's chips, CUDA, ROCm, else the processor alone."""
-    ram = main_memory(proc, sys)
+    ram = usable_memory(proc, sys)
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return machine("metal", (), ram)
     if cards := nvidia():
@@ -20,23 +18,6 @@ def detect(proc: Path = PROC, sys: Path = SYS) -> Machine:
     if cards := amd(sys):
         return machine("rocm", cards, ram)
     return machine(processor(proc), (), ram)
-
-
-def main_memory(proc: Path, sys: Path) -> int:
-    """Bytes of main memory, or of what a container may use of it."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        for line in (proc / "meminfo").read_text().splitlines() if (proc / "meminfo").is_file() else ():
-            if line.startswith("MemTotal:"):
-                total = int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return 0
-    for name in ("fs/cgroup/memory.max", "fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            total = min(total, int((sys / name).read_text()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return total
 
 
 def nvidia() -> tuple[int, ...]:

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         runner = LlamaBench(count)
         backend, versions = "llama.cpp", runner.versions
-    with bar("bench") as progress:
+    with bar("bench", "runs") as progress:
         rows = measure(files, tests, options.r, runner.run, progress)
     if options.json:
         say_json(data(rows, host(count, backend, versions)))

@@ -60,15 +60,13 @@ def _machine(options: argparse.Namespace) -> "Machine":
         ram = memory(options.ram) if options.ram is not None else here.ram if here else 0
     except ValueError as error:
         raise UsageError(f"--ram: {error}") from None
-    try:
-        vram = memories(options.vram) if options.vram is not None else None
-    except UsageError as error:
-        raise UsageError(f"--vram: {error}") from None
+    vram = memories(options.vram) if options.vram is not None else None
     backend = options.backend or (here.backend if here else "cpu-avx2")
     if options.backend is None and vram and backend not in GPUS:
         backend = "cuda"
     if options.backend is None and vram == () and backend in GPUS and here:
-        from quantmill.choose.detect import PROC, processor
+        from quantmill.choose.detect import processor
+        from quantmill.host import PROC
 
         backend = processor(PROC)
     if vram is None:

@@ -120,8 +120,8 @@ def signed(tree: Path, given: list[PublicKey] | None) -> str:
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Progress]:
-    """A bar by bytes on a terminal, silence elsewhere."""
+def bar(title: str, counts: str = "") -> Iterator[Progress]:
+    """A bar on a terminal, silence elsewhere. It counts bytes, or what `counts` names."""
     if not sys.stderr.isatty():
         yield silent
         return
@@ -129,7 +129,12 @@ def bar(title: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     label = TextColumn("{task.description}", markup=False)
-    columns = (label, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    amount = (
+        (TextColumn("{task.completed} of {task.total} " + counts),)
+        if counts
+        else (DownloadColumn(), TransferSpeedColumn())
+    )
+    columns = (label, BarColumn(), *amount, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(printable(title), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     text = Text(str(options.text), read_text(options.text))
     chunks = tokenize([text], tokenizer, options.n_ctx, count=options.chunks)
     first = options.base or options.model
-    with bar(f"perplexity {options.model.name}") as progress, open_model(first) as model:
+    with bar(f"perplexity {options.model.name}", "passes of chunks") as progress, open_model(first) as model:
         rows = model.described("token_embd.weight")[0][1]
         if options.base and rows != tokenizer.size:
             raise UsageError(

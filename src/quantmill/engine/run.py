@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 
 from quantmill.artifact import silent
 from quantmill.errors import UsageError, nearest
+from quantmill.host import usable_memory
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import DEFAULT
 
@@ -18,7 +19,7 @@ ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
 class Run:
     """How an evaluation runs.
 
-    `memory`: the most anonymous memory, in bytes
+    `memory`: the most anonymous memory, in bytes, of what the process may use
     `work`: a folder that outlives a kill, for spilled states and a checkpoint of each layer; None: a temporary folder
     `progress`: `progress(done, total)` counts chunks: all pass every layer once, and the output where there is one
     `reference`: how a chunk is cut into the batches that llama-imatrix measures
@@ -37,6 +38,8 @@ class Run:
             raise UsageError(
                 f"no arithmetic {self.arithmetic!r}{nearest(self.arithmetic, ARITHMETICS)}; {known} are known"
             )
+        if usable := usable_memory():
+            object.__setattr__(self, "memory", min(self.memory, usable))
         if self.threads < 1:
             raise UsageError(f"{self.threads} threads cannot work; at least 1 can")
 

@@ -21,11 +21,13 @@ from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.quality_cost import QualityCost
 from quantmill.gguf.shards import counted_bytes
+from quantmill.host import usable_memory
 from quantmill.quant.file_plan import FilePlan
 from quantmill.quant.findings import findings
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
+from quantmill.units import disk_text
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Imatrix
@@ -42,6 +44,7 @@ class Plan:
     `computed_weights`: to be quantized when nothing is in the store yet
     `shared_weights`: copied from a file of the same matrix that holds them already
     `seconds`: for the computed weights, at the rates measured on this machine now, over its threads
+    `memory`: the most that a task of each step takes, in bytes
     `imatrix`: the importance matrix's part, in seconds of one of `threads` threads
     `quality`: quality's part, in seconds of one of `threads` threads
     `bench_seconds`: of the tests of speed, over all threads
@@ -59,6 +62,7 @@ class Plan:
     seconds: float
     disk_bytes: int
     memory_bytes: int
+    memory: Mapping[str, int]
     imatrix: ImatrixCost | None
     threads: int
     quality: QualityCost | None
@@ -96,6 +100,7 @@ class Plan:
             "seconds": round(self.seconds, 1),
             "disk_bytes": self.disk_bytes,
             "memory_bytes": self.memory_bytes,
+            "memory": dict(self.memory),
             **({"imatrix": self.imatrix.data()} if self.imatrix else {}),
             **({"quality": self.quality.data(self.threads)} if self.quality else {}),
             **({"bench_seconds": round(self.bench_seconds, 1)} if self.bench_seconds is not None else {}),
@@ -116,6 +121,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     imatrix, report = (ready, {}) if ready else _measured(recipe, nodes, space)
     found = findings(recipe.reference, base.tensors, files, imatrix, recipe.imatrix is not None, params, report)
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
+    memory = _memory(nodes, rows)
     return Plan(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
@@ -123,12 +129,17 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         inexact=_inexact(recipe, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(nodes, space),
-        findings=(*lock.notes, *base.notes, *map(str, found), *_beyond(recipe, base, files)),
+        findings=(
+            *(*lock.notes, *base.notes, *map(str, found)),
+            *_beyond(recipe, base, files),
+            *_too_much(memory, usable_memory()),
+        ),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,
         disk_bytes=_disk(recipe, lock, base, files, rows),
         memory_bytes=QUANTIZE_MEMORY,
+        memory=memory,
         imatrix=costs.imatrix(space.threads),
         threads=space.threads,
         quality=costs.quality,
@@ -145,6 +156,24 @@ def _beyond(recipe: Recipe, base: Description, files: Mapping[str, FilePlan]) ->
     said = "{}: the tensor {} has {} bytes, more than split.max_size, and so has its shard"
     return [
         said.format(label, entries[0].name, counted_bytes(entries[0])) for label, entries in found.items() if entries
+    ]
+
+
+def _memory(nodes: Mapping[str, graph.Node], rows: Sequence[FileRow]) -> dict[str, int]:
+    """Of each step, the most that a task of it takes. bench loads one file at a time."""
+    found: dict[str, int] = {}
+    for node in nodes.values():
+        known = {"quant": QUANTIZE_MEMORY, "bench": node.step.memory + max(row.bytes for row in rows)}
+        memory = known.get(node.step.name) or int(node.where.get("memory", node.step.memory))
+        found[node.step.name] = max(memory, found.get(node.step.name, 0))
+    return found
+
+
+def _too_much(memory: Mapping[str, int], usable: int) -> list[str]:
+    return [
+        f"{step} may take {disk_text(most)} of memory, of which this process may use {disk_text(usable)}"
+        for step, most in memory.items()
+        if 0 < usable < most
     ]
 
 

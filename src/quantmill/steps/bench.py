@@ -74,6 +74,6 @@ STEP = Step(
     run=run,
     outputs=("bench.json",),
     here=True,  # its key names the host
-    counts="passes",
+    counts="runs",
     cost=cost,
 )

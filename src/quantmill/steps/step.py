@@ -122,7 +122,7 @@ class Step:
     `judges`: how the names of those inputs begin that it refuses where they are wrong; empty where it judges none
     `recheck`: makes a sample of its output again and names what differs
     `hands_on`: where it writes nothing, its output is its input
-    `counts`: what its progress counts
+    `counts`: what its progress counts: bytes, chunks of a text by the layers that they pass, or runs of a test
     `divides`: what of it workers share, tensors or the text
     `memory`: bytes that a worker must have for it, where the task says nothing else
     `bulky`: it needs room on disk for all that it reads
@@ -145,7 +145,7 @@ class Step:
     judges: str = ""
     recheck: Recheck | None = None
     hands_on: bool = False
-    counts: Literal["bytes", "passes"] = "bytes"
+    counts: Literal["bytes", "passes", "runs"] = "bytes"
     divides: Literal["", "tensors", "text"] = ""
     memory: int = SMALL_MEMORY
     bulky: bool = False

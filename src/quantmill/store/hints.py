@@ -21,10 +21,10 @@ class Hints:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.remembers = True  # False for what only looks, and would make the store by remembering
 
     def digest_of(self, path: Path) -> str:
-        """sha256 of a file outside the store, remembered until its (device, inode, size, mtime_ns, ctime_ns) moves. A
-        store that is not there yet is not made for that: nothing that only looks makes one."""
+        """sha256 of a file outside the store, remembered until its (device, inode, size, mtime_ns, ctime_ns) moves."""
         import xxhash
 
         stat = path.stat()
@@ -40,7 +40,7 @@ class Hints:
         # another change might leave the same times, or that comes from the future, is hashed again next time.
         settled = time.time_ns() - max(stat.st_ctime_ns, stat.st_mtime_ns) >= _grain(stat)
         digest = sha256_file(path)
-        if settled and _times(path.stat()) == seen and self.root.is_dir():
+        if settled and _times(path.stat()) == seen and self.remembers:
             with suppress(OSError):  # a memo spares work, no more: the store may be full or read-only
                 write_own(memo, prove(memo.name, json.dumps({"sha256": digest, "stat": seen}).encode()))
         return digest

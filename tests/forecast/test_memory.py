@@ -1,0 +1,49 @@
+"""What steps may take of memory: in the plan, and within what the process may use."""
+
+from pathlib import Path
+
+import pytest
+
+from projects import RECIPE, Project
+from quantmill.engine.run import Run
+from quantmill.forecast.plan import plan_of
+from quantmill.host import usable_memory
+from quantmill.recipe.recipe import load
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/a/b\n", {"a/memory.max": "5000", "a/b/memory.max": "max"}, 5000),
+        ("0::/a/b\n", {"a/memory.max": "5000", "a/b/memory.max": "4000"}, 4000),
+        ("0::/\n", {"memory.max": "3000"}, 3000),
+        ("3:cpu:/x\n2:memory:/a\n", {"memory/a/memory.limit_in_bytes": "2000"}, 2000),
+        ("2:memory:/a\n", {"memory/memory.limit_in_bytes": "9223372036854771712"}, 8000 * 1024),
+        ("", {}, 8000 * 1024),
+    ],
+)
+def test_a_control_group_limits_memory(groups: str, files: dict[str, str], expected: int, tmp_path: Path) -> None:
+    proc, sys = tmp_path / "proc", tmp_path / "sys"
+    (proc / "self").mkdir(parents=True)
+    (proc / "meminfo").write_text("MemTotal:  8000 kB\n")
+    (proc / "self" / "cgroup").write_text(groups)
+    for name, text in files.items():
+        (sys / "fs" / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (sys / "fs" / "cgroup" / name).write_text(text)
+    assert usable_memory(proc, sys) == expected
+
+
+def test_every_step_is_in_the_plan(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.recipe.write_text(RECIPE + '[bench]\ntests = ["pp8"]\n')
+    plan = plan_of(load(project.recipe), project.folder)
+    assert plan.memory.keys() == {name.partition(":")[0] for name in plan.tasks}
+    assert plan.memory["bench"] > plan.files[0].bytes
+    monkeypatch.setattr("quantmill.forecast.plan.usable_memory", lambda: 200_000_000)
+    told = plan_of(load(project.recipe), project.folder).findings
+    assert "download may take 300.00 MB of memory, of which this process may use 200.00 MB" in told
+
+
+def test_a_pass_takes_no_more_than_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantmill.engine.run.usable_memory", lambda: 1_000_000_000)
+    assert Run(memory=8 << 30).memory == 1_000_000_000
+    assert Run(memory=5).memory == 5
