@@ -250,6 +250,7 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
             params["output"] = True
     else:
         edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
+        params["llama_cpp"] = recipe.llama_cpp
         if recipe.bench and recipe.bench.runtime == RUNTIMES[0]:
             params["bench"] = True
     if recipe.calibration:

@@ -13,7 +13,7 @@ from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.known_names import unlisted
 from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.shards import COUNT
-from quantmill.reference.reference import Reference
+from quantmill.reference.known_models import knows
 
 # What a recipe may have computed of its base, by the table's name, and what helps where that cannot be.
 WAYS = {
@@ -23,11 +23,9 @@ WAYS = {
 }
 
 
-def base_notes(
-    place: str, reference: Reference, metadata: Mapping[str, KV], tensors: Sequence[TensorEntry]
-) -> list[str]:
-    """What is worth knowing of a GGUF base. Raises GGUFUsageError for what is no model, NotLoadable for what llama.cpp
-    does not load."""
+def base_notes(place: str, tag: str, metadata: Mapping[str, KV], tensors: Sequence[TensorEntry]) -> list[str]:
+    """What is worth knowing of a GGUF base at a llama.cpp tag. Raises GGUFUsageError for what is no model,
+    NotLoadable for what llama.cpp does not load."""
     facts = model_facts(metadata.values())
     check_kind(place, facts)
     name = str(facts.get("general.architecture"))
@@ -40,9 +38,9 @@ def base_notes(
         raise UsageError(f"{place}: one shard of {count}, and a base is one file; join them with `quantmill merge`")
     check_loadable(place, metadata, tensors)
     said = []
-    if name not in reference.architectures:
+    if not knows(tag, name):
         said.append(
-            f"llama.cpp {reference} knows no architecture {shown(name)}: it neither quantizes nor loads such a file, "
+            f"llama.cpp {tag} knows no architecture {shown(name)}: it neither quantizes nor loads such a file, "
             "so that nothing is said of the files' bytes beside its own"
         )
     if odd := unlisted(name, (tensor.name for tensor in tensors)):

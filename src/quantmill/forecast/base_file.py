@@ -48,7 +48,7 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
             metadata = dict(file.metadata)
             tensors = file.tensor_entries()
         place = str(recipe.base.gguf)
-        said = tuple(base_notes(place, recipe.reference, metadata, tensors))
+        said = tuple(base_notes(place, recipe.llama_cpp, metadata, tensors))
         number = metadata["general.file_type"].value if "general.file_type" in metadata else None
         check_base(tensors, number, recipe.base.type, recipe.base.allow_requantize)
         check_computable(place, metadata, tensors, computed(recipe))

@@ -24,6 +24,7 @@ from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import texts
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.texts import FileFact
+from quantmill.reference.known_models import knows
 
 if TYPE_CHECKING:
     from quantmill.gguf import KV
@@ -420,5 +421,5 @@ def _about(recipe: Recipe, files: Mapping[str, Path], notes: list[str]) -> dict[
     with read(files["model.gguf"], str(recipe.base.gguf)) as file:
         notes += check_tokens([file], recipe.reference.known_tokenizers)
         name = file.metadata["general.architecture"].value if "general.architecture" in file.metadata else ""
-        unknown = {} if name in recipe.reference.architectures else {"unknown_architecture": str(name)}
+        unknown = {} if knows(recipe.llama_cpp, str(name)) else {"unknown_architecture": str(name)}
         return about_gguf(file) | unknown

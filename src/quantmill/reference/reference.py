@@ -111,7 +111,6 @@ class Reference:
     `options`: option of llama-quantize → the build that it came with.
     `tokenizers`: the kinds of vocabularies that llama.cpp loads, by `tokenizer.ggml.model`.
     `pre_tokenizers`: what it knows of `tokenizer.ggml.pre`; it loads no byte-level vocabulary with another.
-    `architectures`: general.architecture of the models that its tools load.
     """
 
     first: int
@@ -147,7 +146,6 @@ class Reference:
     options: dict[str, int]
     tokenizers: tuple[str, ...]
     pre_tokenizers: tuple[str, ...]
-    architectures: frozenset[str]
 
     def __str__(self) -> str:
         builds = f"b{self.first}" if self.first == self.last else f"b{self.first} to b{self.last}"

@@ -12,11 +12,11 @@ from quantmill.steps.step import Inputs, Step
 
 class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout, `output`: its tied checkpoint has an output
-    matrix; `ftypes`: the quant step's params by label; `computed`: the imatrix is yet to be made, from a text; `bench`:
-    a GGUF base's files are run by our own kernels; `strict`: any finding fails; `least`: the tokens that each kind of
-    text needs; `unweighed`: what an importance of zero does is told, which keys of before have not; `notes`: what the
-    lock says of the vocabulary. No part of the key: `names`, what errors call the texts, and `generation`, which has a
-    field of its own there."""
+    matrix; `ftypes`: the quant step's params by label; `computed`: the imatrix is yet to be made, from a text;
+    `bench`: a GGUF base's files are run by our own kernels; `llama_cpp`: the tag, of a GGUF base; `strict`: any
+    finding fails; `least`: the tokens that each kind of text needs; `unweighed`: what an importance of zero does is
+    told, which keys of before have not; `notes`: what the lock says of the vocabulary. No part of the key: `names`,
+    what errors call the texts, and `generation`, which has a field of its own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
@@ -24,6 +24,7 @@ class Params(TypedDict):
     output: NotRequired[bool]
     computed: NotRequired[bool]
     bench: NotRequired[bool]
+    llama_cpp: NotRequired[str]
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
     unweighed: NotRequired[bool]
@@ -54,7 +55,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
             metadata = dict(file.metadata)
             tensors = file.tensor_entries()
         facts = gguf.model_facts(metadata.values())
-        said = base_notes(place, reference, metadata, tensors)
+        said = base_notes(place, params.get("llama_cpp", ""), metadata, tensors)
         again = any(asked.get("allow_requantize") for asked in params["ftypes"].values())
         check_base(tensors, facts.get("general.file_type"), params["type"], again)
         kinds = {"calibration": params.get("computed"), "evaluation": "texts/" in params.get("least", {})}

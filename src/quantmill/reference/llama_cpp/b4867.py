@@ -98,15 +98,6 @@ _TIME_MIX = "first w0 w1 w2 v0 v1 v2 a0 a1 a2 g1 g2 decay_w1 decay_w2 lerp_fused
 _POSITIONS, _TOKEN_TYPES = "position_embd.weight", "token_types.weight"
 _TIED = "gptj mpt bert nomic-bert nomic-bert-moe jina-bert-v2 gemma gemma2 command-r cohere2 openelm plm bitnet"
 
-# llama-arch.cpp LLM_ARCH_NAMES. Those of April 2025 came within the span (llama4, qwen3, qwen3moe, glm4 and others).
-_ARCHITECTURES = """
-llama llama4 deci falcon grok gpt2 gptj gptneox mpt baichuan starcoder refact bert nomic-bert nomic-bert-moe
-jina-bert-v2 bloom stablelm qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe phi2 phi3 phimoe plamo codeshell orion
-internlm2 minicpm minicpm3 gemma gemma2 gemma3 starcoder2 mamba xverse command-r cohere2 dbrx olmo olmo2 olmoe
-openelm arctic deepseek deepseek2 chatglm glm4 bitnet t5 t5encoder jais nemotron exaone rwkv6 rwkv6qwen2 rwkv7
-arwkv7 granite granitemoe chameleon wavtokenizer-dec plm bailingmoe
-"""
-
 # llama-quantize hands ggml so many weights at once, made up to whole rows, when it has more than one thread.
 _CALL_WEIGHTS = 1 << 14
 
@@ -207,5 +198,4 @@ B4867 = Reference(
     options={"--tensor-type": _FIRST_TENSOR_TYPE},
     tokenizers=("none", "no_vocab", "llama", "bert", "gpt2", "t5", "rwkv"),
     pre_tokenizers=tuple(_PRE_TOKENIZERS.split()),
-    architectures=frozenset(_ARCHITECTURES.split()),
 )
