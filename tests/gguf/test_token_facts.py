@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantmill.reference.b4867 import B4867
 
 from quantmill import gguf
 from quantmill.artifact import Artifact, Context
@@ -14,6 +13,7 @@ from quantmill.gguf import KV, GGUFError, ValueType, kv
 from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.token_facts import PREFIX, TokenFacts
 from quantmill.gguf.types import TYPES
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.spans import KNOWN
 from quantmill.steps import verify as step
 from quantmill.vocabulary.pretokenizer import PATTERNS

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from quantmill.reference.b4867 import B4867
 
 from projects import ROOT
 from quantmill.errors import UsageError
 from quantmill.recipe.recipe import KEYS, load
 from quantmill.reference.ftypes import STANDARD_MATRIX
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.units import parse_size
 
 GOOD = """
