@@ -205,7 +205,8 @@ class Workspace:
     def _bring_about(self, node: Node, nodes: Mapping[str, Node], whole: bool) -> None:
         inputs = upstream(node, nodes, self.outputs)
         if inputs is None:
-            raise QuantmillError(f"{node.name}: what it reads is not built; build the release, or those tasks first")
+            why = f"what it reads is not built, or a pointer below {self.build} cannot be read"
+            raise QuantmillError(f"{node.name}: {why}; build the release, or those tasks first")
         self.store.add_root(self.build, self.release)
         key = key_of(node, inputs)
         recorded = self._recorded(node, key)
