@@ -21,7 +21,7 @@ from quantmill.vocabulary.words import CUTTINGS
 
 TEXTS = ["a", "b", "ab", "Ċ", "<|end|>", *(f"t{number}" for number in range(11))]
 SOUND = {
-    "general.architecture": kv("general.architecture", "qwen2"),
+    "general.architecture": kv("general.architecture", "falcon"),
     **{
         entry.key: entry
         for entry in (
