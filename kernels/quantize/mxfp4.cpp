@@ -1,12 +1,9 @@
 // MXFP4: 32 weights as one power of two and values of four bits (E2M1).
-#include "common/simd.h"
+#include "quantize/fp4.h"
 
 namespace quantmill::QM_LEVEL {
 
 constexpr int BLOCK = 32, SIZE = 17;
-
-// Twice the values that E2M1 can have, so that they are integers; the scale below is halved. There is no negative zero.
-static constexpr float VALUES[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 // floor(log2f(v)) + 125, modulo 256, for v >= 0 as C's single-precision logarithm rounds it; 0 for zero and infinity.
 //
@@ -25,7 +22,7 @@ QM_INLINE I scale_exponent(V v) {
 }
 
 // An importance vector changes nothing in this type.
-static void quantize_mxfp4(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+static void quantize_mxfp4(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, Changes) {
     for_batches<BLOCK, SIZE>(src, dst, rows, cols, nullptr, [](const Batch &batch) {
         V x[BLOCK], largest = {};
         load_lanes(batch.src, 0, BLOCK, x);

@@ -7,6 +7,7 @@ Sources: llama-quant.cpp, quantize.cpp, gguf.cpp, imatrix.cpp and convert_hf_to_
 """
 
 from quantmill.gguf.types import ValueType
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.hash_order import hash_order
 from quantmill.reference.reference import Converter, Header, ImatrixRules, Reference
@@ -112,7 +113,7 @@ B4867 = Reference(
     first=4867,
     last=5490,
     generation=1,
-    arithmetic=1,
+    arithmetic=QuantArithmetic.B4234,
     call_weights={"IQ1_S": _CALL_WEIGHTS, "IQ1_M": _CALL_WEIGHTS},
     ftypes=FTYPES,
     roles=_ROLES,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from quantmill.errors import UsageError, nearest
 from quantmill.gguf.types import ValueType
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.ftypes import Ftype
 
 Order = Callable[[Iterable[str]], list[str]]
@@ -74,7 +75,7 @@ class Reference:
 
     `first`, `last`: build numbers, 0 where no tag is known.
     `generation`: the span's number in the keys of steps, never used twice.
-    `arithmetic`: that of the kernels, 1 or 2.
+    `arithmetic`: that of the quantizers.
     `call_weights`: the types whose bytes depend on how many weights ggml is handed at once, and how many that are.
     `ftypes`: the whole-file mixes by name.
     `roles`: part of a tensor's name → role, in the order in which a name is searched for them.
@@ -96,7 +97,7 @@ class Reference:
     first: int
     last: int
     generation: int
-    arithmetic: int
+    arithmetic: QuantArithmetic
     call_weights: dict[str, int]
     ftypes: dict[str, Ftype]
     roles: dict[str, str]
