@@ -2,11 +2,12 @@
 
 import ctypes
 import functools
+import hashlib
 import importlib.util
-import mmap
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +71,10 @@ def quantize_into(
     load(path).ggml_quantize_chunk(TYPES[type_].id, src.ctypes.data, dst.ctypes.data, 0, rows, cols, weights)
 
 
-def quantize(type_: str, src: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
+def quantize(type_: str, src: np.ndarray, importance: np.ndarray | None = None, path: Path | None = None) -> np.ndarray:
     """The bytes of `src`, shape (rows, cols), as ggml quantizes it."""
     dst = np.zeros(src.shape[0] * TYPES[type_].row_bytes(src.shape[1]), np.uint8)
-    quantize_into(type_, src, dst, importance)
+    quantize_into(type_, src, dst, importance, path)
     return dst
 
 
@@ -109,29 +110,42 @@ def _dirty() -> ctypes.CDLL:
         return ctypes.CDLL(str(library))
 
 
-def answer(
-    path: Path | None, type_: str, src: np.ndarray, importance: np.ndarray | None, fill: int = 0
-) -> np.ndarray | None:
-    """The bytes of `src` by the library at `path`, in a process of its own; None where it stops there.
+Job = tuple[str, np.ndarray, np.ndarray | None]  # type, rows, importance vector
+
+
+def digests(jobs: Sequence[Job], path: Path | None = None, fill: int = 0) -> Iterator[bytes | None]:
+    """sha256 of each job's bytes by the library at `path`, in processes of their own; None where it stops there.
 
     Its stack is full of bytes `fill` before: where the answers for two of them differ, it reads what it never wrote.
     """
-    size = src.shape[0] * TYPES[type_].row_bytes(src.shape[1])
     os.environ["GGML_NO_BACKTRACE"] = "1"  # by a debugger, which takes seconds
-    load(path).ggml_quantize_init(TYPES[type_].id)  # its tables, once
-    chunk = ctypes.cast(load(path).ggml_quantize_chunk, ctypes.c_void_p)
-    run = _dirty().run
-    sizes = [ctypes.c_long(n) for n in src.shape]
-    with mmap.mmap(-1, size) as shared:
-        out = np.frombuffer(shared, np.uint8)
-        arrays = [ctypes.c_void_p(array.ctypes.data) for array in (src, out)]
-        weights = None if importance is None else ctypes.c_void_p(importance.ctypes.data)
+    for type_ in {type_ for type_, *_ in jobs}:
+        load(path).ggml_quantize_init(TYPES[type_].id)  # its tables, once
+    _dirty()
+    while jobs:
+        reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             for descriptor in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-            run(chunk, fill, TYPES[type_].id, *arrays, *sizes, weights)
+            for job in jobs:
+                os.write(writing, _digest(*job, path, fill))
             os._exit(0)
-        found = out.copy() if os.waitpid(child, 0)[1] == 0 else None
-        del out
-    return found
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            found = pipe.read()
+        os.waitpid(child, 0)
+        whole = len(found) // 32
+        yield from (found[32 * n : 32 * n + 32] for n in range(whole))
+        if whole < len(jobs):
+            yield None
+        jobs = jobs[whole + 1 :]
+
+
+def _digest(type_: str, src: np.ndarray, importance: np.ndarray | None, path: Path | None, fill: int) -> bytes:
+    out = np.zeros(src.shape[0] * TYPES[type_].row_bytes(src.shape[1]), np.uint8)
+    chunk = ctypes.cast(load(path).ggml_quantize_chunk, ctypes.c_void_p)
+    arrays = [ctypes.c_void_p(array.ctypes.data) for array in (src, out)]
+    weights = None if importance is None else ctypes.c_void_p(importance.ctypes.data)
+    _dirty().run(chunk, fill, TYPES[type_].id, *arrays, *map(ctypes.c_long, src.shape), weights)
+    return hashlib.sha256(out).digest()
