@@ -60,7 +60,7 @@ def test_every_fp16_of_every_block_is_looked_at(name: str, count: int) -> None:
                 assert first_broken(TYPES[name], broken.reshape(-1)) == (block, scales.FIELDS[name][number].name)
 
 
-@pytest.mark.parametrize("name", [name for name in HALVES if name not in ("F16", "Q2_0")])
+@pytest.mark.parametrize("name", [name for name in HALVES if name not in ("F16", "Q1_0", "Q2_0")])
 def test_the_places_agree_with_the_gguf_packages_dequantization(name: str) -> None:
     for at in HALVES[name]:
         data = blocks(name, 1)
