@@ -1,11 +1,12 @@
 """Blocks made by hypothesis, quantized by ggml itself and by our kernels at every level: are all bytes the same?
 
-    python benchmarks/blocks.py [--blocks 10000] [--types Q4_K,...]
+    python benchmarks/blocks.py [--blocks 10000] [--types Q4_K,...] [--lib libggml-base.so --arithmetic B11108]
 
-ggml is the wheel libggml-python, whose arithmetic is generation 2. Each example is a row or several, with an importance
-vector, drawn by hypothesis: the kind of distribution, its scale, values placed anywhere, zeros, and the vector's shape.
-Counts the blocks of each type (super-blocks of 256 for the K- and I-quants); exits with 1 when a byte differs. Rows on
-which the reference itself stops (an importance vector with an all-zero group under some I-quants) are not drawn.
+ggml is the wheel libggml-python, or any libggml-base.so with the arithmetic of its build. Each example is a row or
+several, with an importance vector, drawn by hypothesis: the kind of distribution, its scale, values placed anywhere,
+zeros, and the vector's shape. Counts the blocks of each type (super-blocks of 256 for the K- and I-quants); exits with
+1 when a byte differs. Rows on which the reference itself stops (an importance vector with an all-zero group under some
+I-quants) are not drawn.
 """
 
 import argparse
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpe
 import ggml_oracle
 from quantmill import _kernels
 from quantmill.gguf.types import TYPES
+from quantmill.reference.arithmetic import QuantArithmetic
 
 PLAIN = ("F32", "F16", "BF16")
 KINDS = ("gaussian", "heavy", "uniform", "sparse", "grid", "positive", "outlier")
@@ -56,7 +58,7 @@ rows = st.builds(
 )
 
 
-def check(type_: str, wanted: int) -> tuple[int, int]:
+def check(type_: str, wanted: int, path: Path | None, arithmetic: QuantArithmetic) -> tuple[int, int]:
     """(blocks compared, blocks that differ at some level)."""
     block = TYPES[type_].block
     each = ROWS * COLUMNS // block
@@ -80,12 +82,12 @@ def check(type_: str, wanted: int) -> tuple[int, int]:
             src.flat[at] = value
         src = (src * 10.0**scale).astype(np.float32)
         importance = (np.exp(random.standard_normal(COLUMNS) * spread) + 1e-6).astype(np.float32)
-        expected = ggml_oracle.quantize(type_, src, importance).reshape(-1, TYPES[type_].size)
+        expected = ggml_oracle.quantize(type_, src, importance, path).reshape(-1, TYPES[type_].size)
         wrong = np.zeros(len(expected), bool)
         for level in _kernels.isa_levels():
             _kernels.set_isa(level)
             out = np.empty(expected.size, np.uint8)
-            _kernels.quantize(type_, src, out, importance, 2)
+            _kernels.quantize(type_, src, out, importance, arithmetic)
             wrong |= (out.reshape(expected.shape) != expected).any(axis=1)
         compared += each
         different += int(wrong.sum())
@@ -98,11 +100,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=10_000)
     parser.add_argument("--types", default=",".join(t for t in _kernels.quantize_types() if t not in PLAIN))
+    parser.add_argument("--lib", type=Path, help="a libggml-base.so in place of the wheel's")
+    names = [one.name for one in QuantArithmetic]
+    parser.add_argument("--arithmetic", choices=names, default=ggml_oracle.ARITHMETIC.name)
     arguments = parser.parse_args()
     print(f"levels: {', '.join(_kernels.isa_levels())}")
     failed = False
     for type_ in arguments.types.split(","):
-        compared, different = check(type_, arguments.blocks)
+        compared, different = check(type_, arguments.blocks, arguments.lib, QuantArithmetic[arguments.arithmetic])
         print(f"{type_:8} {compared:7} blocks, {different} different", flush=True)
         failed |= different > 0 or compared < arguments.blocks
     return 1 if failed else 0

@@ -51,7 +51,7 @@ def measure(type_: str, src: np.ndarray, importance: np.ndarray | None, repeats:
                 spent = seconds(lambda: ggml_oracle.quantize_into(type_, src, dst, importance))
             else:
                 _kernels.set_isa(name)
-                spent = seconds(lambda: _kernels.quantize(type_, src, dst, importance, 2))
+                spent = seconds(lambda: _kernels.quantize(type_, src, dst, importance, ggml_oracle.ARITHMETIC))
             if repeat:
                 times.append(spent)
     return runs

@@ -57,10 +57,13 @@ static void expect_bytes(const Buffer &buffer, const char *name, const Kernel &k
     }
 }
 
-// What quantize and quantize_stored share: the type's kernel, the generation and an importance vector that is None or fits.
+// What quantize and quantize_stored share: the type's kernel, the arithmetic and an importance vector that is None or fits.
 struct Target {
-    Target(const std::string &type, nb::handle vector, int generation) : kernel(kernel_named(type, true)), generation(generation) {
-        if (generation != 1 && generation != 2) fail("generation must be 1 or 2, not " + std::to_string(generation));
+    Target(const std::string &type, nb::handle vector, int changes) : kernel(kernel_named(type, true)), arithmetic{changes} {
+        if (changes < Changes::NONE || changes > Changes::ALL) {
+            fail("arithmetic must be " + std::to_string(Changes::NONE) + " to " + std::to_string(Changes::ALL) + ", not " +
+                 std::to_string(changes));
+        }
         if (!vector.is_none()) importance.emplace(vector, "importance", "f", "float32", 1, false);
     }
     void check(const Buffer &out, std::int64_t rows, std::int64_t cols) const {
@@ -76,19 +79,19 @@ struct Target {
     const float *values() const { return importance ? importance->data<const float>() : nullptr; }
 
     const Kernel &kernel;
-    const int generation;
+    const Changes arithmetic;
     std::optional<Buffer> importance;
 };
 
-static void quantize(const std::string &type, nb::handle src, nb::handle dst, nb::handle importance, int generation) {
-    const Target target(type, importance, generation);
+static void quantize(const std::string &type, nb::handle src, nb::handle dst, nb::handle importance, int arithmetic) {
+    const Target target(type, importance, arithmetic);
     const Buffer in(src, "src", "f", "float32", 2, false), out(dst, "dst", "B", "uint8", 1, true);
     const std::int64_t rows = in.size(0), cols = in.size(1);
     target.check(out, rows, cols);
     if (in.overlaps(out)) fail("src and dst must not overlap");
     if (out.size(0) == 0) return;  // rows without columns may claim any number
     nb::gil_scoped_release release;
-    target.kernel.quantize(in.data<const float>(), out.data<std::uint8_t>(), rows, cols, target.values(), generation);
+    target.kernel.quantize(in.data<const float>(), out.data<std::uint8_t>(), rows, cols, target.values(), target.arithmetic);
 }
 
 static void dequantize(const std::string &type, nb::handle src, nb::handle dst) {
@@ -103,9 +106,9 @@ static void dequantize(const std::string &type, nb::handle src, nb::handle dst) 
 }
 
 static bool quantize_stored(const std::string &source, nb::handle src, const std::string &type, nb::handle dst, nb::handle tile,
-                    nb::handle importance, int generation) {
+                    nb::handle importance, int arithmetic) {
     const Kernel &from = kernel_named(source, false);
-    const Target target(type, importance, generation);
+    const Target target(type, importance, arithmetic);
     const Buffer in(src, "src", "B", "uint8", 1, false), out(dst, "dst", "B", "uint8", 1, true);
     const Buffer room(tile, "tile", "f", "float32", 2, true);
     const std::int64_t tile_rows = room.size(0), cols = room.size(1), row_bytes = quantized_bytes(from, 1, cols);
@@ -120,7 +123,7 @@ static bool quantize_stored(const std::string &source, nb::handle src, const std
     const Convert run = *current_level().convert;
     nb::gil_scoped_release release;
     return run({&from, &target.kernel, in.data<const std::uint8_t>(), out.data<std::uint8_t>(), rows, cols, room.data<float>(),
-                tile_rows, target.values(), generation});
+                tile_rows, target.values(), target.arithmetic});
 }
 
 static std::vector<std::string> quantize_types() {
@@ -146,10 +149,10 @@ NB_MODULE(_kernels, m) {
         }
     }
     m.def("quantize", &quantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"), nb::arg("importance") = nb::none(),
-          nb::arg("generation") = 1);
+          nb::arg("arithmetic") = 1);
     m.def("dequantize", &dequantize, nb::arg("type"), nb::arg("src"), nb::arg("dst"));
     m.def("quantize_stored", &quantize_stored, nb::arg("source"), nb::arg("src"), nb::arg("type"), nb::arg("dst"), nb::arg("tile"),
-          nb::arg("importance") = nb::none(), nb::arg("generation") = 1);
+          nb::arg("importance") = nb::none(), nb::arg("arithmetic") = 1);
     m.def("isa", [] { return std::string(current_level().name); });
     m.def("isa_levels", [] { return levels_up_to(Kind::own); });
     m.def("forward_levels", [] { return levels_up_to(Kind::forward); });

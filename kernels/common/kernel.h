@@ -3,12 +3,15 @@
 
 #include <cstdint>
 
+#include "common/changes.h"
+
 namespace quantmill {
 
 // Quantizes `rows` rows of `cols` weights; `cols` is a whole number of blocks and `dst` holds rows * cols / block * size bytes.
-// `importance` is null or has one value per column. `generation` is 1 (llama.cpp b4867 to b5490) or 2 (ggml 0.20.2).
+// `importance` is null or has one value per column. `arithmetic` is
+// that of the build of llama.cpp that is followed.
 using Quantize = void (*)(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                          int generation);
+                          Changes arithmetic);
 
 // Expands `count` weights, a whole number of blocks.
 using Dequantize = void (*)(const std::uint8_t *src, float *dst, std::int64_t count);

@@ -12,7 +12,7 @@ static std::uint32_t long_at(const std::uint8_t *from) {
     return word;
 }
 
-// ---- blocks of 32 ----
+// ---- blocks of 32, 64 and 128 ----
 
 static void q8_0(const std::uint8_t *src, Decoded &to) {
     to.d = half_value(src);
@@ -69,6 +69,16 @@ static void mxfp4(const std::uint8_t *src, Decoded &to) {
     const std::uint32_t word = exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23;
     std::memcpy(&to.d, &word, 4);
     named(src + 1, FLOATS, to.value);
+}
+
+static void q2_0(const std::uint8_t *src, Decoded &to) {
+    to.d = half_value(src);
+    for (int j = 0; j < 64; ++j) to.value[j] = std::int8_t((src[2 + j / 4] >> (2 * (j % 4)) & 3) - 1);
+}
+
+static void q1_0(const std::uint8_t *src, Decoded &to) {
+    to.d = half_value(src);
+    for (int j = 0; j < 128; ++j) to.value[j] = src[2 + j / 8] >> (j % 8) & 1 ? 1 : -1;
 }
 
 // ---- super-blocks of 256 ----
@@ -282,6 +292,8 @@ Decode decoder(const Form &form) {
         case Layout::q5_1: return q5_1;
         case Layout::iq4_nl: return iq4_nl;
         case Layout::mxfp4: return mxfp4;
+        case Layout::q2_0: return q2_0;
+        case Layout::q1_0: return q1_0;
         case Layout::q2_k: return q2_k;
         case Layout::q3_k: return q3_k;
         case Layout::q4_k: return q4_k;

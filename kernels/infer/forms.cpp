@@ -9,6 +9,7 @@ static constexpr std::int8_t minus_8[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1
 static constexpr std::int8_t from_0[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 static constexpr std::int8_t minus_4[16] = {-4, -3, -2, -1, 0, 1, 2, 3};
 static constexpr std::int8_t trits[16] = {-1, 0, 1, 2};
+static constexpr std::int8_t signs[16] = {-1, 1, 0, 0};
 static constexpr std::int8_t uneven[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 static constexpr std::int8_t floats_of_4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 // The levels of the grids with both signs. IQ1's are 8 (level + shift), the shift being an eighth up or down.
@@ -25,6 +26,8 @@ constexpr Form forms[] = {
     {"Q5_1", Layout::q5_1, 32, 24, 5, 32, Scale::half, true, 0, nullptr},
     {"IQ4_NL", Layout::iq4_nl, 32, 18, 4, 32, Scale::half, false, 0, uneven},
     {"MXFP4", Layout::mxfp4, 32, 17, 4, 32, Scale::single, false, 0, floats_of_4},
+    {"Q2_0", Layout::q2_0, 64, 18, 2, 32, Scale::half, false, 0, trits},
+    {"Q1_0", Layout::q1_0, 128, 18, 2, 32, Scale::half, false, 0, signs},
     {"Q2_K", Layout::q2_k, 256, 84, 2, 16, Scale::super, true, 0, from_0},
     {"Q3_K", Layout::q3_k, 256, 110, 3, 16, Scale::super, false, 0, minus_4},
     {"Q4_K", Layout::q4_k, 256, 144, 4, 32, Scale::super, true, 0, from_0},

@@ -24,7 +24,7 @@ enum class Scale {
 
 // Where a block of the file has its bits: each has a function in decode.cpp and a row in forms.cpp, and neither can be missing.
 enum class Layout {
-    q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, mxfp4,  // blocks of 32 weights
+    q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, mxfp4, q2_0, q1_0,  // blocks of 32, 64 and 128 weights
     q2_k, q3_k, q4_k, q5_k, q6_k, iq4_xs, iq3_s, iq3_xxs, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, tq1_0, tq2_0,  // of 256
     floats,  // no blocks
 };

@@ -53,6 +53,7 @@ QM_INLINE void with_form(const Form &f, Do act) {
             if (large) return act(FormOf<3, 32, Scale::super, false>{});
             return act(FormOf<3, 16, Scale::super, false>{});
         default:
+            if (halves) return act(FormOf<2, 32, Scale::half, false>{});
             if (large) return act(FormOf<2, 32, Scale::super, false>{});
             return act(FormOf<2, 16, Scale::super, true>{});
     }

@@ -7,10 +7,13 @@ namespace quantmill::QM_LEVEL {
 static void pack_scales(const Form &form, const Decoded &from, const std::uint8_t *block, std::int64_t at, int row,
                         std::uint8_t *head) {
     const int kinds = form.offset ? 2 : 1;
-    if (form.scale == Scale::half) {  // the file's own bytes
-        std::uint8_t *to = head + at * (2 * ROWS * kinds) + 2 * row;
-        std::memcpy(to, block, 2);
-        if (form.offset) std::memcpy(to + 2 * ROWS, block + 2, 2);
+    if (form.scale == Scale::half) {  // the file's own bytes, for each group of a block
+        const int size = 2 * ROWS * kinds, groups = form.block / GROUP;
+        std::uint8_t *to = head + at * groups * size + 2 * row;
+        for (int g = 0; g < groups; ++g, to += size) {
+            std::memcpy(to, block, 2);
+            if (form.offset) std::memcpy(to + 2 * ROWS, block + 2, 2);
+        }
     } else if (form.scale == Scale::single) {
         std::memcpy(head + at * (4 * ROWS) + 4 * row, &from.d, 4);
     } else {

@@ -185,7 +185,7 @@ int main() {
                 for (float &value : w) value = pseudo_random() * scale;
                 const Kernel &kernel = *find_kernel(*v4, type);
                 std::vector<std::uint8_t> bytes(std::size_t(n * k * kernel.size));
-                kernel.quantize(w.data(), bytes.data(), n, k, nullptr, 1);
+                kernel.quantize(w.data(), bytes.data(), n, k, nullptr, {Changes::NONE});
                 Panels panels{Arithmetic::bf16x2, form_of(kernel, Arithmetic::bf16x2), n, k, {}};
                 pack_weights(*v4, kernel, bytes.data(), panels, 1);
                 multiply(*v4, x.data(), m, {{&panels, expected.data()}}, 1);

@@ -60,7 +60,7 @@ static inline void compare(const Level &level, const InferKernels &one, const In
             for (float &value : w) value = pseudo_random();
             const Kernel &kernel = *find_kernel(level, form->type);
             std::vector<std::uint8_t> bytes(std::size_t(n * row_bytes(*form, k)));
-            kernel.quantize(w.data(), bytes.data(), n, k, importance.data(), 1);
+            kernel.quantize(w.data(), bytes.data(), n, k, importance.data(), {Changes::NONE});
             if (!std::strcmp(form->type, "Q8_0")) {  // all bytes, -128 among them, which no quantizer writes
                 for (std::size_t i = 0; i < bytes.size(); ++i) {
                     if (i % 34 > 1) bytes[i] = std::uint8_t(pseudo_random() < -0.5f ? 128 : 256 * pseudo_random());

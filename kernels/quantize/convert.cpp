@@ -30,7 +30,7 @@ static bool convert_rows(const Conversion &c) {
         const std::int64_t rows = c.rows - first < c.tile_rows ? c.rows - first : c.tile_rows;
         c.from->dequantize(c.src + first * from_bytes, c.tile, rows * c.cols);
         if (!all_finite(c.tile, rows * c.cols)) return false;
-        c.to->quantize(c.tile, c.dst + first * to_bytes, rows, c.cols, c.importance, c.generation);
+        c.to->quantize(c.tile, c.dst + first * to_bytes, rows, c.cols, c.importance, c.arithmetic);
     }
     return true;
 }

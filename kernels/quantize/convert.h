@@ -13,7 +13,7 @@ struct Conversion {
     float *tile;  // room for tile_rows * cols weights: few enough to stay in the cache
     std::int64_t tile_rows;
     const float *importance;
-    int generation;
+    Changes arithmetic;
 };
 
 // False as soon as a weight is not finite; what is in dst then means nothing.

@@ -3,7 +3,7 @@
 
 namespace quantmill::QM_LEVEL {
 
-static void quantize_f32(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+static void quantize_f32(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, Changes) {
     std::memcpy(dst, src, std::size_t(rows * cols) * 4);
 }
 
@@ -30,7 +30,7 @@ QM_INLINE void by_lines(const float *src, std::uint8_t *dst, std::int64_t count,
     }
 }
 
-static void quantize_f16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+static void quantize_f16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, Changes) {
     by_lines(src, dst, rows * cols, [](const float *from, std::uint8_t *to) {
         QM_UNROLL
         for (int i = 0; i < LINES; i += W) {
@@ -62,7 +62,7 @@ static void dequantize_f16(const std::uint8_t *src, float *dst, std::int64_t cou
 }
 
 // Rounded to nearest even; a NaN keeps its upper bits and is made quiet.
-static void quantize_bf16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+static void quantize_bf16(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, Changes) {
     by_lines(src, dst, rows * cols, [](const float *__restrict from, std::uint8_t *__restrict to) {
         QM_ROLLED
         for (int i = 0; i < LINES; ++i) {

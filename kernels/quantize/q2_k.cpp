@@ -18,7 +18,7 @@ static V scale_to_largest(const V *values, I *quants) {
 }
 
 static void quantize_q2_k(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                          int generation) {
+                          Changes arithmetic) {
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [=](const Batch &batch) {
         V x[SUPER], w[GROUP], scales[GROUPS], mins[GROUPS], weights[GROUPS], d, dmin;
         I q[SUPER], ls[GROUPS], lm[GROUPS], words[21];
@@ -39,8 +39,8 @@ static void quantize_q2_k(const float *src, std::uint8_t *dst, std::int64_t rows
             mins[g] = -found[g].min;
         }
         if (importance) {
-            d = search_scales<GROUPS, 15>(scales, weights, ls, generation);
-            dmin = search_scales<GROUPS, 15>(mins, weights, lm, generation);
+            d = search_scales<GROUPS, 15>(scales, weights, ls, arithmetic);
+            dmin = search_scales<GROUPS, 15>(mins, weights, lm, arithmetic);
         } else {
             d = scale_to_largest(scales, ls);
             dmin = scale_to_largest(mins, lm);

@@ -68,7 +68,8 @@ QM_INLINE void pack_scales(const I *ls, I *bytes) {
     }
 }
 
-static void quantize_q3_k(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance, int) {
+static void quantize_q3_k(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
+                          Changes) {
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [=](const Batch &batch) {
         V x[SUPER], w[GROUP], scales[GROUPS], weights[GROUPS], d;
         I q[SUPER], ls[GROUPS], bytes[12], words[24];

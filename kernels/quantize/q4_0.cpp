@@ -40,11 +40,13 @@ static void quantize_symmetric(const float *src, std::uint8_t *dst, std::int64_t
     });
 }
 
-static void quantize_q4_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance, int) {
+static void quantize_q4_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
+                          Changes) {
     quantize_symmetric<4, 18>(src, dst, rows, cols, importance);
 }
 
-static void quantize_q5_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance, int) {
+static void quantize_q5_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
+                          Changes) {
     quantize_symmetric<5, 22>(src, dst, rows, cols, importance);
 }
 

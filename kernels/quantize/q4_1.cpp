@@ -42,11 +42,13 @@ static void quantize_affine(const float *src, std::uint8_t *dst, std::int64_t ro
     });
 }
 
-static void quantize_q4_1(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance, int) {
+static void quantize_q4_1(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
+                          Changes) {
     quantize_affine<4, 20>(src, dst, rows, cols, importance);
 }
 
-static void quantize_q5_1(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance, int) {
+static void quantize_q5_1(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
+                          Changes) {
     quantize_affine<5, 24>(src, dst, rows, cols, importance);
 }
 

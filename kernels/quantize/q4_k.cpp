@@ -6,12 +6,12 @@ namespace quantmill::QM_LEVEL {
 constexpr int SIZE = 144;
 
 static void quantize_q4_k(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                          int generation) {
+                          Changes arithmetic) {
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [=](const Batch &batch) {
         V x[SUPER];
         I q[SUPER], words[36];
         load_lanes(batch.src, 0, SUPER, x);
-        const Header header = quantize_groups<15, false>(batch, x, -1.f, 0.1f, 20, generation, q);
+        const Header header = quantize_groups<15, false>(batch, x, -1.f, 0.1f, 20, arithmetic, q);
         std::memcpy(words, header.words, sizeof header.words);
         pack_nibbles(q, words + 4);
         store_words(batch, 0, words, 36);

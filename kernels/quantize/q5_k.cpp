@@ -6,12 +6,12 @@ namespace quantmill::QM_LEVEL {
 constexpr int SIZE = 176;
 
 static void quantize_q5_k(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                          int generation) {
+                          Changes arithmetic) {
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [=](const Batch &batch) {
         V x[SUPER];
         I q[SUPER], words[44];
         load_lanes(batch.src, 0, SUPER, x);
-        const Header header = quantize_groups<31, true>(batch, x, -0.5f, 0.1f, 15, generation, q);
+        const Header header = quantize_groups<31, true>(batch, x, -0.5f, 0.1f, 15, arithmetic, q);
         std::memcpy(words, header.words, sizeof header.words);
         // Bit g of byte j is the fifth bit of weight j of group g.
         for (int k = 0; k < 8; ++k) {

@@ -6,7 +6,8 @@ namespace quantmill::QM_LEVEL {
 
 constexpr int SIZE = 210, GROUPS = 16, GROUP = 16;
 
-static void quantize_q6_k(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance, int) {
+static void quantize_q6_k(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
+                          Changes) {
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [=](const Batch &batch) {
         V x[SUPER], w[GROUP], scales[GROUPS], largest = {}, extreme = {};
         I q[SUPER], bytes[GROUPS], words[48];

@@ -38,7 +38,7 @@ QM_INLINE void put_bytes(const I *q, std::uint8_t *dst) {
 // A largest magnitude has no order to keep, and every weight is scaled alone. So only the W largest lie side by side, for
 // the division and the fp16; the weights stay in their rows, which no transpose has to undo.
 // An importance vector changes nothing in this type.
-static void quantize_q8_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+static void quantize_q8_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, Changes) {
     for_batches<BLOCK, SIZE>(src, dst, rows, cols, nullptr, [](const Batch &batch) {
         I tile[W];
         QM_UNROLL

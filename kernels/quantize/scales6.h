@@ -44,7 +44,7 @@ QM_INLINE Header pack_header(V d, V dmin, const I *ls, const I *lm) {
 // Finds every group's scale and minimum, and the quants of all 256 weights. `first`, `delta` and `steps` are those of the search
 // without an importance vector; CUT says whether scales above 63 are cut with one.
 template <int NMAX, bool CUT>
-QM_INLINE Header quantize_groups(const Batch &batch, const V *x, float first, float delta, int steps, int generation, I *q) {
+QM_INLINE Header quantize_groups(const Batch &batch, const V *x, float first, float delta, int steps, Changes arithmetic, I *q) {
     V w[GROUP], scales[GROUPS], mins[GROUPS], weights[GROUPS], d, dmin;
     I ls[GROUPS], lm[GROUPS];
     Affine found[GROUPS];
@@ -65,8 +65,8 @@ QM_INLINE Header quantize_groups(const Batch &batch, const V *x, float first, fl
         mins[g] = -found[g].min;
     }
     if (weighed) {
-        d = search_scales<GROUPS, 63>(scales, weights, ls, generation);
-        dmin = search_scales<GROUPS, 63>(mins, weights, lm, generation);
+        d = search_scales<GROUPS, 63>(scales, weights, ls, arithmetic);
+        dmin = search_scales<GROUPS, 63>(mins, weights, lm, arithmetic);
     } else {
         V most = {}, deepest = {};
         for (int g = 0; g < GROUPS; ++g) {

@@ -6,12 +6,12 @@
 
 namespace quantmill::QM_LEVEL {
 
-// Returns the scale; quants[j] is what fits a byte. Generation 1 divides zero by zero where all weights are zero: NaN.
+// Returns the scale; quants[j] is what fits a byte. Before the guards zero is divided by zero where all weights are zero: NaN.
 template <int N, int NMAX>
-QM_OUTLINE V search_scales(const V *x, const V *w, I *quants, int generation) {
+QM_OUTLINE V search_scales(const V *x, const V *w, I *quants, Changes arithmetic) {
     V max = {};
     for (int j = 0; j < N; ++j) max = greater(max, x[j]);
-    const I zero = generation == 1 ? max == 0.f : max < 1e-15f;
+    const I zero = arithmetic.has(Change::guards) ? max < 1e-15f : max == 0.f;
 
     V inverse = float(NMAX) / max;
     V least = {};
@@ -63,7 +63,7 @@ QM_OUTLINE V search_scales(const V *x, const V *w, I *quants, int generation) {
     }
     for (int j = 0; j < N; ++j) quants[j] = select(zero, I{}, quants[j]);
     V scale = product / square;
-    if (generation != 1) scale = select(square > 0.f, scale, V{});
+    if (arithmetic.has(Change::guards)) scale = select(square > 0.f, scale, V{});
     return select(zero, V{}, scale);
 }
 

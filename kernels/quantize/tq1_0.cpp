@@ -16,7 +16,7 @@ static constexpr Run RUNS[3] = {{0, 32, 0, 5}, {32, 16, 160, 5}, {48, 4, 240, 4}
 QM_INLINE I scaled(I trits) { return ((trits & 0xff) * 256 + 242) / 243; }
 
 // An importance vector changes nothing in this type.
-static void quantize_tq1_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+static void quantize_tq1_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, Changes) {
     for (std::int64_t left = rows * cols; left > 0; left -= SUPER, src += SUPER, dst += SIZE) {
         const float d = largest_magnitude(src);
         const float inverse = d != 0 ? 1 / d : 0;

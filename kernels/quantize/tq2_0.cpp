@@ -6,7 +6,7 @@ namespace quantmill::QM_LEVEL {
 constexpr int SIZE = 66;
 
 // An importance vector changes nothing in this type.
-static void quantize_tq2_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, int) {
+static void quantize_tq2_0(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *, Changes) {
     for (std::int64_t left = rows * cols; left > 0; left -= SUPER, src += SUPER, dst += SIZE) {
         const float d = largest_magnitude(src);
         const float inverse = d != 0 ? 1 / d : 0;

@@ -1,7 +1,7 @@
 """The numeric kernels, compiled from kernels/. Arrays in, bytes out; see docs/kernels.md.
 
 Bytes do not depend on the level of instruction sets that runs, nor on how rows are shared between calls; but, as with
-ggml, those of generation 1 depend on what is in one call where groups of IQ1_S and IQ1_M are all zeros, or where
+ggml, those of arithmetic below 4 depend on what is in one call where groups of IQ1_S and IQ1_M are all zeros, or where
 weights or importance are so large or small that sums overflow or vanish.
 """
 
@@ -23,9 +23,9 @@ def quantize(
 ) -> None:
     """Quantize the rows of `src`, shape (rows, cols), into `dst`, shape (rows * row bytes,), as ggml does.
 
-    `importance` is None or has shape (cols,); `generation` is 1 (llama.cpp b4867 to b5490) or 2 (ggml 0.20.2). Arrays
-    are C-contiguous and do not overlap. The interpreter's lock is released. ValueError says what does not fit, before a
-    byte is written.
+    `importance` is None or has shape (cols,); `arithmetic` is the number
+    of a QuantArithmetic. Arrays are C-contiguous and do not overlap. The interpreter's lock is released. ValueError
+    says what does not fit, before a byte is written.
     """
 
 def dequantize(type: str, src: npt.NDArray[np.uint8], dst: npt.NDArray[np.float32]) -> None:

@@ -34,7 +34,6 @@ from quantmill.vocabulary.entries import _FLAG_KEYS, _ID_KEYS
 LAST_TYPE, LAST_FTYPE = 41, 40
 UNWRITTEN_TYPES = {
     *("Q8_1", "Q8_K"),  # of activations, within a product of matrices; no file holds them
-    *("NVFP4", "Q1_0"),  # of llama.cpp after b5490
 }
 UNMADE_FTYPES = {
     *("MOSTLY_MXFP4_MOE", "MOSTLY_NVFP4", "MOSTLY_Q1_0"),  # of llama.cpp after b5490
@@ -51,6 +50,7 @@ FTYPE_NAMES = {"F32": "ALL_F32"}  # all others are of a type for the most part
 def test_types_have_the_packages_numbers_and_sizes() -> None:
     theirs = {type_.name: (type_.value, *package.GGML_QUANT_SIZES[type_]) for type_ in package.GGMLQuantizationType}
     ours = {name: (type_.id, type_.block, type_.size) for name, type_ in TYPES.items()}
+    del ours["Q2_0"]  # of llama.cpp, and not of the package yet
     assert ours.items() <= theirs.items()
     assert {name for name in theirs.keys() - ours.keys() if theirs[name][0] <= LAST_TYPE} <= UNWRITTEN_TYPES
 

@@ -10,11 +10,13 @@ LEVELS = _kernels.isa_levels()
 LANES = {"x86-64-v2": 4, "x86-64-v3": 8, "x86-64-v4": 16, "aarch64": 4}
 
 
-def quantize(type_: str, src: np.ndarray, importance: np.ndarray | None = None, generation: int = 2) -> np.ndarray:
+def quantize(
+    type_: str, src: np.ndarray, importance: np.ndarray | None = None, arithmetic: int = ggml_oracle.ARITHMETIC
+) -> np.ndarray:
     """Quantizes into the middle of a larger array and checks that not one byte around it is touched."""
     size, guard = len(src) * TYPES[type_].row_bytes(src.shape[1]), 64
     out = np.full(size + 2 * guard, 0xA5, np.uint8)
-    _kernels.quantize(type_, src, out[guard : guard + size], importance, generation)
+    _kernels.quantize(type_, src, out[guard : guard + size], importance, arithmetic)
     assert (out[:guard] == 0xA5).all()
     assert (out[guard + size :] == 0xA5).all()
     return out[guard : guard + size]

@@ -74,7 +74,7 @@ REFUSED: list[tuple[str, Callable[[], None], str]] = [
         lambda: _kernels.quantize("F32", SRC, SHARED, SHARED[:256].view(np.float32)),
         "importance and dst must not overlap",
     ),
-    ("generation", lambda: _kernels.quantize("Q8_0", SRC, DST, None, 3), "generation must be 1 or 2, not 3"),
+    ("arithmetic", lambda: _kernels.quantize("Q8_0", SRC, DST, None, 7), "arithmetic must be 1 to 6, not 7"),
     (
         "read-size",
         lambda: _kernels.dequantize("Q8_0", DST[1:], SRC),

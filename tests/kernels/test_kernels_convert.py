@@ -8,6 +8,7 @@ import pytest
 
 from quantmill import _kernels
 from quantmill.gguf.types import TYPES
+from quantmill.reference.arithmetic import QuantArithmetic
 
 COLUMNS, ROWS = 512, 37
 LEVELS = _kernels.isa_levels()
@@ -39,9 +40,10 @@ def test_bytes_are_those_of_the_two_kernels(level: str, source: str, tile_rows: 
     _kernels.dequantize(source, src.reshape(-1), weights)
     for type_ in _kernels.quantize_types():
         expected = np.empty(ROWS * TYPES[type_].row_bytes(COLUMNS), np.uint8)
-        _kernels.quantize(type_, weights, expected, importance, 2)
+        _kernels.quantize(type_, weights, expected, importance, QuantArithmetic.B8356)
         found, tile = np.empty_like(expected), np.full((tile_rows, COLUMNS), np.nan, np.float32)
-        assert _kernels.quantize_stored(source, src.reshape(-1), type_, found, tile, importance, 2)
+        given = (source, src.reshape(-1), type_, found, tile, importance, QuantArithmetic.B8356)
+        assert _kernels.quantize_stored(*given)
         assert found.tobytes() == expected.tobytes(), type_
 
 
@@ -74,9 +76,9 @@ REFUSED: list[tuple[str, Callable[[], object], str]] = [
     ("source", lambda: _kernels.quantize_stored("I8", SRC, "Q8_0", DST, TILE), "no kernel dequantizes 'I8'"),
     ("type", lambda: _kernels.quantize_stored("F16", SRC, "Q9_0", DST, TILE), "no kernel quantizes to 'Q9_0'"),
     (
-        "generation",
-        lambda: _kernels.quantize_stored("F16", SRC, "Q8_0", DST, TILE, None, 3),
-        "generation must be 1 or 2, not 3",
+        "arithmetic",
+        lambda: _kernels.quantize_stored("F16", SRC, "Q8_0", DST, TILE, None, 0),
+        "arithmetic must be 1 to 6, not 0",
     ),
     (
         "src-size",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kernel_checks import LANES, LEVELS, assert_as_ggml, quantize, rows_of, weights_of
 from quantmill import _kernels
 from quantmill.gguf.types import TYPES
+from quantmill.reference.arithmetic import QuantArithmetic
 
 WRITTEN = ["IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_S", "IQ1_M"]
 # ggml quantizes these without an importance vector, too.
@@ -84,7 +85,7 @@ def test_not_a_number_raises_nothing(type_: str) -> None:
                 assert broken[block].tobytes() == clean[block].tobytes()
 
 
-# Recorded from generation 1's ggml_quantize_chunk where it neither stops nor reads memory it never wrote.
+# Recorded from b4867's ggml_quantize_chunk where it neither stops nor reads memory it never wrote.
 OLDER_ROWS = {
     ("sparse", "plain", 1): {
         "IQ2_XXS": "6e0dcc3266484878",
@@ -141,7 +142,7 @@ OLDER_ROWS = {
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("type_", WRITTEN)
-def test_generation_1_on_rows_it_does_not_stop_at(type_: str, level: str) -> None:
+def test_the_oldest_on_rows_it_does_not_stop_at(type_: str, level: str) -> None:
     _kernels.set_isa(level)
     for (kind, weights, seed), digests in OLDER_ROWS.items():
         src, importance = older_rows(kind, weights, seed)
@@ -151,7 +152,7 @@ def test_generation_1_on_rows_it_does_not_stop_at(type_: str, level: str) -> Non
 
 
 def older_rows(kind: str, weights: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose first block is ordinary, so that whatever generation 1 carries on is defined."""
+    """Rows whose first block is ordinary, so that whatever the oldest carries on is defined."""
     random = np.random.default_rng(seed)
     src, importance = rows_of(kind, random, 8, 512), weights_of(weights, random, 512)
     src[0, :256] = random.standard_normal(256) * 0.02
@@ -159,13 +160,16 @@ def older_rows(kind: str, weights: str, seed: int) -> tuple[np.ndarray, np.ndarr
     return src, importance
 
 
+CLEARS = (QuantArithmetic.B6673, QuantArithmetic.B8229)
+
+
 @pytest.mark.parametrize("type_", ["IQ2_XS", "IQ2_S"])
-def test_generation_1_keeps_the_group_before(type_: str) -> None:
-    """A group without importance repeats the points before it, even of the block before; generation 2 takes point 0."""
+def test_the_group_before_is_kept_until_groups_are_cleared(type_: str) -> None:
+    """A group without importance repeats the points before it, even of the block before; cleared, it takes point 0."""
     src = np.abs(np.random.default_rng(29).standard_normal((1, 512))).astype(np.float32)
     importance = np.ones(512, np.float32)
     importance[256:272] = 0
-    older, newer = (quantize(type_, src, importance, generation).reshape(2, -1) for generation in (1, 2))
+    older, newer = (quantize(type_, src, importance, arithmetic).reshape(2, -1) for arithmetic in CLEARS)
     points = slice(2, 6) if type_ == "IQ2_XS" else slice(2, 4)
     last = slice(62, 66) if type_ == "IQ2_XS" else slice(32, 34)
     assert older[0].tobytes() == newer[0].tobytes()

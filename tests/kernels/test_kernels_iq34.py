@@ -1,4 +1,4 @@
-"""IQ4_NL, IQ4_XS, IQ3_XXS, IQ3_S, TQ1_0, TQ2_0, MXFP4: ggml's own bytes on any rows, and what is refused."""
+"""IQ3, IQ4, TQ1_0, TQ2_0, MXFP4, NVFP4, Q1_0, Q2_0: ggml's own bytes on any rows, and what is refused."""
 
 import math
 
@@ -12,7 +12,7 @@ from quantmill import _kernels
 from quantmill.gguf.types import TYPES
 
 GRIDS = ["IQ3_XXS", "IQ3_S"]
-UNWEIGHTED = ["TQ1_0", "TQ2_0", "MXFP4"]
+UNWEIGHTED = ["TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "Q1_0", "Q2_0"]
 WRITTEN = ["IQ4_NL", "IQ4_XS", *GRIDS, *UNWEIGHTED]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kernel_checks import LANES, LEVELS, assert_as_ggml, assert_dequantized_as_ggml, quantize
 from quantmill import _kernels
 from quantmill.gguf.types import TYPES
+from quantmill.reference.arithmetic import QuantArithmetic
 
 READ = [name for name in _kernels.quantize_types() if name != "F32"]
 ANY_IMPORTANCE = [name for name in READ if name[:3] not in ("IQ1", "IQ2")]  # the others: test_iq_kernels_2.py
@@ -130,8 +131,8 @@ def test_rows_may_be_quantized_in_any_portions(type_: str) -> None:
     random = np.random.default_rng(19)
     src, importance = random.standard_normal((37, 512)).astype(np.float32), random.gamma(1, 1, 512).astype(np.float32)
     importance[:96] = 0
-    for generation in (1, 2):
-        whole = quantize(type_, src, importance, generation)
-        parts = [quantize(type_, src[a:b], importance, generation) for a, b in ((0, 1), (1, 18), (18, 37))]
+    for arithmetic in QuantArithmetic:
+        whole = quantize(type_, src, importance, arithmetic)
+        parts = [quantize(type_, src[a:b], importance, arithmetic) for a, b in ((0, 1), (1, 18), (18, 37))]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
         assert len(whole) == 37 * TYPES[type_].row_bytes(512)

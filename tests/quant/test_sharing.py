@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quantmill.reference.b4867 import B4867
 
 from projects import TINY
 from quantmill import gguf
 from quantmill.artifact import Artifact, ByteRange, Context
 from quantmill.checkpoint.conversion import convert
+from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, encode
 from quantmill.quant import quantizer
+from quantmill.quant.sharing import Sharing
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.steps import index, quant
 
 
@@ -65,6 +69,14 @@ def run(
         return out, len(calls)
 
     return run
+
+
+def test_the_key_of_a_span_stays_what_it_was() -> None:
+    """The digest of what was keyed when an arithmetic was a plain number."""
+    facts = '["d","F16","Q4_K",null,1]'
+    found = Sharing({"t": "d"}).key(B4867, "t", TYPES["F16"], TYPES["Q4_K"], None)
+    assert found == hashlib.sha256(facts.encode()).hexdigest()
+    assert [int(arithmetic) for arithmetic in QuantArithmetic] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_index_names_every_tensor(inputs: dict[str, Artifact]) -> None:

@@ -72,17 +72,18 @@ QM_INLINE void consider(Cut &cut, const V *sumqx, const V *sumq2, int first, int
     for (int n = 0; n < SHIFTS; ++n) take(cut, passes(cut, sumqx[n], sumq2[n]), sumqx[n], sumq2[n], first, second, shift + n);
 }
 
-// The score that the first candidate must pass. Generation 1 wants more than nothing, and stops where no cut has it; such
-// groups are searched again as in generation 2.
-constexpr float BEST_1 = -1.175494351e-38f, BEST_2 = -LARGEST_FLOAT;
+// The score that the first candidate must pass. Before the guards it had to be more than nothing, and ggml stopped where no cut has
+// that; such groups are searched again as with the guards.
+constexpr float BEST_ONCE = -1.175494351e-38f, BEST = -LARGEST_FLOAT;
 
-// Runs `search(cut)` in the manner of the generation.
+// Runs `search(cut)` in the manner of the arithmetic.
 template <class Search>
-QM_INLINE Cut find_cut(V max, I active, int generation, Search search) {
-    Cut cut = {splat(generation == 1 ? BEST_1 : BEST_2), max, I{}, I{}, I{}, I{}};
+QM_INLINE Cut find_cut(V max, I active, Changes arithmetic, Search search) {
+    const bool guarded = arithmetic.has(Change::guards);
+    Cut cut = {splat(guarded ? BEST : BEST_ONCE), max, I{}, I{}, I{}, I{}};
     search(cut);
-    if (generation == 1 && any(active & ~cut.found)) {
-        Cut again = {splat(BEST_2), max, I{}, I{}, I{}, I{}};
+    if (!guarded && any(active & ~cut.found)) {
+        Cut again = {splat(BEST), max, I{}, I{}, I{}, I{}};
         search(again);
         cut.scale = select(cut.found, cut.scale, again.scale);
         cut.first = select(cut.found, cut.first, again.first);
@@ -162,12 +163,12 @@ QM_INLINE I map_codes(const Grid &grid, I codes) {
     return codes;
 }
 
-// In generation 1 a group of zeros keeps the shift of the last one at the same place of a block, in the order of memory across
+// Not cleared, a group of zeros keeps the shift of the last one at the same place of a block, in the order of memory across
 // the blocks and rows of one call; a block whose scale is zero stores no shifts. Where it would be the first of its place, ggml reads
-// memory that nobody wrote, so its bytes differ from run to run: such a call goes on as in generation 2, where it is up.
+// memory that nobody wrote, so its bytes differ from run to run: such a call goes on as if cleared, where it is up.
 template <int GROUPS>
 struct LeftShifts {
-    bool keep;  // generation 1
+    bool keep;  // nothing is cleared
     bool defined[GROUPS] = {};
     std::int32_t shifts[GROUPS] = {};
 

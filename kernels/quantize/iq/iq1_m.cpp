@@ -22,6 +22,7 @@ QM_INLINE void add(Terms &sum, const Terms &terms) {
     }
 }
 
+// All cuts of a group, each by a sum over its sorted weights.
 QM_OUTLINE void search_cuts(const Sorted<GROUP> &s, Cut &found) {
     Cut cut = found;
     Terms terms[3][GROUP];
@@ -49,6 +50,50 @@ QM_OUTLINE void search_cuts(const Sorted<GROUP> &s, Cut &found) {
     found = cut;
 }
 
+// The same from running sums, one for each octet. Neighbouring levels are one apart, whatever the shift, so that a sum over an octet
+// is that of all its weights at the highest level less those below each of the two positions.
+QM_OUTLINE void search_running_sums(const Sorted<GROUP> &s, Cut &found) {
+    static constexpr float HIGH[2] = {LOW_UP + 2.f, LOW_DOWN + 2.f};
+    // The squares of level 0 less those of level 1, and of level 1 less those of level 2.
+    static constexpr float FIRST[2] = {0.75f, 1.25f}, SECOND[2] = {-1.25f, -0.75f};
+    Cut cut = found;
+    V sumx[OCTETS][GROUP + 1], sumw[OCTETS][GROUP + 1], all[OCTETS][2], all2[OCTETS][2];
+    for (int k = 0; k < OCTETS; ++k) {
+        sumx[k][0] = sumw[k][0] = V{};
+        for (int j = 0; j < GROUP; ++j) {
+            const I here = (s.place[j] >> 3) == k;
+            sumx[k][j + 1] = select(here, sumx[k][j] + s.w[j] * s.x[j], sumx[k][j]);
+            sumw[k][j + 1] = select(here, sumw[k][j] + s.w[j], sumw[k][j]);
+        }
+        for (int shift = 0; shift < 2; ++shift) {
+            all[k][shift] = sumx[k][GROUP] * HIGH[shift];
+            all2[k][shift] = sumw[k][GROUP] * HIGH[shift] * HIGH[shift];
+        }
+    }
+    for (int first = 0; first <= GROUP; ++first) {
+        V below[OCTETS][2];
+        for (int k = 0; k < OCTETS; ++k) {
+            for (int shift = 0; shift < 2; ++shift) below[k][shift] = all2[k][shift] + sumw[k][first] * FIRST[shift];
+        }
+        for (int second = first; second <= GROUP; ++second) {
+            V qx[OCTETS][2], q2[OCTETS][2];
+            QM_UNROLL
+            for (int k = 0; k < OCTETS; ++k) {
+                const V sum = sumx[k][first] + sumx[k][second];
+                QM_UNROLL
+                for (int shift = 0; shift < 2; ++shift) {
+                    qx[k][shift] = all[k][shift] - sum;
+                    q2[k][shift] = below[k][shift] + sumw[k][second] * SECOND[shift];
+                }
+            }
+            const V sumqx[SHIFTS] = {qx[0][0] + qx[1][0], qx[0][0] + qx[1][1], qx[0][1] + qx[1][0], qx[0][1] + qx[1][1]};
+            const V sumq2[SHIFTS] = {q2[0][0] + q2[1][0], q2[0][0] + q2[1][1], q2[0][1] + q2[1][0], q2[0][1] + q2[1][1]};
+            consider<SHIFTS>(cut, sumqx, sumq2, first, second, 0);
+        }
+    }
+    found = cut;
+}
+
 // A super-block before it is packed. Groups without a cut have scale 0, point 0.
 struct Found {
     V x[SUPER], w[SUPER], scales[GROUPS];
@@ -59,7 +104,7 @@ QM_INLINE V low_of(I shifts, int octet) {
     return select((shifts & (octet == 0 ? 2 : 1)) != 0, splat(LOW_DOWN), splat(LOW_UP));
 }
 
-static void search_group(const Grid &grid, int g, I valid, int generation, Found &found) {
+static void search_group(const Grid &grid, int g, I valid, Changes arithmetic, Found &found) {
     const V *x = found.x + GROUP * g, *w = found.w + GROUP * g;
     const V max = largest_magnitude<GROUP>(x);
     found.zero[g] = max < 1e-7f;
@@ -71,7 +116,10 @@ static void search_group(const Grid &grid, int g, I valid, int generation, Found
         sorted.place[i] = splat_int(i);
     }
     sort_lanes<GROUP>(sorted);
-    const Cut cut = find_cut(max, active, generation, [&](Cut &c) { search_cuts(sorted, c); });
+    const Cut cut = find_cut(max, active, arithmetic, [&](Cut &c) {
+        if (arithmetic.has(Change::running_sums)) search_running_sums(sorted, c);
+        else search_cuts(sorted, c);
+    });
     active &= cut.found;
 
     Points<GROUP> points;
@@ -107,9 +155,9 @@ static V fit_scale(const Found &found, V d, I *rounded) {
 }
 
 static void quantize_iq1_m(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                           int generation) {
+                           Changes arithmetic) {
     const Grid &grid = grid_iq1();
-    LeftShifts<GROUPS> left = {generation == 1};
+    LeftShifts<GROUPS> left = {!arithmetic.has(Change::cleared)};
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [&](const Batch &batch) {
         Found found;
         I words[14] = {}, rounded[GROUPS], valid = {};
@@ -120,7 +168,7 @@ static void quantize_iq1_m(const float *src, std::uint8_t *dst, std::int64_t row
         if (importance) weigh<SUPER>(batch, 0, variance, found.x, found.w);
         else for (int i = 0; i < SUPER; ++i) found.w[i] = found.x[i] * found.x[i];
         for (int g = 0; g < GROUPS; ++g) {
-            search_group(grid, g, valid, generation, found);
+            search_group(grid, g, valid, arithmetic, found);
             max = greater(max, found.scales[g]);
         }
         left.apply(batch, max, found.zero, found.shifts);

@@ -38,7 +38,7 @@ struct Group {
     I index[OCTETS];
 };
 
-static Group search_group(const Grid &grid, const Batch &batch, int g, const V *x, V variance, I valid, int generation) {
+static Group search_group(const Grid &grid, const Batch &batch, int g, const V *x, V variance, I valid, Changes arithmetic) {
     Sorted<GROUP> sorted;
     V w[GROUP], sumx[GROUP + 1], sumw[GROUP + 1];
     weigh<GROUP>(batch, GROUP * g, variance, x, w);
@@ -56,7 +56,7 @@ static Group search_group(const Grid &grid, const Batch &batch, int g, const V *
         sumx[i + 1] = sumx[i] + sorted.w[i] * sorted.x[i];
         sumw[i + 1] = sumw[i] + sorted.w[i];
     }
-    const Cut cut = find_cut(max, active, generation, [&](Cut &c) { search_cuts(sumx, sumw, c); });
+    const Cut cut = find_cut(max, active, arithmetic, [&](Cut &c) { search_cuts(sumx, sumw, c); });
     active &= cut.found;
 
     Points<GROUP> points;
@@ -74,9 +74,9 @@ static Group search_group(const Grid &grid, const Batch &batch, int g, const V *
 }
 
 static void quantize_iq1_s(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                           int generation) {
+                           Changes arithmetic) {
     const Grid &grid = grid_iq1();
-    LeftShifts<GROUPS> left = {generation == 1};
+    LeftShifts<GROUPS> left = {!arithmetic.has(Change::cleared)};
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [&](const Batch &batch) {
         V x[SUPER], scales[GROUPS], max = {};
         I words[12], high[GROUPS], shifts[GROUPS], zero[GROUPS], valid = {};
@@ -84,7 +84,7 @@ static void quantize_iq1_s(const float *src, std::uint8_t *dst, std::int64_t row
         load_lanes(batch.src, 0, SUPER, x);
         const V variance = 2.f * sum_of_squares<SUPER>(x) / 256.f;
         for (int g = 0; g < GROUPS; ++g) {
-            const Group group = search_group(grid, batch, g, x + GROUP * g, variance, valid, generation);
+            const Group group = search_group(grid, batch, g, x + GROUP * g, variance, valid, arithmetic);
             scales[g] = group.scale;
             shifts[g] = group.shift;
             zero[g] = group.zero;

@@ -47,11 +47,11 @@ static void search_group(const Grid &grid, const Batch &batch, int g, const V *x
     }
 }
 
-// In generation 1 a group whose search finds nothing keeps the points of the group before it, in the order of memory, across
+// Not cleared, a group whose search finds nothing keeps the points of the group before it, in the order of memory, across
 // the blocks and rows of one call. Where it is the first of all it would keep what was on the stack. IQ2_XS stopped there when
-// measured: such a call is made as in generation 2, where these groups take point 0. IQ2_S found zeros there: point 0.
+// measured: such a call is made as if cleared, where these groups take point 0. IQ2_S found zeros there: point 0.
 struct Left {
-    bool keep;     // generation 1
+    bool keep;     // nothing is cleared
     bool defined;
     std::int32_t codes[2] = {0, 0};
 };
@@ -107,9 +107,9 @@ static void pack_scales(const V *scales, V d, I nonzero, I *words) {
 }
 
 static void quantize_iq2_xs(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                            int generation) {
+                            Changes arithmetic) {
     const Grid &grid = grid_iq2_xs();
-    Left left = {generation == 1, false};
+    Left left = {!arithmetic.has(Change::cleared), false};
     for_batches<SUPER, SIZE_XS>(src, dst, rows, cols, importance, [&](const Batch &batch) {
         Found found;
         I words[18];
@@ -127,9 +127,9 @@ static void quantize_iq2_xs(const float *src, std::uint8_t *dst, std::int64_t ro
 }
 
 static void quantize_iq2_s(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                           int generation) {
+                           Changes arithmetic) {
     const Grid &grid = grid_iq2_s();
-    Left left = {generation == 1, true};
+    Left left = {!arithmetic.has(Change::cleared), true};
     for_batches<SUPER, SIZE_S>(src, dst, rows, cols, importance, [&](const Batch &batch) {
         Found found;
         I words[20] = {};

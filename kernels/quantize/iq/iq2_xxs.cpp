@@ -7,7 +7,7 @@ namespace quantmill::QM_LEVEL {
 
 constexpr int GROUPS = 8, GROUP = 32, OCTETS = 4, SIZE = 66;
 
-// A fit that is not positive, and no candidate better than nothing: generation 1 keeps the levels of the fit, and stops where
+// A fit that is not positive, and no candidate better than nothing: not cleared, the levels of the fit stay, and ggml stops where
 // they are on no point. Returns the lanes of `unfit` in which they are on points.
 static I keep_fit(const Grid &grid, const I *quants, I unfit, Lattice<GROUP> &lattice) {
     for (int k = 0; k < OCTETS; ++k) {
@@ -25,7 +25,7 @@ static I keep_fit(const Grid &grid, const I *quants, I unfit, Lattice<GROUP> &la
 }
 
 // Finds one group in all lanes: returns its scale, 0 or more, and writes its points' indices and its signs.
-static V search_group(const Grid &grid, const Batch &batch, int g, const V *x, V variance, I valid, int generation, I *index,
+static V search_group(const Grid &grid, const Batch &batch, int g, const V *x, V variance, I valid, Changes arithmetic, I *index,
                       I *signs) {
     Lattice<GROUP> lattice;
     weigh<GROUP>(batch, GROUP * g, variance, x, lattice.w);
@@ -35,12 +35,12 @@ static V search_group(const Grid &grid, const Batch &batch, int g, const V *x, V
     for (int i = 1; i < GROUP; ++i) max = greater(max, lattice.x[i]);
     const I zero = max < 1e-15f;
 
-    // Where the fit of plain quants is not positive, generation 2 leaves the group zero. Generation 1 goes on with a fit that is
-    // zero, negative or zero divided by zero, and stops only if that is still its scale in the end.
+    // Where the fit of plain quants is not positive, the group is cleared. Before that came, ggml goes on with a fit that is zero,
+    // negative or zero divided by zero, and stops only if that is still its scale in the end.
     I quants[GROUP];
-    const V start = search_scales<GROUP, 4>(lattice.x, lattice.w, quants, generation), largest = start * 3.f;
+    const V start = search_scales<GROUP, 4>(lattice.x, lattice.w, quants, arithmetic), largest = start * 3.f;
     I active = ~zero & valid;
-    if (generation != 1) active &= largest > 0.f;
+    if (arithmetic.has(Change::cleared)) active &= largest > 0.f;
     lattice.scale = start;
     search_lattice<GROUP, 6>(grid, lattice, largest, active);
     const I unfit = active & ~(lattice.won | (lattice.scale > 0.f));
@@ -58,7 +58,7 @@ static V search_group(const Grid &grid, const Batch &batch, int g, const V *x, V
 }
 
 static void quantize_iq2_xxs(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                             int generation) {
+                             Changes arithmetic) {
     const Grid &grid = grid_iq2_xxs();
     for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [&](const Batch &batch) {
         V x[SUPER], scales[GROUPS], max = {};
@@ -67,7 +67,7 @@ static void quantize_iq2_xxs(const float *src, std::uint8_t *dst, std::int64_t r
         load_lanes(batch.src, 0, SUPER, x);
         const V variance = sum_of_squares<SUPER>(x) / 256.f;
         for (int g = 0; g < GROUPS; ++g) {
-            scales[g] = search_group(grid, batch, g, x + GROUP * g, variance, valid, generation, index, signs);
+            scales[g] = search_group(grid, batch, g, x + GROUP * g, variance, valid, arithmetic, index, signs);
             max = greater(max, scales[g]);
             words[2 * g] = index[0] | index[1] << 8 | index[2] << 16 | index[3] << 24;
             words[2 * g + 1] = signs[0] | signs[1] << 7 | signs[2] << 14 | signs[3] << 21;

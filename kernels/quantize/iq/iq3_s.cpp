@@ -11,7 +11,7 @@ static const Lists &lists_iq3_s() {
 }
 
 static void quantize_iq3_s(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                           int generation) {
+                           Changes arithmetic) {
     const Grid &grid = grid_iq3_s();
     const Lists &lists = lists_iq3_s();
     Choice choice = {};
@@ -25,7 +25,7 @@ static void quantize_iq3_s(const float *src, std::uint8_t *dst, std::int64_t row
             group.largest = largest_of(group.x);
             // The reference leaves out a group of zeros, so that points and signs (but not the points' ninth bits) move up.
             if (group.largest == 0) continue;
-            if (generation > 1) std::memset(choice.points, 0, sizeof choice.points);
+            if (arithmetic.has(Change::cleared)) std::memset(choice.points, 0, sizeof choice.points);
             choice.on_grid = 0;
             choice.scale = group.largest / 15;
             search<19>(lists, group, choice);

@@ -38,14 +38,14 @@ static const Lists &lists_iq3_xxs() {
 }
 
 static void quantize_iq3_xxs(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                             int generation) {
+                             Changes arithmetic) {
     const Grid &grid = grid_iq3_xxs();
     const Lists &lists = lists_iq3_xxs();
     Choice choice = {};
     std::int64_t row = -1;
     for_supers<SIZE>(src, dst, rows, cols, importance, [&](const Super &super) {
-        // The first generation begins each row with whatever the stack holds; this is what makes no difference to its bytes where
-        // they were observed.
+        // Not preset, ggml begins each row with whatever the stack holds; this is what makes no difference to its bytes where they
+        // were observed.
         if (super.row != row) choice = {};
         row = super.row;
         std::uint8_t points[SUPER / 4] = {};
@@ -56,14 +56,14 @@ static void quantize_iq3_xxs(const float *src, std::uint8_t *dst, std::int64_t r
             const std::uint32_t signs = prepare(super, GROUP * g, group);
             words[g] = even_signs(signs, super.x + GROUP * g, group);
             group.largest = largest_of(group.x);
-            // The first generation takes over what it found for the group before where no candidate wins; the second, level 0.
+            // Where no candidate wins, what was found for the group before is taken over, or level 0 once that is cleared.
             const bool empty = group.largest < 1e-8f;
-            if (generation > 1 || empty) std::memset(choice.points, 0, sizeof choice.points);
+            if (arithmetic.has(Change::cleared) || empty) std::memset(choice.points, 0, sizeof choice.points);
             if (empty) {
                 words[g] = 0;
                 continue;
             }
-            if (generation > 1) choice.on_grid = 0xff;
+            if (arithmetic.has(Change::on_grid)) choice.on_grid = 0xff;
             choice.scale = group.largest / 15;
             search<31>(lists, group, choice);
             if (choice.on_grid != 0xff && choice.scale > 0) refine(lists, group, ~choice.on_grid & 0xff, choice);

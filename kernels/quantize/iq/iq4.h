@@ -76,7 +76,7 @@ QM_INLINE Sums sums_at(V inverse, const V *x, const V *w) {
 }
 
 // The best of sixteen scales that put the largest weight near the first value. Lanes of (almost) only zeros get scale 0.
-QM_OUTLINE V search_scale(const V *x, const V *w, int generation) {
+QM_OUTLINE V search_scale(const V *x, const V *w, Changes arithmetic) {
     V largest = {}, peak = {};
     for (int j = 0; j < GROUP; ++j) {
         const V a = absolute(x[j]);
@@ -87,8 +87,8 @@ QM_OUTLINE V search_scale(const V *x, const V *w, int generation) {
     const I empty = largest < 1e-15f;
     const Sums first = sums_at(1.f / (-peak / -127.f), x, w);
     V scale = first.qx / first.q2;
-    // The first generation keeps the NaN of a group whose weights all count for nothing.
-    if (generation > 1) scale = select(first.q2 > 0.f, scale, V{});
+    // Without the guard the NaN of a group whose weights all count for nothing is kept.
+    if (arithmetic.has(Change::iq4_guard)) scale = select(first.q2 > 0.f, scale, V{});
     V best = scale * first.qx;
     for (int step = -7; step <= 7; ++step) {
         const Sums sums = sums_at(float(step - 127) / peak, x, w);

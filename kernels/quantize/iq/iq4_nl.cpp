@@ -6,14 +6,14 @@ namespace quantmill::QM_LEVEL {
 constexpr int SIZE = 18;
 
 static void quantize_iq4_nl(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                            int generation) {
-    for_batches<GROUP, SIZE>(src, dst, rows, cols, importance, [generation](const Batch &batch) {
+                            Changes arithmetic) {
+    for_batches<GROUP, SIZE>(src, dst, rows, cols, importance, [arithmetic](const Batch &batch) {
         V x[GROUP], w[GROUP];
         load_lanes(batch.src, 0, GROUP, x);
         V sum = {};
         for (int j = 0; j < GROUP; ++j) sum += x[j] * x[j];
         weigh_group(batch, 0, sum * (2.f / GROUP), x, w);
-        const V scale = search_scale(x, w, generation);
+        const V scale = search_scale(x, w, arithmetic);
         I words[4];
         pack_group(select(scale != 0.f, 1.f / scale, V{}), x, words);
         store_half(batch, 0, to_half(scale));

@@ -6,8 +6,8 @@ namespace quantmill::QM_LEVEL {
 constexpr int SUPER = 256, SIZE = 136, GROUPS = SUPER / GROUP;
 
 static void quantize_iq4_xs(const float *src, std::uint8_t *dst, std::int64_t rows, std::int64_t cols, const float *importance,
-                            int generation) {
-    for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [generation](const Batch &batch) {
+                            Changes arithmetic) {
+    for_batches<SUPER, SIZE>(src, dst, rows, cols, importance, [arithmetic](const Batch &batch) {
         V x[SUPER], scales[GROUPS];
         load_lanes(batch.src, 0, SUPER, x);
         V sum = {};
@@ -17,7 +17,7 @@ static void quantize_iq4_xs(const float *src, std::uint8_t *dst, std::int64_t ro
         for (int k = 0; k < GROUPS; ++k) {
             V w[GROUP];
             weigh_group(batch, GROUP * k, variance, x + GROUP * k, w);
-            scales[k] = search_scale(x + GROUP * k, w, generation);
+            scales[k] = search_scale(x + GROUP * k, w, arithmetic);
             const I more = absolute(scales[k]) > largest;
             largest = select(more, absolute(scales[k]), largest);
             widest = select(more, scales[k], widest);

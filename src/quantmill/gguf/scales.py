@@ -28,6 +28,8 @@ class Field:
 _EXPONENTS = {"F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80), "F32": ("<u4", 0x7F800000), "F64": ("<u8", 0x7FF0 << 48)}
 
 _ROWS = """
+Q1_0 d 0
+Q2_0 d 0
 Q4_0 d 0
 Q4_1 d 0 m 2
 Q5_0 d 0
@@ -52,7 +54,7 @@ TQ2_0 d 64
 
 FIELDS: dict[str, tuple[Field, ...]] = {
     **{name: (Field("weight", 0, name),) for name in _EXPONENTS},
-    **dict.fromkeys(("I8", "I16", "I32", "I64"), ()),  # every pattern of bits is a number
+    **dict.fromkeys(("I8", "I16", "I32", "I64", "NVFP4"), ()),  # every pattern of bits is a number
     "IQ1_M": (Field("scales", 48, "nibbles"),),
     "MXFP4": (Field("e", 0, "E8M0"),),
 }

@@ -60,6 +60,9 @@ IQ1_M 31 IQ1_M imatrix
 BF16 32 BF16
 TQ1_0 36 TQ1_0
 TQ2_0 37 TQ2_0
+MXFP4_MOE 38 MXFP4
+Q1_0 40 Q1_0
+Q2_0 41 Q2_0
 """
 
 _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
@@ -83,6 +86,8 @@ def _table() -> dict[str, Ftype]:
 FTYPES: dict[str, Ftype] = _table()
 # By general.file_type's number; of several names the one that stands first, which is llama.cpp's own.
 BY_NUMBER: dict[int, Ftype] = {found.id: found for found in reversed(FTYPES.values())}
+
+LATER = frozenset({"MXFP4_MOE", "Q1_0", "Q2_0"})  # that came after b4867
 
 # The 26 quantized files of a usual release, largest first; a bf16 file stands beside them.
 _MATRIX = """

@@ -11,6 +11,7 @@ from typing import Literal
 from quantmill.errors import UsageError, nearest
 from quantmill.gguf.token_facts import Known
 from quantmill.gguf.types import ValueType
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.ftypes import Ftype
 
 # How llama-quantize reads the --tensor-type whose patterns match a tensor: the first; the first that changes the rule's
@@ -82,7 +83,7 @@ class Reference:
     `first`, `last`: build numbers, 0 where no tag is known.
     `names`: tags without a build number, such as `v0.5.0`.
     `generation`: the span's number in the keys of steps, never used twice.
-    `arithmetic`: that of the kernels, 1 or 2.
+    `arithmetic`: that of the quantizers.
     `call_weights`: the types whose bytes depend on how many weights ggml is handed at once, and how many that are.
     `ftypes`: the whole-file mixes by name.
     `roles`: part of a tensor's name → role, in the order in which a name is searched for them.
@@ -117,7 +118,7 @@ class Reference:
     last: int
     names: tuple[str, ...]
     generation: int
-    arithmetic: int
+    arithmetic: QuantArithmetic
     call_weights: dict[str, int]
     ftypes: dict[str, Ftype]
     roles: dict[str, str]

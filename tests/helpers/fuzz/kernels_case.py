@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.types import TYPES
+from quantmill.reference.arithmetic import QuantArithmetic
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -72,15 +73,19 @@ def quantizing(rng: random.Random) -> str:
         importance = values(rng, columns, rng.random() < 0.95)
         if rng.random() < 0.9:
             importance = np.abs(importance)
-    generation = rng.choice([1, 2])
+    arithmetic = rng.choice(list(QuantArithmetic))
     usual = finite and (importance is None or bool((np.isfinite(importance) & (importance >= 0)).all()))
     made = []
     for level in LEVELS:
         _kernels.set_isa(level)
         out = np.full(rows * type_.row_bytes(columns), 0xA5, np.uint8)
-        _kernels.quantize(name, weights, out, importance, generation)
-        sure = usual and ordinary(weights, importance) and not (generation == 1 and name in ("IQ1_S", "IQ1_M"))
-        in_tiles(rng, name, weights, out if sure else None, importance, generation)
+        _kernels.quantize(name, weights, out, importance, arithmetic)
+        sure = (
+            usual
+            and ordinary(weights, importance)
+            and not (arithmetic < QuantArithmetic.B8229 and name in ("IQ1_S", "IQ1_M"))
+        )
+        in_tiles(rng, name, weights, out if sure else None, importance, arithmetic)
         back = np.empty((rows, columns), np.float32)
         _kernels.dequantize(name, out, back)
         made.append(out.tobytes())
@@ -99,14 +104,14 @@ def ordinary(weights: Floats, importance: Floats | None) -> bool:
 
 
 def in_tiles(
-    rng: random.Random, name: str, weights: Floats, out: Bytes | None, importance: Floats | None, generation: int
+    rng: random.Random, name: str, weights: Floats, out: Bytes | None, importance: Floats | None, arithmetic: int
 ) -> None:
     """The same a few rows at a time; `out` is what all of them at once gave, None where that may be anything else."""
     rows, columns = weights.shape
     found = np.full(rows * TYPES[name].row_bytes(columns), 0x5A, np.uint8)
     tile = np.empty((rng.choice([1, 2, 16]), columns), np.float32)
     finite = _kernels.quantize_stored(
-        "F32", weights.view(np.uint8).reshape(-1), name, found, tile, importance, generation
+        "F32", weights.view(np.uint8).reshape(-1), name, found, tile, importance, arithmetic
     )
     if finite != bool(np.isfinite(weights).all()):
         raise AssertionError(f"{name}: whether its weights are finite is told wrongly")

@@ -5,6 +5,7 @@ GLM5-Next and Bailing-MoE3 have rules of their own.
 
 from dataclasses import replace
 
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.llama_cpp.b10715 import B10715
 
 _GLM5_NEXT = """
@@ -18,7 +19,8 @@ B11227 = replace(
     last=11739,
     generation=11227,
     names=("v0.5.0",),
-    arithmetic=2,
+    arithmetic=QuantArithmetic.B11108,
+    mix=B10715.mix | {("*", "MXFP4_MOE"): "bailingmoe3&!ffn=Q8_0 stacked=MXFP4 Q8_0"},
     kept_parts={"glm5-next": tuple(_GLM5_NEXT.split())},
     least={"glm5-next": (("attn_q_a", "attn_q_b", "nextn.eh_proj"), "Q8_0")},
 )

@@ -7,7 +7,8 @@ Sources: llama-quant.cpp, quantize.cpp, gguf.cpp, imatrix.cpp, llama-vocab.cpp a
 """
 
 from quantmill.gguf.types import ValueType
-from quantmill.reference.ftypes import FTYPES
+from quantmill.reference.arithmetic import QuantArithmetic
+from quantmill.reference.ftypes import FTYPES, LATER
 from quantmill.reference.hash_order import hash_order
 from quantmill.reference.reference import Converter, Header, ImatrixRules, Reference
 from quantmill.reference.tensor_order import layer_order
@@ -121,9 +122,9 @@ B4867 = Reference(
     last=5490,
     names=(),
     generation=1,
-    arithmetic=1,
+    arithmetic=QuantArithmetic.B4234,
     call_weights={"IQ1_S": _CALL_WEIGHTS, "IQ1_M": _CALL_WEIGHTS},
-    ftypes=FTYPES,
+    ftypes={name: found for name, found in FTYPES.items() if name not in LATER},
     roles=_ROLES,
     mix=_mix(),
     attention_values=("attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"),

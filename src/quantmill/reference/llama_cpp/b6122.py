@@ -1,12 +1,13 @@
 """llama.cpp b6122 to b6133, August 2025: numbers that are set have no sign, and per-layer embeddings are embeddings.
 
 Of several patterns the last counts, and none where a tensor had to fall back. Pull requests 14182 (numbers), 14400
-(gemma3n), 14620 (LFM2), 14572 and 14995 (patterns).
+(gemma3n), 14620 (LFM2), 14572 and 14995 (patterns), 15091 (the ftype MXFP4_MOE).
 """
 
 from dataclasses import replace
 
 from quantmill.gguf.types import ValueType
+from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.llama_cpp.b5590 import B5590
 
 B6122 = replace(
@@ -15,6 +16,8 @@ B6122 = replace(
     last=6133,
     generation=6122,
     kept=(*B5590.kept, "shortconv.conv.weight", "altup", "laurel", "per_layer_model_proj"),
+    ftypes=B5590.ftypes | {"MXFP4_MOE": FTYPES["MXFP4_MOE"]},
+    mix=B5590.mix | {("*", "MXFP4_MOE"): "stacked=MXFP4 Q8_0", ("output", "MXFP4_MOE"): "Q8_0"},
     embeddings=(*B5590.embeddings, "per_layer_token_embd.weight"),
     patterns="last unless fallen back",
     header=replace(

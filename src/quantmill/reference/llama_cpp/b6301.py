@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.llama_cpp.b6122 import B6122
 
 B6301 = replace(
@@ -9,5 +10,5 @@ B6301 = replace(
     first=6301,
     last=6431,
     generation=6301,
-    arithmetic=1,
+    arithmetic=QuantArithmetic.B6301,
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.llama_cpp.b6301 import B6301
 
 B6673 = replace(
@@ -9,5 +10,5 @@ B6673 = replace(
     first=6673,
     last=6673,
     generation=6673,
-    arithmetic=1,
+    arithmetic=QuantArithmetic.B6673,
 )

@@ -6,6 +6,7 @@ importance is asked before the work, never for embeddings and output.
 
 from dataclasses import replace
 
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.llama_cpp.b8121 import B8121
 
 _FUSED = {"attn_qkv.weight": "attn_v", "attn_kv_b.weight": "attn_v"}
@@ -16,6 +17,8 @@ B8305 = replace(
     first=8305,
     last=8352,
     generation=8305,
+    arithmetic=QuantArithmetic.B8229,
+    call_weights={},
     ftypes={name: replace(ftype, needs_imatrix=False) for name, ftype in B8121.ftypes.items()},
     roles=_FUSED | {part: role for part, role in B8121.roles.items() if part not in _FUSED},
     mix={(role, ftype): rule for (role, ftype), rule in B8121.mix.items() if role != "attn_qkv"},

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.llama_cpp.b8305 import B8305
 
 B8356 = replace(
@@ -9,6 +10,5 @@ B8356 = replace(
     first=8356,
     last=8508,
     generation=8356,
-    arithmetic=2,
-    call_weights={},
+    arithmetic=QuantArithmetic.B8356,
 )

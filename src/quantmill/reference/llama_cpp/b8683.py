@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.llama_cpp.b8560 import B8560
 
 B8683 = replace(
@@ -9,5 +10,5 @@ B8683 = replace(
     first=8683,
     last=8683,
     generation=8683,
-    ftypes=B8560.ftypes,
+    ftypes=B8560.ftypes | {"Q1_0": FTYPES["Q1_0"]},
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.llama_cpp.b9842 import B9842
 
 B9982 = replace(
@@ -9,5 +10,7 @@ B9982 = replace(
     first=9982,
     last=9982,
     generation=9982,
-    ftypes=B9842.ftypes,
+    ftypes=B9842.ftypes | {"Q2_0": FTYPES["Q2_0"]},
+    mix=B9842.mix | {("token_embd", "Q2_0"): "Q4_K"},
+    fallbacks=B9842.fallbacks | {"Q2_0": "Q4_0"},
 )
