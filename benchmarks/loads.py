@@ -1,7 +1,7 @@
 """Whether llama.cpp loads and generates from what odd checkpoints are converted to; see benchmarks/README.md.
 
-Of each checkpoint of tests/golden/convert_golden/broken.py: refused by a plan, or built, loaded and generated from by
-the xllamacpp of another environment, in a process of its own.
+Each checkpoint of broken.py and faulty_tokenizers.py in tests/golden/convert_golden, and each file given: refused by a
+plan or a conversion, or loaded and generated from by the xllamacpp of another environment, in a process of its own.
 """
 
 import argparse
@@ -9,52 +9,77 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+
+from quantmill.artifact import Context
+from quantmill.checkpoint.conversion import convert
+from quantmill.errors import QuantmillError
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "golden"), str(ROOT / "tests" / "checkpoint")]
+
+from test_broken import built, refused  # noqa: E402  (found through the line above)
+
+from convert_golden import broken, faulty_tokenizers  # noqa: E402
+
 LOAD = """
 import os, sys, xllamacpp
 params = xllamacpp.CommonParams()
-params.model.path = sys.argv[1]
-params.n_ctx, params.n_gpu_layers, params.warmup, params.cpuparams.n_threads = 256, 0, False, 1
-(choice,) = xllamacpp.Server(params).handle_completions({"prompt": "hello", "n_predict": 3})["choices"]
-print("GENERATED", repr(choice["text"]), flush=True)
-os._exit(0)
+params.model.path, params.n_ctx, params.n_predict, params.n_parallel = sys.argv[1], 128, 2, 1
+params.cpuparams.n_threads, params.n_gpu_layers, params.warmup = 1, 0, False
+answer = xllamacpp.Server(params).handle_completions({"prompt": "ab the 12", "n_predict": 2})
+print("GENERATED", answer["usage"]["completion_tokens"], flush=True)
+os._exit(0)  # its threads do not always end
 """
 
 
+def made(folder: Path, only: str) -> Iterator[tuple[str, str, Path | None]]:
+    """The kind and the name of each checkpoint, and the file that becomes of it, None where it is refused."""
+    for class_, name in broken.cases():
+        if only in f"{class_} {name}":
+            broken.write(folder / class_ / name / "base", class_, broken.CHANGES[name])
+            yield class_, name, built(folder / class_ / name) if refused(folder / class_ / name) is None else None
+    for number, (kind, name, edit, _) in enumerate(faulty_tokenizers.faults()):
+        if only in f"{kind} {name}":
+            path = folder / f"{number}.gguf"
+            try:
+                files = faulty_tokenizers.write(folder / str(number), kind, edit)
+                convert(files, path, "F32", "model", None, Context())
+                yield kind, name, path
+            except QuantmillError:
+                yield kind, name, None
+
+
+def problem(python: str, path: Path) -> str:
+    """What the other program says of a file that it does not generate from; nothing for one that it does."""
+    call = [python, "-c", LOAD, str(path)]
+    try:
+        done = subprocess.run(call, capture_output=True, text=True, errors="replace", timeout=120)
+    except subprocess.TimeoutExpired:
+        return "no answer within two minutes"
+    good = done.returncode == 0 and "GENERATED" in done.stdout
+    return "" if good else f"exit code {done.returncode}\n{done.stderr[-1500:]}"
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("python", help="a Python that has xllamacpp")
-    parser.add_argument("--only", default="", help="checkpoints whose class or change holds this text")
+    parser.add_argument("files", nargs="*", type=Path, help="further files")
+    parser.add_argument("--only", default="", help="checkpoints whose kind or change holds this text")
     options = parser.parse_args()
-    from test_broken import built, refused
-
-    from convert_golden import broken
-
     counts: Counter[tuple[str, str]] = Counter()
     failed = []
-    for class_, name in broken.cases():
-        if options.only not in f"{class_} {name}":
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            broken.write(Path(folder) / "base", class_, broken.CHANGES[name])
-            if refused(Path(folder)) is not None:
-                counts[class_, "refused"] += 1
-                continue
-            file = built(Path(folder))
-            call = [options.python, "-c", LOAD, str(file)]
-            try:
-                done = subprocess.run(call, capture_output=True, text=True, timeout=60)
-            except subprocess.TimeoutExpired:
-                done = subprocess.CompletedProcess(call, -1, "", "no answer within a minute")
-            good = done.returncode == 0 and "GENERATED" in done.stdout
-            counts[class_, "generated" if good else "failed"] += 1
-            if not good:
-                failed.append(f"{class_}, {name}: exit code {done.returncode}\n{done.stderr[-1500:]}")
-    for class_ in broken.CLASSES:
-        print(class_, {kind: counts[class_, kind] for kind in ("refused", "generated", "failed")})
+    with tempfile.TemporaryDirectory() as folder:
+        given = (("file", str(path), path) for path in options.files)
+        for kind, name, path in (*made(Path(folder), options.only), *given):
+            said = path and problem(options.python, path)
+            outcome = "refused" if path is None else "failed" if said else "generated"
+            counts[kind, outcome] += 1
+            if said:
+                failed.append(f"{kind}, {name}: {said}")
+    for kind in dict.fromkeys(kind for kind, _ in counts):
+        print(kind, {outcome: counts[kind, outcome] for outcome in ("refused", "generated", "failed")})
     print(*failed, sep="\n")
     return 1 if failed else 0
 

@@ -77,10 +77,11 @@ B6000 = replace(
 '''
 SPAN_WIRING = {
     "reference/spans.py": {
-        "from quantmill.reference.llama_cpp.b4867 import B4867\n": (
-            "from quantmill.reference.llama_cpp.b4867 import B4867\nfrom quantmill.reference.b6000 import B6000\n"
+        "from quantmill.reference.llama_cpp.b6122 import B6122\n": (
+            "from quantmill.reference.llama_cpp.b6000 import B6000\n"
+            "from quantmill.reference.llama_cpp.b6122 import B6122\n"
         ),
-        " = (B4867,)\n": " = (B4867, B6000)\n",
+        " B6122, ": " B6000, B6122, ",
     },
 }
 
@@ -132,7 +133,7 @@ def test_a_step_is_a_file_and_its_wiring(project: Project, tmp_path: Path) -> No
 
 def test_a_span_is_a_file_and_a_row(project: Project, tmp_path: Path) -> None:
     """Planned, built, verified, simulated and run on workers by the new span's rules; no other room is told."""
-    with_span = str(changed(tmp_path, {"reference/b6000.py": SPAN}, SPAN_WIRING))
+    with_span = str(changed(tmp_path, {"reference/llama_cpp/b6000.py": SPAN}, SPAN_WIRING))
 
     def run(*command: str, **environment: str) -> str:
         return project.run(*command, PYTHONPATH=with_span, **environment).stdout

@@ -59,7 +59,7 @@ def refused(path: Path) -> str:
 def preflighted(folder: Path, **params: Any) -> list[str]:
     base = folder / "base.gguf"
     artifact = Artifact(base, "0" * 64, base.stat().st_size)
-    asked = {"type": "F32", "ftypes": {"Q8_0": {"ftype": "Q8_0"}}, **params}
+    asked = {"type": "F32", "llama_cpp": "b5490", "ftypes": {"Q8_0": {"ftype": "Q8_0"}}, **params}
     preflight.run({"model.gguf": artifact}, asked, folder, Context())  # type: ignore[arg-type]
     return list(json.loads((folder / "preflight.json").read_text())["findings"])
 

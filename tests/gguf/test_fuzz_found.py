@@ -143,7 +143,7 @@ def test_mxfp4_beyond_float32_is_refused(tmp_path: Path, ftype: str) -> None:
 @pytest.mark.parametrize("dataset", [b"caf\xe9", "é".encode() * 64])
 def test_what_is_made_can_be_read_whatever_the_imatrix_calls_its_text(tmp_path: Path, dataset: bytes) -> None:
     guide = tmp_path / "imatrix.dat"
-    guide.write_bytes(encode([Entry("x", 1, np.float32([1]))], dataset, 1))
+    guide.write_bytes(encode([Entry("token_embd.weight", 1, np.ones(64, np.float32))], dataset, 1))
     source = base(tmp_path / "base.gguf", ONES)
     out = tmp_path / "out.gguf"
     quantize_file(source, out, "Q8_0", imatrix=guide, imatrix_name="odd \udcff")
@@ -154,7 +154,7 @@ def test_what_is_made_can_be_read_whatever_the_imatrix_calls_its_text(tmp_path: 
 
 
 def test_a_name_that_claims_many_shards(tmp_path: Path) -> None:
-    path = base(tmp_path / "x-00001-of-02000.gguf", ONES)
+    path = base(tmp_path / "x-00001-of-02000.gguf", ONES, count=kv("split.count", 2000, 2), no=kv("split.no", 0, 2))
     for work in (lambda: gguf.verify(path), lambda: gguf.merge(path, tmp_path / "out.gguf")):
         with pytest.raises(
             gguf.GGUFError, match=r": x-00002-of-02000\.gguf, .* and 1996 more of 2000 shards are missing"

@@ -63,7 +63,8 @@ def test_types_are_those_of_llama_quantize(model: str) -> None:
 def test_every_model_and_ftype_is_recorded() -> None:
     assert RECORDED["models"].keys() == MODELS.keys()
     for calls in RECORDED["models"].values():
-        assert {call.split()[0] for call in calls} >= {name for name, f in B4867.ftypes.items() if f.name not in ALIASES}
+        names = {name for name, ftype in B4867.ftypes.items() if ftype.name not in ALIASES}
+        assert {call.split()[0] for call in calls} >= names
 
 
 def qwen2_32b() -> tuple[dict[str, Any], list[tuple[str, tuple[int, ...], Any]]]:

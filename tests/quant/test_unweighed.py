@@ -198,7 +198,7 @@ def test_verify_tells_what_lost_all(files: dict[str, Path], tmp_path: Path, ftyp
             "files/x.gguf": Artifact(made, gguf.verify(made).files[0].sha256, 0),
             "base.gguf": Artifact(files["base"], "", 0),
         }
-        asked = {"ftype": ftype, "imatrix_name": "i", **params}
+        asked = {"ftype": ftype, "imatrix_name": "i", "spoiled": True, **params}
         verify.run(inputs, asked, tmp_path, Context())  # type: ignore[arg-type]
         found: dict[str, Any] = json.loads((tmp_path / "verify.json").read_text())
         return found

@@ -67,8 +67,11 @@ def check_shapes(files: Mapping[str, Path], specs: Iterable[TensorSpec]) -> None
 
 
 def names_by_size(config: Mapping[str, Any], size: int) -> list[str] | None:
-    """The names of the tensors in a single file of `size` bytes, of which no more is known: those that config.json asks
-    for, and an output matrix beside tied embeddings where the file is so much larger. None where that does not tell."""
+    """The names of the tensors in a single file of `size` bytes, of which no more is known.
+
+    Those that config.json asks for, and an output matrix beside tied embeddings where the file is so much larger. None
+    where that does not tell.
+    """
     row, plain, whole = architecture(config), tensors(config), tensors(config, output=True)
     if row.others:
         return None

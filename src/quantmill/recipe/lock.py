@@ -142,8 +142,10 @@ def _read(path: Path, data: Any) -> Lock:
     if not isinstance(about, dict) or not all(map(_is_text_or_list, about.values())):
         raise lock_drift(path, "its about is no table of texts and lists of texts")
     unresolved, notes = data.get("unresolved", []), data.get("notes", [])
-    if not (isinstance(notes, list) and _is_text_or_list(unresolved) and _is_text_or_list(notes)):
-        raise lock_drift(path, "its unresolved or its notes are no list of texts")
+    if not _is_text_or_list(unresolved):
+        raise lock_drift(path, "its unresolved is no list of texts")
+    if not (isinstance(notes, list) and _is_text_or_list(notes)):
+        raise lock_drift(path, "its notes are no list of texts")
     output, more = data.get("output", False) is True, (tuple(unresolved), tuple(notes))
     return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output)
 

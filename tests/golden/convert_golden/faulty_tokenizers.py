@@ -1,7 +1,7 @@
 """Small models whose tokenizer has one thing wrong, and what becomes of each: a sentence, or a file that generates.
 
 Each fault changes the files of a sound model: byte-level BPE in tokenizer.json, or SentencePiece in tokenizer.model or
-in a tokenizer.json of its kind. `benchmarks/load_elsewhere.py` gives the files that are made to another program.
+in a tokenizer.json of its kind. `benchmarks/loads.py` gives the files that are made to another program.
 """
 
 import json

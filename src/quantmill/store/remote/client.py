@@ -90,7 +90,7 @@ class SharedStore:
 
     def refresh(self) -> None:
         """Hear what was taken back there, and forget it here."""
-        self._ask(self.registry.refresh)
+        self._ask(lambda: self.registry.refresh())  # to have one, the bucket is opened
 
     def vouches(self, origin: Mapping[str, str]) -> bool:
         """Whether a record with this origin came from here, by a key that is accepted today, and not too long ago."""
