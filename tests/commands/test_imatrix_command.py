@@ -140,6 +140,42 @@ def test_a_file_changes_its_form(tmp_path: Path) -> None:
     assert all(np.allclose(found.vectors[name], vector) for name, vector in expected.vectors.items())
 
 
+def test_the_form_is_the_tag_s(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    newest = ("--llama-cpp", "v0.5.0", "--chunks", 2, "--n-ctx", 128)
+    assert imatrix(model, "-f", CALIBRATION, *newest) == 0
+    assert capsys.readouterr().out.startswith("imatrix.gguf: 28 tensors over 2 chunks")
+    assert imatrix(model, "-f", CALIBRATION, *newest, "--output-format", "dat") == 0
+    found, dataset, chunks = entries("imatrix.dat")
+    assert [entry.name for entry in found] == sorted(entry.name for entry in found)
+    assert ({entry.calls for entry in found}, chunks, dataset.decode()) == ({2}, 2, str(CALIBRATION))
+    stored = read("imatrix.gguf")
+    assert {e.name: (e.values / np.float32(2)).tolist() for e in found} == {
+        name: vector.tolist() for name, vector in stored.vectors.items()
+    }
+    # Merged: the later tools count an earlier file's calls as chunks, and keep the last text's name.
+    assert imatrix("--in-file", "imatrix.dat", "--in-file", "imatrix.dat", *newest, "-o", "twice.dat") == 0
+    twice, dataset, chunks = entries("twice.dat")
+    assert ({entry.calls for entry in twice}, chunks, dataset.decode()) == ({4}, 4, str(CALIBRATION))
+
+
+def test_special_tokens_are_parsed_where_the_tag_is_known_to(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, target = tmp_path / "text", tmp_path / "i.gguf"
+    text.write_text("<|endoftext|>word " * 64)
+    common = (model, "-f", text, "-o", target, "--n-ctx", 32, "--llama-cpp")
+    found = []
+    for extra in ((), ("--parse-special",)):
+        assert imatrix(*common, "b11739", *extra, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["chunks"])
+    assert found[0] > found[1]
+    assert imatrix(*common, "b5490", "--parse-special") == 2
+    assert "llama-imatrix of b4867 to b5490 is not known to have --parse-special" in capsys.readouterr().err
+
+
 def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
     assert imatrix("--in-file", PEERS, "--show-statistics", "--json") == 0
     found = json.loads(capsys.readouterr().out)

@@ -186,7 +186,15 @@ B4867 = Reference(
         whole_number=ValueType.INT32,
         text_limit=127,
     ),
-    imatrix=ImatrixRules(form="dat", order=hash_order, whole_only=True, batch=512, least_batch=16),
+    imatrix=ImatrixRules(
+        form="dat",
+        order=hash_order,
+        whole_only=True,
+        calls="batches",
+        parses_special=False,
+        batch=512,
+        least_batch=16,
+    ),
     converter=Converter(
         parts=("general", "model", "vocabulary"),
         general=(
