@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import forward_models as models
+from quantmill import gguf
 from quantmill.cli import main
 from quantmill.gguf import ValueType, kv
 from quantmill.imatrix import Entry, encode, entries, load, read
 from tokenizer_cases import CALIBRATION, TINY, P, tiny, write
 
 PEERS = TINY / "imatrix.dat"
+PEER_IMATRIX = Path(__file__).resolve().parents[1] / "golden" / "peer_imatrix"
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +250,29 @@ def test_what_cannot_be_done_is_one_sentence(
     assert said.count("\n") == 1
     assert not (tmp_path / "imatrix.dat").exists()
     assert not (tmp_path / "imatrix.dat.work").exists()
+
+
+@pytest.mark.parametrize("form", ["gguf", "dat"])
+def test_a_mixture_s_file_is_the_newest_llama_imatrix_s(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Header, keys, entries and counts are equal; values differ since it rounds attention's keys to float16."""
+    monkeypatch.chdir(tmp_path)
+    models.write_mixture(tmp_path / "moe.gguf")
+    (tmp_path / "text.txt").write_text(models.text(400))
+    out, expected = tmp_path / f"i.{form}", PEER_IMATRIX / f"moe.{form}"
+    newest = ("--llama-cpp", "b11312", "--chunks", 3, "--n-ctx", 128)
+    assert imatrix("moe.gguf", "-f", "text.txt", *newest, "-o", out) == 0
+    if form == "dat":
+        (found, *rest), (theirs, *other) = entries(out), entries(expected)
+        assert rest == other
+        assert [(entry.name, entry.calls) for entry in found] == [(entry.name, entry.calls) for entry in theirs]
+        assert all(np.allclose(a.values, b.values, rtol=0.01) for a, b in zip(found, theirs, strict=True))
+        return
+    with gguf.read(out) as mine, gguf.read(expected) as peer:
+        assert mine.data_offset == peer.data_offset
+    assert out.read_bytes()[: mine.data_offset] == expected.read_bytes()[: mine.data_offset]
+    for name, sum_ in load(expected, 1).tensors.items():
+        own = load(out, 1).tensors[name]
+        assert own.counts.tolist() == sum_.counts.tolist()
+        assert np.allclose(own.squares, sum_.squares, rtol=0.01)
