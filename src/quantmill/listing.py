@@ -10,6 +10,7 @@ from typing import Any
 
 LISTING, SUMS = "release.json", "SHA256SUMS"  # names in a release's folder
 LISTING_LIMIT = 10_000_000  # bytes of a listing that is read from elsewhere
+IMATRIX_ENDING = "-imatrix.gguf"  # how a release calls an importance matrix in GGUF, which is no model
 MAX_VALUES = 6_000_000  # and names in a file, of 100 bytes at most: Gemma's tokenizer.json has 2.2 million
 MAX_DEPTH = 100  # of lists and tables in each other: a model's files have some ten
 

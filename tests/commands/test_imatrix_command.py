@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import forward_models as models
+from quantmill import gguf
 from quantmill.cli import main
 from quantmill.gguf import ValueType, kv
 from quantmill.imatrix import Entry, encode, entries, load, read
 from tokenizer_cases import CALIBRATION, TINY, P, tiny, write
 
 PEERS = TINY / "imatrix.dat"
+PEER_IMATRIX = Path(__file__).resolve().parents[1] / "golden" / "peer_imatrix"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,42 @@ def test_a_file_changes_its_form(tmp_path: Path) -> None:
     assert all(np.allclose(found.vectors[name], vector) for name, vector in expected.vectors.items())
 
 
+def test_the_form_is_the_tag_s(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    newest = ("--llama-cpp", "v0.5.0", "--chunks", 2, "--n-ctx", 128)
+    assert imatrix(model, "-f", CALIBRATION, *newest) == 0
+    assert capsys.readouterr().out.startswith("imatrix.gguf: 28 tensors over 2 chunks")
+    assert imatrix(model, "-f", CALIBRATION, *newest, "--output-format", "dat") == 0
+    found, dataset, chunks = entries("imatrix.dat")
+    assert [entry.name for entry in found] == sorted(entry.name for entry in found)
+    assert ({entry.calls for entry in found}, chunks, dataset.decode()) == ({2}, 2, str(CALIBRATION))
+    stored = read("imatrix.gguf")
+    assert {e.name: (e.values / np.float32(2)).tolist() for e in found} == {
+        name: vector.tolist() for name, vector in stored.vectors.items()
+    }
+    # Merged: the later tools count an earlier file's calls as chunks, and keep the last text's name.
+    assert imatrix("--in-file", "imatrix.dat", "--in-file", "imatrix.dat", *newest, "-o", "twice.dat") == 0
+    twice, dataset, chunks = entries("twice.dat")
+    assert ({entry.calls for entry in twice}, chunks, dataset.decode()) == ({4}, 4, str(CALIBRATION))
+
+
+def test_special_tokens_are_parsed_where_the_tag_is_known_to(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, target = tmp_path / "text", tmp_path / "i.gguf"
+    text.write_text("<|endoftext|>word " * 64)
+    common = (model, "-f", text, "-o", target, "--n-ctx", 32, "--llama-cpp")
+    found = []
+    for extra in ((), ("--parse-special",)):
+        assert imatrix(*common, "b11739", *extra, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["chunks"])
+    assert found[0] > found[1]
+    assert imatrix(*common, "b5490", "--parse-special") == 2
+    assert "llama-imatrix of b4867 to b5490 is not known to have --parse-special" in capsys.readouterr().err
+
+
 def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
     assert imatrix("--in-file", PEERS, "--show-statistics", "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -211,3 +250,29 @@ def test_what_cannot_be_done_is_one_sentence(
     assert said.count("\n") == 1
     assert not (tmp_path / "imatrix.dat").exists()
     assert not (tmp_path / "imatrix.dat.work").exists()
+
+
+@pytest.mark.parametrize("form", ["gguf", "dat"])
+def test_a_mixture_s_file_is_the_newest_llama_imatrix_s(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Header, keys, entries and counts are equal; values differ since it rounds attention's keys to float16."""
+    monkeypatch.chdir(tmp_path)
+    models.write_mixture(tmp_path / "moe.gguf")
+    (tmp_path / "text.txt").write_text(models.text(400))
+    out, expected = tmp_path / f"i.{form}", PEER_IMATRIX / f"moe.{form}"
+    newest = ("--llama-cpp", "b11312", "--chunks", 3, "--n-ctx", 128)
+    assert imatrix("moe.gguf", "-f", "text.txt", *newest, "-o", out) == 0
+    if form == "dat":
+        (found, *rest), (theirs, *other) = entries(out), entries(expected)
+        assert rest == other
+        assert [(entry.name, entry.calls) for entry in found] == [(entry.name, entry.calls) for entry in theirs]
+        assert all(np.allclose(a.values, b.values, rtol=0.01) for a, b in zip(found, theirs, strict=True))
+        return
+    with gguf.read(out) as mine, gguf.read(expected) as peer:
+        assert mine.data_offset == peer.data_offset
+    assert out.read_bytes()[: mine.data_offset] == expected.read_bytes()[: mine.data_offset]
+    for name, sum_ in load(expected, 1).tensors.items():
+        own = load(out, 1).tensors[name]
+        assert own.counts.tolist() == sum_.counts.tolist()
+        assert np.allclose(own.squares, sum_.squares, rtol=0.01)

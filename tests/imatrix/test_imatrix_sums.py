@@ -16,6 +16,7 @@ from quantmill.imatrix.summary import layers, rows
 from quantmill.imatrix.sums import Sum, merge
 from quantmill.reference.hash_order import hash_order
 from quantmill.reference.llama_cpp.b4867 import B4867
+from quantmill.reference.llama_cpp.b6122 import B6122
 from tokenizer_cases import TINY
 
 PEERS = TINY / "imatrix.dat"  # llama-imatrix b5490's, over the calibration text
@@ -81,6 +82,14 @@ def test_an_expert_that_was_missed_is_left_out_as_b5490_does_but_kept_in_gguf(tm
     assert found.legacy(B4867, b"", 1) == encode([Entry("b", 1, np.array([1], np.float32))], b"", 1)
     gguf_form.write(tmp_path / "i.gguf", found.stored(4))
     assert read(tmp_path / "i.gguf").vectors["a"].tolist() == [0.5, 1.0, 1.0, 1.0]
+
+
+def test_the_later_tools_keep_what_is_partial_sort_by_name_and_count_rows() -> None:
+    """As save_imatrix_legacy of llama-imatrix since pull request 9400."""
+    partial = Sum(np.array([[2, 4], [0, 0]], np.float32), np.array([2, 0]), 5)
+    found = Sums({"b": one([5.0], 10), "a": partial, "c": one([0.0], 0)}, chunk_size=4)
+    kept = [Entry("a", 1, np.array([1, 2, 1, 1], np.float32)), Entry("b", 3, np.array([1.5], np.float32))]
+    assert found.legacy(B6122, b"text", 7) == encode(kept, b"text", 2)
 
 
 def test_nothing_to_write() -> None:

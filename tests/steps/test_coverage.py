@@ -10,7 +10,7 @@ import pytest
 import forward_models as models
 from projects import Project
 from quantmill import gguf
-from quantmill.imatrix import Entry, encode, read
+from quantmill.imatrix import Entry, encode, entries, read
 
 RECIPE = """
 llama_cpp = "b5490"
@@ -101,6 +101,57 @@ def test_what_needs_the_entries_fails_at_once_and_the_newer_form_mends_it(projec
         assert file.metadata["quantize.imatrix.file"].value == "imatrix.gguf"
         assert file.metadata["quantize.imatrix.entries_count"].value == len(found.vectors)
     assert b"Without an importance vector" not in files["README.md"]
+
+
+def test_for_later_tags_the_matrix_is_a_gguf_that_keeps_what_was_reached(project: Project) -> None:
+    project.edit("b5490", "b11739")
+    project.edit("[base]", "strict = true\n\n[base]")
+    sizes = {
+        file["name"]: file["bytes"]
+        for file in json.loads(project.run("quantmill", "plan", "small", "--json").stdout)["files"]
+    }
+    assert "note" not in project.run("quantmill", "build", "small").stdout
+    files = project.release()
+    assert {name for name in files if "imatrix" in name} == {"small-imatrix.gguf"}
+    assert {name: len(files[name]) for name in sizes} == sizes
+    assert "imatrix" not in json.loads(files["release.json"])
+    tree = project.folder / "release" / "small"
+    vectors = read(tree / "small-imatrix.gguf").vectors
+    with gguf.read(tree / "small-imatrix.gguf") as file:
+        facts = {key: entry.value for key, entry in file.metadata.items()}
+        assert list(facts.items()) == [
+            ("general.type", "imatrix"),
+            ("imatrix.datasets", ["text.txt"]),
+            ("imatrix.chunk_count", 2),
+            ("imatrix.chunk_size", 128),
+        ]
+    with gguf.read(tree / "small-Q6_K.gguf") as file:
+        assert file.metadata["quantize.imatrix.file"].value == "imatrix.gguf"
+        assert file.metadata["quantize.imatrix.dataset"].value == "text.txt"
+        assert file.metadata["quantize.imatrix.entries_count"].value == len(vectors)
+    project.run("quantmill", "verify", "release/small")
+    project.run("quantmill", "choose", "release/small")
+    assert project.run("quantmill", "build", "small").stdout == "nothing to do: everything is up to date\n"
+    # As a ready file, it is named as it was.
+    digest = hashlib.sha256(files["small-imatrix.gguf"]).hexdigest()
+    (project.folder / "recipes" / "made.gguf").write_bytes(files["small-imatrix.gguf"])
+    text = project.recipe.read_text()
+    ready = f'[imatrix]\nfile = "made.gguf"\nsha256 = "{digest}"\n\n[quants]'
+    project.recipe.write_text(text[: text.index("[calibration]")] + ready + text.split("[quants]")[1])
+    project.run("quantmill", "build", "small")
+    assert project.release()["small-imatrix.gguf"] == files["small-imatrix.gguf"]
+
+
+def test_for_later_tags_the_legacy_form_keeps_it_too(project: Project) -> None:
+    project.edit("b5490", "b11739")
+    project.edit("[quants]", '[imatrix]\nform = "dat"\n\n[quants]')
+    assert "note" not in project.run("quantmill", "build", "small").stdout
+    files = project.release()
+    assert {name for name in files if "imatrix" in name} == {"small.imatrix"}
+    names = [entry.name for entry in entries(project.folder / "release" / "small" / "small.imatrix")[0]]
+    assert names == sorted(names)
+    assert models.STACKS[0] in names
+    assert json.loads(files["release.json"])["imatrix"] == {"form": "dat"}
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "overlapping patterns": {"tensor_types": [("attn_q", "Q4_K"), ("attn_", "Q6_K")]},
     "pattern and key": {"tensor_types": [("blk.0.ffn_down", "Q8_0")], "override_kv": [("conformance.number", 77)]},
     "pure with pattern": {"pure": True, "tensor_types": [("attn_q", "Q8_0")]},
+    "prune": {"prune_layers": (1,), "tensor_types": [("blk.2.ffn_down", "Q8_0")]},
     "embeddings by pattern": {"token_embedding_type": "Q8_0", "tensor_types": [("per_layer_token_embd", "Q5_1")]},
 }
+SEVERAL_LAYERS = [name for name, (_, tensors) in ALL.items() if any("blk.1." in tensor for tensor, _, _ in tensors)]
 OPTION_FTYPES = ("Q4_K_M", "IQ3_XXS", "Q5_0")
 
 
@@ -61,7 +63,7 @@ def calls(ftypes: list[str]) -> Iterator[Call]:
                 yield Call(model, ftype, guided)
     for options in OPTIONS:
         if options:
-            for model in ALL:
+            for model in ALL if "prune_layers" not in OPTIONS[options] else SEVERAL_LAYERS:
                 for ftype in OPTION_FTYPES:
                     for guided in (False, True):
                         yield Call(model, ftype, guided, options)

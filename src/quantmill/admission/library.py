@@ -135,6 +135,8 @@ class Tool:
             command += ["--tensor-type", f"{pattern}={name.lower()}"]
         for key, value in options.get("override_kv", ()):
             command += ["--override-kv", f"{key}=int:{value}"]
+        if layers := options.get("prune_layers"):
+            command += ["--prune-layers", ",".join(map(str, layers))]
         if call.guided:
             command += ["--imatrix", f"{base.stem}.imatrix"]
         command += [base.name, str(out), ftype.base, "1"]
@@ -194,6 +196,9 @@ class _Quantizer:
                 entry.pattern, entry.type = pattern.encode(), TYPES[name].id
             kept.append(made)
             params.tt_overrides = ctypes.addressof(made)
+        if layers := options.get("prune_layers"):
+            kept.append((c_int32 * (len(layers) + 1))(*layers, -1))
+            params.prune_layers = ctypes.addressof(kept[-1])
         files = (request["base"].encode(), request["out"].encode())
         return bool(self.library.llama_model_quantize(*files, byref(params)) == 0)
 

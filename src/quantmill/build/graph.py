@@ -12,6 +12,7 @@ from quantmill import host
 from quantmill.artifact import Artifact
 from quantmill.build import release_tag
 from quantmill.build.step_params import imatrix_params, preflight_params, quant_params
+from quantmill.listing import IMATRIX_ENDING
 from quantmill.recipe import page_params, texts
 from quantmill.recipe.lock import Lock, local_files
 from quantmill.recipe.recipe import Recipe
@@ -126,9 +127,9 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     imatrix: tuple[Edge, ...] = ()
     if recipe.imatrix and recipe.imatrix.file:
         file = Artifact(recipe.imatrix.file, recipe.imatrix.sha256, 0)
-        params = {"files": {"imatrix.dat": {"sha256": file.sha256, "size": 0}}}
-        yield Node(task("imatrix", recipe), STEPS["download"], params, files={"imatrix.dat": file})
-        imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
+        params = {"files": {recipe.imatrix.output: {"sha256": file.sha256, "size": 0}}}
+        yield Node(task("imatrix", recipe), STEPS["download"], params, files={recipe.imatrix.output: file})
+        imatrix = (Edge(task("imatrix", recipe), recipe.imatrix.output, "imatrix.dat"),)
     preflight = _preflight(recipe, lock, imatrix)
     base = Edge(task("download", recipe), "model.gguf", "model.gguf")
     first: tuple[str, ...] = ()
@@ -144,9 +145,9 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     else:
         yield _download(recipe, lock, after=(*first, *(edge.node for edge in imatrix)))
         yield preflight
-    if recipe.calibration:
+    if recipe.calibration and recipe.imatrix:
         yield _imatrix(recipe, base, preflight)
-        imatrix = (Edge(task("imatrix", recipe), "imatrix.dat", "imatrix.dat"),)
+        imatrix = (Edge(task("imatrix", recipe), recipe.imatrix.output, "imatrix.dat"),)
         measured = _coverage(recipe, base, imatrix)
         yield measured
         checked = (*checked, measured.name)
@@ -374,8 +375,10 @@ def _with_statement(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], relea
         (node.name.partition(":")[0], node.params["files"], node.where) for node in nodes.values() if node.step.holds
     ]
     edges = release.edges
-    if (imatrix := task("imatrix", recipe)) in nodes:
-        edges = (*edges, Edge(imatrix, "imatrix.dat", f"page/{recipe.prefix}.imatrix"))
+    if recipe.imatrix:
+        output = recipe.imatrix.output
+        name = f"{recipe.prefix}{IMATRIX_ENDING}" if output.endswith(".gguf") else f"{recipe.prefix}.imatrix"
+        edges = (*edges, Edge(task("imatrix", recipe), output, f"page/{name}"))
     return replace(release, params={**release.params, **release_tag.params(recipe, lock, downloads)}, edges=edges)
 
 

@@ -43,6 +43,8 @@ def imatrix_params(recipe: Recipe) -> ImatrixParams:
         params["process_output"] = True
     if not table.perplexity:
         params["perplexity"] = False
+    if table.parse_special:
+        params["parse_special"] = True
     if imatrix.form:
         params["form"] = imatrix.form
     return params

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import layer_bar, parallel, positive, say, say_json, size, threads
+from quantmill.commands.common import layer_bar, parallel, positive, project, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output, through, write_output
-from quantmill.reference.spans import DEFAULT, OFFERED
+from quantmill.reference.spans import DEFAULT_TAG, OFFERED, of_tag
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Sums
+    from quantmill.reference.reference import Reference
 
 HEAD = ("layer", "tensor", "sum", "min", "max", "mean", "stddev", "active", "N", "entropy", "E (norm)", "ZD", "cos")
 
@@ -20,10 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, nargs="?", metavar="MODEL", help="a GGUF file, a first shard, or a model's folder")
     add("-f", dest="texts", action="append", default=[], metavar="TEXT", help="a text in UTF-8; several are used whole")
-    add("-o", dest="target", type=Path, default=Path("imatrix.dat"), metavar="FILE", help="what to write (imatrix.dat)")
+    names = "what to write (imatrix.dat, or imatrix.gguf, by the tag)"
+    add("-o", dest="target", type=Path, metavar="FILE", help=names)
+    add("--llama-cpp", default=DEFAULT_TAG, metavar="TAG", help=f"whose llama-imatrix to follow ({DEFAULT_TAG})")
     add("--chunks", type=positive, metavar="N", help="of the text (all)")
     add("--from-chunk", type=_count, default=0, metavar="N", help="leave so many chunks out at the beginning (0)")
     add("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
+    add("--parse-special", action="store_true", help="take what is written like a control token for one")
     add("--process-output", action="store_true", help="measure output.weight too")
     add("--no-ppl", action="store_true", help="leave out the text's perplexity, which the file does not need")
     add("--in-file", dest="earlier", type=Path, action="append", default=[], metavar="F", help="add what F holds")
@@ -42,16 +46,23 @@ def run(options: argparse.Namespace) -> int:
 
     from quantmill.imatrix import load
     from quantmill.imatrix.sums import merge
+    from quantmill.reference.admissions import of_folder
 
+    reference = of_tag(options.llama_cpp, of_folder(project()))
+    rules = reference.imatrix
+    if options.parse_special and not rules.parses_special:
+        raise UsageError(f"llama-imatrix of {reference} is not known to have --parse-special; choose a later tag")
+    options.target = options.target or Path(rules.file_name(options.output_format or rules.form))
+    form = options.form = _form(options, reference)
     if options.texts or not options.show_statistics:
         check_output(options.target)
-    # What rows an earlier call had, the legacy form does not say: the tools that write it take it for one, those of the
-    # GGUF form for a chunk.
-    rows = options.n_ctx if _form(options) == "gguf" else 1
+    # What rows an earlier call had, the legacy form does not say: the tools whose own form it is take it for one, the
+    # later ones for a chunk.
+    rows = options.n_ctx if form == "gguf" or rules.calls == "chunks" else 1
     parts = [(str(path), load(path, rows)) for path in options.earlier]
     report: dict[str, Any] = {}
     if options.texts:
-        found = _measure(options)
+        found = _measure(options, reference)
         parts.append((", ".join(options.texts), found.sums))
         report = dict(found.report)
     elif options.show_statistics:
@@ -64,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
             "there is nothing to do; give a model and a text (MODEL -f TEXT), or files to merge (--in-file)"
         )
     sums = merge(parts)
-    _write(options, sums, parts[-1][1] if options.texts else None)
-    written = len(sums.whole() if _form(options) == "dat" and DEFAULT.imatrix.whole_only else sums.tensors)
+    _write(options, reference, sums, parts[-1][1] if options.texts else None)
+    written = len(sums.whole() if form == "dat" and rules.whole_only else sums.tensors)
     report = {"file": str(options.target), "tensors": written, **report}
     _print(options, report, sums if options.show_statistics else None)
     if not options.json and not options.texts:
@@ -73,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(options: argparse.Namespace) -> Any:
+def _measure(options: argparse.Namespace, reference: "Reference") -> Any:
     from quantmill.engine.chunks import Text, read_text
     from quantmill.engine.evaluation import Run
     from quantmill.engine.importance_matrix import Options, measure
@@ -83,12 +94,19 @@ def _measure(options: argparse.Namespace) -> Any:
         raise UsageError(f"{missing}; give the path of a GGUF file or a model's folder")
     apart([options.target], map(Path, [options.model, *options.texts]))
     texts = [Text(name, read_text(Path(name))) for name in options.texts]
-    wanted = Options(options.n_ctx, options.chunks, options.from_chunk, options.process_output, not options.no_ppl)
+    wanted = Options(
+        options.n_ctx,
+        options.chunks,
+        options.from_chunk,
+        options.process_output,
+        not options.no_ppl,
+        options.parse_special,
+    )
     work = None if through(options.target) else options.target.with_name(options.target.name + ".work")
     try:
         with layer_bar(f"imatrix {options.model.name}") as (announce, progress):
-            run = Run(options.arithmetic, threads(options), options.memory, work, progress)
-            return measure(options.model, texts, wanted, run, str(options.model), announce, form=_form(options))
+            run = Run(options.arithmetic, threads(options), options.memory, work, progress, reference)
+            return measure(options.model, texts, wanted, run, str(options.model), announce, form=options.form)
     finally:
         if (
             work and work.is_dir() and not any(work.iterdir())
@@ -96,22 +114,26 @@ def _measure(options: argparse.Namespace) -> Any:
             work.rmdir()
 
 
-def _write(options: argparse.Namespace, sums: "Sums", measured: "Sums | None") -> None:
+def _write(options: argparse.Namespace, reference: "Reference", sums: "Sums", measured: "Sums | None") -> None:
+    from dataclasses import replace
+
     from quantmill.imatrix import gguf_form
 
-    if _form(options) == "gguf":
+    if options.form == "gguf":
         gguf_form.write(options.target, sums.stored(options.n_ctx))
         return
     # As llama-imatrix: files that are only merged lose the texts' names and the number of chunks, which counts only
-    # tensors that were measured now.
+    # tensors that were measured now; the later tools keep the last name and count all.
     dataset = ", ".join(options.texts).encode()
+    if not dataset and reference.imatrix.calls == "chunks":
+        dataset = (sums.datasets or (b"",))[-1]
     chunks = max((sums.tensors[name].calls for name in measured.tensors), default=0) if measured else 0
-    write_output(options.target, sums.legacy(DEFAULT, dataset, chunks))
+    write_output(options.target, replace(sums, chunk_size=options.n_ctx).legacy(reference, dataset, chunks))
 
 
-def _form(options: argparse.Namespace) -> str:
+def _form(options: argparse.Namespace, reference: "Reference") -> str:
     by_ending = {".gguf": "gguf", ".dat": "dat"}
-    return options.output_format or by_ending.get(options.target.suffix, DEFAULT.imatrix.form)
+    return options.output_format or by_ending.get(options.target.suffix, reference.imatrix.form)
 
 
 def _count(text: str) -> int:
@@ -129,7 +151,7 @@ def _print(options: argparse.Namespace, report: dict[str, Any], shown: "Sums | N
         say_json({**report, **(more if shown else {})})
         return
     if "chunks" in report:
-        _report(report, _form(options))
+        _report(report, options.form)
     if shown is None:
         return
     lines: list[tuple[str, ...]] = [HEAD]
@@ -158,11 +180,9 @@ def _report(report: dict[str, Any], form: str) -> None:
         shares = ", ".join(f"{each['tensor']} {each['share']:.2%}" for each in report["coverage"][end])
         say(f"{end} share of columns reached: {shares}")
     for name, experts in report["never_hit"].items():
-        what = (
-            "kept with a count of 0"
-            if form == "gguf"
-            else "left out, as llama-imatrix does; --output-format gguf keeps it"
-        )
+        what = "left out, as llama-imatrix does; --output-format gguf keeps it"
+        if name not in report["left_out"]:
+            what = "kept with a count of 0" if form == "gguf" else "kept, all its columns alike"
         say(f"{name}: no token chose expert {', '.join(map(str, experts))}: {what}")
 
 

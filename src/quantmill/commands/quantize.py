@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, existing, parallel, project, say, threads
+from quantmill.commands.common import DIGITS, bar, existing, parallel, project, say, threads
 from quantmill.errors import UsageError
 from quantmill.output_file import check_output, through
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
@@ -17,6 +17,9 @@ from quantmill.reference.spans import DEFAULT_TAG
 if TYPE_CHECKING:
     from quantmill.quant.mix import Fallback
     from quantmill.quant.outcome import QuantizeReport
+    from quantmill.reference.reference import Reference
+
+TYPES_LIMIT = 10_000_000  # bytes of a list of tensors' types
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-tensor-type", metavar="TYPE")
     parser.add_argument("--token-embedding-type", metavar="TYPE")
     parser.add_argument("--tensor-type", action="append", default=[], metavar="REGEX=TYPE")
+    parser.add_argument(
+        "--tensor-type-file",
+        dest="tensor_type",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="such lines in a file",
+    )
+    parser.add_argument("--prune-layers", type=_layers, default=(), metavar="N,N...", help="layers to leave out")
+    parser.add_argument("--dry-run", action="store_true", help="say what OUT would be; write nothing")
     parser.add_argument("--allow-requantize", action="store_true", help="accept a source that is quantized already")
     parser.add_argument("--pure", action="store_true", help="the ftype's own type for every tensor")
     parser.add_argument("--leave-output-tensor", action="store_true", help="keep output.weight as it is")
@@ -56,15 +69,17 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.quant.mix import unmatched
     from quantmill.quant.quantizer import quantize_file
     from quantmill.reference.admissions import of_folder
-    from quantmill.reference.spans import check_options, of_tag
+    from quantmill.reference.spans import check_known, check_options, of_tag
 
     source = existing(options.source)
-    check_output(options.target)
+    if not options.dry_run:
+        check_output(options.target)
     if options.keep_split and through(options.target):
         raise UsageError(f"{options.target}: shards are files; name what their names are to begin with")
     reference = of_tag(options.llama_cpp, of_folder(project()))
     check_options(options.llama_cpp, reference, tensor_types=bool(options.tensor_type))
-    types = [_pair(text) for text in options.tensor_type]
+    check_known(reference, ["--tensor-type-file"] * any(isinstance(given, Path) for given in options.tensor_type))
+    types = [_pair(text) for given in options.tensor_type for text in _lines(given)]
     number = int(options.ftype) if options.ftype.isdecimal() else None
     ftype = BY_NUMBER[number].name if number in BY_NUMBER else options.ftype
     with bar(f"{ftype} {options.target.name}") as progress:
@@ -87,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
             exclude_weights=options.exclude_weights,
             zero_as_one=options.zero_as_one,
             override_kv=[parse_override(text) for text in options.override_kv],
+            prune_layers=options.prune_layers,
+            dry_run=options.dry_run,
             progress=progress,
         )
     if types and (why := _ignores(options.pure, ftype.upper())):
@@ -97,12 +114,35 @@ def run(options: argparse.Namespace) -> int:
         say(f"quantmill: {options.imatrix}: {note}", file=sys.stderr)
     weights = sum(tensor.bytes * 8 for tensor in report.tensors)
     count = sum(tensor.bytes // tensor.type.size * tensor.type.block for tensor in report.tensors)
-    say(f"{options.target}: {report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")
+    if options.dry_run:
+        _foresee(report, reference, ftype)
+    would = "would have " if options.dry_run else ""
+    say(f"{options.target}: {would}{report.n_bytes} bytes, {weights / max(count, 1):.2f} bits per weight")
     for (type_, wanted), same in groupby(sorted(report.fallbacks, key=_types), _types):
         names = [fallback.tensor for fallback in same]
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         say(f"{type_} for {wanted}, whose blocks are not whole in a row: {names[0]}{others}")
     return 0
+
+
+def _foresee(report: "QuantizeReport", reference: "Reference", ftype: str) -> None:
+    """A line for each tensor, and what stands in the way."""
+    from quantmill.quant.findings import some
+    from quantmill.quant.mix import needs_importance
+
+    found = reference.ftype(ftype)
+    for tensor in report.tensors:
+        stored = tensor.bytes // tensor.type.size * tensor.type.block // tensor.source.block * tensor.source.size
+        say(f"{tensor.name}: {tensor.source.name} {stored} -> {tensor.type.name} {tensor.bytes}")
+    wanting = [
+        tensor.name
+        for tensor in report.tensors
+        if tensor.type != tensor.source
+        and not tensor.importance
+        and needs_importance(reference, found, tensor.name, tensor.type)
+    ]
+    if wanting:
+        say(f"quantmill: there is no importance vector for {some(wanting)}; give an imatrix", file=sys.stderr)
 
 
 def _ignores(pure: bool, ftype: str) -> str:
@@ -134,6 +174,27 @@ def _notes(report: "QuantizeReport") -> Iterator[str]:
 
 def _types(fallback: "Fallback") -> tuple[str, str]:
     return fallback.type.name, fallback.wanted.name
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    numbers = text.split(",")
+    if not all(number.isdecimal() and number.isascii() and len(number) <= DIGITS for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} are not layers; write their numbers like 3,4,7")
+    return tuple(sorted({int(number) for number in numbers}))
+
+
+def _lines(given: str | Path) -> list[str]:
+    """A --tensor-type as it is, or all that its file lists."""
+    if isinstance(given, str):
+        return [given]
+    try:
+        if given.stat().st_size > TYPES_LIMIT:
+            raise UsageError(f"{given}: more than {TYPES_LIMIT} bytes, which no list of tensors' types has")
+        return given.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise UsageError(f"{given}: cannot be read ({error.strerror}); name a file of REGEX=TYPE") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{given}: not UTF-8; name a file of REGEX=TYPE") from None
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -72,6 +72,7 @@ def _loadable(path: Path) -> None:
 
 def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:
     from quantmill.gguf.known_names import note
+    from quantmill.listing import IMATRIX_ENDING
     from quantmill.release.release_check import check_release
 
     files = []
@@ -82,7 +83,7 @@ def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Ite
             else:
                 yield f"{file.sha256}  {file.name}  {file.size} bytes: whole"
                 files.append({"name": file.name, "size": file.size, "sha256": file.sha256})
-                if file.name.endswith(".gguf"):
+                if file.name.endswith(".gguf") and not file.name.endswith(IMATRIX_ENDING):
                     _loadable(tree / file.name)
                     if found := note(tree / file.name):
                         yield found

@@ -109,14 +109,17 @@ def tokenize(
     *,
     first: int = 0,
     count: int | None = None,
+    parse_special: bool = False,
     reference: Reference = DEFAULT,
 ) -> "NDArray[np.int32]":
-    """The chunks of all texts, each text cut on its own from its chunk `first` on, then taken in turns (`turns`)."""
+    """The chunks of all texts, each text cut on its own from its chunk `first` on, then taken in turns (`turns`).
+    `parse_special`: what is written like a control token is one."""
     check_size(reference, n_ctx)
     if tokenizer.add_eos:
         raise ForwardError("the tokenizer puts an end token behind a text, with which llama-imatrix measures nothing")
     bos = tokenizer.bos if tokenizer.add_bos else None
-    cut = [chunks(tokenizer.encode(text.content), n_ctx, bos, first=first, name=text.name) for text in texts]
+    ids = [tokenizer.encode(text.content, parse_special=parse_special) for text in texts]
+    cut = [chunks(ids_, n_ctx, bos, first=first, name=text.name) for ids_, text in zip(ids, texts, strict=True)]
     order = list(turns([len(rows) for rows in cut], [text.weight for text in texts]))
     taken = [0] * len(cut)
     rows = []

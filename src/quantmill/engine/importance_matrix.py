@@ -34,6 +34,7 @@ class Options:
     from_chunk: int = 0
     process_output: bool = False
     perplexity: bool = True  # in the report
+    parse_special: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,15 @@ def text_chunks(
     """The texts as the model shall see them."""
     tokenizer = load(path)
     check_vocabulary(tokenizer, model.described("token_embd.weight")[0][1], place)
-    first, count = options.from_chunk, options.chunks
-    return tokenize(texts, tokenizer, options.n_ctx, first=first, count=count, reference=reference)
+    return tokenize(
+        texts,
+        tokenizer,
+        options.n_ctx,
+        first=options.from_chunk,
+        count=options.chunks,
+        parse_special=options.parse_special,
+        reference=reference,
+    )
 
 
 def measure(
@@ -89,13 +97,13 @@ def measure(
         "arithmetic": run.arithmetic,
         "perplexity": None if found.perplexity is None else rounded(found.perplexity),
         "perplexity_error": None if found.perplexity_error is None else rounded(found.perplexity_error),
-        **coverage(sums, form),
+        **coverage(sums, form == "dat" and run.reference.imatrix.whole_only),
     }
     return ImatrixMeasurement(sums, max((sum_.calls for sum_ in tensors.values()), default=0), report)
 
 
-def coverage(sums: Sums, form: str = "dat") -> dict[str, Any]:
-    """How much of the tensors the text reached, for a file of a form.
+def coverage(sums: Sums, whole_only: bool) -> dict[str, Any]:
+    """How much of the tensors the text reached; `whole_only`: the file leaves out those of which it did not reach all.
 
     `entries`: their number in the file; `coverage`: the share of a tensor's columns whose mean squared input is above
     1e-5, of the tensors with the largest and the smallest; `never_hit`: the experts that no token chose, by tensor;
@@ -103,7 +111,7 @@ def coverage(sums: Sums, form: str = "dat") -> dict[str, Any]:
     """
     shares = sorted((_share(sum_), name) for name, sum_ in sums.tensors.items())
     never = {name: np.flatnonzero(sum_.counts == 0).tolist() for name, sum_ in sums.tensors.items()}
-    whole = set(sums.whole() if form == "dat" else sums.tensors)
+    whole = set(sums.whole() if whole_only else sums.tensors)
     return {
         "entries": len(whole),
         "coverage": {

@@ -97,7 +97,10 @@ def imatrix_facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | N
     if recipe.imatrix is None:
         return None
     if recipe.calibration is not None:  # the numbers are of one size whatever they are
-        return ImatrixFacts(recipe.imatrix.name, recipe.calibration.dataset.encode(), 1, 1)
+        form = recipe.imatrix.form or recipe.reference.imatrix.form
+        # The GGUF form lists its texts, of which llama-quantize takes the first.
+        dataset = recipe.calibration.texts[0].name if form == "gguf" else recipe.calibration.dataset
+        return ImatrixFacts(recipe.imatrix.name, dataset.encode(), 1, 1)
     if imatrix is None:
         return ImatrixFacts(recipe.imatrix.name, b"", 0, 0)
     return ImatrixFacts(recipe.imatrix.name, imatrix.dataset, len(imatrix.vectors), imatrix.chunks)

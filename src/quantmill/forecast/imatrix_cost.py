@@ -88,7 +88,8 @@ def amount(
     from quantmill.forecast.evaluation_rates import weigh
 
     named = list(texts.calibration(recipe).values())
-    chunks, exact = chunk_count(recipe, named, lock.calibration, kvs, table.n_ctx, table.from_chunk, table.chunks)
+    cut = (table.n_ctx, table.from_chunk, table.chunks, table.parse_special)
+    chunks, exact = chunk_count(recipe, named, lock.calibration, kvs, *cut)
     return chunks, exact, weigh(tensors, facts_of(kvs), table.n_ctx, table.perplexity)
 
 
@@ -106,6 +107,7 @@ def chunk_count(
     n_ctx: int,
     first: int,
     count: int | None,
+    parse_special: bool = False,
 ) -> tuple[int, bool]:
     """How many chunks of `n_ctx` tokens the texts have from chunk `first` on, at most `count`, and whether they were
     counted: that takes texts at hand and a vocabulary in `kvs`. Else it goes by the sizes that the lock knows; 0 where
@@ -124,7 +126,15 @@ def chunk_count(
             for text in texts
             if text.path is not None
         ]
-        rows = chunks.tokenize(found, tokenizer, n_ctx, first=first, count=count, reference=recipe.reference)
+        rows = chunks.tokenize(
+            found,
+            tokenizer,
+            n_ctx,
+            first=first,
+            count=count,
+            parse_special=parse_special,
+            reference=recipe.reference,
+        )
         return len(rows), True
     facts = [known.get(text.name) for text in texts]
     total = sum(max(0, fact.size // BYTES_PER_TOKEN // n_ctx - first) for fact in facts if fact)

@@ -204,11 +204,11 @@ def _measured(
     from quantmill.imatrix import ImatrixError, read
 
     node = nodes.get(graph.task("imatrix", recipe))
-    if recipe.calibration is None or node is None or not space.up_to_date(node, nodes):
+    if recipe.calibration is None or recipe.imatrix is None or node is None or not space.up_to_date(node, nodes):
         return None, {}
     outputs = space.outputs(node) or {}
     try:
-        return read(outputs["imatrix.dat"].path), json.loads(outputs["report.json"].path.read_bytes())
+        return read(outputs[recipe.imatrix.output].path), json.loads(outputs["report.json"].path.read_bytes())
     except (KeyError, OSError, ValueError, ImatrixError):
         return None, {}
 

@@ -68,6 +68,15 @@ class Source:
         """All tensors."""
         return [tensor for shard in self.shards() for tensor in shard]
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """From now on tensors are found by the names that `names` has for theirs, others not at all."""
+        self._where = {new: self._where[old] for old, new in names.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors."""
+        return sum(info.nbytes for _, info, _ in self._where.values())
+
     def info(self, name: str) -> TensorInfo:
         """The tensor's description."""
         return self._where[name][1]

@@ -80,27 +80,36 @@ class Sums:
     def legacy(self, reference: Reference, dataset: bytes, chunks: int) -> bytes:
         """The bytes of the legacy file that the reference's llama-imatrix writes. ImatrixError when it has no entries.
 
-        An expert that was missed, where its tensor has an entry at all, weighs all columns alike.
+        An expert that was missed, where its tensor has an entry at all, weighs all columns alike. `chunks` is what the
+        file says that it was computed on, where the reference does not count that by the rows.
         """
-        written = set(self.whole() if reference.imatrix.whole_only else self.tensors)
+        rules = reference.imatrix
+        size = self.chunk_size or rules.batch
+        if rules.calls == "chunks":
+            chunks = self._most() // size
+        written = set(self.whole()) if rules.whole_only else {n for n, s in self.tensors.items() if s.counts.any()}
         if not written:
             raise ImatrixError("no tensor was reached in all its parts, so there is nothing to write; use more text")
         found = []
-        for name in reference.imatrix.order(self.tensors):
+        for name in rules.order(self.tensors):
             if name in written:
                 sum_ = self.tensors[name]
                 counts = sum_.counts.reshape(-1, 1)
                 means = np.divide(sum_.squares, np.maximum(counts, 1), dtype=np.float32)
                 means[counts[:, 0] == 0] = 1
-                values = np.multiply(means, sum_.calls, dtype=np.float32)
-                found.append(Entry(name, sum_.calls, values.reshape(-1)))
+                calls = sum_.calls if rules.calls == "batches" else -(-int(counts.max()) // size)
+                values = np.multiply(means, calls, dtype=np.float32)
+                found.append(Entry(name, calls, values.reshape(-1)))
         return encode(found, dataset, chunks)
 
     def stored(self, chunk_size: int) -> ImatrixFile:
         """As the GGUF form keeps it: every tensor, experts that were not reached with a count of 0."""
         tensors = {n: (s.squares, s.counts.astype(np.float32)) for n, s in self.tensors.items()}
-        most = max((int(sum_.counts.max()) for sum_ in self.tensors.values()), default=0)
-        return ImatrixFile(tensors, self.datasets, most // chunk_size, chunk_size)
+        return ImatrixFile(tensors, self.datasets, self._most() // chunk_size, chunk_size)
+
+    def _most(self) -> int:
+        """The rows that the most used matrix saw."""
+        return max((int(sum_.counts.max()) for sum_ in self.tensors.values()), default=0)
 
 
 def merge(parts: Iterable[tuple[str, Sums]]) -> Sums:

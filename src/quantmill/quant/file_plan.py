@@ -14,6 +14,7 @@ from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.types import Type, ValueType
 from quantmill.gguf.values import KV, kv
 from quantmill.quant.mix import NO_OVERRIDES, Fallback, Overrides, plan_types
+from quantmill.quant.pruning import Pruned
 from quantmill.reference.ftypes import Ftype
 from quantmill.reference.hparams import Hparams
 from quantmill.reference.reference import Header, Reference, Setting
@@ -55,15 +56,16 @@ def plan_file(
     imatrix: ImatrixFacts | None = None,
     overrides: Overrides = NO_OVERRIDES,
     override_kv: Sequence[tuple[str, Value]] = (),
+    pruned: Pruned | None = None,
 ) -> FilePlan:
-    """The file that llama-quantize makes of a base with these entries and tensors.
+    """The file that llama-quantize makes of a base with these entries and tensors; `pruned`: of what is left of them.
 
     Raises UsageError (WidthDoesNotFit, an unknown ftype, no imatrix where one is needed) and ModelFacts.
     """
     found = reference.ftype(ftype)
     by_name = {tensor[0]: tensor for tensor in tensors}
     ordered = [by_name[name] for name in reference.order(by_name)]
-    return _plan(reference, list(kvs), [ordered], found, imatrix, overrides, override_kv)[0]
+    return _plan(reference, list(kvs), [ordered], found, imatrix, overrides, override_kv, pruned)[0]
 
 
 def plan_split(
@@ -75,9 +77,10 @@ def plan_split(
     imatrix: ImatrixFacts | None = None,
     overrides: Overrides = NO_OVERRIDES,
     override_kv: Sequence[tuple[str, Value]] = (),
+    pruned: Pruned | None = None,
 ) -> list[FilePlan]:
     """The shards that llama-quantize makes with --keep-split of a base in these shards, tensors in their file order."""
-    return _plan(reference, list(kvs), shards, reference.ftype(ftype), imatrix, overrides, override_kv)
+    return _plan(reference, list(kvs), shards, reference.ftype(ftype), imatrix, overrides, override_kv, pruned)
 
 
 def parse_override(text: str) -> tuple[str, Value]:
@@ -106,14 +109,23 @@ def _plan(
     imatrix: ImatrixFacts | None,
     overrides: Overrides,
     override_kv: Sequence[tuple[str, Value]],
+    pruned: Pruned | None,
 ) -> list[FilePlan]:
+    if pruned:
+        shards = [pruned.applied(shard) for shard in shards]
+        if not all(shards):
+            raise UsageError("a shard of the base has no tensor left, and the split cannot be kept; prune without it")
     settings = [_setting(reference.header, key, value) for key, value in override_kv]
     everything = [tensor for shard in shards for tensor in shard]
     facts = _model_facts(kvs, override_kv)
     hparams, guided = Hparams.from_metadata(facts), imatrix is not None
-    mix = plan_types(reference, ftype, hparams, everything, guided, overrides, keep_order=True)
+    values = pruned.values if pruned else 0
+    mix = plan_types(reference, ftype, hparams, everything, guided, overrides, keep_order=True, pruned_values=values)
     number = _copied_ftype(reference, facts, mix.sources.values()) if ftype.name == "COPY" else ftype.id
     first = _first_entries(reference.header, kvs, number, settings, imatrix)
+    if pruned:
+        key = f"{hparams.arch}.block_count"
+        first = [*(entry for entry in first if entry.key != key), kv(key, pruned.layers, ValueType.UINT32)]
     planned = []
     for index, shard in enumerate(shards):
         entries = list(first) if index == 0 else []

@@ -1,7 +1,7 @@
 """What guides a quantization: the importance vectors of a base's tensors."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 class Guide:
-    """An imatrix, or none. `zero_as_one`: columns weigh alike where a type would have nothing to go by."""
+    """An imatrix, or none. `zero_as_one`: columns weigh alike where a type would have nothing to go by. `names`: what
+    it calls tensors whose names are others now."""
 
     def __init__(self, place: str, imatrix: Imatrix | None, zero_as_one: bool) -> None:
+        self.names: Mapping[str, str] = {}
         self.place, self.imatrix, self.zero_as_one = place, imatrix, zero_as_one
 
     @classmethod
@@ -56,7 +58,7 @@ class Guide:
 
     def importance(self, name: str, shape: Sequence[int], type_: Type) -> "NDArray[np.float32] | None":
         """The tensor's importance vectors for a type, shape (matrices, columns), or None."""
-        vector = self.imatrix.vectors.get(name) if self.imatrix else None
+        vector = self.imatrix.vectors.get(self.names.get(name, name)) if self.imatrix else None
         if vector is None:
             return None
         columns, _, matrices = (*shape, 1, 1)[:3]

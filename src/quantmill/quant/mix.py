@@ -75,18 +75,20 @@ def plan_types(
     has_imatrix: bool,
     overrides: Overrides = NO_OVERRIDES,
     keep_order: bool = False,
+    pruned_values: int = 0,
 ) -> Mix:
     """The type of every tensor that llama-quantize would write.
 
     `tensors` are the base's, in any order; `keep_order` walks them as
     given instead of in the reference's order, which is what llama-quantize does when it keeps a split. The choice for
-    a tensor depends on how many of its role came before. Raises UsageError (WidthDoesNotFit) and ModelFacts.
+    a tensor depends on how many of its role came before. `pruned_values` of the attention's were left out.
+    Raises UsageError (WidthDoesNotFit) and ModelFacts.
     """
     if ftype.needs_imatrix and not has_imatrix:
         raise UsageError(f"{ftype.name} needs an importance matrix: give an imatrix file computed from this model")
     by_name = {name: (ggml_shape(tuple(shape)), type_) for name, shape, type_ in tensors}
     order = list(by_name) if keep_order else reference.order(by_name)
-    chooser = _Chooser(reference, ftype, hparams, order, has_imatrix, _with_base(ftype, overrides))
+    chooser = _Chooser(reference, ftype, hparams, order, has_imatrix, _with_base(ftype, overrides), pruned_values)
     mix = Mix()
     for name in order:
         shape, source = by_name[name]
@@ -124,6 +126,7 @@ class _Chooser:
         names: Sequence[str],
         has_imatrix: bool,
         overrides: Overrides,
+        pruned_values: int,
     ) -> None:
         self.reference, self.ftype, self.model = reference, ftype, model
         self.has_imatrix, self.overrides = has_imatrix, overrides
@@ -133,9 +136,10 @@ class _Chooser:
         self.n_attention_v = sum(any(part in name for part in reference.attention_values) for name in names)
         self.n_layer = model.n_layer - (0 if reference.nextn_layers_count else model.n_nextn)
         checked = reference.is_attention_checked and self.n_attention_v
-        if checked and model.attention_layers not in (None, self.n_attention_v):
+        stated = model.attention_layers
+        if checked and stated is not None and stated - pruned_values != self.n_attention_v:
             raise ModelFacts(
-                f"the file has {self.n_attention_v} attention value tensors, but its metadata names "
+                f"the file has {self.n_attention_v + pruned_values} attention value tensors, but its metadata names "
                 f"{model.attention_layers} attention layers"
             )
         self.seen = dict.fromkeys(reference.roles.values(), 0)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -22,16 +22,17 @@ from quantmill.gguf.scales import first_broken
 from quantmill.gguf.shards import shard_name
 from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
-from quantmill.quant.file_plan import FilePlan, Value, plan_file, plan_split
+from quantmill.quant.file_plan import FilePlan, ImatrixFacts, Value, plan_file, plan_split
 from quantmill.quant.guide import Guide
 from quantmill.quant.in_order import Buffers, Scratch, in_turn
 from quantmill.quant.mix import UNQUANTIZED, Overrides, needs_importance
 from quantmill.quant.outcome import QuantizeReport, TensorReport
+from quantmill.quant.pruning import Pruned, prune
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.unweighed import is_empty, unweighed
 from quantmill.reference.ftypes import Ftype, tensor_type
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
+from quantmill.reference.spans import DEFAULT, check_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,13 @@ if TYPE_CHECKING:
 CHUNK_WEIGHTS = 1 << 20  # weights in a chunk of rows: what a thread reads, quantizes and hands over at once
 TILE_WEIGHTS = 1 << 16  # of which so many are float32 at a time: a core's second cache holds four times as many
 LANES = 16  # blocks side by side in the widest kernels
+
+
+class _Asked(TypedDict):
+    imatrix: ImatrixFacts | None
+    overrides: Overrides
+    override_kv: Sequence[tuple[str, Value]]
+    pruned: Pruned | None
 
 
 class NotFinite(QuantmillError):
@@ -67,6 +75,8 @@ def quantize_file(
     exclude_weights: Sequence[str] = (),
     zero_as_one: bool = False,
     override_kv: Sequence[tuple[str, Value]] = (),
+    prune_layers: Sequence[int] = (),
+    dry_run: bool = False,
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
 ) -> QuantizeReport:
@@ -76,13 +86,15 @@ def quantize_file(
     without it, `imatrix` as given. With `keep_split`, `dst` names the shards: `<dst>-00001-of-0000N.gguf` and so on, an
     ending `.gguf` left out. Shards of a split base are found beside the first. `zero_as_one` weighs columns alike where
     an importance of zero would leave a type's search nothing to go by. `progress` gets bytes of the base done and in
-    total. `sharing` lends tensors that are quantized already. The files appear whole or not at all.
+    total. `sharing` lends tensors that are quantized already. The files appear whole or not at all. `dry_run` says what
+    would become of the tensors, and writes nothing.
 
     One deviation: a base whose general.alignment is not 32 stays aligned so, where llama-quantize writes a file that
     nothing can read. Raises UsageError for a call that makes no sense, before anything is written, and QuantmillError.
     """
     if include_weights and exclude_weights:
         raise UsageError("weights can be included or excluded, not both")
+    check_known(reference, ["--prune-layers"] * bool(prune_layers) + ["--dry-run"] * dry_run)
     found = reference.ftype(ftype)
     guide = Guide.read(imatrix, zero_as_one, include_weights, exclude_weights)
     overrides = Overrides(
@@ -96,27 +108,29 @@ def quantize_file(
     with Source(Path(src)) as source:
         kvs = source.metadata.values()
         check_kind(source.files[0].place, gguf.model_facts(kvs))
+        names = {name: None for name, _, _ in source.tensors()}
+        pruned = prune(reference, names, prune_layers) if prune_layers else None
+        asked = _Asked(imatrix=facts, overrides=overrides, override_kv=override_kv, pruned=pruned)
         if keep_split:
-            shards = source.shards()
-            files = plan_split(
-                reference, kvs, shards, ftype, imatrix=facts, overrides=overrides, override_kv=override_kv
-            )
+            files = plan_split(reference, kvs, source.shards(), ftype, **asked)
         else:
-            tensors = source.tensors()
-            planned = plan_file(
-                reference, kvs, tensors, ftype, imatrix=facts, overrides=overrides, override_kv=override_kv
-            )
-            files = [planned]
+            files = [plan_file(reference, kvs, source.tensors(), ftype, **asked)]
+        if pruned:
+            source.rename(pruned.names)
+            guide.names = {new: old for old, new in pruned.names.items()}
         paths = _paths(Path(dst), len(files)) if keep_split else [Path(dst)]
         apart(paths, [*(file.path for file in source.files), *([Path(imatrix)] if imatrix is not None else [])])
         run = _Run(reference, source, found, guide, threads, sharing or Sharing({}), progress)
-        strangers = guide.strangers({name for name, _, _ in source.tensors()})
-        for planned in files:
-            run.check(planned, allow_requantize)
+        strangers = guide.strangers(names)
         reports: list[TensorReport] = []
         done: list[Path] = []
+        for planned in files:
+            if dry_run:
+                reports += run.foreseen(planned)
+            else:
+                run.check(planned, allow_requantize)
         try:
-            for path, planned in zip(paths, files, strict=True):
+            for path, planned in zip([] if dry_run else paths, [] if dry_run else files, strict=True):
                 reports += run.write(path, planned)
                 done.append(path)
         except BaseException:
@@ -124,7 +138,7 @@ def quantize_file(
                 path.unlink(missing_ok=True)
             raise
     return QuantizeReport(
-        tuple(paths),
+        () if dry_run else tuple(paths),
         sum(planned.n_bytes for planned in files),
         tuple(reports),
         tuple(fallback for planned in files for fallback in planned.fallbacks),
@@ -223,7 +237,7 @@ class _Run:
         self.reference, self.source, self.ftype, self.guide = reference, source, ftype, guide
         self.threads, self.sharing, self.progress = threads, sharing, progress
         self.buffers, self.scratch = Buffers(), Scratch()
-        self.done, self.total = 0, sum(source.info(name).nbytes for name, _, _ in source.tensors())
+        self.done, self.total = 0, source.nbytes
 
     def check(self, planned: FilePlan, allow_requantize: bool) -> None:
         """Everything that can be known to fail before a byte is written."""
@@ -252,6 +266,17 @@ class _Run:
                     f"{name} is to become {type_.name}, which needs an importance vector, and there is none for it"
                 )
                 raise UsageError(f"{problem}; {right}")
+
+    def foreseen(self, planned: FilePlan) -> list[TensorReport]:
+        """What becomes of each of a file's tensors, nothing of which is read."""
+        return [
+            self._report(_Tensor(name, shape, type_, self._importance(name, type_)))
+            for name, shape, type_ in planned.tensors
+        ]
+
+    def _importance(self, name: str, type_: Type) -> "NDArray[np.float32] | None":
+        info = self.source.info(name)
+        return None if type_ == info.type else self.guide.importance(name, info.shape, type_)
 
     def write(self, path: Path, planned: FilePlan) -> list[TensorReport]:
         """Write one file; what became of each of its tensors."""
@@ -301,7 +326,7 @@ class _Run:
             tensor = _Tensor(name, shape, type_)
             matrices, unit, weights, at_once = 1, type_.size, type_.block, 1  # what is copied is cut between any blocks
             if type_ != info.type:
-                tensor.importance = self.guide.importance(name, info.shape, type_)
+                tensor.importance = self._importance(name, type_)
                 tensor.key = self.sharing.key(self.reference, name, info.type, type_, tensor.importance)
                 if tensor.key:
                     tensor.span = self.sharing.find_whole(tensor.key, info.n_elements // type_.block * type_.size)

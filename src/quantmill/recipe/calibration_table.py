@@ -26,6 +26,7 @@ KEYS: dict[str, str] = {
     "calibration.from_chunk": "count",
     "calibration.process_output": "boolean",
     "calibration.perplexity": "boolean",
+    "calibration.parse_special": "boolean",
     **{f"calibration.texts.{key}": kind for key, kind in _TEXT.items()},
     "calibration.texts.weight": "count",
 }
@@ -56,6 +57,7 @@ class Calibration:
     from_chunk: int
     process_output: bool
     perplexity: bool
+    parse_special: bool = False
 
     @property
     def least(self) -> int:
@@ -72,13 +74,15 @@ class Calibration:
 class ImatrixTable:
     """An importance matrix: the ready `file` with its `sha256`, or, where `file` is None, one to compute by
     `arithmetic` in `memory` bytes. `name` is the literal path that the quantized files' metadata records. `form` is the
-    file's where it is not the span's own; `zero_as_one`: columns without importance weigh alike."""
+    file's where it is not the span's own; `output` is what the step calls the file; `zero_as_one`: columns without
+    importance weigh alike."""
 
     file: Path | None
     sha256: str
     name: str
     arithmetic: str
     memory: int
+    output: str
     form: str | None = None
     zero_as_one: bool = False
 
@@ -104,6 +108,8 @@ def calibration(reference: Reference, get: Callable[[str], Any], folder: Path) -
         raise Unfit("calibration.texts", "no text, or two of one name; give each a `name` of its own")
     if len({text.weight is None for text in texts}) > 1:
         raise Unfit("calibration.texts.weight", "some texts have a weight and some none; give it to all or to none")
+    if get("calibration.parse_special") and not reference.imatrix.parses_special:
+        raise Unfit("calibration.parse_special", f"llama-imatrix of {reference} is not known to have it; remove it")
     if get("calibration.chunks") == 0:
         raise Unfit("calibration.chunks", "0 chunks measure nothing; leave it out for all")
     return Calibration(
@@ -113,6 +119,7 @@ def calibration(reference: Reference, get: Callable[[str], Any], folder: Path) -
         from_chunk=get("calibration.from_chunk") or 0,
         process_output=get("calibration.process_output") or False,
         perplexity=get("calibration.perplexity") is not False,
+        parse_special=get("calibration.parse_special") or False,
     )
 
 
@@ -146,6 +153,8 @@ def imatrix(reference: Reference, get: Callable[[str], Any], folder: Path, compu
     except ValueError as error:
         raise Unfit("imatrix.memory", str(error)) from None
     form = get("imatrix.form") or reference.imatrix.form
+    if file is not None:  # nobody reads it yet: its name says what it is
+        form = "gguf" if file.endswith(".gguf") else "dat"
     if form not in FORMS:
         raise Unfit("imatrix.form", f"{form!r} is not one of {', '.join(FORMS)}")
     name = get("imatrix.name") or file or f"imatrix.{form}"
@@ -155,7 +164,8 @@ def imatrix(reference: Reference, get: Callable[[str], Any], folder: Path, compu
         name,
         arithmetic,
         limit,
-        form if form != reference.imatrix.form else None,
+        reference.imatrix.file_name(form),
+        form if file is None and form != reference.imatrix.form else None,
         get("imatrix.zero_as_one") or False,
     )
 

@@ -46,9 +46,11 @@ class Header:
 class ImatrixRules:
     """What llama-imatrix measures and writes.
 
-    `form`: that of its file, `dat` or `gguf`.
+    `form`: that of its file where nothing else is asked for, `dat` or `gguf`.
     `order`: of a legacy file's entries, from the names in the order of their first use.
     `whole_only`: a tensor has no entry in a legacy file unless all its experts were reached.
+    `calls`: what an entry of a legacy file counts: batches, or chunks of the tensor's rows, rounded up.
+    `parses_special`: whether --parse-special is known to be there.
     `batch`: the tokens that a chunk is cut into (n_ubatch).
     `least_batch`: the tokens from which on a batch is measured.
     """
@@ -56,12 +58,18 @@ class ImatrixRules:
     form: str
     order: Order
     whole_only: bool
+    calls: Literal["batches", "chunks"]
+    parses_special: bool
     batch: int
     least_batch: int
 
     def ends_whole(self, n_ctx: int) -> bool:
         """Whether the last batch, too, of chunks of so many tokens is measured."""
         return n_ctx >= self.least_batch and not 0 < n_ctx % self.batch < self.least_batch
+
+    def file_name(self, form: str) -> str:
+        """What a build calls a matrix of that form; spans whose own form is the legacy one know one name."""
+        return f"imatrix.{form if self.form == 'gguf' else 'dat'}"
 
 
 @dataclass(frozen=True, repr=False)

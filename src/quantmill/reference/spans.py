@@ -110,3 +110,10 @@ def check_options(tag: str, reference: Reference, *, tensor_types: bool) -> None
             f"llama-quantize of {tag} has no --tensor-type, which came with b{first}: "
             "remove the per-tensor types or choose a later tag"
         )
+
+
+def check_known(reference: Reference, options: Iterable[str]) -> None:
+    """UsageError for an option that llama-quantize of the span does not have."""
+    for option in options:
+        if reference.last < (first := reference.options[option]):
+            raise UsageError(f"{option} is not offered for llama.cpp {reference}; choose a tag from b{first} on")

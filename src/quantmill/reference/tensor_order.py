@@ -1,4 +1,4 @@
-"""The order of a quantized file's tensors, by the layer that their names begin with."""
+"""Orders of tensors by their names: a quantized file's, by the layer that they begin with, and the plain one."""
 
 import re
 from collections.abc import Iterable
@@ -10,6 +10,11 @@ def layer_of(name: str) -> int | None:
     """The layer that a tensor's name begins with, as llama.cpp reads it; None when it names none."""
     found = _LAYER.match(name)
     return int(found[1]) if found else None
+
+
+def name_order(names: Iterable[str]) -> list[str]:
+    """By the bytes of the name."""
+    return sorted(names, key=str.encode)
 
 
 def layer_order(names: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from quantmill.disk import below, sha256_file
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.verification import verify_files, wrong_digest
-from quantmill.listing import LISTING, read_strangers
+from quantmill.listing import IMATRIX_ENDING, LISTING, read_strangers
 from quantmill.store.remote.signature import STATEMENT
 
 
@@ -47,7 +47,7 @@ def _check(tree: Path, names: list[str], digests: Mapping[str, str], progress: C
             if not path.is_file():
                 raise QuantmillError(f"{path}: it is missing; fetch it into the release's folder")
         size = sum(path.stat().st_size for path in paths.values())
-        if names[0].endswith(".gguf"):
+        if names[0].endswith(".gguf") and not names[0].endswith(IMATRIX_ENDING):
             verify_files(paths, digests=digests, progress=progress)
         elif (found := sha256_file(tree / names[0])) != digests[names[0]]:
             raise wrong_digest(str(tree / names[0]), found, digests[names[0]])

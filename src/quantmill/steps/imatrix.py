@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 BESIDE = ("memory", "generation", "form")  # what of the params does not decide the sums
 WORK = ".work"  # below the output folder while the step runs
+NAMES = ("imatrix.gguf", "imatrix.dat")  # of the matrix, as its span has it (ImatrixRules.file_name)
 
 
 class Params(TypedDict):
@@ -31,13 +33,14 @@ class Params(TypedDict):
     from_chunk: NotRequired[int]
     process_output: NotRequired[bool]
     perplexity: NotRequired[bool]
+    parse_special: NotRequired[bool]
     form: NotRequired[str]
     memory: NotRequired[int]
     generation: NotRequired[int]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
-    """Write `imatrix.dat`, as llama-imatrix of the span does or in the form asked for, and `report.json`.
+    """Write the matrix, as llama-imatrix of the span does or in the form asked for, and `report.json`.
 
     `inputs`: `model.gguf`, and the texts, in UTF-8, as `texts/<name>`.
     """
@@ -56,11 +59,12 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     form = params.get("form", reference.imatrix.form)
     options = options_of(params)
     found = measure(inputs["model.gguf"].path, texts, options, settings, "the base", lent=lent, form=form)
+    target = out / reference.imatrix.file_name(form)
     if form == "gguf":
-        gguf_form.write(out / "imatrix.dat", found.sums.stored(options.n_ctx))
+        gguf_form.write(target, found.sums.stored(options.n_ctx))
     else:
         dataset = ", ".join(text.name for text in texts).encode()
-        (out / "imatrix.dat").write_bytes(found.sums.legacy(reference, dataset, found.chunks))
+        target.write_bytes(found.sums.legacy(reference, dataset, found.chunks))
     text = json.dumps(found.report, indent=1, ensure_ascii=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(work)
@@ -88,6 +92,7 @@ def options_of(params: Params) -> "Options":
         from_chunk=params.get("from_chunk", Options.from_chunk),
         process_output=params.get("process_output", Options.process_output),
         perplexity=params.get("perplexity", Options.perplexity),
+        parse_special=params.get("parse_special", Options.parse_special),
     )
 
 
@@ -115,12 +120,17 @@ def cost(task: Task, estimates: Estimates) -> Cost:
     return Cost(estimates.imatrix_seconds())
 
 
+def outputs(params: Mapping[str, Any], inputs: Collection[str], found: Collection[str]) -> Collection[str]:
+    """The matrix, by the one of its names that there is, and the report."""
+    return (next((name for name in NAMES if name in found), NAMES[0]), "report.json")
+
+
 STEP = Step(
     name="imatrix",
     version=1,
     doc="measure the importance of the base's columns on the calibration text",
     run=run,
-    outputs=("imatrix.dat", "report.json"),
+    outputs=outputs,
     resumes=always,
     counts="passes",
     divides="text",

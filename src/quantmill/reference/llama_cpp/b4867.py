@@ -187,7 +187,15 @@ B4867 = Reference(
         whole_number=ValueType.INT32,
         text_limit=127,
     ),
-    imatrix=ImatrixRules(form="dat", order=hash_order, whole_only=True, batch=512, least_batch=16),
+    imatrix=ImatrixRules(
+        form="dat",
+        order=hash_order,
+        whole_only=True,
+        calls="batches",
+        parses_special=False,
+        batch=512,
+        least_batch=16,
+    ),
     converter=Converter(
         parts=("general", "model", "vocabulary"),
         general=(
@@ -196,7 +204,14 @@ B4867 = Reference(
             *("source.url", "source.doi", "source.uuid", "source.repo_url"),
         ),
     ),
-    options={"--tensor-type": _FIRST_TENSOR_TYPE},
+    options={
+        "--tensor-type": _FIRST_TENSOR_TYPE,
+        # Pull request 13037 (after b5640) brought it, but it wrote the weights that the base has by a layer's new name.
+        # The first library seen without that is b10715's, as b8305's is the first with the next two.
+        "--prune-layers": 10715,
+        "--tensor-type-file": 8305,
+        "--dry-run": 8305,
+    },
     tokenizers=("none", "no_vocab", "llama", "bert", "gpt2", "t5", "rwkv"),
     pre_tokenizers=tuple(_PRE_TOKENIZERS.split()),
 )

@@ -1,7 +1,8 @@
 """llama.cpp b6122 to b6133, August 2025: numbers that are set have no sign, and per-layer embeddings are embeddings.
 
-Of several patterns the last counts, and none where a tensor had to fall back. Pull requests 14182 (numbers), 14400
-(gemma3n), 14620 (LFM2), 14572 and 14995 (patterns), 15091 (the ftype MXFP4_MOE).
+Of several patterns the last counts, and none where a tensor had to fall back. llama-imatrix writes GGUF, and keeps
+tensors of which some experts were not reached. Pull requests 14182 (numbers), 14400 (gemma3n), 14620 (LFM2), 14572 and
+14995 (patterns), 9400 (imatrix), 15091 (the ftype MXFP4_MOE).
 """
 
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 from quantmill.gguf.types import ValueType
 from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.llama_cpp.b5590 import B5590
+from quantmill.reference.tensor_order import name_order
 
 B6122 = replace(
     B5590,
@@ -28,5 +30,13 @@ B6122 = replace(
             "quantize.imatrix.chunks_count": (ValueType.UINT32, "chunks"),
         },
         whole_number=ValueType.UINT32,
+    ),
+    imatrix=replace(
+        B5590.imatrix,
+        form="gguf",
+        order=name_order,
+        whole_only=False,
+        calls="chunks",
+        parses_special=True,
     ),
 )
