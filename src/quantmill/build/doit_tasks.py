@@ -54,7 +54,7 @@ def workspace(
     shared store is waited for."""
     listener = Listener()
     space = replace(open_workspace(root, threads, report=listener.hear), worths=Worths(estimate))
-    listener.look = partial(last_look, space)
+    listener.look, listener.notes = partial(last_look, space), space.store.notes
     if space.store.remote:
         listener.flush, listener.wrong = space.store.remote.flush, space.store.remote.conflicts.values
     return space, listener

@@ -15,6 +15,7 @@ def last_look(space: Workspace) -> list[str]:
     damaged: list[str] = []
     for _ in range(TRIES):
         damaged = []
+        space.store.look_anew()
         for nodes in graphs.values():
             names = below([name for name in space.brought if name in nodes], nodes)
             try:

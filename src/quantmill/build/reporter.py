@@ -27,6 +27,7 @@ class Listener:
         self.wrong: Callable[[], Iterable[str]] = tuple  # sentences of what then fails the build, though no task did
         self.look: Callable[[], list[str]] = list  # at what a run brought about, once more; what cannot be mended
         self.late: list[str] = []  # what it could not
+        self.notes: Callable[[], Iterable[str]] = tuple  # what a person ought to know of the store
         self.end: Callable[[], None] = lambda: None  # called last, when all is told
 
     def hear(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
@@ -231,6 +232,8 @@ class Reporter:
             self._progress = None
         for failure in (*filter(None, self._failures), *self._listener.failed()):
             _complain(f"quantmill: {failure}")
+        for note in self._listener.notes():
+            self._say(f"  note: {note}")
         seconds = time.monotonic() - self._began
         if not self._failures and not self._ran and not self._hits:
             self._say("nothing to do: everything is up to date")
