@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from projects import ALL_TASKS, Project
+from quantmill.store.mapped_writes import moves_times
 
 
 def test_a_build_makes_the_release_and_a_second_one_does_nothing(project: Project) -> None:
@@ -281,6 +282,8 @@ def test_a_wrong_imatrix_is_refused(project: Project) -> None:
 
 def test_nothing_to_do_opens_no_weights(project: Project) -> None:
     """Every file that a no-op doit opens, by Python's audit hook: none is a weight, none is large but for libraries."""
+    if not moves_times(project.folder):
+        pytest.skip("a file system whose files are hashed each time")
     project.run("doit")
     log = project.folder / "opened"
     hook = (

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from projects import CALIBRATED, RECIPE, TINY, Project
+from quantmill.build.graph import graph
 from quantmill.build.time_left import TimeLeft
 from quantmill.forecast import estimates
 from quantmill.recipe import lock as locks

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -31,6 +32,7 @@ from quantmill.build.workspace import Workspace, open_workspace
 from quantmill.disk import make_way, names_in, parse_json
 from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
 from quantmill.build.graph import Node, graph, labels, release_task, targets
+from quantmill.build.last_look import last_look
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.steps import STEPS
 from quantmill.build.reporter import Listener
@@ -52,6 +54,7 @@ def workspace(
     shared store is waited for."""
     listener = Listener()
     space = replace(open_workspace(root, threads, report=listener.hear), worths=Worths(estimate))
+    listener.look, listener.notes = partial(last_look, space), space.store.notes
     if space.store.remote:
         listener.flush, listener.wrong = space.store.remote.flush, space.store.remote.conflicts.values
     return space, listener
@@ -226,7 +229,7 @@ def run(
 
     loader = ModuleTaskLoader({"task_recipe": task_recipe})
     main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names, listener)})
-    return 1 if main.run(["run", "-n", str(jobs), *names]) or listener.wrong() else 0
+    return 1 if main.run(["run", "-n", str(jobs), *names]) or listener.failed() else 0
 
 
 def _seconds(recipes: Iterable[Recipe], estimate: Estimate | None) -> dict[str, float]:
@@ -255,7 +258,7 @@ def dodo(
     shared store is waited for."""
 
     def end() -> None:  # doit knows of failed tasks alone
-        if listener.wrong():
+        if listener.failed():
             raise SystemExit(1)
 
     gc.disable()  # the tasks of many recipes are many objects, none of them garbage; a step that runs enables it
@@ -352,6 +355,7 @@ def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> 
     gc.enable()
     try:
         space.perform(node, recipe_nodes)
+        space.brought[node.name] = recipe_nodes
     except QuantmillError as error:
         return TaskFailed(str(error))
     except OSError as error:
@@ -373,7 +377,9 @@ class _UpToDate:
 
     def __call__(self) -> bool:
         try:
-            return self.space.up_to_date(self.node, self.nodes)
+            if found := self.space.up_to_date(self.node, self.nodes):
+                self.space.same.add(self.node.name)
+            return found
         except (QuantmillError, OSError):
             return False  # the action says what is wrong
 

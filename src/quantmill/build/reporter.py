@@ -25,6 +25,9 @@ class Listener:
         self.seconds: Callable[[], Mapping[str, float]] = dict  # what each task is thought to take
         self.flush: Callable[[bool], None] = lambda wait: None  # sends results that wait to be sent
         self.wrong: Callable[[], Iterable[str]] = tuple  # sentences of what then fails the build, though no task did
+        self.look: Callable[[], list[str]] = list  # at what a run brought about, once more; what cannot be mended
+        self.late: list[str] = []  # what it could not
+        self.notes: Callable[[], Iterable[str]] = tuple  # what a person ought to know of the store
         self.end: Callable[[], None] = lambda: None  # called last, when all is told
 
     def hear(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
@@ -35,6 +38,10 @@ class Listener:
         """
         if self._reporter is not None:
             self._reporter.event(name, event, facts)
+
+    def failed(self) -> list[str]:
+        """Sentences of what fails the build though no task did."""
+        return [*self.late, *self.wrong()]
 
     def reporter(self) -> type["Reporter"]:
         """The class that doit makes its reporter of, which hears this."""
@@ -214,19 +221,26 @@ class Reporter:
 
     def complete_run(self) -> None:
         """Everything has run or failed, or somebody wants it to end: what waits to be sent, and the closing lines."""
-        self._listener.flush(sys.exc_info()[0] is None)
+        whole = sys.exc_info()[0] is None
+        self._listener.flush(whole)
+        if whole and not self._failures and (did := self._ran + self._hits):
+            self._listener.late = self._listener.look()
+            if self._ran + self._hits > did:
+                self._listener.flush(whole)
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        for failure in (*filter(None, self._failures), *self._listener.wrong()):
+        for failure in (*filter(None, self._failures), *self._listener.failed()):
             _complain(f"quantmill: {failure}")
+        for note in self._listener.notes():
+            self._say(f"  note: {note}")
         seconds = time.monotonic() - self._began
         if not self._failures and not self._ran and not self._hits:
             self._say("nothing to do: everything is up to date")
         else:
-            counts = f"{self._ran} run, {self._hits} from the store, {len(self._failures)} failed"
+            counts = f"{self._ran} run, {self._hits} from the store, {len(self._failures) + len(self._listener.late)} failed"
             self._say(f"{counts} in {seconds:.1f} s")
-        if sys.exc_info()[0] is None:
+        if whole:
             self._listener.end()
 
 

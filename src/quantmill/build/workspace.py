@@ -72,6 +72,9 @@ class Workspace:
     check: float = 0.0  # the share of what steps make that is made again and compared
     seal: Seal = field(default_factory=Seal)  # what signs finished releases
     worths: Worths = field(default_factory=Worths)  # how long a shared store is waited for
+    # For the last look of a build: the tasks that did something, with their graphs, and those found up to date.
+    brought: dict[str, Mapping[str, Node]] = field(default_factory=dict)
+    same: set[str] = field(default_factory=set)
     # Of the nodes that this build has found up to date, so that not every node below reads the pointer again.
     _known: dict[str, Facts] = field(default_factory=dict)
     _damages: list[int] = field(default_factory=list)  # the store's, as this build began

@@ -1,7 +1,6 @@
 """What a recipe's tasks will take: the estimates that the steps' costs are made of, at the rates of this machine."""
 
 import hashlib
-import time
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from math import prod
@@ -13,6 +12,7 @@ from quantmill.forecast.base_file import Description, describe
 from quantmill.forecast.evaluation_rates import BESIDE, speed
 from quantmill.forecast.files import FileRow, file_of, file_row
 from quantmill.forecast.imatrix_cost import ImatrixCost, amount, imatrix_cost
+from quantmill.forecast.kept_rates import kept, timed
 from quantmill.forecast.quality_cost import QualityCost
 from quantmill.forecast.quantize_rates import QuantizeWork, quantize_work, rate, seconds
 from quantmill.gguf.layout import TensorEntry
@@ -25,21 +25,18 @@ from quantmill.steps.step import Task
 # A quantize step's anonymous memory: interpreter and libraries, and chunks of rows in each thread
 # (benchmarks/memory.py measures it).
 QUANTIZE_MEMORY = 150_000_000
+LEAST_SECONDS = 0.004
 TOKENS = 140_000  # of a text of which nothing is known yet
 
 Pair = tuple[str, str]  # tensor, type
 
 
 class Rates:
-    """Bytes a second of sha256 and multiplications a second of a matrix product, one thread, measured once."""
+    """Bytes a second of sha256 and multiplications a second of a matrix product, one thread."""
 
     def __init__(self) -> None:
-        data, spent = bytes(8 << 20), []
-        for _ in range(5):
-            began = time.perf_counter()
-            hashlib.sha256(data)
-            spent.append(time.perf_counter() - began)
-        self.hashed = len(data) / min(spent)
+        data = bytes(8 << 20)
+        self.hashed = kept("bytes hashed", lambda: len(data) / timed(lambda: hashlib.sha256(data), LEAST_SECONDS))
         self._products: dict[str, float] = {}
 
     def products(self, arithmetic: str) -> float:
@@ -148,9 +145,10 @@ def costs_of(recipe: Recipe, lock: Lock) -> Costs:
     quants = {node.name: node for node in nodes if node.step.divides == "tensors"}
     files = {node.label: file_of(node, base) for node in quants.values()}
     pairs, spent = quantize_costs(quants, base)
-    quantized = {
-        name: (sum(spent[pair] for pair in pairs[name]), files[node.label].n_bytes) for name, node in quants.items()
-    }
+    quantized, taken = {}, set[Pair]()
+    for name, node in quants.items():  # what an earlier file holds is copied
+        quantized[name] = sum(spent[pair] for pair in pairs[name] - taken), files[node.label].n_bytes
+        taken |= pairs[name]
     rows = {label: file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)}
     return Costs(recipe, lock, base, files, Rates(), tokens=TOKENS, rows=rows, quantized=quantized)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantmill.forecast.quantize_rates import timed
+from quantmill.forecast.kept_rates import kept, timed
 from quantmill.gguf.types import TYPES, Type
 
 LEAST_SECONDS = 0.02
@@ -77,33 +77,39 @@ def _size(facts: Mapping[str, Any], key: str, default: int) -> int:
 
 
 def seconds(work: Work, tokens: int, arithmetic: str, threads: int) -> float:
-    """Of so many tokens, at the speed of a product measured just now; an estimate within a factor of two."""
-    return BESIDE * work.products * tokens / rate(work, arithmetic, threads)
+    """Of so many tokens, at the speed of a product; an estimate within a factor of two."""
+    return BESIDE * work.products * tokens / (rate(work, arithmetic) * threads)
 
 
-def rate(work: Work, arithmetic: str, threads: int) -> float:
-    """Products a second that a matrix like the model's reaches."""
+def rate(work: Work, arithmetic: str) -> float:
+    """Products a second that one thread reaches with a matrix like the model's. By processor time, so that a busy
+    machine is not taken for a slow one."""
+    columns, rows = min(work.columns, 4096), min(work.rows, 2048)
+    name = f"product {arithmetic} {work.type} {columns} x {rows}"
+    return kept(name, lambda: _measured(work.type, columns, rows, arithmetic))
+
+
+def _measured(type_: str, columns: int, rows: int, arithmetic: str) -> float:
     import numpy as np
 
     from quantmill import _kernels
 
-    columns, rows = min(work.columns, 4096), min(work.rows, 2048)
     random = np.random.default_rng(1)
     weights = random.normal(0, 0.02, (rows, columns)).astype(np.float32)
     data = weights.view(np.uint8).reshape(-1)
-    if work.type != "F32":
-        data = np.empty(rows * TYPES[work.type].row_bytes(columns), np.uint8)
-        _kernels.quantize(work.type, weights, data, None)
-    packed = _kernels.pack(work.type, data, rows, columns, arithmetic, threads)  # type: ignore[arg-type]  # the caller has checked it
+    if type_ != "F32":
+        data = np.empty(rows * TYPES[type_].row_bytes(columns), np.uint8)
+        _kernels.quantize(type_, weights, data, None)
+    packed = _kernels.pack(type_, data, rows, columns, arithmetic, 1)  # type: ignore[arg-type]  # the caller has checked it
     x = random.normal(0, 1, (ROWS, columns)).astype(np.float32)
     out = np.empty((ROWS, rows), np.float32)
-    spent = timed(lambda: _kernels.matmul(x, packed, out, threads), LEAST_SECONDS)
+    spent = timed(lambda: _kernels.matmul(x, packed, out, 1), LEAST_SECONDS)
     return 2.0 * ROWS * rows * columns / spent
 
 
 def speed(arithmetic: str) -> float:
     """Products a second that one thread reaches with matrices of a small model."""
-    return rate(_SMALL, arithmetic, 1)
+    return rate(_SMALL, arithmetic)
 
 
 def memory(work: Work, tokens: int, limit: int) -> int:

@@ -26,7 +26,7 @@ class ImatrixCost:
     `tokens`: 0 where nothing is known of the text yet
     `chunks`: 0 where nothing is known of the text yet
     `exact`: tokens and chunks were counted, not estimated
-    `seconds`: by arithmetic, at the speed of this machine now, over its threads
+    `seconds`: by arithmetic, at the speed of this machine, over its threads
     `memory`: in bytes
     """
 

@@ -43,7 +43,7 @@ class Plan:
     `files`: largest first
     `computed_weights`: to be quantized when nothing is in the store yet
     `shared_weights`: copied from a file of the same matrix that holds them already
-    `seconds`: for the computed weights, at the rates measured on this machine now, over its threads
+    `seconds`: for the computed weights, at the rates of this machine, over its threads
     `memory`: the most that a task of each step takes, in bytes
     `imatrix`: the importance matrix's part, in seconds of one of `threads` threads
     `quality`: quality's part, in seconds of one of `threads` threads

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from quantmill.forecast.imatrix_cost import chunk_count, facts_of
+from quantmill.forecast.kept_rates import kept, timed
 from quantmill.gguf import KV
 from quantmill.gguf.layout import TensorEntry
 from quantmill.recipe import texts
@@ -59,11 +60,14 @@ class QualityCost:
 
 
 def logit_seconds() -> float:
-    """Seconds that one thread takes to compare one logit of base and file, measured just now."""
+    """Seconds that one thread takes to compare one logit of base and file."""
+    return 1 / kept("logits compared", _logits)
+
+
+def _logits() -> float:
     import numpy as np
 
     from quantmill import _kernels
-    from quantmill.forecast.quantize_rates import timed
 
     random = np.random.default_rng(1)
     base, other = (random.normal(0, 3, (16, 8192)).astype(np.float32) for _ in range(2))
@@ -74,20 +78,27 @@ def logit_seconds() -> float:
         for logits in (base, other):
             _kernels.nll(logits, targets, out, top, 1)
 
-    return timed(compare, LEAST_SECONDS) / base.size
+    return base.size / timed(compare, LEAST_SECONDS)
 
 
 def weight_seconds(type_: str) -> tuple[float, float]:
-    """Seconds that one thread takes for a weight of the type, measured just now: for a token of a prompt, and for one
-    alone."""
-    import numpy as np
-
+    """Seconds that one thread takes for a weight of the type: for a token of a prompt, and for one alone."""
     from quantmill import _kernels
-    from quantmill.forecast.quantize_rates import NEED_IMPORTANCE, timed
-    from quantmill.gguf.types import TYPES
 
     if type_ not in _kernels.infer_types():
         return 0.0, 0.0  # the build will say that it cannot be run
+    many = kept(f"infer {type_} prompt", lambda: _weights(type_, _PROMPT))
+    return 1 / many, 1 / kept(f"infer {type_} token", lambda: _weights(type_, 1))
+
+
+def _weights(type_: str, tokens: int) -> float:
+    """Weights a second, each multiplied for so many tokens at once."""
+    import numpy as np
+
+    from quantmill import _kernels
+    from quantmill.forecast.quantize_rates import NEED_IMPORTANCE
+    from quantmill.gguf.types import TYPES
+
     random = np.random.default_rng(1)
     weights = random.normal(0, 0.02, (_ROWS, _COLUMNS)).astype(np.float32)
     data = weights.view(np.uint8).reshape(-1)
@@ -96,10 +107,8 @@ def weight_seconds(type_: str) -> tuple[float, float]:
         importance = np.ones(_COLUMNS, np.float32) if type_ in NEED_IMPORTANCE else None
         _kernels.quantize(type_, weights, data, importance)
     matrix = _kernels.Matrix(type_, data, _ROWS, _COLUMNS)
-    x, out = random.normal(0, 1, (_PROMPT, _COLUMNS)).astype(np.float32), np.empty((_PROMPT, _ROWS), np.float32)
-    many = timed(lambda: matrix.multiply(x, out), LEAST_SECONDS) / (_PROMPT * weights.size)
-    one = timed(lambda: matrix.multiply(x[:1], out[:1]), LEAST_SECONDS) / weights.size
-    return many, one
+    x, out = random.normal(0, 1, (tokens, _COLUMNS)).astype(np.float32), np.empty((tokens, _ROWS), np.float32)
+    return tokens * weights.size / timed(lambda: matrix.multiply(x, out), LEAST_SECONDS)
 
 
 def quality_cost(

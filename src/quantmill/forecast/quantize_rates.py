@@ -1,11 +1,11 @@
-"""How much there is to quantize, and how long it takes here: weights by type, and rates measured on the spot."""
+"""How much there is to quantize, and how long it takes here: weights by type, and rates of this machine."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from quantmill.forecast.kept_rates import kept, timed
 from quantmill.quant.file_plan import FilePlan
 
 COLUMNS, ROWS = 2048, 16  # a sample large enough to fill the lanes of every kernel
@@ -40,12 +40,18 @@ def quantize_work(files: Iterable[FilePlan]) -> QuantizeWork:
 
 
 def seconds(computed: Mapping[str, int], with_importance: bool) -> float:
-    """Seconds of one thread for so many weights of each type, at the rates that the kernels reach just now."""
+    """Seconds of one thread for so many weights of each type, at the rates that the kernels reach here."""
     return sum(count / rate(type_, with_importance) for type_, count in computed.items())
 
 
 def rate(type_: str, with_importance: bool) -> float:
-    """Weights a second of one thread, measured in a few milliseconds on weights like a model's."""
+    """Weights a second of one thread, on weights like a model's."""
+    with_importance |= type_ in NEED_IMPORTANCE
+    name = f"quantize {type_} {'with' if with_importance else 'without'} importance"
+    return kept(name, lambda: _measured(type_, with_importance))
+
+
+def _measured(type_: str, with_importance: bool) -> float:
     import numpy as np
 
     from quantmill import _kernels
@@ -53,17 +59,6 @@ def rate(type_: str, with_importance: bool) -> float:
 
     random = np.random.default_rng(1)
     weights = random.normal(0, 0.02, (ROWS, COLUMNS)).astype(np.float32)
-    with_importance |= type_ in NEED_IMPORTANCE
     importance = random.gamma(1.0, 1.0, COLUMNS).astype(np.float32) if with_importance else None
     out = np.empty(ROWS * TYPES[type_].row_bytes(COLUMNS), np.uint8)
     return weights.size / timed(lambda: _kernels.quantize(type_, weights, out, importance), LEAST_SECONDS)
-
-
-def timed(call: Callable[[], object], least: float) -> float:
-    """Seconds of one call, from as many of them as take `least` seconds."""
-    call()  # fills caches and tables
-    runs, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < least:
-        call()
-        runs += 1
-    return spent / runs

@@ -10,6 +10,7 @@ from typing import Any
 
 from quantmill.artifact import Artifact, ByteRange
 from quantmill.disk import is_digest, parse_json, read_small, sha256_file, write_own
+from quantmill.store.mapped_writes import MappedWrites
 from quantmill.store.objects import object_name
 from quantmill.store.proof import prove, proven
 
@@ -19,12 +20,13 @@ TICK = 50_000_000  # two changes of a file that are closer together, in nanoseco
 class Hints:
     """The memos and spans below `root`; each proves itself."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, mapped: MappedWrites | None = None) -> None:
+        self.root, self._mapped = root, mapped or MappedWrites(root)
         self.remembers = True  # False for what only looks, and would make the store by remembering
 
     def digest_of(self, path: Path) -> str:
-        """sha256 of a file outside the store, remembered until its (device, inode, size, mtime_ns, ctime_ns) moves."""
+        """sha256 of a file outside the store, remembered until its (device, inode, size, mtime_ns, ctime_ns) moves.
+        Hashed each time where a mapped write moves none of these."""
         import xxhash
 
         stat = path.stat()
@@ -34,7 +36,8 @@ class Hints:
         seen = _times(stat)
         memo = self.root / "memo" / xxhash.xxh3_128_hexdigest(os.fsencode(path.absolute()))
         known = self._hint(memo)
-        if known.get("stat") == seen and is_digest(found := known.get("sha256")):
+        trusted = known.get("stat") == seen and self._mapped.move_times(path.parent, stat.st_dev)
+        if trusted and is_digest(found := known.get("sha256")):
             return found
         # As git does with entries that are racy: one that was changed so lately, by its own file system's clock, that
         # another change might leave the same times, or that comes from the future, is hashed again next time.

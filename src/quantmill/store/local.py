@@ -95,7 +95,7 @@ class Store(Objects):
 
     def __init__(self, root: Path, remote: Remote | None = None) -> None:
         super().__init__(root)
-        self.remote, self.hints = remote, Hints(root)
+        self.remote, self.hints = remote, Hints(root, self.mapped)
 
     def _undone(self, records: list[str]) -> None:
         if self.remote:

@@ -5,6 +5,9 @@ sealed: its modification time is its change time, which only the kernel sets, le
 seal, also where it puts the modification time back. An object without seal is hashed before it is used. One that is
 damaged counts as gone; if its modification time was kept, nobody knows since when it is wrong, and what was made of it
 goes with it.
+
+On a file system where a mapped write moves no time (store/mapped_writes.py) no seal says anything: an object is hashed
+once in each process that uses it, and once more by a build's last look.
 """
 
 import os
@@ -25,6 +28,7 @@ from quantmill.disk import (
     sha256_file,
     sync_folder,
 )
+from quantmill.store.mapped_writes import MappedWrites
 from quantmill.store.shared import Gone
 
 _read: set[tuple[int, int, str]] = set()  # device, inode and digest of objects that this process has hashed
@@ -41,6 +45,7 @@ class Objects:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.mapped = MappedWrites(root)
         self._alive = False
         self._since = 0, Path()  # when we began, in ns by the store's clock, and the file that says so
 
@@ -61,7 +66,28 @@ class Objects:
             stat = os.stat(self.object_name(sha256))
         except (FileNotFoundError, NotADirectoryError):
             return False
-        return stat.st_size == size and (is_sealed(stat) or self.check(self._artifact(sha256, size)))
+        return stat.st_size == size and (self._untouched(stat, sha256) or self.check(self._artifact(sha256, size)))
+
+    def _untouched(self, stat: os.stat_result, sha256: str) -> bool:
+        return is_sealed(stat) and (self._sealing(stat.st_dev) or (stat.st_dev, stat.st_ino, sha256) in _read)
+
+    def _sealing(self, device: int) -> bool:
+        """Whether whoever touches an object breaks its seal."""
+        return self.mapped.move_times(self.root / "cas", device)
+
+    def notes(self) -> list[str]:
+        """What a build's person ought to know of this store."""
+        try:
+            sealing = self._sealing(os.stat(self.root / "cas").st_dev)
+        except OSError:
+            return []
+        said = "mapped writes move no time on this file system, so that each build hashes again what it uses"
+        return [] if sealing else [f"{self.root}: {said}"]
+
+    def look_anew(self) -> None:
+        """Hash again, where no seal can be trusted, what this process has hashed."""
+        if self.notes():
+            _read.clear()
 
     def intact(self, artifact: Artifact) -> bool:
         """Whether the object is here and whole, by its bytes: it was hashed in this process, and not touched since."""
