@@ -6,7 +6,7 @@ from typing import Any
 
 from quantmill.card.prompt import Prompt, prompt_of
 from quantmill.choose.shape import Shape
-from quantmill.released import Bench, ReleasedFile, by_size
+from quantmill.released import Bench, ReleasedFile, by_size, with_twins
 
 # On page "License" etc.: the keys of the front matter, in its order.
 FRONT = ("license", "license_name", "license_link", "language", "datasets", "tags")
@@ -81,7 +81,7 @@ def facts(
         limit=params["max_size"],
         credits=tuple(params["credits"]),
         prompt=prompt_of(params["chat"]),
-        files=tuple(by_size(files)),
+        files=tuple(with_twins(by_size(files))),
         bench=bench,
         chart=chart,
         unknown=params.get("unknown_architecture", False),

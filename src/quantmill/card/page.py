@@ -105,7 +105,7 @@ class Page(Voice):
         return [*found, "", self.say("choose.tool", command=f"quantmill choose {facts.repo or '.'}")]
 
     def embedding(self) -> list[str]:
-        if not any(is_large(file) for file in self.facts.files):
+        if not any(is_large(file) and not file.twin for file in self.facts.files):
             return []
         return [self.say("embedding.text"), *(["", self.say("embedding.tied")] if self.facts.tied else [])]
 
