@@ -200,7 +200,7 @@ def test_a_build_and_the_command_write_the_same_pages(project: Project) -> None:
     project.run("doit")
     release = project.release()
     assert {name: release[name] for name in pages} == before
-    assert body(before["README.md"].decode()).count("https://huggingface.co/someone/small-GGUF/") == 3 + 4
+    assert body(before["README.md"].decode()).count("https://huggingface.co/someone/small-GGUF/") == 3 + 4 + 3
     assert "- Nobody\n" in before["README.ja.md"].decode()
     project.edit("Nobody", "Somebody")
     assert project.ran("doit") == ["card:small", "release:small"]

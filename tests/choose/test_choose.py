@@ -262,3 +262,13 @@ def test_the_next_best_is_no_copy_of_the_best() -> None:
     assert advice.best.file.ftype == "Q4_K_M"
     assert advice.next is not None
     assert advice.next.file.ftype != "Q4_K_L"
+
+
+def test_no_file_is_fast_enough_to_excuse_a_large_measured_loss() -> None:
+    found, made = model("8B"), machine("arm", (), 64 * 10**9)
+    assert choose(found.candidates, found.shape, made, "speed", 8192).best.file.ftype == "Q4_0"
+    losses = {"Q4_0": 0.19, "IQ4_NL": 0.15, "Q4_K_S": 0.03}
+    some = tuple(measured(found, losses))
+    others = tuple(c for c in found.candidates if c.file.ftype not in losses)
+    assert choose((*some, *others), found.shape, made, "speed", 8192).best.file.ftype == "Q4_K_S"
+    assert choose(some[:2], found.shape, made, "speed", 8192).best.file.quality is not None

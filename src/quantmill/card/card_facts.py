@@ -26,6 +26,11 @@ class CardFacts:
     `chart`: the name of a picture of the release
     `unknown`: llama.cpp of the tag does not know the architecture
     `notes`: what is not as a reader expects it, by its word in the catalogues
+    `name`: what the model is called, where that is not the last part of `base`
+    `base_model`: the Hub repositories that the front matter names, where they are not `base`
+    `parents`: those that a base which names no repository of its own was made of
+    `recipe`: the recipe's name, empty where the page does not tell how it was made
+    `thumbnail`, `support`, `extra`, `private`: the recipe's [card]
     """
 
     base: str
@@ -48,11 +53,19 @@ class CardFacts:
     chart: str | None
     unknown: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    base_model: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+    recipe: str = ""
+    thumbnail: str = ""
+    support: str = ""
+    extra: str = ""
+    private: bool = False
 
     @property
     def model(self) -> str:
         """The model's name without its owner's."""
-        return self.base.rpartition("/")[2]
+        return self.name or self.base.rpartition("/")[2]
 
 
 def facts(
@@ -86,4 +99,8 @@ def facts(
         chart=chart,
         unknown=params.get("unknown_architecture", False),
         notes=({"left_out": left_out} if left_out else {}) | dict(params.get("notes", {})),
+        base_model=tuple(params.get("base_model", ())),
+        parents=tuple(params.get("parents", ())),
+        **{key: params.get(key, "") for key in ("name", "recipe", "thumbnail", "support", "extra")},
+        private=params.get("private", False),
     )

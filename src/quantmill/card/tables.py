@@ -1,5 +1,7 @@
 """The page's tables: the files, and what was measured of their speed."""
 
+from collections.abc import Sequence
+
 from quantmill.card.grades import advised, grade
 from quantmill.card.markdown import HARD, code, table, text
 from quantmill.card.voice import Voice
@@ -63,9 +65,18 @@ def describe(page: Voice, file: ReleasedFile) -> str:
     parts += [page.words["ftype.large"]] if found.embedding_and_output else []
     if file.others > LARGE:
         parts.append(page.say("measured.others", share=f"{file.others:.0%}", bits=f"{file.bits:.2f}"))
-    best = file.ftype in advised(page.facts.files) if measured else found.base in RECOMMENDED and file.others <= LARGE
-    parts += [page.words["ftype.recommended"]] if best else []
+    parts += [page.words["ftype.recommended"]] if file.ftype in recommended(page.facts.files) else []
     return (" " if page.language == "en" else "").join(parts)
+
+
+def recommended(files: Sequence[ReleasedFile]) -> set[str]:
+    """The ftypes of the files that a page recommends: by what was measured, else those whose name is known and true."""
+    found = advised(files)
+    for file in files:
+        named = FTYPES.get(file.ftype)
+        if named and named.base in RECOMMENDED and not grade(file.quality) and file.others <= LARGE and not file.twin:
+            found.add(file.ftype)
+    return found
 
 
 def bench(page: Voice, found: Bench) -> list[str]:

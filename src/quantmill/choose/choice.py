@@ -68,7 +68,8 @@ def choose(
         order, reason = _by_quality(pool, machine, quality)
         why = [_where(pool, quality), reason]
     else:
-        pool = usable
+        pool = [c for c in usable if c.file.quality is None or c.file.quality.kld.get("mean", 0) <= rules.MOST_KLD]
+        pool = pool or usable
         order, reason = _by_speed(pool, machine, bench)
         why = [reason]
         if machine.vram:

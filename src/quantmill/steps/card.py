@@ -32,6 +32,14 @@ class Params(TypedDict):
     text_alone: NotRequired[bool]
     ftypes: list[str]
     notes: NotRequired[dict[str, Any]]
+    name: NotRequired[str]
+    base_model: NotRequired[list[str]]
+    parents: NotRequired[list[str]]
+    recipe: NotRequired[str]
+    thumbnail: NotRequired[str]
+    support: NotRequired[str]
+    extra: NotRequired[str]
+    private: NotRequired[bool]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
