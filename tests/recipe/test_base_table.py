@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from gguf_files import changed
 from projects import TINY
+from quantmill.artifact import Artifact, Context
 from quantmill.build.graph import card_params
 from quantmill.card.card_facts import facts
 from quantmill.card.catalogue import words
@@ -21,7 +22,6 @@ from quantmill.recipe import lock as locks
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.released import ReleasedFile
 from quantmill.steps import convert
-from quantmill.artifact import Artifact, Context
 
 FILES = (ReleasedFile("r-Q8_0.gguf", "Q8_0", 3_000_000, 1), ReleasedFile("r-Q4_0.gguf", "Q4_0", 2_000_000, 1))
 
@@ -56,7 +56,7 @@ def test_a_gguf_base_is_known_as_its_checkpoint_is(tmp_path: Path, converted: Pa
     assert "# Tiny in GGUF\n" in found
     assert "context takes" in found
     assert "tokens of context" in found
-    head, _, rest = found.partition("\n## Prompt format")
+    rest = found.partition("\n## Prompt format")[2]
     assert rest.replace("r.lock", "") == same.partition("\n## Prompt format")[2].replace("r.lock", "")
     assert data(found).get("base_model") is None
     lock = json.loads((tmp_path / "r.lock").read_text())

@@ -17,8 +17,8 @@ ENDS = ("token_embd.weight", "output.weight")
 class Makeup:
     """`bits_per_weight` counts the tensors' data alone.
 
-    `others`: the share of the weights, from 0 to 1, that are of another type than the file's name says: their rows are
-    not whole blocks of it, or they are the embedding or the output, to which the mix gives another.
+    `others`: the share of the weights, from 0 to 1, that are of another type than the file's name says. Their rows are
+    not whole blocks of it, or they are the embedding or the output and the mix gives these another.
     `types`: a digest of all tensors' types: files of one base and imatrix have the same weights where it is the same.
     """
 
