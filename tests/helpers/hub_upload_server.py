@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"{data.get('organization') or 'someone'}/{data['name']}"
             if name in self.hub.repos:
                 return 409, {}, {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}
-            self.hub.repos[name] = Repo(private=bool(data.get("private")))
+            self.hub.repos[name] = Repo(private=data.get("visibility") == "private" or bool(data.get("private")))
             return 200, {}, {"url": f"{self.hub.url}/{name}", "name": name}
         if url.path == "/api/validate-yaml":
             return 200, {}, {"errors": [], "warnings": []}
