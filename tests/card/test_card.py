@@ -25,6 +25,21 @@ from quantmill.released import Quality, ReleasedFile, bench, quality
 
 MEASURED = tuple(ReleasedFile(f.name, f.ftype, f.bytes, f.shards, QUALITY) for f in FILES)
 
+COPIES = tuple(
+    ReleasedFile(f"m-{ftype}.gguf", ftype, size, 1, Quality(7.0, None, {"mean": kld}, 0.95), 6.2, 0.8, weights, digest)
+    for ftype, size, kld, weights, digest in (
+        ("Q4_K_L", 700, 0.02, "w", "a"),
+        ("Q4_K_M", 700, 0.02, "w", "a"),
+        ("Q4_K_S", 700, 0.02, "w", "b"),
+        ("IQ4_NL", 600, 0.000001, "v", "c"),
+    )
+)
+# A page with all that not every one has.
+FULL = made(
+    COPIES, chart="chart.svg", recipe="r", parents=["a/b"], on_hub=False, base="m", private=True, support="Thanks.",
+    extra="By *hand*.", name="M", thumbnail="https://example.org/a.png",
+)  # fmt: skip
+
 
 def figures(text: str) -> list[str]:
     """The numbers, names of types, tags and commands in a text, in alphabetical order."""
@@ -47,7 +62,9 @@ def test_a_catalogue_is_complete(language: str) -> None:
     assert bases == {key.removeprefix("ftype.") for key in found if key.startswith("ftype.")} - {"large", "recommended"}
 
 
-@pytest.mark.parametrize("facts", [made(), made(MEASURED, bench=BENCH, chart="chart.svg"), made(repo=None, chat={})])
+@pytest.mark.parametrize(
+    "facts", [made(), made(MEASURED, bench=BENCH, chart="chart.svg"), made(repo=None, chat={}), FULL]
+)
 def test_the_languages_have_the_same_sections_tables_and_numbers(facts: CardFacts) -> None:
     pages = [render(facts, language) for language in LANGUAGES]
     assert len(set(pages)) == len(LANGUAGES)
@@ -181,7 +198,9 @@ def test_a_long_constant_part_is_shown_shortened() -> None:
 
 
 def test_a_linter_finds_nothing(tmp_path: Path) -> None:
-    for number, facts in enumerate((made(), made(MEASURED, bench=BENCH, chart="c.svg"), made(repo=None, chat={}))):
+    for number, facts in enumerate(
+        (made(), made(MEASURED, bench=BENCH, chart="c.svg"), made(repo=None, chat={}), FULL)
+    ):
         for language in LANGUAGES:
             (tmp_path / f"{number}-{page_name(language)}").write_text(render(facts, language))
     # A table's row and a sentence are a line each, however long; the fold is HTML, for Markdown has none.

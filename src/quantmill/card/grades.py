@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from quantmill.choose.rules import MOST_KLD
 from quantmill.released import Quality, ReleasedFile, front
 
 # The largest mean KLD and the smallest share of equal top tokens of each grade; the worse of the two decides.
@@ -10,7 +11,7 @@ LIMITS = (
     ("next_to_none", 0.01, 0.95),
     ("very_small", 0.025, 0.925),
     ("small", 0.05, 0.9),
-    ("noticeable", 0.11, 0.85),
+    ("noticeable", MOST_KLD, 0.85),
     ("clear", 0.25, 0.78),
     ("large", 0.5, 0.68),
     ("very_large", 1.0, 0.55),
