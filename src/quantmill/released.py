@@ -4,10 +4,11 @@ The page and the choice are made of these, whether they come from a plan, a buil
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+LARGE = 0.2  # a share of the weights that a file's reader is told of
 KLD = ("mean", "median", "p90", "p99", "p999", "max")
 
 
@@ -46,18 +47,55 @@ class Bench:
 
 @dataclass(frozen=True)
 class ReleasedFile:
-    """One file of a release: `name` ends in `.gguf`, or in `/` for a folder of `shards` parts, whose bytes add up."""
+    """One file of a release.
+
+    `name`: ends in `.gguf`, or in `/` for a folder of `shards` parts, whose `bytes` add up
+    `bits`: of a weight, really; 0 where that is not known
+    `others`: the share of the weights that are of another type than the name says
+    `weights`: equal in files whose tensors are the same; `digest`: in files whose every byte is
+    `twin`: the ftype of the file whose weights these are too, with `is_copy` its every byte
+    """
 
     name: str
     ftype: str
     bytes: int
     shards: int
     quality: Quality | None = None
+    bits: float = 0.0
+    others: float = 0.0
+    weights: str = ""
+    digest: str = ""
+    twin: str = ""
+    is_copy: bool = False
 
 
 def by_size(files: Iterable[ReleasedFile]) -> list[ReleasedFile]:
     """Largest first; files of one size in the order given."""
     return sorted(files, key=lambda file: -file.bytes)
+
+
+def with_twins(files: Sequence[ReleasedFile]) -> list[ReleasedFile]:
+    """The files, each that repeats another with that as its twin: the plainest name of them is nobody's."""
+    first: dict[str, ReleasedFile] = {}
+    for file in sorted(files, key=lambda f: (f.ftype.endswith(("_L", "_XL")), len(f.ftype), f.ftype)):
+        for key in filter(None, (file.digest, file.weights)):
+            first.setdefault(key, file)
+    found = []
+    for file in files:
+        copied, same = (first.get(key, file) for key in (file.digest, file.weights))
+        other = copied if copied is not file else same
+        found.append(file if other is file else replace(file, twin=other.ftype, is_copy=copied is not file))
+    return found
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The Pareto front of (size, loss): the places of those that no other of their size or smaller beats, smallest
+    first."""
+    found: list[int] = []
+    for at in sorted(range(len(points)), key=lambda at: points[at]):
+        if not found or points[at][1] < points[found[-1]][1]:
+            found.append(at)
+    return found
 
 
 def quality(report: Any) -> Quality | None:

@@ -6,6 +6,7 @@ import string
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -20,9 +21,24 @@ from quantmill.choose.choice import choose
 from quantmill.choose.machine import machine
 from quantmill.choose.placement import best_placement
 from quantmill.reference.ftypes import FTYPES
-from quantmill.released import ReleasedFile, bench, quality
+from quantmill.released import Quality, ReleasedFile, bench, quality
 
 MEASURED = tuple(ReleasedFile(f.name, f.ftype, f.bytes, f.shards, QUALITY) for f in FILES)
+
+COPIES = tuple(
+    ReleasedFile(f"m-{ftype}.gguf", ftype, size, 1, Quality(7.0, None, {"mean": kld}, 0.95), 6.2, 0.8, weights, digest)
+    for ftype, size, kld, weights, digest in (
+        ("Q4_K_L", 700, 0.02, "w", "a"),
+        ("Q4_K_M", 700, 0.02, "w", "a"),
+        ("Q4_K_S", 700, 0.02, "w", "b"),
+        ("IQ4_NL", 600, 0.000001, "v", "c"),
+    )
+)
+# A page with all that not every one has.
+FULL = made(
+    COPIES, chart="chart.svg", recipe="r", parents=["a/b"], on_hub=False, base="m", private=True, support="Thanks.",
+    extra="By *hand*.", name="M", thumbnail="https://example.org/a.png",
+)  # fmt: skip
 
 
 def figures(text: str) -> list[str]:
@@ -46,7 +62,9 @@ def test_a_catalogue_is_complete(language: str) -> None:
     assert bases == {key.removeprefix("ftype.") for key in found if key.startswith("ftype.")} - {"large", "recommended"}
 
 
-@pytest.mark.parametrize("facts", [made(), made(MEASURED, bench=BENCH, chart="chart.svg"), made(repo=None, chat={})])
+@pytest.mark.parametrize(
+    "facts", [made(), made(MEASURED, bench=BENCH, chart="chart.svg"), made(repo=None, chat={}), FULL]
+)
 def test_the_languages_have_the_same_sections_tables_and_numbers(facts: CardFacts) -> None:
     pages = [render(facts, language) for language in LANGUAGES]
     assert len(set(pages)) == len(LANGUAGES)
@@ -180,7 +198,9 @@ def test_a_long_constant_part_is_shown_shortened() -> None:
 
 
 def test_a_linter_finds_nothing(tmp_path: Path) -> None:
-    for number, facts in enumerate((made(), made(MEASURED, bench=BENCH, chart="c.svg"), made(repo=None, chat={}))):
+    for number, facts in enumerate(
+        (made(), made(MEASURED, bench=BENCH, chart="c.svg"), made(repo=None, chat={}), FULL)
+    ):
         for language in LANGUAGES:
             (tmp_path / f"{number}-{page_name(language)}").write_text(render(facts, language))
     # A table's row and a sentence are a line each, however long; the fold is HTML, for Markdown has none.
@@ -199,7 +219,78 @@ def test_a_build_and_the_command_write_the_same_pages(project: Project) -> None:
     project.run("doit")
     release = project.release()
     assert {name: release[name] for name in pages} == before
-    assert body(before["README.md"].decode()).count("https://huggingface.co/someone/small-GGUF/") == 3 + 4
+    assert body(before["README.md"].decode()).count("https://huggingface.co/someone/small-GGUF/") == 3 + 4 + 3
     assert "- Nobody\n" in before["README.ja.md"].decode()
     project.edit("Nobody", "Somebody")
     assert project.ran("doit") == ["card:small", "release:small"]
+
+
+def measured_as(ftype: str, size: int, kld: float, top1: float, **more: Any) -> ReleasedFile:
+    return ReleasedFile(f"m-{ftype}.gguf", ftype, size, 1, Quality(7.0, 0.1, {"mean": kld}, top1), **more)
+
+
+def described(*files: ReleasedFile) -> dict[str, str]:
+    """What the English page says of each file, by ftype."""
+    rows = cells(render(made(files), "en"))
+    return {row[1]: row[-1] for row in rows if row[1] in {file.ftype for file in files}}
+
+
+def test_descriptions_follow_what_was_measured() -> None:
+    found = described(
+        measured_as("Q8_0", 900, 0.001, 0.98),
+        measured_as("Q6_K", 800, 0.0055, 0.96),
+        measured_as("Q5_K_M", 750, 0.012, 0.94),
+        measured_as("Q4_K_M", 700, 0.09, 0.82),
+        measured_as("IQ4_XS", 690, 0.074, 0.86),
+        measured_as("Q3_K_M", 690, 0.05, 0.9),
+        measured_as("Q4_0", 650, 0.3, 0.7),
+        measured_as("Q2_K", 400, 2.0, 0.4),
+    )
+    assert found == {
+        "Q8_0": "Cannot be told from the original.",
+        "Q6_K": "Next to no loss. *Recommended.*",
+        "Q5_K_M": "A very small loss. *Recommended.*",
+        "Q4_K_M": "A clear loss.",
+        "IQ4_XS": "A loss that can be noticed.",
+        "Q3_K_M": "A small loss. *Recommended.*",
+        "Q4_0": f"A large loss. {words('en')['ftype.Q4_0']}",
+        "Q2_K": "The loss is severe.",
+    }
+
+
+def test_what_another_file_of_its_size_beats_is_not_recommended() -> None:
+    found = described(measured_as("Q5_K_S", 700, 0.02, 0.95), measured_as("Q5_K_M", 710, 0.021, 0.95))
+    assert "Recommended" in found["Q5_K_S"]
+    assert "Recommended" not in found["Q5_K_M"]
+
+
+def test_files_with_the_same_bytes_or_weights_say_so() -> None:
+    large = measured_as("Q5_K_L", 700, 0.02, 0.95, digest="a", weights="w")
+    plain = measured_as("Q5_K_M", 700, 0.02, 0.95, digest="a", weights="w")
+    small = measured_as("Q5_K_S", 700, 0.02, 0.95, digest="b", weights="w")
+    assert described(large, plain, small) == {
+        "Q5_K_L": "The same file as `Q5_K_M`, byte for byte.",
+        "Q5_K_M": "A very small loss. *Recommended.*",
+        "Q5_K_S": "The same weights as `Q5_K_M`.",
+    }
+    page = render(made((large, plain, small)), "en")
+    assert words("en")["title.embedding"] not in page
+    assert "`Q5_K_L`" not in page.partition("Which file should")[2]
+
+
+def test_a_name_that_is_not_true_is_told_and_not_recommended() -> None:
+    untrue = ReleasedFile("m-Q4_K_M.gguf", "Q4_K_M", 700, 1, None, 7.02, 0.59)
+    assert described(untrue, ReleasedFile("m-Q6_K.gguf", "Q6_K", 800, 1, None, 6.6, 0.15)) == {
+        "Q4_K_M": (
+            "A small loss: the usual choice. 59% of its weights are of another type than its name says: "
+            "7.02 bits a weight."
+        ),
+        "Q6_K": "Next to no loss. *Recommended.*",
+    }
+
+
+def test_a_difference_is_never_shown_as_none() -> None:
+    page = render(made((measured_as("Q8_0", 900, 0.000004, 0.9996), measured_as("Q6_K", 800, 0.0, 1.0))), "en")
+    rows = {row[1]: row for row in cells(page)}
+    assert rows["Q8_0"][4:7:2] == ["<0.00001", ">99.9%"]
+    assert rows["Q6_K"][4:7:2] == ["0", "100.0%"]

@@ -248,3 +248,27 @@ def test_files_of_unknown_ftypes_come_last() -> None:
     odd = Candidate(ReleasedFile("odd.gguf", "NEW", 10**9, 1), found.of("Q4_0").weights)
     assert choose((odd, found.of("Q4_0")), found.shape, made, "speed", 512).best.file.ftype == "Q4_0"
     assert choose((odd,), found.shape, made, "speed", 512).best.file.ftype == "NEW"
+
+
+def test_the_next_best_is_no_copy_of_the_best() -> None:
+    found, made = model("32B"), machine("cuda", (24 * 10**9,), 64 * 10**9)
+    best = choose(found.candidates, found.shape, made, "speed", 8192).best.file.ftype
+    twins = tuple(
+        replace(c, file=replace(c.file, digest="a")) if c.file.ftype in (best, "Q4_K_M") else c
+        for c in found.candidates
+    )
+    advice = choose(twins, found.shape, made, "speed", 8192)
+    assert best == "Q4_K_L"
+    assert advice.best.file.ftype == "Q4_K_M"
+    assert advice.next is not None
+    assert advice.next.file.ftype != "Q4_K_L"
+
+
+def test_no_file_is_fast_enough_to_excuse_a_large_measured_loss() -> None:
+    found, made = model("8B"), machine("arm", (), 64 * 10**9)
+    assert choose(found.candidates, found.shape, made, "speed", 8192).best.file.ftype == "Q4_0"
+    losses = {"Q4_0": 0.19, "IQ4_NL": 0.15, "Q4_K_S": 0.03}
+    some = tuple(measured(found, losses))
+    others = tuple(c for c in found.candidates if c.file.ftype not in losses)
+    assert choose((*some, *others), found.shape, made, "speed", 8192).best.file.ftype == "Q4_K_S"
+    assert choose(some[:2], found.shape, made, "speed", 8192).best.file.quality is not None

@@ -148,10 +148,14 @@ def test_a_gguf_base(project: Project) -> None:
 
 def test_a_gguf_base_is_what_the_recipe_says(project: Project) -> None:
     project.run("quantmill", "convert", "recipes/tiny", "recipes/base.gguf", "--type", "F16")
-    project.edit('path = "tiny"\nname = "Small"', 'gguf = "base.gguf"')
+    project.edit('path = "tiny"\nname = "Small"', 'gguf = "base.gguf"\ntype = "BF16"')
     message = 'base.type: the GGUF base is F16, the recipe takes it for BF16; write type = "F16" in [base]\n'
     assert project.run("quantmill", "plan", "small", check=2).stderr == f"quantmill: {message}"
     assert project.run("doit", check=1).stderr == f"quantmill: preflight:small: {message}"
+    project.edit('\ntype = "BF16"', "")  # and where it says nothing, what the file is
+    project.edit('["BF16", "Q8_0"', '["F16", "Q8_0"')
+    plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
+    assert plan["files"][0]["name"] == "small-f16.gguf"
 
 
 def test_a_base_that_exists_only_quantized(project: Project) -> None:

@@ -25,7 +25,8 @@ INITIAL = {".gitattributes": b"*.gguf filter=lfs diff=lfs merge=lfs -text\n"}
 class Repo:
     """Commits in order, each a whole tree: path → content, or an LFS object's sha256."""
 
-    def __init__(self) -> None:
+    def __init__(self, private: bool = False) -> None:
+        self.private = private
         self.commits: list[tuple[str, dict[str, bytes | str], str]] = []
         self.tags: dict[str, str] = {}
         self.commit(dict(INITIAL), "initial commit")
@@ -135,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"{data.get('organization') or 'someone'}/{data['name']}"
             if name in self.hub.repos:
                 return 409, {}, {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}
-            self.hub.repos[name] = Repo()
+            self.hub.repos[name] = Repo(private=data.get("visibility") == "private" or bool(data.get("private")))
             return 200, {}, {"url": f"{self.hub.url}/{name}", "name": name}
         if url.path == "/api/validate-yaml":
             return 200, {}, {"errors": [], "warnings": []}

@@ -80,6 +80,14 @@ def send(built: Project) -> str:
     return publish.send(files, publish.prepare(REPO, tag(built), files), lambda line: None)
 
 
+def test_a_repository_is_private_where_the_recipe_says_so(built: Project, hub: UploadHub) -> None:
+    files = publish.files_of(built.folder / "release" / "small", sha256_file)
+    for private in (True, False):
+        hub.repos.clear()
+        publish.send(files, publish.prepare(REPO, tag(built), files), lambda line: None, private)
+        assert hub.repos[REPO].private is private
+
+
 def test_broken_connections_lose_nothing(built: Project, hub: UploadHub) -> None:
     files = publish.files_of(built.folder / "release" / "small", sha256_file)
     hub.repos.clear()

@@ -336,6 +336,7 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
         pages = (*pages, Edge(speeds.name, "bench.json", "page/bench.json"))
     if recipe.calibration:
         seen = (*seen, Edge(task("imatrix", recipe), "report.json", "imatrix.json"))
+    seen = (*seen, Edge(task("preflight", recipe), "makeup.json", "makeup.json"))
     yield Node(task("card", recipe), STEPS["card"], card_params(recipe, lock), seen)
     pages = (*pages, Edge(task("card", recipe), ALL, "page/"))
     yield Node(task("release", recipe), STEPS["release"], facts, (*files, *reports, *pages))

@@ -6,7 +6,7 @@ from typing import Any
 
 from quantmill.card.prompt import Prompt, prompt_of
 from quantmill.choose.shape import Shape
-from quantmill.released import Bench, ReleasedFile, by_size
+from quantmill.released import Bench, ReleasedFile, by_size, with_twins
 
 # On page "License" etc.: the keys of the front matter, in its order.
 FRONT = ("license", "license_name", "license_link", "language", "datasets", "tags")
@@ -26,6 +26,11 @@ class CardFacts:
     `chart`: the name of a picture of the release
     `unknown`: llama.cpp of the tag does not know the architecture
     `notes`: what is not as a reader expects it, by its word in the catalogues
+    `name`: what the model is called, where that is not the last part of `base`
+    `base_model`: the Hub repositories that the front matter names, where they are not `base`
+    `parents`: those that a base which names no repository of its own was made of
+    `recipe`: the recipe's name, empty where the page does not tell how it was made
+    `thumbnail`, `support`, `extra`, `private`: the recipe's [card]
     """
 
     base: str
@@ -48,11 +53,19 @@ class CardFacts:
     chart: str | None
     unknown: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    base_model: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+    recipe: str = ""
+    thumbnail: str = ""
+    support: str = ""
+    extra: str = ""
+    private: bool = False
 
     @property
     def model(self) -> str:
         """The model's name without its owner's."""
-        return self.base.rpartition("/")[2]
+        return self.name or self.base.rpartition("/")[2]
 
 
 def facts(
@@ -81,9 +94,13 @@ def facts(
         limit=params["max_size"],
         credits=tuple(params["credits"]),
         prompt=prompt_of(params["chat"]),
-        files=tuple(by_size(files)),
+        files=tuple(with_twins(by_size(files))),
         bench=bench,
         chart=chart,
         unknown=params.get("unknown_architecture", False),
         notes=({"left_out": left_out} if left_out else {}) | dict(params.get("notes", {})),
+        base_model=tuple(params.get("base_model", ())),
+        parents=tuple(params.get("parents", ())),
+        **{key: params.get(key, "") for key in ("name", "recipe", "thumbnail", "support", "extra")},
+        private=params.get("private", False),
     )

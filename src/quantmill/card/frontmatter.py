@@ -13,8 +13,13 @@ def front_matter(facts: CardFacts) -> list[str]:
     if facts.quantized_by:
         found["quantized_by"] = facts.quantized_by
     found["pipeline_tag"] = facts.pipeline_tag
-    if facts.on_hub:
-        found |= {"base_model": facts.base, "base_model_relation": "quantized"}
+    models = facts.base_model or ((facts.base,) if facts.on_hub else ())
+    if models:
+        found |= {"base_model": models[0] if len(models) == 1 else list(models), "base_model_relation": "quantized"}
+    elif facts.parents:  # of what these files are quantized is not known, only what that was made of
+        found["base_model"] = list(facts.parents)
+    if facts.thumbnail:
+        found["thumbnail"] = facts.thumbnail
     found |= facts.front
     yaml: Any = importlib.import_module("yaml")  # late: a no-op needs none
     text = yaml.safe_dump({key: _line(value) for key, value in found.items()}, sort_keys=False, allow_unicode=True)

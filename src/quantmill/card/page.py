@@ -6,7 +6,7 @@ from quantmill.card import tables
 from quantmill.card.card_facts import CardFacts
 from quantmill.card.catalogue import LANGUAGES, page_name, words
 from quantmill.card.frontmatter import front_matter
-from quantmill.card.markdown import addressed, fence, link, text
+from quantmill.card.markdown import addressed, code, fence, link, text
 from quantmill.card.recommendation import advice
 from quantmill.card.voice import HUB, Voice
 from quantmill.reference.ftypes import FTYPES
@@ -14,6 +14,9 @@ from quantmill.released import ReleasedFile
 from quantmill.units import size_text
 
 TAGS = "https://github.com/ggml-org/llama.cpp/releases/tag"
+CHANGES = "https://github.com/ggml-org/llama.cpp/pull"
+MATRIX = "https://github.com/ggml-org/llama.cpp/wiki/Feature-matrix"
+CHARTS = "https://gist.github.com/Artefact2/b5f810600771265fc1e39442288e8ec9"
 
 
 class Page(Voice):
@@ -22,8 +25,8 @@ class Page(Voice):
     def lines(self) -> list[str]:
         head = front_matter(self.facts) if self.language == "en" else []
         found = [*head, *([""] if head else []), f"# {self.say('title.page', model=text(self.facts.model))}"]
-        for section in (self.languages, self.intro):
-            found += ["", *section()]
+        for section in (self.languages, self.intro, self.extra):
+            found += ["", *lines] if (lines := section()) else []
         for title, body in SECTIONS:
             if content := body(self):
                 found += ["", f"## {self.say(f'title.{title}')}", "", *content]
@@ -51,6 +54,7 @@ class Page(Voice):
             else self.say("intro.one", model=model, largest=largest)
         )  # fmt: skip
         base = link(facts.base, f"{HUB}/{facts.base}") if facts.on_hub else text(facts.base)
+        parents = [link(name, f"{HUB}/{name}") for name in facts.parents]
         if facts.calibration:
             texts = (link(name, address) for name, address in facts.calibration)
             imatrix = self.say("intro.calibration", text=", ".join(texts))
@@ -65,6 +69,7 @@ class Page(Voice):
             license_line = self.say("intro.license_other")
         items = [
             self.say("intro.base", base=base),
+            *([self.say("intro.parents", models=", ".join(parents))] if parents else []),
             self.say(
                 "intro.tag_unknown" if facts.unknown else "intro.tag",
                 tag=facts.llama_cpp,
@@ -76,6 +81,10 @@ class Page(Voice):
             license_line,
         ]
         return [first, "", *(f"- {item}" for item in items)]
+
+    def extra(self) -> list[str]:
+        """The recipe's own Markdown, as it is."""
+        return self.facts.extra.strip("\n").splitlines()
 
     def prompt(self) -> list[str]:
         prompt = self.facts.prompt
@@ -93,19 +102,30 @@ class Page(Voice):
         return [*tables.files(self), "", self.say("files.units")]
 
     def choose(self) -> list[str]:
-        facts, items = self.facts, ["fast", "best", "simple"]
+        facts = self.facts
+        items = [self.say("choose.fast"), self.say("choose.best"), *self.simple()]
         memory = self.say("choose.memory")
         if facts.shape:
             megabytes = facts.shape.layers * facts.shape.cache_bytes(1000) / 1e6
             memory += (" " if self.language == "en" else "") + self.say("choose.context", megabytes=f"{megabytes:.0f}")
-        found = [memory, "", *(f"- {self.say(f'choose.{item}')}" for item in items)]
+        found = [memory, "", *(f"- {item}" for item in items)]
         if any(name.ftype.startswith("IQ") for name in facts.files):
-            found += ["", self.say("choose.kinds")]
+            found += ["", self.say("choose.kinds", matrix=MATRIX)]
+        found += ["", self.say("choose.charts", charts=CHARTS)]
         found += advice(self)
         return [*found, "", self.say("choose.tool", command=f"quantmill choose {facts.repo or '.'}")]
 
+    def simple(self) -> list[str]:
+        """The K-quants that serve without much thought: those that are usual, or were measured to."""
+        files = self.facts.files
+        if not any(file.quality for file in files):
+            return [self.say("choose.simple")]
+        best = tables.recommended(files)
+        names = [code(file.ftype) for file in reversed(files) if file.ftype in best and "_K" in file.ftype]
+        return [self.say("choose.simple_measured", names=", ".join(names[:3]))] if names else []
+
     def embedding(self) -> list[str]:
-        if not any(is_large(file) for file in self.facts.files):
+        if not any(is_large(file) and not file.twin for file in self.facts.files):
             return []
         return [self.say("embedding.text"), *(["", self.say("embedding.tied")] if self.facts.tied else [])]
 
@@ -113,13 +133,15 @@ class Page(Voice):
         repo, files = self.facts.repo, self.facts.files
         found = [self.say("download.here"), ""] if repo is None else []
         if repo is not None:
-            single = next((f for f in files if f.ftype == "Q4_K_M" and f.shards == 1), None) or next(
-                (f for f in reversed(files) if f.shards == 1), None
-            )
+            single = self.single()
             found += [self.say("download.install"), "", *fence("pip install -U huggingface_hub", "sh"), ""]
+            if self.facts.private:
+                found += [self.say("download.private"), "", *fence("hf auth login", "sh"), ""]
             if single:
                 command = f"hf download {repo} {single.name} --local-dir ."
                 found += [self.say("download.one"), "", *fence(command, "sh"), ""]
+                calls = f"llama-cli -hf {repo}:{single.ftype}\nollama run hf.co/{repo}:{single.ftype}"
+                found += [self.say("download.run"), "", *fence(calls, "sh"), ""]
             if split := next((f for f in files if f.shards > 1), None):
                 command = f'hf download {repo} --include "{split.name}*" --local-dir .'
                 limit = f"{self.facts.limit / 1e9:g} GB"
@@ -127,12 +149,37 @@ class Page(Voice):
             found += [self.say("download.old"), ""]
         return [*found, self.say("download.check"), "", *fence("sha256sum --check --ignore-missing SHA256SUMS", "sh")]
 
+    def single(self) -> ReleasedFile | None:
+        """The file that examples name: Q4_K_M where it is recommended or none is, else the smallest that is."""
+        files = [file for file in self.facts.files if file.shards == 1]
+        best = tables.recommended(files)
+        usual = [file for file in files if file.ftype == "Q4_K_M" and (not best or file.ftype in best)]
+        return next(iter([*usual, *(f for f in reversed(files) if f.ftype in best), *reversed(files)]), None)
+
+    def made(self) -> list[str]:
+        """Where what tells of the release's making lies."""
+        facts = self.facts
+        if not facts.recipe:
+            return []
+        names = {"recipe": f"{facts.recipe}.toml", "lock": f"{facts.recipe}.lock", "provenance": "provenance.json"}
+        links = {key: f"[{text(name)}]({self.where(name)})" for key, name in names.items()}
+        command = f"quantmill reproduce {facts.repo}@TAG" if facts.repo else "quantmill reproduce ."
+        items = [
+            self.say("made.recipe", **links),
+            *([self.say("made.report", link=self.where("report.html"))] if facts.chart else []),
+            self.say("made.again_at" if facts.repo else "made.again", command=command),
+        ]
+        return [f"- {item}" for item in items]
+
+    def support(self) -> list[str]:
+        return [addressed(self.facts.support)] if self.facts.support else []
+
     def repack(self) -> list[str]:
         present = {file.ftype for file in self.facts.files}
         if "Q4_0" not in present:
             return []
-        iq4_nl = ["", self.say("repack.iq4_nl")] if "IQ4_NL" in present else []
-        return [self.say("repack.text"), *iq4_nl, "", self.say("repack.old")]
+        iq4_nl = ["", self.say("repack.iq4_nl", change=f"{CHANGES}/10541")] if "IQ4_NL" in present else []
+        return [self.say("repack.text", change=f"{CHANGES}/9921"), *iq4_nl, "", self.say("repack.old")]
 
     def quality(self) -> list[str]:
         if not any(file.quality for file in self.facts.files):
@@ -165,7 +212,9 @@ SECTIONS: Sequence[tuple[str, Callable[[Page], list[str]]]] = (
     ("repack", Page.repack),
     ("quality", Page.quality),
     ("bench", Page.bench),
+    ("made", Page.made),
     ("credits", Page.credits),
+    ("support", Page.support),
 )
 
 

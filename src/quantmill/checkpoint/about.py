@@ -4,6 +4,7 @@ A release's page is made of it, so the lock keeps it. It was written by stranger
 length.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ TEXTS = ("license", "license_name", "license_link", "pipeline_tag")
 LISTS = ("language", "datasets")
 LENGTH, COUNT = 200, 100  # characters of a text, items of a list
 TEMPLATE_LENGTH = 200_000  # the longest known chat templates have some 20,000 characters
+# Where converters say of which repository a GGUF file was made, newest first.
+SOURCES = ("source.repo_url", "repo_url", "source.huggingface.repository", "source.url", "url")
 _TEMPLATE = "tokenizer.chat_template"
 
 
@@ -38,15 +41,33 @@ def about(files: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def about_gguf(file: GGUFFile) -> dict[str, Any]:
-    """The same of a GGUF file's metadata."""
+    """The same of a GGUF file's metadata, with `name`, `repo` (the Hub repository that the file was made of) and
+    `base_models` (those that this was made of)."""
     names = {"license": "license", "license_name": "license.name", "license_link": "license.link"}
     found: dict[str, Any] = {key: _text(_value(file, f"general.{name}")) for key, name in names.items()}
     found["language"] = _texts(_value(file, "general.languages"))
+    found["datasets"] = _texts(_value(file, "general.datasets")) or _numbered(file, "dataset")
+    found["name"] = _text(_value(file, "general.name"))
+    found["repo"] = next(filter(None, (_repo(_value(file, f"general.{key}")) for key in SOURCES)), "")
+    found["base_models"] = _numbered(file, "base_model")
     tokens = _value(file, "tokenizer.ggml.tokens")
     ids = [_value(file, f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")]
     known = len(tokens) if isinstance(tokens, list) else 0
     found |= _chat(_value(file, _TEMPLATE), *(tokens[i] if isinstance(i, int) and 0 <= i < known else "" for i in ids))
     return {key: value for key, value in found.items() if value}
+
+
+def _numbered(file: GGUFFile, kind: str) -> list[str]:
+    """The Hub repositories of `general.<kind>.0.repo_url` and so on."""
+    count = _value(file, f"general.{kind}.count")
+    numbers = range(min(count, COUNT) if isinstance(count, int) else 0)
+    return list(filter(None, (_repo(_value(file, f"general.{kind}.{number}.repo_url")) for number in numbers)))
+
+
+def _repo(value: Any) -> str:
+    """The Hub repository that a text names, by its address or its name; empty for any other text."""
+    found = re.fullmatch(r"(?:https://huggingface\.co/(?:datasets/)?)?([\w.-]+/[\w.-]+?)/?", _text(value), re.ASCII)
+    return found[1] if found else ""
 
 
 def _value(file: GGUFFile, key: str) -> Any:

@@ -8,7 +8,7 @@ from quantmill.choose.machine import Machine
 from quantmill.choose.placement import Placement, best_placement
 from quantmill.choose.shape import Shape, WeightBytes
 from quantmill.errors import QuantmillError
-from quantmill.released import Bench, ReleasedFile
+from quantmill.released import Bench, ReleasedFile, with_twins
 from quantmill.units import size_text
 
 GENERATION = "tg128"  # the bench test that stands for a file's speed
@@ -53,7 +53,9 @@ def choose(
     flash: bool = False,
     bench: Bench | None = None,
 ) -> Advice:
-    """The advice for a goal, "speed" or "quality". Raises NothingFits."""
+    """The advice for a goal, "speed" or "quality"; of files with the same weights, one alone. Raises NothingFits."""
+    files = with_twins([candidate.file for candidate in candidates])
+    candidates = [candidate for candidate, file in zip(candidates, files, strict=True) if not file.twin]
     placed = [(c, best_placement(c.weights, shape, machine, context, flash)) for c in candidates]
     choices = [Choice(c.file, p) for c, p in placed if p is not None]
     quality = goal == "quality"
@@ -66,7 +68,8 @@ def choose(
         order, reason = _by_quality(pool, machine, quality)
         why = [_where(pool, quality), reason]
     else:
-        pool = usable
+        pool = [c for c in usable if c.file.quality is None or c.file.quality.kld.get("mean", 0) <= rules.MOST_KLD]
+        pool = pool or usable
         order, reason = _by_speed(pool, machine, bench)
         why = [reason]
         if machine.vram:

@@ -15,6 +15,8 @@ Q3_K_XL Q3_K_L IQ3_M IQ3_S Q3_K_M IQ3_XS Q3_K_S IQ3_XXS Q2_K_L Q2_K IQ2_M Q2_K_S
 TQ2_0 TQ1_0
 """
 QUALITY = _QUALITY.split()
+# The mean KLD of what a hurry still excuses: more than llama.cpp's own table has for Q4_0 (0.07) or Q3_K_M (0.10).
+MOST_KLD = 0.11
 WIDE = ("F32", "BF16", "F16")
 # Four bits on a processor, fastest first: Q4_0 is repacked for every vector unit, IQ4_NL for ARM's, and of the others
 # those that read fewer bytes come first.

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-    commit = send(files, upload, lambda line: None if options.json else say(line))
+    commit = send(files, upload, lambda line: None if options.json else say(line), recipe.card.private)
     if in_git:
         git.tag(recipe.path.absolute().parent, name)
     if not options.json:

@@ -1,8 +1,7 @@
 """The files of a release before any work: names, exact bytes, bits a weight, tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,8 @@ from quantmill.build.graph import Node
 from quantmill.build.step_params import quant_params
 from quantmill.errors import UsageError
 from quantmill.forecast.base_file import Description, describe
-from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.file_plan import FilePlan, ImatrixFacts, plan_file
+from quantmill.quant.makeup import makeup
 from quantmill.quant.overrides import overrides_of
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 class FileRow:
     """One released file. `bytes` are those of the whole file or of all its shards, headers included;
     `bits_per_weight` counts the tensors' data alone; `fallbacks` are the tensors whose rows do not fit the wanted
-    type."""
+    type; `others` and `types` are those of quant.makeup."""
 
     name: str
     ftype: str
@@ -35,6 +34,8 @@ class FileRow:
     bits_per_weight: float
     shards: int
     fallbacks: tuple[str, ...]
+    others: float
+    types: str
 
 
 def described_files(
@@ -55,13 +56,17 @@ def file_row(recipe: Recipe, label: str, file: FilePlan | None, base: Descriptio
     kvs, tensors = (file.kvs, file.tensors) if file else (base.kvs, base.tensors)
     sizes = gguf.shard_sizes(kvs, tensors, recipe.max_size) if recipe.max_size else [gguf.file_size(kvs, tensors)]
     name = graph.file_name(recipe, label)
+    ftype = recipe.reference.ftype(label) if file else None
+    made = makeup(tensors, ftype, {tensor.name: tensor.type for tensor in tensors}, file.fallbacks if file else ())
     return FileRow(
         name=f"{name}/" if len(sizes) > 1 else f"{name}.gguf",
         ftype=label,
         bytes=sum(sizes),
-        bits_per_weight=_bits_per_weight(tensors),
+        bits_per_weight=made.bits_per_weight,
         shards=len(sizes),
         fallbacks=tuple(fallback.tensor for fallback in file.fallbacks) if file else (),
+        others=made.others,
+        types=made.types,
     )
 
 
@@ -104,12 +109,3 @@ def imatrix_facts(recipe: Recipe, imatrix: "Imatrix | None") -> ImatrixFacts | N
     if imatrix is None:
         return ImatrixFacts(recipe.imatrix.name, b"", 0, 0)
     return ImatrixFacts(recipe.imatrix.name, imatrix.dataset, len(imatrix.vectors), imatrix.chunks)
-
-
-def _bits_per_weight(tensors: Sequence[TensorEntry]) -> float:
-    weights = size = 0
-    for _, shape, type_ in tensors:
-        count = prod(shape)
-        weights += count
-        size += count // type_.block * type_.size
-    return size * 8 / weights if weights else 0.0

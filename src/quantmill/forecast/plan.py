@@ -88,6 +88,7 @@ class Plan:
                     "bits_per_weight": round(row.bits_per_weight, 4),
                     "shards": row.shards,
                     "fallbacks": list(row.fallbacks),
+                    "other_types": round(row.others, 4),
                 }
                 for row in self.files
             ],

@@ -7,6 +7,7 @@ from quantmill.build.workspace import FIRST
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.plan import Plan
 from quantmill.forecast.quality_cost import QualityCost
+from quantmill.released import LARGE
 from quantmill.units import disk_text, duration_text
 
 
@@ -14,13 +15,16 @@ def plan_text(plan: Plan) -> Iterator[str]:
     """The lines of a plan for a person."""
     release = f"release {plan.release_tag}" if plan.release_tag else "a release whose tag its lock will decide"
     yield f"{plan.recipe}, llama.cpp {plan.tag}, {release}"
-    rows = [("file", "ftype", "size", "bits/weight", "split")]
+    rows = [("file", "ftype", "size", "bits/weight", "other types", "split")]
     for row in plan.files:
         split = f"{row.shards} files" if row.shards > 1 else ""
-        rows.append((row.name, row.ftype, disk_text(row.bytes), f"{row.bits_per_weight:.2f}", split))
-    name, ftype, bytes_, bits, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+        others = f"{row.others:.0%}" if row.others > LARGE else ""
+        rows.append((row.name, row.ftype, disk_text(row.bytes), f"{row.bits_per_weight:.2f}", others, split))
+    told = any(row.others > LARGE for row in plan.files)
+    name, ftype, bytes_, bits, other, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     for r in rows:
-        yield f"{r[0]:{name}}  {r[1]:{ftype}}  {r[2]:>{bytes_}}  {r[3]:>{bits}}  {r[4]}".rstrip()
+        column = f"  {r[4]:>{other}}" if told else ""
+        yield f"{r[0]:{name}}  {r[1]:{ftype}}  {r[2]:>{bytes_}}  {r[3]:>{bits}}{column}  {r[5]}".rstrip()
     if plan.inexact:
         yield f"Sizes are within a few MB: {plan.inexact}."
     yield from (f"note: {finding}" for finding in plan.findings)

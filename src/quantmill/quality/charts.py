@@ -12,6 +12,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from quantmill import released
+
 # vl-convert brings the first, so that no machine measures text by another; the second is as wide, where a page is read.
 FONT = "Liberation Sans, Arial, sans-serif"
 
@@ -37,11 +39,7 @@ class FileQuality:
 
 def front(files: Sequence[FileQuality]) -> list[FileQuality]:
     """The Pareto front, smallest file first: those that no file of their size or smaller beats in KL divergence."""
-    found: list[FileQuality] = []
-    for file in sorted(files, key=lambda f: (f.bytes, f.kld)):
-        if not found or file.kld < found[-1].kld:
-            found.append(file)
-    return found
+    return [files[at] for at in released.front([(file.bytes, file.kld) for file in files])]
 
 
 def size_against_kld(files: Sequence[FileQuality]) -> str:

@@ -15,7 +15,7 @@ from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import Type
 from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
 from quantmill.quant.overrides import overrides_of
-from quantmill.reference.ftypes import BY_NUMBER
+from quantmill.reference.base_type import base_type
 from quantmill.reference.hparams import Hparams
 from quantmill.reference.reference import Reference
 
@@ -54,19 +54,10 @@ def preflight_failed(found: Sequence[Finding]) -> QuantmillError:
 def check_base(tensors: Sequence[TensorEntry], number: Any, type_: str, allow_requantize: bool = False) -> None:
     """UsageError unless a GGUF base is what the recipe takes it for.
 
-    That is the type of most weights of its matrices or, of a base that is quantized, the ftype of general.file_type's
-    `number`.
+    `number` is its general.file_type.
     """
-    weights: Counter[str] = Counter()
-    for _, shape, found in tensors:
-        if len(shape) > 1:
-            weights[found.name] += prod(shape)
-    if not weights:
-        return
-    name = weights.most_common(1)[0][0]
-    if name not in UNQUANTIZED and isinstance(number, int) and number in BY_NUMBER:
-        name = BY_NUMBER[number].name
-    if name == type_:
+    name = base_type(tensors, number)
+    if name in ("", type_):
         return
     right = f'write type = "{name}" in [base]'
     if name not in UNQUANTIZED and not allow_requantize:

@@ -46,7 +46,7 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Fallback:
-    """A tensor whose rows are not made of whole blocks of `wanted`, and what it becomes instead."""
+    """A tensor that the mix would make `wanted` if its rows were whole blocks, and what it becomes instead."""
 
     tensor: str
     wanted: Type
@@ -160,12 +160,15 @@ class _Chooser:
     def _chosen(self, name: str, shape: tuple[int, ...], fallbacks: list[Fallback]) -> Type:
         """By pattern or rule, and what stands for it when its blocks do not divide the row."""
         matching = [(pattern.pattern, type_) for pattern, type_ in self.patterns if pattern.search(name)]
-        wanted = self._before_the_rules([type_ for _, type_ in matching])
-        if wanted is None:
-            wanted = self.ftype.type if self.overrides.pure else self._by_rule(name, shape)
+        by_hand = self._before_the_rules([type_ for _, type_ in matching])
+        if by_hand is not None or self.overrides.pure:
+            wanted = meant = by_hand or self.ftype.type
+        else:
+            wanted = self._by_rule(name, shape)
+            meant = self._of_output(whole=True) if self._by_output_rule(name) else wanted
         fitting = _fit(self.reference, name, shape[0], wanted)
-        if fitting != wanted:
-            fallbacks.append(Fallback(name, wanted, fitting))
+        if fitting != meant:
+            fallbacks.append(Fallback(name, meant, fitting))
         return self._after_the_rules(name, matching, fitting, fell_back=fitting != wanted)
 
     def _by_option(self, name: str) -> Type | None:
@@ -197,12 +200,8 @@ class _Chooser:
         parts, least = self.reference.least.get(self.model.arch, ((), ""))
         if any(part in name for part in parts):
             return TYPES[least]
-        is_output = name == "output.weight" and not self.is_tied
-        if is_output or (name in self.reference.tied_embeddings and not self.has_output):
-            if self.overrides.output_tensor_type:
-                return self.overrides.output_tensor_type
-            place = Place(0, 0, self.model, self.has_imatrix, whole=columns % default.block == 0)
-            return choose(self.reference, "output", ftype, place, default)
+        if self._by_output_rule(name):
+            return self._of_output(whole=columns % default.block == 0)
         role = next((role for part, role in self.reference.roles.items() if part in name), None)
         if ("*", ftype) in self.reference.mix:
             place = Place(0, 0, self.model, self.has_imatrix, stacked=len(shape) > 2 and shape[2] > 1, role=role or "")
@@ -221,6 +220,18 @@ class _Chooser:
             if self.model.n_expert == 8:
                 chosen = TYPES["Q8_0"]
         return chosen
+
+    def _by_output_rule(self, name: str) -> bool:
+        """Whether this is the output matrix, or the embedding that serves as one."""
+        is_output = name == "output.weight" and not self.is_tied
+        return is_output or (name in self.reference.tied_embeddings and not self.has_output)
+
+    def _of_output(self, whole: bool) -> Type:
+        """`whole`: as if its rows were whole blocks of the ftype's own type, or were not."""
+        if self.overrides.output_tensor_type:
+            return self.overrides.output_tensor_type
+        place = Place(0, 0, self.model, self.has_imatrix, whole=whole)
+        return choose(self.reference, "output", self.ftype.base, place, self.ftype.type)
 
     def _place(self, role: str, name: str) -> Place:
         """Where the tensor stands in its role: by count or, in a mixture of experts, by the layer in its name."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from quantmill.errors import Unfit
@@ -18,6 +19,10 @@ KEYS: dict[str, str] = {
     "card.pipeline_tag": "string",
     "card.calibration": "string",
     "card.credits": "list",
+    "card.thumbnail": "string",
+    "card.support": "string",
+    "card.extra": "string",
+    "card.private": "boolean",
     "publish.owner": "string",
     "publish.repo": "string",
 }
@@ -27,7 +32,10 @@ _LANGUAGE = r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*"
 
 @dataclass(frozen=True)
 class Card:
-    """What the recipe says of the page; None or nothing where the base model's own page is to be asked."""
+    """What the recipe says of the page; None or nothing where the base model's own page is to be asked.
+
+    `extra`: a file of Markdown; `private`: only who has a right to it sees the repository.
+    """
 
     quantized_by: str | None
     license: str | None
@@ -39,10 +47,15 @@ class Card:
     pipeline_tag: str | None
     calibration: str | None
     credits: tuple[str, ...]
+    thumbnail: str | None
+    support: str | None
+    extra: Path | None
+    private: bool
 
 
-def card(get: Callable[[str], Any]) -> Card:
-    """The [card] of a recipe whose keys' kinds are known to be right; `get` is its value by key. Raises Unfit."""
+def card(get: Callable[[str], Any], folder: Path) -> Card:
+    """The [card] of a recipe in `folder`, whose keys' kinds are known to be right; `get` is its value by key. Raises
+    Unfit."""
 
     def text(key: str) -> str | None:
         value = get(f"card.{key}")
@@ -55,6 +68,9 @@ def card(get: Callable[[str], Any]) -> Card:
                 raise Unfit(f"card.{key}", f"{value!r} is not {like}")
         return values
 
+    thumbnail = text("thumbnail")
+    if thumbnail is not None and not re.fullmatch(r"https?://[^\s\"<>()]+", thumbnail):
+        raise Unfit("card.thumbnail", f"{thumbnail!r} is not the address of a picture like https://example.org/a.png")
     return Card(
         quantized_by=text("quantized_by"),
         license=text("license"),
@@ -66,6 +82,10 @@ def card(get: Callable[[str], Any]) -> Card:
         pipeline_tag=text("pipeline_tag"),
         calibration=text("calibration"),
         credits=texts("credits"),
+        thumbnail=thumbnail,
+        support=text("support"),
+        extra=folder / extra if (extra := text("extra")) else None,
+        private=get("card.private") or False,
     )
 
 

@@ -9,7 +9,7 @@ import fnmatch
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +18,20 @@ from quantmill.architectures.description import describe
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.json_file import TEMPLATES, is_near, model_files, read_file
 from quantmill.checkpoint import contents
+from quantmill.checkpoint.about import about as about_files
 from quantmill.checkpoint.safetensors import SINGLE
+from quantmill.choose.shape import Shape
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
-from quantmill.recipe import texts
+from quantmill.recipe import gguf_base, texts
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.texts import FileFact
-from quantmill.reference.known_models import knows
 
 if TYPE_CHECKING:
     from quantmill.gguf import KV
 
 FORMAT = 1
+SHAPE = {*(named.name for named in fields(Shape)), "tied"}
 LIMIT = 50_000_000  # characters of a lock: a config.json of the size that is read, with the spaces it is written with
 # What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
 # copy of them, or adapters.
@@ -54,6 +56,8 @@ class Lock:
     `evaluation`: the same, of the texts for measuring quality
     `notes`: what of its vocabulary is left out or odd, a sentence each
     `output`: the checkpoint has an output matrix though its configuration ties the embeddings
+    `shape`: of a GGUF base, what of its metadata decides memory: the fields of choose.shape.Shape, and `tied`
+    `extra`: the text of `card.extra`
     `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
     """
 
@@ -67,6 +71,8 @@ class Lock:
     unresolved: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     output: bool = False
+    shape: Mapping[str, int] = field(default_factory=dict)
+    extra: str = ""
 
     def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -85,7 +91,9 @@ class Lock:
             "config": self.config,
             "metadata_bytes": self.metadata_bytes,
             "about": dict(self.about),
+            **({"shape": dict(self.shape)} if self.shape else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
+            **({"extra": self.extra} if self.extra else {}),
         }
         return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
@@ -146,8 +154,13 @@ def _read(path: Path, data: Any) -> Lock:
         raise lock_drift(path, "its unresolved is no list of texts")
     if not (isinstance(notes, list) and _is_text_or_list(notes)):
         raise lock_drift(path, "its notes are no list of texts")
+    shape, extra = data.get("shape", {}), data.get("extra", "")
+    if not (isinstance(shape, dict) and (not shape or shape.keys() == SHAPE) and all(map(_count, shape.values()))):
+        raise lock_drift(path, f"its shape is no table of {len(SHAPE)} numbers")
+    if not isinstance(extra, str):
+        raise lock_drift(path, "its extra is no text")
     output, more = data.get("output", False) is True, (tuple(unresolved), tuple(notes))
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output)
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra)
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -208,7 +221,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
         return f"the recipe's base is {_words(_requested_base(recipe))} and the lock's is {_words(requested)}"
     local = local_files(recipe)
     if local is None:
-        return texts.drift(recipe, lock.calibration, lock.evaluation, digest)
+        return texts.drift(recipe, lock.calibration, lock.evaluation, digest) or texts.extra_drift(recipe, lock.extra)
     if missing := sorted(set(lock.files) - set(local)):
         return f"{missing[0]} of the base is missing"
     if added := sorted(set(local) - set(lock.files)):
@@ -216,7 +229,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     for name, path in sorted(local.items()):
         if path.stat().st_size != lock.files[name].size or digest(path) != lock.files[name].sha256:
             return f"{name} of the base changed"
-    return texts.drift(recipe, lock.calibration, lock.evaluation, digest)
+    return texts.drift(recipe, lock.calibration, lock.evaluation, digest) or texts.extra_drift(recipe, lock.extra)
 
 
 def local_files(recipe: Recipe) -> dict[str, Path] | None:
@@ -274,16 +287,21 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             contents.check_index(str(recipe.base.path), local, local)
         sources = contents.source_order(local) if config else None
         _read_bases[decides] = _read_base(recipe, asked, config, local, sources)
-    return _with_texts(_read_bases[decides], asked, files, _texts(recipe, digest))
+    return _with_texts(recipe, _read_bases[decides], asked, files, digest)
 
 
 def _with_texts(
+    recipe: Recipe,
     read: Lock,
     base: Mapping[str, str],
     files: Mapping[str, FileFact],
-    texts: tuple[dict[str, FileFact], dict[str, FileFact]],
+    digest: Callable[[Path], str],
 ) -> Lock:
-    return replace(read, base=base, files=files, calibration=texts[0], evaluation=texts[1])
+    known, measured = (
+        texts.resolve(recipe, named, digest) for named in (texts.calibration(recipe), texts.evaluation(recipe))
+    )
+    extra = texts.extra(recipe)
+    return replace(read, base=base, files=files, calibration=known, evaluation=measured, extra=extra)
 
 
 def _read_base(
@@ -304,13 +322,8 @@ def _read_base(
             output = len(specs) > len(tensors(config))
         describe(config, recipe.base.type, sources)
         metadata_bytes = sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
-    about = _about(recipe, at_hand, notes)
-    return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output)
-
-
-def _texts(recipe: Recipe, digest: Callable[[Path], str]) -> tuple[dict[str, FileFact], dict[str, FileFact]]:
-    named = texts.calibration(recipe), texts.evaluation(recipe)
-    return texts.resolve(recipe, named[0], digest), texts.resolve(recipe, named[1], digest)
+    about, shape = gguf_base.about(recipe, at_hand, notes) if recipe.base.gguf else (about_files(at_hand), {})
+    return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output, shape=shape)
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -332,7 +345,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     sources = contents.source_order(small)
     if SINGLE in files:
         sources = contents.names_by_size(config, files[SINGLE].size)
-    return _with_texts(_read_base(recipe, base, config, small, sources), base, files, _texts(recipe, digest))
+    return _with_texts(recipe, _read_base(recipe, base, config, small, sources), base, files, digest)
 
 
 def _requested_base(recipe: Recipe) -> dict[str, str]:
@@ -409,19 +422,3 @@ def base_metadata(
         reference=recipe.reference,
         notes=notes,
     )
-
-
-def _about(recipe: Recipe, files: Mapping[str, Path], notes: list[str]) -> dict[str, Any]:
-    """What the page is made of. Of a GGUF base, its vocabulary is looked at too: GGUFError when it does not load."""
-    from quantmill.checkpoint.about import about, about_gguf
-
-    if recipe.base.gguf is None:
-        return about(files)
-    from quantmill.gguf import read
-    from quantmill.gguf.verification import check_tokens
-
-    with read(files["model.gguf"], str(recipe.base.gguf)) as file:
-        notes += check_tokens([file], recipe.reference.known_tokenizers)
-        name = file.metadata["general.architecture"].value if "general.architecture" in file.metadata else ""
-        unknown = {} if knows(recipe.llama_cpp, str(name)) else {"unknown_architecture": str(name)}
-        return about_gguf(file) | unknown

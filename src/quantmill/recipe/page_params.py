@@ -27,23 +27,32 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         notes["zero_as_one"] = True
     if _reads_text_alone(lock):
         notes["text_alone"] = True
+    known = recipe.base.repo or recipe.base.original or about.get("repo")
+    more: dict[str, Any] = {"thumbnail": card.thumbnail, "support": card.support, "private": card.private}
+    more |= {
+        "extra": lock.extra,
+        "name": _title(recipe, lock) if known else None,
+        "parents": [] if known else about.get("base_models", []),
+    }
+    more |= {"base_model": list(recipe.base.base_model), "recipe": recipe.name}
     return {
         "prefix": recipe.prefix,
         "llama_cpp": recipe.llama_cpp,
-        "base": base_name(recipe),
-        "on_hub": recipe.base.repo is not None,
+        "base": known or _title(recipe, lock) or recipe.base.model_name,
+        "on_hub": known is not None,
         "repo": recipe.repo,
         "quantized_by": card.quantized_by or (recipe.repo or "").partition("/")[0] or None,
         "pipeline_tag": card.pipeline_tag or about.get("pipeline_tag") or "text-generation",
         "front": {key: value for key, value in front.items() if value},
         "calibration": _texts(recipe),
         "imatrix": recipe.imatrix is not None,
-        "tied": bool(assumed(lock.config or {}).get("tie_word_embeddings", False)) and not lock.output,
+        "tied": _tied(lock),
         "shape": shape(lock),
         "max_size": recipe.max_size,
         "credits": list(card.credits),
         "chat": {key: about[key] for key in CHAT if key in about},
         **({"notes": notes} if notes else {}),
+        **{key: value for key, value in more.items() if value},
         **({"unknown_architecture": True} if "unknown_architecture" in about else {}),
     }
 
@@ -65,14 +74,27 @@ def _texts(recipe: Recipe) -> list[list[str]]:
     return [[text.name.rstrip("/").rpartition("/")[2], text.url or ""] for text in texts]
 
 
-def base_name(recipe: Recipe) -> str:
-    """The base's repository, or its name."""
-    return recipe.base.repo or recipe.base.model_name or (recipe.base.gguf.stem if recipe.base.gguf else "")
+def _title(recipe: Recipe, lock: Lock) -> str | None:
+    """What the page calls the model; None where that is the last part of the base's own name."""
+    base = recipe.base
+    if base.repo is not None:
+        return None
+    if base.name or base.original or lock.about.get("repo") or base.gguf is None:
+        return base.name
+    return lock.about.get("name") or base.gguf.stem
+
+
+def _tied(lock: Lock) -> bool:
+    if lock.config is None:
+        return bool(lock.shape.get("tied"))
+    return bool(assumed(lock.config).get("tie_word_embeddings", False)) and not lock.output
 
 
 def shape(lock: Lock) -> dict[str, int] | None:
-    """What of the architecture decides memory, by the names of choose.shape.Shape; None where the configuration does
-    not say enough, as that of a GGUF base, which the lock does not hold."""
+    """What of the architecture decides memory, by the names of choose.shape.Shape; None where the configuration, or a
+    GGUF base's metadata, do not say enough."""
+    if lock.config is None and lock.shape:
+        return {key: value for key, value in lock.shape.items() if key != "tied"}
     found = assumed(lock.config or {})
     layers, heads, width = (_number(found, key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     if not (layers and heads and width):

@@ -13,7 +13,8 @@ from typing import Any
 import tomli
 
 from quantmill.errors import Unfit, UsageError, nearest
-from quantmill.recipe import address, bench_table, calibration_table, card_table, quality_table
+from quantmill.recipe import address, base_table, bench_table, calibration_table, card_table, quality_table
+from quantmill.recipe.base_table import Base
 from quantmill.recipe.bench_table import BenchTable
 from quantmill.recipe.calibration_table import Calibration, ImatrixTable
 from quantmill.recipe.card_table import Card
@@ -25,7 +26,6 @@ from quantmill.reference.spans import check_options, of_tag
 from quantmill.units import parse_size
 
 LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of a model has 50,000
-BASE_TYPES = ("BF16", "F16", "F32")
 
 NAME = r"[A-Za-z0-9][\w.+-]*"  # of a recipe, and what files' names begin with
 MAX_NAME = 255  # bytes of a file's name, on every disk in use
@@ -35,15 +35,7 @@ NAME_WORDS = "letters, digits, '.', '_', '+' and '-'"
 KEYS: dict[str, str] = {
     "llama_cpp": "string",
     "prefix": "string",
-    "base.repo": "string",
-    "base.revision": "string",
-    "base.path": "string",
-    "base.gguf": "string",
-    "base.type": "string",
-    "base.name": "string",
-    "base.pre_tokenizer": "string",
-    "base.allow_requantize": "boolean",
-    "base.readme": "boolean",
+    **base_table.KEYS,
     "strict": "boolean",
     **calibration_table.KEYS,
     **quality_table.KEYS,
@@ -67,33 +59,6 @@ class RecipeError(UsageError):
     def __init__(self, path: Path, key: str, problem: str) -> None:
         super().__init__(f"{path}: {key}: {problem}")
         self.path, self.key = path, key
-
-
-@dataclass(frozen=True)
-class Base:
-    """Where the weights come from. Exactly one of `repo` (with `revision`), `path` and `gguf` is set. `type` is one of
-    BASE_TYPES or, of a GGUF base with `allow_requantize`, the ftype that it is quantized as."""
-
-    repo: str | None
-    revision: str
-    path: Path | None
-    gguf: Path | None
-    type: str
-    name: str | None
-    pre_tokenizer: str | None
-    allow_requantize: bool
-    readme: bool  # whether the model's own page is read
-
-    @property
-    def quantized(self) -> bool:
-        """Whether the base is quantized already."""
-        return self.type not in BASE_TYPES
-
-    @property
-    def model_name(self) -> str:
-        """The model's name for its metadata: the recipe's, or the last part of the repository's or folder's name."""
-        where = self.repo or (self.path.name if self.path else "")
-        return self.name or where.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)
@@ -245,8 +210,11 @@ class _Reader:
         name = self.path.stem
         tag = self.need("llama_cpp")
         self.reference = self.reference_of(tag)
-        matrix = self.ftypes()
-        base = self.base()
+        try:
+            base = base_table.base(self.reference, self.get, self.path.parent)
+        except Unfit as error:
+            raise self.fail(error.key, error.problem) from None
+        matrix = self.ftypes(base.type)
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
         try:
             calibration = calibration_table.calibration(self.reference, self.get, self.path.parent)
@@ -255,7 +223,7 @@ class _Reader:
             gates = quality_table.gates(self.get, evaluation is not None)
             bench = bench_table.bench(self.get, matrix, self.ftype)
             prefix = self.prefix(name, base, matrix)
-            card, repo = card_table.card(self.get), card_table.repo(self.get, prefix)
+            card, repo = card_table.card(self.get, self.path.parent), card_table.repo(self.get, prefix)
         except Unfit as error:
             raise self.fail(error.key, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
@@ -316,56 +284,10 @@ class _Reader:
             raise self.fail("prefix", f"it makes file names of {longest} bytes; a disk takes at most {MAX_NAME}")
         return prefix
 
-    def base(self) -> Base:
-        given = [key for key in ("repo", "path", "gguf") if self.get(f"base.{key}") is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none of them"
-            raise self.fail("base", f"found {found}; give exactly one of repo, path and gguf")
-        kind = self.get("base.type") or "BF16"
-        again = self.get("base.allow_requantize") or False
-        if again and given != ["gguf"]:
-            raise self.fail("base.allow_requantize", "only a GGUF base (base.gguf) is quantized already; remove it")
-        if again and kind not in BASE_TYPES:
-            try:
-                kind = self.reference.ftype(kind).name
-            except UsageError as error:
-                raise self.fail("base.type", str(error)) from None
-        elif kind not in BASE_TYPES:
-            right = ", or allow_requantize = true for a base that is quantized" if given == ["gguf"] else ""
-            raise self.fail("base.type", f"{kind!r} is not one of {', '.join(BASE_TYPES)}{right}")
-        if given != ["repo"] and self.get("base.revision") is not None:
-            raise self.fail("base.revision", "only a Hub repository (base.repo) has revisions; remove it")
-        repo = self.get("base.repo")
-        if repo is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-            raise self.fail("base.repo", f"{repo!r} is not the name of a Hub repository like Qwen/Qwen3-8B")
-        if given == ["gguf"]:
-            for key in ("name", "pre_tokenizer", "readme"):
-                if self.get(f"base.{key}") is not None:
-                    raise self.fail(f"base.{key}", "a GGUF base already has its metadata; remove it")
-        if (pre := self.get("base.pre_tokenizer")) is not None:
-            try:
-                self.reference.check_pre_tokenizer(pre)
-            except UsageError as error:
-                raise self.fail("base.pre_tokenizer", str(error)) from None
-        folder = self.path.parent
-        if given == ["path"] and not self.get("base.name") and Path(self.get("base.path")).name in ("", ".."):
-            raise self.fail("base.name", f"{self.get('base.path')!r} does not end in a name; give the model's here")
-        return Base(
-            repo=repo,
-            revision=self.get("base.revision") or "main",
-            path=folder / self.get("base.path") if given == ["path"] else None,
-            gguf=folder / self.get("base.gguf") if given == ["gguf"] else None,
-            type=kind,
-            name=self.get("base.name"),
-            pre_tokenizer=self.get("base.pre_tokenizer"),
-            allow_requantize=again,
-            readme=self.get("base.readme") is not False,
-        )
-
-    def ftypes(self) -> tuple[str, ...]:
+    def ftypes(self, base: str) -> tuple[str, ...]:
         matrix = self.need("quants.matrix")
         if matrix == "standard":
-            matrix = [self.get("base.type") or "BF16", *STANDARD_MATRIX]
+            matrix = dict.fromkeys((base, *STANDARD_MATRIX))
         if isinstance(matrix, str):
             raise self.fail("quants.matrix", f'{matrix!r} is not a matrix; write "standard" or a list of ftypes')
         names = [self.ftype("quants.matrix", name) for name in matrix]

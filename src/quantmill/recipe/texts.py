@@ -10,6 +10,8 @@ from quantmill.errors import UsageError
 from quantmill.recipe.calibration_table import TextSource
 from quantmill.recipe.recipe import Recipe
 
+EXTRA = 100_000  # characters of a text for the page
+
 
 class FileFact(NamedTuple):
     """One file's content: sha256 (64 hex digits) and size in bytes."""
@@ -33,6 +35,35 @@ def calibration(recipe: Recipe) -> dict[str, TextSource]:
 def evaluation(recipe: Recipe) -> dict[str, TextSource]:
     """The evaluation text, likewise; nothing where the recipe has none."""
     return {"evaluation.txt": recipe.evaluation.text} if recipe.evaluation else {}
+
+
+def extra(recipe: Recipe) -> str:
+    """The text of `card.extra`; UsageError when it is not there, or too long or no UTF-8."""
+    path = recipe.card.extra
+    if path is None:
+        return ""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            found = file.read(EXTRA + 1)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{recipe.path}: card.extra: there is no file {path}; give the path of a Markdown text"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{recipe.path}: card.extra: {path} cannot be read as UTF-8 ({error}); mend it") from None
+    if len(found) > EXTRA:
+        raise UsageError(f"{recipe.path}: card.extra: {path} has more than {EXTRA} characters; shorten it")
+    return found
+
+
+def extra_drift(recipe: Recipe, known: str) -> str | None:
+    """Whether the text of `card.extra` differs from what the lock has of it, which does where the file is not there."""
+    path = recipe.card.extra
+    if path is None:
+        return "card.extra is not in the recipe any more" if known else None
+    if known and not path.exists():
+        return None
+    return None if extra(recipe) == known else "the text of card.extra changed"
 
 
 def local(named: Mapping[str, TextSource], facts: Mapping[str, FileFact]) -> dict[str, Artifact]:

@@ -12,7 +12,7 @@ from quantmill.build.workspace import Workspace, open_workspace
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.forecast.base_file import Description
-from quantmill.forecast.files import described_files
+from quantmill.forecast.files import FileRow, described_files
 from quantmill.quant.file_plan import FilePlan
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
@@ -43,7 +43,14 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     nodes = graph.graph(recipe, lock)
     described = described_files(recipe, lock, space.store.hints.digest_of)
     files = tuple(
-        ReleasedFile(row.name, label, row.bytes, row.shards, quality(_report(space, nodes, recipe, label)))
+        ReleasedFile(
+            row.name,
+            label,
+            row.bytes,
+            row.shards,
+            quality(_report(space, nodes, recipe, label)),
+            *((row.bits_per_weight, row.others, row.types, _digest(recipe, row)) if label in recipe.ftypes else ()),
+        )
         for label, (row, _) in described.items()
     )
     shape = _shape(next(iter(described.values()))[1])
@@ -54,6 +61,11 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     report = _output(space, nodes[graph.task("imatrix", recipe)], "report.json") if recipe.calibration else None
     left_out = len(report["left_out"]) if report else 0
     return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None, left_out)
+
+
+def _digest(recipe: Recipe, row: FileRow) -> str:
+    """Equal for files that will be: the same types of the tensors, under the same number in the header."""
+    return f"{recipe.reference.ftype(row.ftype).id} {row.types}"
 
 
 def _shape(file: FilePlan | Description) -> Shape | None:

@@ -105,9 +105,10 @@ def unasked(repo: str, tag: str, files: Sequence[File]) -> Upload:
     return Upload(repo, tag, _commits(files), (), "", 0, False, False)
 
 
-def send(files: Sequence[File], upload: Upload, tell: Callable[[str], None]) -> str:
-    """Do it; the commit that is tagged at the end. `tell` hears a line for each commit. Raises a HubError when the Hub
-    keeps failing: what has arrived stays, and the next call goes on from it."""
+def send(files: Sequence[File], upload: Upload, tell: Callable[[str], None], private: bool = False) -> str:
+    """Do it; the commit that is tagged at the end. `tell` hears a line for each commit; `private`: of a repository that
+    is created. Raises a HubError when the Hub keeps failing: what has arrived stays, and the next call goes on from
+    it."""
     repo, failures, before = upload.repo, 0, -1
     while True:
         try:
@@ -116,7 +117,7 @@ def send(files: Sequence[File], upload: Upload, tell: Callable[[str], None]) -> 
             failures, before = (0 if left != before else failures), left
             if upload.has_tag:
                 return upload.at
-            _step(upload, tell)
+            _step(upload, tell, private)
         except Exception as error:
             if not _comes_back(error) or failures >= ATTEMPTS:
                 with named(repo, BRANCH):
@@ -125,7 +126,7 @@ def send(files: Sequence[File], upload: Upload, tell: Callable[[str], None]) -> 
             failures += 1
 
 
-def _step(upload: Upload, tell: Callable[[str], None]) -> None:
+def _step(upload: Upload, tell: Callable[[str], None], private: bool) -> None:
     """The next thing to do at the Hub."""
     from huggingface_hub import HfApi
 
@@ -133,7 +134,7 @@ def _step(upload: Upload, tell: Callable[[str], None]) -> None:
     if upload.new:
         tell(f"create {repo}")
         with named(repo, BRANCH):
-            api.create_repo(repo, exist_ok=True)
+            api.create_repo(repo, exist_ok=True, private=private or None)
         return
     if upload.commits or upload.removed:
         _commit(upload, tell)

@@ -100,7 +100,10 @@ def _files(sizes: Mapping[str, int], measured: Mapping[str, Any]) -> list[tuple[
         folder = stem.rpartition("/")[0]
         name = f"{folder}/" if folder and count > 1 else parts[0]
         size = sum(sizes[part] for part in parts)
-        found.append((ReleasedFile(name, ftype, size, count, quality(measured.get(parts[0]))), parts))
+        digests = [str(entry["sha256"]) for part in parts if "sha256" in (entry := measured.get(part, {}))]
+        digest = " ".join(digests) if len(digests) == count else ""
+        file = ReleasedFile(name, ftype, size, count, quality(measured.get(parts[0])), digest=digest)
+        found.append((file, parts))
     return found
 
 

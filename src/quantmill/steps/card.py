@@ -32,27 +32,48 @@ class Params(TypedDict):
     text_alone: NotRequired[bool]
     ftypes: list[str]
     notes: NotRequired[dict[str, Any]]
+    name: NotRequired[str]
+    base_model: NotRequired[list[str]]
+    parents: NotRequired[list[str]]
+    recipe: NotRequired[str]
+    thumbnail: NotRequired[str]
+    support: NotRequired[str]
+    extra: NotRequired[str]
+    private: NotRequired[bool]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `README.md`, `README.zh-CN.md`, `README.zh-TW.md` and `README.ja.md`.
 
     `inputs`: `<FTYPE>/<file name>` for each released file (names and sizes are used), `<FTYPE>.json` for its verify
-    report, and where there are such, `bench.json`, `chart.svg` and the imatrix's report, `imatrix.json`.
+    report, preflight's `makeup.json`, and where there are such, `bench.json`, `chart.svg` and the imatrix's report,
+    `imatrix.json`.
     """
     from quantmill.card.card_facts import facts
     from quantmill.card.catalogue import LANGUAGES, page_name
     from quantmill.card.page import render
     from quantmill.released import ReleasedFile, bench, quality
 
-    files = []
+    files, makeup = [], _json(inputs, "makeup.json") or {}
     for ftype in params["ftypes"]:
         parts = {n.partition("/")[2]: a for n, a in inputs.items() if n.startswith(f"{ftype}/")}
         name = min(parts)
         if len(parts) > 1:
             name = name.partition("/")[0] + "/"
-        measured = quality(_json(inputs, f"{ftype}.json"))
-        files.append(ReleasedFile(name, ftype, sum(a.size for a in parts.values()), len(parts), measured))
+        made = makeup.get(ftype, {})
+        files.append(
+            ReleasedFile(
+                name,
+                ftype,
+                sum(a.size for a in parts.values()),
+                len(parts),
+                quality(_json(inputs, f"{ftype}.json")),
+                bits=made.get("bits_per_weight", 0.0),
+                others=made.get("others", 0.0),
+                weights=made.get("types", ""),
+                digest=" ".join(parts[part].sha256 for part in sorted(parts)),
+            )
+        )
     chart = CHART if CHART in inputs else None
     left_out = (_json(inputs, "imatrix.json") or {}).get("left_out", ())
     found = facts(params, files, bench(_json(inputs, "bench.json")), chart, len(left_out))
@@ -67,7 +88,7 @@ def _json(inputs: Inputs, name: str) -> Any:
 
 STEP = Step(
     name="card",
-    version=5,
+    version=6,
     doc="write the release's page, in four languages",
     run=run,
     outputs=("README.md", "README.zh-CN.md", "README.zh-TW.md", "README.ja.md"),

@@ -3,11 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
 from quantmill.steps.quant import Params as QuantParams
 from quantmill.steps.step import Inputs, Step
+
+if TYPE_CHECKING:
+    from quantmill.gguf.layout import TensorEntry
+    from quantmill.quant.mix import Mix
+    from quantmill.reference.reference import Reference
 
 
 class Params(TypedDict):
@@ -34,7 +39,7 @@ class Params(TypedDict):
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
-    """Write `preflight.json`: {"findings": [sentences]}.
+    """Write `preflight.json`: {"findings": [sentences]}, and `makeup.json`: what each file's weights really are.
 
     `inputs`: `imatrix.dat`, where the recipe has one, with the `report.json` of its measurement; `model.gguf`, where
     the base is one; texts, `texts/<name>` of the evaluation and `seen/<name>` of the calibration. Raises QuantmillError
@@ -80,7 +85,23 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         raise preflight_failed(failed)
     text = json.dumps({"findings": [str(finding) for finding in found]}, indent=1, ensure_ascii=False)
     (out / "preflight.json").write_text(text + "\n", encoding="utf-8")
+    (out / "makeup.json").write_text(_makeup(reference, tensors, chosen, ftypes), encoding="utf-8")
     context.progress(1, 1)
+
+
+def _makeup(
+    reference: "Reference",
+    tensors: "Sequence[TensorEntry]",
+    chosen: "Mapping[str, Mix]",
+    ftypes: Mapping[str, QuantParams],
+) -> str:
+    from quantmill.quant.makeup import makeup
+
+    found = {
+        label: vars(makeup(tensors, reference.ftype(ftypes[label]["ftype"]), mix.types, mix.fallbacks))
+        for label, mix in chosen.items()
+    }
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
 
 def _check_texts(inputs: Inputs, least: Mapping[str, int], names: Mapping[str, str]) -> None:
@@ -105,10 +126,10 @@ def _check_texts(inputs: Inputs, least: Mapping[str, int], names: Mapping[str, s
 
 STEP = Step(
     name="preflight",
-    version=4,
+    version=5,
     doc="say what the imatrix and the model's shape let foresee",
     run=run,
-    outputs=("preflight.json",),
+    outputs=("preflight.json", "makeup.json"),
     prefixes=("", "coverage"),
     findings="preflight.json",
 )
