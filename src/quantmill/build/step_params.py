@@ -53,7 +53,7 @@ def imatrix_params(recipe: Recipe) -> ImatrixParams:
 def preflight_params(recipe: Recipe) -> PreflightParams:
     """What the preflight step looks at, whatever is at hand: the files, and whether findings fail."""
     ftypes = {label: quant_params(recipe, label) for label in recipe.ftypes}
-    params = PreflightParams(ftypes=ftypes, type=recipe.base.type, unweighed=True)
+    params = PreflightParams(ftypes=ftypes, type=recipe.base.type)
     if recipe.strict:
         params["strict"] = True
     return params

@@ -19,9 +19,8 @@ class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout, `output`: its tied checkpoint has an output
     matrix; `ftypes`: the quant step's params by label; `computed`: the imatrix is yet to be made, from a text;
     `bench`: a GGUF base's files are run by our own kernels; `llama_cpp`: the tag, of a GGUF base; `strict`: any
-    finding fails; `least`: the tokens that each kind of text needs; `unweighed`: what an importance of zero does is
-    told, which keys of before have not; `notes`: what the lock says of the vocabulary. No part of the key: `names`,
-    what errors call the texts, and `generation`, which has a field of its own there."""
+    finding fails; `least`: the tokens that each kind of text needs; `notes`: what the lock says of the vocabulary. No
+    part of the key: `names`, what errors call the texts, and `generation`, which has a field of its own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
@@ -32,7 +31,6 @@ class Params(TypedDict):
     llama_cpp: NotRequired[str]
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
-    unweighed: NotRequired[bool]
     notes: NotRequired[Sequence[str]]
     names: NotRequired[Mapping[str, str]]
     generation: NotRequired[int]
