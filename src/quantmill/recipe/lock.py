@@ -22,7 +22,7 @@ from quantmill.checkpoint.safetensors import SINGLE
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import texts
-from quantmill.recipe.recipe import Recipe
+from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
 from quantmill.recipe.texts import FileFact
 from quantmill.reference.known_models import knows
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from quantmill.gguf import KV
 
 FORMAT = 1
-LIMIT = 50_000_000  # characters of a lock: a config.json of the size that is read, with the spaces it is written with
 # What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
 # copy of them, or adapters.
 WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
@@ -54,6 +53,7 @@ class Lock:
     `evaluation`: the same, of the texts for measuring quality
     `notes`: what of its vocabulary is left out or odd, a sentence each
     `output`: the checkpoint has an output matrix though its configuration ties the embeddings
+    `llama_cpp`: the tag, of a recipe that names none
     `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
     """
 
@@ -67,6 +67,7 @@ class Lock:
     unresolved: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     output: bool = False
+    llama_cpp: str = ""
 
     def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -76,6 +77,7 @@ class Lock:
         """The lock file's text: deterministic, one line a file."""
         data = {
             "format": FORMAT,
+            **({"llama_cpp": self.llama_cpp} if self.llama_cpp else {}),
             **({"unresolved": list(self.unresolved)} if self.unresolved else {}),
             "base": dict(self.base),
             "files": _facts(self.files),
@@ -107,11 +109,11 @@ def read(path: Path) -> Lock:
     """The lock in the file at `path`; UsageError when it is none."""
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(LIMIT + 1)
+            text = file.read(LOCK_LIMIT + 1)
     except UnicodeDecodeError as error:
         raise lock_drift(path, f"it is not a lock ({error!r})") from None
-    if len(text) > LIMIT:
-        raise lock_drift(path, f"it is longer than {LIMIT} characters, which no lock is")
+    if len(text) > LOCK_LIMIT:
+        raise lock_drift(path, f"it is longer than {LOCK_LIMIT} characters, which no lock is")
     return parse(path, text)
 
 
@@ -145,7 +147,10 @@ def _read(path: Path, data: Any) -> Lock:
     if not (isinstance(notes, list) and _is_text_or_list(unresolved) and _is_text_or_list(notes)):
         raise lock_drift(path, "its unresolved or its notes are no list of texts")
     output, more = data.get("output", False) is True, (tuple(unresolved), tuple(notes))
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output)
+    tag = data.get("llama_cpp", "")
+    if not isinstance(tag, str):
+        raise lock_drift(path, "its llama_cpp is no text")
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, tag)
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -201,6 +206,8 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     """What of the base differs from the lock, or None."""
     if not lock.files or lock.unresolved:
         return "its base is not resolved yet"
+    if lock.llama_cpp != _tag(recipe):
+        return "it has a llama.cpp tag, and so has the recipe" if lock.llama_cpp else "it has no llama.cpp tag"
     requested = lock.requested_base()
     if requested != _requested_base(recipe):
         return f"the recipe's base is {_words(_requested_base(recipe))} and the lock's is {_words(requested)}"
@@ -259,6 +266,15 @@ _read_bases: dict[tuple[Any, ...], Lock] = {}
 
 def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
+    return replace(_resolve(recipe, digest), llama_cpp=_tag(recipe))
+
+
+def _tag(recipe: Recipe) -> str:
+    """What the lock says of the tag: nothing where the recipe does."""
+    return "" if recipe.names_tag else recipe.llama_cpp
+
+
+def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     local = local_files(recipe)
     if local is None:
         return _resolve_hub(recipe, digest)

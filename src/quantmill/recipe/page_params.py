@@ -27,6 +27,8 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         notes["zero_as_one"] = True
     if _reads_text_alone(lock):
         notes["text_alone"] = True
+    if recipe.converts_as:
+        notes["converted_as"] = recipe.converts_as
     return {
         "prefix": recipe.prefix,
         "llama_cpp": recipe.llama_cpp,
