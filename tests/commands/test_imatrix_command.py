@@ -276,3 +276,18 @@ def test_a_mixture_s_file_is_the_newest_llama_imatrix_s(
         own = load(out, 1).tensors[name]
         assert own.counts.tolist() == sum_.counts.tolist()
         assert np.allclose(own.squares, sum_.squares, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("form", "digest"),
+    [
+        ("gguf", "b61a6bfb0116a1942d9391a9442d164c065e9e0f427e92270b9c3fe126137ab9"),
+        ("dat", "43006e10e5791754816ca3e1dc5fb4d2f174516dc3ae6c64bcd0acdbdbab6cad"),
+    ],
+)
+def test_files_are_merged_as_the_newest_llama_imatrix_merges_them(form: str, digest: str, tmp_path: Path) -> None:
+    """sha256 of what b11312's writes: --in-file moe.gguf --in-file moe.dat -c 128 --output-format FORM."""
+    both = [part for form_ in ("gguf", "dat") for part in ("--in-file", PEER_IMATRIX / f"moe.{form_}")]
+    target = tmp_path / "merged"
+    assert imatrix(*both, "--n-ctx", 128, "--llama-cpp", "v0.5.0", "--output-format", form, "-o", target) == 0
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == digest

@@ -16,8 +16,10 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.recipe import lock
     from quantmill.recipe.recipe import load
 
-    recipe = load(recipe_file(options.recipe))
+    recipe = load(recipe_file(options.recipe), anew=True)
     found = lock.write(recipe, open_workspace(project()).store.hints.digest_of)
     say(*(f"note: {note}" for note in found.notes))
+    if found.llama_cpp:
+        say(f"llama.cpp {found.llama_cpp}, which the recipe does not name")
     say(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
     return 0

@@ -131,7 +131,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(nodes, space),
         findings=(
-            *(*lock.notes, *base.notes, *map(str, found)),
+            *(*_converted(recipe), *lock.notes, *base.notes, *map(str, found)),
             *_beyond(recipe, base, files),
             *_too_much(memory, usable_memory()),
         ),
@@ -146,6 +146,13 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         quality=costs.quality,
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
     )
+
+
+def _converted(recipe: Recipe) -> list[str]:
+    """Whose converter it is, where it is not the tag's."""
+    if not recipe.converts_as:
+        return []
+    return [f"the metadata are converted as llama.cpp {recipe.converts_as} does it, not {recipe.llama_cpp}"]
 
 
 def _beyond(recipe: Recipe, base: Description, files: Mapping[str, FilePlan]) -> list[str]:

@@ -24,7 +24,7 @@ from quantmill.choose.shape import Shape
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import gguf_base, texts
-from quantmill.recipe.recipe import Recipe
+from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
 from quantmill.recipe.texts import FileFact
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SHAPE = {*(named.name for named in fields(Shape)), "tied"}
-LIMIT = 50_000_000  # characters of a lock: a config.json of the size that is read, with the spaces it is written with
 # What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
 # copy of them, or adapters.
 WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
@@ -58,6 +57,7 @@ class Lock:
     `output`: the checkpoint has an output matrix though its configuration ties the embeddings
     `shape`: of a GGUF base, what of its metadata decides memory: the fields of choose.shape.Shape, and `tied`
     `extra`: the text of `card.extra`
+    `llama_cpp`: the tag, of a recipe that names none
     `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
     """
 
@@ -73,6 +73,7 @@ class Lock:
     output: bool = False
     shape: Mapping[str, int] = field(default_factory=dict)
     extra: str = ""
+    llama_cpp: str = ""
 
     def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -82,6 +83,7 @@ class Lock:
         """The lock file's text: deterministic, one line a file."""
         data = {
             "format": FORMAT,
+            **({"llama_cpp": self.llama_cpp} if self.llama_cpp else {}),
             **({"unresolved": list(self.unresolved)} if self.unresolved else {}),
             "base": dict(self.base),
             "files": _facts(self.files),
@@ -115,11 +117,11 @@ def read(path: Path) -> Lock:
     """The lock in the file at `path`; UsageError when it is none."""
     try:
         with path.open(encoding="utf-8") as file:
-            text = file.read(LIMIT + 1)
+            text = file.read(LOCK_LIMIT + 1)
     except UnicodeDecodeError as error:
         raise lock_drift(path, f"it is not a lock ({error!r})") from None
-    if len(text) > LIMIT:
-        raise lock_drift(path, f"it is longer than {LIMIT} characters, which no lock is")
+    if len(text) > LOCK_LIMIT:
+        raise lock_drift(path, f"it is longer than {LOCK_LIMIT} characters, which no lock is")
     return parse(path, text)
 
 
@@ -160,7 +162,10 @@ def _read(path: Path, data: Any) -> Lock:
     if not isinstance(extra, str):
         raise lock_drift(path, "its extra is no text")
     output, more = data.get("output", False) is True, (tuple(unresolved), tuple(notes))
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra)
+    tag = data.get("llama_cpp", "")
+    if not isinstance(tag, str):
+        raise lock_drift(path, "its llama_cpp is no text")
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra, tag)
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -216,6 +221,8 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     """What of the base differs from the lock, or None."""
     if not lock.files or lock.unresolved:
         return "its base is not resolved yet"
+    if lock.llama_cpp != _tag(recipe):
+        return "it has a llama.cpp tag, and so has the recipe" if lock.llama_cpp else "it has no llama.cpp tag"
     requested = lock.requested_base()
     if requested != _requested_base(recipe):
         return f"the recipe's base is {_words(_requested_base(recipe))} and the lock's is {_words(requested)}"
@@ -274,6 +281,15 @@ _read_bases: dict[tuple[Any, ...], Lock] = {}
 
 def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
+    return replace(_resolve(recipe, digest), llama_cpp=_tag(recipe))
+
+
+def _tag(recipe: Recipe) -> str:
+    """What the lock says of the tag: nothing where the recipe does."""
+    return "" if recipe.names_tag else recipe.llama_cpp
+
+
+def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     local = local_files(recipe)
     if local is None:
         return _resolve_hub(recipe, digest)

@@ -27,6 +27,8 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         notes["zero_as_one"] = True
     if _reads_text_alone(lock):
         notes["text_alone"] = True
+    if recipe.converts_as:
+        notes["converted_as"] = recipe.converts_as
     known = recipe.base.repo or recipe.base.original or about.get("repo")
     more: dict[str, Any] = {"thumbnail": card.thumbnail, "support": card.support, "private": card.private}
     more |= {

@@ -13,19 +13,21 @@ from typing import Any
 import tomli
 
 from quantmill.errors import Unfit, UsageError, nearest
+from quantmill.listing import strangers_json
 from quantmill.recipe import address, base_table, bench_table, calibration_table, card_table, quality_table
 from quantmill.recipe.base_table import Base
 from quantmill.recipe.bench_table import BenchTable
 from quantmill.recipe.calibration_table import Calibration, ImatrixTable
 from quantmill.recipe.card_table import Card
 from quantmill.recipe.quality_table import Evaluation
-from quantmill.reference.admissions import of_folder
+from quantmill.reference.admissions import Admission, of_folder
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import check_options, of_tag
+from quantmill.reference.spans import DEFAULT_TAG, check_options, newest_tag, of_tag
 from quantmill.units import parse_size
 
 LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of a model has 50,000
+LOCK_LIMIT = 50_000_000  # bytes of a lock: a config.json of the size that is read, with the spaces it is written with
 
 NAME = r"[A-Za-z0-9][\w.+-]*"  # of a recipe, and what files' names begin with
 MAX_NAME = 255  # bytes of a file's name, on every disk in use
@@ -98,6 +100,16 @@ class Recipe:
     data: Mapping[str, Any]  # the file, as plain data
 
     @property
+    def names_tag(self) -> bool:
+        """Whether the recipe says its llama.cpp tag, which else its lock does."""
+        return "llama_cpp" in self.data
+
+    @property
+    def converts_as(self) -> str | None:
+        """The tag whose converter makes the base's metadata, where that is not the recipe's."""
+        return self.reference.converts_as if self.base.gguf is None else None
+
+    @property
     def generation(self) -> int:
         """The reference's number in the keys of steps."""
         return self.reference.generation
@@ -116,9 +128,10 @@ def find(name: str, folder: Path = Path()) -> Path:
     raise UsageError(f"{name}: there is no such recipe{nearest(name, known)}; name a .toml file or one of recipes/")
 
 
-def load(path: Path) -> Recipe:
-    """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong."""
-    return parse(path, read(path))
+def load(path: Path, anew: bool = False) -> Recipe:
+    """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong. The tag of one that
+    names none is its lock's; `anew`, or without a lock, the newest."""
+    return parse(path, read(path), "" if anew else _locked_tag(path))
 
 
 def read(path: Path) -> str:
@@ -135,8 +148,9 @@ def read(path: Path) -> str:
     return text
 
 
-def parse(path: Path, text: str) -> Recipe:
-    """`load` for a recipe whose text is `text` and which need not be at `path`, from where its paths lead."""
+def parse(path: Path, text: str, locked: str = "") -> Recipe:
+    """`load` for a recipe whose text is `text` and which need not be at `path`, from where its paths lead; `locked` is
+    its lock's tag."""
     try:
         data = tomli.loads(text)
         repr(data)  # as messages may: more than 4,300 digits cannot be said, though hexadecimal ones can be read
@@ -145,7 +159,17 @@ def parse(path: Path, text: str) -> Recipe:
     if not re.fullmatch(NAME, path.stem):
         raise UsageError(f"{path}: {path.stem!r} cannot name tasks and folders; rename it to {NAME_WORDS}")
     _check_keys(path, data)
-    return _Reader(path, data).recipe()
+    return _Reader(path, data, locked).recipe()
+
+
+def _locked_tag(path: Path) -> str:
+    """The llama.cpp tag in the lock beside a recipe; empty where there is none."""
+    try:
+        with path.with_suffix(".lock").open("rb") as file:
+            found = strangers_json(file.read(LOCK_LIMIT)).get("llama_cpp")
+    except (OSError, ValueError, AttributeError):  # whoever reads the lock says what is wrong with it
+        return ""
+    return found if isinstance(found, str) else ""
 
 
 def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
@@ -203,12 +227,16 @@ def _check_kind(path: Path, key: str, value: Any, kind: str) -> None:
 class _Reader:
     """One recipe's data on its way into the dataclasses; the keys' names and kinds are known to be right."""
 
-    def __init__(self, path: Path, data: Mapping[str, Any]) -> None:
-        self.path, self.data = path, data
+    def __init__(self, path: Path, data: Mapping[str, Any], locked: str) -> None:
+        self.path, self.data, self.locked = path, data, locked
 
     def recipe(self) -> Recipe:
         name = self.path.stem
-        tag = self.need("llama_cpp")
+        tag = self.get("llama_cpp")
+        if tag is None:
+            # The converter of later tags is not reproduced: nobody who names no tag gets their name on another's.
+            newest = newest_tag(self.admissions()) if self.get("base.gguf") else DEFAULT_TAG
+            tag = self.locked or newest
         self.reference = self.reference_of(tag)
         try:
             base = base_table.base(self.reference, self.get, self.path.parent)
@@ -268,10 +296,12 @@ class _Reader:
             raise self.fail(key, "this key is missing; every recipe needs it")
         return value
 
+    def admissions(self) -> tuple[Admission, ...]:
+        return of_folder(self.path.parent.parent if self.path.parent.name == "recipes" else self.path.parent)
+
     def reference_of(self, tag: str) -> Reference:
         try:
-            folder = self.path.parent.parent if self.path.parent.name == "recipes" else self.path.parent
-            return of_tag(tag, of_folder(folder))
+            return of_tag(tag, self.admissions())
         except UsageError as error:
             raise self.fail("llama_cpp", str(error)) from None
 

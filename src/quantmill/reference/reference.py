@@ -76,10 +76,12 @@ class ImatrixRules:
 class Converter:
     """What convert_hf_to_gguf.py writes into a model's metadata.
 
+    `tag`: whose converter this is; a span that does not end with it has another one, which is not reproduced.
     `parts`: of the metadata, in their order: `general`, `model` and `vocabulary`.
     `general`: the keys that say who made the model out of what, in their order, without the `general.` in front.
     """
 
+    tag: str
     parts: tuple[str, ...]
     general: tuple[str, ...]
 
@@ -159,6 +161,11 @@ class Reference:
     def __str__(self) -> str:
         builds = f"b{self.first}" if self.first == self.last else f"b{self.first} to b{self.last}"
         return ", ".join((builds, *self.names))
+
+    @property
+    def converts_as(self) -> str | None:
+        """The tag whose converter stands for the span's own, None where that is reproduced."""
+        return None if self.converter.tag == f"b{self.last}" else self.converter.tag
 
     def ftype(self, name: str) -> Ftype:
         """The ftype of that name, whatever its case; UsageError naming the nearest spelling otherwise."""

@@ -82,6 +82,13 @@ def of_tag(tag: str, admissions: Iterable[Admission] = ()) -> Reference:
     return found
 
 
+def newest_tag(admissions: Iterable[Admission] = ()) -> str:
+    """The newest tag with a build number that is offered, or that the team admitted."""
+    spans = {reference.first for reference in OFFERED}
+    admitted = [int(a.tag[1:]) for a in admissions if a.tag.startswith("b") and a.span in spans]
+    return f"b{max([OFFERED[-1].last, *admitted])}"
+
+
 def candidates(tag: str) -> list[Reference]:
     """The offered references, the likeliest for a tag first; UsageError for what is no tag."""
     match = _TAG.fullmatch(tag)

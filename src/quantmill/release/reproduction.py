@@ -97,8 +97,9 @@ def load(tree: Path, beside: Path | None, root: Path) -> Release:
     for path in texts:
         if not path.is_file():
             raise no_release(str(tree), f"it has no {path.name}, by which it could be built again")
-    recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, read(texts[0]))
-    return release(tree, recipe, locks.read(texts[1]))
+    text, lock = read(texts[0]), locks.read(texts[1])
+    recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, text, lock.llama_cpp)
+    return release(tree, recipe, lock)
 
 
 def release(tree: Path, recipe: Recipe, lock: Lock) -> Release:

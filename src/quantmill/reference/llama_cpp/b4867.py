@@ -197,6 +197,7 @@ B4867 = Reference(
         least_batch=16,
     ),
     converter=Converter(
+        tag="b5490",
         parts=("general", "model", "vocabulary"),
         general=(
             *("name", "author", "version", "organization", "finetune", "basename", "description", "size_label"),
