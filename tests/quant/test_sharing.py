@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantmill.reference.b4867 import B4867
 
 from projects import TINY
 from quantmill import gguf
@@ -19,6 +18,7 @@ from quantmill.imatrix import Entry, encode
 from quantmill.quant import quantizer
 from quantmill.quant.sharing import Sharing
 from quantmill.reference.arithmetic import QuantArithmetic
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.steps import index, quant
 
 

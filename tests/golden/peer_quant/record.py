@@ -14,8 +14,9 @@ from pathlib import Path
 from peer_quant.synthetic import IMATRIX, MODELS, sha256, write_base, write_imatrix
 from quantmill import gguf
 from quantmill.reference.ftypes import FTYPES
+from quantmill.reference.llama_cpp.b4867 import B4867
 
-FTYPES_RECORDED = [name for name, ftype in FTYPES.items() if ftype.base == name or ftype.embedding_and_output]
+FTYPES_RECORDED = [name for name, ftype in B4867.ftypes.items() if ftype.base == name or ftype.embedding_and_output]
 OPTIONS = [
     "--pure",
     "--leave-output-tensor",
