@@ -12,6 +12,7 @@ from projects import Project
 from quantmill.artifact import Artifact, Context
 from quantmill.card.card_facts import facts
 from quantmill.card.page import render
+from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError
 from quantmill.forecast.plan import plan_of
 from quantmill.gguf import Writer, kv
@@ -73,7 +74,7 @@ def test_an_architecture_that_the_tag_does_not_know(tmp_path: Path, architecture
     with pytest.raises(QuantmillError, match=f"knows no architecture '{architecture}'"):
         preflighted(tmp_path, strict=True)
     wanted = load(path)
-    params = page_params.params(wanted, locks.write(wanted, lambda _: "0" * 64))
+    params = page_params.params(wanted, locks.write(wanted, sha256_file))
     assert params["unknown_architecture"]
     page = render(facts(params, [ReleasedFile("a-Q8_0.gguf", "Q8_0", 1000, 1, None)]), "en")
     assert "byte for byte" not in page
@@ -84,7 +85,7 @@ def test_one_that_it_knows_is_claimed(tmp_path: Path) -> None:
     path = other(tmp_path, "falcon")
     assert planned(path).findings == ()
     wanted = load(path)
-    params = page_params.params(wanted, locks.write(wanted, lambda _: "0" * 64))
+    params = page_params.params(wanted, locks.write(wanted, sha256_file))
     assert not {"unknown_architecture", "text_alone"} & params.keys()
     assert "byte for byte" in render(facts(params, [ReleasedFile("a-Q8_0.gguf", "Q8_0", 1000, 1, None)]), "en")
     assert all(knows("b5490", name) for name in ("llama", "qwen3moe", "gemma3"))
@@ -160,7 +161,7 @@ def test_notes_of_a_checkpoint_are_findings(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "preflight.json").read_text())["findings"] == list(found)
     with pytest.raises(QuantmillError, match="the text model of Gemma3ForConditionalGeneration alone"):
         preflight.run({}, asked | {"strict": True}, tmp_path, Context())  # type: ignore[arg-type]
-    params = page_params.params(wanted, locks.write(wanted, lambda _: "0" * 64))
+    params = page_params.params(wanted, locks.write(wanted, sha256_file))
     page = render(facts(params, [ReleasedFile("a-Q8_0.gguf", "Q8_0", 1000, 1, None)]), "en")
     assert "The model reads images too; these files hold its text model alone" in page
 
