@@ -8,6 +8,7 @@ A key is one that the class's configuration has without being told, or an older 
 file already stay.
 """
 
+import importlib
 import inspect
 import json
 import re
@@ -38,8 +39,7 @@ def keys(class_: type) -> set[str]:
 
 
 def main() -> None:
-    import transformers
-
+    transformers = importlib.import_module("transformers")  # no dependency of ours
     path = Path(sys.argv[1])
     data = json.loads(path.read_text()) if path.exists() else {"transformers": [], "keys": {}}
     data["transformers"] = sorted({*data["transformers"], transformers.__version__})

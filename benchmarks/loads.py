@@ -17,11 +17,9 @@ from quantmill.checkpoint.conversion import convert
 from quantmill.errors import QuantmillError
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "golden"), str(ROOT / "tests" / "checkpoint")]
+sys.path.insert(0, str(ROOT / "tests" / "golden"))
 
-from test_broken import built, refused  # noqa: E402  (found through the line above)
-
-from convert_golden import broken, faulty_tokenizers  # noqa: E402
+from convert_golden import broken, faulty_tokenizers  # noqa: E402  (found through the line above)
 
 LOAD = """
 import os, sys, xllamacpp
@@ -39,7 +37,11 @@ def made(folder: Path, only: str) -> Iterator[tuple[str, str, Path | None]]:
     for class_, name in broken.cases():
         if only in f"{class_} {name}":
             broken.write(folder / class_ / name / "base", class_, broken.CHANGES[name])
-            yield class_, name, built(folder / class_ / name) if refused(folder / class_ / name) is None else None
+            yield (
+                class_,
+                name,
+                broken.built(folder / class_ / name) if broken.refused(folder / class_ / name) is None else None,
+            )
     for number, (kind, name, edit, _) in enumerate(faulty_tokenizers.faults()):
         if only in f"{kind} {name}":
             path = folder / f"{number}.gguf"

@@ -7,35 +7,12 @@ import pytest
 
 from convert_golden import broken
 from quantmill.architectures.loading import check_loadable
-from quantmill.artifact import Context
-from quantmill.checkpoint.conversion import convert
 from quantmill.engine.model import open_model
-from quantmill.errors import QuantmillError
-from quantmill.forecast.plan import plan_of
 from quantmill.gguf import read, verify
-from quantmill.recipe.recipe import load as load_recipe
 from quantmill.runtime.generator import generate
 from quantmill.runtime.loader import CannotRun, load
 from quantmill.runtime.sampler import Sampling
 from quantmill.vocabulary.tokenizer import load as tokenizer_of
-
-RECIPE = 'llama_cpp = "b5490"\n[base]\npath = "base"\nname = "B"\n[quants]\nmatrix = ["BF16"]\n'
-
-
-def refused(folder: Path) -> str | None:
-    """What a plan says of the base in the folder, where it refuses it; the same, then, does a lock or a preflight."""
-    (folder / "r.toml").write_text(RECIPE)
-    try:
-        plan_of(load_recipe(folder / "r.toml"), folder)
-    except QuantmillError as error:
-        return str(error)
-    return None
-
-
-def built(folder: Path) -> Path:
-    files = {path.name: path for path in (folder / "base").iterdir()}
-    convert(files, folder / "m.gguf", "BF16", "B", None, Context())
-    return folder / "m.gguf"
 
 
 def test_there_are_fifty_of_each_architecture() -> None:
@@ -46,12 +23,12 @@ def test_there_are_fifty_of_each_architecture() -> None:
 @pytest.mark.parametrize(("class_", "name"), list(broken.cases()), ids=str)
 def test_it_is_refused_or_it_works(tmp_path: Path, class_: str, name: str) -> None:
     broken.write(tmp_path / "base", class_, broken.CHANGES[name])
-    said = refused(tmp_path)
+    said = broken.refused(tmp_path)
     if said is not None:
         assert name != "as it is", said
         assert "Traceback" not in said
         return
-    file = built(tmp_path)
+    file = broken.built(tmp_path)
     with read(file) as opened:
         check_loadable("m", opened.metadata, opened.tensor_entries())
     verify(file)

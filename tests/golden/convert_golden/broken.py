@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 
 from convert_golden import models
+from quantmill.artifact import Context
+from quantmill.checkpoint.conversion import convert
+from quantmill.errors import QuantmillError
+from quantmill.forecast.plan import plan_of
+from quantmill.recipe.recipe import load
 
 Tensors = dict[str, tuple[str, np.ndarray]]
 Change = Callable[[dict[str, Any], Tensors], None]
@@ -179,3 +184,22 @@ def write(folder: Path, class_: str, change: Change) -> None:
 def cases() -> Iterator[tuple[str, str]]:
     """(class, name of the change) of every checkpoint."""
     return ((class_, name) for class_ in CLASSES for name in CHANGES)
+
+
+RECIPE = 'llama_cpp = "b5490"\n[base]\npath = "base"\nname = "B"\n[quants]\nmatrix = ["BF16"]\n'
+
+
+def refused(folder: Path) -> str | None:
+    """What a plan says of the base in the folder, where it refuses it; the same, then, does a lock or a preflight."""
+    (folder / "r.toml").write_text(RECIPE)
+    try:
+        plan_of(load(folder / "r.toml"), folder)
+    except QuantmillError as error:
+        return str(error)
+    return None
+
+
+def built(folder: Path) -> Path:
+    files = {path.name: path for path in (folder / "base").iterdir()}
+    convert(files, folder / "m.gguf", "BF16", "B", None, Context())
+    return folder / "m.gguf"
