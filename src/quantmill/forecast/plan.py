@@ -167,7 +167,7 @@ def _memory(
     imatrix: ImatrixCost | None,
     quality: QualityCost | None,
 ) -> dict[str, int]:
-    """Of each step, the most that a task of it takes. bench loads one file at a time; a pass of a text of which nothing
+    """Of each step, the most that a task of it takes. Bench loads one file at a time. A pass of a text of which nothing
     is known yet may take all that the recipe allows."""
     known = {"quant": quantize}
     if imatrix and imatrix.tokens:
