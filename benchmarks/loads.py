@@ -36,12 +36,9 @@ def made(folder: Path, only: str) -> Iterator[tuple[str, str, Path | None]]:
     """The kind and the name of each checkpoint, and the file that becomes of it, None where it is refused."""
     for class_, name in broken.cases():
         if only in f"{class_} {name}":
-            broken.write(folder / class_ / name / "base", class_, broken.CHANGES[name])
-            yield (
-                class_,
-                name,
-                broken.built(folder / class_ / name) if broken.refused(folder / class_ / name) is None else None,
-            )
+            place = folder / class_ / name
+            broken.write(place / "base", class_, broken.CHANGES[name])
+            yield class_, name, broken.built(place) if broken.refused(place) is None else None
     for number, (kind, name, edit, _) in enumerate(faulty_tokenizers.faults()):
         if only in f"{kind} {name}":
             path = folder / f"{number}.gguf"

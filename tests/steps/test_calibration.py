@@ -18,7 +18,7 @@ from quantmill.build.graph import graph
 from quantmill.build.node_key import key_of
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
-from quantmill.forecast.evaluation_rates import memory, weigh
+from quantmill.forecast.evaluation_rates import PROCESS, memory, weigh
 from quantmill.gguf.types import TYPES
 from quantmill.imatrix import entries
 from quantmill.network.web import WebError, fetch
@@ -282,7 +282,7 @@ def test_a_plan_counts_the_tokens_and_says_what_they_take(calibrated: Project) -
     assert found["arithmetic"] == "f32"
     assert sorted(found["seconds"]) == ["bf16x2", "f32"]
     assert found["fastest"] in found["seconds"]
-    assert 200_000_000 < found["memory_bytes"] < 300_000_000
+    assert PROCESS < found["memory_bytes"] < PROCESS + 100_000_000
     assert plan["exact"]
     said = calibrated.run("quantmill", "plan", "small").stdout
     assert "importance matrix: 2816 tokens in 22 chunks, about " in said
@@ -318,5 +318,5 @@ def test_the_work_of_a_shape() -> None:
     attention = 2 * 4 * 2 * 16 * 128
     assert work.products == 2 * (2 * 64 * 32 + 64 * 128 * 2) + attention + 2 * 64000 * 127 / 256
     assert (work.layer, work.columns, work.rows, work.width) == (64 * 32 + 64 * 128 * 8, 64, 128, 64)
-    assert memory(work, 1000, 10**9) == 200_000_000 + 4 * work.layer + 4 * 64 * 1000
-    assert memory(work, 1000, 10**8) == 10**8
+    assert memory(work, 1000, 10**9) == PROCESS + 4 * work.layer + 4 * 64 * 1000
+    assert memory(work, 1000, PROCESS) == PROCESS

@@ -54,15 +54,15 @@ class _Params(Structure):  # llama_model_quantize_params, and room for what late
 class Library:
     """The library in `folder`, or that file. `answer` writes its file of a call; False where it refuses or aborts."""
 
-    def __init__(self, place: Path) -> None:
-        self.path = find(place)
+    def __init__(self, place: Path, threads: int = 1) -> None:
+        self.path, self._threads = find(place), threads
         self._process: subprocess.Popen[str] | None = None
 
     def answer(self, call: Call, base: Path, out: Path) -> bool:
         """Whether `out` is now the library's file of the call on a base, whose imatrix lies beside it."""
         out.unlink(missing_ok=True)
         process = self._process or self._start()
-        request = {**vars(call), "base": str(base), "out": str(out)}
+        request = {**vars(call), "base": str(base), "out": str(out), "threads": self._threads}
         try:
             reply = _ask(process, json.dumps(request))
         except BrokenPipeError:
@@ -72,6 +72,14 @@ class Library:
         if not reply:
             self.close()
         return reply == "done" and out.exists()
+
+    def processor_seconds(self) -> float:
+        """What its process has spent so far, user and system."""
+        if self._process is None:
+            return 0.0
+        text = Path(f"/proc/{self._process.pid}/stat").read_text()
+        user, system = text.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         """Let its process go."""
@@ -175,7 +183,8 @@ class _Quantizer:
         params = self.library.llama_model_quantize_default_params()
         options, kept = OPTIONS[request["options"]], list[Any]()
         ftype = FTYPES[request["ftype"]]
-        params.nthread, params.ftype, params.only_copy = 1, ftype.id, ftype.name == "COPY"
+        params.nthread, params.ftype = request["threads"], ftype.id
+        params.only_copy = ftype.name == "COPY"
         params.pure = options.get("pure", False)
         params.quantize_output_tensor = not options.get("leave_output_tensor", False)
         for name in ("output_tensor_type", "token_embedding_type"):

@@ -22,13 +22,16 @@ from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.steps.step import Task
 
-# A quantize step's anonymous memory: interpreter and libraries, and chunks of rows in each thread
-# (benchmarks/memory.py measures it).
-QUANTIZE_MEMORY = 150_000_000
 LEAST_SECONDS = 0.004
 TOKENS = 140_000  # of a text of which nothing is known yet
 
 Pair = tuple[str, str]  # tensor, type
+
+
+def quantize_memory(threads: int) -> int:
+    """A quantize step's anonymous memory: interpreter and libraries, and chunks of rows in each thread
+    (benchmarks/memory.py measures it)."""
+    return 30_000_000 + 5_000_000 * threads
 
 
 class Rates:

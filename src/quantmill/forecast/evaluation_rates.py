@@ -11,7 +11,7 @@ LEAST_SECONDS = 0.02
 ROWS = 512  # tokens that a sample pushes through a matrix
 # What norms, attention's softmax, activations and packing take beside the products, about.
 BESIDE = 1.3
-PROCESS = 200_000_000  # bytes of interpreter, tables and buffers
+PROCESS = 100_000_000  # bytes of interpreter, tables and buffers
 
 
 @dataclass(frozen=True)

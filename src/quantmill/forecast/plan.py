@@ -16,7 +16,7 @@ from quantmill.build.release_tag import tag
 from quantmill.build.step_params import quant_params
 from quantmill.build.workspace import Status, Workspace, open_workspace
 from quantmill.forecast.base_file import Description, describe
-from quantmill.forecast.costs import QUANTIZE_MEMORY, Costs, Rates
+from quantmill.forecast.costs import Costs, Rates, quantize_memory
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.quality_cost import QualityCost
@@ -122,7 +122,8 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     imatrix, report = (ready, {}) if ready else _measured(recipe, nodes, space)
     found = findings(recipe.reference, base.tensors, files, imatrix, recipe.imatrix is not None, params, report)
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
-    memory = _memory(nodes, rows)
+    imatrix_cost = costs.imatrix(space.threads)
+    memory = _memory(nodes, rows, quantize_memory(space.threads), imatrix_cost, costs.quality)
     return Plan(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
@@ -139,9 +140,9 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,
         disk_bytes=_disk(recipe, lock, base, files, rows),
-        memory_bytes=QUANTIZE_MEMORY,
+        memory_bytes=memory.get("quant", quantize_memory(space.threads)),
         memory=memory,
-        imatrix=costs.imatrix(space.threads),
+        imatrix=imatrix_cost,
         threads=space.threads,
         quality=costs.quality,
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
@@ -167,11 +168,23 @@ def _beyond(recipe: Recipe, base: Description, files: Mapping[str, FilePlan]) ->
     ]
 
 
-def _memory(nodes: Mapping[str, graph.Node], rows: Sequence[FileRow]) -> dict[str, int]:
-    """Of each step, the most that a task of it takes. bench loads one file at a time."""
+def _memory(
+    nodes: Mapping[str, graph.Node],
+    rows: Sequence[FileRow],
+    quantize: int,
+    imatrix: ImatrixCost | None,
+    quality: QualityCost | None,
+) -> dict[str, int]:
+    """Of each step, the most that a task of it takes. Bench loads one file at a time. A pass of a text of which nothing
+    is known yet may take all that the recipe allows."""
+    known = {"quant": quantize}
+    if imatrix and imatrix.tokens:
+        known["imatrix"] = imatrix.memory
+    if quality and quality.tokens:
+        known |= {"evaluate": quality.memory, "quality": quality.memory}
     found: dict[str, int] = {}
     for node in nodes.values():
-        known = {"quant": QUANTIZE_MEMORY, "bench": node.step.memory + max(row.bytes for row in rows)}
+        known["bench"] = node.step.memory + max(row.bytes for row in rows)
         memory = known.get(node.step.name) or int(node.where.get("memory", node.step.memory))
         found[node.step.name] = max(memory, found.get(node.step.name, 0))
     return found

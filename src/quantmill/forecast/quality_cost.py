@@ -37,6 +37,7 @@ class QualityCost:
     `base`: seconds of the base's own predictions
     `files`: seconds of each file's comparison with them, by label
     `states`: bytes that the base's predictions take
+    `memory`: of the base's predictions, and of a file's, in bytes
     """
 
     tokens: int
@@ -46,6 +47,7 @@ class QualityCost:
     base: float
     files: Mapping[str, float]
     states: int
+    memory: int
 
     def data(self, threads: int) -> dict[str, Any]:
         """As plain JSON, with seconds over so many threads."""
@@ -126,7 +128,7 @@ def quality_cost(
     table = recipe.evaluation
     if table is None:
         return None
-    from quantmill.forecast.evaluation_rates import BESIDE, weigh
+    from quantmill.forecast.evaluation_rates import BESIDE, memory, weigh
 
     named = list(texts.evaluation(recipe).values())
     chunks, exact = chunk_count(recipe, named, lock.evaluation, kvs, table.n_ctx, 0, table.chunks)
@@ -148,7 +150,8 @@ def quality_cost(
         for label, file in files.items()
     }
     each = {label: base + again + count / SAMPLED_WEIGHTS for label, count in sampled.items()}
-    return QualityCost(tokens, chunks, table.n_ctx, exact, base, each, 4 * width * counted)
+    states, most = 4 * width * counted, memory(work, tokens, table.memory)
+    return QualityCost(tokens, chunks, table.n_ctx, exact, base, each, states, most)
 
 
 def bench_seconds(
