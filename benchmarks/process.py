@@ -3,7 +3,8 @@
     python benchmarks/process.py --lib FOLDER | --tools BIN [--ftypes Q4_0,Q8_0] [--runs 3] [--threads 1]
         [--layers 3] [--vocabulary 32768] [--folder DIR]
 
-Each type fills a whole file (`--pure`, where it needs no imatrix), with an imatrix and without, of a bf16 model of hidden 2048. With `--tools`
+Each type fills a whole file (`--pure`, where it needs no imatrix),
+with an imatrix and without, of a bf16 model of hidden 2048. With `--tools`
 the peer is llama-quantize, a process each time. With `--lib` it is a libllama (b8660 or later) in a process that is
 already running: what loading a program takes is ours alone, so that ratios are the least that can be said. Runs take
 turns. A line tells our seconds of processor time (user and system) as a median, and ratios as medians over turns: how
