@@ -3,7 +3,8 @@
     python benchmarks/process.py --lib FOLDER | --tools BIN [--ftypes Q4_0,Q8_0] [--runs 3] [--threads 1]
         [--layers 3] [--vocabulary 32768] [--folder DIR]
 
-Each type fills a whole file (`--pure`), with an imatrix and without, of a bf16 model of hidden 2048. With `--tools`
+Each type fills a whole file (`--pure`, where it needs no imatrix),
+with an imatrix and without, of a bf16 model of hidden 2048. With `--tools`
 the peer is llama-quantize, a process each time. With `--lib` it is a libllama (b8660 or later) in a process that is
 already running: what loading a program takes is ours alone, so that ratios are the least that can be said. Runs take
 turns. A line tells our seconds of processor time (user and system) as a median, and ratios as medians over turns: how
@@ -43,22 +44,27 @@ def process(command: list[str]) -> Spent:
     return usage.ru_utime + usage.ru_stime, time.perf_counter() - began
 
 
+def pure(ftype: str) -> list[str]:
+    """Not for types that need an imatrix, which has nothing of the embedding."""
+    return [] if FTYPES[ftype].needs_imatrix else ["--pure"]
+
+
 def ours(base: Path, imatrix: Path | None, out: Path, ftype: str, threads: int) -> Spent:
-    command = [sys.executable, "-m", "quantmill.cli", "quantize", str(base), str(out), ftype, "--pure"]
+    command = [sys.executable, "-m", "quantmill.cli", "quantize", str(base), str(out), ftype, *pure(ftype)]
     command += ["--threads", str(threads), *(["--imatrix", str(imatrix)] if imatrix else [])]
     return process(command)
 
 
 def tool(program: Path, base: Path, imatrix: Path | None, out: Path, ftype: str, threads: int) -> Spent:
     guide = ["--imatrix", str(imatrix)] if imatrix else []
-    return process([str(program), "--pure", *guide, str(base), str(out), ftype, str(threads)])
+    return process([str(program), *pure(ftype), *guide, str(base), str(out), ftype, str(threads)])
 
 
 def library(library: Library, base: Path, imatrix: Path | None, out: Path, ftype: str, warm: Path) -> Spent:
     """The library's call alone, in a process that has written a small file before."""
     library.answer(Call("warm", "F16", guided=False), warm, out)
     spent, began = library.processor_seconds(), time.perf_counter()
-    if not library.answer(Call(base.stem, ftype, imatrix is not None, "pure"), base, out):
+    if not library.answer(Call(base.stem, ftype, imatrix is not None, "pure" if pure(ftype) else ""), base, out):
         raise SystemExit(f"{library.path}: refuses {ftype}")
     found = library.processor_seconds() - spent, time.perf_counter() - began
     library.close()
