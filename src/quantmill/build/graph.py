@@ -14,7 +14,8 @@ from quantmill.build import release_tag
 from quantmill.build.step_params import imatrix_params, preflight_params, quant_params
 from quantmill.listing import IMATRIX_ENDING
 from quantmill.recipe import page_params, texts
-from quantmill.recipe.lock import Lock, local_files
+from quantmill.recipe.base_files import local_files
+from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.bench_table import RUNTIMES, BenchTable
 from quantmill.steps import STEPS

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.architectures import configuration
     from quantmill.architectures.json_file import load_config, model_files
     from quantmill.checkpoint.conversion import convert as write
-    from quantmill.recipe.lock import wanted
+    from quantmill.recipe.base_files import wanted
 
     folder: Path = options.source
     if not folder.is_dir():

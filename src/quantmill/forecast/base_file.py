@@ -14,7 +14,7 @@ from quantmill.engine.suitability import base_notes, check_computable
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.findings import check_base
-from quantmill.recipe import lock as lock_file
+from quantmill.recipe import base_files
 from quantmill.recipe.bench_table import RUNTIMES
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -42,7 +42,7 @@ class Description:
 
 def describe(recipe: Recipe, lock: Lock) -> Description:
     """The base file: read from a GGUF base's header, else derived from the model's configuration and small files."""
-    local = lock_file.local_files(recipe)
+    local = base_files.local_files(recipe)
     if recipe.base.gguf is not None:
         with gguf.read(recipe.base.gguf) as file:
             metadata = dict(file.metadata)
@@ -58,7 +58,7 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
         sources = source_order(local)
         _, described = describe_config(lock.config or {}, recipe.base.type, sources)
         specs = checkpoint_tensors(lock.config or {}, sources)
-        return Description(lock_file.base_metadata(recipe, local, specs), described, True, said)
+        return Description(base_files.base_metadata(recipe, local, specs), described, True, said)
     entries, described = describe_config(lock.config or {}, recipe.base.type, output=lock.output)
     return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None, said)
 

@@ -5,7 +5,6 @@ release can be planned without the network and rebuilt from the same bytes. `qua
 it when it is missing or when the recipe or a local base moved, unless the build is `--locked`.
 """
 
-import fnmatch
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -13,10 +12,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
+from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.architectures.description import describe
-from quantmill.architectures.errors import ModelError
-from quantmill.architectures.json_file import TEMPLATES, is_near, model_files, read_file
+from quantmill.architectures.json_file import is_near
 from quantmill.checkpoint import contents
 from quantmill.checkpoint.about import about as about_files
 from quantmill.checkpoint.safetensors import SINGLE
@@ -24,19 +22,15 @@ from quantmill.choose.shape import Shape
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import gguf_base, texts
+from quantmill.recipe.base_files import base_metadata, configuration, is_plain, local_files, wanted
 from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
 from quantmill.recipe.texts import FileFact
 
 if TYPE_CHECKING:
-    from quantmill.gguf import KV
+    pass
 
 FORMAT = 1
 SHAPE = {*(named.name for named in fields(Shape)), "tied"}
-# What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
-# copy of them, or adapters.
-WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-
 
 def lock_drift(path: Path, what: str) -> UsageError:
     """The lock does not describe the recipe's base any more."""
@@ -141,7 +135,7 @@ def _read(path: Path, data: Any) -> Lock:
     base = {str(key): str(value) for key, value in data["base"].items()}
     files = _read_facts(path, data["files"])
     texts, measured = (_read_facts(path, data.get(key, {})) for key in ("calibration", "evaluation"))
-    if odd := [name for name in files if not _plain(name)]:
+    if odd := [name for name in files if not is_plain(name)]:
         raise lock_drift(path, f"{odd[0]!r} cannot be the name of a base file")
     config, metadata_bytes = data["config"], data["metadata_bytes"]
     if not isinstance(config, dict | None) or not (metadata_bytes is None or _count(metadata_bytes)):
@@ -239,42 +233,6 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     return texts.drift(recipe, lock.calibration, lock.evaluation, digest) or texts.extra_drift(recipe, lock.extra)
 
 
-def local_files(recipe: Recipe) -> dict[str, Path] | None:
-    """The files of a local base by name, None for a Hub repository; UsageError when they are not there."""
-    base = recipe.base
-    if base.gguf is not None:
-        if not base.gguf.is_file():
-            raise UsageError(f"{recipe.path}: base.gguf: there is no file {base.gguf}; give the path of a GGUF file")
-        return {"model.gguf": base.gguf}
-    if base.path is None:
-        return None
-    if not base.path.is_dir():
-        raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
-    names = list(model_files(base.path))
-    return {name: base.path / name for name in wanted(str(base.path), names, base.readme)}
-
-
-def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
-    """Those of a model's files that a conversion reads; UsageError when the weights are pickled, not there, or no whole
-    model's. `readme`: its page is one of them."""
-    found = sorted(name for name in names if _matches(name, WANTED) and not name.startswith("."))
-    found = [name for name in found if readme or name != "README.md"]
-    if odd := [name for name in found if not _plain(name)]:
-        raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
-    if not any(name.endswith(".safetensors") for name in found):
-        if pickled := sorted(name for name in names if _matches(name, PICKLED)):
-            raise UsageError(
-                f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
-                "give a model whose weights are safetensors"
-            )
-        contents.check_names(where, names)
-        raise UsageError(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
-    contents.check_names(where, names)
-    if "config.json" not in found:
-        raise UsageError(f"{where}: there is no config.json; give a model in Hugging Face layout")
-    return found
-
-
 # What this process has read of local bases, by what decides it: configuration, bytes of the metadata, what is said.
 _read_bases: dict[tuple[Any, ...], Lock] = {}
 
@@ -298,7 +256,7 @@ def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     asked = _requested_base(recipe)
     decides = (said, base.gguf is None, base.type, base.model_name, base.pre_tokenizer, recipe.llama_cpp)
     if decides not in _read_bases:  # a project may have thousands of recipes of one base
-        config = _config(local["config.json"]) if "config.json" in local else None
+        config = configuration(local["config.json"]) if "config.json" in local else None
         if config is not None:
             contents.check_index(str(recipe.base.path), local, local)
         sources = contents.source_order(local) if config else None
@@ -357,7 +315,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
         files[name] = FileFact(sha256, size)
     base = {**_requested_base(recipe), "commit": commit}
     contents.check_index(repo, small, listed)
-    config = _config(small["config.json"])
+    config = configuration(small["config.json"])
     sources = contents.source_order(small)
     if SINGLE in files:
         sources = contents.names_by_size(config, files[SINGLE].size)
@@ -387,54 +345,9 @@ def _words(base: Mapping[str, str]) -> str:
     return " ".join(f"{key} {value}" for key, value in base.items())
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _plain(name: str) -> bool:
-    """Whether a name from elsewhere is that of a file in a folder, on any system, and can be printed."""
-    name = name.removeprefix(f"{TEMPLATES}/")
-    return name.isprintable() and not name.startswith(".") and 0 < len(name) <= 200 and not set(name) & set("/\\:")
-
-
 def _is_text_or_list(value: Any) -> bool:
     return all(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
 
 
 def _count(value: Any) -> bool:
     return type(value) is int and value >= 0
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        data = strangers_json(read_file(path, path.name, ModelError))
-        json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written to the lock
-    except UnfitJSON as error:
-        raise UsageError(f"{path}: it {error}; fetch it again") from None
-    except (ValueError, OSError) as error:
-        raise UsageError(f"{path}: not valid JSON in UTF-8: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
-    return data
-
-
-def base_metadata(
-    recipe: Recipe,
-    files: Mapping[str, Path],
-    specs: list[TensorSpec] | None = None,
-    notes: list[str] | None = None,
-) -> "list[KV]":
-    """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights. `specs` are its
-    tensors, where more is known of them than config.json says; `notes` is given a sentence for whatever is left out."""
-    from quantmill.checkpoint.metadata import metadata
-
-    base = recipe.base
-    return metadata(
-        files,
-        type=base.type,
-        name=base.model_name,
-        pre_tokenizer=base.pre_tokenizer,
-        specs=specs,
-        reference=recipe.reference,
-        notes=notes,
-    )

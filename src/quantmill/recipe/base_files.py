@@ -1,0 +1,106 @@
+"""The files that a recipe's base is made of, and what its configuration and metadata say."""
+
+import fnmatch
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantmill.architectures.checkpoint_tensors import TensorSpec
+from quantmill.architectures.errors import ModelError
+from quantmill.architectures.json_file import TEMPLATES, model_files, read_file
+from quantmill.checkpoint import contents
+from quantmill.errors import UsageError
+from quantmill.listing import UnfitJSON, strangers_json
+from quantmill.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from quantmill.gguf import KV
+
+# What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
+# copy of them, or adapters.
+WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def local_files(recipe: Recipe) -> dict[str, Path] | None:
+    """The files of a local base by name, None for a Hub repository; UsageError when they are not there."""
+    base = recipe.base
+    if base.gguf is not None:
+        if not base.gguf.is_file():
+            raise UsageError(f"{recipe.path}: base.gguf: there is no file {base.gguf}; give the path of a GGUF file")
+        return {"model.gguf": base.gguf}
+    if base.path is None:
+        return None
+    if not base.path.is_dir():
+        raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
+    names = list(model_files(base.path))
+    return {name: base.path / name for name in wanted(str(base.path), names, base.readme)}
+
+
+def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
+    """Those of a model's files that a conversion reads; UsageError when the weights are pickled, not there, or no whole
+    model's. `readme`: its page is one of them."""
+    found = sorted(name for name in names if matches(name, WANTED) and not name.startswith("."))
+    found = [name for name in found if readme or name != "README.md"]
+    if odd := [name for name in found if not is_plain(name)]:
+        raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
+    if not any(name.endswith(".safetensors") for name in found):
+        if pickled := sorted(name for name in names if matches(name, PICKLED)):
+            raise UsageError(
+                f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
+                "give a model whose weights are safetensors"
+            )
+        contents.check_names(where, names)
+        raise UsageError(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
+    contents.check_names(where, names)
+    if "config.json" not in found:
+        raise UsageError(f"{where}: there is no config.json; give a model in Hugging Face layout")
+    return found
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a file's name is of one of the patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name from elsewhere is that of a file in a folder, on any system, and can be printed."""
+    name = name.removeprefix(f"{TEMPLATES}/")
+    return name.isprintable() and not name.startswith(".") and 0 < len(name) <= 200 and not set(name) & set("/\\:")
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """A model's config.json; UsageError for what is none."""
+    try:
+        data = strangers_json(read_file(path, path.name, ModelError))
+        json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written to the lock
+    except UnfitJSON as error:
+        raise UsageError(f"{path}: it {error}; fetch it again") from None
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{path}: not valid JSON in UTF-8: {error}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
+    return data
+
+
+def base_metadata(
+    recipe: Recipe,
+    files: Mapping[str, Path],
+    specs: list[TensorSpec] | None = None,
+    notes: list[str] | None = None,
+) -> "list[KV]":
+    """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights. `specs` are its
+    tensors, where more is known of them than config.json says; `notes` is given a sentence for whatever is left out."""
+    from quantmill.checkpoint.metadata import metadata
+
+    base = recipe.base
+    return metadata(
+        files,
+        type=base.type,
+        name=base.model_name,
+        pre_tokenizer=base.pre_tokenizer,
+        specs=specs,
+        reference=recipe.reference,
+        notes=notes,
+    )
