@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from quantmill.build.graph import graph
-from quantmill.build.workspace import open_workspace
+from quantmill.build.opening import open_workspace
 from quantmill.forecast import estimates
 from quantmill.forecast.plan import plan_of
 from quantmill.recipe import lock as locks

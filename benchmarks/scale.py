@@ -30,7 +30,7 @@ import numpy as np
 
 from quantmill import gguf
 from quantmill.build.graph import graph
-from quantmill.build.workspace import open_workspace
+from quantmill.build.opening import open_workspace
 from quantmill.disk import sha256_file
 from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, encode

@@ -28,7 +28,8 @@ from doit.task import clean_targets
 
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
-from quantmill.build.workspace import Workspace, open_workspace
+from quantmill.build.opening import open_workspace
+from quantmill.build.workspace import Workspace
 from quantmill.disk import make_way, names_in, parse_json
 from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
 from quantmill.build.graph import Node, graph, labels, release_task, targets

@@ -384,25 +384,6 @@ class Workspace:
         self._tree(node).remove()
 
 
-def open_workspace(
-    root: Path, threads: int | None = None, cache: Path | None = None, report: Report = silent
-) -> Workspace:
-    """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
-    `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases. A store that is not
-    there is not made by being asked for digests."""
-    folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
-    remote, seal = None, Seal()
-    if any(named_by(root)):
-        from quantmill.store.remote.client import connect
-        from quantmill.store.remote.settings import signing
-
-        remote, known = connect(root, folder, report), signing(root)
-        seal = Seal(known.sign, known.keys)
-    store = Store(folder, remote)
-    store.hints.remembers = folder.is_dir()
-    return Workspace(store, root / "build", root / "release", threads or usable_threads(), report, seal=seal)
-
-
 def _right(node: Node, key: StepKey) -> Callable[[Collection[str]], bool]:
     return lambda names: node.step.makes(names, key.params, key.inputs)
 

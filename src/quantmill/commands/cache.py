@@ -56,7 +56,7 @@ ACTIONS = {
 
 
 def _stat(options: argparse.Namespace) -> int:
-    from quantmill.build.workspace import open_workspace
+    from quantmill.build.opening import open_workspace
     from quantmill.store.care.usage import hit_rate, stat
 
     store = open_workspace(project()).store
@@ -77,7 +77,7 @@ def _stat(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from quantmill.build.workspace import open_workspace
+    from quantmill.build.opening import open_workspace
     from quantmill.store.care.check import verify_store
 
     store = open_workspace(project(), report=_hear_aside).store
@@ -99,7 +99,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from quantmill.build.workspace import open_workspace
+    from quantmill.build.opening import open_workspace
     from quantmill.store.care.collector import collect
 
     limit = options.max_size
@@ -135,7 +135,7 @@ def _keep(words: list[str] | None, limit: int | None) -> "Keep":
 
 
 def _push(options: argparse.Namespace) -> int:
-    from quantmill.build.workspace import open_workspace
+    from quantmill.build.opening import open_workspace
     from quantmill.store.remote.admin import push
 
     space = open_workspace(project())
@@ -146,7 +146,7 @@ def _push(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    from quantmill.build.workspace import open_workspace
+    from quantmill.build.opening import open_workspace
     from quantmill.store.remote.admin import revoke
 
     space = open_workspace(project())
@@ -157,7 +157,7 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    from quantmill.build.workspace import open_workspace
+    from quantmill.build.opening import open_workspace
     from quantmill.store.remote.admin import sign_all
 
     space = open_workspace(project())

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
-    from quantmill.build.workspace import open_workspace
+    from quantmill.build.opening import open_workspace
     from quantmill.recipe import lock
     from quantmill.recipe.recipe import load
 

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
+    from quantmill.build.opening import open_workspace
     from quantmill.build.release_tag import tag
-    from quantmill.build.workspace import open_workspace
     from quantmill.network.hub import HubError
     from quantmill.recipe import git
     from quantmill.recipe import lock as locks

@@ -14,7 +14,7 @@ from typing import Any
 
 from quantmill.build import graph
 from quantmill.build.graph import Node
-from quantmill.build.workspace import open_workspace
+from quantmill.build.opening import open_workspace
 from quantmill.distributed.parts import PARTS_FROM, Cut, cut, uncut
 from quantmill.forecast.base_file import describe
 from quantmill.forecast.costs import TOKENS, Costs, Pair, Rates, shareable

@@ -15,8 +15,9 @@ from quantmill import __version__
 from quantmill.build.doubt import NotMadeAgain
 from quantmill.build.graph import Node
 from quantmill.build.node_key import Facts, upstream
+from quantmill.build.opening import open_workspace
 from quantmill.build.sampling import sample_of, unlike
-from quantmill.build.workspace import Workspace, open_workspace
+from quantmill.build.workspace import Workspace
 from quantmill.errors import QuantmillError, sentence
 from quantmill.steps import STEPS, versions
 from quantmill.store.descent import forget_record

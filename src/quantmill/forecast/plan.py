@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill.build import graph
 from quantmill.build.graph import Node
+from quantmill.build.opening import open_workspace
 from quantmill.build.release_tag import tag
 from quantmill.build.step_params import quant_params
-from quantmill.build.workspace import Status, Workspace, open_workspace
+from quantmill.build.workspace import Status, Workspace
 from quantmill.forecast.base_file import Description, describe
 from quantmill.forecast.costs import Costs, Rates, quantize_memory
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix

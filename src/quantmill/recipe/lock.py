@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 SHAPE = {*(named.name for named in fields(Shape)), "tied"}
 
+
 def lock_drift(path: Path, what: str) -> UsageError:
     """The lock does not describe the recipe's base any more."""
     return UsageError(f"{path}: {what}; run 'quantmill lock {path.with_suffix('.toml')}' and commit the lock")

@@ -8,7 +8,8 @@ from typing import Any
 
 from quantmill.build import graph
 from quantmill.build.graph import Node
-from quantmill.build.workspace import Workspace, open_workspace
+from quantmill.build.opening import open_workspace
+from quantmill.build.workspace import Workspace
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_tensors
 from quantmill.forecast.base_file import Description
