@@ -178,16 +178,17 @@ def _memory(
 ) -> dict[str, int]:
     """Of each step, the most that a task of it takes. Bench loads one file at a time. A pass of a text of which nothing
     is known yet may take all that the recipe allows."""
-    known = {"quant": quantize}
-    if imatrix and imatrix.tokens:
-        known["imatrix"] = imatrix.memory
-    if quality and quality.tokens:
-        known |= {"evaluate": quality.memory, "quality": quality.memory}
     found: dict[str, int] = {}
     for node in nodes.values():
-        known["bench"] = node.step.memory + max(row.bytes for row in rows)
-        memory = known.get(node.step.name) or int(node.where.get("memory", node.step.memory))
-        found[node.step.name] = max(memory, found.get(node.step.name, 0))
+        step, memory = node.step, int(node.where.get("memory", node.step.memory))
+        if step.divides == "tensors":
+            memory = quantize
+        elif step.counts == "runs":
+            memory = step.memory + max(row.bytes for row in rows)
+        elif step.counts == "passes":
+            passes = imatrix if step.divides == "text" else quality
+            memory = passes.memory if passes and passes.tokens else memory
+        found[step.name] = max(memory, found.get(step.name, 0))
     return found
 
 

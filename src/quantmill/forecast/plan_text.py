@@ -48,8 +48,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
         yield f"bench: about {duration_text(plan.bench_seconds)}"
     yield f"disk {disk_text(plan.disk_bytes)} for everything, memory {disk_text(plan.memory_bytes)} for a quantize step"
     most = sorted(plan.memory.items(), key=lambda step: -step[1])
-    others = ", ".join(f"{step} {disk_text(size)}" for step, size in most if step != "quant")
-    yield f"memory of the other steps: {others}"
+    yield f"memory by step: {', '.join(f'{step} {disk_text(size)}' for step, size in most)}"
 
 
 def _imatrix(work: ImatrixCost) -> str:
