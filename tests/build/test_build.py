@@ -235,7 +235,13 @@ def test_locked_refuses_a_base_that_moved(project: Project) -> None:
     ("old", "new", "code", "message"),
     [
         ('"Q2_K"', '"Q2_KK"', 2, "quants.matrix: Q2_KK is not an ftype (did you mean Q2_K?)"),
-        ('"b5490"', '"b9999"', 2, "llama_cpp: llama.cpp b9999 is not supported; supported are b4867 to b5490"),
+        (
+            '"b5490"',
+            '"b9999"',
+            2,
+            "llama_cpp: llama.cpp b9999 is not supported; admit it with quantmill admit; the nearest tags that are: b9982 "
+            "and b10068",
+        ),
         ('"tiny"', '"tiny2"', 2, "base.path: there is no folder recipes/tiny2; give a model's folder"),
     ],
 )
