@@ -3,7 +3,10 @@
 import ast
 from collections import defaultdict
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
+
+import pytest
 
 import quantmill
 
@@ -50,3 +53,13 @@ def test_no_file_name_occurs_twice() -> None:
         if path.stem not in NAMED_BY_ROLE and folder(path) not in NAMED_BY_USE
     )
     assert twice(named) == {}
+
+
+def test_every_folder_of_tests_is_looked_into(pytestconfig: pytest.Config) -> None:
+    left_out = [
+        folder.name
+        for folder in Path(__file__).parent.rglob("*/")
+        if any(folder.rglob("test_*.py"))
+        and any(fnmatch(folder.name, pattern) for pattern in pytestconfig.getini("norecursedirs"))
+    ]
+    assert left_out == []
