@@ -1,13 +1,13 @@
 """What a checkpoint holds, before its weights are fetched or read: by its files' names, its index, its headers."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, tensors
-from quantmill.checkpoint.safetensors import INDEX, SINGLE, Weight, read_header, read_index
-from quantmill.errors import QuantmillError, UsageError, listed
+from quantmill.checkpoint.file_names import INDEX, MERGE, SINGLE
+from quantmill.checkpoint.safetensors import Weight, read_header, read_index
+from quantmill.errors import QuantmillError, UsageError
 from quantmill.listing import UnfitJSON
 
 # What the tensors of a quantized checkpoint end in, and what they are of. No model's own tensors end so.
@@ -26,7 +26,6 @@ _QUANTIZED = {
     ".biases": "MLX",
 }
 _ADAPTER = (".lora_A.weight", ".lora_B.weight", ".lora_A.default.weight")
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 INSTEAD = "give the model's own checkpoint, whose weights are BF16, F16 or F32"
 
 
@@ -86,52 +85,15 @@ def check_sources(where: str, names: Iterable[str]) -> None:
     """UsageError when the tensors' names are those of a quantized checkpoint or of an adapter."""
     for name in names:
         if name.endswith(_ADAPTER):
-            raise UsageError(f"{where}: its tensors are those of a LoRA adapter ({name}); {_MERGE}")
+            raise UsageError(f"{where}: its tensors are those of a LoRA adapter ({name}); {MERGE}")
         for ending, kind in _QUANTIZED.items():
             if name.endswith(ending):
                 raise quantized(f"{where}: its weights", kind, name)
 
 
-_MERGE = "merge it into its base model first"
-
-
 def quantized(what: str, kind: str, by: str) -> UsageError:
     """`what` is quantized already, as `by` tells."""
     return UsageError(f"{what} are quantized already ({kind}, by {by}), which cannot be converted; {INSTEAD}")
-
-
-def check_names(where: str, names: Iterable[str]) -> None:
-    """UsageError when by the names alone a folder or repository is no checkpoint that can be converted."""
-    there = set(names)
-    weights = sorted(name for name in there if name.endswith(".safetensors"))
-    own = [name for name in weights if name.startswith("model")]
-    if own:
-        _check_shards(where, own, INDEX in there)
-        return
-    if any(name.startswith("adapter_") for name in there):
-        raise UsageError(f"{where}: a LoRA adapter ({min(n for n in there if n.startswith('adapter_'))}); {_MERGE}")
-    if weights:
-        raise UsageError(
-            f"{where}: its weights are named {listed(weights)}; those of a model in Hugging Face layout are named "
-            f"model.safetensors, or model-00001-of-00002.safetensors and so on beside {INDEX}"
-        )
-    if ggufs := sorted(name for name in there if name.endswith(".gguf")):
-        raise UsageError(
-            f"{where}: it holds GGUF files ({listed(ggufs)}) and no checkpoint; name one of them by `[base] gguf`"
-        )
-
-
-def _check_shards(where: str, names: list[str], index: bool) -> None:
-    found = {name: match for name in names if (match := _SHARD.fullmatch(name))}
-    if "model.safetensors" in names or not found:
-        return
-    first = next(iter(found.values()))
-    stem, count = first[1], int(first[3])
-    wanted = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, min(count, 10_000) + 1)]
-    if missing := [name for name in wanted if name not in names]:
-        raise UsageError(f"{where}: {listed(missing)} of {count} shards is missing; fetch what is missing")
-    if not index:
-        raise UsageError(f"{where}: its weights are {count} shards, but {INDEX} is missing, which says what they hold")
 
 
 def check_index(where: str, files: Mapping[str, Path], names: Iterable[str]) -> None:

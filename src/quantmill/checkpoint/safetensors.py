@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from quantmill.checkpoint.file_names import INDEX, SINGLE
 from quantmill.errors import QuantmillError, listed
 from quantmill.gguf.errors import shown
 from quantmill.listing import UnfitJSON, strangers_json
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_HEADER = 100_000_000  # bytes of JSON; the limit of the safetensors library
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MAX_DIMS = 64
 _BITS = {

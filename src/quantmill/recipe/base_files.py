@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.json_file import TEMPLATES, model_files, read_file
-from quantmill.checkpoint import contents
+from quantmill.checkpoint.file_names import check_names
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
+    from quantmill.architectures.checkpoint_tensors import TensorSpec
     from quantmill.gguf import KV
 
 # What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
@@ -51,9 +51,9 @@ def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
                 f"{where}: its weights are pickled ({pickled[0]}), which can run code when read; "
                 "give a model whose weights are safetensors"
             )
-        contents.check_names(where, names)
+        check_names(where, names)
         raise UsageError(f"{where}: there are no model*.safetensors files; give a model in Hugging Face layout")
-    contents.check_names(where, names)
+    check_names(where, names)
     if "config.json" not in found:
         raise UsageError(f"{where}: there is no config.json; give a model in Hugging Face layout")
     return found
@@ -87,7 +87,7 @@ def configuration(path: Path) -> dict[str, Any]:
 def base_metadata(
     recipe: Recipe,
     files: Mapping[str, Path],
-    specs: list[TensorSpec] | None = None,
+    specs: "list[TensorSpec] | None" = None,
     notes: list[str] | None = None,
 ) -> "list[KV]":
     """The converted base's metadata, exactly; `files` are the model's by name and need hold no weights. `specs` are its

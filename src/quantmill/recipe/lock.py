@@ -8,29 +8,19 @@ it when it is missing or when the recipe or a local base moved, unless the build
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import tensors
-from quantmill.architectures.description import describe
 from quantmill.architectures.json_file import is_near
-from quantmill.checkpoint import contents
-from quantmill.checkpoint.about import about as about_files
-from quantmill.checkpoint.safetensors import SINGLE
-from quantmill.choose.shape import Shape
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
-from quantmill.recipe import gguf_base, texts
+from quantmill.recipe import texts
 from quantmill.recipe.base_files import base_metadata, configuration, is_plain, local_files, wanted
 from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
 from quantmill.recipe.texts import FileFact
 
-if TYPE_CHECKING:
-    pass
-
 FORMAT = 1
-SHAPE = {*(named.name for named in fields(Shape)), "tied"}
 
 
 def lock_drift(path: Path, what: str) -> UsageError:
@@ -152,8 +142,8 @@ def _read(path: Path, data: Any) -> Lock:
     if not (isinstance(notes, list) and _is_text_or_list(notes)):
         raise lock_drift(path, "its notes are no list of texts")
     shape, extra = data.get("shape", {}), data.get("extra", "")
-    if not (isinstance(shape, dict) and (not shape or shape.keys() == SHAPE) and all(map(_count, shape.values()))):
-        raise lock_drift(path, f"its shape is no table of {len(SHAPE)} numbers")
+    if shape != {} and not _is_shape(shape):
+        raise lock_drift(path, "its shape is no table of a shape's numbers")
     if not isinstance(extra, str):
         raise lock_drift(path, "its extra is no text")
     output, more = data.get("output", False) is True, (tuple(unresolved), tuple(notes))
@@ -253,6 +243,8 @@ def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     if local is None:
         return _resolve_hub(recipe, digest)
     files = {name: FileFact(digest(path), path.stat().st_size) for name, path in sorted(local.items())}
+    from quantmill.checkpoint import contents  # what a no-op does not need is imported where it is used
+
     base, said = recipe.base, tuple((name, fact.sha256) for name, fact in files.items())
     asked = _requested_base(recipe)
     decides = (said, base.gguf is None, base.type, base.model_name, base.pre_tokenizer, recipe.llama_cpp)
@@ -287,6 +279,12 @@ def _read_base(
     sources: list[str] | None,
 ) -> Lock:
     """What the base's small files say; `sources` are the names of its tensors, where they are known."""
+    from quantmill.architectures.checkpoint_tensors import tensors
+    from quantmill.architectures.description import describe
+    from quantmill.checkpoint import contents
+    from quantmill.checkpoint.about import about as about_files
+    from quantmill.recipe import gguf_base
+
     output, metadata_bytes, notes = False, None, list[str]()
     if config is not None:
         specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
@@ -302,6 +300,8 @@ def _read_base(
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    from quantmill.checkpoint import contents
+    from quantmill.checkpoint.file_names import SINGLE
     from quantmill.network.hub import fetch_small, list_files
 
     repo = recipe.base.repo or ""
@@ -348,6 +348,13 @@ def _words(base: Mapping[str, str]) -> str:
 
 def _is_text_or_list(value: Any) -> bool:
     return all(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
+
+
+def _is_shape(value: Any) -> bool:
+    from quantmill.choose.shape import Shape
+
+    names = {*Shape.__dataclass_fields__, "tied"}
+    return isinstance(value, dict) and value.keys() == names and all(map(_count, value.values()))
 
 
 def _count(value: Any) -> bool:
