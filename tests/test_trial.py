@@ -77,11 +77,7 @@ B6000 = replace(
 '''
 SPAN_WIRING = {
     "reference/spans.py": {
-        "from quantmill.reference.llama_cpp.b6122 import B6122\n": (
-            "from quantmill.reference.llama_cpp.b6000 import B6000\n"
-            "from quantmill.reference.llama_cpp.b6122 import B6122\n"
-        ),
-        " B6122, ": " B6000, B6122, ",
+        " 6122, ": " 6000, 6122, ",
     },
 }
 
