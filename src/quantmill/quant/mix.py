@@ -269,8 +269,6 @@ class _Chooser:
                         "tags read differently; write patterns of which only one matches"
                     )
                 return types[0]
-            case "first" if types:
-                return types[0]
             case "changing":
                 return next((type_ for type_ in types if type_ != chosen), chosen)
             case "last" if types:

@@ -14,10 +14,10 @@ from quantmill.gguf.types import ValueType
 from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.ftypes import Ftype
 
-# How llama-quantize reads the --tensor-type whose patterns match a tensor: the first; the first that changes the rule's
-# type; the last; the last, but none where the rule's type had to fall back; before the rules, the first that differs
-# from the ftype's type; before them, the first. `unsure`: the first, refused where the first that changes is another.
-Patterns = Literal["unsure", "first", "changing", "last", "last unless fallen back", "before if other", "before"]
+# How llama-quantize reads the --tensor-type whose patterns match a tensor: the first that changes the rule's type;
+# the last; the last, but none where the rule's type had to fall back; before the rules, the first that differs from
+# the ftype's type; before them, the first. `unsure`: the first, refused where the first that changes is another.
+Patterns = Literal["unsure", "changing", "last", "last unless fallen back", "before if other", "before"]
 
 Order = Callable[[Iterable[str]], list[str]]
 

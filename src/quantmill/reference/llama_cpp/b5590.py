@@ -1,4 +1,4 @@
-"""llama.cpp b5590 to b5640, June 2025: of several patterns the first counts."""
+"""llama.cpp b5590 to b5640, June 2025: of several patterns the first that changes the type counts."""
 
 from dataclasses import replace
 
@@ -9,5 +9,5 @@ B5590 = replace(
     first=5590,
     last=5640,
     generation=5590,
-    patterns="first",
+    patterns="changing",
 )
