@@ -18,7 +18,7 @@ from quantmill.disk import is_digest, names_in, write_own
 from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
 from quantmill.store.record import decode
-from quantmill.store.remote.outbox import Outbox
+from quantmill.store.remote.outbox import Outbox, counted
 from quantmill.store.remote.settings import Settings, find
 from quantmill.store.remote.waiting import GRACE, LEAST, QUESTION, Slow, Waits, longest
 from quantmill.store.shared import Gone, SharedRecord, Worth, unknown
@@ -273,10 +273,10 @@ class SharedStore:
             self._outbox.add_left()
         if not len(self._outbox):
             if left := len(self._outbox.left()):
-                self._tell(f"{_count(left)} will be sent by the next build", always=True)
+                self._tell(f"{counted(left)} will be sent by the next build", always=True)
             return
         if wait:
-            self._tell(f"sending {_count(len(self._outbox))}", always=True)
+            self._tell(f"sending {counted(len(self._outbox))}", always=True)
             self._moved = time.monotonic()
             while not self._outbox.wait(0.5):
                 self._report(self.address, "send", {"done": self._sent, "total": max(self._to_send, self._sent + 1)})
@@ -289,7 +289,7 @@ class SharedStore:
             self._outbox.clear()
             if self._outbox.wait(5):
                 stop.clear()  # this process may have more to do, as a worker does
-            self._tell(f"{_count(left)} will be sent by the next build", always=True)
+            self._tell(f"{counted(left)} will be sent by the next build", always=True)
 
     def _send_one(self, digest: str, task: str) -> bool:
         """Send one result: whether it is done with."""
@@ -397,7 +397,3 @@ class SharedStore:
 def task_hint(task: str) -> str:
     """The object that names the key of a task."""
     return f"task/{task.replace(':', '/')}"
-
-
-def _count(results: int) -> str:
-    return "1 result" if results == 1 else f"{results} results"

@@ -86,3 +86,8 @@ class Outbox:
             if self._send(digest, task):
                 with suppress(OSError):
                     (self._folder / digest).unlink(missing_ok=True)
+
+
+def counted(results: int) -> str:
+    """A number of results in words."""
+    return "1 result" if results == 1 else f"{results} results"
