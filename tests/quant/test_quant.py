@@ -22,7 +22,7 @@ from quantmill.quant import quantizer
 from quantmill.quant.file_plan import parse_override
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
-from quantmill.reference.ggml_0_20_2 import GGML_0_20_2
+from quantmill.reference.spans import of_tag
 from quantmill.steps import quant
 
 RECORDED = json.loads((GOLDEN / "peer_quant" / "digests.json").read_text())
@@ -262,7 +262,7 @@ def test_requantizing_is_expanding_and_quantizing(tmp_path: Path, stored: str) -
     for ftype in ("Q6_K", "Q4_0", stored):
         out = tmp_path / "b.gguf"
         type_ = FTYPES[ftype].type
-        quantize_file(tmp_path / "a.gguf", out, ftype, allow_requantize=True, reference=GGML_0_20_2, threads=2)
+        quantize_file(tmp_path / "a.gguf", out, ftype, allow_requantize=True, reference=of_tag("b8390"), threads=2)
         expected = data if type_.name == stored else ggml_oracle.quantize(type_.name, expanded)
         with gguf.read(out) as file:
             info = file.tensors["x.weight"]

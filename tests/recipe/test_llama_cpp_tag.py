@@ -9,9 +9,9 @@ import forward_models as models
 from projects import Project, new_project
 from quantmill.recipe.recipe import load
 from quantmill.reference.admissions import FILE, Admission, write
-from quantmill.reference.spans import DEFAULT_TAG, OFFERED, newest_tag
+from quantmill.reference.spans import DEFAULT_TAG, newest_tag, offered
 
-NEWEST = f"b{OFFERED[-1].last}"
+NEWEST = f"b{offered()[-1].last}"
 NAMED = 'llama_cpp = "b5490"\n'
 OF_GGUF = """
 prefix = "small"
@@ -57,7 +57,7 @@ def test_a_gguf_base_is_locked_with_the_newest_and_keeps_it(of_gguf: Project) ->
     assert f"[{NEWEST}](".encode() in files["README.md"]
     assert b"converter" not in files["README.md"]
     # A tag that the team admits later is taken by 'lock' alone.
-    admitted = Admission("b12000", OFFERED[-1].first, "0" * 16, "0" * 64, "2026-11-30", 1, 0)
+    admitted = Admission("b12000", offered()[-1].first, "0" * 16, "0" * 64, "2026-11-30", 1, 0)
     write(of_gguf.folder / FILE, [admitted])
     assert of_gguf.run("quantmill", "build", "small").stdout == "nothing to do: everything is up to date\n"
     of_gguf.run("quantmill", "reproduce", "release/small")

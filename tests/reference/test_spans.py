@@ -7,7 +7,7 @@ import pytest
 
 from quantmill.errors import UsageError
 from quantmill.reference.admissions import FILE, Admission, add, of_folder
-from quantmill.reference.spans import OFFERED, candidates, check_options, of_tag
+from quantmill.reference.spans import candidates, check_options, of_tag, offered
 
 
 @pytest.mark.parametrize("tag", ["b4867", "b4978", "b5200", "b5432", "b5490"])
@@ -46,9 +46,9 @@ def test_what_is_no_tag_is_named(tag: str) -> None:
 
 
 def test_spans_do_not_overlap() -> None:
-    for before, after in pairwise(OFFERED):
+    for before, after in pairwise(offered()):
         assert before.last < after.first
-    assert all(span.first <= span.last for span in OFFERED)
+    assert all(span.first <= span.last for span in offered())
 
 
 def test_tensor_types_need_a_tag_that_has_them() -> None:
@@ -68,11 +68,20 @@ def admission(tag: str, span: int) -> Admission:
 
 def test_a_team_s_admissions_reach_to_the_tags_between() -> None:
     admitted = [admission("b12000", 11227), admission("v0.6.0", 11227), admission("b6700", 6673)]
+    admitted += [admission("b13000", 10715), admission("b12500", 99)]
     newest = of_tag("b11739")
     assert of_tag("b12000", admitted) is of_tag("b11800", admitted) is of_tag("v0.6.0", admitted) is newest
     assert of_tag("b6680", admitted) is of_tag("b6673")
-    with pytest.raises(UsageError, match=r"the nearest tags that are: b12000$"):
-        of_tag("b12001", admitted)
+    # One by the rules of an earlier span is taken, and reaches no further than the span that came between.
+    assert of_tag("b13000", admitted) is of_tag("b10715")
+    for tag, near in (
+        ("b11100", "b11067 and b11227"),
+        ("b12001", "b12000"),
+        ("b12500", "b12000"),
+        ("b12999", "b12000"),
+    ):
+        with pytest.raises(UsageError, match=f"the nearest tags that are: {near}$"):
+            of_tag(tag, admitted)
 
 
 def test_admissions_are_entered_and_read(tmp_path: Path) -> None:
@@ -80,13 +89,15 @@ def test_admissions_are_entered_and_read(tmp_path: Path) -> None:
     for tag in ("b12000", "b12001", "b12000"):
         add(tmp_path / FILE, admission(tag, 11227))
     assert [found.tag for found in of_folder(tmp_path)] == ["b12001", "b12000"]
-    for text in ("", "[{}]", "{}", "[" * 100_000, '[{"tag": 1}]'):
+    whole = (tmp_path / FILE).read_text()
+    odd = (whole.replace("b12001", "bx"), whole.replace("[", "[1,", 1), whole.replace("11227", '"11227"'))
+    for text in ("", "[{}]", "{}", "[" * 100_000, '[{"tag": 1}]', *odd):
         (tmp_path / FILE).write_text(text)
         with pytest.raises(UsageError, match=r"admissions\.json: not a file of admissions; remove it"):
             of_folder(tmp_path)
 
 
 def test_the_likeliest_span_is_tried_first() -> None:
-    assert candidates("b12000")[0] is candidates("v9.0.0")[0] is OFFERED[-1]
+    assert candidates("b12000")[0] is candidates("v9.0.0")[0] is offered()[-1]
     assert candidates("b9000")[:2] == [of_tag("b9014"), of_tag("b8943")]
-    assert set(map(id, candidates("b1"))) == set(map(id, OFFERED))
+    assert set(map(id, candidates("b1"))) == set(map(id, offered()))

@@ -5,7 +5,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from quantmill.reference.spans import OFFERED
+from quantmill.reference.spans import offered
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
 BEGIN, END = "| Tags | What changed |", "\n\n"
@@ -14,7 +14,7 @@ BEGIN, END = "| Tags | What changed |", "\n\n"
 def table() -> str:
     """A row a span: its tags, and its file's first sentence after them."""
     rows = [BEGIN, "|---|---|"]
-    for reference in OFFERED:
+    for reference in offered():
         module = sys.modules[f"quantmill.reference.llama_cpp.b{reference.first}"]
         text = " ".join((module.__doc__ or "").split())
         changed = text.split(": ", 1)[1].split(". ")[0].rstrip(".")
@@ -27,7 +27,7 @@ def test_the_page_has_the_spans() -> None:
 
 
 def test_tags_between_spans_are_told() -> None:
-    gaps = [f"b{one.last + 1} to b{two.first - 1}" for one, two in pairwise(OFFERED)]
+    gaps = [f"b{one.last + 1} to b{two.first - 1}" for one, two in pairwise(offered())]
     text = re.sub(r"\s+", " ", PAGE.read_text())
     assert f"Not offered, since no library of these tags was compared: {', '.join(gaps)}." in text
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quantmill.commands.common import layer_bar, parallel, positive, project, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output, through, write_output
-from quantmill.reference.spans import DEFAULT_TAG, OFFERED, of_tag
+from quantmill.reference.spans import DEFAULT_TAG, of_tag, offered
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Sums
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
     add("--memory", type=size, default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
     add("--threads", type=parallel, metavar="N", help="threads (all cores)")
-    legacy = max(reference.last for reference in OFFERED if reference.imatrix.form == "dat")
+    legacy = max(reference.last for reference in offered() if reference.imatrix.form == "dat")
     forms = f"dat for tags to b{legacy}, gguf for later ones (as FILE ends)"
     add("--output-format", choices=("dat", "gguf"), help=forms)
     add("--show-statistics", action="store_true", help="a table of all tensors, of the result or of the one --in-file")

@@ -48,7 +48,7 @@ def _lines(path: Path, options: argparse.Namespace, reports: list[Any]) -> Itera
 def _file(path: Path, reports: list[Any]) -> Iterator[str]:
     from quantmill.gguf.known_names import note, vocabulary_notes
     from quantmill.gguf.verification import verify
-    from quantmill.reference.spans import OFFERED
+    from quantmill.reference.spans import offered
 
     with bar(f"verify {path.name}") as progress:
         report = verify(existing(path), progress=progress)
@@ -58,7 +58,7 @@ def _file(path: Path, reports: list[Any]) -> Iterator[str]:
         yield f"{file.sha256}  {file.name}  {file.size} bytes, {file.tensors} tensors: whole"
     if found := note(path):
         yield found
-    yield from vocabulary_notes(path, OFFERED[-1].known_tokenizers)
+    yield from vocabulary_notes(path, offered()[-1].known_tokenizers)
 
 
 def _loadable(path: Path) -> None:

@@ -1,17 +1,20 @@
-"""Tags that were admitted: whose files were compared with those of a llama.cpp, by whom and when.
+"""Tags that a team admitted: whose files were compared with those of a llama.cpp, and when.
 
-The project's own lie beside this file. A team's lie in `admissions.json` in its project's folder and count there.
+They lie in `admissions.json` in its project's folder and count there.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from quantmill.disk import parse_json, write_atomic
 from quantmill.errors import UsageError
 
 FILE = "admissions.json"
+TAG = re.compile(r"b([1-9][0-9]{0,8})|v[0-9]+\.[0-9]+\.[0-9]+", re.ASCII)  # of llama.cpp: a build, or a version
 _LIMIT = 1 << 20  # bytes: each takes some 250
 
 
@@ -34,11 +37,6 @@ class Admission:
     refused: int
 
 
-def own() -> tuple[Admission, ...]:
-    """Those of the project."""
-    return read(Path(__file__).with_name(FILE))
-
-
 def of_folder(folder: Path) -> tuple[Admission, ...]:
     """Those of the project in `folder`, none where it has no file of them."""
     path = folder / FILE
@@ -50,9 +48,11 @@ def read(path: Path) -> tuple[Admission, ...]:
     types = {field.name: field.type for field in fields(Admission)}
     with open(path, "rb") as file:
         found = parse_json(file.read(_LIMIT))
-    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else [{}]
-    if any({name: type(value) for name, value in row.items()} != types for row in rows):
-        raise UsageError(f"{path}: not a file of admissions; remove it and let quantmill admit write it anew")
+    rows: list[Any] = found if isinstance(found, list) else [None]
+    for row in rows:
+        whole = isinstance(row, dict) and {name: type(value) for name, value in row.items()} == types
+        if not whole or not TAG.fullmatch(row["tag"]):
+            raise UsageError(f"{path}: not a file of admissions; remove it and let quantmill admit write it anew")
     return tuple(Admission(**row) for row in rows)
 
 

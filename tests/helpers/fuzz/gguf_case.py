@@ -21,7 +21,7 @@ from quantmill.gguf.types import TYPES
 from quantmill.gguf.verification import check_tokens
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
-from quantmill.reference.spans import KNOWN
+from quantmill.reference.spans import offered
 
 from . import mutate, parts
 
@@ -60,7 +60,7 @@ def looked_at(path: Path) -> None:
 
 def options(rng: random.Random) -> dict[str, Any]:
     types = list(TYPES)
-    found: dict[str, Any] = {"allow_requantize": rng.random() < 0.95, "reference": rng.choice(KNOWN)}
+    found: dict[str, Any] = {"allow_requantize": rng.random() < 0.95, "reference": rng.choice(offered())}
     if rng.random() < 0.15:
         found["tensor_types"] = [(rng.choice(["attn_v", "ffn", ".*", "weight"]), rng.choice(types))]
     if rng.random() < 0.1:
