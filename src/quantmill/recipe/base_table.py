@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import QuantmillError, Unfit, UsageError
-from quantmill.reference.base_type import base_type
 from quantmill.reference.reference import Reference
 
 KEYS: dict[str, str] = {
@@ -129,6 +128,7 @@ def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None) ->
 def _read(path: Path) -> str | None:
     """What a GGUF base is; None where it cannot be read, which is told when it is to be used."""
     from quantmill.gguf import read
+    from quantmill.reference.base_type import base_type
 
     try:
         with read(path, str(path)) as file:

@@ -6,13 +6,15 @@ and keys are dictionaries, so that one of them is changed with `|`. Nobody write
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from quantmill.errors import UsageError, nearest
-from quantmill.gguf.token_facts import Known
 from quantmill.gguf.types import ValueType
 from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.ftypes import Ftype
+
+if TYPE_CHECKING:
+    from quantmill.gguf.token_facts import Known
 
 # How llama-quantize reads the --tensor-type whose patterns match a tensor: the first that changes the rule's type;
 # the last; the last, but none where the rule's type had to fall back; before the rules, the first that differs from
@@ -176,8 +178,10 @@ class Reference:
         return found
 
     @property
-    def known_tokenizers(self) -> Known:
+    def known_tokenizers(self) -> "Known":
         """What a file's vocabulary may be named by."""
+        from quantmill.gguf.token_facts import Known
+
         return Known(str(self), self.tokenizers, self.pre_tokenizers)
 
     def check_pre_tokenizer(self, name: str) -> None:

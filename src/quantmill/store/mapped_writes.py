@@ -2,9 +2,7 @@
 time tells who touched a file."""
 
 import json
-import mmap
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +41,9 @@ class MappedWrites:
 
 def moves_times(folder: Path) -> bool:
     """Write to a nameless file in the folder through a mapping, and see whether its time has moved."""
+    import mmap  # a no-op remembers what was found
+    import tempfile
+
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(mmap.PAGESIZE))
         file.flush()
