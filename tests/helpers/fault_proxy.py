@@ -25,7 +25,22 @@ FAULTS = (
 Choose = Callable[[str, str], str | None]
 
 
-class FaultProxy:
+class Loopback:
+    """A server of HTTP on loopback, each request in a thread, until `stop`."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads, self._server.block_on_close = True, False
+        self._server.handle_error = lambda *request: None  # type: ignore[method-assign]  # clients are killed in tests
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class FaultProxy(Loopback):
     """Listens on `port` of loopback; `choose(method, path)` names the fault of a request, None for none. `count` are
     the faults that were done, `received` and `sent` the bytes of requests' and replies' bodies."""
 
@@ -37,16 +52,7 @@ class FaultProxy:
         class Handler(_Handler):
             upstream, owner = port, proxy
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *request: None  # clients are killed in tests
-        self._server.block_on_close = False
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -5,13 +5,14 @@ import http.client
 import json
 import random
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from fault_proxy import Loopback
 
 Headers = dict[str, str]
 DEEP = b"[" * 100_000
@@ -225,7 +226,7 @@ def hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-class HostileProxy:
+class HostileProxy(Loopback):
     """Listens on loopback before the server on `port`. `change(method, answer)` changes what it is about to say."""
 
     def __init__(self, port: int, change: Callable[[str, Answer], None]) -> None:
@@ -234,15 +235,7 @@ class HostileProxy:
         class Handler(_Handler):
             upstream, owner = port, self
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads, self._server.block_on_close = True, False
-        self._server.handle_error = lambda *request: None  # type: ignore[method-assign]
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
