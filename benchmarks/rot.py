@@ -7,7 +7,8 @@ until it ends with exit code 0. By turns the file's times are left as they come,
 the bit flips as on a disk and the seal of an object stays whole: then `quantmill cache verify` is run first. With
 `--during` the build begins anew, and bits flip every now and then while it runs. Prints a line for each seed that was
 not right after one build, and at last the counts; ends with 1 when a build ended with 0 and a wrong byte in the
-release, when two builds were not enough, or when there was a traceback.
+release, when two builds were not enough, or when there was a traceback. A bit that flips after a build has said that it
+is done, while its process still ends, counts apart: no build can have looked at it.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -56,27 +58,53 @@ def flip(rng: random.Random, folder: Path, mode: str) -> str:
     return f"{path.relative_to(folder)} at {at}.{bit}, {mode}"
 
 
+class Build:
+    """doit in the folder; `closed`: when it said that it was done, which is after its last look."""
+
+    def __init__(self, folder: Path) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(["doit"], cwd=folder, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        self.closed, self._lines = float("inf"), list[str]()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self._lines.append(line)
+            if " failed in " in line:
+                self.closed = time.monotonic()
+
+    def end(self) -> str:
+        """What it has said, once it has ended."""
+        self.process.wait()
+        self._reader.join()
+        return "".join(self._lines)
+
+
 def trial(seed: int, project: Project, want: dict[str, bytes], during: bool, counts: Counter[str]) -> str:
     """Damage, and builds until one ends well; what is to be told of it."""
     rng, folder, said = random.Random(seed), project.folder, ""
-    mode, where = MODES[seed % 3], []
+    mode, where, last = MODES[seed % 3], [], 0.0
     if during:
         for area in AREAS:
             shutil.rmtree(folder / area, ignore_errors=True)
-        build = subprocess.Popen(["doit"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        while build.poll() is None:
+        build = Build(folder)
+        while build.process.poll() is None:
             time.sleep(rng.uniform(0.05, 0.6))
-            if build.poll() is not None:
+            if build.process.poll() is not None:
                 break
             try:
                 where.append(flip(rng, folder, mode))
+                last = time.monotonic()
             except (OSError, IndexError):  # it has just gone, or there is none yet
                 continue
-        said = build.communicate()[0]
-        if build.returncode == 0 and project.release() != want and mode != "sealed":
+        said = build.end()
+        if build.process.returncode == 0 and project.release() != want and mode != "sealed":
             wrong = sorted(name for name, data in project.release().items() if want.get(name) != data)
-            counts["wrong bytes after the build that was hit"] += 1
-            print(f"{seed}: ended with 0, wrong: {wrong}, flipped: {where}", flush=True)
+            late = last > build.closed
+            counts["flipped after the build's last look" if late else "wrong bytes after the build that was hit"] += 1
+            if not late:
+                print(f"{seed}: ended with 0, wrong: {wrong}, flipped: {where}", flush=True)
     else:
         where.append(flip(rng, folder, mode))
     if mode == "sealed":

@@ -4,11 +4,21 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from peer_quant.synthetic import MODELS, write_base
 from projects import CALIBRATED, RECIPE, TINY, Project, wrong_machine
+from quantmill import gguf
+from quantmill.artifact import Artifact, Context
+from quantmill.errors import QuantmillError
+from quantmill.imatrix import Entry, encode
 from quantmill.quant.double_check import chosen
+from quantmill.quant.quantizer import quantize_file
+from quantmill.steps import quant
+from quantmill.steps.step import Sample
 from quantmill.store.descent import records
 
 ONE_FILE = RECIPE.replace('matrix = ["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', 'matrix = ["Q4_K_M"]')
@@ -55,3 +65,26 @@ def test_a_check_changes_neither_keys_nor_bytes(make_project: Callable[..., Proj
 def test_what_is_no_part_is_a_sentence(share: str, project: Project) -> None:
     failed = project.run("quantmill", "build", "small", f"--check={share}", check=2)
     assert f"argument --check: {share!r} is no part of a whole; write it like 2% or 100%" in failed.stderr
+
+
+def test_what_a_recipe_weighs_or_quantizes_anew_is_made_again_so(tmp_path: Path) -> None:
+    base, guide, first, out = (tmp_path / name for name in ("base", "guide", "first", "out"))
+    write_base(base, MODELS["dense"], "F16")
+    with gguf.read(base) as file:
+        columns = {name: info.shape[0] for name, info in file.tensors.items() if "blk." in name and len(info.shape) > 1}
+    guide.write_bytes(encode([Entry(name, 1, np.zeros(n, np.float32)) for name, n in columns.items()], b"text", 1))
+    quantize_file(base, first, "Q8_0")
+    params: dict[str, Any] = {"ftype": "Q6_K", "zero_as_one": True, "allow_requantize": True}
+    quantize_file(first, out, "Q6_K", imatrix=guide, zero_as_one=True, allow_requantize=True)
+    inputs = {"model.gguf": Artifact(first, "", 0), "imatrix.dat": Artifact(guide, "", 0)}
+
+    def again(params: dict[str, Any]) -> list[str]:
+        work = tmp_path / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        return quant.recheck(inputs, params, {"model.gguf": out}, work, Context(), Sample(1.0, "seed"))
+
+    assert again(params) == []
+    assert set(columns) <= set(again({**params, "zero_as_one": False}))
+    with pytest.raises(QuantmillError, match="is Q8_0 in the base, and quantizing it again loses quality"):
+        again({**params, "allow_requantize": False})

@@ -28,6 +28,8 @@ def differing(
     seed: str,
     *,
     imatrix: str | os.PathLike[str] | None,
+    zero_as_one: bool = False,
+    allow_requantize: bool = False,
     reference: Reference,
     threads: int,
 ) -> list[str]:
@@ -44,6 +46,8 @@ def differing(
             again,
             {name: types[name] for name in names},
             imatrix=imatrix,
+            zero_as_one=zero_as_one,
+            allow_requantize=allow_requantize,
             reference=reference,
             threads=threads,
         )

@@ -81,6 +81,8 @@ def recheck(
         work,
         *sample,
         imatrix=imatrix.path if imatrix else None,
+        zero_as_one=params.get("zero_as_one", False),
+        allow_requantize=params.get("allow_requantize", False),
         reference=of_generation(params.get("generation")),
         threads=context.threads,
     )
