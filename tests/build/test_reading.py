@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from projects import CALIBRATED, TINY, Project
+from quantmill.artifact import Artifact
+from quantmill.store.descent import records
+from quantmill.store.key import StepKey
+from quantmill.store.local import Store
 
 WATCHED = """
 import atexit, os, sys
@@ -115,3 +119,36 @@ def test_a_step_that_fails_over_what_is_damaged_is_run_again(project: Project) -
     ran = project.ran("doit")
     assert "index:small" in ran
     assert "quant:small/Q6_K" in ran
+
+
+def test_a_listing_that_was_damaged_as_it_was_written_is_written_again(project: Project) -> None:
+    program = """
+import dataclasses, os, quantmill.steps as steps
+from quantmill.cli import main
+
+step, times = steps.STEPS["preflight"], []
+def run(inputs, params, out, context):
+    step.run(inputs, params, out, context)
+    if not times:
+        (out / "preflight.json").write_text("{x")
+    times.append(1)
+steps.STEPS["preflight"] = dataclasses.replace(step, run=run)
+main(["build", "small"])
+"""
+    done = project.run("python", "-c", program)
+    assert "preflight.json is no JSON, once it is written: it is made anew" in done.stdout
+    assert "0 failed" in done.stdout
+
+
+def test_what_an_older_build_recorded_of_it_is_no_wedge(project: Project) -> None:
+    project.run("quantmill", "build", "small")
+    store = Store(project.folder / "cache")
+    (name,) = (name for name, found in records(store.root) if found["key"]["step"] == "preflight")
+    (found,) = (found for other, found in records(store.root) if other == name)
+    broken = project.folder / "broken"
+    broken.write_text("{x")
+    outputs = {name: Artifact(store.object_path(fact["sha256"]), **fact) for name, fact in found["outputs"].items()}
+    store._write_record(StepKey(**found["key"]), {**outputs, "preflight.json": store.adopt(broken)}, {})
+    (project.folder / "build/small/preflight.json").unlink()
+    assert "preflight.json cannot be read: it is made anew" in project.run("quantmill", "build", "small").stdout
+    assert project.run("quantmill", "build", "small").stdout.startswith("nothing to do")

@@ -249,7 +249,11 @@ class Workspace:
             except Gone as gone:
                 raise Damaged(str(gone)) from None
         if node.step.findings:
-            for text in json.loads(outputs[node.step.findings].path.read_bytes()).get("findings", ()):
+            told = read_json(outputs[node.step.findings].path)
+            if not isinstance(told, dict):  # damaged before it was hashed
+                self.store.drop(key)
+                raise Damaged(f"{node.step.findings} cannot be read")
+            for text in told.get("findings", ()):
                 self.report(node.name, "finding", {"text": text})
         self.write_pointer(node, facts_of(outputs))
         write_own(self.pointer(node).with_suffix(".key"), _json(key.fields()))

@@ -86,7 +86,8 @@ class Slot(Protocol):
         self, references: Mapping[str, Artifact], promised: Mapping[str, str] = NOTHING
     ) -> Mapping[str, Artifact]:
         """Take every file below `folder`, and `references` to objects the store has, as the step's outputs. Broken for
-        one that has not the sha256 that is `promised` by name; it is removed."""
+        one that has not the sha256 that is `promised` by name, and for a .json that a step wrote and that is none; it
+        is removed."""
 
 
 class Store(Objects):
@@ -295,6 +296,9 @@ class _Slot:
             if (digest := sha256_file(path)) != promised.get(name, digest):
                 path.unlink()
                 raise Broken(f"{name} is not what its key promises, once it is written")
+            if name.endswith(".json") and name not in promised and parse_json(path.read_bytes()) is None:
+                path.unlink()
+                raise Broken(f"{name} is no JSON, once it is written")
             outputs[name] = self._store.adopt(path, digest)
         self._store._write_record(self._key, outputs, {"task": self._task} if self._task else {})
         if self._store.remote:
