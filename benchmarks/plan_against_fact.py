@@ -1,9 +1,10 @@
 """What a plan says of each step, beside what the step takes: time, memory and the sizes of files.
 
-    python benchmarks/plan_against_fact.py [--load 2] [--threads 2] [--files-only] [--folder DIR]
+    python benchmarks/plan_against_fact.py [--recipe FILE] [--load 2] [--threads 2] [--files-only] [--folder DIR]
 
 Builds a release of a qwen2 model of 0.2 G weights, one task after the other: its imatrix is measured, three files are
-quantized, and compared with the base on a text. `--load` starts so many busy loops first, of a process each, before the
+quantized, and compared with the base on a text. With `--recipe` it is that recipe's release, from a copy of the folder
+that it lies in. `--load` starts so many busy loops first, of a process each, before the
 plan is made. Seconds are of one thread; what a step takes is its processor time, which a loaded machine leaves much the
 same, and beside it the clock's. Memory is the most anonymous memory of its process, each step's own. Exits with 1 where
 a step of more than 20 seconds is off by more than 30 % of its time or 20 % of its memory, where any step takes 20 %
@@ -96,9 +97,9 @@ def anonymous() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def perform(root: Path, threads: int, name: str) -> tuple[float, float, int]:
+def perform(root: Path, title: str, threads: int, name: str) -> tuple[float, float, int]:
     """Run one task in this process: seconds of processor time, of the clock, and the most anonymous memory."""
-    recipe = load(root / "recipes" / "fact.toml")
+    recipe = load(root / "recipes" / f"{title}.toml")
     space = open_workspace(root, threads)
     nodes = graph(recipe, locks.current(recipe, True, space.store.hints.digest_of))
     peak, over = 0, threading.Event()
@@ -118,8 +119,8 @@ def perform(root: Path, threads: int, name: str) -> tuple[float, float, int]:
     return spent, clock, peak
 
 
-def compare(root: Path, threads: int) -> int:
-    recipe = load(root / "recipes" / "fact.toml")
+def compare(root: Path, title: str, threads: int) -> int:
+    recipe = load(root / "recipes" / f"{title}.toml")
     lock = locks.current(recipe, False, open_workspace(root, threads).store.hints.digest_of)
     plan, costs = plan_of(recipe, root), estimates(recipe, lock)
     off = []
@@ -127,7 +128,7 @@ def compare(root: Path, threads: int) -> int:
     for name, node in graph(recipe, lock).items():
         planned, thought = node.step.cost(node, costs).seconds, plan.memory[node.step.name]
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            spent, clock, memory = pool.apply(perform, (root, threads, name))
+            spent, clock, memory = pool.apply(perform, (root, title, threads, name))
         error = planned / max(spent, 1e-9) - 1
         print(
             f"{name:22} {planned:7.1f} {spent:7.1f} {error:+6.0%} {clock:7.1f}   {thought / 1e6:9.0f} "
@@ -139,7 +140,7 @@ def compare(root: Path, threads: int) -> int:
         if memory > thought * (1 + MEMORY) or (spent > LONG and memory < thought * (1 - MEMORY)):
             off.append(f"memory of {name}")
     for row in plan.files:
-        if (size := (root / "release" / "fact" / row.name).stat().st_size) != row.bytes:
+        if (size := (root / "release" / title / row.name).stat().st_size) != row.bytes:
             off.append(f"size of {row.name}, {row.bytes} planned, {size} written")
     print(f"sizes: {len(plan.files)} files; off: {', '.join(off) or 'nothing'}")
     return bool(off)
@@ -147,6 +148,7 @@ def compare(root: Path, threads: int) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=Path)
     parser.add_argument("--load", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--files-only", action="store_true", help="measure no quality")
@@ -156,13 +158,16 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             recipes = Path(name) / "recipes"
+            if options.recipe:
+                shutil.copytree(options.recipe.parent, recipes)
+                return compare(Path(name), options.recipe.stem, options.threads)
             recipes.mkdir()
             write_model(recipes / "model")
             for text in ("calibration.txt", "evaluation.txt"):
                 shutil.copy(TINY / text, recipes)
             table = RECIPE[RECIPE.index("[evaluation]") : RECIPE.index("[quants]")]
             (recipes / "fact.toml").write_text(RECIPE.replace(table, "") if options.files_only else RECIPE)
-            return compare(Path(name), options.threads)
+            return compare(Path(name), "fact", options.threads)
     finally:
         for loop in loops:
             loop.kill()
