@@ -20,6 +20,7 @@ AGE = 40 * 365 * 86_400 * 10**9  # ns by which objects look older than they are;
 SEAL, SLOW_SEAL = 500_000, 10_000_000  # ns between a seal's making and the change time that it leaves, at most
 SLOW = 7  # the microseconds' last digit in the time of a seal that a slow file server made
 HELD = 1.0  # seconds until it is told for whom we wait
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]+\.tmp")  # names of files that are written, before they have their own
 _NO_NAME = re.compile(r"[\0\ud800-\udfff]")  # characters that no file's name has
 
 

@@ -189,7 +189,9 @@ def test_the_smallest_and_the_largest_weights(level: str, value: float) -> None:
     assert made[::2] == made[1::2]
 
 
-@pytest.mark.parametrize(("kind", "count"), [("gguf", 500), ("kernels", 1000), ("safetensors", 150)])
+@pytest.mark.parametrize(
+    ("kind", "count"), [("gguf", 500), ("kernels", 1000), ("safetensors", 150), ("texts", 600), ("folders", 60)]
+)
 def test_a_short_run(tmp_path: Path, kind: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # most of the time of a case on a disk
     found = [result for result in run.cases(kind, 10**9, count, tmp_path) if result[2]]

@@ -168,6 +168,11 @@ def test_what_a_killed_build_leaves_is_found(project: Project) -> None:
     cache = project.folder / "cache"
     (cache / "cas" / "00").mkdir(exist_ok=True)
     (cache / "cas" / "00" / ".torn.012345.tmp").write_bytes(b"torn")
+    (cache / ".damaged.0123456789ab.tmp").write_bytes(b"torn")
+    (project.folder / "build" / "small" / ".index.key.0123456789ab.tmp").write_bytes(b"torn")
+    (project.folder / "release" / "small").mkdir(parents=True)
+    os.link(next((cache / "cas").glob("*/*")), project.folder / "release" / "small" / ".file.gguf.0123456789ab.tmp")
+    (project.folder / "release" / "small" / ".mine.tmp").write_bytes(b"a user's")
     (cache / "part").mkdir()
     (cache / "part" / ("0" * 64)).write_bytes(b"old part")
     os.utime(cache / "part" / ("0" * 64), (0, 0))
@@ -175,11 +180,12 @@ def test_what_a_killed_build_leaves_is_found(project: Project) -> None:
     assert len(list((cache / "live").iterdir())) == 1
     time.sleep(0.02)
     found = json.loads(project.run("quantmill", "cache", "gc", "--json").stdout)
-    assert found["leftovers"] >= 3
+    assert found["leftovers"] >= 6
     for folder in ("work", "live", "part"):
         assert list((cache / folder).iterdir()) == []
-    assert not list(cache.rglob("*.tmp"))
+    assert [path.name for path in project.folder.rglob("*.tmp")] == [".mine.tmp"]
     project.run("doit")
+    assert (project.folder / "release" / "small" / ".mine.tmp").exists()
 
 
 def test_collecting_beside_a_build_loses_nothing(make_project: Callable[..., Project]) -> None:

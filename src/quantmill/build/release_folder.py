@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact
-from quantmill.disk import below, locked, read_json
+from quantmill.disk import UNFINISHED, below, locked, read_json
 from quantmill.listing import LISTING, SUMS, read_strangers
 from quantmill.store.remote.signature import NAME as SIGNATURE
 from quantmill.store.remote.signature import STATEMENT, Seal
@@ -45,8 +45,9 @@ class Tree:
         with locked(lock):
             self._remove(_read_listing(self.folder / LISTING) - set(files))
             for folder in {(self.folder / path).parent for path in files}:
-                for left in folder.glob(".*.tmp"):  # by a build that was killed
-                    left.unlink()
+                for left in folder.glob(".*.tmp"):
+                    if UNFINISHED.fullmatch(left.name):  # of a build that was killed
+                        left.unlink()
             for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
                 if not self._same(f"{self.folder}/{path}", artifact.sha256, artifact.size):
                     self.store.link(artifact, self.folder / path)

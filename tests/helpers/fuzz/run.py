@@ -1,6 +1,6 @@
 """Fuzzing: seeded cases, run in a child process that a crash may take down, each under a limit of time and memory.
 
-    python tests/helpers/fuzz/run.py gguf --first 0 --count 200000     (kernels, safetensors: the other kinds of case)
+    python tests/helpers/fuzz/run.py gguf --first 0 --count 200000     (KINDS: the other kinds of case)
 
 A case is its seed, so a range of seeds can be gone on with, or spread over processes. What is found (a stray exception,
 a hang, a death by a sanitizer) is printed once for each place in the code, with its seed and at the end with the number
@@ -31,7 +31,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "golden")]
 
-KINDS = ("gguf", "kernels", "safetensors")
+KINDS = ("gguf", "kernels", "safetensors", "texts", "folders")
 SECONDS = 10  # for one case, before it counts as a hang
 SILENCE = 60  # seconds without a finished case: hung where no signal is looked at
 GROWTH = 400 << 20  # bytes that the peak of memory may grow during all cases

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantmill.disk import is_digest, locked, names_in, read_table, unless_locked
+from quantmill.disk import UNFINISHED, is_digest, locked, names_in, read_table, unless_locked
 from quantmill.store.care.inventory import (
     Marks,
     Record,
@@ -189,9 +189,9 @@ def _unused(store: Store, now: int) -> Iterator[Path]:
 
 
 def _old(store: Store, cutoff: int, now: int) -> Iterator[Path]:
-    for folder in ("ac", "cas", "memo", "span", "outbox", "roots", "log"):
-        for path in (store.root / folder).rglob(".*.tmp"):
-            if _before(path, cutoff):
+    for path in _beside(store):
+        with suppress(FileNotFoundError):  # a link to an object keeps the times of its seal
+            if path.lstat().st_ctime_ns < cutoff:
                 yield path
     for path in _files(store.root / "memo"):
         if _before(path, now - MEMO):
@@ -210,6 +210,16 @@ def _old(store: Store, cutoff: int, now: int) -> Iterator[Path]:
         data = read_table(path)
         if json.dumps([data.get("build"), data.get("release")]) not in wanted:
             yield path
+
+
+def _beside(store: Store) -> Iterator[Path]:
+    """What was written beside a name that it never got: in the store, but where steps and transfers work, and among the
+    pointers and releases of its builds."""
+    for top in [store.root, *(folder for places in roots(store) for folder in places)]:
+        for place, folders, names in os.walk(top):
+            if Path(place) == store.root:
+                folders[:] = [name for name in folders if name not in ("work", "part")]
+            yield from (Path(place, name) for name in names if UNFINISHED.fullmatch(name))
 
 
 def _files(folder: Path) -> Iterable[Path]:
