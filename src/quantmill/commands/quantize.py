@@ -104,8 +104,11 @@ def run(options: argparse.Namespace) -> int:
             override_kv=[parse_override(text) for text in options.override_kv],
             prune_layers=options.prune_layers,
             dry_run=options.dry_run,
+            tag=options.llama_cpp,
             progress=progress,
         )
+    if report.unknown:
+        say(f"quantmill: {source}: {report.unknown}", file=sys.stderr)
     if types and (why := _ignores(options.pure, ftype.upper())):
         say(f"quantmill: --tensor-type has no effect {why}, as in llama-quantize", file=sys.stderr)
     for pattern in unmatched((pattern for pattern, _ in types), [tensor.name for tensor in report.tensors]):
