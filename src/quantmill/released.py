@@ -74,10 +74,15 @@ def by_size(files: Iterable[ReleasedFile]) -> list[ReleasedFile]:
     return sorted(files, key=lambda file: -file.bytes)
 
 
+def plainness(ftype: str) -> tuple[bool, int, str]:
+    """By which the plainest name of the same weights comes first."""
+    return ftype.endswith(("_L", "_XL")), len(ftype), ftype
+
+
 def with_twins(files: Sequence[ReleasedFile]) -> list[ReleasedFile]:
     """The files, each that repeats another with that as its twin: the plainest name of them is nobody's."""
     first: dict[str, ReleasedFile] = {}
-    for file in sorted(files, key=lambda f: (f.ftype.endswith(("_L", "_XL")), len(f.ftype), f.ftype)):
+    for file in sorted(files, key=lambda f: plainness(f.ftype)):
         for key in filter(None, (file.digest, file.weights)):
             first.setdefault(key, file)
     found = []

@@ -81,6 +81,43 @@ def test_a_default_recipe_that_is_gone(project: Project) -> None:
     assert project.ran("doit", "quant:other/*")[-1] == "quant:other/Q8_0"
 
 
+@pytest.mark.parametrize(
+    "call", ["", "clean", "clean -n", "clean -c", "forget", "forget -s", "info release:small", "clean release:small"]
+)
+def test_a_default_recipe_that_cannot_be_used(project: Project, call: str) -> None:
+    """Commands that take the default task where none is named, and those that name it."""
+    project.recipe.rename(project.recipe.with_name("other.toml"))
+    gone = project.run("doit", *call.split(), check=2)
+    assert gone.stderr == "quantmill: recipes/small.toml: there is no such recipe\n"
+    project.recipe.write_text("nothing = 1\n")
+    broken = project.run("doit", *call.split(), check=2)
+    assert broken.stderr.startswith("quantmill: recipes/small.toml: nothing: there is no such key")
+    assert (broken.stdout, broken.stderr.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("call", ["list", "list --all", "clean -a", "clean -na", "forget -a", "info release:other"])
+def test_looking_at_all_needs_no_default_recipe(project: Project, call: str) -> None:
+    project.recipe.rename(project.recipe.with_name("other.toml"))
+    done = project.run("doit", *call.split(), check=1 if call.startswith("info") else 0)  # doit: it is not up to date
+    assert "Traceback" not in done.stderr
+    bare = Project(project.folder / "bare")
+    bare.folder.mkdir()
+    (bare.folder / "dodo.py").write_text((project.folder / "dodo.py").read_text())
+    if not call.startswith("info"):
+        assert bare.run("doit", *call.split()).stderr == ""
+
+
+@pytest.mark.parametrize("command", ["info", "clean", "forget", "list"])
+@pytest.mark.parametrize("word", ["nonsense", "quants", "release"])
+def test_a_word_that_is_no_task(project: Project, command: str, word: str) -> None:
+    if word == "release":  # a step is all of its tasks
+        assert project.run("doit", command, word, check=1 if command == "info" else 0).stderr == ""
+        return
+    failed = project.run("doit", command, word, check=2)
+    likely = " (did you mean quant?)" if word == "quants" else ""
+    assert failed.stderr == f"quantmill: there is no task {word}{likely}; 'doit list --all' shows them\n"
+
+
 def test_a_build_folder_that_cannot_be(project: Project) -> None:
     (project.folder / "build").write_text("a file")
     for command in (("doit",), ("quantmill", "build", "small")):

@@ -139,3 +139,61 @@ def test_a_split_is_kept_without_the_layers(bases: Path, tmp_path: Path) -> None
     whole = quantize_file(bases / "tiny.gguf", tmp_path / "w", "Q8_0", reference=of_tag("v0.5.0"), prune_layers=(1,))
     assert {tensor.name for tensor in report.tensors} == {tensor.name for tensor in whole.tensors}
     assert len(report.paths) > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "ftype", "code", "said"),
+    [
+        ({"general.architecture": "flux"}, "Q8_0", 2, "its metadata have no flux.block_count, which every"),
+        ({"general.architecture": None}, "Q8_0", 2, "its metadata have no general.architecture, which"),
+        ({"qwen2.block_count": 99}, "Q4_K_M", 1, "the file has 4 attention value tensors, but its"),
+        ({"qwen2.block_count": 9999}, "Q8_0", 1, "the GGUF key qwen2.block_count is 9999; llama.cpp"),
+        ({}, "Q8_0 --tensor-type attn_q=I32", 2, "blk.0.attn_q.weight is to become I32, which cannot"),
+        ({}, "Q8_0 --tensor-type attn_q=IQ2_XS", 2, "blk.0.attn_q.weight is to become IQ2_XS, which needs"),
+    ],
+)
+def test_a_refusal_names_the_file(
+    bases: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str | int | None],
+    ftype: str,
+    code: int,
+    said: str,
+) -> None:
+    model = edited(bases / "tiny.gguf", tmp_path / "model.gguf", changes)
+    assert quantize(model, tmp_path / "out.gguf", *ftype.split()) == code
+    message = capsys.readouterr().err
+    assert message.startswith(f"quantmill: {model}: {said}")
+    assert message.count("\n") == 1
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def edited(base: Path, path: Path, changes: dict[str, str | int | None]) -> Path:
+    """The model with other values of some keys, or without them."""
+    with gguf.read(base) as file:
+        kvs = {key: entry for key, entry in file.metadata.items() if key not in changes}
+        kvs |= {key: gguf.kv(key, value) for key, value in changes.items() if value is not None}
+        with gguf.Writer(path, kvs.values(), file.tensor_entries()) as writer:
+            for info in file.tensors.values():
+                writer.append(file.data(info))
+    return path
+
+
+def test_an_architecture_that_the_tag_does_not_know_is_told(
+    bases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the tag that is named, not by all of its span; the file is written as ever."""
+    count = {"lfm2.block_count": 4, "qwen3.block_count": 4}
+    for name, tag, known in [
+        ("lfm2", "b5490", False),
+        ("lfm2", "b6122", True),
+        ("qwen3", "b4980", False),
+        ("qwen3", "b5490", True),
+    ]:
+        model = edited(bases / "tiny.gguf", tmp_path / f"{name}.gguf", {"general.architecture": name, **count})
+        assert quantize(model, tmp_path / "out.gguf", "Q8_0", "--llama-cpp", tag) == 0
+        said = f"quantmill: {model}: llama.cpp {tag} knows no architecture '{name}': it neither quantizes"
+        assert capsys.readouterr().err.startswith(said) is not known, (name, tag)
+    assert "knows no architecture" in quantize_file(tmp_path / "lfm2.gguf", tmp_path / "out.gguf", "Q8_0").unknown
+    assert quantize_file(tmp_path / "qwen3.gguf", tmp_path / "out.gguf", "Q8_0").unknown == ""

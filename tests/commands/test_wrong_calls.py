@@ -54,6 +54,15 @@ def files() -> Iterator[Wrong]:
     for call in ("imatrix m.gguf -f X -o out", "perplexity m.gguf -f X"):
         for name in ("none", "folder", "bytes", "empty", "short"):
             yield Wrong(call.replace("X", name), USE, name)
+    for call in (
+        *models,
+        "verify X",
+        "imatrix m.gguf -f X -o out",
+        "quantize m.gguf out Q8_0 --imatrix X",
+        "merge X out",
+    ):
+        for name in ("m.gguf/", "m.gguf/."):
+            yield Wrong(call.replace("X", name), USE, "m.gguf")
     for name in ("none", "m.gguf", "folder", "other"):
         yield Wrong(f"convert {name} out", USE, "config.json" if name == "other" else name)
     for name in ("none", "bytes", "m.gguf", "folder", "s-00001-of-00002.gguf"):
@@ -68,11 +77,12 @@ def outputs() -> Iterator[Wrong]:
         "imatrix --in-file i.dat -o X",
         "merge t-00001-of-00003.gguf X",
     ):
-        for name in (".", "/", "folder", "text/out", "loop"):
+        for name in (".", "/", "folder", "text/out", "loop", "out/", "out/.", "folder/out/", "text/"):
             yield Wrong(call.replace("X", name), USE, name.removesuffix("/out"))
     for call in ("split m.gguf X", "card small -o X"):
         for name in ("text", "text/out"):
             yield Wrong(call.replace("X", name), USE, "text")
+    yield Wrong("key new out/", USE, "out/: there is no such folder")
     yield Wrong("quantize m.gguf m.gguf Q8_0", USE, "m.gguf")
     yield Wrong("imatrix m.gguf -f text -o text", USE, "text")
     yield Wrong("merge t-00001-of-00003.gguf t-00002-of-00003.gguf", USE, "t-00002")
@@ -172,6 +182,8 @@ def words() -> Iterator[Wrong]:
         Wrong("generate m.gguf -p a", USE, "--raw"),
         Wrong("generate m.gguf", USE, "-p"),
         Wrong("convert TINY out --type Q8_0", USE, "--type"),
+        Wrong("convert TINY out --pre-tokenizer nmae", USE, "'nmae' is no pre-tokenizer"),
+        Wrong("convert TINY out --pre-tokenizer qwne2", USE, "did you mean qwen2?"),
         Wrong("choose small --backend tpu", USE, "tpu"),
         Wrong("choose small --goal cheap", USE, "--goal"),
         Wrong("choose folder", USE, "folder"),

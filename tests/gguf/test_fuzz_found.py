@@ -13,7 +13,8 @@ from quantmill import _kernels, gguf, imatrix
 from quantmill.gguf import kv
 from quantmill.gguf.types import TYPES, Type
 from quantmill.imatrix import Entry, ImatrixError, encode
-from quantmill.quant.quantizer import NotFinite, quantize_file
+from quantmill.quant.quantizer import quantize_file
+from quantmill.quant.refused import NotFinite
 from quantmill.reference.hparams import ModelFacts
 
 F32, F16, MXFP4 = TYPES["F32"], TYPES["F16"], TYPES["MXFP4"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -369,6 +370,23 @@ def test_a_report_is_drawn_alike_and_escapes_names() -> None:
     assert chart.count("Q4_K_M") >= 1
     assert "+10.00 %" in page
     assert "0.0100 ± 12.0 %" in page
+
+
+def test_files_of_the_same_weights_are_one_point_of_the_report() -> None:
+    """A model whose widths make `_L` forms equal has them; their names stand together, wherever one would."""
+    kld = dict.fromkeys(("mean", "median", "p90", "p99", "p999", "max"), 0.01)
+    one = {"bytes": 4_000_000, "bits": 4.5, "kld": kld, **MEASURED, "tensors": {"blk.0.ffn_up.weight": 0.1}}
+    other = {**one, "bytes": 6_000_000}
+    base = {"perplexity": 10.0, "perplexity_error": 0.5, "tokens": 1000}
+    alone = report.render("x", "b5490", base, {"Q4_K_M": one, "Q6_K": other})
+    both = report.render("x", "b5490", base, {"Q4_K_L": one, "Q6_K": other, "Q4_K_M": dict(one)})
+    assert re.findall(r">([^<]*Q4_K_[^<]*)<", both["chart.svg"]) == ["Q4_K_M, Q4_K_L"]
+    assert both["chart.svg"].count("<path") == alone["chart.svg"].count("<path")
+    assert both["report.html"].count("<tr") == alone["report.html"].count("<tr")
+    assert both["report.html"].count("<summary>Q4_K_M, Q4_K_L</summary>") == 1
+    assert "the same are measured once" in both["report.html"]
+    assert "the same are" not in alone["report.html"]
+    assert both["report.html"].count("<svg") == alone["report.html"].count("<svg")
 
 
 def test_the_front_is_what_no_smaller_file_beats() -> None:

@@ -184,8 +184,8 @@ def test_a_broken_pattern_says_so() -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({}, "the GGUF metadata has no general.architecture"),
-        ({"general.architecture": "qwen2"}, "the GGUF metadata has no qwen2.block_count"),
+        ({}, "its metadata have no general.architecture, which every"),
+        ({"general.architecture": "qwen2"}, "its metadata have no qwen2.block_count, which every"),
         ({"general.architecture": "qwen2", "qwen2.block_count": "4"}, "the GGUF key qwen2.block_count is '4'"),
         (
             {"general.architecture": "q", "q.block_count": 4, "q.attention.head_count": [1, 2]},

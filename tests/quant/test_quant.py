@@ -239,7 +239,8 @@ def test_weights_beyond_the_type_are_refused(tmp_path: Path) -> None:
     with pytest.raises(QuantmillError) as error:
         quantize_file(base, tmp_path / "out.gguf", "F16")
     assert (
-        str(error.value) == "x.weight: some of its weights are too large for F16; choose a type of wider range for it"
+        str(error.value)
+        == f"{base}: x.weight: some of its weights are too large for F16; choose a type of wider range for it"
     )
 
 
@@ -275,9 +276,10 @@ def test_an_imatrix_of_another_model_is_refused(bases: dict[str, dict[str, Path]
     with pytest.raises(QuantmillError) as error:
         quantize_file(bases["dense"]["F16"], tmp_path / "out.gguf", "Q4_0", imatrix=imatrix)
     assert str(error.value) == (
-        "the importance vector of blk.0.attn_k.weight has 64 values, the tensor needs 256; "
-        "the imatrix is of another model, compute it from this one"
+        f"{imatrix}: the importance vector of blk.0.attn_k.weight has 64 values, the tensor needs 256; "
+        "it is of another model, take an imatrix that was computed from this one"
     )
+    assert error.value.exit_code == 2
 
 
 def test_an_imatrix_that_is_none_is_refused(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:

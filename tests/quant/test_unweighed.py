@@ -17,7 +17,8 @@ from quantmill.gguf.types import TYPES
 from quantmill.imatrix import Entry, encode
 from quantmill.quality.errors import QualityError
 from quantmill.quality.tensor_errors import spoiled
-from quantmill.quant.quantizer import NotFinite, quantize_file
+from quantmill.quant.quantizer import quantize_file
+from quantmill.quant.refused import NotFinite
 from quantmill.quant.unweighed import as_one, unweighed
 from quantmill.steps import part, preflight, verify
 
@@ -147,9 +148,9 @@ def test_what_cannot_be_written_fails_first_and_by_its_own_name(files: dict[str,
     with pytest.raises(NotFinite) as broken:
         quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"])
     assert str(broken.value) == (
-        "blk.0.ffn_down_exps.weight: its importance is zero over whole blocks of Q4_K, whose scales are then no "
-        "numbers and which llama-quantize refuses too; weigh their columns alike (zero_as_one) or choose another "
-        "type for it"
+        f"{files['base']}: blk.0.ffn_down_exps.weight: its importance is zero over whole blocks of Q4_K, whose scales "
+        "are then no numbers and which llama-quantize refuses too; weigh their columns alike (zero_as_one) or choose "
+        "another type for it"
     )
     quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"], zero_as_one=True)
 
@@ -171,7 +172,7 @@ def test_the_command_names_them_too(files: dict[str, Path], tmp_path: Path, caps
     assert call("full", "Q6_K") == call("expert", "Q6_K", "--zero-as-one") == call("expert", "Q8_0") == ""
     assert call("part", "Q6_K").startswith(f"quantmill: {files['part']}: a part of blk.0.attn_q.weight (0.")
     assert call("foreign", "Q6_K").startswith(f"quantmill: {files['foreign']}: no tensor of the model for other.0, ")
-    assert call("other", "Q6_K", code=1) == (
+    assert call("other", "Q6_K", code=2) == (
         f"quantmill: {files['other']}: none of its 1 entries (transformer.h.0.w) is of a tensor of this model; "
         "take an imatrix that was computed from it\n"
     )

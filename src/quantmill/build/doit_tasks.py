@@ -5,7 +5,6 @@ it always does. Whether a task is up to date is asked of the store (`uptodate`).
 it computes, so doit's own database may be lost at any time.
 """
 
-import fnmatch
 import gc
 import inspect
 import os
@@ -28,6 +27,7 @@ from doit.task import clean_targets
 
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
+from quantmill.build.doit_call import DoitCall, no_task
 from quantmill.build.opening import open_workspace
 from quantmill.build.workspace import Workspace
 from quantmill.disk import make_way, names_in, parse_json
@@ -35,17 +35,10 @@ from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sent
 from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.build.last_look import last_look
 from quantmill.recipe.recipe import Recipe, load
-from quantmill.steps import STEPS
 from quantmill.build.reporter import Listener
 from quantmill.build.worth import Estimate, Worths
 
 ROWS = 500  # that one query asks SQLite for; it takes 999 parameters at least
-PREFIXES = frozenset(prefix for step in STEPS.values() for prefix in step.prefixes)
-
-
-
-# Commands that look at tasks and compute nothing: they ask no network and write no lock, and name a broken recipe only.
-LOOKING = ("list", "info", "clean", "forget", "help", "tabcompletion")
 
 
 def workspace(
@@ -275,13 +268,11 @@ def dodo(
     listener.end = end
     folder = Path(os.path.relpath(root / "recipes"))
     paths = {path.stem: path for path in _recipes(folder)}
-    words = {word: _recipe_of(word) for word in arguments if word.partition(":")[0] in PREFIXES}
-    named = {found for name in words.values() if name for found in _matching(name, paths)}
-    patterns = [word for word in arguments if "*" in word and "=" not in word and not word.startswith("-")]
-    looking = any(word in LOOKING for word in arguments)
+    call = DoitCall.parse(arguments)
+    looking, named = bool(call.looking), call.named(paths, default)
     if looking:  # doit shows a traceback where the reader of its list leaves
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    chosen = paths.keys() if looking and not named else named or {default}
+    chosen = named or paths.keys()
 
     read: list[Recipe] = []
     listener.seconds = lambda: _seconds(read, estimate)
@@ -296,9 +287,9 @@ def dodo(
                 recipe = load(paths[name])
                 read.append(recipe)
                 found = known_nodes(recipe, space) if looking else nodes(recipe, space)
-                for word in words:
-                    if words[word] == name and "*" not in word and word not in found:
-                        raise UsageError(f"there is no task {word}{nearest(word, found)}; 'doit list --all' shows them")
+                for word, of in call.recipes.items():
+                    if of == name and "*" not in word and word not in found:
+                        raise no_task(word, found)
             except (QuantmillError, OSError, ImportError) as error:
                 _tell(error)
                 if looking and not named:
@@ -306,10 +297,11 @@ def dodo(
                 raise SystemExit(_code(error)) from None
             made += found
             yield from tasks(found, space)
-        for pattern in patterns:  # doit itself finds nothing to do and calls it done
-            if not fnmatch.filter(made, pattern):
-                _tell(UsageError(f"no task matches {pattern}; 'doit list --all' shows them"))
-                raise SystemExit(UsageError.exit_code)
+        try:
+            call.check(made)
+        except UsageError as error:
+            _tell(error)
+            raise SystemExit(error.exit_code) from None
 
     try:
         return options(root, [release_task(default)], listener, looking), task_recipe
@@ -325,15 +317,6 @@ def _recipes(folder: Path) -> list[Path]:
     except OSError as error:
         _tell(error)
         raise SystemExit(1) from None
-
-
-def _recipe_of(word: str) -> str:
-    return word.partition(":")[2].partition("/")[0]
-
-
-def _matching(name: str, recipes: Iterable[str]) -> list[str]:
-    """The recipes that a task's name on the command line is of: one, there or not, or those that a pattern matches."""
-    return fnmatch.filter(recipes, name) if "*" in name else [name]
 
 
 def _tell(error: QuantmillError | OSError | ImportError) -> None:

@@ -1,9 +1,18 @@
 """`quantmill bench`: measure how fast files run: prompts and generation, on this machine."""
 
 import argparse
-from pathlib import Path
 
-from quantmill.commands.common import activation_bits, bar, existing, parallel, positive, say, say_json, threads
+from quantmill.commands.common import (
+    activation_bits,
+    bar,
+    existing,
+    file_path,
+    parallel,
+    positive,
+    say,
+    say_json,
+    threads,
+)
 
 
 def _counts(text: str) -> list[int]:
@@ -13,7 +22,7 @@ def _counts(text: str) -> list[int]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.gguf", help="models, or first shards")
+    parser.add_argument("files", type=file_path, nargs="+", metavar="FILE.gguf", help="models, or first shards")
     parser.add_argument("-p", type=_counts, default=[512], metavar="N,...", help="tokens of prompts (512; 0: none)")
     parser.add_argument("-n", type=_counts, default=[128], metavar="N,...", help="tokens to generate (128; 0: none)")
     parser.add_argument("-t", dest="threads", type=parallel, metavar="N", help="threads (all cores)")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import parallel, project, recipe_file
+from quantmill.commands.common import file_path, parallel, project, recipe_file
 from quantmill.errors import UsageError
 
 TLS = ("tls_ca", "tls_cert", "tls_key")
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster; without it, workers start here")
     parser.add_argument("--workers", type=parallel, metavar="N", help="worker processes on this machine (2)")
     for name in ("ca", "cert", "key"):
-        parser.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help=f"TLS {name} for the scheduler, PEM")
+        parser.add_argument(f"--tls-{name}", type=file_path, metavar="FILE", help=f"TLS {name} for the scheduler, PEM")
     parser.add_argument("--insecure", action="store_true", default=None, help="take a scheduler without TLS")
     text = "quantize such a part of each file's tensors twice, elsewhere, and compare, such as 2%%; at least one tensor"
     parser.add_argument("--check", type=_share, default=0.0, metavar="PERCENT", help=text)

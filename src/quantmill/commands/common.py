@@ -60,6 +60,14 @@ def size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def file_path(text: str) -> Path:
+    """A file that the call names; UsageError for a path that ends like a folder's and is none's. No Path keeps that."""
+    path = Path(text)
+    if text.endswith(("/", "/.")) and not path.is_dir():
+        raise UsageError(f"{text}: there is no such folder; a file's path does not end in /")
+    return path
+
+
 def existing(path: Path) -> Path:
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file; give the path of a GGUF file")

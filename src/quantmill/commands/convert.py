@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from quantmill.artifact import Context
-from quantmill.commands.common import bar, say, threads
+from quantmill.commands.common import bar, file_path, say, threads
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output
 
@@ -13,7 +13,7 @@ from quantmill.output_file import check_output
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("source", type=Path, metavar="DIR")
-    parser.add_argument("target", type=Path, metavar="OUT.gguf")
+    parser.add_argument("target", type=file_path, metavar="OUT.gguf")
     parser.add_argument("--type", default="BF16", choices=("BF16", "F16", "F32"), type=str.upper)
     parser.add_argument("--name", metavar="TEXT", help="the model's name (the folder's)")
     parser.add_argument("--pre-tokenizer", metavar="NAME", help="when the tokenizer's pattern is not known")

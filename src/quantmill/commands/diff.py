@@ -1,15 +1,14 @@
 """`quantmill diff`: in what two GGUF files differ."""
 
 import argparse
-from pathlib import Path
 
-from quantmill.commands.common import bar, existing, say, say_json
+from quantmill.commands.common import bar, existing, file_path, say, say_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("first", type=Path, metavar="A.gguf")
-    parser.add_argument("second", type=Path, metavar="B.gguf")
+    parser.add_argument("first", type=file_path, metavar="A.gguf")
+    parser.add_argument("second", type=file_path, metavar="B.gguf")
     parser.add_argument("--json", action="store_true")
 
 

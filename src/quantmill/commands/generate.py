@@ -2,10 +2,9 @@
 
 import argparse
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import activation_bits, existing, parallel, positive, threads
+from quantmill.commands.common import activation_bits, existing, file_path, parallel, positive, threads
 from quantmill.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # what a termin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("model", type=Path, metavar="FILE.gguf", help="a model, or the first of its shards")
+    parser.add_argument("model", type=file_path, metavar="FILE.gguf", help="a model, or the first of its shards")
     parser.add_argument("-p", "--prompt", required=True, metavar="TEXT")
     parser.add_argument(
         "-n", dest="count", type=positive, default=256, metavar="N", help="at most so many tokens (256)"

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import layer_bar, parallel, positive, project, say, say_json, size, threads
+from quantmill.commands.common import file_path, layer_bar, parallel, positive, project, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output, through, write_output
 from quantmill.reference.spans import DEFAULT_TAG, of_tag, offered
@@ -19,10 +19,10 @@ HEAD = ("layer", "tensor", "sum", "min", "max", "mean", "stddev", "active", "N",
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add = parser.add_argument
-    add("model", type=Path, nargs="?", metavar="MODEL", help="a GGUF file, a first shard, or a model's folder")
+    add("model", type=file_path, nargs="?", metavar="MODEL", help="a GGUF file, a first shard, or a model's folder")
     add("-f", dest="texts", action="append", default=[], metavar="TEXT", help="a text in UTF-8; several are used whole")
     names = "what to write (imatrix.dat, or imatrix.gguf, by the tag)"
-    add("-o", dest="target", type=Path, metavar="FILE", help=names)
+    add("-o", dest="target", type=file_path, metavar="FILE", help=names)
     add("--llama-cpp", default=DEFAULT_TAG, metavar="TAG", help=f"whose llama-imatrix to follow ({DEFAULT_TAG})")
     add("--chunks", type=positive, metavar="N", help="of the text (all)")
     add("--from-chunk", type=_count, default=0, metavar="N", help="leave so many chunks out at the beginning (0)")
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--parse-special", action="store_true", help="take what is written like a control token for one")
     add("--process-output", action="store_true", help="measure output.weight too")
     add("--no-ppl", action="store_true", help="leave out the text's perplexity, which the file does not need")
-    add("--in-file", dest="earlier", type=Path, action="append", default=[], metavar="F", help="add what F holds")
+    add("--in-file", dest="earlier", type=file_path, action="append", default=[], metavar="F", help="add what F holds")
     add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
     add("--memory", type=size, default="8GB", metavar="SIZE", help="what may be used; the rest goes to a file (8GB)")
     add("--threads", type=parallel, metavar="N", help="threads (all cores)")

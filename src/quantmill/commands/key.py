@@ -1,9 +1,8 @@
 """`quantmill key new FILE`: make a key pair that signs records of a shared store."""
 
 import argparse
-from pathlib import Path
 
-from quantmill.commands.common import say
+from quantmill.commands.common import file_path, say
 from quantmill.errors import UsageError
 from quantmill.output_file import check_output
 
@@ -13,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     text = "Make a key pair: the secret half goes to FILE, the public half is printed for quantmill.toml."
     new = actions.add_parser("new", help=text, description=text, allow_abbrev=False)
-    new.add_argument("file", type=Path, metavar="FILE")
+    new.add_argument("file", type=file_path, metavar="FILE")
     new.add_argument("--name", metavar="TEXT", help="what messages call the key (the file's name)")
 
 

@@ -1,16 +1,15 @@
 """`quantmill merge`: put shards together again, as llama-gguf-split does."""
 
 import argparse
-from pathlib import Path
 
-from quantmill.commands.common import bar, existing, say
+from quantmill.commands.common import bar, existing, file_path, say
 from quantmill.output_file import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("source", type=Path, metavar="SHARD.gguf", help="any shard; the others lie beside it")
-    parser.add_argument("target", type=Path, metavar="OUT.gguf")
+    parser.add_argument("source", type=file_path, metavar="SHARD.gguf", help="any shard; the others lie beside it")
+    parser.add_argument("target", type=file_path, metavar="OUT.gguf")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,10 +1,9 @@
 """`quantmill perplexity`: how well a model predicts a text, and how far it is from its base."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, parallel, positive, say, say_json, size, threads
+from quantmill.commands.common import bar, file_path, parallel, positive, say, say_json, size, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,9 +14,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a GGUF file, a first shard, or a model's folder")
-    parser.add_argument("-f", dest="text", type=Path, required=True, metavar="TEXT", help="the text, in UTF-8")
-    parser.add_argument("--base", type=Path, metavar="FILE", help="the model to measure the KL divergence to")
+    parser.add_argument(
+        "model", type=file_path, metavar="MODEL", help="a GGUF file, a first shard, or a model's folder"
+    )
+    parser.add_argument("-f", dest="text", type=file_path, required=True, metavar="TEXT", help="the text, in UTF-8")
+    parser.add_argument("--base", type=file_path, metavar="FILE", help="the model to measure the KL divergence to")
     parser.add_argument("--chunks", type=positive, metavar="N", help="of the text (all)")
     parser.add_argument("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
     parser.add_argument("--arithmetic", choices=("f32", "bf16x2"), default="f32")

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import DIGITS, bar, existing, parallel, project, say, threads
+from quantmill.commands.common import DIGITS, bar, existing, file_path, parallel, project, say, threads
 from quantmill.errors import UsageError
 from quantmill.output_file import check_output, through
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
@@ -24,13 +24,13 @@ TYPES_LIMIT = 10_000_000  # bytes of a list of tensors' types
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("source", type=Path, metavar="IN.gguf")
-    parser.add_argument("target", type=Path, metavar="OUT.gguf")
+    parser.add_argument("source", type=file_path, metavar="IN.gguf")
+    parser.add_argument("target", type=file_path, metavar="OUT.gguf")
     parser.add_argument(
         "ftype", metavar="FTYPE", help=f"one of {' '.join(FTYPES)}, in any case, or general.file_type's number"
     )
     parser.add_argument("nthreads", type=parallel, nargs="?", metavar="NTHREADS", help="as --threads")
-    parser.add_argument("--imatrix", type=Path, metavar="FILE", help="an importance matrix")
+    parser.add_argument("--imatrix", type=file_path, metavar="FILE", help="an importance matrix")
     parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
     parser.add_argument(
         "--llama-cpp", default=DEFAULT_TAG, metavar="TAG", help=f"the tag whose bytes to write ({DEFAULT_TAG})"
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tensor-type-file",
         dest="tensor_type",
         action="append",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="such lines in a file",
     )
@@ -104,8 +104,11 @@ def run(options: argparse.Namespace) -> int:
             override_kv=[parse_override(text) for text in options.override_kv],
             prune_layers=options.prune_layers,
             dry_run=options.dry_run,
+            tag=options.llama_cpp,
             progress=progress,
         )
+    if report.unknown:
+        say(f"quantmill: {source}: {report.unknown}", file=sys.stderr)
     if types and (why := _ignores(options.pure, ftype.upper())):
         say(f"quantmill: --tensor-type has no effect {why}, as in llama-quantize", file=sys.stderr)
     for pattern in unmatched((pattern for pattern, _ in types), [tensor.name for tensor in report.tensors]):

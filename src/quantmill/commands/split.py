@@ -4,14 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing, positive, say, size
+from quantmill.commands.common import bar, existing, file_path, positive, say, size
 from quantmill.errors import UsageError
 from quantmill.output_file import check_output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("source", type=Path, metavar="IN.gguf")
+    parser.add_argument("source", type=file_path, metavar="IN.gguf")
     parser.add_argument("folder", type=Path, metavar="DIR")
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument(

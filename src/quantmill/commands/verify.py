@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from quantmill.commands.common import add_key, bar, existing, say, say_json, signed
+from quantmill.commands.common import add_key, bar, existing, file_path, say, say_json, signed
 from quantmill.errors import QuantmillError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.gguf|DIR", help="files, or a release's folder")
+    parser.add_argument(
+        "files", type=file_path, nargs="+", metavar="FILE.gguf|DIR", help="files, or a release's folder"
+    )
     add_key(parser)
     parser.add_argument("--json", action="store_true")
 

@@ -13,7 +13,7 @@ from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.known_names import unlisted
 from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.shards import COUNT
-from quantmill.reference.known_models import knows
+from quantmill.reference.known_models import unknown
 
 # What a recipe may have computed of its base, by the table's name, and what helps where that cannot be.
 WAYS = {
@@ -38,11 +38,8 @@ def base_notes(place: str, tag: str, metadata: Mapping[str, KV], tensors: Sequen
         raise UsageError(f"{place}: one shard of {count}, and a base is one file; join them with `quantmill merge`")
     check_loadable(place, metadata, tensors)
     said = []
-    if not knows(tag, name):
-        said.append(
-            f"llama.cpp {tag} knows no architecture {shown(name)}: it neither quantizes nor loads such a file, "
-            "so that nothing is said of the files' bytes beside its own"
-        )
+    if stranger := unknown(tag, name):
+        said.append(stranger)
     if odd := unlisted(name, (tensor.name for tensor in tensors)):
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
         listed = ", ".join(map(shown, odd[:3])) + more

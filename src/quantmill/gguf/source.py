@@ -103,9 +103,9 @@ class Source:
                 raise changed(file.place)
             view, position = view[got:], position + got
 
-    def path(self, name: str) -> Path:
-        """The file that holds the tensor."""
-        return self._where[name][0].path
+    def named(self, name: str) -> str:
+        """The tensor's name for a message, with its shard's, of several."""
+        return f"{name} in {self._where[name][0].path.name}" if len(self.files) > 1 else name
 
     def __enter__(self) -> Self:
         return self

@@ -16,12 +16,14 @@ from quantmill import released
 
 # vl-convert brings the first, so that no machine measures text by another; the second is as wide, where a page is read.
 FONT = "Liberation Sans, Arial, sans-serif"
+BOTH = ", "  # between the names of one file
 
 
 @dataclass(frozen=True)
 class FileQuality:
     """One file; the base's own is not among them.
 
+    `ftype`: its name, or several with BOTH between them
     `bytes`: of all its parts
     `bits`: bits a weight
     `kld`: the mean, in nats
@@ -92,7 +94,7 @@ def tensor_errors(file: FileQuality) -> str | None:
         y=alt.Y("kind:N", title=None),
         color=alt.Color("error:Q", title="error (%)", scale=alt.Scale(scheme="viridis")),
     )
-    return _svg(chart.mark_rect().properties(width=640, height=alt.Step(18)), file.ftype)
+    return _svg(chart.mark_rect().properties(width=640, height=alt.Step(18)), file.ftype.partition(BOTH)[0])
 
 
 def _chart(rows: list[dict[str, Any]]) -> Any:

@@ -1,5 +1,6 @@
 """A release's measurements as one page that needs nothing beside it, and as the picture for the model card."""
 
+import json
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -7,14 +8,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from quantmill.quality.charts import FileQuality, front, perplexity_increase, size_against_kld, tensor_errors
+from quantmill import released
+from quantmill.quality.charts import BOTH, FileQuality, front, perplexity_increase, size_against_kld, tensor_errors
 
 
 def render(
     title: str, llama_cpp: str, base: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
     """`report.html` and `chart.svg`. `base` is the base's evaluation.json; `measured` holds, by ftype, `bytes` and
-    `bits` of the file and its quality as JSON. Nothing of it depends on the machine or the day."""
+    `bits` of the file and its quality as JSON. Files that agree in all of that are one, under all of their names.
+    Nothing of it depends on the machine or the day."""
+    measured = _once(measured)
     found = [
         FileQuality(ftype, q["bytes"], q["bits"], q["kld"]["mean"], q["perplexity"], q["tensors"])
         for ftype, q in measured.items()
@@ -31,8 +35,17 @@ def render(
         size_chart=Markup(chart),
         perplexity_chart=Markup(perplexity_increase(found, base["perplexity"])),
         maps=maps,
+        twins=any(BOTH in file.ftype for file in found),
     )
     return {"report.html": page, "chart.svg": chart}
+
+
+def _once(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Each file of those whose weights are the same once, under their names, the plainest first."""
+    names: dict[str, list[str]] = {}
+    for ftype in sorted(measured, key=released.plainness):
+        names.setdefault(json.dumps(measured[ftype], sort_keys=True), []).append(ftype)
+    return {BOTH.join(same): measured[same[0]] for same in names.values()}
 
 
 def _template() -> jinja2.Template:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quantmill import imatrix as imatrix_file
-from quantmill.errors import QuantmillError
+from quantmill.errors import UsageError
 from quantmill.gguf.types import Type
 from quantmill.imatrix import Imatrix
 from quantmill.quant.file_plan import ImatrixFacts
@@ -24,6 +24,7 @@ class Guide:
     def __init__(self, place: str, imatrix: Imatrix | None, zero_as_one: bool) -> None:
         self.names: Mapping[str, str] = {}
         self.place, self.imatrix, self.zero_as_one = place, imatrix, zero_as_one
+        self.called = place  # by errors
 
     @classmethod
     def read(
@@ -46,12 +47,12 @@ class Guide:
         return ImatrixFacts(name or self.place, self.imatrix.dataset, len(self.imatrix.vectors), self.imatrix.chunks)
 
     def strangers(self, names: Collection[str]) -> tuple[str, ...]:
-        """Its entries that are of none of these tensors; QuantmillError when all are."""
+        """Its entries that are of none of these tensors; UsageError when all are."""
         vectors = self.imatrix.vectors if self.imatrix else {}
         found = tuple(name for name in vectors if name not in names)
         if vectors and len(found) == len(vectors):
-            raise QuantmillError(
-                f"{self.place}: none of its {len(found)} entries ({found[0]}) is of a tensor of this model; "
+            raise UsageError(
+                f"{self.called}: none of its {len(found)} entries ({found[0]}) is of a tensor of this model; "
                 "take an imatrix that was computed from it"
             )
         return found
@@ -65,9 +66,9 @@ class Guide:
         if vector.size != columns * matrices:
             if name == "token_embd.weight":  # llama-imatrix never measures it; an entry of another kind is passed over
                 return None
-            raise QuantmillError(
-                f"the importance vector of {name} has {vector.size} values, the tensor needs {columns * matrices}; "
-                "the imatrix is of another model, compute it from this one"
+            raise UsageError(
+                f"{self.called}: the importance vector of {name} has {vector.size} values, the tensor needs "
+                f"{columns * matrices}; it is of another model, take an imatrix that was computed from this one"
             )
         found = np.ascontiguousarray(vector).reshape(matrices, columns)
         return as_one(type_, found) if self.zero_as_one else found

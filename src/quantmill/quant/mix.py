@@ -140,7 +140,7 @@ class _Chooser:
         if checked and stated is not None and stated - pruned_values != self.n_attention_v:
             raise ModelFacts(
                 f"the file has {self.n_attention_v + pruned_values} attention value tensors, but its metadata names "
-                f"{model.attention_layers} attention layers"
+                f"{model.attention_layers} attention layers; llama-quantize refuses that too, convert the model anew"
             )
         self.seen = dict.fromkeys(reference.roles.values(), 0)
 

@@ -31,10 +31,12 @@ class TensorReport:
 @dataclass(frozen=True)
 class QuantizeReport:
     """`paths` are the files written; `tensors` are in the order in which they were; sizes are those of whole files.
-    `strangers` are entries of the imatrix that name no tensor."""
+    `strangers` are entries of the imatrix that name no tensor. `unknown`: what is to be said of an architecture that
+    llama.cpp of the tag does not know, empty for one that it does."""
 
     paths: tuple[Path, ...]
     n_bytes: int
     tensors: tuple[TensorReport, ...]
     fallbacks: tuple[Fallback, ...]
     strangers: tuple[str, ...] = ()
+    unknown: str = ""

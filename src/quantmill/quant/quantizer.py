@@ -16,7 +16,7 @@ import numpy as np
 
 from quantmill import _kernels, gguf
 from quantmill.artifact import ByteRange, silent
-from quantmill.errors import QuantmillError, UsageError, apart
+from quantmill.errors import UsageError, apart
 from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.shards import shard_name
@@ -28,9 +28,11 @@ from quantmill.quant.in_order import Buffers, Scratch, in_turn
 from quantmill.quant.mix import UNQUANTIZED, Overrides, needs_importance
 from quantmill.quant.outcome import QuantizeReport, TensorReport
 from quantmill.quant.pruning import Pruned, prune
+from quantmill.quant.refused import NotFinite, TensorRefused, told_of
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.unweighed import is_empty, unweighed
 from quantmill.reference.ftypes import Ftype, tensor_type
+from quantmill.reference.known_models import unknown
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import DEFAULT, check_known
 
@@ -49,10 +51,6 @@ class _Asked(TypedDict):
     overrides: Overrides
     override_kv: Sequence[tuple[str, Value]]
     pruned: Pruned | None
-
-
-class NotFinite(QuantmillError):
-    """A base or a result holds NaN or infinity."""
 
 
 def quantize_file(
@@ -77,6 +75,8 @@ def quantize_file(
     override_kv: Sequence[tuple[str, Value]] = (),
     prune_layers: Sequence[int] = (),
     dry_run: bool = False,
+    place: str = "",
+    tag: str = "",
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
 ) -> QuantizeReport:
@@ -86,8 +86,9 @@ def quantize_file(
     without it, `imatrix` as given. With `keep_split`, `dst` names the shards: `<dst>-00001-of-0000N.gguf` and so on, an
     ending `.gguf` left out. Shards of a split base are found beside the first. `zero_as_one` weighs columns alike where
     an importance of zero would leave a type's search nothing to go by. `progress` gets bytes of the base done and in
-    total. `sharing` lends tensors that are quantized already. The files appear whole or not at all. `dry_run` says what
-    would become of the tensors, and writes nothing.
+    total. `place` is what errors call the base (its path); `tag`, of those of the reference, decides what is known.
+    `sharing` lends tensors that are quantized already. The files appear whole or not at all. `dry_run` says what would
+    become of the tensors, and writes nothing.
 
     One deviation: a base whose general.alignment is not 32 stays aligned so, where llama-quantize writes a file that
     nothing can read. Raises UsageError for a call that makes no sense, before anything is written, and QuantmillError.
@@ -105,7 +106,9 @@ def quantize_file(
         leave_output_tensor,
     )
     facts = guide.facts(imatrix_name)
-    with Source(Path(src)) as source:
+    if place:
+        guide.called = imatrix_name or guide.called
+    with told_of(place or os.fspath(src)), Source(Path(src)) as source:
         kvs = source.metadata.values()
         check_kind(source.files[0].place, gguf.model_facts(kvs))
         names = {name: None for name, _, _ in source.tensors()}
@@ -143,6 +146,7 @@ def quantize_file(
         tuple(reports),
         tuple(fallback for planned in files for fallback in planned.fallbacks),
         strangers,
+        unknown(tag or f"b{reference.last}", gguf.model_facts(kvs).get("general.architecture")),
     )
 
 
@@ -162,7 +166,8 @@ def quantize_tensors(
     """Write to `dst` a file of some of the base's tensors alone, each in the type of that name, as `quantize_file`
     would write them. Raises QuantmillError, and KeyError for a tensor that the base does not have."""
     guide = Guide.read(imatrix, zero_as_one)
-    with Source(Path(src)) as source:
+    guide.called = "the imatrix"
+    with told_of("the base"), Source(Path(src)) as source:
         tensors = tuple(
             source.info(name).entry._replace(type=tensor_type(type_)) for name, type_ in sorted(types.items())
         )
@@ -247,16 +252,16 @@ class _Run:
             if stored == type_:
                 continue
             if type_.name not in writable:
-                raise UsageError(f"{name} is to become {type_.name}, which cannot be written; choose another type")
+                raise TensorRefused(f"{name} is to become {type_.name}, which cannot be written; choose another type")
             if stored.name not in UNQUANTIZED and not allow_requantize:
-                raise UsageError(
+                raise TensorRefused(
                     f"{name} is {stored.name} in the base, and quantizing it again loses quality; "
                     "start from a F16, BF16 or F32 file, or allow requantizing"
                 )
             if stored.name in UNQUANTIZED and stored.name not in ("F32", "F16", "BF16"):
-                raise UsageError(f"{name} is {stored.name} in the base, which cannot be quantized")
+                raise TensorRefused(f"{name} is {stored.name} in the base, which cannot be quantized")
             if len(self.source.info(name).shape) > 3:
-                raise UsageError(f"{name} has four dimensions; only matrices and stacks of them can be quantized")
+                raise TensorRefused(f"{name} has four dimensions; only matrices and stacks of them can be quantized")
             guided = self.guide.importance(name, self.source.info(name).shape, type_) is not None
             if not guided and needs_importance(self.reference, self.ftype, name, type_):
                 right = "choose another type for it, or give an imatrix that has it"
@@ -265,7 +270,7 @@ class _Run:
                 problem = (
                     f"{name} is to become {type_.name}, which needs an importance vector, and there is none for it"
                 )
-                raise UsageError(f"{problem}; {right}")
+                raise TensorRefused(f"{problem}; {right}")
 
     def foreseen(self, planned: FilePlan) -> list[TensorReport]:
         """What becomes of each of a file's tensors, nothing of which is read."""
@@ -382,14 +387,13 @@ class _Run:
     def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
         broken = first_broken(type_, piece)
         if broken is not None:
-            weight = (at // type_.size + broken[0]) * type_.block
-            place = self.source.path(name)
+            name, weight = self.source.named(name), (at // type_.size + broken[0]) * type_.block
             if type_.name == "F16" and np.isinf(piece[2 * broken[0] : 2 * broken[0] + 2].view("<f2")[0]):
                 raise NotFinite(
-                    f"{place}: {name} is infinite at weight {weight}, as weights above 65504 are in F16; "
+                    f"{name} is infinite at weight {weight}, as weights above 65504 are in F16; "
                     "convert the model to BF16 (in a recipe: base.type)"
                 )
-            raise NotFinite(f"{place}: {name} is not finite at weight {weight}; the base is damaged, get it anew")
+            raise NotFinite(f"{name} is not finite at weight {weight}; the base is damaged, get it anew")
 
     def _advance(self, count: int) -> None:
         self.done += count

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quantmill.errors import QuantmillError
+from quantmill.errors import QuantmillError, UsageError
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 
 
 class ModelFacts(QuantmillError):
     """The metadata does not say what the choice of types needs."""
+
+
+class NoLanguageModel(UsageError, ModelFacts):
+    """The metadata are those of another file than a whole language model's."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,10 @@ class Hparams:
         """From decoded GGUF values by key; ModelFacts when a key is missing or of the wrong kind."""
         arch = metadata.get("general.architecture")
         if not isinstance(arch, str):
-            raise ModelFacts("the GGUF metadata has no general.architecture, which names the keys of the model's shape")
+            raise _lacks("general.architecture")
         layers = _count(metadata, f"{arch}.block_count")
         if layers is None:
-            raise ModelFacts(f"the GGUF metadata has no {arch}.block_count, which the choice of tensor types needs")
+            raise _lacks(f"{arch}.block_count")
         if layers > MAX_LAYERS:
             raise ModelFacts(
                 f"the GGUF key {arch}.block_count is {layers}; llama.cpp loads at most {MAX_LAYERS} layers"
@@ -64,6 +68,13 @@ class Hparams:
             is_grouped=n_head != n_kv,
             n_nextn=_count(metadata, f"{arch}.nextn_predict_layers") or 0,
         )
+
+
+def _lacks(key: str) -> NoLanguageModel:
+    return NoLanguageModel(
+        f"its metadata have no {key}, which every language model has; give a whole model that llama.cpp's converter "
+        "made"
+    )
 
 
 def _count(metadata: Mapping[str, Any], key: str) -> int | None:

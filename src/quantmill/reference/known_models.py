@@ -6,6 +6,8 @@ b4980's, knew stand for every tag offered; the six of b5200 are in a source of t
 
 import re
 
+from quantmill.gguf.errors import shown
+
 _FIRST = """
 4867 arctic arwkv7 baichuan bert bitnet bloom chameleon chatglm codeshell cohere2 command-r dbrx deci deepseek
 4867 deepseek2 exaone falcon gemma gemma2 gemma3 gpt2 gptj gptneox granite granitemoe grok internlm2 jais
@@ -46,6 +48,16 @@ FIRST: dict[str, int] = {
     name: int(build) for build, *names in (row.split() for row in _FIRST.split("\n") if row) for name in names
 }
 _VERSIONS = {"v0.4.0": 10715, "v0.5.0": 11700}  # a version → a build that knows the same
+
+
+def unknown(tag: str, architecture: object) -> str:
+    """What is to be said of an architecture that llama.cpp of a tag does not know; empty for one that it does."""
+    if knows(tag, str(architecture)):
+        return ""
+    return (
+        f"llama.cpp {tag} knows no architecture {shown(str(architecture))}: it neither quantizes nor loads such a "
+        "file, so that nothing is said of the files' bytes beside its own"
+    )
 
 
 def knows(tag: str, architecture: str) -> bool:

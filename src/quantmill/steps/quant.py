@@ -57,6 +57,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         tensor_types=[(pattern, type_) for pattern, type_ in params.get("tensor_types", ())],
         zero_as_one=params.get("zero_as_one", False),
         allow_requantize=params.get("allow_requantize", False),
+        place="the base",
     )
     if sharing:
         write_spans(out, report)
