@@ -1,21 +1,29 @@
 """The mix against llama-quantize's own choices, as peer_mix/record.py recorded them, and what a plan promises."""
 
+import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from peer_mix.runs import OPTIONS, run_lengths
 from projects import GOLDEN
+from quantmill import _kernels
+from quantmill.admission.conformance import write
 from quantmill.admission.shapes import MODELS
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf import kv
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import ImatrixFacts, plan_file
 from quantmill.quant.mix import Mix, Overrides, WidthDoesNotFit, needs_importance, plan_types
+from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX, tensor_type
 from quantmill.reference.hparams import Hparams, ModelFacts
 from quantmill.reference.llama_cpp.b4867 import B4867
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import of_tag, offered
 
 RECORDED = json.loads((GOLDEN / "peer_mix" / "types.json").read_text())
 ALIASES = ("Q3_K", "Q4_K", "Q5_K")
@@ -210,3 +218,34 @@ def test_an_unknown_ftype_names_the_nearest(name: str, near: str) -> None:
         B4867.ftype(name)
     assert B4867.ftype("q4_k_m") is FTYPES["Q4_K_M"]
     assert tensor_type("q4_k") is TYPES["Q4_K"]
+
+
+@pytest.mark.parametrize("reference", offered(), ids=str)
+def test_what_a_kernel_demands_is_asked_for_beforehand(reference: Reference) -> None:
+    """The embeddings too, for which later tags ask nothing until ggml stops."""
+    out = np.zeros(1 << 10, np.uint8)
+    for ftype in reference.ftypes.values():
+        if ftype.type.name not in _kernels.quantize_types():
+            continue
+        with contextlib.suppress(ValueError):
+            _kernels.quantize(ftype.type.name, np.zeros((1, 256), np.float32), out[: ftype.type.row_bytes(256)])
+            continue
+        for name in ("token_embd.weight", "output.weight", "blk.0.attn_q.weight"):
+            assert needs_importance(reference, ftype, name, ftype.type), (ftype.name, name)
+
+
+def test_a_pure_file_of_a_type_that_needs_importance_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "tiny")
+    with pytest.raises(UsageError) as error:
+        quantize_file(
+            tmp_path / "tiny.gguf",
+            tmp_path / "out.gguf",
+            "IQ2_S",
+            imatrix=tmp_path / "tiny.imatrix",
+            pure=True,
+            reference=of_tag("v0.5.0"),
+        )
+    assert str(error.value) == (
+        "token_embd.weight is to become IQ2_XS, which needs an importance vector, and there is none for it; "
+        "choose another type for it, or give an imatrix that has it"
+    )

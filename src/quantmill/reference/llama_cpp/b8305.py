@@ -11,6 +11,7 @@ from quantmill.reference.llama_cpp.b8121 import B8121
 
 _FUSED = {"attn_qkv.weight": "attn_v", "attn_kv_b.weight": "attn_v"}
 _SPARED = frozenset({"token_embd.weight", "per_layer_token_embd.weight", "output.weight"})
+_ABORTING = ("IQ2_XXS", "IQ2_XS", "IQ1_S")  # ggml_quantize_requires_imatrix: of those, too, ggml stops
 
 B8305 = replace(
     B8121,
@@ -27,5 +28,7 @@ B8305 = replace(
     embeddings_by_option=B8121.embeddings,
     fallbacks=B8121.fallbacks | {"Q2_K": "Q4_0", "Q3_K": "Q4_0"},
     tied_architectures=frozenset(),
-    needs_importance=dict.fromkeys(B8121.needs_importance, _SPARED),
+    needs_importance={
+        (type_, ftype): frozenset() if type_ in _ABORTING else _SPARED for type_, ftype in B8121.needs_importance
+    },
 )
