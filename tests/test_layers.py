@@ -40,6 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "imatrix": {"gguf", "reference"},
     "quant": {"gguf", "imatrix", "reference", "store"},
     "admission": {"gguf", "imatrix", "quant", "reference"},
+    "audit": {"gguf", "imatrix", "network", "quant", "reference"},
     "engine": {"architectures", "checkpoint", "gguf", "imatrix", "reference", "vocabulary"},
     "runtime": {"architectures", "gguf", "reference", "vocabulary"},
     "quality": {"engine", "gguf"},

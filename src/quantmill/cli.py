@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "perplexity": "Measure how well a model predicts a text, and how far it is from its base.",
     "bench": "Measure how fast files run: prompts and generation, on this machine.",
     "generate": "Let a GGUF file write text.",
+    "show": "Say what a GGUF file is: metadata, tensors, types, the mix recognized, what made it.",
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
     "admit": "Compare our files with those of a llama.cpp, so that recipes may name its tag.",
     "cache": "Look after the store: what is in it, whether it is whole, what may go.",

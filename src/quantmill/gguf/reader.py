@@ -147,6 +147,19 @@ def within(file: GGUFFile, start: int) -> GGUFFile:
     raise errors.truncated_header(file.place, file.size, "a header behind the first file")
 
 
+def of_head(data: bytes, place: str, size: int) -> GGUFFile | None:
+    """The facts of a file of `size` bytes that begins with `data`, and none of its tensors' data; None where its header
+    may not end within `data`. Raises a GGUFError as `read` does."""
+    reader = _Reader(data, place, size)
+    try:
+        file = reader.file(Path(place), (size, 0, 0, 0))
+    except (errors.GGUFError, struct.error):
+        if len(data) < size and data.startswith(MAGIC):
+            return None
+        raise
+    return file if reader.at <= len(data) else None
+
+
 def _identity(descriptor: int) -> tuple[int, ...]:
     """Size, device, inode and modification time. An object of a store is sealed anew when a build takes it, which
     changes nothing of it: whoever reads one in a build looks at its seal (build/reading.py)."""

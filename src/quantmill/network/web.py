@@ -1,4 +1,4 @@
-"""Files by address (http, https), for what is no repository of the Hub: calibration texts.
+"""Files by address (http, https), for what is no repository of the Hub: calibration texts, headers of models.
 
 No token of the Hub is ever sent. A broken connection is taken up again from where it broke. An address may lead on to
 another on the web, but not out of TLS, nor from the web into this machine or its network.
@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from quantmill.errors import QuantmillError
@@ -23,6 +23,7 @@ PAUSE = 0.25  # seconds before the second attempt, doubled for each that follows
 TIMEOUT = 30
 CHUNK = 1 << 16
 LIMIT = 1 << 30  # bytes; no text is larger
+T = TypeVar("T")
 FULL = (errno.ENOSPC, errno.EDQUOT)  # which no attempt mends
 
 
@@ -81,13 +82,46 @@ def fetch(url: str, part: Path, advance: Callable[[int], None] = lambda count: N
     has no such file or does not answer.
     """
     part.touch()
-    for attempt in range(ATTEMPTS):
+
+    def ask() -> None:
         try:
             _request(url, part, advance)
-            return
         except urllib.error.HTTPError as error:
-            if error.code == 416 and part.stat().st_size:  # nothing follows what is there
-                return
+            if error.code != 416 or not part.stat().st_size:  # else nothing follows what is there
+                raise
+
+    _patiently(url, ask)
+
+
+def fetch_head(url: str, count: int) -> tuple[bytes, int]:
+    """The first `count` bytes of a file, fewer when it has fewer, and how many it has. Of a server without ranges no
+    more than these are taken. WebError as `fetch` raises it."""
+
+    def ask() -> tuple[bytes, int]:
+        headers = {"User-Agent": "quantmill", "Accept-Encoding": "identity", "Range": f"bytes=0-{count - 1}"}
+        opener = urllib.request.build_opener(_Redirects(url))
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+            told = response.headers.get("Content-Length") or ""
+            if response.status == 206:
+                place, _, told = (response.headers.get("Content-Range") or "").partition("/")
+                if not place.startswith("bytes 0-"):
+                    raise WebError(url, "the server sends another range of it than asked for; try again later")
+            if not told.isdecimal() or len(told) > 18:
+                raise WebError(url, "the server does not say how large it is; download it and name the file")
+            found = response.read(min(count, int(told)))
+        if len(found) < min(count, int(told)):
+            raise EOFError(f"{len(found)} of {min(count, int(told))} bytes")
+        return found, int(told)
+
+    return _patiently(url, ask)
+
+
+def _patiently(url: str, ask: Callable[[], T]) -> T:
+    """What `ask` gives, asked again where a network or a server may do better a moment later."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return ask()
+        except urllib.error.HTTPError as error:
             if error.code not in (408, 429, 500, 502, 503, 504) or attempt == ATTEMPTS - 1:
                 raise WebError(url, f"the server answers with HTTP {error.code}; check the address") from None
         except (http.client.InvalidURL, ValueError) as error:  # of the address, or of one that it leads on to
@@ -101,6 +135,7 @@ def fetch(url: str, part: Path, advance: Callable[[int], None] = lambda count: N
                 reason = getattr(error, "reason", None) or error
                 raise WebError(url, f"it cannot be reached or breaks off ({reason}); check the network") from None
         time.sleep(PAUSE * 2**attempt)
+    raise AssertionError  # the last attempt returns or raises
 
 
 def _request(url: str, part: Path, advance: Callable[[int], None]) -> None:
