@@ -1,6 +1,6 @@
 """Do kernels built for another machine write the golden bytes, and read them as this machine's do?
 
-python tests/helpers/golden_elsewhere.py [RUNNER ...] build/arm/quantize_rows        such as RUNNER = qemu-aarch64
+python tests/golden/elsewhere.py [RUNNER ...] build/arm/quantize_rows        such as RUNNER = qemu-aarch64
 
 The program comes from a CMake build with -DQUANTMILL_PYTHON=OFF (docs/kernels.md). Prints the entries that differ and
 exits with 1 if any do.
@@ -18,7 +18,7 @@ from quantmill import _kernels
 from quantmill.gguf.types import TYPES
 from quantmill.reference.arithmetic import QuantArithmetic
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = Path(__file__).resolve().parent
 
 
 def main(command: list[str]) -> int:
