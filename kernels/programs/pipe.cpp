@@ -1,6 +1,6 @@
 // The kernels without Python, for machines that are emulated: reads jobs on standard input, writes quantized rows and the weights
 // read back from them on standard output. A job is a line "TYPE ROWS COLS IMPORTANCE ARITHMETIC", then ROWS * COLS float32, then,
-// if IMPORTANCE is 1, COLS float32. tests/helpers/golden_elsewhere.py is the other end.
+// if IMPORTANCE is 1, COLS float32. tests/golden/elsewhere.py is the other end.
 #include <cstdio>
 #include <vector>
 
