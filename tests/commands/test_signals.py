@@ -1,6 +1,8 @@
 """SIGTERM and SIGHUP at many moments: a command ends, and leaves what was there and nothing else."""
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +110,30 @@ def test_nothing_is_left_behind(folder: Path, command: str, delay: float | None,
         assert run.returncode == 1, said
         assert said.endswith(f"quantmill: {MESSAGE}\n")
         assert {path.name for path in out.iterdir()} <= {"earlier", "new.gguf.work"}
+
+
+@pytest.mark.parametrize("command", CALLS)
+def test_what_is_killed_is_right_when_it_is_done_again(folder: Path, command: str, tmp_path: Path) -> None:
+    """A file of no size limit has no name before it is whole; of shards there may be some."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    out, rng = tmp_path / "out", random.Random(command)
+    out.mkdir()
+    call = [sys.executable, "-m", "quantmill.cli", command, *CALLS[command]]
+    for _ in range(4):
+        run = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(iter(lambda run=run: writes(run, out), None), run)  # type: ignore[misc]
+        time.sleep(rng.uniform(0, 0.5))
+        run.kill()
+        run.wait()
+        for path in out.rglob("new*.gguf"):
+            verify(path)
+    subprocess.run(call, cwd=tmp_path, check=True, capture_output=True)
+    made = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    shutil.rmtree(out)
+    out.mkdir()
+    subprocess.run(call, cwd=tmp_path, check=True, capture_output=True)
+    assert made == {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_what_is_told_to_ignore_a_hangup_goes_on(folder: Path, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Small recipes in folders of their own, built as a person builds them."""
 
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from disks import heed_rights
@@ -93,6 +96,23 @@ class Project:
         )
         assert check is None or done.returncode == check, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
+
+    def killed(self, rng: random.Random, times: int, *command: str, **environment: str) -> None:
+        """Begin a program again and again, killed at a random moment each time, of its whole group."""
+        for _ in range(times):
+            process = subprocess.Popen(
+                [str(Path(sys.executable).parent / command[0]), *command[1:]],
+                cwd=self.folder,
+                env={**os.environ, **environment},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0.1, 2.5))
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def ran(self, *command: str, **environment: str) -> list[str]:
         """The names of the tasks that a run computed, sorted."""

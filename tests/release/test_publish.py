@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import time
@@ -104,6 +105,17 @@ def test_broken_connections_lose_nothing(built: Project, hub: UploadHub) -> None
     assert len(hub.broken) == 4
     assert hub.content(REPO, tag(built)) == built.release() | INITIAL
     assert hub.repos[REPO].tags == {tag(built): commit}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_is_killed_as_it_sends_is_gone_on_with(seed: int, built: Project, hub: UploadHub, tmp_path: Path) -> None:
+    known = environment(hub, tmp_path)
+    hub.breaks = 3
+    built.killed(random.Random(seed), 6, "quantmill", "publish", "small", "--yes", **known)
+    hub.breaks = 0
+    built.run("quantmill", "publish", "small", "--yes", **known)
+    assert hub.content(REPO, tag(built)) == built.release() | INITIAL
+    assert hub.repos[REPO].tags == {tag(built): hub.repos[REPO].commits[-1][0]}
 
 
 def test_what_arrived_is_not_sent_again(built: Project, hub: UploadHub) -> None:

@@ -1,6 +1,7 @@
 """reproduce: a release is what its recipe makes, or the file, tensor and block are named that are not."""
 
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,12 @@ def test_a_work_folder_of_its_own_is_gone_on_from(built: Project, copy: Path, tm
     ]
     assert not users.exists()
     assert not shared.exists()
+
+
+def test_one_that_is_killed_is_gone_on_with(built: Project, copy: Path, tmp_path: Path) -> None:
+    call = ("quantmill", "reproduce", str(copy), "--work", str(tmp_path / "work"))
+    built.killed(random.Random(2026), 6, *call)
+    assert "12 of 12 files are the same" in built.run(*call).stdout
 
 
 def test_a_folder_that_it_did_not_make_is_refused_as_it_is(built: Project, copy: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from disks import SmallDisk
+from disks import SmallDisk, mount
 from projects import RECIPE, Project, new_project
 
 MATRIX = RECIPE.replace(
@@ -77,6 +77,20 @@ def test_killed_at_random_moments(make_project: Callable[..., Project], whole: W
     assert not list((store / "work").iterdir())
 
 
+def test_collectors_killed_at_random_moments(project: Project) -> None:
+    """And what looks at every object: neither takes more than it may, nor leaves what others wait for."""
+    moments = random.Random(2026)
+    project.run("doit")
+    whole = project.release()
+    for action in (("gc", "--keep", "0s", "--max-size", "1MB"), ("verify",)) * 3:
+        project.killed(moments, 3, "quantmill", "cache", *action)
+        assert "Traceback" not in project.run("doit").stderr
+        assert project.release() == whole
+        assert " 0 damaged" in project.run("quantmill", "cache", "verify").stdout
+    project.run("quantmill", "cache", "gc")
+    assert not [path for name in ("work", "live") for path in (project.folder / "cache" / name).iterdir()]
+
+
 def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], whole: Whole, small_disk: SmallDisk) -> None:
     project = make_project("full", MATRIX)
     store = small_disk.path / "store"
@@ -96,6 +110,28 @@ def test_a_disk_that_fills_and_grows(make_project: Callable[..., Project], whole
     project.run("doit", QUANTMILL_CACHE=str(store))
     assert {name: records(store)[name] for name in known} == known
     assert project.release() == whole.files
+
+
+def test_a_disk_whose_inodes_run_out(project: Project, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=100m,nr_inodes=30", "tmpfs", disk):
+        pytest.skip("only root may mount")
+    try:
+        store, sizes = disk / "store", (30, 60, 120, 5000)
+        for size in sizes:
+            assert mount("-o", f"remount,nr_inodes={size}", disk)
+            done = project.run("doit", check=None, QUANTMILL_CACHE=str(store))
+            if size != sizes[-1]:
+                assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+                assert "o space left" in done.stderr or "the disk is full" in done.stderr
+        assert done.returncode == 0, done.stderr
+        whole = project.release()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    project.run("doit", "clean", "-a")
+    project.run("doit")
+    assert project.release() == whole
 
 
 def test_a_full_disk_under_the_build_folder_is_one_sentence(project: Project, small_disk: SmallDisk) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
@@ -122,6 +123,19 @@ def test_a_machine_that_dies_is_waited_for_no_longer_than_its_lease(team: Team, 
     done = project.run("doit", **AS_WRITER)
     assert "the machine that was computing index:small is not heard of any more" in done.stdout
     assert "index:small" in [line.split(": ")[0] for line in done.stdout.splitlines()]
+
+
+def test_a_push_and_a_fetch_that_are_killed_are_gone_on_with(team: Team, make_project: Callable[..., Project]) -> None:
+    moments = random.Random(2026)
+    first = team.join(make_project("first", SMALL), sign=True, lease=1)
+    first.run("doit", QUANTMILL_STORE="")
+    first.killed(moments, 4, "quantmill", "cache", "push", **AS_WRITER)
+    first.run("quantmill", "cache", "push", **AS_WRITER)
+    second = team.join(make_project("second", SMALL), lease=1)
+    second.killed(moments, 4, "doit", **AS_READER)
+    assert second.run("doit", **AS_READER).stdout.splitlines()[-1].startswith(("0 run, ", "nothing to do"))
+    assert second.release() == first.release()
+    assert " 0 damaged" in second.run("quantmill", "cache", "verify", **AS_READER).stdout
 
 
 def test_what_was_built_before_is_pushed_and_signed_again(
