@@ -2,6 +2,7 @@
 
     python benchmarks/whole_files.py (--lib DIR | --tools DIR) --tag b11739 [--models FOLDER ...] [--rows 2] [--rotate]
         [--ftypes Q4_K_M,IQ3_XXS] [--options pure,patterns] [--imatrix with,without] [--without falcon,t5]
+        [--part 1/5]
 
 The models are the conformance set's, those of `--models` (every .gguf in a folder, with the .imatrix of its name, or
 one that is made here), or both with `--models set`. `--rows` keeps the first rows of each matrix, which decide no type.
@@ -106,12 +107,16 @@ def models(folders: list[str], folder: Path, rows: int) -> dict[str, str]:
     return found
 
 
-def calls(names: list[str], ftypes: list[str], ways: list[tuple[str, bool]], rotate: bool) -> Iterator[Call]:
-    """Every one, or for each model and ftype the next way in turn."""
+def calls(
+    names: list[str], ftypes: list[str], ways: list[tuple[str, bool]], rotate: bool, part: tuple[int, int]
+) -> Iterator[Call]:
+    """Every one, or for each model and ftype the next way in turn; of models and ftypes the `k`-th pair of `n`."""
+    k, n = part
     for i, name in enumerate(names):
         for j, ftype in enumerate(ftypes):
-            for options, guided in [ways[(i + j) % len(ways)]] if rotate else ways:
-                yield Call(name, ftype, guided, options)
+            if (i + 3 * j) % n == k % n:
+                for options, guided in [ways[(i + j) % len(ways)]] if rotate else ways:
+                    yield Call(name, ftype, guided, options)
 
 
 class Verdicts:
@@ -167,6 +172,7 @@ def main() -> int:
     parser.add_argument("--options", default=",".join(OPTIONS))
     parser.add_argument("--imatrix", default="with,without")
     parser.add_argument("--rotate", action="store_true")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="of the pairs of a model and an ftype, every N-th")
     parser.add_argument("--shown", type=int, default=20, help="kinds of differences that are printed")
     given = parser.parse_args()
     reference, verdicts = of_tag(given.tag), Verdicts()
@@ -180,7 +186,8 @@ def main() -> int:
         known = [name for name, arch in found.items() if knows(given.tag, arch) and name not in left_out]
         oracle = library(given.lib, given.tag, folder) if given.lib else Tool(given.tools)
         ended.callback(oracle.close)
-        for call in sorted(calls(known, ftypes, ways, given.rotate), key=_may_stop):
+        k, _, n = given.part.partition("/")
+        for call in sorted(calls(known, ftypes, ways, given.rotate, (int(k), int(n))), key=_may_stop):
             verdicts.add(call, oracle, reference, folder)
     counts = verdicts.counts
     print(
