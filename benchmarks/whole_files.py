@@ -1,7 +1,8 @@
 """Whole files of ours beside those of a llama.cpp of any tag, header included: which differ, and in what.
 
     python benchmarks/whole_files.py (--lib DIR | --tools DIR) --tag b11739 [--models FOLDER ...] [--rows 2] [--rotate]
-        [--ftypes Q4_K_M,IQ3_XXS] [--options pure,patterns] [--imatrix with,without]
+        [--ftypes Q4_K_M,IQ3_XXS] [--options pure,patterns] [--imatrix with,without] [--without falcon,t5]
+        [--part 1/5]
 
 The models are the conformance set's, those of `--models` (every .gguf in a folder, with the .imatrix of its name, or
 one that is made here), or both with `--models set`. `--rows` keeps the first rows of each matrix, which decide no type.
@@ -34,6 +35,7 @@ from quantmill.gguf.layout import TensorEntry
 from quantmill.imatrix import Entry, encode
 from quantmill.imatrix.legacy import parse
 from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.known_models import knows
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import of_tag
@@ -105,12 +107,16 @@ def models(folders: list[str], folder: Path, rows: int) -> dict[str, str]:
     return found
 
 
-def calls(names: list[str], ftypes: list[str], ways: list[tuple[str, bool]], rotate: bool) -> Iterator[Call]:
-    """Every one, or for each model and ftype the next way in turn."""
+def calls(
+    names: list[str], ftypes: list[str], ways: list[tuple[str, bool]], rotate: bool, part: tuple[int, int]
+) -> Iterator[Call]:
+    """Every one, or for each model and ftype the next way in turn; of models and ftypes the `k`-th pair of `n`."""
+    k, n = part
     for i, name in enumerate(names):
         for j, ftype in enumerate(ftypes):
-            for options, guided in [ways[(i + j) % len(ways)]] if rotate else ways:
-                yield Call(name, ftype, guided, options)
+            if (i + 3 * j) % n == k % n:
+                for options, guided in [ways[(i + j) % len(ways)]] if rotate else ways:
+                    yield Call(name, ftype, guided, options)
 
 
 class Verdicts:
@@ -162,9 +168,11 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=["set"], metavar="FOLDER")
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--ftypes")
+    parser.add_argument("--without", default="", help="models that are left out")
     parser.add_argument("--options", default=",".join(OPTIONS))
     parser.add_argument("--imatrix", default="with,without")
     parser.add_argument("--rotate", action="store_true")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="of the pairs of a model and an ftype, every N-th")
     parser.add_argument("--shown", type=int, default=20, help="kinds of differences that are printed")
     given = parser.parse_args()
     reference, verdicts = of_tag(given.tag), Verdicts()
@@ -174,10 +182,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="quantmill-whole-files-") as name, contextlib.ExitStack() as ended:
         folder = Path(name)
         found = models(given.models, folder, given.rows)
-        known = [model for model, architecture in found.items() if knows(given.tag, architecture)]
+        left_out = given.without.split(",")
+        known = [name for name, arch in found.items() if knows(given.tag, arch) and name not in left_out]
         oracle = library(given.lib, given.tag, folder) if given.lib else Tool(given.tools)
         ended.callback(oracle.close)
-        for call in calls(known, ftypes, ways, given.rotate):
+        k, _, n = given.part.partition("/")
+        for call in sorted(calls(known, ftypes, ways, given.rotate, (int(k), int(n))), key=_may_stop):
             verdicts.add(call, oracle, reference, folder)
     counts = verdicts.counts
     print(
@@ -189,6 +199,12 @@ def main() -> int:
     for what, where in [*kinds[: given.shown], *[("it aborts, we write", verdicts.aborted)] * bool(verdicts.aborted)]:
         print(f"  {len(where):5} {what}: {'; '.join(where[:3])}")
     return 1 if counts["different"] else 0
+
+
+def _may_stop(call: Call) -> bool:
+    """Whether a library may abort, for want of an embedding's importance. The next process makes the tables of I-quants
+    anew, which takes seconds, so that such calls come last."""
+    return "pure" in OPTIONS[call.options] and FTYPES[call.ftype].type.name.startswith("IQ")
 
 
 def _has(tag: str, reference: Reference, name: str) -> bool:

@@ -20,6 +20,8 @@ from quantmill.quality.tensor_errors import spoiled
 from quantmill.quant.quantizer import quantize_file
 from quantmill.quant.refused import NotFinite
 from quantmill.quant.unweighed import as_one, unweighed
+from quantmill.reference.arithmetic import QuantArithmetic
+from quantmill.reference.spans import of_tag
 from quantmill.steps import part, preflight, verify
 
 COLUMNS, ROWS = 512, 64
@@ -34,10 +36,12 @@ TINY = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
 SEARCHED = [t for t in _kernels.quantize_types() if t not in ("F32", "F16", "BF16", "MXFP4")]
 
 
-def error(type_: str, importance: "np.ndarray[Any, Any]", columns: int) -> float:
+def error(
+    type_: str, importance: "np.ndarray[Any, Any]", columns: int, arithmetic: QuantArithmetic = QuantArithmetic.B4234
+) -> float:
     """Of the first columns, as a share of them; infinite where no number was written."""
     out = np.empty(ROWS * TYPES[type_].row_bytes(COLUMNS), np.uint8)
-    _kernels.quantize(type_, WEIGHTS, out, importance, 1)
+    _kernels.quantize(type_, WEIGHTS, out, importance, arithmetic)
     if first_broken(TYPES[type_], out) is not None:
         return float("inf")
     back = np.empty_like(WEIGHTS)
@@ -46,31 +50,34 @@ def error(type_: str, importance: "np.ndarray[Any, Any]", columns: int) -> float
     return float(np.sqrt(lost))
 
 
+@pytest.mark.parametrize("arithmetic", QuantArithmetic)
 @pytest.mark.parametrize("type_", SEARCHED)
-def test_the_table_says_what_the_kernels_do(type_: str) -> None:
-    columns = GROUPS.get(type_, 32)
-    usual = error(type_, IMPORTANCE, columns)
+def test_the_table_says_what_the_kernels_do(type_: str, arithmetic: QuantArithmetic) -> None:
+    columns, shape = GROUPS.get(type_, 32), WEIGHTS.shape[::-1]
+    usual = error(type_, IMPORTANCE, columns, arithmetic)
     zero = IMPORTANCE.copy()
     zero[:columns] = 0
-    found = unweighed("x", WEIGHTS.shape[::-1], TYPES[type_], zero.reshape(1, -1))
+    found = unweighed("x", shape, TYPES[type_], zero.reshape(1, -1), arithmetic)
     assert found is not None
     assert found.weights == columns * ROWS
-    lost = error(type_, zero, columns)
+    lost = error(type_, zero, columns, arithmetic)
     match found.outcome:
         case "zeros":
             assert lost == 1
         case "nothing":
             assert lost == float("inf")
-        case "chance":
+        case "chance" | "lost":
             assert lost > 1.5 * usual
+            assert (found.outcome == "lost") == (arithmetic >= QuantArithmetic.B8229)
         case "":
             assert lost < 1.3 * usual + 0.01
-    assert error(type_, as_one(TYPES[type_], zero.reshape(1, -1)).reshape(-1), columns) < 1.3 * usual + 0.01
+    mended = as_one(TYPES[type_], zero.reshape(1, -1)).reshape(-1)
+    assert error(type_, mended, columns, arithmetic) < 1.3 * usual + 0.01
     partly = IMPORTANCE.copy()
     partly[: columns // 2] = 0
-    assert unweighed("x", WEIGHTS.shape[::-1], TYPES[type_], partly.reshape(1, -1)) is None
+    assert unweighed("x", shape, TYPES[type_], partly.reshape(1, -1), arithmetic) is None
     small = zero + np.float32(1e-19)
-    told = unweighed("x", WEIGHTS.shape[::-1], TYPES[type_], small.reshape(1, -1))
+    told = unweighed("x", shape, TYPES[type_], small.reshape(1, -1), arithmetic)
     assert (told is not None) == (type_ in TINY)
 
 
@@ -153,6 +160,26 @@ def test_what_cannot_be_written_fails_first_and_by_its_own_name(files: dict[str,
         "another type for it"
     )
     quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"], zero_as_one=True)
+
+
+@pytest.mark.parametrize(
+    ("ftype", "outcome"),
+    [
+        ("Q4_K_S", "and become zeros"),
+        ("IQ4_NL", "and become zeros"),
+        ("IQ1_M", "or below 1e-18 and become values far from them"),
+    ],
+)
+def test_what_a_later_tag_writes_is_no_failure(
+    files: dict[str, Path], tmp_path: Path, ftype: str, outcome: str
+) -> None:
+    newest = of_tag("v0.5.0")
+    (said,) = run_preflight(files, "expert", tmp_path, [ftype], generation=newest.generation)
+    assert said == f"{ftype}: expert 3 {WORDS} {outcome}{MEND}"
+    out = tmp_path / "q.gguf"
+    report = quantize_file(files["base"], out, ftype, imatrix=files["expert"], reference=newest)
+    (found,) = [tensor.unweighed for tensor in report.tensors if tensor.unweighed and tensor.unweighed.outcome]
+    assert found.experts == (3,)
 
 
 def test_a_type_that_takes_no_harm_says_so(files: dict[str, Path], tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def findings(
         quantized = {n for choice in chosen.values() for n, t in choice.types.items() if choice.sources[n] != t}
         taken = [tensor for tensor in tensors if tensor[0] in quantized]
         as_one = any(asked.get("zero_as_one") for asked in params.values())
-        harmed = () if as_one else tuple(_unweighed(taken, weights, chosen, imatrix))
+        harmed = () if as_one else tuple(_unweighed(reference, taken, weights, chosen, imatrix))
         told = {name for finding in harmed for name in finding.tensors}
         found += _missing(taken, weights, imatrix, left_out)
         found += _vectors(taken, weights, imatrix, as_one, told)
@@ -199,6 +199,7 @@ def _no_effect(reference: Reference, params: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _unweighed(
+    reference: Reference,
     tensors: Sequence[TensorEntry],
     weights: Mapping[str, int],
     chosen: Mapping[str, TensorTypes],
@@ -216,7 +217,8 @@ def _unweighed(
             if type_ == choice.sources[name] or vector is None or vector.size != _needed(shape):
                 continue
             if (name, type_.name) not in known:
-                known[name, type_.name] = unweighed(name, shape, type_, vector.reshape(-1, shape[0]))
+                rows = vector.reshape(-1, shape[0])
+                known[name, type_.name] = unweighed(name, shape, type_, rows, reference.arithmetic)
             if (found := known[name, type_.name]) and found.outcome:
                 by_outcome.setdefault(found.outcome, []).append(found)
         for same in by_outcome.values():

@@ -321,7 +321,9 @@ class _Run:
             tensor.key,
             digest,
             tensor.span is not None,
-            None if tensor.importance is None else unweighed(tensor.name, info.shape, tensor.type, tensor.importance),
+            None
+            if tensor.importance is None
+            else unweighed(tensor.name, info.shape, tensor.type, tensor.importance, self.reference.arithmetic),
         )
 
     def _jobs(self, planned: FilePlan) -> Iterator[_Job]:
