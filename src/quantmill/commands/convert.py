@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("source", type=Path, metavar="DIR")
     parser.add_argument("target", type=file_path, metavar="OUT.gguf")
-    parser.add_argument("--type", default="BF16", choices=("BF16", "F16", "F32"), type=str.upper)
+    types = ("BF16", "F16", "F32", "AUTO")
+    parser.add_argument("--type", choices=types, type=str.upper, help="AUTO: as llama.cpp chooses by the weights")
     parser.add_argument("--name", metavar="TEXT", help="the model's name (the folder's)")
     parser.add_argument("--pre-tokenizer", metavar="NAME", help="when the tokenizer's pattern is not known")
     parser.add_argument("--no-readme", action="store_true", help="leave the model's README.md out")
@@ -26,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.architectures.json_file import load_config, model_files
     from quantmill.checkpoint.conversion import convert as write
     from quantmill.recipe.base_files import wanted
+    from quantmill.reference.spans import DEFAULT
 
     folder: Path = options.source
     if not folder.is_dir():
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         made = write(
             {name: folder / name for name in names},
             options.target,
-            options.type,
+            options.type or DEFAULT.converter.out_type,
             name,
             options.pre_tokenizer,
             Context(threads=threads(options), progress=progress),
