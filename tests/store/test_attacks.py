@@ -277,6 +277,7 @@ def listing(**values: Any) -> bytes:
 OBJECTS: dict[str, Mapping[str, bytes]] = {
     "a chunk of other bytes": {FIRST: os.urandom(CHUNK)},
     "a chunk of none": {FIRST: b""},
+    "a chunk that is cut": {FIRST: DATA[: CHUNK - 1000]},
     "a chunk of 100 MB": {FIRST: bytes(100_000_000)},
     "chunks in another order": {LIST: listing(chunks=LISTING["chunks"][::-1])},
     "one chunk all along": {LIST: listing(chunks=LISTING["chunks"][:1] * len(LISTING["chunks"]))},
@@ -303,13 +304,17 @@ def with_object(bucket: Bucket) -> Bucket:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_an_object_that_is_not_had(name: str, bucket: Bucket, tmp_path: Path) -> None:
-    """And a later whole one is, whatever is left of the wrong one."""
+    """Others are, and a later whole one, whatever is left of the wrong one."""
     part, artifact = tmp_path / "part" / "x", Artifact(tmp_path / "x", SHA256, SIZE)
-    with_object(bucket)
+    small = hashlib.sha256(b"small").hexdigest()
+    with_object(bucket).put(f"cas/{small}", b"small")
     for path, data in OBJECTS[name].items():
         bucket.put(path, data)
-    with pytest.raises(Gone):
-        bucket.reader().fetch(artifact, part, silent_bytes)
+    reader = bucket.reader()
+    with pytest.raises(Gone, match="has it damaged"):
+        reader.fetch(artifact, part, silent_bytes)
+    reader.fetch(Artifact(tmp_path / "small", small, 5), tmp_path / "part" / "small", silent_bytes)
+    assert (tmp_path / "part" / "small").read_bytes() == b"small"
     with_object(bucket).reader().fetch(artifact, part, silent_bytes)
     assert part.read_bytes() == DATA
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from quantmill.store.remote.bucket import Bucket
+from quantmill.store.remote.bucket import Bucket, Wrong
 from quantmill.store.remote.settings import Settings
-from quantmill.store.remote.transfer import LEAST, Wrong, fetch, send
+from quantmill.store.remote.transfer import LEAST, fetch, send
 
 DATA = random.Random(6).randbytes(5 * LEAST + 17)
 DIGEST = hashlib.sha256(DATA).hexdigest()

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from quantmill.store.remote.bucket import Bucket, StoreError
+from quantmill.store.remote.bucket import Bucket, StoreError, Wrong
 from quantmill.store.remote.settings import Settings
 
 DATA = bytes(range(256)) * 40
@@ -141,6 +141,21 @@ def test_another_range_is_refused(server: Server) -> None:
     server.say = saying(f"200 OK\r\n{KNOWN}Content-Length: 10", DATA[:10])  # the whole object, say
     with pytest.raises(StoreError, match="it cannot be used"):
         bucket(server).read("cas/1", 0, 10, lambda piece: None)
+
+
+def test_an_object_that_has_not_the_bytes_is_wrong_and_not_the_store(server: Server) -> None:
+    """Nothing else is given up for it."""
+    took = bytearray()
+    for text, body in (
+        ("416 Range Not Satisfiable\r\nContent-Length: 0", b""),
+        (f"206 X\r\n{KNOWN}Content-Range: bytes 0-9/10\r\nContent-Length: 10", DATA[:10]),
+        (f"206 X\r\n{KNOWN}Content-Range: bytes 0-99/100\r\nTransfer-Encoding: chunked", b"c8\r\n" + bytes(200)),
+    ):
+        server.say, before = saying(text, body), len(server.heads)
+        with pytest.raises(Wrong, match="cas/1… is damaged there"):
+            bucket(server, retries=3).read("cas/1", 0, 100, took.extend)
+        assert len(server.heads) == before + 1
+    assert not took
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from fault_proxy import FAULTS, FaultProxy
 from projects import RECIPE, Project
 from quantmill.store.care.check import verify_store
 from quantmill.store.local import Store
-from quantmill.store.remote.bucket import Bucket, StoreError
+from quantmill.store.remote.bucket import Bucket, StoreError, Wrong
 from quantmill.store.remote.settings import Settings
-from quantmill.store.remote.transfer import Wrong, fetch, send, unit
+from quantmill.store.remote.transfer import fetch, send, unit
 from s3_server import S3Server
 from team import AS_READER, AS_WRITER, TRANSFER, Team, s3_url
 

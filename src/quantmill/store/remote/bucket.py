@@ -39,6 +39,7 @@ RANGE = 16 << 20  # bytes of one request of a download
 LISTED = 2_000_000  # objects, at most
 ASKING = 30.0  # seconds of one request that uploads nothing large
 NOWHERE = "socks5h://127.0.0.1:1"  # a proxy of a kind that obstore has not: what is sent by it goes nowhere
+SHORT = "status code: 416|range was invalid"  # what is said of an object that ends before the range that is asked for
 THERE = (AlreadyExistsError, PreconditionError)
 UNABLE = (NotSupportedError, NotImplementedError)
 T = TypeVar("T")
@@ -50,6 +51,14 @@ class StoreError(QuantmillError):
     def __init__(self, address: str, what: str, denied: bool = False) -> None:
         super().__init__(f"{address}: {what}")
         self.denied = denied
+
+
+class Wrong(QuantmillError):
+    """An object is not what its name says: its bytes are others, after several attempts, or not as many."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is damaged there")
+        self.name = name
 
 
 class Bucket:
@@ -116,18 +125,21 @@ class Bucket:
         heed: Callable[[int], None] = lambda count: None,
     ) -> bool:
         """Give bytes `start` to `end` of an object to `sink`, in order and once, whatever breaks in between. False when
-        there is no such object. `heed` is called with the count of bytes that came, also with 0, and may raise."""
+        there is no such object, Wrong where it does not have them. `heed` is called with the count of bytes that came,
+        also with 0, and may raise."""
         at = start
         # As they come, so that `heed` hears of bytes that trickle; of a folder they come in small pieces, all at once.
         least = 1 << 20 if isinstance(self._store, LocalStore) else 1
 
         def piece_of(until: int) -> None:
             nonlocal at
-            with self._reading(name, (at, until), least) as (_, pieces):
+            with self._reading(name, (at, until), least) as (meta, pieces):
+                if meta.get("size", until) < until:
+                    raise Wrong(_shown(name))
                 for piece in pieces:
                     view = memoryview(piece)
                     if len(view) > until - at:
-                        raise StoreError(self.address, f"{name} is served longer than asked for")
+                        raise Wrong(_shown(name))
                     self._pace(self.receiving, len(view))
                     sink(view)
                     at += len(view)
@@ -140,7 +152,9 @@ class Bucket:
             before = at
             try:
                 piece_of(min(end, at + RANGE))
-            except (BaseError, ConnectionError):
+            except (BaseError, ConnectionError) as error:
+                if re.search(SHORT, _first_line(error)):
+                    raise Wrong(_shown(name)) from None
                 if at == before:  # else it goes on where it broke
                     raise
             return True
@@ -360,6 +374,12 @@ def _aws(environment: Mapping[str, str]) -> dict[str, Any]:
     except ImportError:
         return {"config": config}
     return {"config": config, "credential_provider": Boto3CredentialProvider()}
+
+
+def _shown(name: str) -> str:
+    """An object's name, its digest cut."""
+    folder, _, digest = name.rpartition("/")
+    return f"{folder}/{digest[:16]}…"
 
 
 def _first_line(error: BaseException) -> str:

@@ -174,8 +174,8 @@ class SharedStore:
 
     def fetch(self, artifact: Artifact, part: Path, advance: Callable[[int], None], worth: Worth = unknown) -> None:
         """Leave the object's bytes, hashed, at `part`; Gone when they cannot be had, or not in time."""
-        from quantmill.store.remote.bucket import StoreError
-        from quantmill.store.remote.transfer import Wrong, fetch
+        from quantmill.store.remote.bucket import StoreError, Wrong
+        from quantmill.store.remote.transfer import fetch
 
         began, free, how = self._waits.now(), 0.0, (self.settings.chunk, self.settings.parallel)
         if self._rests():
@@ -205,7 +205,7 @@ class SharedStore:
         """Send a record of the local store and its objects: whether they are at the shared store now. One that is
         damaged, or whose objects are, is told of. `replace`: what is there with other outputs is revoked. StoreError
         when the shared store does not take them."""
-        from quantmill.store.remote.transfer import Wrong
+        from quantmill.store.remote.bucket import Wrong
 
         try:
             data = self._local(digest)
@@ -252,8 +252,7 @@ class SharedStore:
 
     def offer(self, artifacts: Iterable[Artifact], again: bool = False) -> None:
         """Have objects of the local store here before this returns, unless we are a reader."""
-        from quantmill.store.remote.bucket import StoreError
-        from quantmill.store.remote.transfer import Wrong
+        from quantmill.store.remote.bucket import StoreError, Wrong
 
         for artifact in artifacts:
             if not self.settings.sign or self._refused or time.monotonic() < self._resting:
@@ -293,8 +292,7 @@ class SharedStore:
 
     def _send_one(self, digest: str, task: str) -> bool:
         """Send one result: whether it is done with."""
-        from quantmill.store.remote.bucket import StoreError
-        from quantmill.store.remote.transfer import Wrong
+        from quantmill.store.remote.bucket import StoreError, Wrong
 
         try:
             if self._refused or time.monotonic() < self._resting:

@@ -26,11 +26,16 @@ ASTRAY = "unsupported scheme socks5h"  # obstore's words for another host
 
 class Found:
     """An answer whose body is to be read, until it is `late`. `version`: what tells that the object is another by
-    now."""
+    now, and its size where a range was asked for."""
 
     def __init__(self, answer: http.client.HTTPResponse, late: threading.Event) -> None:
         self._answer, self._late = answer, late
-        self.version = {"e_tag": answer.headers.get("ETag"), "version": answer.headers.get("x-amz-version-id")}
+        self.version: dict[str, Any] = {
+            "e_tag": answer.headers.get("ETag"),
+            "version": answer.headers.get("x-amz-version-id"),
+        }
+        if size := re.search(r"/(\d{1,18})$", answer.headers.get("Content-Range", "")):
+            self.version["size"] = int(size[1])
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes. ConnectionError where that breaks."""

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.disk import CHUNK, is_digest, parse_json, sha256_file
-from quantmill.errors import QuantmillError
-from quantmill.store.remote.bucket import Bucket
+from quantmill.store.remote.bucket import Bucket, Wrong
 from quantmill.store.remote.waiting import Meter
 from quantmill.store.shared import Worth, unknown
 
@@ -29,14 +28,6 @@ LIMIT = 64 << 20  # bytes of a list
 HEAD, ENTRY = 200, 72  # bytes that a list takes, and each of its entries
 ATTEMPTS = 3
 Advance = Callable[[int], None]
-
-
-class Wrong(QuantmillError):
-    """Bytes that were read are not what their name says, after several attempts."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is damaged there")
-        self.name = name
 
 
 @dataclass(frozen=True)
