@@ -62,7 +62,7 @@ def convert(
     tensors(config)  # a config that cannot be converted is said before any weight is opened
     with open_weights(files) as weights:
         order = sorted(weights, key=lambda source: (weights[source].file, source))
-        check_sources("the safetensors files", order)
+        check_sources("the checkpoint", order)
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)
