@@ -57,8 +57,8 @@ def test_a_tied_mixture_of_qwen3_is_refused(tmp_path: Path, capsys: pytest.Captu
     without_output(folder)
     assert ended("convert", str(folder), str(tmp_path / "m.gguf")) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "quantmill: config.json: llama.cpp's qwen3moe does not load without output.weight, which a model of tied "
-        "embeddings (`tie_word_embeddings`) has not; a checkpoint with an lm_head.weight of its own would be right"
+        f"quantmill: {folder}: config.json: llama.cpp's qwen3moe does not load without output.weight, which a model of "
+        "tied embeddings (`tie_word_embeddings`) has not; a checkpoint with an lm_head.weight of its own would be right"
     )
     assert not (tmp_path / "m.gguf").exists()
     with pytest.raises(ModelError, match=r"does not load without output\.weight"):

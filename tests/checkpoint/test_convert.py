@@ -160,7 +160,8 @@ WRONG_CONFIGS: list[tuple[Mapping[str, Any], str]] = [
         {"architectures": ["MambaForCausalLM"]},
         "config.json: the architecture 'MambaForCausalLM' cannot be converted; "
         "Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, LlamaForCausalLM, MistralForCausalLM, "
-        "Gemma3ForCausalLM, Gemma3ForConditionalGeneration can",
+        "Gemma3ForCausalLM, Gemma3ForConditionalGeneration can, and any other is used as the GGUF file that "
+        "llama.cpp's converter makes",
     ),
     ({"architectures": ...}, "config.json has no list `architectures` that begins with the model's class"),
     ({"hidden_size": ...}, "config.json lacks `hidden_size`, without which the tensors' shapes are not known"),

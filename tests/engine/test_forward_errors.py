@@ -90,7 +90,8 @@ def test_odd_tensors(tmp_path: Path, change: Change, expected: str) -> None:
     [
         (
             {"general.architecture": "mamba"},
-            "the architecture 'mamba' cannot be evaluated; qwen2, qwen3, qwen3moe, llama, gemma3 can",
+            "the architecture 'mamba' cannot be evaluated; qwen2, qwen3, qwen3moe, llama, gemma3 can, any other with "
+            "llama.cpp's own tools",
         ),
         ({"qwen2.block_count": None}, "qwen2.block_count is missing; a whole number from 1 would be right"),
         ({"qwen2.block_count": 0}, "qwen2.block_count is 0; a whole number from 1 would be right"),

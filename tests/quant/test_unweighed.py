@@ -155,9 +155,9 @@ def test_what_cannot_be_written_fails_first_and_by_its_own_name(files: dict[str,
     with pytest.raises(NotFinite) as broken:
         quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"])
     assert str(broken.value) == (
-        f"{files['base']}: blk.0.ffn_down_exps.weight: its importance is zero over whole blocks of Q4_K, whose scales "
-        "are then no numbers and which llama-quantize refuses too; weigh their columns alike (zero_as_one) or choose "
-        "another type for it"
+        f"{files['base']}: blk.0.ffn_down_exps.weight: expert 3's importance is zero over whole blocks of Q4_K, whose "
+        "scales are then no numbers and which llama-quantize refuses too; weigh such columns alike (--zero-as-one; in "
+        "a recipe, zero_as_one in [imatrix]) or choose another type for it"
     )
     quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"], zero_as_one=True)
 

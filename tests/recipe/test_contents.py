@@ -54,7 +54,7 @@ def ended(*arguments: str) -> Any:
 def test_config_json_says_that_weights_are_quantized(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, change: dict[str, Any], said: str
 ) -> None:
-    assert ended(command, str(base(tmp_path, **change))) == 1
+    assert ended(command, str(base(tmp_path, **change))) == 2
     error = capsys.readouterr().err
     assert f"config.json: the weights are quantized already {said}" in error
     assert "give the model's own checkpoint, whose weights are BF16, F16 or F32" in error

@@ -163,6 +163,7 @@ def architecture(config: Mapping[str, Any]) -> CheckpointArchitecture:
         raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
     if names[0] not in ARCHITECTURES:
         raise UnsuitableModel(
-            f"config.json: the architecture {names[0]!r} cannot be converted; {', '.join(ARCHITECTURES)} can"
+            f"config.json: the architecture {names[0]!r} cannot be converted; {', '.join(ARCHITECTURES)} can, and any "
+            "other is used as the GGUF file that llama.cpp's converter makes"
         )
     return ARCHITECTURES[names[0]]

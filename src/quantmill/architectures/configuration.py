@@ -10,7 +10,7 @@ from quantmill.architectures.checkpoint_architectures import (
     CheckpointArchitecture,
     architecture,
 )
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.architectures.rope_scaling import rope
 
 _MOST = {"num_hidden_layers": MAX_LAYERS, "vocab_size": MAX_VOCABULARY, "num_experts": MAX_EXPERTS, "head_dim": 1 << 16}
@@ -115,7 +115,7 @@ def _unquantized(config: Mapping[str, Any]) -> None:
         return
     table = config[key] if isinstance(config[key], Mapping) else {}
     method = table.get("quant_method", "MLX" if key == "quantization" else "by a method without a name")
-    raise ModelError(
+    raise UnsuitableModel(
         f"config.json: the weights are quantized already ({method}, `{key}`), which cannot be converted; give the "
         "model's own checkpoint, whose weights are BF16, F16 or F32"
     )

@@ -127,7 +127,10 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     found = metadata.get("general.architecture")
     name = found.value if found is not None and isinstance(found.value, str) else ""
     if name not in ARCHITECTURES:
-        raise UnsuitableModel(f"{place}: the architecture {name!r} cannot be evaluated; {', '.join(ARCHITECTURES)} can")
+        raise UnsuitableModel(
+            f"{place}: the architecture {name!r} cannot be evaluated; {', '.join(ARCHITECTURES)} can, any other with "
+            "llama.cpp's own tools"
+        )
     row, keys = ARCHITECTURES[name], _Keys(place, name, metadata)
     n_embd, n_head = keys.size("embedding_length"), keys.size("attention.head_count")
     n_layer, n_head_kv = keys.size("block_count"), keys.size("attention.head_count_kv", n_head)

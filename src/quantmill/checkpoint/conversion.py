@@ -67,7 +67,7 @@ def convert(
     tensors(config)  # a config that cannot be converted is said before any weight is opened
     with open_weights(files) as weights:
         order = in_order(weights)
-        check_sources("the safetensors files", order)
+        check_sources("the checkpoint", order)
         if type_ == AUTO:
             type_ = of_weights(reference, config, weights)
         specs = tensors(config, order)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, hparams
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.checkpoint.rope_factors import llama3_factors
 from quantmill.checkpoint.safetensors import Weight
 
@@ -33,7 +33,7 @@ def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
                 f"be {list(expected)}"
             )
         if weight.dtype not in _NUMPY:
-            raise ModelError(
+            raise UnsuitableModel(
                 f"{weight.file}: the tensor {source!r} is {weight.dtype}; BF16, F16, F32 and F64 can be converted"
             )
 

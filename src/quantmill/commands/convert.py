@@ -2,9 +2,13 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from quantmill.architectures.errors import ModelError
 from quantmill.artifact import Context
+from quantmill.checkpoint.safetensors import WeightsError
 from quantmill.commands.common import bar, file_path, say, threads
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output
@@ -19,6 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="TEXT", help="the model's name (the folder's)")
     parser.add_argument("--pre-tokenizer", metavar="NAME", help="when the tokenizer's pattern is not known")
     parser.add_argument("--no-readme", action="store_true", help="leave the model's README.md out")
+
+
+@contextmanager
+def told_of(folder: Path) -> Iterator[None]:
+    """Errors of the model begin with its folder."""
+    try:
+        yield
+    except (ModelError, WeightsError) as error:
+        error.args = (f"{folder}: {error}",)
+        raise
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
     notes: list[str] = []
-    with bar(f"convert {options.target.name}") as progress:
+    with bar(f"convert {options.target.name}") as progress, told_of(folder):
         made = write(
             {name: folder / name for name in names},
             options.target,

@@ -28,7 +28,7 @@ from quantmill.quant.in_order import Buffers, Scratch, in_turn
 from quantmill.quant.mix import UNQUANTIZED, Overrides, needs_importance
 from quantmill.quant.outcome import QuantizeReport, TensorReport
 from quantmill.quant.pruning import Pruned, prune
-from quantmill.quant.refused import NotFinite, TensorRefused, told_of
+from quantmill.quant.refused import NotFinite, TensorRefused, no_scale, told_of
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.unweighed import is_empty, unweighed
 from quantmill.reference.ftypes import Ftype, tensor_type
@@ -256,7 +256,7 @@ class _Run:
             if stored.name not in UNQUANTIZED and not allow_requantize:
                 raise TensorRefused(
                     f"{name} is {stored.name} in the base, and quantizing it again loses quality; "
-                    "start from a F16, BF16 or F32 file, or allow requantizing"
+                    "start from a F16, BF16 or F32 file, or allow requantizing (--allow-requantize)"
                 )
             if stored.name in UNQUANTIZED and stored.name not in ("F32", "F16", "BF16"):
                 raise TensorRefused(f"{name} is {stored.name} in the base, which cannot be quantized")
@@ -376,11 +376,7 @@ class _Run:
             raise NotFinite(f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew")
         if broken := first_broken(type_, out):
             if vector is not None and is_empty(type_, vector, broken[0] * type_.block % columns):
-                raise NotFinite(
-                    f"{name}: its importance is zero over whole blocks of {type_.name}, whose scales are then no "
-                    "numbers and which llama-quantize refuses too; weigh their columns alike (zero_as_one) or choose "
-                    "another type for it"
-                )
+                raise no_scale(name, type_, job.matrix if len(info.shape) > 2 else None)
             raise NotFinite(
                 f"{name}: some of its weights are too large for {type_.name}; choose a type of wider range for it"
             )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.types import Type
 from quantmill.quant.mix import WidthDoesNotFit
 from quantmill.reference.hparams import ModelFacts
 
@@ -14,6 +15,15 @@ class TensorRefused(UsageError):
 
 class NotFinite(QuantmillError):
     """A base or a result holds NaN or infinity."""
+
+
+def no_scale(name: str, type_: Type, expert: int | None) -> NotFinite:
+    where = f"{name}: its" if expert is None else f"{name}: expert {expert}'s"
+    return NotFinite(
+        f"{where} importance is zero over whole blocks of {type_.name}, whose scales are then no numbers and which "
+        "llama-quantize refuses too; weigh such columns alike (--zero-as-one; in a recipe, zero_as_one in [imatrix]) "
+        "or choose another type for it"
+    )
 
 
 @contextmanager
