@@ -1,7 +1,13 @@
 """What a recipe makes of the params of steps that have many."""
 
-from quantmill.recipe import texts
+from typing import Any
+
+from quantmill.listing import IMATRIX_ENDING
+from quantmill.recipe import locked_tools, texts
+from quantmill.recipe.lock import Lock
+from quantmill.recipe.convert_table import LLAMA_CPP
 from quantmill.recipe.recipe import Recipe
+from quantmill.steps.convert import Params as ConvertParams
 from quantmill.steps.imatrix import Params as ImatrixParams
 from quantmill.steps.preflight import Params as PreflightParams
 from quantmill.steps.quant import Params as QuantParams
@@ -26,7 +32,19 @@ def quant_params(recipe: Recipe, label: str) -> QuantParams:
     return params
 
 
-def imatrix_params(recipe: Recipe) -> ImatrixParams:
+def convert_params(recipe: Recipe, lock: Lock) -> ConvertParams:
+    """What decides how the base is converted: the convert step's params."""
+    params = ConvertParams(type=recipe.base.type)
+    if recipe.base.model_name:
+        params["name"] = recipe.base.model_name
+    if "convert" in lock.tools:
+        params["toolchain"] = locked_tools.facts(lock.tools, "convert")
+    elif recipe.base.pre_tokenizer:
+        params["pre_tokenizer"] = recipe.base.pre_tokenizer
+    return params
+
+
+def imatrix_params(recipe: Recipe, lock: Lock) -> ImatrixParams:
     """What decides the importance matrix that a recipe computes: the imatrix step's params."""
     table, imatrix = recipe.calibration, recipe.imatrix
     assert table is not None
@@ -45,7 +63,12 @@ def imatrix_params(recipe: Recipe) -> ImatrixParams:
         params["perplexity"] = False
     if table.parse_special:
         params["parse_special"] = True
-    if imatrix.form:
+    if "imatrix" in lock.tools:
+        params["arithmetic"] = LLAMA_CPP
+        params["toolchain"] = locked_tools.facts(lock.tools, "imatrix")
+        if imatrix.args:
+            params["args"] = list(imatrix.args)
+    elif imatrix.form:
         params["form"] = imatrix.form
     return params
 
@@ -57,3 +80,22 @@ def preflight_params(recipe: Recipe) -> PreflightParams:
     if recipe.strict:
         params["strict"] = True
     return params
+
+
+def release_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
+    """What the release step says of the recipe, without what `release_tag.params` gives."""
+    params: dict[str, Any] = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
+    if recipe.imatrix and (recipe.imatrix.form or recipe.imatrix.zero_as_one):
+        params["imatrix"] = {"form": recipe.imatrix.form} if recipe.imatrix.form else {}
+        params["imatrix"] |= {"zero_as_one": True} if recipe.imatrix.zero_as_one else {}
+    if recipe.base.quantized:
+        params["requantized"] = recipe.base.type
+    if lock.tools:
+        params["tools"] = {step: locked_tools.facts(lock.tools, step) for step in lock.tools}
+    return params
+
+
+def imatrix_name(recipe: Recipe) -> str:
+    """The released importance matrix's name, of a recipe that has one."""
+    in_gguf = recipe.imatrix is not None and recipe.imatrix.output.endswith(".gguf")
+    return f"{recipe.prefix}{IMATRIX_ENDING}" if in_gguf else f"{recipe.prefix}.imatrix"

@@ -104,3 +104,28 @@ def base_metadata(
         reference=recipe.reference,
         notes=notes,
     )
+
+
+def converted(
+    recipe: Recipe,
+    where: str,
+    config: Mapping[str, Any],
+    at_hand: Mapping[str, Path],
+    sources: list[str] | None,
+    notes: list[str],
+) -> tuple[bool, int]:
+    """Of the base `where` as our own converter makes it: whether a tied checkpoint has an output matrix, and the
+    metadata's bytes. What is left out of the vocabulary goes to `notes`. QuantmillError for a model that it refuses."""
+    from quantmill.architectures.checkpoint_tensors import tensors
+    from quantmill.architectures.description import describe
+    from quantmill.checkpoint import contents
+
+    specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
+    output = False
+    if sources is not None:
+        contents.check_sources(where, sources)
+        specs = tensors(config, sources)
+        contents.check_shapes(at_hand, specs)
+        output = len(specs) > len(tensors(config))
+    describe(config, recipe.base.type, sources)
+    return output, sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
