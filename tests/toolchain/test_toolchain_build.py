@@ -17,7 +17,7 @@ from projects import CALIBRATED, Project
 from quantmill import gguf
 from quantmill.imatrix import gguf_form
 from quantmill.toolchain import child
-from standin import RECIPE, TAG, alive, checkpoint, ready, sources, standin_project, tools
+from standins.llama_cpp import RECIPE, TAG, alive, checkpoint, ready, sources, standin_project, tools
 from team import Team
 
 Made = tuple[Path, dict[str, str]]
@@ -44,8 +44,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, toolchain: Made) -> tuple[Pr
 
 
 def listing(project: Project) -> Any:
-    found = json.loads((project.folder / "release" / "small" / "release.json").read_bytes())
-    return found
+    return json.loads((project.folder / "release" / "small" / "release.json").read_bytes())
 
 
 def test_a_model_that_only_llama_cpp_knows_becomes_a_release(built: tuple[Project, Team], toolchain: Made) -> None:
@@ -132,9 +131,7 @@ def test_other_sources_convert_anew(toolchain: Made, tmp_path: Path) -> None:
     assert "convert:small" in project.ran("quantmill", "build", "small", **other)
     assert (
         listing(project)["tools"]["convert"]["tree"]
-        != json.loads(
-            (toolchain[0] / "toolchain.json").read_bytes()
-        )["tree"]
+        != json.loads((toolchain[0] / "toolchain.json").read_bytes())["tree"]
     )
     edited = next((tmp_path / "other" / "tree").glob("gguf-py/*"))
     edited.chmod(0o644)
@@ -142,6 +139,8 @@ def test_other_sources_convert_anew(toolchain: Made, tmp_path: Path) -> None:
     project.edit('name = "Stand In"', 'name = "Another"')
     done = project.run("quantmill", "build", "small", check=1, **other)
     assert "its files are not those that were taken in; make it anew: quantmill toolchain" in done.stderr
+    ready(project, tmp_path / "other", tmp_path / "s", tmp_path / "bin")
+    assert "convert:small" in project.ran("quantmill", "build", "small", **other)
 
 
 @pytest.mark.parametrize(

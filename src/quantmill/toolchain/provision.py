@@ -61,19 +61,27 @@ def provision(tag: str, folder: Path, wanted: Wanted, say: Callable[[str], None]
         work = Path(temporary)
         say(f"sources from {wanted.source}")
         digest = source_tree.take(wanted.source, tag, work / "tree", work)
-        found = _known(folder, tag, digest) or Toolchain(tag, digest, folder=folder)
-        (folder / installed.RECORD).unlink(missing_ok=True)  # from here on, what is there is not whole
-        source_tree.remove(folder / "tree")
-        (work / "tree").chmod(0o755)  # a folder that is moved is written to
-        (work / "tree").rename(folder / "tree")
-        (folder / "tree").chmod(0o555)
+        found = _known(folder, tag, digest)
+        if found is None:
+            found = Toolchain(tag, digest, folder=folder)
+            _begin(folder)
+            source_tree.remove(folder / "tree")
+            (work / "tree").chmod(0o755)  # a folder that is moved is written to
+            (work / "tree").rename(folder / "tree")
+            (folder / "tree").chmod(0o555)
         if wanted.converter:
             found = _with_converter(found, wanted.python, work, say)
         if wanted.programs:
             found = _with_tools(found, wanted, work, say)
         found.write()
-        source_tree.remove(work / "unpacked")
+        source_tree.remove(work)
+        work.mkdir()  # which it takes away itself
     return found
+
+
+def _begin(folder: Path) -> None:
+    """From here on, what is in the folder is not whole."""
+    (folder / installed.RECORD).unlink(missing_ok=True)
 
 
 def _check_programs(wanted: Wanted) -> None:
@@ -100,7 +108,8 @@ def _known(folder: Path, tag: str, digest: str) -> Toolchain | None:
         found = installed.read(folder)
     except (FileNotFoundError, UsageError):
         return None
-    return found if (found.tag, found.tree) == (tag, digest) else None
+    same = (found.tag, found.tree) == (tag, digest) and source_tree.digest(found.sources) == digest
+    return found if same else None
 
 
 def _with_converter(found: Toolchain, python: Path | None, work: Path, say: Callable[[str], None]) -> Toolchain:
@@ -124,6 +133,7 @@ def _with_converter(found: Toolchain, python: Path | None, work: Path, say: Call
 def _environment(found: Toolchain, work: Path, say: Callable[[str], None]) -> Path:
     """A virtual environment with what the sources require."""
     folder = found.folder / "venv"
+    _begin(found.folder)
     shutil.rmtree(folder, ignore_errors=True)
     say("an environment for the converter, with what it requires (torch is 200 MB and more)")
     run([sys.executable, "-m", "venv", str(folder)], "python -m venv", work, apart=False)
@@ -171,6 +181,7 @@ def _built(found: Toolchain, cmake: Sequence[str], work: Path, say: Callable[[st
     run([program, "-S", str(copy), "-B", str(build), *definitions], "cmake", work, apart=False)
     command = [program, "--build", str(build), "-j", str(usable_threads()), "--target", *PROGRAMS]
     run(command, "cmake --build", work, apart=False)
+    _begin(found.folder)
     shutil.rmtree(tools, ignore_errors=True)
     tools.mkdir()
     for name in PROGRAMS:

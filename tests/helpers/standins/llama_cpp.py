@@ -24,14 +24,14 @@ _CONVERTER = """
 import argparse, json, os, socket, struct, sys, time
 from pathlib import Path
 
-import numpy as np
-import gguf
-
 asked = argparse.ArgumentParser()
 for name in ("--outtype", "--outfile"):
     asked.add_argument(name)
 asked.add_argument("model", type=Path)
 asked = asked.parse_args()
+import gguf
+import numpy as np
+
 config = json.loads((asked.model / "config.json").read_text())
 behave = config.get("behave", "")
 if behave == "fail":
