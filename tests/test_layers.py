@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "network": set(),
     "gguf": set(),
     "reference": {"gguf"},
+    "toolchain": {"gguf", "network"},
     "store": set(),
     "architectures": {"gguf", "reference"},
     "vocabulary": {"architectures", "gguf", "reference"},
@@ -46,10 +47,10 @@ ROOMS: dict[str, set[str]] = {
     "quality": {"engine", "gguf"},
     "choose": {"gguf"},
     "card": {"choose", "reference"},
-    "recipe": {"architectures", "checkpoint", "choose", "gguf", "network", "reference"},
+    "recipe": {"architectures", "checkpoint", "choose", "gguf", "network", "reference", "toolchain"},
     "steps": {
         *("architectures", "card", "checkpoint", "engine", "gguf", "imatrix", "network", "quality", "quant"),
-        *("reference", "runtime", "store", "vocabulary"),
+        *("reference", "runtime", "store", "toolchain", "vocabulary"),
     },
     "build": {"recipe", "steps", "store"},
     "forecast": {

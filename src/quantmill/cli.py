@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "generate": "Let a GGUF file write text.",
     "show": "Say what a GGUF file is: metadata, tensors, types, the mix recognized, what made it.",
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
+    "toolchain": "Make the llama.cpp of a tag usable, for models that our own code does not know.",
     "admit": "Compare our files with those of a llama.cpp, so that recipes may name its tag.",
     "cache": "Look after the store: what is in it, whether it is whole, what may go.",
     "key": "Make the keys that sign a shared store's records.",

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple, cast
 from quantmill import host
 from quantmill.artifact import Artifact
 from quantmill.build import release_tag
-from quantmill.build.step_params import convert_params, imatrix_params, preflight_params, quant_params
+from quantmill.build.step_params import convert_params, imatrix_name, imatrix_params, preflight_params, quant_params
+from quantmill.build.step_params import release_params
 from quantmill.listing import IMATRIX_ENDING
 from quantmill.recipe import page_params, texts
 from quantmill.recipe.base_files import local_files
+from quantmill.recipe.convert_table import LLAMA_CPP
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.bench_table import RUNTIMES, BenchTable
@@ -27,6 +29,7 @@ from quantmill.steps.step import Step
 from quantmill.steps.verify import Params as VerifyParams
 
 ALL = "*"
+MEASURED = "imatrix.json"  # of a release whose matrix llama-imatrix made: the report of its measurement
 
 
 class Edge(NamedTuple):
@@ -101,10 +104,10 @@ def bench_task(recipe: Recipe) -> str:
     return task("bench", recipe)
 
 
-def given_bench(recipe: Recipe, name: str, file: Artifact) -> Node:
-    """In the place of that task: speeds measured elsewhere, from a file, under the output's name."""
-    params = {"files": {name: {"sha256": file.sha256, "size": file.size}}}
-    return Node(bench_task(recipe), STEPS["download"], params, files={name: file})
+def given(name: str, files: Mapping[str, Artifact]) -> Node:
+    """In the place of the task of that name: its outputs, made elsewhere, from files."""
+    params = {"files": {output: {"sha256": file.sha256, "size": file.size} for output, file in files.items()}}
+    return Node(name, STEPS["download"], params, files=files)
 
 
 def release_task(name: str) -> str:
@@ -138,15 +141,18 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         yield text
         first = (*first, text.name)
     if recipe.base.gguf is None:
+        base = Edge(task("convert", recipe), "model.gguf", "model.gguf")
+    if _known_before(recipe, lock):
         yield preflight
         yield _download(recipe, lock, after=(*first, preflight.name))
-        yield _convert(recipe)
-        base = Edge(task("convert", recipe), "model.gguf", "model.gguf")
+        yield _convert(recipe, lock)
     else:
         yield _download(recipe, lock, after=(*first, *(edge.node for edge in imatrix)))
+        if recipe.base.gguf is None:
+            yield _convert(recipe, lock)
         yield preflight
     if recipe.calibration and recipe.imatrix:
-        yield _imatrix(recipe, base, preflight)
+        yield _imatrix(recipe, lock, base, preflight)
         imatrix = (Edge(task("imatrix", recipe), recipe.imatrix.output, "imatrix.dat"),)
         measured = _coverage(recipe, base, imatrix)
         yield measured
@@ -178,6 +184,11 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     yield from _release(recipe, lock, base)
 
 
+def _known_before(recipe: Recipe, lock: Lock) -> bool:
+    """Whether the base's tensors are known by its configuration: not those that only llama.cpp's converter knows."""
+    return recipe.base.gguf is None and "convert" not in lock.tools
+
+
 def _span(recipe: Recipe) -> dict[str, int]:
     """What a step is told of the span whose rules it follows; the key has a field of its own for it."""
     return {"generation": recipe.generation}
@@ -198,15 +209,9 @@ def _download(recipe: Recipe, lock: Lock, after: tuple[str, ...]) -> Node:
     return Node(task("download", recipe), STEPS["download"], {"files": files}, where=where, files=local, after=after)
 
 
-def _convert(recipe: Recipe) -> Node:
-    return Node(
-        task("convert", recipe),
-        STEPS["convert"],
-        convert_params(recipe),
-        (Edge(task("download", recipe), ALL, ""),),
-        recipe.generation,
-        where=_span(recipe),
-    )
+def _convert(recipe: Recipe, lock: Lock) -> Node:
+    params, edges = convert_params(recipe, lock), (Edge(task("download", recipe), ALL, ""),)
+    return Node(task("convert", recipe), STEPS["convert"], params, edges, recipe.generation, where=_span(recipe))
 
 
 def _texts(recipe: Recipe, lock: Lock) -> Iterable[Node]:
@@ -222,11 +227,11 @@ def _texts(recipe: Recipe, lock: Lock) -> Iterable[Node]:
             yield Node(task(kind, recipe), STEPS["download"], {"files": files}, where=where, files=local)
 
 
-def _imatrix(recipe: Recipe, base: Edge, preflight: Node) -> Node:
+def _imatrix(recipe: Recipe, lock: Lock, base: Edge, preflight: Node) -> Node:
     assert recipe.imatrix is not None
     edges = (base, Edge(task("calibration", recipe), ALL, "texts/"))
     where = {"memory": recipe.imatrix.memory} | _span(recipe)
-    name, params, after = task("imatrix", recipe), imatrix_params(recipe), (preflight.name,)
+    name, params, after = task("imatrix", recipe), imatrix_params(recipe, lock), (preflight.name,)
     return Node(name, STEPS["imatrix"], params, edges, recipe.generation, where=where, after=after)
 
 
@@ -240,17 +245,20 @@ def _coverage(recipe: Recipe, base: Edge, imatrix: tuple[Edge, ...]) -> Node:
 def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     params = preflight_params(recipe)
     edges = imatrix
-    if recipe.base.gguf is None:
+    if _known_before(recipe, lock):
         params["config"] = lock.config
         if lock.output:
             params["output"] = True
     else:
-        edges = (*imatrix, Edge(task("download", recipe), "model.gguf", "model.gguf"))
+        made = "convert" if recipe.base.gguf is None else "download"
+        edges = (*imatrix, Edge(task(made, recipe), "model.gguf", "model.gguf"))
         params["llama_cpp"] = recipe.llama_cpp
         if recipe.bench and recipe.bench.runtime == RUNTIMES[0]:
             params["bench"] = True
     if recipe.calibration:
         params["computed"] = True
+    if "imatrix" in lock.tools:
+        params["measured_by"] = LLAMA_CPP
     if lock.notes:
         params["notes"] = list(lock.notes)
     # Before hours are spent: texts that no model can be measured on, or that share passages.
@@ -311,12 +319,7 @@ def _verify(recipe: Recipe, label: str, base: Edge) -> Node:
 def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
     reports = tuple(Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe))
-    facts: dict[str, Any] = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
-    if recipe.imatrix and (recipe.imatrix.form or recipe.imatrix.zero_as_one):
-        facts["imatrix"] = {"form": recipe.imatrix.form} if recipe.imatrix.form else {}
-        facts["imatrix"] |= {"zero_as_one": True} if recipe.imatrix.zero_as_one else {}
-    if recipe.base.quantized:
-        facts["requantized"] = recipe.base.type
+    facts = release_params(recipe, lock)
     seen: tuple[Edge, ...] = (*files, *reports)
     pages: tuple[Edge, ...] = ()
     if recipe.evaluation and recipe.ftypes:
@@ -372,9 +375,9 @@ def _with_statement(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], relea
     ]
     edges = release.edges
     if recipe.imatrix:
-        output = recipe.imatrix.output
-        name = f"{recipe.prefix}{IMATRIX_ENDING}" if output.endswith(".gguf") else f"{recipe.prefix}.imatrix"
-        edges = (*edges, Edge(task("imatrix", recipe), output, f"page/{name}"))
+        edges = (*edges, Edge(task("imatrix", recipe), recipe.imatrix.output, f"page/{imatrix_name(recipe)}"))
+    if "imatrix" in lock.tools:  # nobody else measures it to the same bytes
+        edges = (*edges, Edge(task("imatrix", recipe), "report.json", f"page/{MEASURED}"))
     return replace(release, params={**release.params, **release_tag.params(recipe, lock, downloads)}, edges=edges)
 
 

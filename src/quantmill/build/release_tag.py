@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quantmill import __version__
-from quantmill.recipe import toml_text
+from quantmill.recipe import locked_tools, toml_text
 from quantmill.store.key import canonical
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -43,7 +43,10 @@ def params(recipe: Recipe, lock: Lock, downloads: Iterable[tuple[str, Mapping[st
         "tag": tag(recipe, lock, text),
         "repo": recipe.repo,
         "texts": {f"{recipe.name}.toml": toml_text.text(recipe.data), f"{recipe.name}.lock": text},
-        "materials": [entry for download in downloads for entry in _materials(*download)],
+        "materials": [
+            *(entry for download in downloads for entry in _materials(*download)),
+            *locked_tools.materials(lock.tools),
+        ],
         "made_by": {"quantmill": __version__, "generation": recipe.generation, "steps": versions()},
     }
 

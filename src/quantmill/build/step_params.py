@@ -1,23 +1,16 @@
 """What a recipe makes of the params of steps that have many."""
 
-from quantmill.recipe import texts
+from typing import Any
+
+from quantmill.listing import IMATRIX_ENDING
+from quantmill.recipe import locked_tools, texts
+from quantmill.recipe.lock import Lock
+from quantmill.recipe.convert_table import LLAMA_CPP
 from quantmill.recipe.recipe import Recipe
 from quantmill.steps.convert import Params as ConvertParams
 from quantmill.steps.imatrix import Params as ImatrixParams
 from quantmill.steps.preflight import Params as PreflightParams
 from quantmill.steps.quant import Params as QuantParams
-
-
-def convert_params(recipe: Recipe) -> ConvertParams:
-    """What decides the base's file, of a checkpoint: the convert step's params."""
-    params = ConvertParams(type=recipe.base.type)
-    if recipe.base.model_name:
-        params["name"] = recipe.base.model_name
-    if recipe.base.pre_tokenizer:
-        params["pre_tokenizer"] = recipe.base.pre_tokenizer
-    if recipe.later_converter:
-        params["converter"] = recipe.later_converter
-    return params
 
 
 def quant_params(recipe: Recipe, label: str) -> QuantParams:
@@ -39,7 +32,22 @@ def quant_params(recipe: Recipe, label: str) -> QuantParams:
     return params
 
 
-def imatrix_params(recipe: Recipe) -> ImatrixParams:
+def convert_params(recipe: Recipe, lock: Lock) -> ConvertParams:
+    """What decides how the base is converted: the convert step's params."""
+    params = ConvertParams(type=recipe.base.type)
+    if recipe.base.model_name:
+        params["name"] = recipe.base.model_name
+    if "convert" in lock.tools:
+        params["toolchain"] = locked_tools.facts(lock.tools, "convert")
+        return params
+    if recipe.base.pre_tokenizer:
+        params["pre_tokenizer"] = recipe.base.pre_tokenizer
+    if recipe.later_converter:
+        params["converter"] = recipe.later_converter
+    return params
+
+
+def imatrix_params(recipe: Recipe, lock: Lock) -> ImatrixParams:
     """What decides the importance matrix that a recipe computes: the imatrix step's params."""
     table, imatrix = recipe.calibration, recipe.imatrix
     assert table is not None
@@ -58,7 +66,12 @@ def imatrix_params(recipe: Recipe) -> ImatrixParams:
         params["perplexity"] = False
     if table.parse_special:
         params["parse_special"] = True
-    if imatrix.form:
+    if "imatrix" in lock.tools:
+        params["arithmetic"] = LLAMA_CPP
+        params["toolchain"] = locked_tools.facts(lock.tools, "imatrix")
+        if imatrix.args:
+            params["args"] = list(imatrix.args)
+    elif imatrix.form:
         params["form"] = imatrix.form
     return params
 
@@ -70,3 +83,22 @@ def preflight_params(recipe: Recipe) -> PreflightParams:
     if recipe.strict:
         params["strict"] = True
     return params
+
+
+def release_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
+    """What the release step says of the recipe, without what `release_tag.params` gives."""
+    params: dict[str, Any] = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
+    if recipe.imatrix and (recipe.imatrix.form or recipe.imatrix.zero_as_one):
+        params["imatrix"] = {"form": recipe.imatrix.form} if recipe.imatrix.form else {}
+        params["imatrix"] |= {"zero_as_one": True} if recipe.imatrix.zero_as_one else {}
+    if recipe.base.quantized:
+        params["requantized"] = recipe.base.type
+    if lock.tools:
+        params["tools"] = {step: locked_tools.facts(lock.tools, step) for step in lock.tools}
+    return params
+
+
+def imatrix_name(recipe: Recipe) -> str:
+    """The released importance matrix's name, of a recipe that has one."""
+    in_gguf = recipe.imatrix is not None and recipe.imatrix.output.endswith(".gguf")
+    return f"{recipe.prefix}{IMATRIX_ENDING}" if in_gguf else f"{recipe.prefix}.imatrix"

@@ -27,7 +27,7 @@ from quantmill.distributed.worker import Done, Job, check, forget
 from quantmill.distributed.worker_pool import Pool
 from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.forecast import estimates
-from quantmill.forecast.base_file import Description, describe
+from quantmill.forecast.base_file import Description, Undescribed, describe
 from quantmill.forecast.costs import needs, shareable
 from quantmill.forecast.files import file_of
 from quantmill.host import usable_threads
@@ -283,8 +283,10 @@ class _Spread:
         """Output of the last wave of an imatrix, for which workers share its text; nothing where that is not worth
         it, or they lack what they need for it."""
         begun()
-        base, workers = describe(self._recipe, self._lock), self._pool.size
-        if workers < 2 or base.bytes < self._parts_from:
+        if "toolchain" in node.params:  # llama-imatrix does not share a text
+            return ()
+        base, workers = self._described(), self._pool.size
+        if workers < 2 or base is None or base.bytes < self._parts_from:
             return ()
         layers = next(int(kv.value) for kv in base.kvs if kv.key.endswith(".block_count"))
         rows = waves.cut(node, workers, layers)
@@ -302,6 +304,13 @@ class _Spread:
         except Lacking:
             return ()
 
+    def _described(self) -> Description | None:
+        """The base file; None where only llama.cpp's converter knows it, and then nothing is cut."""
+        try:
+            return describe(self._recipe, self._lock)
+        except Undescribed:
+            return None
+
     def _cut(self) -> list[tuple[Part, Future[Done]]]:
         """Begin the parts of all files that are to be quantized."""
         workers = self._pool.size
@@ -309,8 +318,8 @@ class _Spread:
         missing = {n: node for n, node in quants.items() if not self._space.recorded(node, self._nodes)}
         if workers < 2 or not missing:
             return []
-        self._base = describe(self._recipe, self._lock)
-        if self._base.bytes < self._parts_from:
+        self._base = self._described()
+        if self._base is None or self._base.bytes < self._parts_from:
             return []
         whole = cut(missing, self._base, workers)
         self._rest = whole.rest

@@ -1,16 +1,21 @@
 """The base file before it exists: from its header, or from the model's configuration and small files alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from quantmill import gguf
 from quantmill.architectures.checkpoint_tensors import assumed
 from quantmill.architectures.checkpoint_tensors import tensors as checkpoint_tensors
 from quantmill.architectures.configuration import notes
 from quantmill.architectures.description import describe as describe_config
+from quantmill.architectures.errors import ModelError
+from quantmill.build.graph import Node, task
+from quantmill.build.workspace import Workspace
 from quantmill.checkpoint.contents import source_order
 from quantmill.engine.suitability import base_notes, check_computable
+from quantmill.errors import UsageError
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.findings import check_base
@@ -40,19 +45,33 @@ class Description:
         return gguf.file_size(self.kvs, self.tensors)
 
 
-def describe(recipe: Recipe, lock: Lock) -> Description:
-    """The base file: read from a GGUF base's header, else derived from the model's configuration and small files."""
+class Undescribed(UsageError):
+    """A base whose tensors only llama.cpp's converter knows, and which it has not converted yet."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(
+            f"{recipe.path}: only llama.cpp's converter knows the base's tensors; sizes are known once it has run "
+            f"(quantmill build {recipe.name})"
+        )
+
+
+def converted(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: Workspace) -> Path | None:
+    """The base file that llama.cpp's converter made, where it is here."""
+    node = nodes.get(task("convert", recipe))
+    if "convert" not in lock.tools or node is None or not space.up_to_date(node, nodes):
+        return None
+    path = (space.outputs(node) or {})["model.gguf"].path
+    return path if path.is_file() else None
+
+
+def describe(recipe: Recipe, lock: Lock, made: Path | None = None) -> Description:
+    """The base file: read from a GGUF base's header or that of the `made` one, else derived from the model's
+    configuration and small files. Undescribed for one of which neither tells."""
+    if "convert" in lock.tools:
+        return _by_llama_cpp(recipe, lock, made)
     local = base_files.local_files(recipe)
     if recipe.base.gguf is not None:
-        with gguf.read(recipe.base.gguf) as file:
-            metadata = dict(file.metadata)
-            tensors = file.tensor_entries()
-        place = str(recipe.base.gguf)
-        said = tuple(base_notes(place, recipe.llama_cpp, metadata, tensors))
-        number = metadata["general.file_type"].value if "general.file_type" in metadata else None
-        check_base(tensors, number, recipe.base.type, recipe.base.allow_requantize)
-        check_computable(place, metadata, tensors, computed(recipe))
-        return Description(list(metadata.values()), tensors, True, said)
+        return _read(recipe, lock, recipe.base.gguf, str(recipe.base.gguf))
     said = tuple(notes(lock.config or {}))
     if local is not None:
         sources = source_order(local)
@@ -63,10 +82,32 @@ def describe(recipe: Recipe, lock: Lock) -> Description:
     return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None, said)
 
 
-def computed(recipe: Recipe) -> list[str]:
+def _read(recipe: Recipe, lock: Lock, path: Path, place: str) -> Description:
+    with gguf.read(path, place) as file:
+        metadata = dict(file.metadata)
+        tensors = file.tensor_entries()
+    said = tuple(base_notes(place, recipe.llama_cpp, metadata, tensors))
+    number = metadata["general.file_type"].value if "general.file_type" in metadata else None
+    check_base(tensors, number, recipe.base.type, recipe.base.allow_requantize)
+    check_computable(place, metadata, tensors, computed(recipe, lock))
+    return Description(list(metadata.values()), tensors, True, said)
+
+
+def _by_llama_cpp(recipe: Recipe, lock: Lock, made: Path | None) -> Description:
+    if made is not None:
+        return _read(recipe, lock, made, "the converted base")
+    try:  # of an architecture that our own code knows too, whatever that converter writes beside it
+        entries, described = describe_config(lock.config or {}, recipe.base.type)
+    except ModelError:
+        raise Undescribed(recipe) from None
+    return Description(_of_size(entries, lock), described, False)
+
+
+def computed(recipe: Recipe, lock: Lock) -> list[str]:
     """The tables of a recipe that ask for what our own engine computes of the base or its files."""
     bench = recipe.bench is not None and recipe.bench.runtime == RUNTIMES[0]
-    asked = {"calibration": recipe.calibration, "evaluation": recipe.evaluation, "bench": bench or None}
+    measured = None if "imatrix" in lock.tools else recipe.calibration
+    asked = {"calibration": measured, "evaluation": recipe.evaluation, "bench": bench or None}
     return [name for name, table in asked.items() if table is not None]
 
 

@@ -89,7 +89,9 @@ class Costs:
         return quality_cost.bench_seconds(self.recipe, self.base.kvs, self.base.tensors, tensors)
 
     def imatrix(self, threads: int) -> ImatrixCost | None:
-        """Of computing the imatrix on so many threads; None for a recipe that does not."""
+        """Of computing the imatrix on so many threads; None for a recipe that does not, or lets llama.cpp."""
+        if "imatrix" in self.lock.tools:
+            return None
         return imatrix_cost(self.recipe, self.lock, self.base.kvs, self.base.tensors, threads)
 
     @cached_property
@@ -117,7 +119,7 @@ class Costs:
 
     def imatrix_seconds(self) -> float:
         table, imatrix = self.recipe.calibration, self.recipe.imatrix
-        if table is None or imatrix is None:
+        if table is None or imatrix is None or "imatrix" in self.lock.tools:
             return 0.0
         chunks, _, work = amount(self.recipe, table, self.lock, self.base.kvs, self.base.tensors)
         tokens = (chunks or self.tokens // table.n_ctx) * table.n_ctx

@@ -16,11 +16,12 @@ from quantmill.build.opening import open_workspace
 from quantmill.build.release_tag import tag
 from quantmill.build.step_params import quant_params
 from quantmill.build.workspace import Status, Workspace
-from quantmill.forecast.base_file import Description, describe
+from quantmill.forecast.base_file import Description, Undescribed, converted, describe
 from quantmill.forecast.costs import Costs, Rates, quantize_memory
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.quality_cost import QualityCost
+from quantmill.forecast.tool_choice import tool_choice
 from quantmill.gguf.shards import counted_bytes
 from quantmill.host import usable_memory
 from quantmill.quant.file_plan import FilePlan
@@ -49,6 +50,7 @@ class Plan:
     `imatrix`: the importance matrix's part, in seconds of one of `threads` threads
     `quality`: quality's part, in seconds of one of `threads` threads
     `bench_seconds`: of the tests of speed, over all threads
+    `tools`: which program each step uses that llama.cpp may run, a sentence each
     """
 
     recipe: str
@@ -68,6 +70,7 @@ class Plan:
     threads: int
     quality: QualityCost | None
     bench_seconds: float | None
+    tools: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -85,8 +88,8 @@ class Plan:
                 {
                     "name": row.name,
                     "ftype": row.ftype,
-                    "bytes": row.bytes,
-                    "bits_per_weight": round(row.bits_per_weight, 4),
+                    "bytes": row.bytes or None,
+                    "bits_per_weight": round(row.bits_per_weight, 4) if row.bytes else None,
                     "shards": row.shards,
                     "fallbacks": list(row.fallbacks),
                     "other_types": round(row.others, 4),
@@ -97,6 +100,7 @@ class Plan:
                 {"name": name, "status": status.state, "reason": status.reason} for name, status in self.tasks.items()
             ],
             "findings": list(self.findings),
+            **({"tools": list(self.tools)} if self.tools else {}),
             "computed_weights": self.computed_weights,
             "shared_weights": self.shared_weights,
             "seconds": round(self.seconds, 1),
@@ -113,13 +117,16 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     """The plan of a recipe. Nothing is written, and the network is asked only when there is no lock."""
     space = open_workspace(root)
     lock = locks.peek(recipe, space.store.hints.digest_of)
-    base = describe(recipe, lock)
+    nodes = graph.graph(recipe, lock)
+    try:
+        base = describe(recipe, lock, converted(recipe, lock, nodes, space))
+    except Undescribed as error:
+        return _undescribed(recipe, lock, nodes, space, error)
     ready = read_imatrix(recipe, space.store.hints.digest_of)
     files = {label: quantized_file(recipe, label, base, imatrix_facts(recipe, ready)) for label in recipe.ftypes}
     rows = [file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)]
     costs = Costs(recipe, lock, base, files, Rates())
     params = {label: quant_params(recipe, label) for label in files}
-    nodes = graph.graph(recipe, lock)
     imatrix, report = (ready, {}) if ready else _measured(recipe, nodes, space)
     found = findings(recipe.reference, base.tensors, files, imatrix, recipe.imatrix is not None, params, report)
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
@@ -129,11 +136,11 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         recipe=recipe.name,
         tag=recipe.llama_cpp,
         release_tag=None if lock.unresolved else tag(recipe, lock),
-        inexact=_inexact(recipe, base, ready),
+        inexact=_inexact(recipe, lock, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(nodes, space),
         findings=(
-            *(*_converted(recipe), *lock.notes, *base.notes, *map(str, found)),
+            *(*_converted(recipe, lock), *lock.notes, *base.notes, *map(str, found)),
             *_beyond(recipe, base, files),
             *_too_much(memory, usable_memory()),
         ),
@@ -147,12 +154,40 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         threads=space.threads,
         quality=costs.quality,
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
+        tools=tuple(tool_choice(recipe, lock)),
     )
 
 
-def _converted(recipe: Recipe) -> list[str]:
+def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: Workspace, error: Undescribed) -> Plan:
+    """The plan of a recipe whose base is yet to be converted by llama.cpp: tasks and names, and no sizes."""
+    labels, threads = graph.labels(recipe), space.threads
+    rows = [FileRow(f"{graph.file_name(recipe, label)}.gguf", label, 0, 0.0, 1, (), 0.0, "") for label in labels]
+    memory = {node.step.name: node.step.memory for node in nodes.values()} | {"quant": quantize_memory(threads)}
+    return Plan(
+        recipe=recipe.name,
+        tag=recipe.llama_cpp,
+        release_tag=None if lock.unresolved else tag(recipe, lock),
+        inexact=str(error).removeprefix(f"{recipe.path}: "),
+        files=tuple(rows),
+        tasks=_statuses(nodes, space),
+        findings=lock.notes,
+        computed_weights=0,
+        shared_weights=0,
+        seconds=0.0,
+        disk_bytes=sum(fact.size for fact in lock.files.values()),
+        memory_bytes=memory["quant"],
+        memory=memory,
+        imatrix=None,
+        threads=threads,
+        quality=None,
+        bench_seconds=None,
+        tools=tuple(tool_choice(recipe, lock)),
+    )
+
+
+def _converted(recipe: Recipe, lock: Lock) -> list[str]:
     """Whose converter it is, where it is not the tag's."""
-    if not recipe.converts_as:
+    if not recipe.converts_as or "convert" in lock.tools:
         return []
     return [f"the metadata are converted as llama.cpp {recipe.converts_as} does it, not {recipe.llama_cpp}"]
 
@@ -213,8 +248,10 @@ def statuses(recipe: Recipe, root: Path) -> dict[str, Status]:
     return _statuses(graph.graph(recipe, locks.peek(recipe, space.store.hints.digest_of)), space)
 
 
-def _inexact(recipe: Recipe, base: Description, imatrix: "Imatrix | None") -> str:
+def _inexact(recipe: Recipe, lock: Lock, base: Description, imatrix: "Imatrix | None") -> str:
     reasons = [] if base.exact else ["the lock does not know the tokenizer yet"]
+    if reasons and "convert" in lock.tools:
+        reasons = ["llama.cpp's converter writes the metadata"]
     if recipe.imatrix and recipe.imatrix.file and imatrix is None:
         reasons.append(f"there is no file {recipe.imatrix.file} yet")
     return " and ".join(reasons)

@@ -19,15 +19,19 @@ def plan_text(plan: Plan) -> Iterator[str]:
     for row in plan.files:
         split = f"{row.shards} files" if row.shards > 1 else ""
         others = f"{row.others:.0%}" if row.others > LARGE else ""
-        rows.append((row.name, row.ftype, disk_text(row.bytes), f"{row.bits_per_weight:.2f}", others, split))
+        size, weight = (disk_text(row.bytes), f"{row.bits_per_weight:.2f}") if row.bytes else ("?", "?")
+        rows.append((row.name, row.ftype, size, weight, others, split))
     told = any(row.others > LARGE for row in plan.files)
     name, ftype, bytes_, bits, other, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     for r in rows:
         column = f"  {r[4]:>{other}}" if told else ""
         yield f"{r[0]:{name}}  {r[1]:{ftype}}  {r[2]:>{bytes_}}  {r[3]:>{bits}}{column}  {r[5]}".rstrip()
-    if plan.inexact:
+    if not plan.files[0].bytes:
+        yield f"note: {plan.inexact}"
+    elif plan.inexact:
         yield f"Sizes are within a few MB: {plan.inexact}."
     yield from (f"note: {finding}" for finding in plan.findings)
+    yield from plan.tools
     yield ""
     for task, status in plan.tasks.items():
         if status.state == "run":
@@ -35,6 +39,8 @@ def plan_text(plan: Plan) -> Iterator[str]:
     states = Counter(status.state for status in plan.tasks.values())
     words = {"run": "to run", "after": "after these", "hit": "from the store", "up to date": "up to date"}
     yield ", ".join(f"{states[state]} {text}" for state, text in words.items() if states[state])
+    if not plan.files[0].bytes:
+        return
     share = plan.shared_weights / max(plan.computed_weights + plan.shared_weights, 1)
     yield (
         f"{plan.computed_weights / 1e9:.2f} G weights to quantize from nothing, {share:.0%} of the matrix shared "

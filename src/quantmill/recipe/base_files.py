@@ -12,6 +12,7 @@ from quantmill.checkpoint.file_names import check_names
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe.recipe import Recipe
+from quantmill.reference.converter import AUTO
 
 if TYPE_CHECKING:
     from quantmill.architectures.checkpoint_tensors import TensorSpec
@@ -104,3 +105,42 @@ def base_metadata(
         reference=recipe.reference,
         notes=notes,
     )
+
+
+def converted(
+    recipe: Recipe,
+    where: str,
+    config: Mapping[str, Any],
+    at_hand: Mapping[str, Path],
+    sources: list[str] | None,
+    notes: list[str],
+) -> tuple[bool, int]:
+    """Of the base `where` as our own converter makes it: whether a tied checkpoint has an output matrix, and the
+    metadata's bytes. What is left out of the vocabulary goes to `notes`. QuantmillError for a model that it refuses."""
+    from quantmill.architectures.checkpoint_tensors import tensors
+    from quantmill.architectures.description import describe
+    from quantmill.checkpoint import contents
+
+    specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
+    output = False
+    if sources is not None:
+        contents.check_sources(where, sources)
+        specs = tensors(config, sources)
+        contents.check_shapes(at_hand, specs)
+        output = len(specs) > len(tensors(config))
+    describe(config, recipe.base.type, sources)
+    return output, sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
+
+
+def check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """UsageError for a Hub repository whose weights are of another type than the recipe took for granted."""
+    from quantmill.checkpoint.auto_type import of_config
+
+    if recipe.base.repo is None or recipe.names_type or recipe.reference.converter.out_type != AUTO:
+        return
+    chosen = of_config(recipe.reference, config)
+    if chosen not in (None, recipe.base.type):
+        raise UsageError(
+            f"{recipe.path}: base.type: config.json says that the weights are such that llama.cpp {recipe.llama_cpp} "
+            f'makes {chosen} of them, and this key is missing; write type = "{chosen}", or another'
+        )

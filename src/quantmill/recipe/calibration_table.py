@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import Unfit
+from quantmill.recipe.convert_table import LLAMA_CPP, OWN, tool
 from quantmill.reference.reference import Reference
 from quantmill.units import parse_size
 
@@ -20,6 +21,8 @@ KEYS: dict[str, str] = {
     "imatrix.memory": "size",
     "imatrix.form": "string",
     "imatrix.zero_as_one": "boolean",
+    "imatrix.with": "string",
+    "imatrix.args": "list",
     **{f"calibration.{key}": kind for key, kind in _TEXT.items()},
     "calibration.n_ctx": "count",
     "calibration.chunks": "count",
@@ -32,6 +35,12 @@ KEYS: dict[str, str] = {
 }
 ARITHMETICS = ("f32", "bf16x2")
 FORMS = ("dat", "gguf")
+# Options of llama-imatrix that the recipe's own keys decide, or by which it would do something else.
+TAKEN = (
+    *("-m", "--model", "-f", "--file", "-o", "--output", "--output-file", "-c", "--ctx-size", "--chunks", "--chunk"),
+    *("--from-chunk", "--process-output", "--ppl", "--no-ppl", "--parse-special", "--output-format", "--in-file", "-t"),
+    *("--threads", "-hf", "-hfr", "--hf-repo", "-mu", "--model-url", "--show-statistics", "--save-frequency"),
+)
 MEMORY = 8_000_000_000
 
 
@@ -75,7 +84,7 @@ class ImatrixTable:
     """An importance matrix: the ready `file` with its `sha256`, or, where `file` is None, one to compute by
     `arithmetic` in `memory` bytes. `name` is the literal path that the quantized files' metadata records. `form` is the
     file's where it is not the span's own; `output` is what the step calls the file; `zero_as_one`: columns without
-    importance weigh alike."""
+    importance weigh alike; `tool`: who computes it, as convert_table.tool; `args`: what its llama-imatrix is given."""
 
     file: Path | None
     sha256: str
@@ -85,6 +94,8 @@ class ImatrixTable:
     output: str
     form: str | None = None
     zero_as_one: bool = False
+    tool: str = OWN
+    args: tuple[str, ...] = ()
 
 
 def calibration(reference: Reference, get: Callable[[str], Any], folder: Path) -> Calibration | None:
@@ -132,7 +143,7 @@ def imatrix(reference: Reference, get: Callable[[str], Any], folder: Path, compu
     file, digest = get("imatrix.file"), get("imatrix.sha256")
     if file is not None and computed:
         raise Unfit("imatrix.file", "a ready file needs no [calibration]; remove one of the two")
-    for key in ("arithmetic", "memory", "form"):
+    for key in ("arithmetic", "memory", "form", "with", "args"):
         if file is not None and get(f"imatrix.{key}") is not None:
             raise Unfit(f"imatrix.{key}", "nothing is computed for a ready file; remove it")
     if file is None and not computed:
@@ -157,6 +168,7 @@ def imatrix(reference: Reference, get: Callable[[str], Any], folder: Path, compu
         form = "gguf" if file.endswith(".gguf") else "dat"
     if form not in FORMS:
         raise Unfit("imatrix.form", f"{form!r} is not one of {', '.join(FORMS)}")
+    made_by = _tool(get, table or {})
     name = get("imatrix.name") or file or f"imatrix.{form}"
     return ImatrixTable(
         folder / file if file else None,
@@ -167,7 +179,23 @@ def imatrix(reference: Reference, get: Callable[[str], Any], folder: Path, compu
         reference.imatrix.file_name(form),
         form if file is None and form != reference.imatrix.form else None,
         get("imatrix.zero_as_one") or False,
+        made_by,
+        tuple(get("imatrix.args") or ()),
     )
+
+
+def _tool(get: Callable[[str], Any], table: Mapping[str, Any]) -> str:
+    found = tool(get, "imatrix.with")
+    if found == OWN and "args" in table:
+        raise Unfit("imatrix.args", 'they are llama-imatrix\'s; write with = "llama.cpp" beside them, or remove them')
+    for key in ("arithmetic", "memory"):
+        if found == LLAMA_CPP and key in table:
+            raise Unfit(f"imatrix.{key}", "llama-imatrix is not told of it; remove it, or give its own options by args")
+    if found != OWN and "form" in table:
+        raise Unfit("imatrix.form", "llama-imatrix writes the form of its tag; remove it")
+    if taken := [word for word in table.get("args", ()) if word.partition("=")[0] in TAKEN]:
+        raise Unfit("imatrix.args", f"{taken[0]} is given by the recipe's other keys; remove it here")
+    return found
 
 
 def n_ctx_of(reference: Reference, name: str, table: Mapping[str, Any]) -> int:

@@ -8,18 +8,20 @@ it when it is missing or when the recipe or a local base moved, unless the build
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from quantmill.architectures.errors import ModelError
 from quantmill.architectures.json_file import is_near
-from quantmill.errors import UsageError
+from quantmill.errors import QuantmillError, UsageError
 from quantmill.listing import UnfitJSON, strangers_json
-from quantmill.recipe import texts
-from quantmill.recipe.base_files import base_metadata, configuration, is_plain, local_files, wanted
+from quantmill.recipe import locked_tools, texts
+from quantmill.recipe.base_files import check_type, configuration, converted, is_plain, local_files, wanted
+from quantmill.recipe.convert_table import AUTO, LLAMA_CPP
 from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
 from quantmill.recipe.texts import FileFact
-from quantmill.reference.converter import AUTO
 
 FORMAT = 1
 
@@ -44,6 +46,7 @@ class Lock:
     `shape`: of a GGUF base, what of its metadata decides memory: the fields of choose.shape.Shape, and `tied`
     `extra`: the text of `card.extra`
     `llama_cpp`: the tag, of a recipe that names none
+    `tools`: the steps that llama.cpp's own programs run (recipe/locked_tools.py)
     `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
     """
 
@@ -60,6 +63,7 @@ class Lock:
     shape: Mapping[str, int] = field(default_factory=dict)
     extra: str = ""
     llama_cpp: str = ""
+    tools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -82,6 +86,7 @@ class Lock:
             **({"shape": dict(self.shape)} if self.shape else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
             **({"extra": self.extra} if self.extra else {}),
+            **({"tools": dict(self.tools)} if self.tools else {}),
         }
         return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
@@ -151,7 +156,11 @@ def _read(path: Path, data: Any) -> Lock:
     tag = data.get("llama_cpp", "")
     if not isinstance(tag, str):
         raise lock_drift(path, "its llama_cpp is no text")
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra, tag)
+    try:
+        tools = locked_tools.read(data.get("tools", {}))
+    except ValueError as error:
+        raise lock_drift(path, str(error)) from None
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra, tag, tools)
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -173,6 +182,8 @@ def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock
     """
     lock = load(recipe)
     problem = "it is missing" if lock is None else drift(recipe, lock, digest)
+    if lock is not None and problem is None and not locked:
+        problem = locked_tools.moved(lock.tools)
     if lock is not None and problem is None:
         return lock
     if lock is not None and (lock.unresolved or not lock.files) and lock.requested_base() == _requested_base(recipe):
@@ -188,7 +199,9 @@ def peek(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     lock = load(recipe)
     if lock is not None and lock.requested_base() == _requested_base(recipe) and (lock.unresolved or not lock.files):
         return lock
-    return lock if lock is not None and drift(recipe, lock, digest) is None else resolve(recipe, digest)
+    if lock is not None and drift(recipe, lock, digest) is None and locked_tools.moved(lock.tools) is None:
+        return lock
+    return resolve(recipe, digest)
 
 
 def write(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -209,6 +222,8 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
         return "its base is not resolved yet"
     if lock.llama_cpp != _tag(recipe):
         return "it has a llama.cpp tag, and so has the recipe" if lock.llama_cpp else "it has no llama.cpp tag"
+    if problem := locked_tools.drift(recipe, lock.tools):
+        return problem
     requested = lock.requested_base()
     if requested != _requested_base(recipe):
         return f"the recipe's base is {_words(_requested_base(recipe))} and the lock's is {_words(requested)}"
@@ -231,7 +246,9 @@ _read_bases: dict[tuple[Any, ...], Lock] = {}
 
 def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
-    return replace(_resolve(recipe, digest), llama_cpp=_tag(recipe))
+    lock = _resolve(recipe, digest)
+    tools = locked_tools.resolve(recipe, lock.config, lock.tools.get("convert", {}).get("why"))
+    return replace(lock, llama_cpp=_tag(recipe), tools=tools)
 
 
 def _tag(recipe: Recipe) -> str:
@@ -248,7 +265,15 @@ def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
 
     base, said = recipe.base, tuple((name, fact.sha256) for name, fact in files.items())
     asked = _requested_base(recipe)
-    decides = (said, base.gguf is None, base.type, base.model_name, base.pre_tokenizer, recipe.llama_cpp)
+    decides = (
+        said,
+        base.gguf is None,
+        base.type,
+        base.model_name,
+        base.pre_tokenizer,
+        recipe.llama_cpp,
+        recipe.convert_with,
+    )
     if decides not in _read_bases:  # a project may have thousands of recipes of one base
         config = configuration(local["config.json"]) if "config.json" in local else None
         if config is not None:
@@ -279,40 +304,26 @@ def _read_base(
     at_hand: Mapping[str, Path],
     sources: list[str] | None,
 ) -> Lock:
-    """What the base's small files say; `sources` are the names of its tensors, where they are known."""
-    from quantmill.architectures.checkpoint_tensors import tensors
-    from quantmill.architectures.description import describe
-    from quantmill.checkpoint import contents
+    """What the base's small files say; `sources` are the names of its tensors, where they are known.
+    Of `tools` it holds only why our own code does not convert it."""
     from quantmill.checkpoint.about import about as about_files
     from quantmill.recipe import gguf_base
 
     output, metadata_bytes, notes = False, None, list[str]()
-    if config is not None:
-        _check_type(recipe, config)
-        specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
-        if sources is not None:
-            contents.check_sources(_words(base), sources)
-            specs = tensors(config, sources)
-            contents.check_shapes(at_hand, specs)
-            output = len(specs) > len(tensors(config))
-        describe(config, recipe.base.type, sources)
-        metadata_bytes = sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
+    tools: dict[str, dict[str, str]] = {}
+    if config is not None and recipe.convert_with == LLAMA_CPP:
+        tools["convert"] = {"why": ""}
+    elif config is not None:
+        check_type(recipe, config)
+        try:
+            output, metadata_bytes = converted(recipe, _words(base), config, at_hand, sources, notes)
+        except QuantmillError as error:
+            if recipe.convert_with != AUTO:
+                raise
+            notes.clear()
+            tools["convert"] = {"why": str(error)}
     about, shape = gguf_base.about(recipe, at_hand, notes) if recipe.base.gguf else (about_files(at_hand), {})
-    return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output, shape=shape)
-
-
-def _check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
-    """UsageError for a Hub repository whose weights are of another type than the recipe took for granted."""
-    from quantmill.checkpoint.auto_type import of_config
-
-    if recipe.base.repo is None or recipe.names_type or recipe.reference.converter.out_type != AUTO:
-        return
-    chosen = of_config(recipe.reference, config)
-    if chosen not in (None, recipe.base.type):
-        raise UsageError(
-            f"{recipe.path}: base.type: config.json says that the weights are such that llama.cpp {recipe.llama_cpp} "
-            f'makes {chosen} of them, and this key is missing; write type = "{chosen}", or another'
-        )
+    return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output, shape=shape, tools=tools)
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -334,8 +345,9 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     contents.check_index(repo, small, listed)
     config = configuration(small["config.json"])
     sources = contents.source_order(small)
-    if SINGLE in files:
-        sources = contents.names_by_size(config, files[SINGLE].size)
+    if SINGLE in files and recipe.convert_with != LLAMA_CPP:
+        with suppress(ModelError) if recipe.convert_with == AUTO else nullcontext():
+            sources = contents.names_by_size(config, files[SINGLE].size)
     return _with_texts(recipe, _read_base(recipe, base, config, small, sources), base, files, digest)
 
 

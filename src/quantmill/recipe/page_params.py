@@ -27,8 +27,12 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         notes["zero_as_one"] = True
     if _reads_text_alone(lock):
         notes["text_alone"] = True
-    if recipe.converts_as:
+    if "convert" in lock.tools:
+        notes["converted_by"] = _tool(lock, "convert")
+    elif recipe.converts_as:
         notes["converted_as"] = recipe.converts_as
+    if "imatrix" in lock.tools:
+        notes["measured_by"] = _tool(lock, "imatrix")
     known = recipe.base.repo or recipe.base.original or about.get("repo")
     more: dict[str, Any] = {"thumbnail": card.thumbnail, "support": card.support, "private": card.private}
     more |= {
@@ -57,6 +61,12 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         **{key: value for key, value in more.items() if value},
         **({"unknown_architecture": True} if "unknown_architecture" in about else {}),
     }
+
+
+def _tool(lock: Lock, step: str) -> str:
+    """The llama.cpp that made a step's output, as `llama.cpp b11739, CUDA`."""
+    facts = lock.tools[step]
+    return ", ".join([f"llama.cpp {facts['llama_cpp']}", *facts.get("backends", ())])
 
 
 def _reads_text_alone(lock: Lock) -> bool:

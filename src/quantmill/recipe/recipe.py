@@ -14,7 +14,15 @@ import tomli
 
 from quantmill.errors import Unfit, UsageError, nearest
 from quantmill.listing import strangers_json
-from quantmill.recipe import address, base_table, bench_table, calibration_table, card_table, quality_table
+from quantmill.recipe import (
+    address,
+    base_table,
+    bench_table,
+    calibration_table,
+    card_table,
+    convert_table,
+    quality_table,
+)
 from quantmill.recipe.base_table import Base
 from quantmill.recipe.bench_table import BenchTable
 from quantmill.recipe.calibration_table import Calibration, ImatrixTable
@@ -39,6 +47,7 @@ KEYS: dict[str, str] = {
     "prefix": "string",
     **base_table.KEYS,
     "strict": "boolean",
+    **convert_table.KEYS,
     **calibration_table.KEYS,
     **quality_table.KEYS,
     **bench_table.KEYS,
@@ -77,7 +86,7 @@ class Override:
 class Recipe:
     """A release. `ftypes` are in the order of the recipe, the base's own file not among them; `base_file` says whether
     the release holds it. `gates` are what [verify] asks of each file, by key. `max_size` is in bytes, 0 for files of
-    any size."""
+    any size; `convert_with`: who converts, as convert_table.tool."""
 
     path: Path
     name: str
@@ -98,6 +107,7 @@ class Recipe:
     card: Card
     repo: str | None  # the Hub repository that the release is published as
     data: Mapping[str, Any]  # the file, as plain data
+    convert_with: str = convert_table.OWN
 
     @property
     def names_tag(self) -> bool:
@@ -256,6 +266,7 @@ class _Reader:
         matrix = self.ftypes(base.type)
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
         try:
+            convert_with = convert_table.converter(self.get)
             calibration = calibration_table.calibration(self.reference, self.get, self.path.parent)
             imatrix = calibration_table.imatrix(self.reference, self.get, self.path.parent, calibration is not None)
             evaluation = quality_table.evaluation(self.reference, self.get, self.path.parent)
@@ -290,6 +301,7 @@ class _Reader:
             card=card,
             repo=repo,
             data=self.data,
+            convert_with=convert_with,
         )
 
     def fail(self, key: str, problem: str) -> RecipeError:

@@ -7,9 +7,10 @@ from typing import Any
 
 from quantmill.artifact import Artifact
 from quantmill.build.doit_tasks import run
-from quantmill.build.graph import Node, given_bench, graph, release_task
+from quantmill.build.graph import MEASURED, Node, file_name, given, graph, release_task, task
 from quantmill.build.release_tag import tag
 from quantmill.build.reporter import Listener
+from quantmill.build.step_params import imatrix_name
 from quantmill.build.workspace import Workspace
 from quantmill.disk import below, sha256_file, write_atomic
 from quantmill.errors import QuantmillError, UsageError
@@ -126,7 +127,7 @@ def listed(tree: Path) -> Mapping[str, Any]:
 
 def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
     """The folder of the release built anew below `work`, with a store of its own. QuantmillError when that fails."""
-    nodes = graph(release.recipe, release.lock) | _given_speeds(release)
+    nodes = graph(release.recipe, release.lock) | {node.name: node for node in _given(release)}
     last, listener = release_task(release.recipe.name), Listener()
     space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, listener.hear)
     if run(nodes, space, listener, work, [last], jobs):
@@ -134,14 +135,24 @@ def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
     return space.tree(nodes[last])
 
 
-def _given_speeds(release: Release) -> dict[str, Node]:
-    """The node of the speeds, which belong to whoever measured them: taken from the release, not measured again."""
-    path = release.tree / BENCH
-    if release.recipe.bench is None or not path.is_file():
-        return {}
-    file = Artifact(path, sha256_file(path), path.stat().st_size)
-    node = given_bench(release.recipe, BENCH, file)
-    return {node.name: node}
+def _given(release: Release) -> Iterator[Node]:
+    """In the place of tasks: what is taken from the release and not made again. Speeds belong to whoever measured them;
+    what llama.cpp's own programs made is not promised to come out the same."""
+    recipe = release.recipe
+
+    def artifact(name: str) -> Artifact | None:
+        path = release.tree / name
+        return Artifact(path, sha256_file(path), path.stat().st_size) if path.is_file() else None
+
+    if recipe.bench is not None and (speeds := artifact(BENCH)):
+        yield given(task("bench", recipe), {BENCH: speeds})
+    whole = artifact(f"{file_name(recipe, recipe.base.type)}.gguf") if recipe.base_file else None
+    if "convert" in release.lock.tools and whole:  # else, as where it is in shards, it is converted again
+        yield given(task("convert", recipe), {"model.gguf": whole})
+    if "imatrix" in release.lock.tools and recipe.imatrix is not None:
+        matrix, report = artifact(imatrix_name(recipe)), artifact(MEASURED)
+        if matrix and report:
+            yield given(task("imatrix", recipe), {recipe.imatrix.output: matrix, "report.json": report})
 
 
 def compare_files(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[FileComparison]:

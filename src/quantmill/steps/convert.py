@@ -1,31 +1,45 @@
 """convert: a model in Hugging Face layout → one GGUF file."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from quantmill.artifact import Context
 from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task, check_names
+
+WORK = ".work"  # below the output folder while a llama.cpp's converter runs
 
 
 class Params(TypedDict, total=False):
     """The type of the file (BF16 without), the model's name, and for a tokenizer whose pattern has no known name that
     name. `generation` has a field of its own in the key; `converter` is whose facts that has, where they are not the
-    first's, so that the key tells when they become better known."""
+    first's, so that the key tells when they become better known. `toolchain`: the facts of the llama.cpp whose
+    converter does it, where that is not our own."""
 
     type: str
     name: str
     pre_tokenizer: str
     converter: str
+    toolchain: Mapping[str, Any]
     generation: int
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
-    """Writes `out`/model.gguf of the model's files, which are the inputs by name. Raises as `conversion.convert`."""
+    """Writes `out`/model.gguf of the model's files, which are the inputs by name. Raises as `conversion.convert`, or as
+    `converter.convert` with a toolchain."""
     from quantmill.checkpoint.conversion import convert
     from quantmill.reference.spans import of_generation
 
     check_names("convert", params, Params, untold=("generation", "converter"))
     files = {name: artifact.path for name, artifact in inputs.items()}
+    if "toolchain" in params:
+        from quantmill.toolchain import converter
+
+        work = out / WORK
+        work.mkdir()
+        named = (params.get("type", "BF16"), params.get("name", ""))
+        converter.convert(params["toolchain"], files, out / "model.gguf", *named, work, context.progress)
+        return
     reference = of_generation(params.get("generation"))
     name, pre_tokenizer = params.get("name"), params.get("pre_tokenizer")
     convert(files, out / "model.gguf", params.get("type", "BF16"), name, pre_tokenizer, context, reference=reference)

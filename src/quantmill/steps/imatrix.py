@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
+from quantmill.errors import QuantmillError
 from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task, always, check_names
 from quantmill.store.key import canonical
 
@@ -23,7 +24,9 @@ NAMES = ("imatrix.gguf", "imatrix.dat")  # of the matrix, as its span has it (Im
 
 class Params(TypedDict):
     """`texts`: [[input, what the file calls it, weight or null], ...]; what is not required has the default of
-    importance_matrix.Options. `form`: of the file, `dat` or `gguf`, where it is not the span's. `memory`, in bytes, is
+    importance_matrix.Options. `form`: of the file, `dat` or `gguf`, where it is not the span's.
+    `toolchain`: the facts of the llama.cpp whose llama-imatrix does it, with `args`, where that is not our own (then
+    `arithmetic` is llama.cpp). `memory`, in bytes, is
     no part of the key, and `generation` has a field of its own there."""
 
     arithmetic: str
@@ -35,6 +38,8 @@ class Params(TypedDict):
     perplexity: NotRequired[bool]
     parse_special: NotRequired[bool]
     form: NotRequired[str]
+    toolchain: NotRequired[Mapping[str, Any]]
+    args: NotRequired[list[str]]
     memory: NotRequired[int]
     generation: NotRequired[int]
 
@@ -50,6 +55,9 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.reference.spans import of_generation
 
     check_names("imatrix", params, Params, untold=("generation",))
+    if "toolchain" in params:
+        _by_llama_cpp(inputs, params, out, context)
+        return
     texts = texts_of(inputs, params)
     work = out / WORK
     work.mkdir(exist_ok=True)
@@ -65,9 +73,42 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     else:
         dataset = ", ".join(text.name for text in texts).encode()
         target.write_bytes(found.sums.legacy(reference, dataset, found.chunks))
-    text = json.dumps(found.report, indent=1, ensure_ascii=False)
-    (out / "report.json").write_text(text + "\n", encoding="utf-8")
+    _write_report(out, found.report)
     shutil.rmtree(work)
+
+
+def _by_llama_cpp(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
+    from quantmill import imatrix
+    from quantmill.engine.importance_matrix import coverage
+    from quantmill.reference.spans import of_generation
+    from quantmill.toolchain.importance_tool import Asked, measure
+    from quantmill.toolchain.subprogram import ToolFailed
+
+    ((input_, name, _),) = params["texts"]
+    options = options_of(params)
+    rules = of_generation(params.get("generation")).imatrix
+    work, target = out / WORK, out / rules.file_name(rules.form)
+    shutil.rmtree(work, ignore_errors=True)  # of a killed run, of which a tool takes nothing up
+    work.mkdir()
+    asked = Asked(
+        inputs["model.gguf"].path, inputs[f"texts/{input_}"].path, name, args=params.get("args", ()), **vars(options)
+    )
+    made = work / target.name
+    found = measure(params["toolchain"], asked, made, work / "text", context.threads, context.progress)
+    try:
+        sums, chunks = imatrix.load(made, options.n_ctx), imatrix.read(made).chunks
+    except QuantmillError as error:
+        told = f"llama-imatrix of llama.cpp {params['toolchain']['llama_cpp']}"
+        raise ToolFailed(f"{told} wrote no matrix: {str(error).replace(f'{work}/', '')}") from None
+    measured = {"texts": [name], "chunks": chunks, "n_ctx": options.n_ctx, "tokens": chunks * options.n_ctx}
+    _write_report(out, measured | {"arithmetic": params["arithmetic"]} | found | coverage(sums, whole_only=False))
+    made.replace(target)
+    shutil.rmtree(work)
+
+
+def _write_report(out: Path, report: Mapping[str, Any]) -> None:
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    (out / "report.json").write_text(text + "\n", encoding="utf-8")
 
 
 def texts_of(inputs: Inputs, params: Params) -> "list[Text]":

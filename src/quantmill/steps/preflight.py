@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout, `output`: its tied checkpoint has an output
     matrix; `ftypes`: the quant step's params by label; `computed`: the imatrix is yet to be made, from a text;
-    `bench`: a GGUF base's files are run by our own kernels; `llama_cpp`: the tag, of a GGUF base; `strict`: any
-    finding fails; `least`: the tokens that each kind of text needs; `notes`: what the lock says of the vocabulary. No
-    part of the key: `names`, what errors call the texts, and `generation`, which has a field of its own there."""
+    `measured_by`: by whom, where that is not our own engine; `bench`: a GGUF base's files are run by our own kernels;
+    `llama_cpp`: the tag, of a GGUF base; `strict`: any finding fails; `least`: the tokens that each kind of text needs;
+    `notes`: what the lock says of the vocabulary. No part of the key: `names`, what errors call the texts, and
+    `generation`, which has a field of its own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
     config: NotRequired[Mapping[str, Any] | None]
     output: NotRequired[bool]
     computed: NotRequired[bool]
+    measured_by: NotRequired[str]
     bench: NotRequired[bool]
     llama_cpp: NotRequired[str]
     strict: NotRequired[bool]
@@ -61,7 +63,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         said = base_notes(place, params.get("llama_cpp", ""), metadata, tensors)
         again = any(asked.get("allow_requantize") for asked in params["ftypes"].values())
         check_base(tensors, facts.get("general.file_type"), params["type"], again)
-        kinds = {"calibration": params.get("computed"), "evaluation": "texts/" in params.get("least", {})}
+        own = params.get("computed") and "measured_by" not in params
+        kinds = {"calibration": own, "evaluation": "texts/" in params.get("least", {})}
         kinds["bench"] = params.get("bench")
         check_computable(place, metadata, tensors, [kind for kind, asked in kinds.items() if asked])
     else:

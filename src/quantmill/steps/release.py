@@ -47,6 +47,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         "repo": params["repo"],
         **({"imatrix": params["imatrix"]} if "imatrix" in params else {}),
         **({"requantized": params["requantized"]} if "requantized" in params else {}),
+        **({"tools": params["tools"]} if "tools" in params else {}),
         "files": listing,
     }
     sums = "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in listing)

@@ -18,7 +18,8 @@ class MadeBy(TypedDict):
 
 class Params(TypedDict):
     """The release step's. `repo` is None where the release is not published; `imatrix` is what of its use is not as
-    llama.cpp of the tag has it; `requantized` is the ftype of a base that was quantized. `tag` to `made_by` are what
+    llama.cpp of the tag has it; `requantized` is the ftype of a base that was quantized; `tools` are
+    the facts of the llama.cpp's programs that ran steps, by step. `tag` to `made_by` are what
     `release_tag.params` gives."""
 
     recipe: str
@@ -31,6 +32,7 @@ class Params(TypedDict):
     made_by: MadeBy
     imatrix: NotRequired[dict[str, Any]]
     requantized: NotRequired[str]
+    tools: NotRequired[dict[str, Any]]
 
 
 def statement(subjects: Mapping[str, str], byproducts: Mapping[str, str], params: Params) -> dict[str, Any]:

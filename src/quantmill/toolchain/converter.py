@@ -1,0 +1,80 @@
+"""A model in Hugging Face layout → GGUF, by the converter of a llama.cpp."""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from quantmill import gguf
+from quantmill.errors import UsageError
+from quantmill.gguf.errors import GGUFError
+from quantmill.gguf.kinds import check_kind
+from quantmill.toolchain import source_tree
+from quantmill.toolchain.installed import same
+from quantmill.toolchain.source_tree import CONVERTER
+from quantmill.toolchain.subprogram import ToolFailed, last_words, run
+
+_WRITTEN = re.compile(r"Writing:\s+(\d+)%\|")
+
+
+def convert(
+    facts: Mapping[str, Any],
+    files: Mapping[str, Path],
+    out: Path,
+    type_: str,
+    name: str,
+    work: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write the new file `out` of a model's files by name, as the type BF16, F16 or F32.
+
+    `facts` are the lock's of the toolchain; `name` is the model's, by which its folder is called; `work` is an empty
+    folder. UsageError where the toolchain is not here; ToolFailed where it fails or writes what is no model.
+    """
+    toolchain = same(facts, "convert")
+    if source_tree.digest(toolchain.sources) != toolchain.tree:
+        raise UsageError(
+            f"{toolchain.sources}: its files are not those that were taken in; make it anew: quantmill toolchain "
+            f"{toolchain.tag} --from …"
+        )
+    called = name.rstrip("/").rpartition("/")[2]
+    model = work / "model" / (called if called.strip(".") else "model")  # it names what nothing else does by its folder
+    for file, path in files.items():
+        place = model / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(path.resolve())  # objects of the store have no names
+    size = sum(path.stat().st_size for path in files.values())
+
+    def heard(said: str) -> None:
+        if found := _WRITTEN.findall(said):
+            progress(size * int(found[-1]) // 100, size)
+
+    told = f"{CONVERTER} of llama.cpp {toolchain.tag}"
+    script = [toolchain.python, "-s", "-B", str(toolchain.sources / CONVERTER)]
+    said = run(
+        [*script, str(model.absolute()), "--outtype", type_.lower(), "--outfile", str(out.absolute())],
+        told,
+        work,
+        heard,
+    )
+    if not out.is_file():
+        raise ToolFailed(f"{told} wrote no file: {last_words(said)}")
+    _check(out, type_, told)
+    shutil.rmtree(work)
+    progress(size, size)
+
+
+def _check(path: Path, type_: str, told: str) -> None:
+    """ToolFailed unless the file is a whole model of that type."""
+    try:
+        with gguf.read(path, path.name) as file:
+            facts = gguf.model_facts(file.metadata.values())
+            check_kind(path.name, facts)
+            types = {found.name for _, shape, found in file.tensor_entries() if len(shape) > 1}
+    except GGUFError as error:
+        raise ToolFailed(f"{told} wrote what is no whole model: {error}") from None
+    if not facts.get("general.architecture") or not types:
+        raise ToolFailed(f"{told} wrote a file without an architecture or without tensors; see what it supports")
+    if type_ not in types:
+        raise ToolFailed(f"{told} wrote {', '.join(sorted(types))}, and {type_} was asked for; set `[base] type`")

@@ -1,0 +1,81 @@
+"""Running a program of the toolchain: apart, with its progress heard, its last words kept and nothing left of it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from quantmill.errors import QuantmillError
+from quantmill.toolchain import child
+
+TAIL = 16_000  # characters of its last words
+PASSED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+_DRIVERS = "CUDA HIP HSA ROCR GGML NVIDIA ONEAPI SYCL VK"  # of GPUs, whose variables they read
+DEVICES = tuple(f"{name}_" for name in _DRIVERS.split())
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+OFFLINE |= {"USER": "quantmill", "LANG": "C.UTF-8", "PYTHONUTF8": "1", "NO_COLOR": "1"}
+BAR = re.compile(r"\d+%\|")  # of tqdm: progress, and nothing that was said
+ERROR = re.compile(r"\berror\b", re.IGNORECASE)
+
+Heard = Callable[[str], None]
+
+
+class ToolFailed(QuantmillError):
+    """A program of a llama.cpp's ended with an error, or made what it was not to make."""
+
+
+def deaf(text: str) -> None:
+    """Hears nothing."""
+
+
+def run(command: Sequence[str], name: str, work: Path, heard: Heard = deaf, *, apart: bool = True) -> str:
+    """Run a program in the folder `work` and return the last of what it said. `apart`: without a network, where the
+    system allows that, and with an environment of its own; else with the user's.
+
+    `heard` is called with the last of it again and again. ToolFailed, by `name`, with its last words when it fails.
+    """
+    mine = dict(os.environ)
+    if apart:
+        home = work / "home"
+        home.mkdir(exist_ok=True)
+        mine = {key: value for key, value in mine.items() if key in PASSED or key.startswith(DEVICES)}
+        mine |= dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"), str(home.absolute())) | OFFLINE
+    asked = (str(os.getpid()), "apart" if apart else "network")
+    whole = [sys.executable, "-I", "-S", str(child.__file__), *asked, *command]
+    process = subprocess.Popen(
+        whole,
+        cwd=work,
+        env=mine,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said = ""
+    try:
+        assert process.stdout is not None
+        while data := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
+            said = (said + data.decode(errors="replace"))[-TAIL:]
+            heard(said)
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if code:
+        raise ToolFailed(f"{name} {_ended(code)}: {last_words(said)}")
+    return said
+
+
+def last_words(said: str) -> str:
+    """What tells why a program failed: its last line, after the first that speaks of an error; bars of progress are
+    none. A sentence of its own where it said nothing."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", said)]
+    kept = [line for line in lines if line and not BAR.search(line)]
+    first = next((line for line in kept if ERROR.search(line)), "")
+    return " / ".join(dict.fromkeys(filter(None, (first, *kept[-1:])))) or "it said nothing"
+
+
+def _ended(code: int) -> str:
+    return f"failed with code {code}" if code > 0 else f"was ended by signal {-code}"
