@@ -33,12 +33,12 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     check_names("convert", params, Params, untold=("generation", "converter"))
     files = {name: artifact.path for name, artifact in inputs.items()}
     if "toolchain" in params:
-        from quantmill.toolchain import converter
+        from quantmill.toolchain import convert_script
 
         work = out / WORK
         work.mkdir()
         named = (params.get("type", "BF16"), params.get("name", ""))
-        converter.convert(params["toolchain"], files, out / "model.gguf", *named, work, context.progress)
+        convert_script.convert(params["toolchain"], files, out / "model.gguf", *named, work, context.progress)
         return
     reference = of_generation(params.get("generation"))
     name, pre_tokenizer = params.get("name"), params.get("pre_tokenizer")
