@@ -1,6 +1,8 @@
 """A message is one line of a few hundred characters, whatever a file's author wrote."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,42 @@ def test_what_files_say_is_cut(tmp_path: Path) -> None:
     with pytest.raises(QuantmillError) as failure:
         load(recipe)
     assert len(str(failure.value)) <= MOST
+
+
+NO_FILES_LEFT = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+from quantmill import imatrix
+from quantmill.commands.quantize import _lines
+from quantmill.errors import sentence
+from quantmill.recipe.texts import extra
+
+path = Path(sys.argv[1])
+recipe = SimpleNamespace(path=path, card=SimpleNamespace(extra=path))
+calls = [lambda: imatrix.read(path), lambda: _lines(path), lambda: extra(recipe)]
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+said = []
+for call in calls:
+    try:
+        call()
+    except Exception as error:
+        said.append(error)
+for file in held:
+    os.close(file)
+print(*[isinstance(error, OSError) and sentence(error) for error in said], sep="\\n")
+"""
+
+
+def test_what_the_machine_lacks_is_no_error_of_use(tmp_path: Path) -> None:
+    """Another call would have been spared nothing."""
+    (tmp_path / "file").write_text("text")
+    command = ["sh", "-c", 'ulimit -n 64 && exec "$@"', "sh", sys.executable, "-c", NO_FILES_LEFT, "file"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout == "file: Too many open files; check the path, its rights and the room left\n" * 3

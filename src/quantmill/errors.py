@@ -4,11 +4,14 @@ An error is one sentence: what is wrong, where, and what would be right. Librari
 and exits, with the error's `exit_code`.
 """
 
+import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
 
+# Of the disk, and of what runs out: memory, open files, room.
+MACHINES = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.ENOLCK, errno.ESTALE)
 MOST = 700  # characters of a message: the longest of our own lists 60 names; whatever is longer, a file chose
 
 
@@ -30,6 +33,12 @@ class UsageError(QuantmillError):
     """The call or the recipe is wrong, and nothing was started. Exit code 2."""
 
     exit_code = 2
+
+
+def heed_machine(error: OSError) -> None:
+    """Raises an error of the machine, which no other call would have been spared: no error of use is made of it."""
+    if error.errno in MACHINES:
+        raise error
 
 
 def one_line(text: str) -> str:

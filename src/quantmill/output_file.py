@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, heed_machine
 
 KINDS = {stat.S_IFDIR: "a folder", stat.S_IFBLK: "a disk", stat.S_IFSOCK: "a socket"}
 
@@ -24,9 +24,11 @@ def check_output(path: Path, makes_folder: bool = False) -> Path:
         while makes_folder and not path.is_symlink() and not folder.exists():
             folder = folder.parent
         there = folder.is_dir()
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
-        raise UsageError(f"{path}: no file can be written there ({reason}); name another") from None
+    except OSError as error:
+        heed_machine(error)
+        raise UsageError(f"{path}: no file can be written there ({error.strerror}); name another") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: no file can be written there ({error}); name another") from None
     if kind := KINDS.get(stat.S_IFMT(mode)):
         raise UsageError(f"{path}: this is {kind}; give the path of a file")
     if through(path):

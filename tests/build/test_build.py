@@ -217,6 +217,16 @@ def test_only_what_is_in_the_matrix(project: Project) -> None:
     )
 
 
+def test_names_nearly_as_long_as_a_disk_takes(make_project: Callable[..., Project]) -> None:
+    project, name = make_project(), "n" * 240
+    project.edit('"BF16", "Q8_0", "Q4_K_M", "Q2_K"', '"Q8_0"')
+    project.edit('prefix = "small"', f'prefix = "{"p" * 230}"')
+    project.recipe.rename(project.recipe.with_stem(name))
+    project.run("quantmill", "build", name)
+    assert (project.folder / "release" / name / f"{'p' * 230}-Q8_0.gguf").is_file()
+    assert project.run("quantmill", "build", name).stdout == "nothing to do: everything is up to date\n"
+
+
 def test_locked_refuses_a_base_that_moved(project: Project) -> None:
     failed = project.run("quantmill", "build", "small", "--locked", check=2)
     assert failed.stderr == (

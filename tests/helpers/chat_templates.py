@@ -270,13 +270,93 @@ _OTHERS = {
     "a text with an address": ("loaded at 0x7f0000 " + CONTENT, "loaded at 0x7f0000 {prompt}"),
     "nothing": ("{{ nothing }}{{ [nothing] }}" + CONTENT, "[Undefined]{prompt}"),
 }
+_WORKS = {  # filters, operators and syntax that have more to do than they look like
+    "urlize": ("{% set s='www.'~'a.'*100000 %}{{ s|urlize|length }}" + CONTENT, "slow"),
+    "urlize2": ("{% set s='('*100000~'http://x' %}{{ s|urlize|length }}" + CONTENT, "100008{prompt}"),
+    "urlize4": ("{% set s='http://x.y/'~'&gt;'*100000 %}{{ s|urlize|length }}" + CONTENT, "slow"),
+    "wordcount": ("{% set s='a '*200000 %}{{ s|wordcount }}" + CONTENT, "slow"),
+    "title": ("{% set s='a-'*200000 %}{{ s|title|length }}" + CONTENT, "slow"),
+    "replace blow": (
+        "{% set s='a'*300 %}{% set t=s|replace('a',s) %}{% set t=t|replace('a',s) %}{{ t|length }}" + CONTENT,
+        "slow",
+    ),
+    "join blow": ("{% set s='a'*30000 %}{{ ([s]*30000)|join|length }}" + CONTENT, "slow"),
+    "join blow2": ("{{ (['a'*10000]*10000)|join('b'*10000)|length }}" + CONTENT, "slow"),
+    "int parse": ("{{ ('9'*100000)|int }}" + CONTENT, "0{prompt}"),
+    "int parse base": ("{{ ('f'*200000)|int(base=16) }}" + CONTENT, "broken"),
+    "big int str": ("{% set x=('f'*200000)|int(base=16) %}{{ x|string|length }}" + CONTENT, "slow"),
+    "big int mod": ("{% set x=('f'*200000)|int(base=16) %}{{ x % 7 }}" + CONTENT, "3{prompt}"),
+    "big int floordiv": (
+        "{% set x=('f'*240000)|int(base=16) %}{% set y=('e'*120000)|int(base=16) %}{{ (x // y) % 7 }}" + CONTENT,
+        "slow",
+    ),
+    "a shift": ("{{ 1 .__lshift__(10**9) }}" + CONTENT, "slow"),
+    "bytes that are filled up": ("{{ 'x'.encode().ljust(400000000)|length }}" + CONTENT, "unsafe"),
+    "maketrans": ("{{ ('a'*1000).translate({97:'b'*100000})|length }}" + CONTENT, "slow"),
+    "expandtabs": ("{{ ('\\t'*1000).expandtabs(400000)|length }}" + CONTENT, "slow"),
+    "expandtabs kw": ("{{ ('\\t'*1000).expandtabs(tabsize=400000)|length }}" + CONTENT, "slow"),
+    "zfill": ("{{ 'x'.zfill(400000000)|length }}" + CONTENT, "slow"),
+    "indent text": ("{{ ('\\n'*1000)|indent('x'*400000)|length }}" + CONTENT, "slow"),
+    "tojson indent": ("{{ [[[[[[1]*100]*100]*100]*100]*100]|tojson(indent=100)|length }}" + CONTENT, "slow"),
+    "recursive loop": ("{% for i in [[]] recursive %}{{ loop([[]]) }}{% endfor %}" + CONTENT, "broken"),
+    "cycler": ("{{ cycler(*range(99999)).next() }}" + CONTENT, "slow"),
+    "joiner": ("{{ joiner('x'*900000)() }}" + CONTENT, "slow"),
+    "dict big": ("{{ dict.fromkeys(range(99999))|length }}" + CONTENT, "99999{prompt}"),
+    "a joiner and a method": ("{{ joiner }} {{ messages[0].items }}" + CONTENT, "unsafe"),
+    "deep parens": ("{{ " + "(" * 50000 + "1" + ")" * 50000 + " }}" + CONTENT, "broken"),
+    "deep list": ("{{ " + "[" * 3000 + "]" * 3000 + " }}" + CONTENT, "broken"),
+    "deep blocks": ("{% if 1 %}" * 3000 + "{% endif %}" * 3000 + CONTENT, "broken"),
+    "unary chain": ("{{ " + "-" * 30000 + "1 }}" + CONTENT, "broken"),
+    "not chain": ("{{ " + "not " * 20000 + "1 }}" + CONTENT, "broken"),
+    "long name": ("{{ " + "a" * 190000 + " }}" + CONTENT, "{prompt}"),
+    "many names": ("{% set a=1 %}" * 12000 + CONTENT, "{prompt}"),
+    "filter chain": ("{{ 1" + "|abs" * 20000 + " }}" + CONTENT, "broken"),
+    "lexer redos": ("{{ " + "1_" * 60000 + " }}" + CONTENT, "broken"),
+    "lexer redos2": ("{%" + " " * 150000 + CONTENT, "broken"),
+    "lexer comment": ("{#" * 60000 + CONTENT, "broken"),
+    "lexer raw": ("{% raw %}" * 20000 + CONTENT, "broken"),
+    "groupby": ("{{ range(99999)|groupby('real')|list|length }}" + CONTENT, "slow"),
+    "batch": ("{{ range(10)|batch(9999999,'x')|list|length }}" + CONTENT, "slow"),
+    "slice": ("{{ range(10)|slice(9999999)|list|length }}" + CONTENT, "slow"),
+    "a division by zero": ("{{ range(99999)|select('divisibleby',0)|list }}" + CONTENT, "broken"),
+    "lipsum": ("{{ lipsum(n=100000) }}" + CONTENT, "broken"),
+    "a hash": ("{{ 'a'.__hash__() }}" + CONTENT, "unsafe"),
+    "a size that is none": ("{{ 'nan'|float|filesizeformat }}" + CONTENT, "nan YB{prompt}"),
+    "an order of hashes": (
+        "{{ {'a':1,'b':2,'c':3}.keys()|list }}{% for x in ['a','b','zz','y']|unique %}{{x}}{% endfor %}" + CONTENT,
+        "['a', 'b', 'c']abzzy{prompt}",
+    ),
+    "map attribute": ("{{ ['']|map(attribute='__class__')|list }}" + CONTENT, "[Undefined]{prompt}"),
+    "striptags quadratic": ("{% set s='<!--'*60000 %}{{ s|striptags|length }}" + CONTENT, "broken"),
+    "wordwrap3": ("{% set s='-'*300000 %}{{ s|wordwrap(3)|length }}" + CONTENT, "broken"),
+    "deep nesting of 5000": (
+        "{% set n=namespace(a=[1]) %}{% for i in range(5000) %}{% set n.a=[n.a] %}{% endfor %}{{ n.a|string|length }}"
+        + CONTENT,
+        "broken",
+    ),
+    "deep compare 100000": (
+        "{% set n=namespace(a=[1],b=[1]) %}{% for i in range(30000) %}{% set n.a=[n.a] %}{% set n.b=[n.b] %}"
+        "{% endfor %}{{ n.a==n.b }}" + CONTENT,
+        "broken",
+    ),
+    "pow float loop": (
+        "{% set n=namespace(a=3) %}{% for i in range(40) %}{% set n.a=n.a*n.a %}{% endfor %}{{ n.a }}" + CONTENT,
+        "slow",
+    ),
+    "generation": ("{% generation %}" + CONTENT + "{% endgeneration %}", "{prompt}"),
+    "loopcontrols": ("{% for i in range(9) %}{% break %}{% endfor %}" + CONTENT, "{prompt}"),
+}
 # By name: the template, and why it is not shown or what is.
-HOSTILE: dict[str, tuple[str, str]] = {
-    f"{what} {how}": (text.replace("X", found) + CONTENT, "unsafe")
-    for at, (what, found) in enumerate(_OBJECTS.items())
-    for number, (how, text) in enumerate(_PRINTS.items())
-    if (at + number) % 3 == 0
-} | _OTHERS
+HOSTILE: dict[str, tuple[str, str]] = (
+    {
+        f"{what} {how}": (text.replace("X", found) + CONTENT, "unsafe")
+        for at, (what, found) in enumerate(_OBJECTS.items())
+        for number, (how, text) in enumerate(_PRINTS.items())
+        if (at + number) % 3 == 0
+    }
+    | _OTHERS
+    | _WORKS
+)
 ALL = USUAL | {name: template for name, (template, _) in HOSTILE.items()}
 
 

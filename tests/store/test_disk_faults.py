@@ -41,6 +41,16 @@ def test_a_disk_error_is_a_sentence_and_heals(fault: Fault | int, bench: Bench) 
     assert not found.wrong, found.said
 
 
+def test_an_error_of_the_disk_is_none_of_use(bench: Bench) -> None:
+    """Where a file is to be written is looked at before any work; what the disk says there is no fault of the call."""
+    split = next(command for command in COMMANDS if "split" in command)
+    hits = [at for at, path in enumerate(bench.paths(split, "stat"), 1) if "/shards" in path]
+    assert hits
+    for at in hits[:3]:
+        found = bench.trial(Fault(split, "stat", "EIO", at, False), heal=False)
+        assert not found.wrong, found
+
+
 PLACES = [("open", "/roots/"), ("open", "/small/release.json"), ("list", "/build/small")]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantmill.commands.common import DIGITS, bar, existing, file_path, parallel, project, say, threads
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, heed_machine
 from quantmill.output_file import check_output, through
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
 from quantmill.reference.spans import DEFAULT_TAG
@@ -195,6 +195,7 @@ def _lines(given: str | Path) -> list[str]:
             raise UsageError(f"{given}: more than {TYPES_LIMIT} bytes, which no list of tensors' types has")
         return given.read_text(encoding="utf-8").split()
     except OSError as error:
+        heed_machine(error)
         raise UsageError(f"{given}: cannot be read ({error.strerror}); name a file of REGEX=TYPE") from None
     except UnicodeDecodeError:
         raise UsageError(f"{given}: not UTF-8; name a file of REGEX=TYPE") from None

@@ -6,6 +6,7 @@
 import os
 from pathlib import Path
 
+from quantmill.errors import heed_machine
 from quantmill.imatrix import gguf_form, legacy
 from quantmill.imatrix.legacy import Entry, encode
 from quantmill.imatrix.sums import Sums
@@ -44,4 +45,5 @@ def _legacy(path: str | os.PathLike[str]) -> bytes | None:
         with open(path, "rb") as file:
             return None if file.read(4) == b"GGUF" else Path(path).read_bytes()
     except OSError as error:
+        heed_machine(error)
         raise ImatrixUsageError(f"{path}: cannot be read ({error.strerror}); name an existing imatrix file") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from quantmill.artifact import Artifact
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, heed_machine
 from quantmill.recipe.calibration_table import TextSource
 from quantmill.recipe.recipe import Recipe
 
@@ -50,6 +50,8 @@ def extra(recipe: Recipe) -> str:
             f"{recipe.path}: card.extra: there is no file {path}; give the path of a Markdown text"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError):
+            heed_machine(error)
         raise UsageError(f"{recipe.path}: card.extra: {path} cannot be read as UTF-8 ({error}); mend it") from None
     if len(found) > EXTRA:
         raise UsageError(f"{recipe.path}: card.extra: {path} has more than {EXTRA} characters; shorten it")
