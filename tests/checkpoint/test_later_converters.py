@@ -13,6 +13,7 @@ from quantmill.architectures.json_file import model_files
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.checkpoint.metadata import metadata
+from quantmill.errors import UsageError
 from quantmill.gguf import KV
 from quantmill.reference.spans import DEFAULT, of_tag, offered
 
@@ -147,3 +148,14 @@ def test_a_converter_says_which_tags_it_stands_for() -> None:
         first, last = span.converter.shown
         assert first <= int(span.converter.tag[1:]) <= last
         assert set(span.converter.model) == set(DEFAULT.converter.model)
+
+
+def test_the_names_of_pre_tokenizers_are_the_tags_own() -> None:
+    """As the libraries of the spans' first tags said, asked to load a vocabulary of each name."""
+    names = {"seed-coder": 5590, "kimi-k2": 6122, "minimax-m2": 7830, "qwen35": 8054, "gemma4": 8683, "laguna": 10236}
+    for span in offered():
+        assert {name for name in names if name in span.pre_tokenizers} == {
+            name for name, first in names.items() if first <= span.first
+        }
+    with pytest.raises(UsageError, match=r"^'qwen35' is no pre-tokenizer of llama.cpp b7830 to b7836 "):
+        of_tag("b7836").check_pre_tokenizer("qwen35")

@@ -53,4 +53,10 @@ B6122 = replace(
             is_jinja_first=False,
         ),
     ),
+    tokenizers=(*B5590.tokenizers, "plamo2"),
+    pre_tokenizers=(
+        *B5590.pre_tokenizers,
+        *("a.x-4.0", "exaone4", "falcon-h1", "hunyuan", "hunyuan-dense"),
+        *("kimi-k2", "lfm2", "mellum", "midm-2.0"),
+    ),
 )

@@ -46,7 +46,7 @@ B7830 = replace(
     converter=replace(
         B6845.converter,
         tag="b8643",
-        shown=(8508, 9102),
+        shown=(8560, 9102),
         out_type=AUTO,
         auto="first matrix of 16 bits",
         sampling=SAMPLING,
@@ -58,5 +58,10 @@ B7830 = replace(
             "gemma3": (*_SHAPE, "attention.sliding_window"),
         },
         reranks=True,
+    ),
+    pre_tokenizers=(
+        *B6845.pre_tokenizers,
+        *("afmoe", "exaone-moe", "kormo", "minimax-m2"),
+        *("modern-bert", "solar-open", "youtu"),
     ),
 )

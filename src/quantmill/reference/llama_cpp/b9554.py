@@ -16,12 +16,18 @@ B9554 = replace(
     converter=replace(
         B9102.converter,
         tag="b9665",
-        shown=(9665, 10715),
+        shown=(9665, 10361),
         tokens=replace(
             B9102.converter.tokens,
             leading_is_bos=True,
             normalizer=("lowercase", "strip_accents"),
             is_prefix_first=True,
         ),
+    ),
+    tokenizers=(*B9102.tokenizers, "hybriddna", "whitespace"),
+    pre_tokenizers=(
+        *B9102.pre_tokenizers,
+        *("granite-embed-multi-311m", "granite-embed-multi-97m", "mellum2"),
+        *("minicpm5", "talkie", "whitespace"),
     ),
 )
