@@ -19,7 +19,6 @@ from quantmill.recipe import texts
 from quantmill.recipe.base_files import base_metadata, configuration, is_plain, local_files, wanted
 from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
 from quantmill.recipe.texts import FileFact
-from quantmill.reference.converter import AUTO
 
 FORMAT = 1
 
@@ -305,13 +304,13 @@ def _check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
     """UsageError for a Hub repository whose weights are of another type than the recipe took for granted."""
     from quantmill.checkpoint.auto_type import of_config
 
-    if recipe.base.repo is None or recipe.names_type or recipe.reference.converter.out_type != AUTO:
+    if recipe.base.repo is None or not recipe.chooses_type:
         return
     chosen = of_config(recipe.reference, config)
     if chosen not in (None, recipe.base.type):
         raise UsageError(
-            f"{recipe.path}: base.type: config.json says that the weights are such that llama.cpp {recipe.llama_cpp} "
-            f'makes {chosen} of them, and this key is missing; write type = "{chosen}", or another'
+            f"{recipe.path}: base.type: by config.json the weights are such that llama.cpp {recipe.llama_cpp} makes "
+            f'{chosen} of them, which is too late to choose once they are fetched; write type = "{chosen}", or another'
         )
 
 
