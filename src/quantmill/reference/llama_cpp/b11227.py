@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from quantmill.gguf.types import ValueType
 from quantmill.reference.arithmetic import QuantArithmetic
+from quantmill.reference.known_vocabularies import known_vocabularies
 from quantmill.reference.llama_cpp.b10715 import B10715
 
 _GLM5_NEXT = """
@@ -29,6 +30,7 @@ B11227 = replace(
         B10715.converter,
         tag="b11312",
         shown=(11312, 11312),
+        vocabularies=known_vocabularies("b11312"),
         sampling=B10715.converter.sampling
         | {"penalty_repeat": (ValueType.FLOAT32, ("penalty_repeat", "repetition_penalty"))},
         tokens=replace(B10715.converter.tokens, is_stated_first=False, bytes_add_none=True),

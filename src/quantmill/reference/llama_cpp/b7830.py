@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from quantmill.gguf.types import ValueType
 from quantmill.reference.converter import AUTO
+from quantmill.reference.known_vocabularies import known_vocabularies
 from quantmill.reference.llama_cpp.b6845 import B6845
 
 # What generation_config.json says of choosing tokens.
@@ -47,6 +48,7 @@ B7830 = replace(
         B6845.converter,
         tag="b8643",
         shown=(8560, 9102),
+        vocabularies=known_vocabularies("b8643"),
         out_type=AUTO,
         auto="first matrix of 16 bits",
         sampling=SAMPLING,

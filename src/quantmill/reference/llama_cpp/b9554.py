@@ -5,6 +5,7 @@ The converter says what the normalizer does, and takes the token that a template
 
 from dataclasses import replace
 
+from quantmill.reference.known_vocabularies import known_vocabularies
 from quantmill.reference.llama_cpp.b9102 import B9102
 
 B9554 = replace(
@@ -17,6 +18,7 @@ B9554 = replace(
         B9102.converter,
         tag="b9665",
         shown=(9665, 10361),
+        vocabularies=known_vocabularies("b9665"),
         tokens=replace(
             B9102.converter.tokens,
             leading_is_bos=True,
