@@ -12,7 +12,6 @@ from quantmill.checkpoint.file_names import check_names
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe.recipe import Recipe
-from quantmill.reference.converter import AUTO
 
 if TYPE_CHECKING:
     from quantmill.architectures.checkpoint_tensors import TensorSpec
@@ -136,11 +135,11 @@ def check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
     """UsageError for a Hub repository whose weights are of another type than the recipe took for granted."""
     from quantmill.checkpoint.auto_type import of_config
 
-    if recipe.base.repo is None or recipe.names_type or recipe.reference.converter.out_type != AUTO:
+    if recipe.base.repo is None or not recipe.chooses_type:
         return
     chosen = of_config(recipe.reference, config)
     if chosen not in (None, recipe.base.type):
         raise UsageError(
-            f"{recipe.path}: base.type: config.json says that the weights are such that llama.cpp {recipe.llama_cpp} "
-            f'makes {chosen} of them, and this key is missing; write type = "{chosen}", or another'
+            f"{recipe.path}: base.type: by config.json the weights are such that llama.cpp {recipe.llama_cpp} makes "
+            f'{chosen} of them, which is too late to choose once they are fetched; write type = "{chosen}", or another'
         )

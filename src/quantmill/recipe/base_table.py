@@ -108,9 +108,9 @@ def base(reference: Reference, get: Callable[[str], Any], folder: Path) -> Base:
     )
 
 
-def names_type(get: Callable[[str], Any]) -> bool:
-    """Whether a recipe says the type of its converted base, which else the converter chooses."""
-    return str(get("base.type") or AUTO).upper() != AUTO
+def chooses_type(reference: Reference, stated: str | None) -> bool:
+    """Whether the converter chooses the type of a base that is converted, by what a recipe says as `base.type`."""
+    return (stated or reference.converter.out_type).upper() == AUTO
 
 
 def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None, path: Path | None) -> str:
@@ -119,7 +119,7 @@ def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None, pa
         kind = _read(gguf)
         if kind not in BASE_TYPES and not again:
             kind = None  # what is refused, once the base is looked at
-    if gguf is None and not names_type(get) and AUTO in (reference.converter.out_type, str(kind).upper()):
+    if gguf is None and chooses_type(reference, kind):
         kind = _chosen(reference, path)
     kind = kind or BASE_TYPES[0]
     if again and kind not in BASE_TYPES:

@@ -115,9 +115,9 @@ class Recipe:
         return "llama_cpp" in self.data
 
     @property
-    def names_type(self) -> bool:
-        """Whether the recipe says the type of a converted base, which else the converter chooses."""
-        return base_table.names_type(lambda key: self.data["base"].get(key.partition(".")[2]))
+    def chooses_type(self) -> bool:
+        """Whether the converter chooses the type of a base that is converted."""
+        return base_table.chooses_type(self.reference, self.data["base"].get("type"))
 
     @property
     def converts_as(self) -> str | None:

@@ -67,7 +67,10 @@ def vocabulary(
     elif row.llama_vocabulary and spm.is_spm_json(data):
         entries = list(_spm(spm.from_json(tokenizer, size)))
     else:
-        pre = pre_tokenizer or pretokenizer.name(data, tokenizer.specials.get("bos"))
+        names = reference.converter.vocabularies
+        names = {digest: pre for digest, pre in names.items() if pre in reference.pre_tokenizers}
+        pre = pre_tokenizer or pretokenizer.known(data, names)
+        pre = pre or pretokenizer.name(data, tokenizer.specials.get("bos"))
         entries = list(_byte_level(tokenizer, size, pre))
     if "tokenizer.model" not in files:
         known = {entry.key: entry for entry in entries}[_PREFIX + "tokens"].value

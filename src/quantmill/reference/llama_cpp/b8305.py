@@ -31,4 +31,5 @@ B8305 = replace(
     needs_importance={
         (type_, ftype): frozenset() if type_ in _ABORTING else _SPARED for type_, ftype in B8121.needs_importance
     },
+    pre_tokenizers=(*B8121.pre_tokenizers, "jina-v5-nano", "kanana2"),
 )
