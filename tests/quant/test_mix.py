@@ -248,6 +248,14 @@ def test_layers_without_their_attention_are_refused() -> None:
         plan_types(B4867, B4867.ftype("Q4_0"), Hparams.from_metadata(facts), tensors[:-9], False)
 
 
+@pytest.mark.parametrize(("tag", "is_checked"), [("b6845", True), ("b7324", False), ("b8179", False)])
+def test_from_b7324_on_the_values_of_the_attention_are_not_counted(tag: str, is_checked: bool) -> None:
+    facts, tensors = MODELS["tiny"]
+    reference = of_tag(tag)
+    with pytest.raises(ModelFacts) if is_checked else contextlib.nullcontext():
+        plan_types(reference, reference.ftype("Q4_0"), Hparams.from_metadata(facts), tensors[:-9], False)
+
+
 @pytest.mark.parametrize(("name", "near"), [("Q4_KM", "Q4_K_M"), ("IQ2XXS", "IQ2_XXS")])
 def test_an_unknown_ftype_names_the_nearest(name: str, near: str) -> None:
     with pytest.raises(QuantmillError, match=f"{name} is not an ftype \\(did you mean {near}\\?\\)"):

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from quantmill.reference.llama_cpp.b6845 import B6845
+from quantmill.reference.llama_cpp.b7324 import B7324
 
 B7830 = replace(
-    B6845,
+    B7324,
     first=7830,
     last=7836,
     generation=7830,
