@@ -14,7 +14,7 @@ from quantmill import _kernels
 from quantmill.admission.conformance import write
 from quantmill.admission.shapes import MODELS
 from quantmill.errors import QuantmillError, UsageError
-from quantmill.gguf import kv
+from quantmill.gguf import TensorEntry, kv
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import ImatrixFacts, plan_file
 from quantmill.quant.mix import Mix, Overrides, WidthDoesNotFit, needs_importance, plan_types
@@ -206,10 +206,54 @@ def test_missing_model_facts_are_named(facts: dict[str, Any], message: str) -> N
         Hparams.from_metadata(facts)
 
 
+@pytest.mark.parametrize(
+    ("arch", "tags", "is_tied"),
+    [
+        ("mpt", "b4980 b8179", False),
+        ("bert", "b4980 b8179", True),
+        ("lfm2", "b6133", True),
+        ("lfm2", "b6301 b8352", False),
+        ("gemma3n", "b6133 b8179", True),
+        ("neo-bert", "b6133 b8179", True),
+        ("jina-bert-v3", "b6431 b8179", True),
+        ("lfm2moe", "b6845 b8179", True),
+        ("modern-bert", "b7698 b8179", True),
+        ("eurobert", "b8179", True),
+        ("eurobert", "b8352", False),
+    ],
+)
+def test_an_output_matrix_counts_where_the_architecture_has_one(arch: str, tags: str, is_tied: bool) -> None:
+    """As the libraries of these tags quantized a file with embedding and output of each architecture."""
+    tensors = [TensorEntry(f"{name}.weight", (256, 2), TYPES["F16"]) for name in ("token_embd", "output")]
+    for tag in tags.split():
+        reference = of_tag(tag)
+        types = plan_types(reference, reference.ftype("Q4_K_M"), Hparams(arch, 2), tensors, has_imatrix=False).types
+        assert [types[name].name for name in ("token_embd.weight", "output.weight")] == (
+            ["Q6_K", "Q4_K"] if is_tied else ["Q4_K", "Q6_K"]
+        )
+
+
+def test_token_types_of_jina_bert_v3_stay_as_they_are() -> None:
+    tensors = [TensorEntry("token_types.weight", (256, 2), TYPES["F16"])]
+    for tag in ("b6431", "b8179", "b8352", "b8739"):
+        reference = of_tag(tag)
+        model = Hparams("jina-bert-v3", 2)
+        mix = plan_types(reference, reference.ftype("Q4_K_M"), model, tensors, has_imatrix=False)
+        assert mix.types["token_types.weight"].name == "F16"
+
+
 def test_layers_without_their_attention_are_refused() -> None:
     facts, tensors = MODELS["tiny"]
     with pytest.raises(ModelFacts, match="the file has 3 attention value tensors, but its metadata names 4"):
         plan_types(B4867, B4867.ftype("Q4_0"), Hparams.from_metadata(facts), tensors[:-9], False)
+
+
+@pytest.mark.parametrize(("tag", "is_checked"), [("b6845", True), ("b7324", False), ("b8179", False)])
+def test_from_b7324_on_the_values_of_the_attention_are_not_counted(tag: str, is_checked: bool) -> None:
+    facts, tensors = MODELS["tiny"]
+    reference = of_tag(tag)
+    with pytest.raises(ModelFacts) if is_checked else contextlib.nullcontext():
+        plan_types(reference, reference.ftype("Q4_0"), Hparams.from_metadata(facts), tensors[:-9], False)
 
 
 @pytest.mark.parametrize(("name", "near"), [("Q4_KM", "Q4_K_M"), ("IQ2XXS", "IQ2_XXS")])

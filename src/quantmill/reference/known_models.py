@@ -21,8 +21,8 @@ _FIRST = """
 6431 gemma-embedding jina-bert-v3 nemotron_h
 6673 apertus grovemoe llada-moe
 6845 bailingmoe2 clip lfm2moe
-7698 afmoe cogvlm llama-embed maincoder mimo2 minimax-m2 mistral3 modern-bert nemotron_h_moe pangu-embedded
-7698 plamo3 qwen3next qwen3vl qwen3vlmoe rnd1
+7324 afmoe cogvlm minimax-m2 mistral3 pangu-embedded qwen3next qwen3vl qwen3vlmoe rnd1
+7698 llama-embed maincoder mimo2 modern-bert nemotron_h_moe plamo3
 7836 exaone-moe
 8095 glm-dsa kimi-linear qwen35 qwen35moe step35
 8121 jais2 paddleocr

@@ -15,8 +15,8 @@ from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.reference import Reference
 
 BUILDS = (
-    *(4867, 5590, 6122, 6301, 6673, 6845, 7830, 8054, 8121, 8305, 8356, 8560, 8683, 8739, 9014, 9102, 9554, 9842),
-    *(9982, 10068, 10236, 10715, 11227),
+    *(4867, 5590, 6122, 6301, 6673, 6845, 7324, 7830, 8054, 8121, 8305, 8356, 8560, 8683, 8739, 9014, 9102, 9554),
+    *(9842, 9982, 10068, 10236, 10715, 11227),
 )  # the first of each span, by which its module is called; one is imported when it is first asked for
 DEFAULT = B4867  # what is followed where no tag is named
 DEFAULT_TAG = f"b{DEFAULT.last}"

@@ -98,7 +98,7 @@ megrez gpt-4o llama4 superbpe trillion bailingmoe
 _TO_IQ4_NL = "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ4_XS Q2_K Q3_K"
 _TIME_MIX = "first w0 w1 w2 v0 v1 v2 a0 a1 a2 g1 g2 decay_w1 decay_w2 lerp_fused"
 _POSITIONS, _TOKEN_TYPES = "position_embd.weight", "token_types.weight"
-_TIED = "gptj mpt bert nomic-bert nomic-bert-moe jina-bert-v2 gemma gemma2 command-r cohere2 openelm plm bitnet"
+_TIED = "gptj bert nomic-bert nomic-bert-moe jina-bert-v2 gemma gemma2 command-r cohere2 openelm plm bitnet"
 
 # llama-quantize hands ggml so many weights at once, made up to whole rows, when it has more than one thread.
 _CALL_WEIGHTS = 1 << 14

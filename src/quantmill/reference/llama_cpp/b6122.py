@@ -14,6 +14,8 @@ from quantmill.reference.known_vocabularies import known_vocabularies
 from quantmill.reference.llama_cpp.b5590 import B5590
 from quantmill.reference.tensor_order import name_order
 
+_TIED = "gemma3n neo-bert lfm2 lfm2moe jina-bert-v3 modern-bert eurobert"  # those that came until b8179
+
 B6122 = replace(
     B5590,
     first=6122,
@@ -23,6 +25,8 @@ B6122 = replace(
     ftypes=B5590.ftypes | {"MXFP4_MOE": FTYPES["MXFP4_MOE"]},
     mix=B5590.mix | {("*", "MXFP4_MOE"): "stacked=MXFP4 Q8_0", ("output", "MXFP4_MOE"): "Q8_0"},
     embeddings=(*B5590.embeddings, "per_layer_token_embd.weight"),
+    kept_names=B5590.kept_names | {"jina-bert-v3": frozenset({"token_types.weight"})},
+    tied_architectures=B5590.tied_architectures | set(_TIED.split()),
     patterns="last unless fallen back",
     header=replace(
         B5590.header,

@@ -1,4 +1,7 @@
-"""llama.cpp b6301 to b6431, August and September 2025: the guards against groups of zero importance (15379)."""
+"""llama.cpp b6301 to b6431, August and September 2025: the guards against groups of zero importance (15379).
+
+LFM2 may have an output matrix of its own.
+"""
 
 from dataclasses import replace
 
@@ -11,4 +14,5 @@ B6301 = replace(
     last=6431,
     generation=6301,
     arithmetic=QuantArithmetic.B6301,
+    tied_architectures=B6122.tied_architectures - {"lfm2"},
 )

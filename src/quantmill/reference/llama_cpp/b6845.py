@@ -1,4 +1,4 @@
-"""llama.cpp b6845 to b7769, October 2025 to January 2026: position embeddings of vision models stay as they are."""
+"""llama.cpp b6845, October 2025: position embeddings of vision models stay as they are."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from quantmill.reference.llama_cpp.b6673 import B6673
 B6845 = replace(
     B6673,
     first=6845,
-    last=7769,
+    last=6845,
     generation=6845,
     kept=(*B6673.kept, ".position_embd."),
     pre_tokenizers=(*B6673.pre_tokenizers, "bailingmoe2", "granite-docling"),

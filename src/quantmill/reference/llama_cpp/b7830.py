@@ -9,7 +9,7 @@ from dataclasses import replace
 from quantmill.gguf.types import ValueType
 from quantmill.reference.converter import AUTO
 from quantmill.reference.known_vocabularies import known_vocabularies
-from quantmill.reference.llama_cpp.b6845 import B6845
+from quantmill.reference.llama_cpp.b7324 import B7324
 
 # What generation_config.json says of choosing tokens.
 SAMPLING: dict[str, tuple[ValueType, tuple[str, ...]]] = {
@@ -39,13 +39,13 @@ _SHAPE = (
 )
 
 B7830 = replace(
-    B6845,
+    B7324,
     first=7830,
     last=7836,
     generation=7830,
     patterns="before if other",
     converter=replace(
-        B6845.converter,
+        B7324.converter,
         tag="b8643",
         shown=(8560, 9102),
         vocabularies=known_vocabularies("b8643"),
@@ -62,7 +62,7 @@ B7830 = replace(
         reranks=True,
     ),
     pre_tokenizers=(
-        *B6845.pre_tokenizers,
+        *B7324.pre_tokenizers,
         *("afmoe", "exaone-moe", "kormo", "minimax-m2"),
         *("modern-bert", "solar-open", "youtu"),
     ),

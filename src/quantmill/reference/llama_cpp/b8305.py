@@ -23,7 +23,6 @@ B8305 = replace(
     ftypes={name: replace(ftype, needs_imatrix=False) for name, ftype in B8121.ftypes.items()},
     roles=_FUSED | {part: role for part, role in B8121.roles.items() if part not in _FUSED},
     mix={(role, ftype): rule for (role, ftype), rule in B8121.mix.items() if role != "attn_qkv"},
-    is_attention_checked=False,
     tied_embeddings=B8121.embeddings,
     embeddings_by_option=B8121.embeddings,
     fallbacks=B8121.fallbacks | {"Q2_K": "Q4_0", "Q3_K": "Q4_0"},
