@@ -95,7 +95,7 @@ def test_a_block_that_changed_is_named() -> None:
     def flip(data: bytearray) -> None:
         data[-8] ^= 1
 
-    with pytest.raises(NotAdmitted, match=r"an imatrix: tensor blk\.3\.ffn_up\.weight: F16: weight 668 of 672 is"):
+    with pytest.raises(NotAdmitted, match=r"width-336, IQ3_XXS: tensor blk\.3\.ffn_up\.weight: F16: weight 668 of 672 is"):
         admit("b12000", Written(NEWEST, flip), [NEWEST], asked=few)
 
 
@@ -143,6 +143,15 @@ def test_what_the_library_does_not_load_is_left_out_and_told() -> None:
     # The shapes that every tag loads are never left out.
     with pytest.raises(NotAdmitted, match="1 of 1 files differ; the first is falcon, Q4_K_M, with an imatrix: it w"):
         admit("b12000", Nothing(NEWEST), [NEWEST], asked=few)
+
+
+@pytest.mark.parametrize("ftype", ["IQ1_S", "IQ2_XXS", "IQ2_XS"])
+def test_an_embedding_without_importance_is_refused_where_the_search_needs_it(tmp_path: Path, ftype: str) -> None:
+    """llama-quantize asks for none of an embedding, and then stops."""
+    write(tmp_path, "kimi-linear-moe")
+    base, guide = tmp_path / "kimi-linear-moe.gguf", tmp_path / "kimi-linear-moe.imatrix"
+    with pytest.raises(UsageError, match=r"^(output|token_embd)\.weight is to become IQ.*, which needs an importance"):
+        quantize_file(base, tmp_path / "out", ftype, imatrix=guide, reference=NEWEST, pure=True)
 
 
 def test_the_suite_has_every_architecture_in_small() -> None:

@@ -1,5 +1,6 @@
 """A llama-quantize with one rule, one key or one block of its own is refused, and the sentence says which."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,9 +29,9 @@ FIRST = "the first is tiny, Q4_K_M, with an imatrix, output and embedding"
 def tools(tmp_path: Path) -> Path:
     program = tmp_path / "tools" / "llama-quantize"
     program.parent.mkdir()
-    text = f"import sys\nsys.path[:0] = {sys.path!r}\nfrom fake_quantize import main\nsys.exit(main())\n"
-    program.with_name("tool.py").write_text(text)
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program.with_name("tool.py")}" "$@"\n')
+    tool = Path(__file__).with_name("fake_quantize.py")
+    there = os.pathsep.join(filter(None, sys.path))
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{there}" exec "{sys.executable}" "{tool}" "$@"\n')
     program.chmod(0o755)
     return program.parent
 
@@ -76,6 +77,6 @@ def test_the_command_says_it_and_enters_nothing(
     assert ended.value.code == 1
     assert capsys.readouterr().err == (
         f"quantmill: b12000 is not admitted: under the rules of {NEWEST}, the nearest, 3 of 3 files differ; "
-        "the first is tiny, F32: metadata general.quantization_version: 3 and 2\n"
+        "the first is jais-dense, COPY, with an imatrix: metadata general.quantization_version: 3 and 2\n"
     )
     assert of_folder(tmp_path) == ()

@@ -53,7 +53,7 @@ class NotAdmitted(QuantmillError):
         )
 
 
-class Found(NamedTuple):
+class Admitted(NamedTuple):
     """An admission, and the models that this llama.cpp does not load, which were left out."""
 
     admission: Admission
@@ -67,7 +67,7 @@ def admit(
     *,
     asked: Callable[[list[str]], Iterable[Call]] = calls,
     progress: Callable[[int, int], None] = silent,
-) -> Found:
+) -> Admitted:
     """Compare every file, and return the admission; NotAdmitted where no span's rules hold.
 
     `spans` are tried from the first on; one is given up at its first difference while others are left, and the one that
@@ -82,7 +82,7 @@ def admit(
         for reference in spans:
             comparison = trial.compare(reference, stop=True)
             if not comparison.different:
-                return Found(_admission(tag, oracle, comparison, trial.questions), trial.unknown)
+                return Admitted(_admission(tag, oracle, comparison, trial.questions), trial.unknown)
             reached.append((comparison.equal + comparison.refused, reference))
         nearest = max(reached, key=lambda found: found[0])[1]
         raise NotAdmitted(tag, trial.compare(nearest, stop=False))
@@ -114,7 +114,9 @@ class _Trial:
         self._answers: dict[Call, bytes | None] = {}  # the digest of a file, None where it writes none
         later = dict.fromkeys(call.model for call in questions if call.model not in MODELS)
         self.unknown = tuple(model for model in later if self._ask(Call(model, "COPY", guided=False)) is None)
-        self.questions = [call for call in questions if call.model not in self.unknown]
+        known = [call for call in questions if call.model not in self.unknown]
+        # A library that aborts starts anew, and makes its grids of an IQ type anew: those of one ftype together.
+        self.questions = sorted(known, key=lambda call: call.ftype)
 
     def compare(self, reference: Reference, *, stop: bool) -> Comparison:
         """Our files under a reference with theirs; `stop`: to the first that differs."""

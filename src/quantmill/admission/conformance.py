@@ -96,7 +96,7 @@ def write(folder: Path, name: str) -> None:
 
 def digest(asked: Iterable[Call]) -> str:
     """What was asked, as 16 hex digits: it moves when a model, a weight or a call does."""
-    said = [list(map(str, asked)), OPTIONS, _weights("kernels", "x", (256, 2)).tolist()]
+    said = [sorted(map(str, asked)), OPTIONS, _weights("kernels", "x", (256, 2)).tolist()]
     text = json.dumps([said, {name: [facts, tensors] for name, (facts, tensors) in ALL.items()}], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
