@@ -45,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "quality": {"engine", "gguf"},
     "choose": {"gguf"},
     "card": {"choose", "reference"},
-    "recipe": {"architectures", "checkpoint", "choose", "gguf", "network", "reference"},
+    "recipe": {"architectures", "checkpoint", "choose", "gguf", "network", "reference", "store"},
     "steps": {
         *("architectures", "card", "checkpoint", "engine", "gguf", "imatrix", "network", "quality", "quant"),
         *("reference", "runtime", "store", "vocabulary"),

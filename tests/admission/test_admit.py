@@ -95,7 +95,7 @@ def test_a_block_that_changed_is_named() -> None:
     def flip(data: bytearray) -> None:
         data[-8] ^= 1
 
-    with pytest.raises(NotAdmitted, match=r"width-336, IQ3_XXS: tensor blk\.3\.ffn_up\.weight: F16: weight 668 of 672 is"):
+    with pytest.raises(NotAdmitted, match=r"IQ3_XXS: tensor blk\.3\.ffn_up\.weight: F16: weight 668 of 672 is"):
         admit("b12000", Written(NEWEST, flip), [NEWEST], asked=few)
 
 

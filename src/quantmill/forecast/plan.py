@@ -133,7 +133,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(nodes, space),
         findings=(
-            *(*_converted(recipe), *lock.notes, *base.notes, *map(str, found)),
+            *(*_proof(recipe), *_converted(recipe), *lock.notes, *base.notes, *map(str, found)),
             *_beyond(recipe, base, files),
             *_too_much(memory, usable_memory()),
         ),
@@ -148,6 +148,15 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         quality=costs.quality,
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
     )
+
+
+def _proof(recipe: Recipe) -> list[str]:
+    """What the tag stands on, where its own files were not compared by quantmill's authors."""
+    said = {
+        "between": "is proven at both ends: a tag before it and one after it, which write the same, were compared",
+        "team": "is admitted by this project's team, not by quantmill",
+    }
+    return [f"llama.cpp {recipe.llama_cpp} {said[recipe.proof]}"] if recipe.proof in said else []
 
 
 def _converted(recipe: Recipe) -> list[str]:
