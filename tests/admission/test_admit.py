@@ -124,6 +124,8 @@ def test_the_set_is_the_same_for_ever(tmp_path: Path) -> None:
     asked = list(calls(list(NEWEST.ftypes)))
     sets = len(OPTIONS) - 2  # but none, and pruning
     expected = len(SHAPES) * 2 * (len(NEWEST.ftypes) + sets * 3) + len(SEVERAL_LAYERS) * 2 * 3
+    page = Path(__file__).parents[2] / "docs" / "reference.md"
+    assert f"These are {len(asked):,} files under the newest rules" in " ".join(page.read_text().split())
     assert len(asked) == len(set(asked)) == expected + 128 * (len(NEWEST.ftypes) + sets)
 
 
