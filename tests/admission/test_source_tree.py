@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,25 @@ def test_what_does_not_build_is_told(built: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="needs cmake, which is not here"):
         source_tree.build(tree, tmp_path / "other", 1)
+
+
+@pytest.mark.skipif(None in NEEDED, reason="needs cmake and a compiler")
+def test_a_build_that_is_ended_leaves_no_compiler(tmp_path: Path) -> None:
+    tree, mark = tmp_path / "tree", tmp_path / "compiling"
+    shutil.copytree(TOY, tree)
+    slow = (
+        f"add_custom_target(slow COMMAND sh -c 'echo $$$$ > {mark} && exec sleep 600')\nadd_dependencies(llama slow)\n"
+    )
+    (tree / "CMakeLists.txt").write_text((tree / "CMakeLists.txt").read_text() + slow)
+    command = [sys.executable, "-m", "quantmill.cli", "admit", "b11312", "--source", str(tree)]
+    process = subprocess.Popen(command, env={**os.environ, "QUANTMILL_CACHE": str(tmp_path / "cache")}, cwd=tmp_path)
+    while not (mark.exists() and mark.read_text().strip()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) != 0
+    while Path(f"/proc/{mark.read_text().strip()}").exists():
+        time.sleep(0.05)
 
 
 def test_what_is_no_tree_and_no_folder_is_named(tmp_path: Path) -> None:

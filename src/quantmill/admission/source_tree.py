@@ -4,10 +4,11 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 from quantmill.admission.library import ARRAYS, CONTAINERS
 from quantmill.artifact import silent
@@ -43,7 +44,7 @@ def build(tree: Path, folder: Path, threads: int, progress: Callable[[int, int],
         raise UsageError("building llama.cpp needs cmake, which is not here: pip install cmake, or give --lib")
     place = folder / hashlib.sha256(os.fsencode(tree.resolve())).hexdigest()[:16]
     place.mkdir(parents=True, exist_ok=True)
-    with open(place / LOG, "wb") as log:
+    with open(place / LOG, "wb", buffering=0) as log:
         configure = [cmake, "-S", str(tree.resolve()), "-B", str(place), "-DCMAKE_BUILD_TYPE=Release"]
         configure += ["-DBUILD_SHARED_LIBS=ON", *(f"-D{name}=OFF" for name in OFF)]
         _run(configure, log, silent)
@@ -51,10 +52,11 @@ def build(tree: Path, folder: Path, threads: int, progress: Callable[[int, int],
     return place / "bin"
 
 
-def _run(command: list[str], log: BinaryIO, progress: Callable[[int, int], None]) -> None:
+def _run(command: list[str], log: IO[bytes], progress: Callable[[int, int], None]) -> None:
     """Run cmake, with its words in the log; its own count of steps is the progress."""
     said = []
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as done:
+    pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as done:
         try:
             for line in done.stdout or ():
                 log.write(line)
@@ -62,7 +64,7 @@ def _run(command: list[str], log: BinaryIO, progress: Callable[[int, int], None]
                 if step := STEP.match(line):
                     progress(int(step[1]), int(step[2] or 100))
         except BaseException:
-            done.terminate()
+            os.killpg(done.pid, signal.SIGTERM)  # with make and the compilers that it began
             raise
     if done.returncode:
         text = b"".join(said)
