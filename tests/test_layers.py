@@ -47,7 +47,7 @@ ROOMS: dict[str, set[str]] = {
     "quality": {"engine", "gguf"},
     "choose": {"gguf"},
     "card": {"choose", "reference"},
-    "recipe": {"architectures", "checkpoint", "choose", "gguf", "network", "reference", "toolchain"},
+    "recipe": {"architectures", "checkpoint", "choose", "gguf", "network", "reference", "store", "toolchain"},
     "steps": {
         *("architectures", "card", "checkpoint", "engine", "gguf", "imatrix", "network", "quality", "quant"),
         *("reference", "runtime", "store", "toolchain", "vocabulary"),

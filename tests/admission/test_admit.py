@@ -9,7 +9,18 @@ import pytest
 
 from quantmill import gguf
 from quantmill.admission.admit import NotAdmitted, admit
-from quantmill.admission.conformance import ALL, IMATRIX_NAME, OPTIONS, SEVERAL_LAYERS, Call, calls, digest, write
+from quantmill.admission.conformance import (
+    ALL,
+    IMATRIX_NAME,
+    OPTIONS,
+    SEVERAL_LAYERS,
+    SHAPES,
+    SUITE,
+    Call,
+    calls,
+    digest,
+    write,
+)
 from quantmill.admission.library import Library, find
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.types import ValueType
@@ -52,11 +63,12 @@ def few(ftypes: list[str]) -> Iterable[Call]:
 
 
 def test_the_rules_that_hold_are_found() -> None:
-    found = admit("b10300", Written(of_tag("b10300")), candidates("b11739"), asked=few)
+    found, unknown = admit("b10300", Written(of_tag("b10300")), candidates("b11739"), asked=few)
+    assert unknown == ()
     own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     assert (found.tag, found.span, found.oracle, found.files, found.refused) == ("b10300", 10236, own, 2, 2)
-    assert found.questions == digest(list(NEWEST.ftypes))
-    assert admit("b12000", Written(NEWEST), candidates("b12000"), asked=few).span == NEWEST.first
+    assert found.questions == digest(ASKED)
+    assert admit("b12000", Written(NEWEST), candidates("b12000"), asked=few).admission.span == NEWEST.first
 
 
 def test_a_rule_that_changed_is_named() -> None:
@@ -83,7 +95,7 @@ def test_a_block_that_changed_is_named() -> None:
     def flip(data: bytearray) -> None:
         data[-8] ^= 1
 
-    with pytest.raises(NotAdmitted, match=r"an imatrix: tensor blk\.3\.ffn_up\.weight: F16: weight 668 of 672 is"):
+    with pytest.raises(NotAdmitted, match=r"IQ3_XXS: tensor blk\.3\.ffn_up\.weight: F16: weight 668 of 672 is"):
         admit("b12000", Written(NEWEST, flip), [NEWEST], asked=few)
 
 
@@ -96,7 +108,7 @@ def test_what_only_one_side_writes_is_named() -> None:
 
 
 def test_the_set_is_the_same_for_ever(tmp_path: Path) -> None:
-    for name in ("nasty", "gemma3n"):
+    for name in ("nasty", "gemma3n", "qwen4exp-moe"):
         write(tmp_path, name)
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in tmp_path.iterdir()}
     assert found == {
@@ -104,12 +116,55 @@ def test_the_set_is_the_same_for_ever(tmp_path: Path) -> None:
         "gemma3n.imatrix": "8d03268403c5c683",
         "nasty.gguf": "6aefacaecc7d89b0",
         "nasty.imatrix": "d47ae333d9c34294",
+        "qwen4exp-moe.gguf": "a591b7075f5a3348",
+        "qwen4exp-moe.imatrix": "68feccb4e23b0c84",
     }
     with gguf.read(tmp_path / "nasty.gguf") as file:
         assert len(file.tensors) == len(ALL["nasty"][1])
     asked = list(calls(list(NEWEST.ftypes)))
-    expected = len(ALL) * 2 * (len(NEWEST.ftypes) + (len(OPTIONS) - 2) * 3) + len(SEVERAL_LAYERS) * 2 * 3
-    assert len(asked) == len(set(asked)) == expected
+    sets = len(OPTIONS) - 2  # but none, and pruning
+    expected = len(SHAPES) * 2 * (len(NEWEST.ftypes) + sets * 3) + len(SEVERAL_LAYERS) * 2 * 3
+    page = Path(__file__).parents[2] / "docs" / "reference.md"
+    assert f"These are {len(asked):,} files under the newest rules" in " ".join(page.read_text().split())
+    assert len(asked) == len(set(asked)) == expected + 128 * (len(NEWEST.ftypes) + sets)
+
+
+def test_what_the_library_does_not_load_is_left_out_and_told() -> None:
+    class Old(Written):
+        def answer(self, call: Call, base: Path, out: Path) -> bool:
+            return call.model != "qwen3-moe" and call.model != "gemma3n" and super().answer(call, base, out)
+
+    asked = [*ASKED, Call("qwen3moe-moe", "Q2_K", guided=True)]
+    found, unknown = admit("b12000", Old(NEWEST), candidates("b12000"), asked=lambda ftypes: asked)
+    assert (unknown, found.files + found.refused) == (("gemma3n",), 4)
+
+    class Nothing(Written):
+        def answer(self, call: Call, base: Path, out: Path) -> bool:
+            return False
+
+    # The shapes that every tag loads are never left out.
+    with pytest.raises(NotAdmitted, match="1 of 1 files differ; the first is falcon, Q4_K_M, with an imatrix: it w"):
+        admit("b12000", Nothing(NEWEST), [NEWEST], asked=few)
+
+
+@pytest.mark.parametrize("ftype", ["IQ1_S", "IQ2_XXS", "IQ2_XS"])
+def test_an_embedding_without_importance_is_refused_where_the_search_needs_it(tmp_path: Path, ftype: str) -> None:
+    """llama-quantize asks for none of an embedding, and then stops."""
+    write(tmp_path, "kimi-linear-moe")
+    base, guide = tmp_path / "kimi-linear-moe.gguf", tmp_path / "kimi-linear-moe.imatrix"
+    with pytest.raises(UsageError, match=r"^(output|token_embd)\.weight is to become IQ.*, which needs an importance"):
+        quantize_file(base, tmp_path / "out", ftype, imatrix=guide, reference=NEWEST, pure=True)
+
+
+def test_the_suite_has_every_architecture_in_small() -> None:
+    assert len(SUITE) == 128
+    assert {"deepseek4-moe", "hrm_text-dense", "qwen4exp-moe", "rnd1-moe"} <= SUITE.keys()
+    for facts, tensors in SUITE.values():
+        assert facts["general.architecture"] in {key.partition(".")[0] for key in facts}
+        assert all(len(shape) > 1 and shape[1] <= 2 for _, shape, _ in tensors)
+        assert any(shape[0] % 256 == 0 for _, shape, _ in tensors)
+    with_option = {call.options for call in calls(list(NEWEST.ftypes)) if call.model == "dbrx-moe"}
+    assert with_option == OPTIONS.keys() - {"prune"}
 
 
 def test_a_library_that_is_none_is_named(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def test_a_gguf_base_is_locked_with_the_newest_and_keeps_it(of_gguf: Project) ->
     assert lock_of(of_gguf)["llama_cpp"] == NEWEST
     of_gguf.run("quantmill", "build", "small")
     files = of_gguf.release()
-    assert json.loads(files["release.json"])["llama_cpp"] == NEWEST
+    listed = json.loads(files["release.json"])
+    assert (listed["llama_cpp"], listed["llama_cpp_proof"]) == (NEWEST, "compared")
     assert f"[{NEWEST}](".encode() in files["README.md"]
     assert b"converter" not in files["README.md"]
     # A tag that the team admits later is taken by 'lock' alone.
@@ -63,6 +64,13 @@ def test_a_gguf_base_is_locked_with_the_newest_and_keeps_it(of_gguf: Project) ->
     of_gguf.run("quantmill", "reproduce", "release/small")
     of_gguf.run("quantmill", "lock", "small")
     assert lock_of(of_gguf)["llama_cpp"] == load(of_gguf.recipe).llama_cpp == "b12000"
+    plan = json.loads(of_gguf.run("quantmill", "plan", "small", "--json").stdout)
+    assert "llama.cpp b12000 is admitted by this project's team, not by quantmill" in plan["findings"]
+    of_gguf.run("quantmill", "build", "small")
+    files = of_gguf.release()
+    assert json.loads(files["release.json"])["llama_cpp_proof"] == "team"
+    made = json.loads(files["provenance.json"])["predicate"]["buildDefinition"]["internalParameters"]
+    assert made == {"generation": offered()[-1].generation, "llama_cpp_proof": "team"}
 
 
 def test_a_build_without_a_lock_writes_the_tag(of_gguf: Project) -> None:

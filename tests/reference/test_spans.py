@@ -1,13 +1,15 @@
 """Which llama.cpp tags are supported, and what a refusal says."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from quantmill.errors import UsageError
-from quantmill.reference.admissions import FILE, Admission, add, of_folder
-from quantmill.reference.spans import candidates, check_options, of_tag, offered
+from quantmill.reference import spans
+from quantmill.reference.admissions import FILE, Admission, add, of_folder, own
+from quantmill.reference.spans import candidates, check_options, of_generation, of_tag, offered, proof
 
 
 @pytest.mark.parametrize("tag", ["b4867", "b4978", "b5200", "b5432", "b5490"])
@@ -95,6 +97,39 @@ def test_admissions_are_entered_and_read(tmp_path: Path) -> None:
         (tmp_path / FILE).write_text(text)
         with pytest.raises(UsageError, match=r"admissions\.json: not a file of admissions; remove it"):
             of_folder(tmp_path)
+
+
+def test_what_a_tag_stands_on() -> None:
+    assert [proof(tag) for tag in ("b11227", "b11739", "v0.5.0", "b4867")] == ["compared"] * 4
+    assert [proof(tag) for tag in ("b11700", "b4868", "b9200")] == ["between"] * 3
+    assert [proof(tag) for tag in ("b12000", "b11100", "v0.9.0")] == ["team"] * 3
+
+
+def test_quantmill_s_own_admissions_are_of_known_spans() -> None:
+    assert len({found.tag for found in own()}) == len(own())
+    for found in own():
+        span = of_tag(found.tag)
+        assert found.span == span.first
+        assert re.fullmatch("[0-9a-f]{16}", found.questions)
+        assert re.fullmatch("[0-9a-f]{64}", found.oracle)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", found.date)
+        assert found.files > 0
+        assert proof(found.tag) == "compared"
+
+
+def test_a_span_reaches_to_what_quantmill_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (*own(), admission("b12000", 11227), admission("v0.6.0", 11227))
+    monkeypatch.setattr(spans, "own", lambda: rows)
+    spans._span.cache_clear()
+    try:
+        assert offered()[-1].last == 12000
+        assert of_tag("b11900") is of_tag("b12000") is of_tag("v0.6.0") is of_generation(11227)
+        tags = ("b12000", "v0.6.0", "b11900", "b12001")
+        assert [proof(tag) for tag in tags] == ["compared", "compared", "between", "team"]
+        # A team's row of the same tag does not count against it.
+        assert of_tag("b12000", [admission("b12000", 10715)]) is offered()[-1]
+    finally:
+        spans._span.cache_clear()
 
 
 def test_the_likeliest_span_is_tried_first() -> None:

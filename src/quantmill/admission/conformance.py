@@ -2,11 +2,15 @@
 
 Which type a tensor takes follows from names, widths, layers and metadata alone, so that matrices of two rows will do. A
 few models have more, with weights and importances that tell kernels apart. All is made from a hash, the same for ever.
+
+Each shape takes every ftype with and without an imatrix, and every set of options with three ftypes, both ways. Each
+architecture of llama.cpp's suite takes every ftype once, every second one with an imatrix, and every set of options
+once, with an ftype that moves on from model to model.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantmill import gguf
+from quantmill.admission import architectures
 from quantmill.admission.shapes import LATER, MODELS, Model
 from quantmill.imatrix import Entry, encode
 
@@ -22,7 +27,9 @@ IMATRIX_NAME = "conformance.imatrix"  # what files say that their imatrix was ca
 DATASET = b"conformance.txt"
 CHUNKS = 5
 
-ALL = MODELS | LATER
+SHAPES = MODELS | LATER
+SUITE = architectures.models()
+ALL = SHAPES | SUITE
 
 # Options of llama-quantize by a name, as quantize_file takes them.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -37,7 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "prune": {"prune_layers": (1,), "tensor_types": [("blk.2.ffn_down", "Q8_0")]},
     "embeddings by pattern": {"token_embedding_type": "Q8_0", "tensor_types": [("per_layer_token_embd", "Q5_1")]},
 }
-SEVERAL_LAYERS = [name for name, (_, tensors) in ALL.items() if any("blk.1." in tensor for tensor, _, _ in tensors)]
+SEVERAL_LAYERS = [name for name, (_, tensors) in SHAPES.items() if any("blk.1." in tensor for tensor, _, _ in tensors)]
 OPTION_FTYPES = ("Q4_K_M", "IQ3_XXS", "Q5_0")
 
 
@@ -56,23 +63,29 @@ class Call:
 
 
 def calls(ftypes: list[str]) -> Iterator[Call]:
-    """Every call: all ftypes of all models, with and without an imatrix, then the options on some."""
-    for model in ALL:
+    """Every call: those of the shapes, then those of the suite's architectures."""
+    for model in SHAPES:
         for ftype in ftypes:
             for guided in (False, True):
                 yield Call(model, ftype, guided)
-    for options in OPTIONS:
-        if options:
-            for model in ALL if "prune_layers" not in OPTIONS[options] else SEVERAL_LAYERS:
-                for ftype in OPTION_FTYPES:
-                    for guided in (False, True):
-                        yield Call(model, ftype, guided, options)
+    for options in filter(None, OPTIONS):
+        for model in SHAPES if "prune_layers" not in OPTIONS[options] else SEVERAL_LAYERS:
+            for ftype in OPTION_FTYPES:
+                for guided in (False, True):
+                    yield Call(model, ftype, guided, options)
+    for at, model in enumerate(SUITE):
+        for n, ftype in enumerate(ftypes):
+            yield Call(model, ftype, (at + n) % 2 > 0)
+        for n, options in enumerate(filter(None, OPTIONS)):
+            if "prune_layers" not in OPTIONS[options]:
+                turn = at * len(OPTIONS) + n
+                yield Call(model, ftypes[turn % len(ftypes)], turn // len(ftypes) % 2 > 0, options)
 
 
 def write(folder: Path, name: str) -> None:
     """The model of that name as `<name>.gguf`, and `<name>.imatrix`, in the legacy form that every tag reads."""
     facts, tensors = ALL[name]
-    kvs = [gguf.kv(key, value) for key, value in facts.items()]
+    kvs = [value if isinstance(value, gguf.KV) else gguf.kv(key, value) for key, value in facts.items()]
     with gguf.Writer(folder / f"{name}.gguf", kvs, tensors) as writer:
         for tensor, shape, type_ in tensors:
             values = _weights(name, tensor, shape)
@@ -81,10 +94,10 @@ def write(folder: Path, name: str) -> None:
     (folder / f"{name}.imatrix").write_bytes(encode(entries, DATASET, CHUNKS))
 
 
-def digest(ftypes: list[str]) -> str:
-    """What the set asks, as 16 hex digits: it moves when a model, a weight or a call does."""
-    asked = [[str(call) for call in calls(ftypes)], OPTIONS, list(ALL), _weights("kernels", "x", (256, 2)).tolist()]
-    text = json.dumps([asked, {name: [facts, tensors] for name, (facts, tensors) in ALL.items()}], default=str)
+def digest(asked: Iterable[Call]) -> str:
+    """What was asked, as 16 hex digits: it moves when a model, a weight or a call does."""
+    said = [sorted(map(str, asked)), OPTIONS, _weights("kernels", "x", (256, 2)).tolist()]
+    text = json.dumps([said, {name: [facts, tensors] for name, (facts, tensors) in ALL.items()}], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,61 +1,48 @@
 """A libllama that quantizes, in a process of its own: what a tag of llama.cpp answers to the conformance set.
 
-    python -m quantmill.admission.library LIBRARY
+    python -m quantmill.admission.library LIBRARY arrays|containers
 
 reads a call a line from stdin, as JSON, and prints `done`, or `refused` where the library says no. It may abort; then
-the process is gone, and so is the call. The interface is that of llama.h from b8660 on, where parameters are arrays.
+the process is gone, and so is the call. Parameters are arrays from b8660 on, and C++'s containers before.
 """
 
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from ctypes import Structure, byref, c_bool, c_char, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import byref, c_char_p
 from pathlib import Path
 from typing import Any
 
-from quantmill.admission.conformance import CHUNKS, DATASET, IMATRIX_NAME, OPTIONS, Call
+from quantmill.admission.c_params import Arrays, Containers, Params
+from quantmill.admission.conformance import IMATRIX_NAME, OPTIONS, Call
 from quantmill.errors import QuantmillError, UsageError
-from quantmill.gguf.types import TYPES
-from quantmill.imatrix.legacy import parse
 from quantmill.reference.ftypes import FTYPES
 
 FIRST_BUILD = 8660  # whose llama_model_quantize takes arrays
+UNSURE = range(8590, FIRST_BUILD)  # b8589's takes containers
+ARRAYS, CONTAINERS = "arrays", "containers"
 
 
-class _Value(ctypes.Union):
-    _fields_ = (("whole", c_int64), ("real", c_double), ("yes", c_bool), ("text", c_char * 128))
-
-
-class _Override(Structure):  # llama_model_kv_override; tag 0 is a whole number, 3 a text
-    _fields_ = (("tag", c_int32), ("key", c_char * 128), ("value", _Value))
-
-
-class _Pattern(Structure):  # llama_model_tensor_override
-    _fields_ = (("pattern", c_char_p), ("type", c_int32))
-
-
-class _Vector(Structure):  # llama_model_imatrix_data
-    _fields_ = (("name", c_char_p), ("data", ctypes.POINTER(c_float)), ("size", c_size_t))
-
-
-class _Params(Structure):  # llama_model_quantize_params, and room for what later tags add at its end
-    _fields_ = (
-        *((name, c_int32) for name in ("nthread", "ftype", "output_tensor_type", "token_embedding_type")),
-        *((name, c_bool) for name in ("allow_requantize", "quantize_output_tensor", "only_copy", "pure", "keep_split")),
-        ("dry_run", c_bool),
-        *((name, c_void_p) for name in ("imatrix", "kv_overrides", "tt_overrides", "prune_layers")),
-        ("room", c_char * 256),
-    )
+def form_of(tag: str) -> str:
+    """How the library of a tag takes its parameters; UsageError where that is not known."""
+    build = int(tag[1:]) if tag.startswith("b") else FIRST_BUILD
+    if build in UNSURE:
+        raise UsageError(
+            f"how a library of {tag} takes its parameters is not known; give its sources with --source or its "
+            "llama-quantize with --tools"
+        )
+    return ARRAYS if build >= FIRST_BUILD else CONTAINERS
 
 
 class Library:
-    """The library in `folder`, or that file. `answer` writes its file of a call; False where it refuses or aborts."""
+    """The library in the folder `place`, or that file, and the form of its parameters. `answer` writes its file of a
+    call; False where it refuses or aborts."""
 
-    def __init__(self, place: Path, threads: int = 1) -> None:
-        self.path, self._threads = find(place), threads
+    def __init__(self, place: Path, form: str = ARRAYS, threads: int = 1) -> None:
+        self.path, self._form, self._threads = find(place), form, threads
         self._process: subprocess.Popen[str] | None = None
 
     def answer(self, call: Call, base: Path, out: Path) -> bool:
@@ -92,7 +79,7 @@ class Library:
         folder = str(self.path.parent)
         known = os.environ.get("LD_LIBRARY_PATH")
         env = os.environ | {"LD_LIBRARY_PATH": f"{folder}:{known}" if known else folder, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "quantmill.admission.library", str(self.path)]
+        command = [sys.executable, "-m", "quantmill.admission.library", str(self.path), self._form]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=env, text=True
@@ -112,6 +99,8 @@ def find(place: Path) -> Path:
     """The libllama in a folder or below it, or the file itself; UsageError where there is none, or several."""
     if place.is_file():
         return place.resolve()
+    if not place.is_dir():
+        raise UsageError(f"{place}: there is no such folder or file; give the one that holds libllama.so")
     found = [path for path in place.rglob("libllama*.so*") if "common" not in path.name]
     own = sorted({path.resolve() for path in found}, key=lambda path: (len(path.parts), path.name))
     same = {path.parent for path in own}
@@ -127,7 +116,9 @@ class Tool:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "llama-quantize" if folder.is_dir() else folder
         if not self.path.is_file():
-            raise UsageError(f"{folder}: no llama-quantize in it; give the folder of llama.cpp's programs")
+            what = "no llama-quantize in it" if folder.is_dir() else "there is no such folder"
+            raise UsageError(f"{folder}: {what}; give the folder of llama.cpp's programs")
+        self.path = self.path.resolve()  # it runs elsewhere
 
     def answer(self, call: Call, base: Path, out: Path) -> bool:
         """Whether `out` is now the tool's file of the call on a base, whose imatrix lies beside it."""
@@ -146,7 +137,8 @@ class Tool:
         if layers := options.get("prune_layers"):
             command += ["--prune-layers", ",".join(map(str, layers))]
         if call.guided:
-            command += ["--imatrix", f"{base.stem}.imatrix"]
+            shutil.copyfile(base.with_suffix(".imatrix"), base.parent / IMATRIX_NAME)
+            command += ["--imatrix", IMATRIX_NAME]
         command += [base.name, str(out), ftype.base, "1"]
         done = subprocess.run(command, cwd=base.parent, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         return done.returncode == 0 and out.exists()
@@ -155,24 +147,14 @@ class Tool:
         """Nothing is open."""
 
 
-def _texts(overrides: Sequence[tuple[str, int, int | bytes]]) -> Any:
-    made = (_Override * (len(overrides) + 1))()
-    for entry, (key, tag, value) in zip(made, overrides, strict=False):
-        entry.tag, entry.key = tag, key.encode()
-        if isinstance(value, bytes):
-            entry.value.text = value[:127]
-        else:
-            entry.value.whole = value
-    return made
-
-
 class _Quantizer:
     """The library, loaded into this process."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, made: type[Arrays]) -> None:
+        self._made = made
         self.library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-        self.library.llama_model_quantize_default_params.restype = _Params
-        self.library.llama_model_quantize.argtypes = (c_char_p, c_char_p, ctypes.POINTER(_Params))
+        self.library.llama_model_quantize_default_params.restype = Params
+        self.library.llama_model_quantize.argtypes = (c_char_p, c_char_p, ctypes.POINTER(Params))
         self.library.llama_model_quantize.restype = ctypes.c_uint32
         self.library.llama_backend_init()
         load = getattr(self.library, "ggml_backend_load_all_from_path", None)
@@ -181,59 +163,20 @@ class _Quantizer:
 
     def quantize(self, request: dict[str, Any]) -> bool:
         params = self.library.llama_model_quantize_default_params()
-        options, kept = OPTIONS[request["options"]], list[Any]()
-        ftype = FTYPES[request["ftype"]]
-        params.nthread, params.ftype = request["threads"], ftype.id
-        params.only_copy = ftype.name == "COPY"
-        params.pure = options.get("pure", False)
-        params.quantize_output_tensor = not options.get("leave_output_tensor", False)
-        for name in ("output_tensor_type", "token_embedding_type"):
-            type_ = TYPES[options[name]] if name in options else ftype.embedding_and_output
-            if type_ is not None:
-                setattr(params, name, type_.id)
-        overrides: list[tuple[str, int, int | bytes]] = [
-            (key, 0, value) for key, value in options.get("override_kv", ())
-        ]
-        if request["guided"]:
-            overrides += self._guide(params, Path(request["base"]).with_suffix(".imatrix"), kept)
-        if overrides:
-            kept.append(_texts(overrides))
-            params.kv_overrides = ctypes.addressof(kept[-1])
-        if patterns := options.get("tensor_types"):
-            made = (_Pattern * (len(patterns) + 1))()
-            for entry, (pattern, name) in zip(made, patterns, strict=False):
-                entry.pattern, entry.type = pattern.encode(), TYPES[name].id
-            kept.append(made)
-            params.tt_overrides = ctypes.addressof(made)
-        if layers := options.get("prune_layers"):
-            kept.append((c_int32 * (len(layers) + 1))(*layers, -1))
-            params.prune_layers = ctypes.addressof(kept[-1])
+        params.nthread = request["threads"]
+        guide = Path(request["base"]).with_suffix(".imatrix") if request["guided"] else None
+        filled = self._made()
+        filled.fill(params, FTYPES[request["ftype"]], OPTIONS[request["options"]], guide)
         files = (request["base"].encode(), request["out"].encode())
         return bool(self.library.llama_model_quantize(*files, byref(params)) == 0)
 
-    def _guide(self, params: Any, path: Path, kept: list[Any]) -> list[tuple[str, int, int | bytes]]:
-        entries, _, _ = parse(str(path), path.read_bytes())
-        made = (_Vector * (len(entries) + 1))()
-        for vector, entry in zip(made, entries, strict=False):
-            kept.append(entry.values)
-            vector.name, vector.size = entry.name.encode(), entry.values.size
-            vector.data = entry.values.ctypes.data_as(ctypes.POINTER(c_float))
-        kept.append(made)
-        params.imatrix = ctypes.addressof(made)
-        return [
-            ("quantize.imatrix.file", 3, IMATRIX_NAME.encode()),
-            ("quantize.imatrix.dataset", 3, DATASET),
-            ("quantize.imatrix.entries_count", 0, len(entries)),
-            ("quantize.imatrix.chunks_count", 0, CHUNKS),
-        ]
 
-
-def main(path: str) -> None:
+def main(path: str, form: str) -> None:
     """Answer the calls of stdin. The library writes what it likes to stdout, so that ours is put aside first."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
-        quantizer = _Quantizer(path)
+        quantizer = _Quantizer(path, Arrays if form == ARRAYS else Containers)
     except (OSError, AttributeError) as error:
         print(f"unfit it cannot be used: {error}", file=answers, flush=True)
         return
@@ -242,4 +185,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,11 +1,10 @@
 """The workspace below a folder, with the stores that its environment and settings name."""
 
-import os
 from pathlib import Path
 
 from quantmill.build.workspace import Report, Workspace, silent
 from quantmill.host import usable_threads
-from quantmill.store.local import Store
+from quantmill.store.local import Store, store_folder
 from quantmill.store.remote import named_by
 from quantmill.store.remote.signature import Seal
 
@@ -16,7 +15,7 @@ def open_workspace(
     """The workspace below `root`, with its store at `cache`; QUANTMILL_CACHE names another folder for the store.
     `quantmill.toml`, upward from `root`, names the shared store and the key that signs releases. A store that is not
     there is not made by being asked for digests."""
-    folder = Path(os.environ.get("QUANTMILL_CACHE") or cache or root / "cache")
+    folder = store_folder(root, cache)
     remote, seal = None, Seal()
     if any(named_by(root)):
         from quantmill.store.remote.client import connect

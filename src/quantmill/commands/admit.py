@@ -2,38 +2,41 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, existing, file_path, project, say
+from quantmill.commands.common import bar, file_path, positive, project, say, threads
+
+if TYPE_CHECKING:
+    from quantmill.admission.library import Library, Tool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("tag", metavar="TAG", help="b11739, v0.5.0: the tag to admit")
     oracle = parser.add_mutually_exclusive_group(required=True)
-    oracle.add_argument("--lib", type=Path, metavar="PATH", help="its libllama, or a folder with it; from b8660 on")
-    oracle.add_argument("--tools", type=Path, metavar="DIR", help="the folder of its llama-quantize, of any tag")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="compare each N-th file alone, for a look")
+    oracle.add_argument("--lib", type=Path, metavar="PATH", help="its libllama, or a folder with it")
+    oracle.add_argument("--source", type=Path, metavar="TREE", help="its sources, of which cmake builds libllama")
+    oracle.add_argument("--tools", type=Path, metavar="DIR", help="the folder of its llama-quantize: takes hours")
+    parser.add_argument("--every", type=positive, default=1, metavar="N", help="compare each N-th file, for a look")
     parser.add_argument("--to", type=file_path, metavar="FILE", help="where the admission is entered (admissions.json)")
+    parser.add_argument("--share", action="store_true", help="sign it, for all who read the shared store")
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 when the tag is admitted, 1 when its files differ, or an error."""
+    from dataclasses import asdict
     from itertools import islice
 
     from quantmill.admission.admit import admit
     from quantmill.admission.conformance import calls
-    from quantmill.admission.library import Library, Tool
-    from quantmill.errors import UsageError
     from quantmill.reference.admissions import FILE, add
     from quantmill.reference.spans import candidates
 
-    if options.every < 1:
-        raise UsageError(f"--every {options.every}: a number from 1 on")
     spans = candidates(options.tag)
-    oracle = Library(existing(options.lib)) if options.lib else Tool(existing(options.tools))
+    oracle = _oracle(options)
     try:
-        with bar(f"admit {options.tag}") as progress:
-            admission = admit(
+        with bar(f"admit {options.tag}", "files") as progress:
+            admission, unknown = admit(
                 options.tag,
                 oracle,
                 spans,
@@ -43,10 +46,30 @@ def run(options: argparse.Namespace) -> int:
     finally:
         oracle.close()
     found = f"{admission.files} files are equal, {admission.refused} are refused by both"
+    if unknown:
+        found += f"; {len(unknown)} models that it does not load were left out: {', '.join(unknown)}"
     if options.every > 1:
         say(f"{options.tag} looks like b{admission.span}: {found}. Without --every it would be admitted.")
         return 0
     path = options.to or project() / FILE
     add(path, admission)
     say(f"{options.tag} is admitted with the rules from b{admission.span} on: {found}. Entered in {path}.")
+    if options.share:
+        from quantmill.store.remote.admitted import share
+
+        say(f"Signed at {share(project(), asdict(admission))}.")
     return 0
+
+
+def _oracle(options: argparse.Namespace) -> "Library | Tool":
+    from quantmill.admission import source_tree
+    from quantmill.admission.library import Library, Tool, form_of
+    from quantmill.store.local import store_folder
+
+    if options.tools:
+        return Tool(options.tools)
+    if options.lib:
+        return Library(options.lib, form_of(options.tag))
+    with bar("build llama.cpp", "steps") as progress:
+        folder = source_tree.build(options.source, store_folder(project()) / "llama.cpp", threads(options), progress)
+    return Library(folder, source_tree.form_of(options.source))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quantmill.commands.common import file_path, layer_bar, parallel, positive, project, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output, through, write_output
-from quantmill.reference.spans import DEFAULT_TAG, of_tag, offered
+from quantmill.reference.spans import DEFAULT_TAG, offered
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Sums
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
 
     from quantmill.imatrix import load
     from quantmill.imatrix.sums import merge
-    from quantmill.reference.admissions import of_folder
+    from quantmill.recipe.team_tags import reference_of
 
-    reference = of_tag(options.llama_cpp, of_folder(project()))
+    reference = reference_of(options.llama_cpp, project())
     rules = reference.imatrix
     if options.parse_special and not rules.parses_special:
         raise UsageError(f"llama-imatrix of {reference} is not known to have --parse-special; choose a later tag")

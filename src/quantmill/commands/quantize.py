@@ -68,15 +68,15 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.quant.file_plan import parse_override
     from quantmill.quant.mix import unmatched
     from quantmill.quant.quantizer import quantize_file
-    from quantmill.reference.admissions import of_folder
-    from quantmill.reference.spans import check_known, check_options, of_tag
+    from quantmill.recipe.team_tags import reference_of
+    from quantmill.reference.spans import check_known, check_options
 
     source = existing(options.source)
     if not options.dry_run:
         check_output(options.target)
     if options.keep_split and through(options.target):
         raise UsageError(f"{options.target}: shards are files; name what their names are to begin with")
-    reference = of_tag(options.llama_cpp, of_folder(project()))
+    reference = reference_of(options.llama_cpp, project())
     check_options(options.llama_cpp, reference, tensor_types=bool(options.tensor_type))
     check_known(reference, ["--tensor-type-file"] * any(isinstance(given, Path) for given in options.tensor_type))
     types = [_pair(text) for given in options.tensor_type for text in _lines(given)]

@@ -140,7 +140,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
         tasks=_statuses(nodes, space),
         findings=(
-            *(*_converted(recipe, lock), *lock.notes, *base.notes, *map(str, found)),
+            *(*_proof(recipe), *_converted(recipe, lock), *lock.notes, *base.notes, *map(str, found)),
             *_beyond(recipe, base, files),
             *_too_much(memory, usable_memory()),
         ),
@@ -183,6 +183,15 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
         bench_seconds=None,
         tools=tuple(tool_choice(recipe, lock)),
     )
+
+
+def _proof(recipe: Recipe) -> list[str]:
+    """What the tag stands on, where its own files were not compared by quantmill's authors."""
+    said = {
+        "between": "is proven at both ends: a tag before it and one after it, which write the same, were compared",
+        "team": "is admitted by this project's team, not by quantmill",
+    }
+    return [f"llama.cpp {recipe.llama_cpp} {said[recipe.proof]}"] if recipe.proof in said else []
 
 
 def _converted(recipe: Recipe, lock: Lock) -> list[str]:

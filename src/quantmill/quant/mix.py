@@ -63,6 +63,7 @@ class Mix:
 
 
 UNQUANTIZED = frozenset({"F32", "F16", "BF16", "I8", "I16", "I32", "I64", "F64"})
+BY_IMPORTANCE = frozenset({"IQ1_S", "IQ2_XXS", "IQ2_XS"})  # whose search has no other measure
 
 NO_OVERRIDES = Overrides()
 
@@ -98,7 +99,10 @@ def plan_types(
 
 
 def needs_importance(reference: Reference, ftype: Ftype, tensor: str, type_: Type) -> bool:
-    """Whether llama-quantize refuses to write this tensor in this type without an importance vector of its own."""
+    """Whether llama-quantize refuses to write this tensor in this type without an importance vector of its own, or
+    stops."""
+    if type_.name in BY_IMPORTANCE:
+        return True
     table = reference.needs_importance
     spared = table.get((type_.name, ftype.base), table.get((type_.name, "*")))
     return spared is not None and tensor not in spared

@@ -22,16 +22,17 @@ from quantmill.recipe import (
     card_table,
     convert_table,
     quality_table,
+    team_tags,
 )
 from quantmill.recipe.base_table import Base
 from quantmill.recipe.bench_table import BenchTable
 from quantmill.recipe.calibration_table import Calibration, ImatrixTable
 from quantmill.recipe.card_table import Card
 from quantmill.recipe.quality_table import Evaluation
-from quantmill.reference.admissions import Admission, of_folder
+from quantmill.reference.admissions import of_folder
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT, DEFAULT_TAG, check_options, newest_tag, of_tag
+from quantmill.reference.spans import DEFAULT, DEFAULT_TAG, Proof, check_options, newest_tag, proof
 from quantmill.units import parse_size
 
 LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of a model has 50,000
@@ -129,6 +130,11 @@ class Recipe:
         """The tag of the converter whose facts a conversion follows, empty for the first."""
         converter = self.reference.converter
         return "" if converter is DEFAULT.converter else converter.tag
+
+    @property
+    def proof(self) -> Proof | None:
+        """What the tag stands on; None for the first span's, whose releases say nothing of it."""
+        return proof(self.llama_cpp) if self.generation != DEFAULT.generation else None
 
     @property
     def generation(self) -> int:
@@ -256,7 +262,7 @@ class _Reader:
         tag = self.get("llama_cpp")
         if tag is None:
             # The converter of later tags is not reproduced: nobody who names no tag gets their name on another's.
-            newest = newest_tag(self.admissions()) if self.get("base.gguf") else DEFAULT_TAG
+            newest = newest_tag(of_folder(self.project)) if self.get("base.gguf") else DEFAULT_TAG
             tag = self.locked or newest
         self.reference = self.reference_of(tag)
         try:
@@ -278,7 +284,7 @@ class _Reader:
             raise self.fail(error.key, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
         try:
-            check_options(tag, self.reference_of(tag), tensor_types=any(override.tensors for override in overrides))
+            check_options(tag, self.reference, tensor_types=any(override.tensors for override in overrides))
         except UsageError as error:
             raise self.fail("quants.override.tensors", str(error)) from None
         return Recipe(
@@ -319,12 +325,13 @@ class _Reader:
             raise self.fail(key, "this key is missing; every recipe needs it")
         return value
 
-    def admissions(self) -> tuple[Admission, ...]:
-        return of_folder(self.path.parent.parent if self.path.parent.name == "recipes" else self.path.parent)
+    @property
+    def project(self) -> Path:
+        return self.path.parent.parent if self.path.parent.name == "recipes" else self.path.parent
 
     def reference_of(self, tag: str) -> Reference:
         try:
-            return of_tag(tag, self.admissions())
+            return team_tags.reference_of(tag, self.project)
         except UsageError as error:
             raise self.fail("llama_cpp", str(error)) from None
 

@@ -1,12 +1,14 @@
-"""Tags that a team admitted: whose files were compared with those of a llama.cpp, and when.
+"""Tags that were admitted: whose files were compared with those of a llama.cpp, and when.
 
-They lie in `admissions.json` in its project's folder and count there.
+Those of quantmill itself lie in `admissions.json` beside this file. A team's lie in a file of that name in its
+project's folder, or signed at the shared store, and count there.
 """
 
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +45,29 @@ def of_folder(folder: Path) -> tuple[Admission, ...]:
     return read(path) if path.exists() else ()
 
 
+@cache
+def own() -> tuple[Admission, ...]:
+    """Quantmill's own."""
+    return of_folder(Path(__file__).parent)
+
+
 def read(path: Path) -> tuple[Admission, ...]:
     """A file of admissions; UsageError when it is none."""
-    types = {field.name: field.type for field in fields(Admission)}
     with open(path, "rb") as file:
-        found = parse_json(file.read(_LIMIT))
+        found = parse_rows(parse_json(file.read(_LIMIT)))
+    if found is None:
+        raise UsageError(f"{path}: not a file of admissions; remove it and let quantmill admit write it anew")
+    return found
+
+
+def parse_rows(found: Any) -> tuple[Admission, ...] | None:
+    """Admissions from plain data, None where these are none."""
+    types = {field.name: field.type for field in fields(Admission)}
     rows: list[Any] = found if isinstance(found, list) else [None]
     for row in rows:
         whole = isinstance(row, dict) and {name: type(value) for name, value in row.items()} == types
         if not whole or not TAG.fullmatch(row["tag"]):
-            raise UsageError(f"{path}: not a file of admissions; remove it and let quantmill admit write it anew")
+            return None
     return tuple(Admission(**row) for row in rows)
 
 

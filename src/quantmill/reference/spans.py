@@ -6,11 +6,14 @@ compared with a library of it to the last one; tags between two spans are not of
 
 import re
 from bisect import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cache
 from importlib import import_module
+from typing import Literal
 
 from quantmill.errors import UsageError
-from quantmill.reference.admissions import TAG, Admission
+from quantmill.reference.admissions import TAG, Admission, own
 from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.reference import Reference
 
@@ -24,9 +27,15 @@ DEFAULT_TAG = f"b{DEFAULT.last}"
 _ADMIT = "admit it with quantmill admit"
 
 
+Proof = Literal["compared", "between", "team"]
+
+
+@cache
 def _span(first: int) -> Reference:
+    """A span's record, with the tags that were admitted by its rules since it was written."""
     found: Reference = getattr(import_module(f"quantmill.reference.llama_cpp.b{first}"), f"B{first}")
-    return found
+    last = _reached(found, {admission.tag: admission.span for admission in own()})
+    return found if last == found.last else replace(found, last=last)
 
 
 def offered() -> tuple[Reference, ...]:
@@ -34,27 +43,52 @@ def offered() -> tuple[Reference, ...]:
     return tuple(map(_span, BUILDS))
 
 
-def of_tag(tag: str, admissions: Iterable[Admission] = ()) -> Reference:
+def of_tag(
+    tag: str, admissions: Iterable[Admission] = (), shared: Callable[[], Iterable[Admission]] = tuple
+) -> Reference:
     """The reference of an offered tag, or of one that the team admitted, or between such ones; UsageError naming the
-    nearest otherwise."""
-    match = _match(tag)
-    spans = {admission.tag: admission.span for admission in admissions if admission.span in BUILDS}
-    if tag in spans:
+    nearest otherwise. `shared` gives further admissions, and is asked where the tag is not known without."""
+    match, team = _match(tag), tuple(admissions)
+    found = _known(match, team)
+    if found is None:
+        team = (*team, *shared())
+        found = _known(match, team)
+    if found is not None:
+        return found
+    spans = _admitted(team)
+    if match[1] is None:
+        versions = [*(name for reference in offered() for name in reference.names), *spans]
+        names = ", ".join(dict.fromkeys(name for name in versions if name.startswith("v")))
+        raise UsageError(f"llama.cpp {tag} is not supported; {_ADMIT}; supported versions are {names}")
+    at = bisect(BUILDS, int(match[1]))
+    below = [_reached(_span(first), spans) for first in BUILDS[max(at - 1, 0) : at]]
+    near = " and ".join(f"b{build}" for build in (*below, *BUILDS[at : at + 1]))
+    raise UsageError(f"llama.cpp {tag} is not supported; {_ADMIT}; the nearest tags that are: {near}")
+
+
+def proof(tag: str) -> Proof:
+    """What a supported tag stands on: its files were compared by quantmill's authors, or those of tags on both sides
+    of it in one span, or the team admitted it or one such."""
+    ends = {end for span in offered() for end in (f"b{span.first}", f"b{span.last}", *span.names)}
+    if tag in ends or any(admission.tag == tag for admission in own()):
+        return "compared"
+    return "between" if _known(_match(tag), ()) else "team"
+
+
+def _known(match: re.Match[str], team: Iterable[Admission]) -> Reference | None:
+    spans = _admitted(team)
+    if (tag := match[0]) in spans:
         return _span(spans[tag])
     if match[1] is None:
-        known = {name: reference for reference in offered() for name in reference.names}
-        if tag not in known:
-            names = ", ".join([*known, *(name for name in spans if name.startswith("v"))])
-            raise UsageError(f"llama.cpp {tag} is not supported; {_ADMIT}; supported versions are {names}")
-        return known[tag]
+        return next((reference for reference in offered() if tag in reference.names), None)
     number = int(match[1])
-    at = bisect(BUILDS, number)
-    below, above = BUILDS[max(at - 1, 0) : at], BUILDS[at : at + 1]
-    last = max((_last(first, spans) for first in below), default=0)
-    if number <= last:
-        return _span(below[0])
-    near = " and ".join(f"b{build}" for build in (*(last for _ in below), *above))
-    raise UsageError(f"llama.cpp {tag} is not supported; {_ADMIT}; the nearest tags that are: {near}")
+    first = next((build for build in reversed(BUILDS) if build <= number), None)
+    return _span(first) if first and number <= _reached(_span(first), spans) else None
+
+
+def _admitted(team: Iterable[Admission]) -> dict[str, int]:
+    """Span by admitted tag; quantmill's own count first."""
+    return {admission.tag: admission.span for admission in (*team, *own()) if admission.span in BUILDS}
 
 
 def newest_tag(admissions: Iterable[Admission] = ()) -> str:
@@ -63,11 +97,11 @@ def newest_tag(admissions: Iterable[Admission] = ()) -> str:
     return f"b{max([offered()[-1].last, *admitted])}"
 
 
-def _last(first: int, spans: Mapping[str, int]) -> int:
+def _reached(span: Reference, spans: Mapping[str, int]) -> int:
     """The last tag that a span reaches to, with those that were admitted by its rules before the next span begins."""
-    end = next((build for build in BUILDS if build > first), 10**9)
-    admitted = (int(tag[1:]) for tag, span in spans.items() if span == first and tag.startswith("b"))
-    return max(_span(first).last, *(number for number in admitted if number < end), 0)
+    end = next((build for build in BUILDS if build > span.first), 10**9)
+    admitted = (int(tag[1:]) for tag, first in spans.items() if first == span.first and tag.startswith("b"))
+    return max(span.last, *(number for number in admitted if number < end), 0)
 
 
 def _match(tag: str) -> re.Match[str]:
@@ -87,7 +121,7 @@ def candidates(tag: str) -> list[Reference]:
 def of_generation(number: int | None) -> Reference:
     """The reference that has the number in the keys of steps, b4867's for 0 or None; UsageError for any other."""
     if not number:
-        return B4867
+        return _span(BUILDS[0])
     if number in BUILDS:  # a generation is called by its first build, all but the oldest's
         return _span(number)
     found = next((reference for reference in offered() if reference.generation == number), None)

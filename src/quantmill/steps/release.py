@@ -45,6 +45,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         "llama_cpp": params["llama_cpp"],
         "tag": params["tag"],
         "repo": params["repo"],
+        **({"llama_cpp_proof": params["proof"]} if "proof" in params else {}),
         **({"imatrix": params["imatrix"]} if "imatrix" in params else {}),
         **({"requantized": params["requantized"]} if "requantized" in params else {}),
         **({"tools": params["tools"]} if "tools" in params else {}),

@@ -18,8 +18,8 @@ class MadeBy(TypedDict):
 
 class Params(TypedDict):
     """The release step's. `repo` is None where the release is not published; `imatrix` is what of its use is not as
-    llama.cpp of the tag has it; `requantized` is the ftype of a base that was quantized; `tools` are
-    the facts of the llama.cpp's programs that ran steps, by step. `tag` to `made_by` are what
+    llama.cpp of the tag has it; `proof` is what the tag stands on; `requantized` is the ftype of a base that was
+    quantized; `tools` are the facts of the llama.cpp's programs that ran steps, by step. `tag` to `made_by` are what
     `release_tag.params` gives."""
 
     recipe: str
@@ -31,6 +31,7 @@ class Params(TypedDict):
     materials: list[dict[str, Any]]
     made_by: MadeBy
     imatrix: NotRequired[dict[str, Any]]
+    proof: NotRequired[str]
     requantized: NotRequired[str]
     tools: NotRequired[dict[str, Any]]
 
@@ -60,7 +61,10 @@ def statement(subjects: Mapping[str, str], byproducts: Mapping[str, str], params
                     "tag": params["tag"],
                     "llama_cpp": params["llama_cpp"],
                 },
-                "internalParameters": {"generation": made_by["generation"]},
+                "internalParameters": {
+                    "generation": made_by["generation"],
+                    **({"llama_cpp_proof": params["proof"]} if "proof" in params else {}),
+                },
                 "resolvedDependencies": [*params["materials"], *texts, quantmill],
             },
             "runDetails": {

@@ -40,6 +40,11 @@ from quantmill.store.record import decode, encode, has_outputs
 from quantmill.store.shared import Gone, Remote, SharedRecord, Worth, unknown
 
 
+def store_folder(root: Path, given: Path | None = None) -> Path:
+    """Where the store of a project is: QUANTMILL_CACHE, else as `given`, else the project's `cache`."""
+    return Path(os.environ.get("QUANTMILL_CACHE") or given or root / "cache")
+
+
 def wrong_digest(path: Path, expected: str, found: str) -> QuantmillError:
     """A file is not the one that was asked for."""
     return QuantmillError(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from quantmill.disk import is_digest, names_in
 from quantmill.errors import UsageError
 from quantmill.store.descent import records
+from quantmill.store.remote import admitted
 from quantmill.store.remote.client import Report, SharedStore, connect, task_hint
 from quantmill.store.remote.revocation import Revocation, digest_of
 
@@ -103,6 +104,7 @@ def sign_all(root: Path, report: Report) -> int:
     signer, bucket = shared.signer, shared.bucket
     assert signer is not None
     shared.registry.sign_list(signer, all_keys=True)
+    admitted.sign(bucket, shared.settings, signer, all_keys=True)
     signed = 0
     for name, _ in bucket.list("ac"):
         digest = name.rpartition("/")[2]
