@@ -218,7 +218,10 @@ def words() -> Iterator[Wrong]:
 
 def recipes() -> Iterator[Wrong]:
     for command in ("build", "plan", "card", "lock", "choose", "publish", "explain quant:small/Q8_0"):
-        for name, named in (("none", "none"), ("bytes", "bytes"), ("key.toml", "key.toml"), ("text", "text")):
+        for name, named in (
+            *((name, name) for name in ("none", "bytes", "key.toml", "text")),
+            ("cut.gguf", "a model and no recipe"),
+        ):
             yield Wrong(f"{command} {name}", USE, named)
 
 
