@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 from quantmill.build import graph
@@ -124,6 +125,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     found = findings(recipe.reference, base.tensors, files, imatrix, recipe.imatrix is not None, params, report)
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
     imatrix_cost = costs.imatrix(space.threads)
+    tasks = _statuses(nodes, space)
     memory = _memory(nodes, rows, quantize_memory(space.threads), imatrix_cost, costs.quality)
     return Plan(
         recipe=recipe.name,
@@ -131,11 +133,12 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         release_tag=None if lock.unresolved else tag(recipe, lock),
         inexact=_inexact(recipe, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
-        tasks=_statuses(nodes, space),
+        tasks=tasks,
         findings=(
             *(*_converted(recipe), *lock.notes, *base.notes, *map(str, found)),
             *_beyond(recipe, base, files),
             *_too_much(memory, usable_memory()),
+            *_no_program(recipe, tasks),
         ),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
@@ -155,6 +158,16 @@ def _converted(recipe: Recipe) -> list[str]:
     if not recipe.converts_as:
         return []
     return [f"the metadata are converted as llama.cpp {recipe.converts_as} does it, not {recipe.llama_cpp}"]
+
+
+def _no_program(recipe: Recipe, tasks: Mapping[str, Status]) -> list[str]:
+    """That the program is not here that [bench] is to measure with, where it is still to."""
+    status = tasks.get(f"bench:{recipe.name}")
+    if recipe.bench is None or recipe.bench.runtime != "llama.cpp" or status is None or which("llama-bench"):
+        return []
+    if status.state not in ("run", "after"):
+        return []
+    return ["there is no llama-bench on PATH, which [bench] measures with; install llama.cpp, or leave out `runtime`"]
 
 
 def _beyond(recipe: Recipe, base: Description, files: Mapping[str, FilePlan]) -> list[str]:
