@@ -61,6 +61,9 @@ def test_another_host_is_another_key(
 
 def test_a_test_that_the_model_is_too_short_for(make_project: Callable[..., Project]) -> None:
     project = make_project(text=MEASURED.replace("pp16", "pp999999"))
+    assert "the test pp999999 needs a context of 999999 tokens; the model's own is" in project.run(
+        "quantmill", "plan", "small"
+    ).stdout.replace("\n", " ")
     failed = project.run("quantmill", "build", "small", check=1)
     said = failed.stdout + failed.stderr
     assert "small-Q4_0.gguf: the test pp999999 needs a context of 999999 tokens; its own is" in said

@@ -138,7 +138,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
             *(*_converted(recipe), *lock.notes, *base.notes, *map(str, found)),
             *_beyond(recipe, base, files),
             *_too_much(memory, usable_memory()),
-            *_no_program(recipe, tasks),
+            *_bench_lacks(recipe, base, tasks),
         ),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
@@ -160,14 +160,20 @@ def _converted(recipe: Recipe) -> list[str]:
     return [f"the metadata are converted as llama.cpp {recipe.converts_as} does it, not {recipe.llama_cpp}"]
 
 
-def _no_program(recipe: Recipe, tasks: Mapping[str, Status]) -> list[str]:
-    """That the program is not here that [bench] is to measure with, where it is still to."""
-    status = tasks.get(f"bench:{recipe.name}")
-    if recipe.bench is None or recipe.bench.runtime != "llama.cpp" or status is None or which("llama-bench"):
-        return []
-    if status.state not in ("run", "after"):
-        return []
-    return ["there is no llama-bench on PATH, which [bench] measures with; install llama.cpp, or leave out `runtime`"]
+def _bench_lacks(recipe: Recipe, base: Description, tasks: Mapping[str, Status]) -> list[str]:
+    """What [bench] asks for and is not there, where it is still to run: room for a text, or the program."""
+    status, table, found = tasks.get(f"bench:{recipe.name}"), recipe.bench, list[str]()
+    if table is None or status is None or status.state not in ("run", "after"):
+        return found
+    context = next((kv.value for kv in base.kvs if kv.key.endswith(".context_length")), None)
+    for test in table.tests if table.runtime == "kernels" else ():
+        if isinstance(context, int) and int(test[2:]) > context:
+            found.append(f"[bench]: the test {test} needs a context of {test[2:]} tokens; the model's own is {context}")
+    if table.runtime == "llama.cpp" and not which("llama-bench"):
+        found.append(
+            "there is no llama-bench on PATH, which [bench] measures with; install llama.cpp, or leave out `runtime`"
+        )
+    return found
 
 
 def _beyond(recipe: Recipe, base: Description, files: Mapping[str, FilePlan]) -> list[str]:
