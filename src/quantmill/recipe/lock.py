@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from quantmill.architectures.json_file import is_near
@@ -300,9 +301,10 @@ def _read_base(
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    from quantmill.architectures.checkpoint_tensors import tensors
     from quantmill.checkpoint import contents
-    from quantmill.checkpoint.file_names import SINGLE
     from quantmill.network.hub import fetch_small, list_files
+    from quantmill.recipe.hub_heads import fetch_heads
 
     repo = recipe.base.repo or ""
     commit, listed = list_files(repo, recipe.base.revision)
@@ -317,10 +319,14 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     base = {**_requested_base(recipe), "commit": commit}
     contents.check_index(repo, small, listed)
     config = configuration(small["config.json"])
-    sources = contents.source_order(small)
-    if SINGLE in files:
-        sources = contents.names_by_size(config, files[SINGLE].size)
-    return _with_texts(recipe, _read_base(recipe, base, config, small, sources), base, files, digest)
+    tensors(config)  # what config.json and the index say needs no byte of the weights
+    if sources := contents.source_order(small):
+        contents.check_sources(repo, sources)
+    with TemporaryDirectory() as folder:
+        weights = [name for name in contents.weights(small, files) if name not in small]
+        at_hand = small | fetch_heads(repo, commit, weights, listed, Path(folder))
+        read = _read_base(recipe, base, config, at_hand, contents.source_order(at_hand))
+    return _with_texts(recipe, read, base, files, digest)
 
 
 def _requested_base(recipe: Recipe) -> dict[str, str]:
