@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing, file_path, project, say
+from quantmill.commands.common import bar, existing, project, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     oracle.add_argument("--lib", type=Path, metavar="PATH", help="its libllama, or a folder with it; from b8660 on")
     oracle.add_argument("--tools", type=Path, metavar="DIR", help="the folder of its llama-quantize, of any tag")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="compare each N-th file alone, for a look")
-    parser.add_argument("--to", type=file_path, metavar="FILE", help="where the admission is entered (admissions.json)")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="where the admission is entered (admissions.json)")
 
 
 def run(options: argparse.Namespace) -> int:
