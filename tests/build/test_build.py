@@ -291,9 +291,9 @@ def test_a_wrong_imatrix_is_refused(project: Project) -> None:
     failed = project.run("quantmill", "build", "small", check=1)
     found = hashlib.sha256(b"not it").hexdigest()[:16]
     assert (
-        f"imatrix:small: recipes/i.dat: imatrix.dat has sha256 {found}…, the lock says 0000000000000000…"
-        in failed.stderr
-    )
+        f"imatrix:small: recipes/i.dat: it has sha256 {found}…, imatrix.sha256 of the recipe is 0000000000000000…; "
+        "restore the file, or write its own\n"
+    ) in failed.stderr
 
 
 def test_nothing_to_do_opens_no_weights(project: Project) -> None:

@@ -43,7 +43,8 @@ def files() -> Iterator[Wrong]:
         for name, code in (("none", USE), ("bytes", USE), ("empty", USE), ("text", USE), ("cut.gguf", WORK)):
             yield Wrong(call.replace("X", name), code, name)
     for call in (call for call in models if not call.startswith(("imatrix", "perplexity"))):  # a checkpoint is a folder
-        yield Wrong(call.replace("X", "folder"), USE, "folder")
+        yield Wrong(call.replace("X", "folder"), USE, "folder: this is a folder; give the path of a GGUF file")
+        yield Wrong(call.replace("X", "other"), USE, "other: this is a folder; convert it first, or give the path of a")
     for name in ("bytes", "empty", "text", "cut.gguf"):
         yield Wrong(f"verify {name}", WORK, name)
     for name in ("none", "folder", "."):
@@ -218,7 +219,10 @@ def words() -> Iterator[Wrong]:
 
 def recipes() -> Iterator[Wrong]:
     for command in ("build", "plan", "card", "lock", "choose", "publish", "explain quant:small/Q8_0"):
-        for name, named in (("none", "none"), ("bytes", "bytes"), ("key.toml", "key.toml"), ("text", "text")):
+        for name, named in (
+            *((name, name) for name in ("none", "bytes", "key.toml", "text")),
+            ("cut.gguf", "a model and no recipe"),
+        ):
             yield Wrong(f"{command} {name}", USE, named)
 
 

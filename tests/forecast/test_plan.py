@@ -196,7 +196,10 @@ def test_what_must_fail_is_said_first(project: Project) -> None:
     project.edit('"Q2_K"', '"IQ2_M"')
     plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
     assert plan["findings"][0].startswith("IQ2_M: blk.0.attn_k.weight, blk.0.attn_q.weight and 18 more (")
-    assert plan["findings"][0].endswith("become IQ2_S, which needs an importance vector of each, and there is none")
+    assert plan["findings"][0].endswith(
+        "become IQ2_S, which needs an importance vector of each, and there is none; give a matrix (`[imatrix] file`), "
+        "or a text to measure one on ([calibration])"
+    )
     failed = project.run("doit", check=1)
     assert failed.stderr.startswith("quantmill: preflight:small: IQ2_M: blk.0.attn_k.weight, ")
     assert project.run("doit", check=1).stdout.startswith("preflight:small\n1 run, ")  # nothing before it

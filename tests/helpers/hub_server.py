@@ -101,7 +101,8 @@ def olah(program: Path, folder: Path) -> Iterator[int]:
 
 
 class Front:
-    """What stands between the client and olah. Files come by name; `sent` counts the bytes of each that left here.
+    """What stands between the client and olah. Files come by name; `sent` counts the bytes of each that left here,
+    without those that were asked for up to a byte, which are `heads`.
 
     `ranges`: whether parts of files can be asked for. `cuts`: after how many bytes of an answer the next connections
     break. `hold`: after how many bytes an answer waits until `go` is set; `holding` is set then. `instead`: contents
@@ -127,6 +128,7 @@ class Front:
         self.instead: dict[str, bytes] = {}
         self.answers: list[tuple[str, int, dict[str, str], bytes]] = []
         self.sent: dict[str, int] = {}
+        self.heads: list[tuple[str, int]] = []
         self.asked: list[tuple[str, str, str | None]] = []
 
     @property
@@ -181,10 +183,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, name: str, headers: dict[str, str], body: bytes, size: int) -> None:
         start, status = 0, 200
-        if (asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))) and self.front.ranges:
-            start, status = int(asked[1]), 206
-            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-        self._send(status, {**headers, "Content-Length": str(size - start)}, body[start:], name)
+        end = size
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked and self.front.ranges:
+            start, end, status = int(asked[1]), min(int(asked[2] or size) + 1, size), 206
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        if asked and asked[2]:
+            self._send(status, {**headers, "Content-Length": str(end - start)}, body[start:end])
+            self.front.heads.append((name, end - start))
+            return
+        self._send(status, {**headers, "Content-Length": str(end - start)}, body[start:end], name)
 
     def _olah(self, path: str) -> tuple[int, dict[str, str], bytes]:
         asking = http.client.HTTPConnection("127.0.0.1", self.front.olah_port, timeout=30)

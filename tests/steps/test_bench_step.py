@@ -1,6 +1,7 @@
 """[bench] in a recipe: speeds on the page and in the release, as this host's, and never as another's."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,10 +61,25 @@ def test_another_host_is_another_key(
 
 def test_a_test_that_the_model_is_too_short_for(make_project: Callable[..., Project]) -> None:
     project = make_project(text=MEASURED.replace("pp16", "pp999999"))
+    assert "the test pp999999 needs a context of 999999 tokens; the model's own is" in project.run(
+        "quantmill", "plan", "small"
+    ).stdout.replace("\n", " ")
     failed = project.run("quantmill", "build", "small", check=1)
     said = failed.stdout + failed.stderr
     assert "small-Q4_0.gguf: the test pp999999 needs a context of 999999 tokens; its own is" in said
     assert "work/" not in said
+
+
+def test_a_plan_says_that_the_program_is_not_here(make_project: Callable[..., Project], tmp_path: Path) -> None:
+    project = make_project(text=MEASURED.replace("threads = 1", 'runtime = "llama.cpp"'))
+    said = "there is no llama-bench on PATH, which [bench] measures with; install llama.cpp, or leave out `runtime`"
+    assert said in project.run("quantmill", "plan", "small").stdout
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "llama-bench"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    there = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    assert "llama-bench" not in project.run("quantmill", "plan", "small", PATH=there).stdout
 
 
 @pytest.mark.parametrize(

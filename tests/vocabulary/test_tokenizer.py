@@ -186,7 +186,7 @@ def entries(change: dict[str, KV | None]) -> dict[str, KV]:
     ("change", "message"),
     [
         ({P + "model": kv(P + "model", "bert")}, "its tokenizer is of the kind 'bert'; quantmill tokenizes gpt2"),
-        ({P + "model": None}, "its tokenizer is of the kind None"),
+        ({P + "model": None}, "it has no vocabulary, by which texts become tokens; give a whole model"),
         ({P + "tokens": kv(P + "tokens", ["a", "b", "a", "c"])}, "has the token 'a' twice"),
         ({P + "tokens": None}, r"tokenizer\.ggml\.tokens is missing"),
         ({P + "scores": kv(P + "scores", [0.0], subtype=ValueType.FLOAT32)}, "scores has 1 entries for 4 tokens"),

@@ -11,6 +11,10 @@ class TokenizerError(ModelError):
     """The tokenizer's files cannot be understood. The message is the sentence."""
 
 
+class UnknownVocabulary(UsageError, TokenizerError):
+    """A file without a vocabulary, or with one of a kind that is not tokenized here."""
+
+
 class UnknownPreTokenizer(ModelError):
     """No name is known for a tokenizer's own way of cutting text into words."""
 

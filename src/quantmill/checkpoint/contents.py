@@ -1,10 +1,9 @@
 """What a checkpoint holds, before its weights are fetched or read: by its files' names, its index, its headers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, tensors
+from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.checkpoint.file_names import INDEX, MERGE, SINGLE
 from quantmill.checkpoint.safetensors import Weight, read_header, read_index
 from quantmill.errors import QuantmillError, UsageError
@@ -50,8 +49,18 @@ def headers(files: Mapping[str, Path]) -> dict[str, Weight] | None:
     return _headers(files, _index(files))
 
 
+def weights(files: Mapping[str, Path], there: Collection[str]) -> list[str]:
+    """The names of the weights that a conversion reads, of the files that are there; `files` are those at hand."""
+    index = {} if SINGLE in there or INDEX not in files else read_index(files[INDEX])
+    return _weights(there, index)
+
+
+def _weights(there: Collection[str], index: Mapping[str, str]) -> list[str]:
+    return [SINGLE] if SINGLE in there else sorted(set(index.values()))
+
+
 def _headers(files: Mapping[str, Path], index: Mapping[str, str]) -> dict[str, Weight] | None:
-    names = [SINGLE] if SINGLE in files else sorted(set(index.values()))
+    names = _weights(files, index)
     found: dict[str, Weight] = {}
     for name in names:
         if name not in files:
@@ -71,22 +80,6 @@ def check_shapes(files: Mapping[str, Path], specs: Iterable[TensorSpec]) -> None
     if found is not None:
         for spec in specs:
             check(spec, found)
-
-
-def names_by_size(config: Mapping[str, Any], size: int) -> list[str] | None:
-    """The names of the tensors in a single file of `size` bytes, of which no more is known.
-
-    Those that config.json asks for, and an output matrix beside tied embeddings where the file is so much larger. None
-    where that does not tell.
-    """
-    row, plain, whole = architecture(config), tensors(config), tensors(config, output=True)
-    if row.others:
-        return None
-    stated = config.get("dtype", config.get("torch_dtype"))
-    width = 4 if stated in (None, "float32") else 2
-    counts = [width * sum(spec.n_elements for spec in specs if spec.sources) for specs in (plain, whole)]
-    known = plain if size < counts[1] else whole
-    return sorted(source for spec in known for source in spec.sources)
 
 
 def check_sources(where: str, names: Iterable[str]) -> None:

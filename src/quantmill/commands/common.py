@@ -69,6 +69,9 @@ def file_path(text: str) -> Path:
 
 
 def existing(path: Path) -> Path:
+    if path.is_dir():
+        hint = "convert it first, or give" if (path / "config.json").is_file() else "give"
+        raise UsageError(f"{path}: this is a folder; {hint} the path of a GGUF file")
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file; give the path of a GGUF file")
     return path

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 from quantmill.build import graph
@@ -131,6 +132,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     found = findings(recipe.reference, base.tensors, files, imatrix, recipe.imatrix is not None, params, report)
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
     imatrix_cost = costs.imatrix(space.threads)
+    tasks = _statuses(nodes, space)
     memory = _memory(nodes, rows, quantize_memory(space.threads), imatrix_cost, costs.quality)
     return Plan(
         recipe=recipe.name,
@@ -138,11 +140,12 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         release_tag=None if lock.unresolved else tag(recipe, lock),
         inexact=_inexact(recipe, lock, base, ready),
         files=tuple(sorted(rows, key=lambda row: -row.bytes)),
-        tasks=_statuses(nodes, space),
+        tasks=tasks,
         findings=(
             *(*_proof(recipe), *_converted(recipe, lock), *lock.notes, *base.notes, *map(str, found)),
             *_beyond(recipe, base, files),
             *_too_much(memory, usable_memory()),
+            *_bench_lacks(recipe, base, tasks),
         ),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
@@ -199,6 +202,22 @@ def _converted(recipe: Recipe, lock: Lock) -> list[str]:
     if not recipe.converts_as or "convert" in lock.tools:
         return []
     return [f"the metadata are converted as llama.cpp {recipe.converts_as} does it, not {recipe.llama_cpp}"]
+
+
+def _bench_lacks(recipe: Recipe, base: Description, tasks: Mapping[str, Status]) -> list[str]:
+    """What [bench] asks for and is not there, where it is still to run: room for a text, or the program."""
+    status, table, found = tasks.get(f"bench:{recipe.name}"), recipe.bench, list[str]()
+    if table is None or status is None or status.state not in ("run", "after"):
+        return found
+    context = next((kv.value for kv in base.kvs if kv.key.endswith(".context_length")), None)
+    for test in table.tests if table.runtime == "kernels" else ():
+        if isinstance(context, int) and int(test[2:]) > context:
+            found.append(f"[bench]: the test {test} needs a context of {test[2:]} tokens; the model's own is {context}")
+    if table.runtime == "llama.cpp" and not which("llama-bench"):
+        found.append(
+            "there is no llama-bench on PATH, which [bench] measures with; install llama.cpp, or leave out `runtime`"
+        )
+    return found
 
 
 def _beyond(recipe: Recipe, base: Description, files: Mapping[str, FilePlan]) -> list[str]:

@@ -160,7 +160,7 @@ def _impossible(
     for names, labels in by_tensors.items():
         types = " and ".join(dict.fromkeys(chosen[labels[0]].types[name].name for name in names))
         text = f"{some(labels)}: {_of(names, weights)} are to become {types}, which needs an importance vector of each"
-        right = ""
+        right = "give a matrix (`[imatrix] file`), or a text to measure one on ([calibration])"
         if all(name in left_out for name in names):
             right = NEWER_FORM
         elif imatrix is not None:
@@ -285,7 +285,8 @@ def _vectors(
         if vector.size != _needed(shape):
             if name not in UNMEASURED:
                 text = f"the imatrix has {vector.size} values for {name}, whose rows need {_needed(shape)}"
-                yield Finding(f"{text}: it is not this model's", (name,), fatal=True)
+                right = "take one that was computed from this model"
+                yield Finding(f"{text}: it is not this model's", (name,), True, right)
             continue
         if as_one or name in told:
             continue

@@ -28,7 +28,7 @@ from quantmill.quant.in_order import Buffers, Scratch, in_turn
 from quantmill.quant.mix import UNQUANTIZED, Overrides, needs_importance
 from quantmill.quant.outcome import QuantizeReport, TensorReport
 from quantmill.quant.pruning import Pruned, prune
-from quantmill.quant.refused import NotFinite, TensorRefused, no_scale, told_of
+from quantmill.quant.refused import NotFinite, TensorRefused, no_scale, refuse_not_finite, told_of
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.unweighed import is_empty, unweighed
 from quantmill.reference.ftypes import Ftype, tensor_type
@@ -361,7 +361,7 @@ class _Run:
         if type_ == info.type:
             raw = self.buffers.take(job.count)
             self.source.read(name, job.start, raw)
-            self._refuse_not_finite(name, type_, raw, job.start)
+            refuse_not_finite(self.source.named(name), type_, raw, job.start)
             return job, raw
         raw = self.scratch.take("raw", job.count)
         self.source.read(name, job.start, raw)
@@ -372,7 +372,7 @@ class _Run:
         vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]
         arithmetic = self.reference.arithmetic
         if not _kernels.quantize_stored(info.type.name, raw, type_.name, out, tile, vector, arithmetic):
-            self._refuse_not_finite(name, info.type, raw, job.start)
+            refuse_not_finite(self.source.named(name), info.type, raw, job.start)
             raise NotFinite(f"{name}: some of its weights as {info.type.name} are too large for float32; get it anew")
         if broken := first_broken(type_, out):
             if vector is not None and is_empty(type_, vector, broken[0] * type_.block % columns):
@@ -381,17 +381,6 @@ class _Run:
                 f"{name}: some of its weights are too large for {type_.name}; choose a type of wider range for it"
             )
         return job, out
-
-    def _refuse_not_finite(self, name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
-        broken = first_broken(type_, piece)
-        if broken is not None:
-            name, weight = self.source.named(name), (at // type_.size + broken[0]) * type_.block
-            if type_.name == "F16" and np.isinf(piece[2 * broken[0] : 2 * broken[0] + 2].view("<f2")[0]):
-                raise NotFinite(
-                    f"{name} is infinite at weight {weight}, as weights above 65504 are in F16; "
-                    "convert the model to BF16 (in a recipe: base.type)"
-                )
-            raise NotFinite(f"{name} is not finite at weight {weight}; the base is damaged, get it anew")
 
     def _advance(self, count: int) -> None:
         self.done += count

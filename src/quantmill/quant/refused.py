@@ -2,11 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.scales import first_broken
 from quantmill.gguf.types import Type
 from quantmill.quant.mix import WidthDoesNotFit
 from quantmill.reference.hparams import ModelFacts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class TensorRefused(UsageError):
@@ -24,6 +31,20 @@ def no_scale(name: str, type_: Type, expert: int | None) -> NotFinite:
         "llama-quantize refuses too; weigh such columns alike (--zero-as-one; in a recipe, zero_as_one in [imatrix]) "
         "or choose another type for it"
     )
+
+
+def refuse_not_finite(name: str, type_: Type, piece: "NDArray[np.uint8]", at: int) -> None:
+    """Raises NotFinite for a piece of a tensor that holds NaN or infinity; it begins at the tensor's byte `at`."""
+    broken = first_broken(type_, piece)
+    if broken is None:
+        return
+    weight = (at // type_.size + broken[0]) * type_.block
+    if type_.name == "F16" and np.isinf(piece[2 * broken[0] : 2 * broken[0] + 2].view("<f2")[0]):
+        raise NotFinite(
+            f"{name} is infinite at weight {weight}, as weights above 65504 are in F16; "
+            "convert the model to BF16 (in a recipe: base.type)"
+        )
+    raise NotFinite(f"{name} is not finite at weight {weight}; the base is damaged, get it anew")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from quantmill.architectures.errors import ModelError
@@ -327,9 +328,10 @@ def _read_base(
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
+    from quantmill.architectures.checkpoint_tensors import tensors
     from quantmill.checkpoint import contents
-    from quantmill.checkpoint.file_names import SINGLE
     from quantmill.network.hub import fetch_small, list_files
+    from quantmill.recipe.hub_heads import fetch_heads
 
     repo = recipe.base.repo or ""
     commit, listed = list_files(repo, recipe.base.revision)
@@ -344,11 +346,17 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     base = {**_requested_base(recipe), "commit": commit}
     contents.check_index(repo, small, listed)
     config = configuration(small["config.json"])
-    sources = contents.source_order(small)
-    if SINGLE in files and recipe.convert_with != LLAMA_CPP:
-        with suppress(ModelError) if recipe.convert_with == AUTO else nullcontext():
-            sources = contents.names_by_size(config, files[SINGLE].size)
-    return _with_texts(recipe, _read_base(recipe, base, config, small, sources), base, files, digest)
+    with TemporaryDirectory() as folder:
+        at_hand = small
+        if recipe.convert_with != LLAMA_CPP:
+            with suppress(ModelError) if recipe.convert_with == AUTO else nullcontext():
+                tensors(config)  # what config.json and the index say needs no byte of the weights
+                if sources := contents.source_order(small):
+                    contents.check_sources(repo, sources)
+                weights = [name for name in contents.weights(small, files) if name not in small]
+                at_hand = small | fetch_heads(repo, commit, weights, listed, Path(folder))
+        read = _read_base(recipe, base, config, at_hand, contents.source_order(at_hand))
+    return _with_texts(recipe, read, base, files, digest)
 
 
 def _requested_base(recipe: Recipe) -> dict[str, str]:

@@ -33,7 +33,12 @@ class Params(TypedDict, total=False):
 
 
 def wrong_file(where: str, name: str, expected: str, found: str) -> QuantmillError:
-    """The error of a base file that is not the one that the lock names."""
+    """The error of a file that is not the one that the lock names, or that the recipe does, of a ready imatrix."""
+    if name.startswith("imatrix."):
+        return QuantmillError(
+            f"{where}: it has sha256 {found[:16]}…, imatrix.sha256 of the recipe is {expected[:16]}…; "
+            "restore the file, or write its own"
+        )
     return QuantmillError(
         f"{where}: {name} has sha256 {found[:16]}…, the lock says {expected[:16]}…; "
         "restore the file, or run 'quantmill lock' to accept it"

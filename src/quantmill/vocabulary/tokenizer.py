@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quantmill import gguf
-from quantmill.architectures.errors import ModelError, TokenizerError, UnknownPreTokenizer
+from quantmill.architectures.errors import ModelError, TokenizerError, UnknownPreTokenizer, UnknownVocabulary
 from quantmill.architectures.json_file import load_config, load_json, model_files
 from quantmill.gguf import KV
 from quantmill.vocabulary.bpe import ByteLevel
@@ -114,8 +114,10 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
         return found
 
     model = name("model")
+    if model is None:
+        raise UnknownVocabulary(f"{place}: it has no vocabulary, by which texts become tokens; give a whole model")
     if model not in _DEFAULT_IDS:
-        raise TokenizerError(
+        raise UnknownVocabulary(
             f"{place}: its tokenizer is of the kind {model!r}; quantmill tokenizes gpt2 (byte-level BPE) and llama "
             "(SentencePiece)"
         )
