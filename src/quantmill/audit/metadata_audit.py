@@ -18,7 +18,7 @@ _IMATRIX = "quantize.imatrix."
 # Of the general keys those that a program acts on.
 _ACTED_ON = {"general.architecture", "general.alignment", "general.type"}
 LINES = 40  # of a difference of texts
-MOST_TEXT = 200_000  # characters of a text that is compared by lines
+MOST_LINES = 2000  # of a text that is compared by lines, which takes time by their square
 
 
 def audit_metadata(base: Mapping[str, KV], release: Mapping[str, KV]) -> tuple[list[KeyVerdict], list[str]]:
@@ -81,12 +81,11 @@ def _difference(base: KV | None, release: KV | None) -> str | None:
 
 def _lines(base: KV | None, release: KV | None) -> Iterator[str]:
     """The difference of two texts, line by line."""
-    texts = [
-        entry.value for entry in (base, release) if entry and entry.subtype is None and entry.type == ValueType.STRING
-    ]
-    if len(texts) != 2 or max(map(len, texts)) > MOST_TEXT or max(map(len, texts)) <= 80:
+    entries = [entry for entry in (base, release) if entry and entry.subtype is None and entry.type == ValueType.STRING]
+    texts = [entry.value.split("\n") for entry in entries]
+    if len(texts) != 2 or max(map(len, texts)) > MOST_LINES or max(len(entry.raw) for entry in entries) <= 88:
         return
-    found = difflib.unified_diff(texts[0].split("\n"), texts[1].split("\n"), "base", "file", lineterm="", n=1)
+    found = difflib.unified_diff(texts[0], texts[1], "base", "file", lineterm="", n=1)
     for number, line in enumerate(found):
         if number == LINES:
             yield "…"
