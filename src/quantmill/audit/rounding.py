@@ -68,6 +68,7 @@ class Bounds:
     untold: Flags
 
 
+@np.errstate(all="ignore")  # groups with a step of 0 are judged by themselves, and what is no number is outside
 def bounds(
     type_: Type, blocks: Bytes, base: NDArray[np.float32], importance: NDArray[np.float32] | None, *, maybe: bool
 ) -> Bounds:
@@ -87,26 +88,23 @@ def bounds(
     steps = STEPS[type_.name](blocks)
     groups = steps.step.shape[1]
     xg, yg = x.reshape(len(x), groups, -1), y.reshape(len(x), groups, -1)
-    with np.errstate(all="ignore"):  # groups with a step of 0 are judged by themselves
-        flat = _flat(type_.name, steps, xg, None if importance is None else importance.reshape(xg.shape), maybe)
-        if type_.name == "Q1_0":
-            bad = _one_bit(steps, xg, yg)
-        elif type_.name in _GRIDS:
-            bad = _grid(type_.name, x, y).reshape(xg.shape)
-        elif type_.name in _SEARCHED:
-            bad = _one_step(_LEVELS[type_.name], steps, xg, yg)
-        elif type_.name in _FITTED:
-            sane = not maybe if importance is None else _sane(importance.reshape(xg.shape))
-            bad = _step_and_offset(_LEVELS[type_.name], steps, xg, yg, sane)
-        else:
-            bad = _nearest(type_.name, steps, xg, yg)
+    flat = _flat(type_.name, steps, xg, None if importance is None else importance.reshape(xg.shape), maybe)
+    if type_.name == "Q1_0":
+        bad = _one_bit(steps, xg, yg)
+    elif type_.name in _GRIDS:
+        bad = _grid(type_.name, x, y).reshape(xg.shape)
+    elif type_.name in _SEARCHED:
+        bad = _one_step(_LEVELS[type_.name], steps, xg, yg)
+    elif type_.name in _FITTED:
+        sane = not maybe if importance is None else _sane(importance.reshape(xg.shape))
+        bad = _step_and_offset(_LEVELS[type_.name], steps, xg, yg, sane)
+    else:
+        bad = _nearest(type_.name, steps, xg, yg)
     constant = steps.step == 0
     bad &= ~constant[..., None]
     untold = np.zeros(len(x), bool)
     varied = constant & ~flat
-    if type_.name.startswith("IQ2_XXS") and (
-        importance is not None or maybe
-    ):  # a group that nothing weighs has no signs
+    if type_.name == "IQ2_XXS" and (importance is not None or maybe):  # a group that nothing weighs has no signs
         varied = varied | (bad.any(axis=2) & (np.ptp(y.reshape(len(y), -1, 32), axis=2) == 0).any(axis=1)[:, None])
     if importance is None:
         explained = np.full(len(x), maybe)
@@ -117,7 +115,7 @@ def bounds(
     bad |= (varied & ~explained[:, None])[..., None] & (np.abs(xg - yg) == np.abs(xg - yg).max(axis=2, keepdims=True))
     outside = bad.reshape(x.shape)
     outside[untold] = False
-    return Bounds(values, outside, untold)
+    return Bounds(values, outside | ~np.isfinite(values), untold)
 
 
 def _sane(importance: NDArray[np.float32]) -> Flags:

@@ -5,7 +5,7 @@ Tensors are read by pieces of rows, in threads, so that memory does not depend o
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.int64]
 
 CALL_WEIGHTS = 1 << 14  # that llama-quantize hands ggml at once: reference/llama_cpp/b4867.py
+HEAD_WEIGHTS = 1 << 17  # on which it is found out how a tensor was quantized
 SLICE_WEIGHTS = 1 << 17  # whose bounds are worked out at once, in float64
 _COARSE = ("IQ1_S", "IQ1_M")  # whose bound says little of a weight: the whole tensor is held against the base too
 _COARSE_LEAST, _COARSE_COSINE = 1 << 14, 0.2  # weights from which on, and what no rounding falls below
@@ -107,10 +108,10 @@ class Auditor:
             return found
 
     def _best(self, found: Observed, pieces: list[_Piece], ways: list[Way]) -> Observed:
-        """By the way whose bytes differ in the fewest blocks, of those that do best in the first piece."""
-        first = {}
+        """By the way whose bytes differ in the fewest blocks, of those that do best in the tensor's head."""
+        first, head = {}, self._head(found.name, pieces)
         for number, way in enumerate(ways):
-            first[number] = self._count(found, pieces[:1], way)
+            first[number] = self._count(found, head, way)
             if not first[number]:
                 break
         likely = sorted(first, key=lambda number: (first[number], number))
@@ -127,11 +128,12 @@ class Auditor:
         return best if best.differing else self._with_kinds(best, pieces, ways)
 
     def _with_kinds(self, best: Observed, pieces: list[_Piece], ways: list[Way]) -> Observed:
-        """With the other arithmetics that write the same, as far as the first piece shows."""
+        """With the other arithmetics that write the same, as far as the head shows."""
         assert best.way is not None
+        head = self._head(best.name, pieces)
         for way in ways:
             same = way.weighing == best.way.weighing
-            if same and (way is best.way or not self._count(best, pieces[:1], way)):
+            if same and (way is best.way or not self._count(best, head, way)):
                 best.kinds.add(kind(best.type, way.reference))
         return best
 
@@ -195,6 +197,7 @@ class Auditor:
             raise QuantmillError("the base has weights there that are not finite")
         return out
 
+    @np.errstate(all="ignore")
     def _judge(
         self,
         part: Observed,
@@ -227,7 +230,7 @@ class Auditor:
                 part.first = self._spot(
                     type_, int(places[0]), expected.reshape(-1, type_.size)[at[:1]], base[at[0]], held.values[0]
                 )
-            wrong = held.outside | ~np.isfinite(held.values)
+            wrong = held.outside
             part.outside += int(wrong.any(axis=1).sum()) if info.type != type_ or type_.block == 1 else 0
             part.untold += int(held.untold.sum())
             if part.worst is None and wrong.any():
@@ -266,8 +269,7 @@ class Auditor:
         columns, matrices = info.columns, info.rows // (*info.shape, 1, 1)[1]
         of_matrix = info.rows // matrices
         read = self.sample.rows(name, info.rows) if self.sample else None
-        call = -(-CALL_WEIGHTS // columns)  # where a type's bytes depend on it, pieces are whole calls
-        at_once = max(1, CHUNK_WEIGHTS // (columns * call)) * call
+        at_once = _whole_calls(CHUNK_WEIGHTS, columns)
         for matrix in range(matrices):
             if read is None:
                 rows = np.arange(matrix * of_matrix, (matrix + 1) * of_matrix)
@@ -276,6 +278,10 @@ class Auditor:
                 rows = read[low:high]
             for start in range(0, len(rows), at_once):
                 yield _Piece(rows[start : start + at_once], matrix)
+
+    def _head(self, name: str, pieces: list[_Piece]) -> list[_Piece]:
+        """The first rows of a tensor, on which all ways are tried."""
+        return [replace(pieces[0], rows=pieces[0].rows[: _whole_calls(HEAD_WEIGHTS, self.base.info(name).columns)])]
 
     def _bytes(self, source: Source, name: str, piece: _Piece) -> "Bytes":
         """The rows' bytes, read in runs of neighbours."""
@@ -286,3 +292,9 @@ class Auditor:
         for start, end in zip((0, *ends), (*ends, len(piece.rows)), strict=True):
             source.read(name, int(piece.rows[start]) * size, into[start * size : end * size])
         return into
+
+
+def _whole_calls(weights: int, columns: int) -> int:
+    """The rows of so many weights: whole calls of ggml, on which a type's bytes may depend."""
+    call = -(-CALL_WEIGHTS // columns)
+    return max(1, weights // (columns * call)) * call
