@@ -21,6 +21,7 @@ from quantmill.cli import main
 from quantmill.errors import QuantmillError
 from quantmill.gguf.types import TYPES
 from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.ftypes import STANDARD_MATRIX
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import of_tag, offered
 
@@ -61,20 +62,20 @@ def patched(tmp_path: Path) -> Callable[..., Path]:
     return patch
 
 
-FTYPES = (
-    "Q8_0 Q6_K_L Q6_K Q5_K_M Q5_0 Q5_1 Q4_K_L Q4_K_S Q4_0 Q4_1 IQ4_NL IQ4_XS Q3_K_M Q2_K IQ3_M IQ3_XXS IQ2_M IQ2_XS"
-)
-
-
-@pytest.mark.parametrize("ftype", FTYPES.split())
+@pytest.mark.parametrize("ftype", STANDARD_MATRIX)
 def test_what_a_tag_wrote_is_the_same(toy: Any, ftype: str) -> None:
-    found = audit(toy, toy.quantized(ftype, "v0.5.0"))
-    assert words(found) == {"same"}
-    assert found.word == "same"
-    assert found.mix is not None
-    assert found.mix.startswith(f"same types as {ftype} by ")
-    assert found.tags.endswith("b11739, v0.5.0")
-    assert not found.notes
+    """The files of a usual release, each by one of four tags, with the imatrix and, where that can be, without."""
+    tag = ("b5490", "b7769", "b8305", "v0.5.0")[STANDARD_MATRIX.index(ftype) % 4]
+    for guided in (True, False):
+        if not guided and ftype.startswith(("IQ2", "IQ3_X")):
+            continue
+        found = audit(toy, toy.quantized(ftype, tag, guided), guided)
+        assert words(found) == {"same"}
+        assert found.word == "same"
+        assert found.mix is not None
+        assert found.mix.startswith(f"same types as {ftype} by ")
+        assert found.tags == "b4867 to b11739, v0.5.0"  # all columns have an importance
+        assert not found.notes
 
 
 @pytest.mark.parametrize("ftype", ["Q4_K_M", "IQ4_XS", "IQ3_XXS", "IQ2_S", "IQ2_XXS", "IQ1_M"])
