@@ -20,11 +20,12 @@ from quantmill.reference.spans import of_tag
 
 
 class RangeServer(http.server.ThreadingHTTPServer):
-    """`sent`: bytes of files; `ranges`: whether ranges are heeded; `lies`: what is told of a file's size."""
+    """`sent`: bytes of files; `ranges`: whether ranges are heeded; `lies`: what is told of
+    a file's size beyond it; `cut`: ranges behind the first break off."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.sent, self.ranges, self.lies = folder, 0, True, 0
+        self.folder, self.sent, self.ranges, self.lies, self.cut = folder, 0, True, 0, False
 
     def handle_error(self, request: Any, client_address: Any) -> None: ...  # a client that has enough leaves
 
@@ -51,6 +52,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
+        if self.server.cut and match and int(match[1]):
+            data = data[: len(data) // 2]
         for at in range(0, len(data), 1 << 16):
             self.wfile.write(data[at : at + (1 << 16)])
             self.server.sent += len(data[at : at + (1 << 16)])

@@ -12,6 +12,10 @@ from quantmill import gguf
 from quantmill.audit.file_audit import Asked, audit_file
 from quantmill.audit.row_sample import RowSample
 from quantmill.cli import main
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.gguf.types import TYPES
+from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.spans import of_tag
 
 VICTIM = "blk.1.ffn_up.weight"
 TENSORS = {"a": 4096, "b": 1500, "c": 333, "d": 40, "e": 1}  # rows
@@ -78,3 +82,34 @@ def test_the_command_says_what_a_sample_proves(toy: Any, capsys: pytest.CaptureF
     out = capsys.readouterr().out
     assert ended.value.code == 0
     assert "rows were read: a change of one row in a thousand, wherever, is among them with a chance of 0.0" in out
+
+
+def test_files_elsewhere_are_sampled_by_ranges(served: Any, toy: Any, tmp_path: Path) -> None:
+    """At 2 % at most 3 % of both files are sent, headers included."""
+    name, rows = "blk.0.ffn_up.weight", 12_000
+    weights = (np.random.default_rng(8).standard_normal((rows, 1024)) * 0.02).astype(np.float32)
+    kvs = [gguf.kv("general.architecture", "llama"), gguf.kv("llama.block_count", 1)]
+    base, path = tmp_path / "base.gguf", tmp_path / "x-Q4_K_S.gguf"
+    with gguf.Writer(base, kvs, [gguf.TensorEntry(name, (1024, rows), TYPES["F16"])]) as writer:
+        writer.append(weights.astype("<f2").tobytes())
+    quantize_file(base, path, "Q4_K_S", reference=of_tag("b8305"))
+    asked = Asked(sample=RowSample(0.02, 3), threads=2)
+    here = audit_file(path, base, asked)
+    there = audit_file(f"{served.address}/{path.name}", f"{served.address}/{base.name}", asked)
+    assert there.to_json() | {"name": ""} == here.to_json() | {"name": ""}
+    assert {tensor.word for tensor in there.tensors} == {"same"}
+    assert served.sent <= 0.03 * (path.stat().st_size + base.stat().st_size)
+    with pytest.raises(
+        UsageError, match="only a part of a file elsewhere is audited; give --sample 2%, or download it"
+    ):
+        audit_file(f"{served.address}/{path.name}", base, Asked())
+    served.ranges = False
+    with pytest.raises(QuantmillError, match="the server does not send the range asked for; download it"):
+        audit_file(f"{served.address}/{path.name}", base, asked)
+
+
+def test_a_server_that_cuts_ranges_ends_in_a_sentence(served: Any, toy: Any, tmp_path: Path) -> None:
+    shutil.copy(toy.quantized("Q4_K_M"), tmp_path / "x.gguf")
+    served.cut = True
+    with pytest.raises(QuantmillError, match="cannot be reached or breaks off"):
+        audit_file(f"{served.address}/x.gguf", toy.base, Asked(toy.imatrix, sample=RowSample(0.02, 3)))

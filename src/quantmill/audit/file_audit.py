@@ -8,10 +8,12 @@ from pathlib import Path
 from quantmill.artifact import silent
 from quantmill.audit.metadata_audit import audit_metadata, imatrix_notes
 from quantmill.audit.mixes import IMATRIX_FILE, KnownMix, recognize, tags_of
+from quantmill.audit.remote_source import RemoteSource, is_remote
 from quantmill.audit.row_sample import RowSample
 from quantmill.audit.tensor_audit import Auditor, Observed
 from quantmill.audit.verdict import FileVerdict, KeyVerdict, Spot, TensorVerdict, Word
 from quantmill.audit.ways import kind
+from quantmill.errors import UsageError
 from quantmill.gguf import model_facts
 from quantmill.gguf.layout import ggml_shape
 from quantmill.gguf.source import Source
@@ -32,11 +34,16 @@ class Asked:
     threads: int = 1
 
 
-def audit_file(release: Path, base: Path, asked: Asked, progress: Callable[[int, int], None] = silent) -> FileVerdict:
-    """Hold the file at `release`, or the shards of which it is the first, against the base. Raises QuantmillError for
-    files that cannot be read. `progress` gets bytes of the base done and in total."""
+def audit_file(
+    release: str | Path, base: str | Path, asked: Asked, progress: Callable[[int, int], None] = silent
+) -> FileVerdict:
+    """Hold a file, or the shards of which it is the first, against the base.
+
+    Each is a path, or, of a sample, an address or a file of the Hub. Raises QuantmillError for files that cannot be
+    read. `progress` gets bytes of the base done and in total.
+    """
     guide = Guide.read(asked.imatrix, False)
-    with Source(release) as file, Source(base) as source:
+    with opened(release, asked.sample) as file, opened(base, asked.sample) as source:
         facts = model_facts(file.metadata.values())
         entries = [entry._replace(shape=ggml_shape(entry.shape)) for entry in file.tensors()]
         mix = recognize(facts, entries)
@@ -63,7 +70,7 @@ def audit_file(release: Path, base: Path, asked: Asked, progress: Callable[[int,
         notes = [*_mix_notes(mix, "general.file_type" in facts), *imatrix_notes(file.metadata, guide.imatrix), *notes]
         rows, all_rows = sum(f.rows for f in findings), sum(f.all_rows for f in findings)
         digests = (
-            ((release.name, auditor.digest.hexdigest()),)
+            ((Path(release).name, auditor.digest.hexdigest()),)
             if asked.sample
             else tuple((part.path.name, digest_of(part.path)) for part in file.files)
         )
@@ -80,6 +87,15 @@ def audit_file(release: Path, base: Path, asked: Asked, progress: Callable[[int,
             asked.sample.chance(all_rows) if asked.sample else 1.0,
             auditor.bytes_read,
         )
+
+
+def opened(name: str | Path, sample: RowSample | None) -> Source | RemoteSource:
+    """A file here or elsewhere. UsageError for one elsewhere that is to be read whole."""
+    if Path(name).exists() or not is_remote(str(name)):
+        return Source(Path(name))
+    if sample is None:
+        raise UsageError(f"{name}: only a part of a file elsewhere is audited; give --sample 2%, or download it")
+    return RemoteSource(str(name))
 
 
 def _mix_notes(mix: KnownMix | None, is_stated: bool) -> list[str]:

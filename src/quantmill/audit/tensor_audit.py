@@ -20,12 +20,15 @@ from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
 from quantmill.quant.guide import Guide
 from quantmill.quant.in_order import in_turn
-from quantmill.quant.quantizer import CHUNK_WEIGHTS, rows_at_once
+from quantmill.quant.quantizer import CHUNK_WEIGHTS, NotFinite, rows_at_once
 from quantmill.reference.reference import Reference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from quantmill.audit.remote_source import RemoteSource
+
+    Tensors = Source | RemoteSource
     Bytes = NDArray[np.uint8]
     Rows = NDArray[np.int64]
 
@@ -74,10 +77,13 @@ class _Piece:
 class Auditor:
     """A release's file and its base, both open. `digest` takes the release's rows that a sample reads, in order."""
 
-    def __init__(self, release: Source, base: Source, guide: Guide, threads: int, sample: RowSample | None) -> None:
+    def __init__(
+        self, release: "Tensors", base: "Tensors", guide: Guide, threads: int, sample: RowSample | None
+    ) -> None:
         self.release, self.base, self.guide, self.threads, self.sample = release, base, guide, threads, sample
         self.maybe = False  # an imatrix was used that is not given
         self.bytes_read = 0
+        self._kept: dict[tuple[bool, int], Bytes] = {}
         self.digest = hashlib.sha256()
 
     def find(self, name: str, likely: list[Reference]) -> Observed:
@@ -87,23 +93,25 @@ class Auditor:
         pieces = list(self._pieces(name))
         found.rows = sum(len(piece.rows) for piece in pieces)
         self.bytes_read += found.rows * (info.nbytes // info.rows + base.nbytes // base.rows)
+        self._kept.clear()
         for piece in pieces if self.sample else ():
+            self._bytes(self.base, name, piece)  # is kept, too
             self.digest.update(self._bytes(self.release, name, piece).data)
+        if info.type == base.type:
+            return self._read(found, pieces, None)
+        writable = _kernels.quantize_types()
+        if info.type.name not in writable or base.type.name not in writable:
+            found.problem = f"nothing here makes {info.type.name} of {base.type.name}"
+            return found
         try:
-            if info.type == base.type:
-                return self._read(found, pieces, None)
-            if info.type.name not in _kernels.quantize_types() or base.type.name not in (
-                "F32",
-                "F16",
-                "BF16",
-                *_kernels.quantize_types(),
-            ):
-                found.problem = f"nothing here makes {info.type.name} of {base.type.name}"
-                return found
             ways = list(ways_for(info.type, info, self.guide, likely))
-            found.has_vector = bool(ways) and ways[0].importance is not None
+        except QuantmillError as error:  # an importance vector of another model
+            found.problem = str(error)
+            return found
+        found.has_vector = bool(ways) and ways[0].importance is not None
+        try:
             return self._best(found, pieces, ways) if ways else self._read(found, pieces, None)
-        except QuantmillError as error:
+        except NotFinite as error:
             found.problem = str(error)
             return found
 
@@ -194,7 +202,7 @@ class Auditor:
         vector = None if way.importance is None else way.importance[piece.matrix]
         arithmetic = way.reference.arithmetic
         if not _kernels.quantize_stored(info.type.name, raw, type_.name, out, tile, vector, arithmetic):
-            raise QuantmillError("the base has weights there that are not finite")
+            raise NotFinite("the base has weights there that are not finite")
         return out
 
     @np.errstate(all="ignore")
@@ -283,14 +291,26 @@ class Auditor:
         """The first rows of a tensor, on which all ways are tried."""
         return [replace(pieces[0], rows=pieces[0].rows[: _whole_calls(HEAD_WEIGHTS, self.base.info(name).columns)])]
 
-    def _bytes(self, source: Source, name: str, piece: _Piece) -> "Bytes":
-        """The rows' bytes, read in runs of neighbours."""
+    def _bytes(self, source: "Tensors", name: str, piece: _Piece) -> "Bytes":
+        """The rows' bytes, read in runs of neighbours. What a sample reads is kept while its tensor is looked at."""
         info = source.info(name)
         size = info.type.row_bytes(info.columns)
+        key = source is self.base, int(piece.rows[0])
+        if (kept := self._kept.get(key)) is not None and len(kept) >= len(piece.rows) * size:
+            return kept[: len(piece.rows) * size]
         into = np.empty(len(piece.rows) * size, np.uint8)
         ends = np.flatnonzero(np.diff(piece.rows) != 1) + 1
-        for start, end in zip((0, *ends), (*ends, len(piece.rows)), strict=True):
-            source.read(name, int(piece.rows[start]) * size, into[start * size : end * size])
+        runs = [
+            (int(piece.rows[start]) * size, into[start * size : end * size])
+            for start, end in zip((0, *ends), (*ends, len(piece.rows)), strict=True)
+        ]
+        if isinstance(source, Source):
+            for start, part in runs:
+                source.read(name, start, part)
+        else:
+            source.read_runs(name, runs)
+        if self.sample:
+            self._kept[key] = into
         return into
 
 

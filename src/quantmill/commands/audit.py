@@ -16,8 +16,10 @@ SHOWN = 20  # tensors of one word that are told one by one
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("release", type=Path, metavar="FILE.gguf|DIR", help="a file, the first shard of one, a folder")
-    parser.add_argument("--base", type=Path, required=True, metavar="BASE.gguf", help="what it is to be made of")
+    parser.add_argument(
+        "release", metavar="FILE.gguf|DIR", help="a file, the first shard of one, a folder; of a sample, also elsewhere"
+    )
+    parser.add_argument("--base", required=True, metavar="BASE.gguf", help="what it is to be made of")
     parser.add_argument("--imatrix", type=Path, metavar="FILE", help="the importance matrix that it was made with")
     parser.add_argument("--tag", metavar="TAG", help="the llama.cpp that is to have written it (found out)")
     parser.add_argument(
@@ -35,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, 1 where something is changed, 3 where something could not be told, or an error."""
     from quantmill.audit.file_audit import Asked, audit_file
     from quantmill.audit.release_files import models_in
+    from quantmill.audit.remote_source import is_remote
     from quantmill.audit.row_sample import RowSample
     from quantmill.audit.statement import statement
     from quantmill.audit.verdict import exit_code
@@ -46,20 +49,23 @@ def run(options: argparse.Namespace) -> int:
 
     if options.seed is not None and options.sample is None:
         raise UsageError("--seed is for a sample; give --sample too")
-    release: Path = options.release
-    files = models_in(release) if release.is_dir() else [existing(release)]
-    base = existing(options.base)
+    release: str = options.release
+    files = [str(path) for path in models_in(Path(release))] if Path(release).is_dir() else [release]
+    base: str = options.base
+    here = [Path(name) for name in (*files, base) if Path(name).exists() or not is_remote(name)]
+    for path in here:
+        existing(path)
     imatrix = existing(options.imatrix) if options.imatrix else None
     tag = of_tag(options.tag, of_folder(project())) if options.tag else None
     to_stdout = options.json == Path("-")
     if options.json and not to_stdout:
-        read = [base, *([imatrix] if imatrix else []), *(part for file in files for part in shards_of(file))]
+        read = [*([imatrix] if imatrix else []), *(part for file in here for part in shards_of(file))]
         apart([options.json], read)
     sample = RowSample(options.sample, options.seed or 0) if options.sample else None
     asked = Asked(imatrix, tag, sample, threads(options))
     verdicts = []
     for file in files:
-        with bar(f"audit {file.name}") as progress:
+        with bar(f"audit {Path(file).name}") as progress:
             verdicts.append(audit_file(file, base, asked, progress))
         if not to_stdout:
             say(*_lines(verdicts[-1], options.all, sample))
