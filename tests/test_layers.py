@@ -71,7 +71,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "distributed": {"build", "forecast", "gguf", "quant", "recipe", "reference", "steps", "store"},
 }
-KERNELS = {"host", "quant", "engine", "runtime", "quality", "steps", "forecast", "commands"}  # who calls C++
+KERNELS = {"host", "quant", "audit", "engine", "runtime", "quality", "steps", "forecast", "commands"}  # who calls C++
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
 
 

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "bench": "Measure how fast files run: prompts and generation, on this machine.",
     "generate": "Let a GGUF file write text.",
     "show": "Say what a GGUF file is: metadata, tensors, types, the mix recognized, what made it.",
+    "audit": "Say whether a stranger's files are what quantizing their base gives: by tensor, block and weight.",
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
     "toolchain": "Make the llama.cpp of a tag usable, for models that our own code does not know.",
     "admit": "Compare our files with those of a llama.cpp, so that recipes may name its tag.",

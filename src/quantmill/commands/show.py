@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _described(name: str) -> "list[HeaderFacts]":
     from quantmill.audit.header_facts import describe_files
-    from quantmill.audit.remote_header import is_remote, read_headers
+    from quantmill.audit.remote_source import RemoteSource, is_remote
 
     path = Path(name)
     if path.is_dir():
@@ -55,8 +55,8 @@ def _described(name: str) -> "list[HeaderFacts]":
         if not path.is_file():
             raise UsageError(f"{name}: there is no such file; give a GGUF file, a folder, a repository or an address")
         return [_local(path)]
-    headers = read_headers(name)
-    return [describe_files([file for file, _ in headers], [size for _, size in headers])]
+    with RemoteSource(name) as source:
+        return [describe_files(source.files, source.sizes)]
 
 
 def _local(path: Path) -> "HeaderFacts":

@@ -196,18 +196,25 @@ def _request(
 
 def fetch_head(repo: str, name: str, commit: str, count: int) -> bytes:
     """The first `count` bytes of a file, fewer when it has fewer."""
+    return fetch_range(repo, name, commit, 0, count)
+
+
+def fetch_range(repo: str, name: str, commit: str, start: int, count: int) -> bytes:
+    """`count` bytes of a file from byte `start` on, fewer when it has fewer. Raises HubError as `fetch` does."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
     from huggingface_hub.utils._headers import build_hf_headers
     from huggingface_hub.utils._http import hf_raise_for_status, http_stream_backoff
 
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity", "Range": f"bytes=0-{count - 1}"}
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity", "Range": f"bytes={start}-{start + count - 1}"}
 
     def ask() -> bytes:
         found = bytearray()
         url = hf_hub_url(repo, name, revision=commit)
         with http_stream_backoff("GET", url, headers=headers, timeout=HF_HUB_DOWNLOAD_TIMEOUT) as response:
             hf_raise_for_status(response)
+            if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                raise HubError(repo, commit, f"{name}: the Hub does not send the range asked for; try again later")
             for chunk in response.iter_bytes(CHUNK):  # a server without ranges sends it all
                 found += chunk
                 if len(found) >= count:

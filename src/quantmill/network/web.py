@@ -93,24 +93,26 @@ def fetch(url: str, part: Path, advance: Callable[[int], None] = lambda count: N
     _patiently(url, ask)
 
 
-def fetch_head(url: str, count: int) -> tuple[bytes, int]:
-    """The first `count` bytes of a file, fewer when it has fewer, and how many it has. Of a server without ranges no
-    more than these are taken. WebError as `fetch` raises it."""
+def fetch_range(url: str, start: int, count: int) -> tuple[bytes, int]:
+    """`count` bytes of a file from byte `start` on, fewer when it has fewer, and how many it has. Of a server without
+    ranges the first ones alone are to be had, and no more of them are taken. WebError as `fetch` raises it."""
 
     def ask() -> tuple[bytes, int]:
-        headers = {"User-Agent": "quantmill", "Accept-Encoding": "identity", "Range": f"bytes=0-{count - 1}"}
+        asked = f"bytes={start}-{start + count - 1}"
+        headers = {"User-Agent": "quantmill", "Accept-Encoding": "identity", "Range": asked}
         opener = urllib.request.build_opener(_Redirects(url))
         with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
             told = response.headers.get("Content-Length") or ""
-            if response.status == 206:
+            if start or response.status == 206:
                 place, _, told = (response.headers.get("Content-Range") or "").partition("/")
-                if not place.startswith("bytes 0-"):
-                    raise WebError(url, "the server sends another range of it than asked for; try again later")
+                if response.status != 206 or not place.startswith(f"bytes {start}-"):
+                    raise WebError(url, "the server does not send the range asked for; download it and name the file")
             if not told.isdecimal() or len(told) > 18:
                 raise WebError(url, "the server does not say how large it is; download it and name the file")
-            found = response.read(min(count, int(told)))
-        if len(found) < min(count, int(told)):
-            raise EOFError(f"{len(found)} of {min(count, int(told))} bytes")
+            wanted = max(0, min(count, int(told) - start))
+            found = response.read(wanted)
+        if len(found) < wanted:
+            raise EOFError(f"{len(found)} of {wanted} bytes")
         return found, int(told)
 
     return _patiently(url, ask)

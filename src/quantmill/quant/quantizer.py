@@ -192,7 +192,7 @@ def _paths(dst: Path, count: int) -> list[Path]:
     return [dst.with_name(shard_name(prefix, number, count)) for number in range(1, count + 1)]
 
 
-def _tile_rows(reference: Reference, type_: Type, columns: int) -> int:
+def rows_at_once(reference: Reference, type_: Type, columns: int) -> int:
     """Rows that are expanded and quantized at a time: a multiple of LANES, so that no lane is idle whatever blocks a
     row has. For types whose bytes depend on it, they are as many as llama-quantize takes when it has more than one
     thread."""
@@ -339,7 +339,7 @@ class _Run:
                     tensor.span = self.sharing.find_whole(tensor.key, info.n_elements // type_.block * type_.size)
                     tensor.digest = hashlib.sha256()
                 unit, weights = info.type.row_bytes(info.columns), info.columns
-                at_once = _tile_rows(self.reference, type_, weights)
+                at_once = rows_at_once(self.reference, type_, weights)
                 matrices = info.nbytes // (unit * (*info.shape, 1)[1])
             if tensor.span:
                 yield _Job(tensor, 0, info.nbytes)
@@ -366,7 +366,7 @@ class _Run:
         raw = self.scratch.take("raw", job.count)
         self.source.read(name, job.start, raw)
         columns, rows = info.columns, job.count // info.type.row_bytes(info.columns)
-        tile_rows = _tile_rows(self.reference, type_, columns)
+        tile_rows = rows_at_once(self.reference, type_, columns)
         tile = self.scratch.take("tile", tile_rows * columns * 4).view(np.float32).reshape(-1, columns)
         out = self.buffers.take(rows * type_.row_bytes(columns))
         vector = None if job.tensor.importance is None else job.tensor.importance[job.matrix]

@@ -1,0 +1,161 @@
+"""Files that are elsewhere, in a repository of the Hub or at an address: headers and rows, read by ranges."""
+
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote, unquote, urlsplit
+
+import numpy as np
+
+from quantmill.errors import QuantmillError, UsageError, listed
+from quantmill.gguf.layout import TensorEntry, TensorInfo
+from quantmill.gguf.reader import GGUFFile, of_head
+from quantmill.gguf.shard_set import check_shards
+from quantmill.gguf.shards import parse_name, shard_name
+from quantmill.listing import IMATRIX_ENDING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FIRST, MOST = 1 << 16, 64 << 20  # bytes that are asked for at first, and in the end: the largest headers have 20 MB
+MOST_SHARDS = 1000  # whose headers are asked for
+CONNECTIONS = 16  # that rows are asked for by, at a time
+_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:/(.+))?")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file elsewhere. `fetch(start, count)`: its bytes, and how many it has in all."""
+
+    place: str
+    fetch: Callable[[int, int], tuple[bytes, int]]
+
+    def header(self) -> tuple[GGUFFile, int]:
+        """Its header, and its size. Raises QuantmillError for a file that is none, or does not end in bounds."""
+        count = FIRST
+        while True:
+            data, size = self.fetch(0, count)
+            found = of_head(data, self.place, size)
+            if found is not None:
+                return found, size
+            if count >= MOST or len(data) >= size:
+                raise QuantmillError(
+                    f"{self.place}: its header does not end within the first {len(data)} bytes, as that of any model "
+                    "would; it is damaged or hostile, fetch it from elsewhere"
+                )
+            count *= 4
+
+
+class RemoteSource:
+    """A file elsewhere, or all its shards: what gguf/source.py is of files here.
+
+    Its rows are read by many requests at a time, so that a distant server's delay counts little.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._remote = remote_files(name)
+        headers = [file.header() for file in self._remote]
+        self.files, self.sizes = [file for file, _ in headers], [size for _, size in headers]
+        if len(self.files) > 1:
+            check_shards(self.files)
+        self.metadata = self.files[0].metadata
+        self._where = {
+            info.name: (remote, file.data_offset + info.offset, info)
+            for remote, file in zip(self._remote, self.files, strict=True)
+            for info in file.tensors.values()
+        }
+        self._pool = ThreadPoolExecutor(CONNECTIONS)
+
+    def tensors(self) -> list[TensorEntry]:
+        """All tensors."""
+        return [info.entry for _, _, info in self._where.values()]
+
+    def info(self, name: str) -> TensorInfo:
+        """The tensor's description."""
+        return self._where[name][2]
+
+    def read_runs(self, name: str, runs: Iterable[tuple[int, "NDArray[np.uint8]"]]) -> None:
+        """Fill each array with the tensor's bytes from a byte on."""
+        remote, offset, _ = self._where[name]
+
+        def read(run: tuple[int, "NDArray[np.uint8]"]) -> None:
+            start, into = run
+            data, _ = remote.fetch(offset + start, len(into))
+            if len(data) != len(into):
+                raise QuantmillError(
+                    f"{remote.place}: it ends within {name}; it was cut short, fetch it from elsewhere"
+                )
+            into[:] = np.frombuffer(data, np.uint8)
+
+        for _ in self._pool.map(read, runs):
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def is_remote(name: str) -> bool:
+    """Whether the name is an address, or may be a repository of the Hub."""
+    if name.startswith(("http://", "https://")):
+        return True
+    return _REPOSITORY.fullmatch(name) is not None and not (name.count("/") == 1 and name.endswith(".gguf"))
+
+
+def remote_files(name: str) -> list[RemoteFile]:
+    """A file, or all its shards: of an address, `OWNER/NAME`, or `OWNER/NAME/FILE` of a repository."""
+    return _of_address(name) if name.startswith(("http://", "https://")) else _of_repository(name)
+
+
+def _of_address(url: str) -> list[RemoteFile]:
+    from quantmill.network.web import fetch_range
+
+    def fetch(address: str) -> Callable[[int, int], tuple[bytes, int]]:
+        return lambda start, count: fetch_range(address, start, count)
+
+    parts = urlsplit(url)
+    folder, _, name = parts.path.rpartition("/")
+    addresses = [parts._replace(path=f"{folder}/{quote(part)}").geturl() for part in _parts(unquote(name))]
+    return [RemoteFile(address, fetch(address)) for address in addresses]
+
+
+def _of_repository(name: str) -> list[RemoteFile]:
+    from quantmill.network.hub import fetch_range, list_files
+
+    match = _REPOSITORY.fullmatch(name)
+    if match is None:
+        raise UsageError(f"{name}: no file, and no repository of the Hub like OWNER/NAME or OWNER/NAME/FILE.gguf")
+    repo, path = match[1], match[2]
+    commit, files = list_files(repo, "main", recursive=True)
+    models = [each for each in files if each.endswith(".gguf") and not each.endswith(IMATRIX_ENDING)]
+    firsts = [each for each in models if (parse_name(PurePosixPath(each).name) or ("", 1, 1))[1] == 1]
+    if path is None:
+        if len(firsts) != 1:
+            right = f"name one of them, as {repo}/{firsts[0]}" if firsts else "name a repository with GGUF files"
+            raise UsageError(f"{repo}: it holds {len(firsts)} models ({listed(firsts) or 'no GGUF file'}); {right}")
+        path = firsts[0]
+    folder = PurePosixPath(path).parent
+    parts = [(folder / part).as_posix() for part in _parts(PurePosixPath(path).name)]
+    if missing := [part for part in parts if part not in files]:
+        raise UsageError(f"{repo}: it has no file {missing[0]}; it has {listed(models) or 'no GGUF file'}")
+
+    def fetch(part: str) -> Callable[[int, int], tuple[bytes, int]]:
+        return lambda start, count: (fetch_range(repo, part, commit, start, count), files[part].size)
+
+    return [RemoteFile(f"{repo}/{part}", fetch(part)) for part in parts]
+
+
+def _parts(name: str) -> list[str]:
+    """The names of all shards of a file, or its own."""
+    shard = parse_name(name)
+    if shard is None or not 1 <= shard[1] <= shard[2] or shard[2] == 1:
+        return [name]
+    if shard[2] > MOST_SHARDS:
+        raise UsageError(f"{name}: {shard[2]} shards are more than the {MOST_SHARDS} whose headers are asked for")
+    return [shard_name(shard[0], number, shard[2]) for number in range(1, shard[2] + 1)]
