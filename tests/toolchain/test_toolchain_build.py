@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 
 from projects import CALIBRATED, Project
+from projects import RECIPE as PLAIN
 from quantmill import gguf
 from quantmill.imatrix import gguf_form
 from quantmill.toolchain import child
+from quantmill.toolchain.converter import convert
+from quantmill.toolchain.importance_tool import Asked, measure
+from quantmill.toolchain.installed import read
 from standins.llama_cpp import RECIPE, TAG, alive, checkpoint, ready, sources, standin_project, tools
 from team import Team
 
@@ -267,3 +271,69 @@ def test_without_a_toolchain_it_is_said_how_to_have_one(tmp_path: Path) -> None:
     )
     named = project.run("quantmill", "build", "small", check=2, QUANTMILL_LLAMA_CPP=str(tmp_path / "none"))
     assert "QUANTMILL_LLAMA_CPP names this folder, and there is no toolchain.json in it" in named.stderr
+
+
+def test_progress_is_passed_on(toolchain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTMILL_LLAMA_CPP", str(toolchain[0]))
+    ready = read(toolchain[0])
+    model = checkpoint(tmp_path / "model")
+    files = {path.name: path for path in model.iterdir()}
+    size = sum(path.stat().st_size for path in files.values())
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    (tmp_path / "work").mkdir()
+    convert(ready.facts("convert") or {}, files, tmp_path / "m.gguf", "F16", "a/Small", tmp_path / "work", progress)
+    assert {(size // 2, size), (size, size)} <= set(told)
+    told.clear()
+    (tmp_path / "text").write_text("a quick brown fox and so on, once more. " * 200)
+    asked = Asked(tmp_path / "m.gguf", tmp_path / "text", "https://example.org/texts/a.txt", 128)
+    measure(ready.facts("imatrix") or {}, asked, tmp_path / "i.gguf", tmp_path / "work", 1, progress)
+    assert told[-1] == (4, 4)
+    assert gguf_form.load(tmp_path / "i.gguf").datasets == (b"a.txt",)
+
+
+def test_a_known_architecture_is_planned_before_it_is_converted(
+    toolchain: Made, make_project: Callable[..., Project]
+) -> None:
+    """As near as our own converter's metadata are to llama.cpp's."""
+    text = PLAIN.replace("b5490", TAG)
+    plans = []
+    for name, more in (("plain", ""), ("theirs", '[convert]\nwith = "llama.cpp"\n')):
+        project = make_project(name, text + more)
+        plans.append(json.loads(project.run("quantmill", "plan", "small", "--json", **toolchain[1]).stdout))
+    own, theirs = ({row["ftype"]: row["bytes"] for row in plan["files"]} for plan in plans)
+    assert own.keys() == theirs.keys()
+    assert all(abs(own[ftype] - theirs[ftype]) < 100_000 for ftype in own)
+    assert (plans[0]["exact"], plans[1]["exact"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('[convert]\nwith = "llama.cpp"', '[convert]\nwith = "theirs"', "convert.with: 'theirs' is not one of own, ll"),
+        ('path = "standin"', 'gguf = "x.gguf"', "convert: a GGUF base is not converted; remove it"),
+        ('path = "standin"', 'path = "standin"\npre_tokenizer = "qwen2"', "base.pre_tokenizer: llama.cpp's own conv"),
+        ("[quants]", 'args = ["-m", "x"]\n[quants]', "imatrix.args: -m is given by the recipe's other keys; remove"),
+        ("[quants]", 'args = ["--chunks=3"]\n[quants]', "imatrix.args: --chunks=3 is given by the recipe's other "),
+        ("[quants]", 'memory = "1GB"\n[quants]', "imatrix.memory: llama-imatrix is not told of it; remove it, or g"),
+        ("[quants]", 'form = "dat"\n[quants]', "imatrix.form: llama-imatrix writes the form of its tag; remove it"),
+        ('[imatrix]\nwith = "llama.cpp"', '[imatrix]\nargs = ["-ngl", "9"]', "imatrix.args: they are llama-imatrix's"),
+        ('text = "text.txt"', 'text = "text.txt"\nweight = 1', "calibration.weight: there is no such key"),
+    ],
+)
+def test_what_a_recipe_says_wrong_of_it_is_a_sentence(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    project = standin_project(tmp_path / "p")
+    project.edit(old, new)
+    done = project.run("quantmill", "plan", "small", check=2)
+    assert done.stderr.startswith(f"quantmill: recipes/small.toml: {problem}")
+
+
+def test_llama_imatrix_takes_one_text(toolchain: Made, tmp_path: Path) -> None:
+    several = '[[calibration.texts]]\ntext = "text.txt"\n[[calibration.texts]]\ntext = "text.txt"\nname = "other"\n'
+    project = standin_project(tmp_path / "p")
+    project.edit('text = "text.txt"\nn_ctx = 128\n', f"n_ctx = 128\n{several}")
+    done = project.run("quantmill", "plan", "small", check=2, **toolchain[1])
+    assert "calibration.texts: llama-imatrix measures one text without a weight; give one by `text`" in done.stderr

@@ -17,7 +17,7 @@ from quantmill.reference.known_models import unknown
 
 # What a recipe may have computed of its base, by the table's name, and what helps where that cannot be.
 WAYS = {
-    "calibration": "give a ready matrix (`[imatrix] file`) in the place of [calibration]",
+    "calibration": "give a ready matrix (`[imatrix] file`) in the place of [calibration], or let llama.cpp measure",
     "evaluation": "leave out [evaluation] and its gates",
     "bench": "leave out [bench], or let llama.cpp measure (`runtime`)",
 }

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.architectures.json_file import TEMPLATES, model_files, read_file
 from quantmill.checkpoint.file_names import check_names
 from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
+from quantmill.recipe.convert_table import OWN
 from quantmill.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
 # copy of them, or adapters.
 WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
+MORE = ("vocab.txt", "*.tiktoken")  # that llama.cpp's converter reads too
+BY_LLAMA_CPP = 'those that llama.cpp knows can by its own converter: [convert] with = "llama.cpp"'
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -35,13 +38,18 @@ def local_files(recipe: Recipe) -> dict[str, Path] | None:
     if not base.path.is_dir():
         raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
     names = list(model_files(base.path))
-    return {name: base.path / name for name in wanted(str(base.path), names, base.readme)}
+    return {name: base.path / name for name in wanted(str(base.path), names, base.readme, more(recipe))}
 
 
-def wanted(where: str, names: list[str], readme: bool = True) -> list[str]:
+def more(recipe: Recipe) -> tuple[str, ...]:
+    """Further files of the model that the recipe's converter may read."""
+    return () if recipe.convert_with == OWN else MORE
+
+
+def wanted(where: str, names: list[str], readme: bool = True, more: tuple[str, ...] = ()) -> list[str]:
     """Those of a model's files that a conversion reads; UsageError when the weights are pickled, not there, or no whole
-    model's. `readme`: its page is one of them."""
-    found = sorted(name for name in names if matches(name, WANTED) and not name.startswith("."))
+    model's. `readme`: its page is one of them, and so are files of the patterns `more`."""
+    found = sorted(name for name in names if matches(name, (*WANTED, *more)) and not name.startswith("."))
     found = [name for name in found if readme or name != "README.md"]
     if odd := [name for name in found if not is_plain(name)]:
         raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
@@ -120,7 +128,10 @@ def converted(
     from quantmill.architectures.description import describe
     from quantmill.checkpoint import contents
 
-    specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
+    try:
+        specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
+    except UnsuitableModel as error:
+        raise UnsuitableModel(f"{error}; {BY_LLAMA_CPP}") from None
     output = False
     if sources is not None:
         contents.check_sources(where, sources)

@@ -19,7 +19,7 @@ from quantmill.architectures.json_file import is_near
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import locked_tools, texts
-from quantmill.recipe.base_files import check_type, configuration, converted, is_plain, local_files, wanted
+from quantmill.recipe.base_files import check_type, configuration, converted, is_plain, local_files, more, wanted
 from quantmill.recipe.convert_table import AUTO, LLAMA_CPP
 from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
 from quantmill.recipe.texts import FileFact
@@ -337,7 +337,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     commit, listed = list_files(repo, recipe.base.revision)
     files: dict[str, FileFact] = {}
     small: dict[str, Path] = {}
-    for name in wanted(repo, list(filter(is_near, listed)), recipe.base.readme):
+    for name in wanted(repo, list(filter(is_near, listed)), recipe.base.readme, more(recipe)):
         sha256, size = listed[name].sha256, listed[name].size
         if sha256 is None or not name.endswith(".safetensors"):
             small[name] = fetch_small(repo, name, commit, listed[name])

@@ -70,6 +70,8 @@ def _unpacked(path: Path, source: str, work: Path) -> Path:
     into = work / "unpacked"
     into.mkdir()
     try:
+        if tarfile.is_tarfile(path) and not hasattr(tarfile, "data_filter"):
+            raise UsageError(f"{source}: Python before 3.11.4 unpacks no archive safely; give the sources as a folder")
         if tarfile.is_tarfile(path):
             with tarfile.open(path) as archive:
                 archive.extractall(into, filter="data")

@@ -44,25 +44,18 @@ def run(command: Sequence[str], name: str, work: Path, heard: Heard = deaf, *, a
         mine |= dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"), str(home.absolute())) | OFFLINE
     asked = (str(os.getpid()), "apart" if apart else "network")
     whole = [sys.executable, "-I", "-S", str(child.__file__), *asked, *command]
-    process = subprocess.Popen(
-        whole,
-        cwd=work,
-        env=mine,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    said = ""
-    try:
-        assert process.stdout is not None
-        while data := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
-            said = (said + data.decode(errors="replace"))[-TAIL:]
-            heard(said)
-        code = process.wait()
-    finally:
-        if process.poll() is None:
+    said, pipe = "", subprocess.PIPE
+    with subprocess.Popen(
+        whole, cwd=work, env=mine, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0
+    ) as process:
+        try:
+            while process.stdout and (data := process.stdout.read(1 << 16)):
+                said = (said + data.decode(errors="replace"))[-TAIL:]
+                heard(said)
+        except BaseException:
             process.kill()
-            process.wait()
+            raise
+        code = process.wait()
     if code:
         raise ToolFailed(f"{name} {_ended(code)}: {last_words(said)}")
     return said
