@@ -171,7 +171,8 @@ def test_a_wrong_signature_is_one_sentence(signed: Project, ours: PublicKey, tmp
     change(path, as_the_statement)
     assert verify(signed, check=1) == f"{where}the signature by the key 'ours' is wrong{CURE}"
     statement.write_bytes(whole)
-    for text in ("", "[]", "{", '{"signatures": []}', '{"signatures": 5, "payload": ""}'):
+    deep = ("[" * 200_000, '{"signatures":' * 50_000, '{"payload": "", "signatures": [' + "[" * 50_000)
+    for text in ("", "[]", "{", '{"signatures": []}', '{"signatures": 5, "payload": ""}', *deep):
         path.write_text(text)
         assert verify(signed, check=1) == f"{where}this is no DSSE envelope with a signature{CURE}"
 
