@@ -64,8 +64,15 @@ def files() -> Iterator[Wrong]:
     ):
         for name in ("m.gguf/", "m.gguf/."):
             yield Wrong(call.replace("X", name), USE, "m.gguf")
-    for name in ("none", "m.gguf", "folder", "other"):
-        yield Wrong(f"convert {name} out", USE, "config.json" if name == "other" else name)
+    for name, said in (
+        ("none", "none: there is no such folder"),
+        ("m.gguf", "m.gguf: this is a file; give the folder of a model"),
+        ("folder", "folder"),
+        ("other", "other: config.json"),
+    ):
+        yield Wrong(f"convert {name} out", USE, said)
+    for call in ("imatrix other -f text -o out", "perplexity other -f text", "perplexity m.gguf -f text --base other"):
+        yield Wrong(call, USE, "other: config.json: the architecture 'OtherForCausalLM'")
     for name in ("none", "bytes", "m.gguf", "folder", "s-00001-of-00002.gguf"):
         yield Wrong(f"merge {name} out", WORK if name[0] == "s" else USE, name if name[0] != "s" else "s-00002")
 

@@ -167,7 +167,7 @@ def test_a_base_that_exists_only_quantized(project: Project) -> None:
     project.edit('path = "tiny"\nname = "Small"', 'gguf = "base.gguf"')
     project.edit('["BF16", "Q8_0", "Q4_K_M", "Q2_K"]', '["Q4_K_M", "Q3_K_S"]')
     right = 'give a file in BF16, F16 or F32, or write type = "Q4_K_M" and allow_requantize = true in [base]'
-    message = f"quantmill: base.type: the GGUF base is Q4_K_M, the recipe takes it for BF16; {right}\n"
+    message = f"quantmill: base.type: the GGUF base is Q4_K_M, so quantized already; {right}\n"
     assert project.run("quantmill", "plan", "small", check=2).stderr == message
     project.edit("[base]", '[base]\ntype = "Q4_K_M"')
     said = "base.type: 'Q4_K_M' is not one of BF16, F16, F32, or allow_requantize = true for a base that is quantized"

@@ -77,6 +77,21 @@ def existing(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def told_of(model: Path, *others: Path) -> Iterator[None]:
+    """Errors of a model in a folder, which name the file there, begin with the folder, if not with one of `others`."""
+    from quantmill.architectures.errors import ModelError
+    from quantmill.checkpoint.safetensors import WeightsError
+
+    try:
+        yield
+    except (ModelError, WeightsError) as error:
+        said = str(error)
+        if model.is_dir() and not said.startswith(tuple(f"{path}:" for path in (model, *others))):
+            error.args = (f"{model}: {said}",)
+        raise
+
+
 def threads(options: argparse.Namespace) -> int:
     return getattr(options, "threads", None) or usable_threads()
 

@@ -2,14 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from quantmill.architectures.errors import ModelError
 from quantmill.artifact import Context
-from quantmill.checkpoint.safetensors import WeightsError
-from quantmill.commands.common import bar, file_path, say, threads
+from quantmill.commands.common import bar, file_path, say, threads, told_of
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output
 
@@ -25,16 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-readme", action="store_true", help="leave the model's README.md out")
 
 
-@contextmanager
-def told_of(folder: Path) -> Iterator[None]:
-    """Errors of the model begin with its folder."""
-    try:
-        yield
-    except (ModelError, WeightsError) as error:
-        error.args = (f"{folder}: {error}",)
-        raise
-
-
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.architectures import configuration
@@ -44,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.reference.spans import DEFAULT
 
     folder: Path = options.source
+    if folder.is_file():
+        raise UsageError(f"{folder}: this is a file; give the folder of a model in Hugging Face layout")
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder; give a model in Hugging Face layout")
     check_output(options.target)

@@ -4,7 +4,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import file_path, layer_bar, parallel, positive, project, say, say_json, size, threads
+from quantmill.commands.common import (
+    file_path,
+    layer_bar,
+    parallel,
+    positive,
+    project,
+    say,
+    say_json,
+    size,
+    threads,
+    told_of,
+)
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output, through, write_output
 from quantmill.reference.spans import DEFAULT_TAG, offered
@@ -104,7 +115,7 @@ def _measure(options: argparse.Namespace, reference: "Reference") -> Any:
     )
     work = None if through(options.target) else options.target.with_name(options.target.name + ".work")
     try:
-        with layer_bar(f"imatrix {options.model.name}") as (announce, progress):
+        with layer_bar(f"imatrix {options.model.name}") as (announce, progress), told_of(options.model):
             run = Run(options.arithmetic, threads(options), options.memory, work, progress, reference)
             return measure(options.model, texts, wanted, run, str(options.model), announce, form=options.form)
     finally:

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, file_path, parallel, positive, say, say_json, size, threads
+from quantmill.commands.common import bar, file_path, parallel, positive, say, say_json, size, threads, told_of
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +41,16 @@ def run(options: argparse.Namespace) -> int:
     for path in (options.model, options.base):
         if path is not None and not path.exists():
             raise UsageError(f"{path}: there is no such file; give the path of a GGUF file or a model's folder")
-    tokenizer = load(options.model)
+    with told_of(options.model):
+        tokenizer = load(options.model)
     text = Text(str(options.text), read_text(options.text))
     chunks = tokenize([text], tokenizer, options.n_ctx, count=options.chunks)
     first = options.base or options.model
-    with bar(f"perplexity {options.model.name}", "passes of chunks") as progress, open_model(first) as model:
+    with (
+        bar(f"perplexity {options.model.name}", "passes of chunks") as progress,
+        told_of(first, options.model),
+        open_model(first) as model,
+    ):
         rows = model.described("token_embd.weight")[0][1]
         if options.base and rows != tokenizer.size:
             raise UsageError(
@@ -58,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
         run = Run(options.arithmetic, threads(options), memory, None, progress)
         with evaluate(model, chunks, replace(run, memory=memory // 2 if options.base else memory)) as hidden:
             if options.base:
-                found = against(model, hidden, options.model, chunks, run, str(options.model))
+                with told_of(options.model):
+                    found = against(model, hidden, options.model, chunks, run, str(options.model))
             else:
                 value, deviation = perplexity(hidden.nll().reshape(-1).tolist())
                 found = {"perplexity": rounded(value), "perplexity_error": rounded(deviation)}

@@ -59,9 +59,12 @@ def check_base(tensors: Sequence[TensorEntry], number: Any, type_: str, allow_re
     name = base_type(tensors, number)
     if name in ("", type_):
         return
-    right = f'write type = "{name}" in [base]'
     if name not in UNQUANTIZED and not allow_requantize:
-        right = f'give a file in BF16, F16 or F32, or write type = "{name}" and allow_requantize = true in [base]'
+        raise UsageError(
+            f"base.type: the GGUF base is {name}, so quantized already; give a file in BF16, F16 or F32, or write "
+            f'type = "{name}" and allow_requantize = true in [base]'
+        )
+    right = f'write type = "{name}" in [base]'
     raise UsageError(f"base.type: the GGUF base is {name}, the recipe takes it for {type_}; {right}")
 
 
