@@ -14,7 +14,7 @@ import pytest
 import gguf_files
 from quantmill import gguf
 from quantmill.admission.conformance import write
-from quantmill.audit.file_audit import Asked, audit_file
+from quantmill.audit.file_audit import AuditOptions, audit_file
 from quantmill.audit.mixes import tags_of
 from quantmill.audit.verdict import FileVerdict, TensorVerdict
 from quantmill.cli import main
@@ -31,7 +31,7 @@ PLACES = {"Q4_K": (0, 40), "Q8_0": (0, 9), "Q6_K": (208, 7), "IQ4_XS": (0, 70), 
 
 
 def audit(model: Any, path: Path, guided: bool = True, tag: str | None = None) -> FileVerdict:
-    asked = Asked(model.imatrix if guided else None, of_tag(tag) if tag else None, None, 2)
+    asked = AuditOptions(model.imatrix if guided else None, of_tag(tag) if tag else None, None, 2)
     return audit_file(path, model.base, asked)
 
 
@@ -94,12 +94,12 @@ def test_the_spans_are_those_that_write_the_same_bytes(tmp_path: Path, ftype: st
             data = b"".join(file.data(info).tobytes() for info in file.tensors.values())
         written.setdefault(hashlib.sha256(data).digest(), []).append(span)
     for spans in written.values():
-        found = audit_file(tmp_path / f"{spans[-1].first}.gguf", base, Asked(imatrix))
+        found = audit_file(tmp_path / f"{spans[-1].first}.gguf", base, AuditOptions(imatrix))
         assert words(found) == {"same"}
         assert found.tags == tags_of(spans)
     if len(written) > 1:
         first, *_, last = written.values()
-        found = audit_file(tmp_path / f"{first[0].first}.gguf", base, Asked(imatrix, last[-1]))
+        found = audit_file(tmp_path / f"{first[0].first}.gguf", base, AuditOptions(imatrix, last[-1]))
         assert found.word == "other tag"
         other = next(tensor for tensor in found.tensors if tensor.word == "other tag")
         assert re.match(r"the bytes that b4867 to b\d+ write", other.why)
@@ -119,7 +119,7 @@ def test_files_of_other_quantizers_are_within_rounding(toy: Any, tmp_path: Path)
         assert words(found) == {"same", "within rounding"}
         assert found.word == "within rounding"
     other = type(toy)(tmp_path / "other", seed=2).imatrix
-    asked = Asked(other, None, None, 1)
+    asked = AuditOptions(other, None, None, 1)
     assert audit_file(toy.quantized("Q4_K_M"), toy.base, asked).word == "within rounding"
 
 
@@ -275,7 +275,7 @@ def test_a_requantized_file_is_the_same_as_its_base_gives(toy: Any, tmp_path: Pa
     middle = toy.quantized("Q8_0")
     path = toy.quantized("Q4_K_M", src=middle, allow_requantize=True)
     assert "changed" in words(audit(toy, path))
-    asked = Asked(toy.imatrix, None, None, 1)
+    asked = AuditOptions(toy.imatrix, None, None, 1)
     assert words(audit_file(path, middle, asked)) == {"same"}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quantmill import gguf
-from quantmill.audit.file_audit import Asked, audit_file
+from quantmill.audit.file_audit import AuditOptions, audit_file
 from quantmill.audit.row_sample import RowSample
 from quantmill.cli import main
 from quantmill.errors import QuantmillError, UsageError
@@ -53,7 +53,7 @@ def test_the_stated_chance_is_kept(share: float, spread: bool) -> None:
 def test_a_sample_reads_little_and_finds_what_lies_in_its_rows(toy: Any, mixture: Any, tmp_path: Path) -> None:
     for model in (toy, mixture):
         path = model.quantized("Q4_K_M")
-        found = audit_file(path, model.base, Asked(model.imatrix, sample=RowSample(0.02, 1)))
+        found = audit_file(path, model.base, AuditOptions(model.imatrix, sample=RowSample(0.02, 1)))
         assert {tensor.word for tensor in found.tensors} == {"same"}
         assert found.rows < 0.03 * found.all_rows
         with gguf.read(path) as one, gguf.read(model.base) as other:
@@ -68,7 +68,7 @@ def test_a_sample_reads_little_and_finds_what_lies_in_its_rows(toy: Any, mixture
     verdicts = {}
     for seed in range(60):
         sample = RowSample(0.02, seed)
-        found = audit_file(changed, toy.base, Asked(toy.imatrix, sample=sample))
+        found = audit_file(changed, toy.base, AuditOptions(toy.imatrix, sample=sample))
         verdicts[300 in sample.rows(VICTIM, 512).tolist()] = found.word
         for tensor in found.tensors:
             assert tensor.spot is None or (tensor.name, tensor.spot.block) == (VICTIM, 300)
@@ -93,7 +93,7 @@ def test_files_elsewhere_are_sampled_by_ranges(served: Any, toy: Any, tmp_path: 
     with gguf.Writer(base, kvs, [gguf.TensorEntry(name, (1024, rows), TYPES["F16"])]) as writer:
         writer.append(weights.astype("<f2").tobytes())
     quantize_file(base, path, "Q4_K_S", reference=of_tag("b8305"))
-    asked = Asked(sample=RowSample(0.02, 3), threads=2)
+    asked = AuditOptions(sample=RowSample(0.02, 3), threads=2)
     here = audit_file(path, base, asked)
     there = audit_file(f"{served.address}/{path.name}", f"{served.address}/{base.name}", asked)
     assert there.to_json() | {"name": ""} == here.to_json() | {"name": ""}
@@ -102,7 +102,7 @@ def test_files_elsewhere_are_sampled_by_ranges(served: Any, toy: Any, tmp_path: 
     with pytest.raises(
         UsageError, match="only a part of a file elsewhere is audited; give --sample 2%, or download it"
     ):
-        audit_file(f"{served.address}/{path.name}", base, Asked())
+        audit_file(f"{served.address}/{path.name}", base, AuditOptions())
     served.ranges = False
     with pytest.raises(QuantmillError, match="the server does not send the range asked for; download it"):
         audit_file(f"{served.address}/{path.name}", base, asked)
@@ -112,4 +112,4 @@ def test_a_server_that_cuts_ranges_ends_in_a_sentence(served: Any, toy: Any, tmp
     shutil.copy(toy.quantized("Q4_K_M"), tmp_path / "x.gguf")
     served.cut = True
     with pytest.raises(QuantmillError, match="cannot be reached or breaks off"):
-        audit_file(f"{served.address}/x.gguf", toy.base, Asked(toy.imatrix, sample=RowSample(0.02, 3)))
+        audit_file(f"{served.address}/x.gguf", toy.base, AuditOptions(toy.imatrix, sample=RowSample(0.02, 3)))

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quantmill.toolchain.converter import convert
 
 from projects import CALIBRATED, Project
 from projects import RECIPE as PLAIN
 from quantmill import gguf
 from quantmill.imatrix import gguf_form
 from quantmill.toolchain import child
-from quantmill.toolchain.converter import convert
-from quantmill.toolchain.importance_tool import Asked, measure
+from quantmill.toolchain.importance_tool import ImatrixOptions, measure
 from quantmill.toolchain.installed import read
 from standins.llama_cpp import RECIPE, TAG, alive, checkpoint, ready, sources, standin_project, tools
 from team import Team
@@ -289,7 +289,7 @@ def test_progress_is_passed_on(toolchain: Made, tmp_path: Path, monkeypatch: pyt
     assert {(size // 2, size), (size, size)} <= set(told)
     told.clear()
     (tmp_path / "text").write_text("a quick brown fox and so on, once more. " * 200)
-    asked = Asked(tmp_path / "m.gguf", tmp_path / "text", "https://example.org/texts/a.txt", 128)
+    asked = ImatrixOptions(tmp_path / "m.gguf", tmp_path / "text", "https://example.org/texts/a.txt", 128)
     measure(ready.facts("imatrix") or {}, asked, tmp_path / "i.gguf", tmp_path / "work", 1, progress)
     assert told[-1] == (4, 4)
     assert gguf_form.load(tmp_path / "i.gguf").datasets == (b"a.txt",)

@@ -25,7 +25,7 @@ KNOWN = 0.9  # of the other tensors' blocks, from which on their bytes show whic
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditOptions:
     """What an audit is to be made with. `tag`: the reference that is to have written the file, None to find it."""
 
     imatrix: Path | None = None
@@ -35,7 +35,7 @@ class Asked:
 
 
 def audit_file(
-    release: str | Path, base: str | Path, asked: Asked, progress: Callable[[int, int], None] = silent
+    release: str | Path, base: str | Path, asked: AuditOptions, progress: Callable[[int, int], None] = silent
 ) -> FileVerdict:
     """Hold a file, or the shards of which it is the first, against the base.
 

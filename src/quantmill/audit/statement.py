@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from quantmill import __version__
-from quantmill.audit.file_audit import Asked, digest_of
+from quantmill.audit.file_audit import AuditOptions, digest_of
 from quantmill.audit.verdict import FileVerdict
 from quantmill.gguf.shard_set import shards_of
 
 FORMAT = 1
 
 
-def statement(verdicts: Sequence[FileVerdict], base: str, asked: Asked) -> dict[str, Any]:
+def statement(verdicts: Sequence[FileVerdict], base: str, asked: AuditOptions) -> dict[str, Any]:
     """Plain data, with no date, path or machine: who audits the same files again states the same.
 
     Of a sample, the base's digest is left out, since it was not read whole.

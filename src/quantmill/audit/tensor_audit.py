@@ -20,7 +20,8 @@ from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
 from quantmill.quant.guide import Guide
 from quantmill.quant.in_order import in_turn
-from quantmill.quant.quantizer import CHUNK_WEIGHTS, NotFinite, rows_at_once
+from quantmill.quant.quantizer import CHUNK_WEIGHTS, rows_at_once
+from quantmill.quant.refused import NotFinite
 from quantmill.reference.reference import Reference
 
 if TYPE_CHECKING:

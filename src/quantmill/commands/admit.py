@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _oracle(options: argparse.Namespace) -> "Library | Tool":
-    from quantmill.admission import source_tree
+    from quantmill.admission import built_library
     from quantmill.admission.library import Library, Tool, form_of
     from quantmill.store.local import store_folder
 
@@ -71,5 +71,5 @@ def _oracle(options: argparse.Namespace) -> "Library | Tool":
     if options.lib:
         return Library(options.lib, form_of(options.tag))
     with bar("build llama.cpp", "steps") as progress:
-        folder = source_tree.build(options.source, store_folder(project()) / "llama.cpp", threads(options), progress)
-    return Library(folder, source_tree.form_of(options.source))
+        folder = built_library.build(options.source, store_folder(project()) / "llama.cpp", threads(options), progress)
+    return Library(folder, built_library.form_of(options.source))

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, 1 where something is changed, 3 where something could not be told, or an error."""
-    from quantmill.audit.file_audit import Asked, audit_file
+    from quantmill.audit.file_audit import AuditOptions, audit_file
     from quantmill.audit.release_files import models_in
     from quantmill.audit.remote_source import is_remote
     from quantmill.audit.row_sample import RowSample
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         read = [*([imatrix] if imatrix else []), *(part for file in here for part in shards_of(file))]
         apart([options.json], read)
     sample = RowSample(options.sample, options.seed or 0) if options.sample else None
-    asked = Asked(imatrix, tag, sample, threads(options))
+    asked = AuditOptions(imatrix, tag, sample, threads(options))
     verdicts = []
     for file in files:
         with bar(f"audit {Path(file).name}") as progress:

@@ -81,7 +81,7 @@ def _by_llama_cpp(inputs: Inputs, params: Params, out: Path, context: Context) -
     from quantmill import imatrix
     from quantmill.engine.importance_matrix import coverage
     from quantmill.reference.spans import of_generation
-    from quantmill.toolchain.importance_tool import Asked, measure
+    from quantmill.toolchain.importance_tool import ImatrixOptions, measure
     from quantmill.toolchain.subprogram import ToolFailed
 
     ((input_, name, _),) = params["texts"]
@@ -90,7 +90,7 @@ def _by_llama_cpp(inputs: Inputs, params: Params, out: Path, context: Context) -
     work, target = out / WORK, out / rules.file_name(rules.form)
     shutil.rmtree(work, ignore_errors=True)  # of a killed run, of which a tool takes nothing up
     work.mkdir()
-    asked = Asked(
+    asked = ImatrixOptions(
         inputs["model.gguf"].path, inputs[f"texts/{input_}"].path, name, args=params.get("args", ()), **vars(options)
     )
     made = work / target.name

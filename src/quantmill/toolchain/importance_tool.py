@@ -17,7 +17,7 @@ _FINAL = re.compile(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ImatrixOptions:
     """What is to be measured; `name` is what the file calls the text. `chunks` None: all of them."""
 
     model: Path
@@ -34,7 +34,7 @@ class Asked:
 
 def measure(
     facts: Mapping[str, Any],
-    asked: Asked,
+    asked: ImatrixOptions,
     out: Path,
     work: Path,
     threads: int,

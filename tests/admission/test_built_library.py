@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quantmill.admission import source_tree
+from quantmill.admission import built_library
 from quantmill.admission.conformance import IMATRIX_NAME, Call, write
 from quantmill.admission.library import CONTAINERS, Library, Tool, form_of
 from quantmill.errors import UsageError
@@ -22,7 +22,7 @@ NEEDED = [shutil.which("cmake"), shutil.which("c++")]
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     steps: list[tuple[int, int]] = []
-    folder = source_tree.build(
+    folder = built_library.build(
         TOY, tmp_path_factory.mktemp("built"), 2, lambda done, total: steps.append((done, total))
     )
     assert steps
@@ -32,7 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(None in NEEDED, reason="needs cmake and a compiler")
 def test_containers_are_read_as_they_are_meant(built: Path, tmp_path: Path) -> None:
-    assert source_tree.form_of(TOY) == form_of("b8589") == CONTAINERS
+    assert built_library.form_of(TOY) == form_of("b8589") == CONTAINERS
     library = Library(built, CONTAINERS)
     for model in ("width-336", "tiny"):
         write(tmp_path, model)
@@ -71,14 +71,14 @@ def test_what_does_not_build_is_told(built: Path, tmp_path: Path, monkeypatch: p
     tree = tmp_path / "tree"
     shutil.copytree(TOY, tree)
     (tree / "llama.cpp").write_text('#include "llama.h"\nint x = "no number";\n')
-    with pytest.raises(source_tree.BuildFailed, match=r"does not build: .*llama\.cpp:2:9: error: .*quantmill\.log"):
-        source_tree.build(tree, tmp_path / "work", 1)
+    with pytest.raises(built_library.BuildFailed, match=r"does not build: .*llama\.cpp:2:9: error: .*quantmill\.log"):
+        built_library.build(tree, tmp_path / "work", 1)
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     with pytest.raises(UsageError, match="needs a compiler of C and C"):
-        source_tree.build(tree, tmp_path / "other", 1)
+        built_library.build(tree, tmp_path / "other", 1)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="needs cmake, which is not here"):
-        source_tree.build(tree, tmp_path / "other", 1)
+        built_library.build(tree, tmp_path / "other", 1)
 
 
 @pytest.mark.skipif(None in NEEDED, reason="needs cmake and a compiler")
@@ -102,7 +102,7 @@ def test_a_build_that_is_ended_leaves_no_compiler(tmp_path: Path) -> None:
 
 def test_what_is_no_tree_and_no_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no sources of llama\.cpp, it has no CMakeLists\.txt; give its root"):
-        source_tree.build(tmp_path, tmp_path / "work", 1)
+        built_library.build(tmp_path, tmp_path / "work", 1)
     gone = tmp_path / "gone"
     for place in (Library, Tool):
         with pytest.raises(UsageError, match="gone: there is no such folder"):
