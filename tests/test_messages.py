@@ -51,7 +51,7 @@ import os, sys
 from pathlib import Path
 from types import SimpleNamespace
 from quantmill import imatrix
-from quantmill.commands.quantize import _lines
+from quantmill.commands.files.quantize import _lines
 from quantmill.errors import sentence
 from quantmill.recipe.texts import extra
 

@@ -13,8 +13,8 @@ from importlib import import_module
 from quantmill import __version__, interrupt
 from quantmill.errors import QuantmillError, UsageError, one_line, sentence
 
-# Every command, in the order of the help, with its one line. Its module has `add_arguments(parser)` and
-# `run(options) -> exit code`.
+# Every command, in the order of the help, with its one line. Its module, in `commands` or for those of ON_FILES in
+# `commands.files`, has `add_arguments(parser)` and `run(options) -> exit code`.
 COMMANDS: dict[str, str] = {
     "build": "Build a recipe's release; only what changed is computed.",
     "plan": "Show every task and file of a recipe before any work, from its configuration alone.",
@@ -40,6 +40,10 @@ COMMANDS: dict[str, str] = {
     "reproduce": "Build a release again from the recipe in it, and compare every file.",
     "publish": "Send a release to the Hub: without --yes, show what would be sent.",
     "diff": "Say in what two GGUF files differ: metadata, tensors, types, blocks.",
+}
+ON_FILES = {
+    *("quantize", "imatrix", "convert", "split", "merge", "perplexity"),
+    *("bench", "generate", "show", "audit", "verify", "diff"),
 }
 
 
@@ -80,7 +84,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         found = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name in arguments:
-            module = import_module(f"quantmill.commands.{name}")
+            module = import_module(f"quantmill.commands.{'files.' * (name in ON_FILES)}{name}")
             module.add_arguments(found)
             found.set_defaults(run=module.run)
     return top

@@ -161,7 +161,7 @@ def test_only_what_escapes_prints() -> None:
     folder = Path(quantmill.commands.__file__).parent
     printing = {
         path.name
-        for path in folder.glob("*.py")
+        for path in folder.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Name) and node.id == "print"
     }

@@ -7,7 +7,7 @@ import pytest
 
 import forward_models
 from forward_models import LENGTH, MODELS, write
-from quantmill.commands.generate import tokens_of
+from quantmill.commands.files.generate import tokens_of
 from quantmill.engine.evaluation import Run, evaluate, open_model
 from quantmill.errors import QuantmillError
 from quantmill.gguf import kv, read
