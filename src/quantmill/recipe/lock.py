@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -272,6 +273,24 @@ def _with_texts(
     return replace(read, base=base, files=files, calibration=known, evaluation=measured, extra=extra)
 
 
+def _told_of_base(read: Callable[..., Lock]) -> Callable[..., Lock]:
+    """Errors of a model, which name a file of it, begin with what the recipe calls the base."""
+
+    @wraps(read)
+    def told(recipe: Recipe, base: Mapping[str, str], *rest: Any) -> Lock:
+        from quantmill.architectures.errors import ModelError
+        from quantmill.checkpoint.safetensors import WeightsError
+
+        try:
+            return read(recipe, base, *rest)
+        except (ModelError, WeightsError) as error:
+            error.args = (f"{_words(base)}: {error}",)
+            raise
+
+    return told
+
+
+@_told_of_base
 def _read_base(
     recipe: Recipe,
     base: Mapping[str, str],
@@ -289,6 +308,8 @@ def _read_base(
     output, metadata_bytes, notes = False, None, list[str]()
     if config is not None:
         specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
+        if recipe.base.path is not None:
+            contents.check_whole(at_hand)
         if sources is not None:
             contents.check_sources(_words(base), sources)
             specs = tensors(config, sources)
