@@ -5,7 +5,7 @@ from pathlib import Path
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.checkpoint.file_names import INDEX, MERGE, SINGLE
-from quantmill.checkpoint.safetensors import Weight, read_header, read_index
+from quantmill.checkpoint.safetensors import Weight, open_weights, read_header, read_index
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.listing import UnfitJSON
 
@@ -70,6 +70,11 @@ def _headers(files: Mapping[str, Path], index: Mapping[str, str]) -> dict[str, W
         except (OSError, ValueError, UnfitJSON):
             return None
     return found or None
+
+
+def check_whole(files: Mapping[str, Path]) -> None:
+    """Raises a WeightsError for weights that cannot be read, or not to their ends."""
+    open_weights(files).close()
 
 
 def check_shapes(files: Mapping[str, Path], specs: Iterable[TensorSpec]) -> None:

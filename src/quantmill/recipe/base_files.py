@@ -133,6 +133,8 @@ def converted(
     except UnsuitableModel as error:
         raise UnsuitableModel(f"{error}; {BY_LLAMA_CPP}") from None
     output = False
+    if recipe.base.path is not None:
+        contents.check_whole(at_hand)
     if sources is not None:
         contents.check_sources(where, sources)
         specs = tensors(config, sources)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -298,6 +299,24 @@ def _with_texts(
     return replace(read, base=base, files=files, calibration=known, evaluation=measured, extra=extra)
 
 
+def _told_of_base(read: Callable[..., Lock]) -> Callable[..., Lock]:
+    """Errors of a model, which name a file of it, begin with what the recipe calls the base."""
+
+    @wraps(read)
+    def told(recipe: Recipe, base: Mapping[str, str], *rest: Any) -> Lock:
+        from quantmill.architectures.errors import ModelError
+        from quantmill.checkpoint.safetensors import WeightsError
+
+        try:
+            return read(recipe, base, *rest)
+        except (ModelError, WeightsError) as error:
+            error.args = (f"{_words(base)}: {error}",)
+            raise
+
+    return told
+
+
+@_told_of_base
 def _read_base(
     recipe: Recipe,
     base: Mapping[str, str],
