@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from quantmill.admission.conformance import ALL, IMATRIX_NAME, OPTIONS, Call, calls, digest, write
-from quantmill.admission.shapes import MODELS
+from quantmill.admission.conformance import ALL, CORE, IMATRIX_NAME, OPTIONS, Call, calls, digest, write
 from quantmill.artifact import silent
 from quantmill.errors import QuantmillError
 from quantmill.gguf.comparison import compare
@@ -112,7 +111,7 @@ class _Trial:
         self._oracle, self._folder, self._beside, self._progress = oracle, folder, beside, progress
         self._theirs, self._ours = folder / "theirs", folder / "ours"
         self._answers: dict[Call, bytes | None] = {}  # the digest of a file, None where it writes none
-        later = dict.fromkeys(call.model for call in questions if call.model not in MODELS)
+        later = dict.fromkeys(call.model for call in questions if call.model not in CORE)
         self.unknown = tuple(model for model in later if self._ask(Call(model, "COPY", guided=False)) is None)
         known = [call for call in questions if call.model not in self.unknown]
         # A library that aborts starts anew, and makes its grids of an IQ type anew: those of one ftype together.

@@ -28,6 +28,7 @@ DATASET = b"conformance.txt"
 CHUNKS = 5
 
 SHAPES = MODELS | LATER
+CORE = {name for name, (facts, _) in MODELS.items() if not facts["general.architecture"].startswith("qwen3")}
 SUITE = architectures.models()
 ALL = SHAPES | SUITE
 
