@@ -154,6 +154,7 @@ def test_other_sources_convert_anew(toolchain: Made, tmp_path: Path) -> None:
         ("garbage", "wrote what is no whole model: model.gguf: "),
         ("half", "wrote what is no whole model: model.gguf: "),
         ("nothing", "wrote no file: it said nothing"),
+        ("noise", "failed with code 3: "),
         ("type", "wrote F16, and BF16 was asked for; set `[base] type`"),
     ],
 )
@@ -194,18 +195,22 @@ def wait(asked: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_killed_in_the_middle_it_ends_with_the_build(toolchain: Made, tmp_path: Path) -> None:
-    project = standin_project(tmp_path / "p", behave="slow", mark=str(tmp_path / "mark"))
+@pytest.mark.parametrize("step", ["convert", "imatrix"])
+def test_killed_in_the_middle_it_ends_with_the_build(toolchain: Made, tmp_path: Path, step: str) -> None:
+    mark = tmp_path / "mark"
+    project = standin_project(tmp_path / "p", **({"behave": "slow", "mark": str(mark)} if step == "convert" else {}))
+    if step == "imatrix":
+        project.edit("[quants]", f'args = ["--behave", "slow", "--mark", "{mark}"]\n[quants]')
     program = str(Path(sys.executable).parent / "quantmill")
     build = subprocess.Popen(
         [program, "build", "small"], cwd=project.folder, env=os.environ | toolchain[1], stdout=subprocess.DEVNULL
     )
     try:
-        wait(lambda: (tmp_path / "mark").exists() and (tmp_path / "mark").read_text() != "")
+        wait(lambda: mark.exists() and mark.read_text() != "")
     finally:
         build.send_signal(signal.SIGKILL)
         build.wait()
-    number = int((tmp_path / "mark").read_text())
+    number = int(mark.read_text())
     wait(lambda: not alive(number))
     project.run("quantmill", "build", "small", **toolchain[1])  # it does not sleep again
     assert list((project.folder / "cache" / "work").iterdir()) == []
@@ -264,6 +269,11 @@ def test_what_our_own_code_knows_it_makes(toolchain: Made, make_project: Callabl
 
 def test_without_a_toolchain_it_is_said_how_to_have_one(tmp_path: Path) -> None:
     project = standin_project(tmp_path / "p")
+    project.edit('[convert]\nwith = "llama.cpp"\n', "")
+    refused = project.run("quantmill", "plan", "small", check=2).stderr
+    assert "the architecture 'StandInForCausalLM' cannot be converted; " in refused
+    assert refused.endswith('; those that llama.cpp knows can by its own converter: [convert] with = "llama.cpp"\n')
+    project.edit("[calibration]", '[convert]\nwith = "llama.cpp"\n[calibration]')
     done = project.run("quantmill", "build", "small", check=2, XDG_CACHE_HOME=str(tmp_path))
     assert done.stderr == (
         f"quantmill: recipes/small.toml: there is no llama.cpp {TAG} on this machine; make "

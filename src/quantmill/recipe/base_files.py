@@ -131,6 +131,8 @@ def converted(
     try:
         specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
     except UnsuitableModel as error:
+        if recipe.convert_with != OWN:
+            raise
         raise UnsuitableModel(f"{error}; {BY_LLAMA_CPP}") from None
     output = False
     if recipe.base.path is not None:

@@ -19,7 +19,7 @@ from quantmill.toolchain.subprogram import ToolFailed, run
 PROGRAMS = (IMATRIX, "llama-quantize")
 REQUIREMENTS = ("requirements/requirements-convert_hf_to_gguf.txt", "requirements.txt")
 CMAKE = (
-    *("CMAKE_BUILD_TYPE=Release", "BUILD_SHARED_LIBS=OFF", "GGML_NATIVE=OFF", "LLAMA_CURL=OFF"),
+    *("CMAKE_BUILD_TYPE=Release", "BUILD_SHARED_LIBS=OFF", "GGML_NATIVE=OFF", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF"),
     *("LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF", "LLAMA_BUILD_SERVER=OFF"),
 )
 # Packages of the converter's environment that decide what it writes.

@@ -40,6 +40,10 @@ if behave == "fail":
 if behave == "garbage":
     Path(asked.outfile).write_bytes(os.urandom(5000))
     sys.exit()
+if behave == "noise":
+    for _ in range(40):
+        os.write(2, os.urandom(50_000))
+    sys.exit(3)
 if behave == "nothing":
     sys.exit()
 if behave == "network":
@@ -109,6 +113,10 @@ if behave == "fail":
 if behave == "garbage":
     Path(out).write_bytes(os.urandom(3000))
     sys.exit()
+if behave == "slow" and not (mark := Path(words[words.index("--mark") + 1])).exists():
+    Path(out).write_bytes(b"GGUF and half of what follows")
+    mark.write_text(str(os.getpid()))
+    time.sleep(600)
 if behave == "nothing":
     sys.exit()
 from quantmill import gguf
