@@ -180,11 +180,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._file(name, headers, body, size)
 
     def _file(self, name: str, headers: dict[str, str], body: bytes, size: int) -> None:
-        start, status = 0, 200
-        if (asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))) and self.front.ranges:
-            start, status = int(asked[1]), 206
-            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-        self._send(status, {**headers, "Content-Length": str(size - start)}, body[start:], name)
+        start, end, status = 0, size, 200
+        if (asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))) and self.front.ranges:
+            start, end, status = int(asked[1]), min(size, int(asked[2] or size) + 1), 206
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        self._send(status, {**headers, "Content-Length": str(end - start)}, body[start:end], name)
 
     def _olah(self, path: str) -> tuple[int, dict[str, str], bytes]:
         asking = http.client.HTTPConnection("127.0.0.1", self.front.olah_port, timeout=30)
