@@ -19,6 +19,7 @@ from quantmill.quality.errors import QualityError
 from quantmill.quality.tensor_errors import spoiled
 from quantmill.quant.quantizer import NotFinite, quantize_file
 from quantmill.quant.unweighed import as_one, unweighed
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.steps import part, preflight, verify
 
 COLUMNS, ROWS = 512, 64
@@ -145,7 +146,7 @@ def test_what_cannot_be_written_fails_first_and_by_its_own_name(files: dict[str,
         run_preflight(files, "expert", tmp_path, ["Q4_K_S"])
     assert str(failed.value) == f"Q4_K_S: expert 3 {WORDS}, of which no scale can be made{MEND}"
     with pytest.raises(NotFinite) as broken:
-        quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"])
+        quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"], reference=B4867)
     assert str(broken.value) == (
         "blk.0.ffn_down_exps.weight: its importance is zero over whole blocks of Q4_K, whose scales are then no "
         "numbers and which llama-quantize refuses too; weigh their columns alike (zero_as_one) or choose another "

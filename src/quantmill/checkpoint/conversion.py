@@ -28,7 +28,6 @@ from quantmill.errors import UsageError
 from quantmill.gguf import Writer
 from quantmill.gguf.scales import first_broken
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
 
 TYPES = ("BF16", "F16", "F32")
 
@@ -48,7 +47,7 @@ def convert(
     pre_tokenizer: str | None,
     context: Context,
     place: str = "model.gguf",
-    reference: Reference = DEFAULT,
+    reference: Reference | None = None,
     notes: list[str] | None = None,
 ) -> Converted:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's

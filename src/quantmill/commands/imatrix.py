@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import layer_bar, parallel, positive, project, say, say_json, size, threads
+from quantmill.commands.common import add_tag, followed, layer_bar, parallel, positive, say, say_json, size, threads
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output, through, write_output
-from quantmill.reference.spans import DEFAULT_TAG, of_tag, offered
+from quantmill.reference.spans import offered
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Sums
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-f", dest="texts", action="append", default=[], metavar="TEXT", help="a text in UTF-8; several are used whole")
     names = "what to write (imatrix.dat, or imatrix.gguf, by the tag)"
     add("-o", dest="target", type=Path, metavar="FILE", help=names)
-    add("--llama-cpp", default=DEFAULT_TAG, metavar="TAG", help=f"whose llama-imatrix to follow ({DEFAULT_TAG})")
+    add_tag(parser, "whose llama-imatrix to follow")
     add("--chunks", type=positive, metavar="N", help="of the text (all)")
     add("--from-chunk", type=_count, default=0, metavar="N", help="leave so many chunks out at the beginning (0)")
     add("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
@@ -46,9 +46,8 @@ def run(options: argparse.Namespace) -> int:
 
     from quantmill.imatrix import load
     from quantmill.imatrix.sums import merge
-    from quantmill.reference.admissions import of_folder
 
-    reference = of_tag(options.llama_cpp, of_folder(project()))
+    _, reference = followed(options)
     rules = reference.imatrix
     if options.parse_special and not rules.parses_special:
         raise UsageError(f"llama-imatrix of {reference} is not known to have --parse-special; choose a later tag")

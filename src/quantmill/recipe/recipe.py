@@ -23,7 +23,7 @@ from quantmill.recipe.quality_table import Evaluation
 from quantmill.reference.admissions import Admission, of_folder
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT_TAG, check_options, newest_tag, of_tag
+from quantmill.reference.spans import check_options, newest_tag, of_tag
 from quantmill.units import parse_size
 
 LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of a model has 50,000
@@ -234,9 +234,7 @@ class _Reader:
         name = self.path.stem
         tag = self.get("llama_cpp")
         if tag is None:
-            # The converter of later tags is not reproduced: nobody who names no tag gets their name on another's.
-            newest = newest_tag(self.admissions()) if self.get("base.gguf") else DEFAULT_TAG
-            tag = self.locked or newest
+            tag = self.locked or newest_tag(self.admissions())
         self.reference = self.reference_of(tag)
         try:
             base = base_table.base(self.reference, self.get, self.path.parent)
