@@ -20,6 +20,7 @@ from pathlib import Path
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.gguf import read
+from quantmill.reference.llama_cpp.b4867 import B4867
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "convert_golden"
 sys.path.insert(0, str(GOLDEN.parent))
@@ -95,7 +96,7 @@ def main() -> int:
                     print(f"{folder.name} {type_}: the converter failed: {done.stderr.strip().splitlines()[-1]}")
                     failed = True
                     continue
-                convert(files, ours, type_, folder.name, None, Context())
+                convert(files, ours, type_, folder.name, None, Context(), reference=B4867)
                 if golden:
                     digests.setdefault(folder.name, {})[type_] = hashlib.sha256(theirs.read_bytes()).hexdigest()
                 found = differences(theirs, ours)
