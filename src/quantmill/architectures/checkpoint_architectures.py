@@ -24,7 +24,6 @@ class CheckpointArchitecture:
 
     `defaults`: what transformers assumes for keys that config.json leaves out
     `when`: which optional tensors there are
-    `keys`: metadata keys beyond the common ones
     `scalings`: the kinds of rope scaling that llama.cpp computes for it
     `permute`: undo the rotary layout of Hugging Face's llama (a head's two halves interleaved) in the rows of q and k
     `only`: key of config.json → the values that a GGUF file can hold, beside that key's absence
@@ -35,7 +34,6 @@ class CheckpointArchitecture:
     gguf: str
     defaults: Mapping[str, Any]
     when: Mapping[str, Condition]
-    keys: tuple[str, ...] = ()
     scalings: tuple[str, ...] = ("linear", "yarn")
     permute: bool = False
     experts: bool = False  # each layer's feed-forward part is a mixture, its experts stacked in one tensor
@@ -50,7 +48,6 @@ class CheckpointArchitecture:
 
 
 _COMMON = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False}
-_LLAMA_KEYS = ("vocab_size", "rope.dimension_count")
 # What other classes compute by these keys, none of ours does: who states them means another model.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "attn_logit_softcapping": (None,),
@@ -80,6 +77,7 @@ _GEMMA3 = CheckpointArchitecture(
         "head_dim": 256,
         "max_position_embeddings": 131072,
         "sliding_window": 4096,
+        "rope_local_base_freq": 10000.0,
     },
     {"qk_norm": True, "post_norms": True},
     scalings=("linear",),
@@ -125,7 +123,6 @@ ARCHITECTURES: dict[str, CheckpointArchitecture] = {
             "mlp_only_layers": (),
         },
         _QWEN3_BIASES,
-        keys=("expert_count", "expert_feed_forward_length"),
         experts=True,
         only=_SILU | {"norm_topk_prob": (True,)},
         absent={"norm_topk_prob": False},
@@ -135,7 +132,6 @@ ARCHITECTURES: dict[str, CheckpointArchitecture] = {
         "llama",
         {**_COMMON, "num_key_value_heads": None, "max_position_embeddings": 2048, "head_dim": None},
         {"qkv_bias": "attention_bias", "o_bias": "attention_bias", "mlp_bias": "mlp_bias"},
-        keys=_LLAMA_KEYS,
         scalings=("linear", "yarn", "llama3"),
         permute=True,
         llama_vocabulary=True,
@@ -145,7 +141,6 @@ ARCHITECTURES: dict[str, CheckpointArchitecture] = {
         "llama",
         {**_COMMON, "num_key_value_heads": 8, "max_position_embeddings": 131072, "head_dim": None},
         {},
-        keys=_LLAMA_KEYS,
         scalings=("linear", "yarn", "llama3"),
         permute=True,
         llama_vocabulary=True,

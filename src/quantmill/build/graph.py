@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 from quantmill import host
 from quantmill.artifact import Artifact
 from quantmill.build import release_tag
-from quantmill.build.step_params import imatrix_params, preflight_params, quant_params
+from quantmill.build.step_params import convert_params, imatrix_params, preflight_params, quant_params
 from quantmill.listing import IMATRIX_ENDING
 from quantmill.recipe import page_params, texts
 from quantmill.recipe.base_files import local_files
@@ -20,7 +20,6 @@ from quantmill.recipe.recipe import Recipe
 from quantmill.recipe.bench_table import RUNTIMES, BenchTable
 from quantmill.steps import STEPS
 from quantmill.steps.bench import Params as BenchParams
-from quantmill.steps.convert import Params as ConvertParams
 from quantmill.steps.evaluate import Params as EvaluateParams
 from quantmill.steps.report import Params as ReportParams
 from quantmill.steps.split import Params as SplitParams
@@ -200,15 +199,10 @@ def _download(recipe: Recipe, lock: Lock, after: tuple[str, ...]) -> Node:
 
 
 def _convert(recipe: Recipe) -> Node:
-    params = ConvertParams(type=recipe.base.type)
-    if recipe.base.model_name:
-        params["name"] = recipe.base.model_name
-    if recipe.base.pre_tokenizer:
-        params["pre_tokenizer"] = recipe.base.pre_tokenizer
     return Node(
         task("convert", recipe),
         STEPS["convert"],
-        params,
+        convert_params(recipe),
         (Edge(task("download", recipe), ALL, ""),),
         recipe.generation,
         where=_span(recipe),

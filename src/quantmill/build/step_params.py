@@ -2,9 +2,22 @@
 
 from quantmill.recipe import texts
 from quantmill.recipe.recipe import Recipe
+from quantmill.steps.convert import Params as ConvertParams
 from quantmill.steps.imatrix import Params as ImatrixParams
 from quantmill.steps.preflight import Params as PreflightParams
 from quantmill.steps.quant import Params as QuantParams
+
+
+def convert_params(recipe: Recipe) -> ConvertParams:
+    """What decides the base's file, of a checkpoint: the convert step's params."""
+    params = ConvertParams(type=recipe.base.type)
+    if recipe.base.model_name:
+        params["name"] = recipe.base.model_name
+    if recipe.base.pre_tokenizer:
+        params["pre_tokenizer"] = recipe.base.pre_tokenizer
+    if recipe.later_converter:
+        params["converter"] = recipe.later_converter
+    return params
 
 
 def quant_params(recipe: Recipe, label: str) -> QuantParams:

@@ -33,12 +33,21 @@ def source_order(files: Mapping[str, Path]) -> list[str] | None:
     """The names of a checkpoint's tensors in the converter's order: from its weights' headers, or where those are not
     among the files, from its index; None where neither tells. What else is wrong with weights is said when they are
     opened."""
-    index = {} if SINGLE in files or INDEX not in files else read_index(files[INDEX])
+    index = _index(files)
     found = _headers(files, index)
     if found is not None:
         return sorted(found, key=lambda source: (found[source].file, source))
     missing = not all(name in files for name in index.values())
     return sorted(index, key=lambda source: (index[source], source)) if index and missing else None
+
+
+def _index(files: Mapping[str, Path]) -> dict[str, str]:
+    return {} if SINGLE in files or INDEX not in files else read_index(files[INDEX])
+
+
+def headers(files: Mapping[str, Path]) -> dict[str, Weight] | None:
+    """The checkpoint's tensors by their headers alone; None where those are not all among the files."""
+    return _headers(files, _index(files))
 
 
 def _headers(files: Mapping[str, Path], index: Mapping[str, str]) -> dict[str, Weight] | None:
@@ -58,8 +67,7 @@ def check_shapes(files: Mapping[str, Path], specs: Iterable[TensorSpec]) -> None
     """Raises a ModelError when by the weights' headers, where those are at hand, a tensor is not what is needed."""
     from quantmill.checkpoint.weights import check
 
-    index = {} if SINGLE in files or INDEX not in files else read_index(files[INDEX])
-    found = _headers(files, index)
+    found = headers(files)
     if found is not None:
         for spec in specs:
             check(spec, found)

@@ -1,12 +1,14 @@
 """A model in Hugging Face layout → one GGUF file, as llama.cpp's convert_hf_to_gguf.py writes it.
 
-The file is the converter's (b5490, transformers 4.51 to 4.52) byte for byte, but for what is meant to differ:
+The file is byte for byte that of the reference's converter (b5490's with transformers 4.51 to 4.52, later ones' with
+4.57), but for what is meant to differ:
 - The model's name is a parameter; there, the folder's name has its place.
 - The pre-tokenizer's name comes from the tokenizer's pattern; there, from a table of hashes of known vocabularies.
 - A chat template in chat_template.jinja, and the newer spellings of config.json, both of newer transformers, are read.
 - Linear and YaRN rope scaling are written for every architecture and spelling, llama3's original context is read.
 - What config.json says and no GGUF file of the architecture holds is an error.
 - An id of a special token that no token has is left out, and tokens that a tokenizer.json lacks are filled up.
+- A reranker is refused, and so is a Gemma 3 without tokenizer.model, of which later converters make other files.
 - Several named chat templates are listed in their own order; there, in an order that changes from run to run.
 - llama3's rope factors are correctly rounded; PyTorch's power may differ in the last bit (not for base 500000).
 - Tensors that are missing, unexpected or of another shape than config.json says are errors.
@@ -20,6 +22,7 @@ from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.architectures.json_file import load_config
 from quantmill.architectures.loading import check_convertible
 from quantmill.artifact import Context
+from quantmill.checkpoint.auto_type import in_order, of_weights
 from quantmill.checkpoint.contents import check_sources
 from quantmill.checkpoint.metadata import metadata
 from quantmill.checkpoint.safetensors import open_weights
@@ -27,6 +30,7 @@ from quantmill.checkpoint.weights import check, chunks
 from quantmill.errors import UsageError
 from quantmill.gguf import Writer
 from quantmill.gguf.scales import first_broken
+from quantmill.reference.converter import AUTO
 from quantmill.reference.reference import Reference
 
 TYPES = ("BF16", "F16", "F32")
@@ -53,15 +57,18 @@ def convert(
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
     converter does; `notes` is given a sentence for whatever is left out.
 
-    Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is none of TYPES.
+    Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is neither one of TYPES
+    nor AUTO, which the reference's converter chooses.
     """
-    if type_ not in TYPES:
+    if type_ not in (*TYPES, AUTO):
         raise UsageError(f"convert cannot write the type {type_!r}; {', '.join(TYPES)} are possible")
     config = load_config(files)
     tensors(config)  # a config that cannot be converted is said before any weight is opened
     with open_weights(files) as weights:
-        order = sorted(weights, key=lambda source: (weights[source].file, source))
+        order = in_order(weights)
         check_sources("the safetensors files", order)
+        if type_ == AUTO:
+            type_ = of_weights(reference, config, weights)
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.architectures.errors import ModelError
 from quantmill.checkpoint.model_name import Components, components, size_label, title
+from quantmill.checkpoint.sampling_keys import sampling
 from quantmill.errors import UsageError
 from quantmill.gguf import KV, kv
 from quantmill.reference.reference import Reference
@@ -44,11 +46,12 @@ def general(
     name: str | None,
     specs: Sequence[TensorSpec],
     arch: str,
+    files: Mapping[str, Path] | None = None,
 ) -> Iterator[KV]:
     """The entries from general.architecture to general.languages in the converter's order.
 
-    `card` is the front matter; `name` is the model's name, which has the place of the folder's name in llama.cpp's
-    converter: it names what card and config.json leave unnamed. `specs` are the tensors of the file.
+    `files` are the model's by name, `card` is the front matter of its page. `name` is the model's name, which has the
+    place of the folder's name there: it names what card and config.json leave unnamed. `specs` are the tensors.
     """
     parameters = sum(spec.n_elements for spec in specs)
     facts = {fact: next((card[key] for key in keys if card.get(key) is not None), None) for fact, keys in _CARD.items()}
@@ -66,6 +69,7 @@ def general(
         facts["license"] = ",".join(map(str, facts["license"]))
     yield kv("general.architecture", arch)
     yield kv("general.type", "model")
+    yield from sampling(reference, files or {})
     for fact in reference.converter.general:
         yield from _text(f"general.{fact}", facts[fact])
     for kind, keys in _PARENTS.items():

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, hparams, tensors
-from quantmill.architectures.errors import TokenizerError
+from quantmill.architectures.errors import ModelError, TokenizerError
 from quantmill.architectures.json_file import load_config
 from quantmill.architectures.metadata_keys import facts
 from quantmill.checkpoint import readme
@@ -43,10 +44,15 @@ def metadata(
     if any(spec.name == "rope_freqs.weight" for spec in specs):
         llama3_scaling(hparams(config))  # what is wrong with it is to be known before any weight is
     card = readme.load(files["README.md"]) if "README.md" in files else {}
+    if row.gguf == "qwen3" and reference.converter.reranks and _reranks(files, config, name):
+        raise ModelError(
+            f"the model is a reranker by its name or its README.md, of which llama.cpp {reference} makes a classifier, "
+            "which quantmill does not; convert it with llama.cpp's own converter, or by a tag before b7830"
+        )
     parts: dict[str, Callable[[], Iterable[KV]]] = {
-        "general": lambda: general(reference, card, config, name, specs, row.gguf),
-        "model": lambda: facts(config, type),
-        "vocabulary": lambda: vocabulary(files, config, pre_tokenizer, notes),
+        "general": lambda: general(reference, card, config, name, specs, row.gguf, files),
+        "model": lambda: facts(config, type, reference),
+        "vocabulary": lambda: vocabulary(files, config, pre_tokenizer, notes, reference),
     }
     entries = [entry for part in reference.converter.parts for entry in parts[part]()]
     tokens = TokenFacts({entry.key: entry for entry in entries}, hparams(config)["vocab_size"])
@@ -56,3 +62,10 @@ def metadata(
         )
     notes += tokens.doubted()
     return entries
+
+
+def _reranks(files: Mapping[str, Path], config: Mapping[str, Any], name: str | None) -> bool:
+    """Whether the converter takes a Qwen 3 for a reranker."""
+    page = files["README.md"].read_text("utf-8", "replace").lower() if "README.md" in files else ""
+    named = f"{name} {config.get('_name_or_path')}".lower()
+    return any(f"# {kind}" in page or kind in named for kind in ("qwen3-reranker", "qwen3-vl-reranker"))

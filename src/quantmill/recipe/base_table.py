@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import QuantmillError, Unfit, UsageError
+from quantmill.reference.converter import AUTO
 from quantmill.reference.reference import Reference
 
 KEYS: dict[str, str] = {
@@ -97,7 +98,7 @@ def base(reference: Reference, get: Callable[[str], Any], folder: Path) -> Base:
         revision=get("base.revision") or "main",
         path=folder / path if given_by == "path" else None,
         gguf=gguf,
-        type=_type(reference, get, gguf),
+        type=_type(reference, get, gguf, folder / path if given_by == "path" else None),
         name=name,
         original=get("base.original"),
         base_model=models,
@@ -107,12 +108,19 @@ def base(reference: Reference, get: Callable[[str], Any], folder: Path) -> Base:
     )
 
 
-def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None) -> str:
+def names_type(get: Callable[[str], Any]) -> bool:
+    """Whether a recipe says the type of its converted base, which else the converter chooses."""
+    return str(get("base.type") or AUTO).upper() != AUTO
+
+
+def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None, path: Path | None) -> str:
     kind, again = get("base.type"), get("base.allow_requantize") or False
     if kind is None and gguf is not None:
         kind = _read(gguf)
         if kind not in BASE_TYPES and not again:
             kind = None  # what is refused, once the base is looked at
+    if gguf is None and not names_type(get) and AUTO in (reference.converter.out_type, str(kind).upper()):
+        kind = _chosen(reference, path)
     kind = kind or BASE_TYPES[0]
     if again and kind not in BASE_TYPES:
         try:
@@ -123,6 +131,14 @@ def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None) ->
         right = ", or allow_requantize = true for a base that is quantized" if gguf is not None else ""
         raise Unfit("base.type", f"{kind!r} is not one of {', '.join(BASE_TYPES)}{right}")
     return str(kind)
+
+
+def _chosen(reference: Reference, path: Path | None) -> str | None:
+    """What the converter makes of the weights at hand; of a Hub repository's the lock tells."""
+    from quantmill.architectures.json_file import model_files
+    from quantmill.checkpoint.auto_type import of_files
+
+    return of_files(reference, model_files(path)) if path is not None and path.is_dir() else None
 
 
 def _read(path: Path) -> str | None:

@@ -19,6 +19,7 @@ from quantmill.recipe import texts
 from quantmill.recipe.base_files import base_metadata, configuration, is_plain, local_files, wanted
 from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
 from quantmill.recipe.texts import FileFact
+from quantmill.reference.converter import AUTO
 
 FORMAT = 1
 
@@ -287,16 +288,31 @@ def _read_base(
 
     output, metadata_bytes, notes = False, None, list[str]()
     if config is not None:
+        _check_type(recipe, config)
         specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
         if sources is not None:
             contents.check_sources(_words(base), sources)
             specs = tensors(config, sources)
             contents.check_shapes(at_hand, specs)
             output = len(specs) > len(tensors(config))
-        describe(config, recipe.base.type, sources)
+        describe(config, recipe.base.type, sources, reference=recipe.reference)
         metadata_bytes = sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
     about, shape = gguf_base.about(recipe, at_hand, notes) if recipe.base.gguf else (about_files(at_hand), {})
     return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output, shape=shape)
+
+
+def _check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """UsageError for a Hub repository whose weights are of another type than the recipe took for granted."""
+    from quantmill.checkpoint.auto_type import of_config
+
+    if recipe.base.repo is None or recipe.names_type or recipe.reference.converter.out_type != AUTO:
+        return
+    chosen = of_config(recipe.reference, config)
+    if chosen not in (None, recipe.base.type):
+        raise UsageError(
+            f"{recipe.path}: base.type: config.json says that the weights are such that llama.cpp {recipe.llama_cpp} "
+            f'makes {chosen} of them, and this key is missing; write type = "{chosen}", or another'
+        )
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:

@@ -23,7 +23,7 @@ from quantmill.recipe.quality_table import Evaluation
 from quantmill.reference.admissions import Admission, of_folder
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import check_options, newest_tag, of_tag
+from quantmill.reference.spans import check_options, newest_tag, of_generation, of_tag
 from quantmill.units import parse_size
 
 LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of a model has 50,000
@@ -105,9 +105,20 @@ class Recipe:
         return "llama_cpp" in self.data
 
     @property
+    def names_type(self) -> bool:
+        """Whether the recipe says the type of a converted base, which else the converter chooses."""
+        return base_table.names_type(lambda key: self.data["base"].get(key.partition(".")[2]))
+
+    @property
     def converts_as(self) -> str | None:
         """The tag whose converter makes the base's metadata, where that is not the recipe's."""
-        return self.reference.converts_as if self.base.gguf is None else None
+        return self.reference.converts_as(self.llama_cpp) if self.base.gguf is None else None
+
+    @property
+    def later_converter(self) -> str:
+        """The tag of the converter whose facts a conversion follows, empty for the first."""
+        converter = self.reference.converter
+        return "" if converter is of_generation(0).converter else converter.tag
 
     @property
     def generation(self) -> int:

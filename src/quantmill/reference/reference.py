@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from quantmill.errors import UsageError, nearest
 from quantmill.gguf.types import ValueType
 from quantmill.reference.arithmetic import QuantArithmetic
+from quantmill.reference.converter import Converter
 from quantmill.reference.ftypes import Ftype
 
 if TYPE_CHECKING:
@@ -72,20 +73,6 @@ class ImatrixRules:
     def file_name(self, form: str) -> str:
         """What a build calls a matrix of that form; spans whose own form is the legacy one know one name."""
         return f"imatrix.{form if self.form == 'gguf' else 'dat'}"
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Converter:
-    """What convert_hf_to_gguf.py writes into a model's metadata.
-
-    `tag`: whose converter this is; a span that does not end with it has another one, which is not reproduced.
-    `parts`: of the metadata, in their order: `general`, `model` and `vocabulary`.
-    `general`: the keys that say who made the model out of what, in their order, without the `general.` in front.
-    """
-
-    tag: str
-    parts: tuple[str, ...]
-    general: tuple[str, ...]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -164,10 +151,9 @@ class Reference:
         builds = f"b{self.first}" if self.first == self.last else f"b{self.first} to b{self.last}"
         return ", ".join((builds, *self.names))
 
-    @property
-    def converts_as(self) -> str | None:
-        """The tag whose converter stands for the span's own, None where that is reproduced."""
-        return None if self.converter.tag == f"b{self.last}" else self.converter.tag
+    def converts_as(self, tag: str) -> str | None:
+        """The tag whose converter stands for that of `tag`, None where that is reproduced."""
+        return self.converter.tag if self.converter.stands_in(tag) else None
 
     def ftype(self, name: str) -> Ftype:
         """The ftype of that name, whatever its case; UsageError naming the nearest spelling otherwise."""

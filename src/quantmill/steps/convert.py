@@ -9,11 +9,13 @@ from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, T
 
 class Params(TypedDict, total=False):
     """The type of the file (BF16 without), the model's name, and for a tokenizer whose pattern has no known name that
-    name. `generation` has a field of its own in the key."""
+    name. `generation` has a field of its own in the key; `converter` is whose facts that has, where they are not the
+    first's, so that the key tells when they become better known."""
 
     type: str
     name: str
     pre_tokenizer: str
+    converter: str
     generation: int
 
 
@@ -22,7 +24,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.checkpoint.conversion import convert
     from quantmill.reference.spans import of_generation
 
-    check_names("convert", params, Params, untold=("generation",))
+    check_names("convert", params, Params, untold=("generation", "converter"))
     files = {name: artifact.path for name, artifact in inputs.items()}
     reference = of_generation(params.get("generation"))
     name, pre_tokenizer = params.get("name"), params.get("pre_tokenizer")

@@ -25,16 +25,24 @@ _UNKNOWN = {
 }
 
 
-def templates(files: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def templates(
+    files: Mapping[str, Path], settings: Mapping[str, Any], jinja_first: bool = True
+) -> dict[str, tuple[str, str]]:
     """Each template's text and the file that it is of, by name, without empty ones; `default` is the one that is used
     where nothing else is asked for. `settings` is tokenizer_config.json.
 
     As transformers reads them, chat_template.jinja wins over tokenizer_config.json, and that over the older
     chat_template.json; the folder additional_chat_templates adds to any. The converter at b5490 knows no file of Jinja.
+    Without `jinja_first`, as later converters do, tokenizer_config.json wins over all others, and the folder adds to
+    chat_template.jinja alone.
     """
     found = _of_json(settings.get("chat_template"), _CONFIG)
-    if not found:
+    if found and not jinja_first:
+        return found
+    if not found and (jinja_first or _JINJA not in files):
         found = _of_json((load_json(files, _JSON, TokenizerError) or {}).get("chat_template"), _JSON)
+    if not jinja_first and _JINJA not in files:
+        return found
     folder = sorted(name for name in files if name.startswith(f"{TEMPLATES}/") and name.endswith(".jinja"))
     for file in (*folder, *([_JINJA] if _JINJA in files else [])):
         name = "default" if file == _JINJA else _plain(Path(file).stem)
@@ -43,9 +51,9 @@ def templates(files: Mapping[str, Path], settings: Mapping[str, Any]) -> dict[st
     return found
 
 
-def template_entries(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Iterator[KV]:
+def template_entries(files: Mapping[str, Path], settings: Mapping[str, Any], jinja_first: bool = True) -> Iterator[KV]:
     """The entries in the converter's order: the named ones, their names, the default."""
-    found = {name: text for name, (text, _) in templates(files, settings).items()}
+    found = {name: text for name, (text, _) in templates(files, settings, jinja_first).items()}
     default = found.pop("default", None)
     yield from (kv(f"{KEY}.{name}", text) for name, text in found.items())
     if found:
@@ -54,9 +62,9 @@ def template_entries(files: Mapping[str, Path], settings: Mapping[str, Any]) -> 
         yield kv(KEY, default)
 
 
-def check(files: Mapping[str, Path], settings: Mapping[str, Any]) -> None:
+def check(files: Mapping[str, Path], settings: Mapping[str, Any], jinja_first: bool = True) -> None:
     """Raises TokenizerError for a default template that llama.cpp cannot read: its server ends by one."""
-    text, file = templates(files, settings).get("default", ("", ""))
+    text, file = templates(files, settings, jinja_first).get("default", ("", ""))
     if text and len(text) <= _LENGTH and (problem := _problem(text)) is not None:
         raise TokenizerError(
             f"{file}: the chat template {problem}, by which llama.cpp's server ends; correct it in the model's folder"

@@ -9,8 +9,12 @@ from quantmill.architectures.errors import TokenizerError
 from quantmill.architectures.json_file import load_json
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.errors import shown
+from quantmill.reference.converter import TokenRules
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import newest
 from quantmill.vocabulary import byte_level, chat_template, pretokenizer, spm
 from quantmill.vocabulary.hf_tokenizer import SPECIALS, HFTokenizer, content
+from quantmill.vocabulary.post_processor import added
 from quantmill.vocabulary.sentencepiece import Piece
 
 _PREFIX = "tokenizer.ggml."
@@ -21,8 +25,12 @@ _ID_KEYS = {
     "sep": "seperator_token_id",  # so spelt in GGUF
     "pad": "padding_token_id",
     "mask": "mask_token_id",
+    "eot": "eot_token_id",
+    "eom": "eom_token_id",
 }
-_FLAG_KEYS = {"bos": "add_bos_token", "eos": "add_eos_token"}
+_NORMALIZERS = {"Lowercase": "lowercase", "StripAccents": "strip_accents"}
+_FLAG_KEYS = {"bos": "add_bos_token", "eos": "add_eos_token", "sep": "add_sep_token"}
+_NEEDED = ("bos", "eos")  # what llama.cpp never does without
 # Two vocabularies that the converter's llama class knows by their size alone.
 _CODE_LLAMA, _GRANITE = 32016, 49152
 _CODE_LLAMA_EOT = 32010
@@ -33,8 +41,9 @@ def vocabulary(
     config: Mapping[str, Any],
     pre_tokenizer: str | None = None,
     notes: list[str] | None = None,
+    reference: Reference | None = None,
 ) -> list[KV]:
-    """Every `tokenizer.*` entry in the converter's order.
+    """Every `tokenizer.*` entry in the order of the reference's converter.
 
     tokenizer.model wins over tokenizer.json, as there. `pre_tokenizer` overrides the name that the tokenizer's own
     pattern has. `notes` is given a sentence for whatever is left out. Raises TokenizerError or UnknownPreTokenizer.
@@ -44,9 +53,10 @@ def vocabulary(
     settings = load_json(files, "tokenizer_config.json", TokenizerError) or {}
     data = load_json(files, "tokenizer.json", TokenizerError)
     size: int = found["vocab_size"]
+    rules = (reference or newest()).converter.tokens
     tokenizer = HFTokenizer(data or {}, settings, str(config.get("model_type", "")))
     if "tokenizer.model" in files:
-        entries = list(_spm(spm.from_model(files, settings, size, notes)))
+        entries = list(_spm(spm.from_model(files, settings, size, notes, rules.takes_surplus)))
     elif row.sentencepiece:
         raise TokenizerError(
             f"the model has no tokenizer.model, the only file that {row.gguf}'s vocabulary is made of; "
@@ -66,14 +76,15 @@ def vocabulary(
             notes.append(f"added_tokens.json has {shown(lost[0])}, which tokenizer.json lacks: it is left out")
     if pre_tokenizer is not None and entries[0].value == "llama":
         notes.append(f"its vocabulary is SentencePiece's, which has no pre-tokenizer: {pre_tokenizer} is not used")
-    entries += _special(data or {}, settings, config, size, notes)
-    chat_template.check(files, settings)
-    templates = list(chat_template.template_entries(files, settings))
+    entries += _special(data or {}, settings, config, size, notes, rules)
+    chat_template.check(files, settings, rules.is_jinja_first)
+    templates = list(chat_template.template_entries(files, settings, rules.is_jinja_first))
     if templates and templates[-1].key != chat_template.KEY:
         notes.append("none of its named chat templates is the default, without which llama.cpp takes ChatML's")
     entries += templates
+    entries += _normalizer(data or {}, rules)
     if row.llama_vocabulary:
-        entries += _llama(settings, size, {entry.key for entry in entries})
+        entries = _llama(entries, settings, size, rules)
     if row.sentencepiece:
         entries.append(kv(_PREFIX + "add_space_prefix", False))
     return entries
@@ -98,7 +109,12 @@ def _spm(pieces: Sequence[Piece]) -> Iterator[KV]:
 
 
 def _special(
-    data: Mapping[str, Any], settings: Mapping[str, Any], config: Mapping[str, Any], size: int, notes: list[str]
+    data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
+    size: int,
+    notes: list[str],
+    rules: TokenRules,
 ) -> Iterator[KV]:
     """Ids by the token's text among tokenizer.json's added tokens, else as config.json has them; then add_…_token.
 
@@ -111,8 +127,12 @@ def _special(
         if not isinstance(entry, Mapping):
             raise TokenizerError("tokenizer.json has an added token that is no table; fetch it again")
         by_content.setdefault(str(entry.get("content")), entry.get("id"))
-    stated = {kind: by_content.get(content(settings.get(f"{kind}_token")) or "") for kind in SPECIALS}
-    configured = {kind: config.get(f"{kind}_token_id") for kind in SPECIALS}
+    found = added(data, settings, rules)
+    kinds = (*SPECIALS, *found.kinds)
+    stated = {kind: by_content.get(content(found.settings.get(f"{kind}_token")) or "") for kind in kinds}
+    text = config.get("text_config") if rules.has_text_ids else None
+    table = {**text, **_known(config)} if isinstance(text, Mapping) else config
+    configured = {kind: table.get(f"{kind}_token_id") for kind in kinds}
     ids: dict[str, int] = {}
     for source, where in ((stated, "tokenizer.json"), (configured, "config.json")):
         for kind, id_ in source.items():
@@ -122,15 +142,46 @@ def _special(
                 ids[kind] = id_
                 continue
             problem = f"{where} gives the {kind} token the id {id_}, and the vocabulary has {size} tokens"
-            if kind in _FLAG_KEYS:
+            if kind in _NEEDED:
                 raise TokenizerError(f"{problem}; correct it there")
             notes.append(f"{problem}: it is left out")
     if "eos" not in ids:
         notes.append("no file gives the eos token one id, in whose place llama.cpp takes a token of its own choice")
     yield from (kv(_PREFIX + _ID_KEYS[kind], id_) for kind, id_ in ids.items() if kind in _ID_KEYS)
-    for kind, key in _FLAG_KEYS.items():
-        if isinstance(settings.get(f"add_{kind}_token"), bool):
-            yield kv(_PREFIX + key, settings[f"add_{kind}_token"])
+    flags = dict(found.flags)
+    for kind in _FLAG_KEYS if rules.is_processed else _NEEDED:
+        adds = settings.get(f"add_{kind}_token")
+        if isinstance(adds, bool) and (kind not in flags or rules.is_stated_first):
+            flags[kind] = adds
+    yield from (kv(_PREFIX + _FLAG_KEYS[kind], adds) for kind, adds in flags.items())
+
+
+def _known(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _normalizer(data: Mapping[str, Any], rules: TokenRules) -> Iterator[KV]:
+    """What tokenizer.json's normalizer does to a text, of what has a key."""
+    found: dict[str, Any] = {}
+    waiting = [data.get("normalizer")]
+    while waiting:
+        node = waiting.pop(0)
+        if not isinstance(node, Mapping):
+            continue
+        kind, inner = node.get("type"), node.get("normalizers")
+        if kind in _NORMALIZERS:
+            found[_NORMALIZERS[kind]] = True
+        elif kind == "BertNormalizer":
+            found |= {key: node[key] for key in _NORMALIZERS.values() if key in node}
+        elif kind == "Sequence" and isinstance(inner, list):
+            waiting = [*inner, *waiting]
+    for key in rules.normalizer:
+        if (value := found.get(key)) is not None:
+            if not isinstance(value, bool):
+                raise TokenizerError(
+                    f"tokenizer.json's `normalizer` has {value!r} as `{key}`; take the model's own anew"
+                )
+            yield kv(f"{_PREFIX}normalizer.{key}", value)
 
 
 def _missing(files: Mapping[str, Path]) -> str:
@@ -145,10 +196,16 @@ def _missing(files: Mapping[str, Path]) -> str:
     return "the model has neither tokenizer.model nor tokenizer.json; one of them is needed"
 
 
-def _llama(settings: Mapping[str, Any], size: int, present: set[str]) -> Iterator[KV]:
+def _llama(entries: list[KV], settings: Mapping[str, Any], size: int, rules: TokenRules) -> list[KV]:
+    """A llama's entries with what its class adds."""
+    stated = "add_prefix_space" in settings
+    if rules.is_prefix_first:
+        stated = settings.get("add_prefix_space") is not None
+    space = [kv(_PREFIX + "add_space_prefix", bool(settings["add_prefix_space"]))] if stated else []
+    found = {entry.key: entry for entry in (*(space if rules.is_prefix_first else ()), *entries)}
     if size == _CODE_LLAMA:
-        yield kv(_PREFIX + "eot_token_id", _CODE_LLAMA_EOT)
-    if "add_prefix_space" in settings:
-        yield kv(_PREFIX + "add_space_prefix", bool(settings["add_prefix_space"]))
-    if size == _GRANITE and _PREFIX + "add_bos_token" not in present:
-        yield kv(_PREFIX + "add_bos_token", False)
+        found[_PREFIX + "eot_token_id"] = kv(_PREFIX + "eot_token_id", _CODE_LLAMA_EOT)
+    found |= {entry.key: entry for entry in space}
+    if size == _GRANITE and (rules.is_bos_replaced or _PREFIX + "add_bos_token" not in found):
+        found[_PREFIX + "add_bos_token"] = kv(_PREFIX + "add_bos_token", False)
+    return list(found.values())

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quantmill.architectures.checkpoint_tensors import MAX_VOCABULARY
 from quantmill.architectures.errors import TokenizerError
 from quantmill.architectures.json_file import load_json, read_file
 from quantmill.gguf.errors import shown
@@ -16,15 +17,26 @@ _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _ADDED_SCORE, _PAD_SCORE = -1000.0, -10000.0
 
 
-def from_model(files: Mapping[str, Path], config: Mapping[str, Any], vocab_size: int, notes: list[str]) -> list[Piece]:
+def from_model(
+    files: Mapping[str, Path],
+    config: Mapping[str, Any],
+    vocab_size: int,
+    notes: list[str],
+    takes_surplus: bool = False,
+) -> list[Piece]:
     """tokenizer.model's pieces, then added_tokens.json's, then those of tokenizer_config.json; `[PAD…]` for the rest.
 
     User-defined pieces of tokenizer.model itself are written as normal ones, as the converter does. `config` is
     tokenizer_config.json; `notes` is told of tokens beyond `vocab_size`, which are left out, and of pieces that others
-    replace. Raises TokenizerError when there are more pieces than `vocab_size`.
+    replace. Raises TokenizerError when there are more pieces than `vocab_size`, unless it `takes_surplus`.
     """
     lost: dict[int, str] = {}
-    own = pieces(read_file(files["tokenizer.model"], "tokenizer.model", TokenizerError), vocab_size)
+    data = read_file(files["tokenizer.model"], "tokenizer.model", TokenizerError)
+    own = pieces(data, MAX_VOCABULARY if takes_surplus else vocab_size)
+    if len(own) > vocab_size:
+        beyond = f"those beyond config.json's `vocab_size` of {vocab_size} are left out"
+        notes.append(f"tokenizer.model has {len(own)} tokens; {beyond}")
+        own = own[:vocab_size]
     found = [Piece(piece.text, piece.score, NORMAL if piece.type == USER_DEFINED else piece.type) for piece in own]
     found += [Piece(f"[PAD{id_}]".encode(), _PAD_SCORE, UNUSED) for id_ in range(len(own), vocab_size)]
     for added, id_ in (load_json(files, "added_tokens.json", TokenizerError) or {}).items():

@@ -1,11 +1,13 @@
 """llama.cpp b11227 to b11739, v0.5.0, September and October 2026: IQ1_M's cuts are made from running sums (28706).
 
 GLM5-Next and Bailing-MoE3 have rules of their own. The names of vocabularies are those of b11312; the spans between
-keep those of b5490, of which later tags still know all.
+keep those of b5490, of which later tags still know all. The converter is b11312's, where the post-processor wins over
+tokenizer_config.json.
 """
 
 from dataclasses import replace
 
+from quantmill.gguf.types import ValueType
 from quantmill.reference.arithmetic import QuantArithmetic
 from quantmill.reference.llama_cpp.b10715 import B10715
 
@@ -32,5 +34,13 @@ B11227 = replace(
     arithmetic=QuantArithmetic.B11108,
     mix=B10715.mix | {("*", "MXFP4_MOE"): "bailingmoe3&!ffn=Q8_0 stacked=MXFP4 Q8_0"},
     kept_parts={"glm5-next": tuple(_GLM5_NEXT.split())},
+    converter=replace(
+        B10715.converter,
+        tag="b11312",
+        shown=(11312, 11312),
+        sampling=B10715.converter.sampling
+        | {"penalty_repeat": (ValueType.FLOAT32, ("penalty_repeat", "repetition_penalty"))},
+        tokens=replace(B10715.converter.tokens, is_stated_first=False, bytes_add_none=True),
+    ),
     least={"glm5-next": (("attn_q_a", "attn_q_b", "nextn.eh_proj"), "Q8_0")},
 )

@@ -8,9 +8,10 @@ Sources: llama-quant.cpp, quantize.cpp, gguf.cpp, imatrix.cpp, llama-vocab.cpp a
 
 from quantmill.gguf.types import ValueType
 from quantmill.reference.arithmetic import QuantArithmetic
+from quantmill.reference.converter import Converter, TokenRules
 from quantmill.reference.ftypes import FTYPES, LATER
 from quantmill.reference.hash_order import hash_order
-from quantmill.reference.reference import Converter, Header, ImatrixRules, Reference
+from quantmill.reference.reference import Header, ImatrixRules, Reference
 from quantmill.reference.tensor_order import layer_order
 
 # A row is `role ftypes: rule` (reference/mix_rules.py says how a rule reads).
@@ -117,6 +118,20 @@ def _mix() -> dict[tuple[str, str], str]:
     return mix
 
 
+# The keys of a model's shape, in the order in which the converter's base class writes them, and a class of its own.
+_SHAPE = (
+    *("block_count", "context_length", "embedding_length", "feed_forward_length"),
+    *("attention.head_count", "attention.head_count_kv", "rope.freq_base"),
+    *("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"),
+    *("expert_used_count", "attention.key_length", "attention.value_length", "general.file_type"),
+)
+_GEMMA3_SHAPE = (
+    *("context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count"),
+    *("attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length", "general.file_type"),
+    *("rope.freq_base", "attention.sliding_window", "attention.head_count_kv"),
+)
+_SCALING = ("rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length")
+
 B4867 = Reference(
     first=4867,
     last=5490,
@@ -198,11 +213,35 @@ B4867 = Reference(
     ),
     converter=Converter(
         tag="b5490",
+        shown=(4867, 5490),
+        out_type="BF16",  # this project's; the converter's own would be F16
+        auto="first tensor",
         parts=("general", "model", "vocabulary"),
         general=(
             *("name", "author", "version", "organization", "finetune", "basename", "description", "size_label"),
             *("license", "license.name", "license.link"),
             *("source.url", "source.doi", "source.uuid", "source.repo_url"),
+        ),
+        sampling={},
+        model={
+            "llama": (*_SHAPE, "vocab_size", "rope.dimension_count", *_SCALING),
+            "qwen2": (*_SHAPE, *_SCALING),
+            "qwen3": (*_SHAPE, *_SCALING),
+            "qwen3moe": (*_SHAPE, "expert_count", "expert_feed_forward_length", *_SCALING),
+            "gemma3": (*_GEMMA3_SHAPE, *_SCALING),
+        },
+        reranks=False,
+        tokens=TokenRules(
+            is_processed=False,
+            is_stated_first=True,
+            bytes_add_none=False,
+            leading_is_bos=False,
+            normalizer=(),
+            is_prefix_first=False,
+            is_bos_replaced=False,
+            has_text_ids=False,
+            takes_surplus=False,
+            is_jinja_first=True,
         ),
     ),
     options={

@@ -2,7 +2,8 @@
 
 Of several patterns the last counts, and none where a tensor had to fall back. llama-imatrix writes GGUF, and keeps
 tensors of which some experts were not reached. Pull requests 14182 (numbers), 14400 (gemma3n), 14620 (LFM2), 14572 and
-14995 (patterns), 9400 (imatrix), 15091 (the ftype MXFP4_MOE).
+14995 (patterns), 9400 (imatrix), 15091 (the ftype MXFP4_MOE). The converter reads the post-processor; its facts are
+those of two snapshots of August 2025, on either side of these tags, which agree.
 """
 
 from dataclasses import replace
@@ -38,5 +39,18 @@ B6122 = replace(
         whole_only=False,
         calls="chunks",
         parses_special=True,
+    ),
+    converter=replace(
+        B5590.converter,
+        tag="b6133",
+        shown=(6122, 6133),
+        tokens=replace(
+            B5590.converter.tokens,
+            is_processed=True,
+            is_bos_replaced=True,
+            has_text_ids=True,
+            takes_surplus=True,
+            is_jinja_first=False,
+        ),
     ),
 )

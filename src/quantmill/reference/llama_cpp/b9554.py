@@ -1,4 +1,7 @@
-"""llama.cpp b9554 to b9756, June 2026: layers of multi-token prediction do not count among the feed-forward's."""
+"""llama.cpp b9554 to b9756, June 2026: layers of multi-token prediction do not count among the feed-forward's.
+
+The converter says what the normalizer does, and takes the token that a template begins with for BOS.
+"""
 
 from dataclasses import replace
 
@@ -10,4 +13,15 @@ B9554 = replace(
     last=9756,
     generation=9554,
     nextn_layers_count=False,
+    converter=replace(
+        B9102.converter,
+        tag="b9665",
+        shown=(9665, 10715),
+        tokens=replace(
+            B9102.converter.tokens,
+            leading_is_bos=True,
+            normalizer=("lowercase", "strip_accents"),
+            is_prefix_first=True,
+        ),
+    ),
 )

@@ -1,0 +1,150 @@
+"""The converters of later tags: whole files against llama.cpp's own, and what each reads that the first did not."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convert_golden import later_models, models
+from quantmill.architectures.errors import ModelError, TokenizerError
+from quantmill.architectures.json_file import model_files
+from quantmill.artifact import Context
+from quantmill.checkpoint.conversion import convert
+from quantmill.checkpoint.metadata import metadata
+from quantmill.gguf import KV
+from quantmill.reference.llama_cpp.b4867 import B4867
+from quantmill.reference.spans import of_tag, offered
+
+DIGESTS = json.loads((Path(later_models.__file__).parent / "later_digests.json").read_text())
+BUILDS = {**models.MODELS, **later_models.MODELS}
+NEWEST = of_tag("b11312")
+CASES = [
+    (tag, name, type_)
+    for tag, types in later_models.TAGS.items()
+    for name in BUILDS
+    for type_ in types
+    if name not in later_models.MEANT.get(tag, ())
+]
+QWEN = "Sampled-1.5B-Instruct"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for name, build in BUILDS.items():
+        build(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(("tag", "name", "type_"), CASES)
+def test_the_file_is_the_converters(built: Path, tmp_path: Path, tag: str, name: str, type_: str) -> None:
+    files, out = model_files(built / name), tmp_path / "model.gguf"
+    convert(files, out, type_, name, later_models.NAMED.get(name), Context(), reference=of_tag(tag))
+    assert hashlib.sha256(out.read_bytes()).hexdigest() == DIGESTS[tag][name][type_]
+
+
+def entries(folder: Path, tag: str = "b11312", **more: Any) -> dict[str, KV]:
+    return {
+        entry.key: entry for entry in metadata(model_files(folder), name=folder.name, reference=of_tag(tag), **more)
+    }
+
+
+def changed(source: Path, folder: Path, file: str, change: Any) -> Path:
+    """A copy of the model's small files, of which one is other JSON."""
+    folder.mkdir()
+    for path in source.iterdir():
+        if path.suffix != ".safetensors":
+            (folder / path.name).write_bytes(path.read_bytes())
+    (folder / file).write_text(json.dumps(change))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("stated", "sentence"),
+    [
+        ({"top_k": 20.5}, "generation_config.json's `top_k` is 20.5; a whole number would be right"),
+        ({"top_k": 2**31}, "generation_config.json's `top_k` is 2147483648; a whole number would be right"),
+        ({"temperature": "hot"}, "generation_config.json's `temperature` is 'hot'; a number would be right"),
+        ({"temperature": True}, "generation_config.json's `temperature` is True; a number would be right"),
+        ({"top_p": 1e39}, "generation_config.json's `top_p` is 1e+39; a number would be right"),
+        ({"sequence": ["top_k"]}, "generation_config.json's `sequence` is ['top_k']; a text would be right"),
+    ],
+)
+def test_a_value_that_no_key_holds_is_said(built: Path, tmp_path: Path, stated: Any, sentence: str) -> None:
+    folder = changed(built / QWEN, tmp_path / QWEN, "generation_config.json", stated)
+    with pytest.raises(ModelError) as error:
+        entries(folder)
+    assert str(error.value) == sentence
+    assert "general.name" in entries(folder, "b5490")  # which does not read the file
+
+
+@pytest.mark.parametrize("stated", [[], ["top_k"], "top_k", None, {"sequence": "", "top_k": None}])
+def test_what_says_nothing_of_sampling_is_passed_over(built: Path, tmp_path: Path, stated: Any) -> None:
+    folder = changed(built / QWEN, tmp_path / QWEN, "generation_config.json", stated)
+    assert not [key for key in entries(folder) if ".sampling." in key]
+
+
+BROKEN = [
+    "TemplateProcessing",
+    ["TemplateProcessing"],
+    {"type": "Sequence", "processors": None},
+    {"type": "Sequence", "processors": ["ByteLevel"]},
+    {"type": "TemplateProcessing", "single": "<s> $A"},
+    {"type": "TemplateProcessing", "single": [None, None]},
+    {"type": "TemplateProcessing", "single": [], "pair": {"A": 1}},
+]
+
+
+@pytest.mark.parametrize("processor", BROKEN)
+def test_a_broken_post_processor_is_said(built: Path, tmp_path: Path, processor: Any) -> None:
+    tokenizer = json.loads((built / QWEN / "tokenizer.json").read_text()) | {"post_processor": processor}
+    folder = changed(built / QWEN, tmp_path / QWEN, "tokenizer.json", tokenizer)
+    with pytest.raises(TokenizerError, match=r"^tokenizer.json's `post_processor` "):
+        entries(folder)
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        {"type": "TemplateProcessing"},
+        {"type": "TemplateProcessing", "single": [{}, {}], "pair": [{}, {}, {}]},
+        {"type": "RobertaProcessing"},
+        {"type": "RobertaProcessing", "cls": "<s>", "sep": 3},
+        {"type": "Sequence", "processors": []},
+        {"type": 5},
+    ],
+)
+def test_an_odd_post_processor_is_read(built: Path, tmp_path: Path, processor: Any) -> None:
+    tokenizer = json.loads((built / QWEN / "tokenizer.json").read_text()) | {"post_processor": processor}
+    folder = changed(built / QWEN, tmp_path / QWEN, "tokenizer.json", tokenizer)
+    assert "tokenizer.ggml.eos_token_id" in entries(folder)
+
+
+def test_a_normalizer_of_another_kind_is_said(built: Path, tmp_path: Path) -> None:
+    tokenizer = json.loads((built / QWEN / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "BertNormalizer", "lowercase": "yes"}
+    folder = changed(built / QWEN, tmp_path / QWEN, "tokenizer.json", tokenizer)
+    with pytest.raises(TokenizerError) as error:
+        entries(folder, pre_tokenizer="qwen2")
+    assert str(error.value) == "tokenizer.json's `normalizer` has 'yes' as `lowercase`; take the model's own anew"
+
+
+def test_a_reranker_is_refused(built: Path) -> None:
+    files = model_files(built / "Qwen3-0.6B")
+    with pytest.raises(ModelError, match=r"^the model is a reranker by its name or its README.md, of which llama.cpp "):
+        metadata(files, name="Qwen3-Reranker-0.6B", reference=NEWEST)
+    assert metadata(files, name="Qwen3-Reranker-0.6B", reference=B4867)
+
+
+def test_a_converter_says_which_tags_it_stands_for() -> None:
+    assert of_tag("b5490").converts_as("b5490") is None
+    assert of_tag("b5590").converts_as("b5590") == "b5490"
+    assert NEWEST.converts_as("b11312") is None
+    assert NEWEST.converts_as("b11739") == "b11312"
+    assert NEWEST.converts_as("v0.5.0") == "b11312"
+    for span in offered():
+        first, last = span.converter.shown
+        assert first <= int(span.converter.tag[1:]) <= last
+        assert set(span.converter.model) == set(B4867.converter.model)
