@@ -32,6 +32,7 @@ from quantmill.gguf import Writer
 from quantmill.gguf.scales import first_broken
 from quantmill.reference.converter import AUTO
 from quantmill.reference.reference import Reference
+from quantmill.reference.spans import newest
 
 TYPES = ("BF16", "F16", "F32")
 
@@ -68,7 +69,7 @@ def convert(
         order = in_order(weights)
         check_sources("the safetensors files", order)
         if type_ == AUTO:
-            type_ = of_weights(reference, config, weights)
+            type_ = of_weights(reference or newest(), config, weights)
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)

@@ -17,9 +17,8 @@ from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import texts
 from quantmill.recipe.base_files import base_metadata, configuration, is_plain, local_files, wanted
-from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
+from quantmill.recipe.recipe import LOCK_LIMIT, Locked, Recipe
 from quantmill.recipe.texts import FileFact
-from quantmill.reference.converter import AUTO
 
 FORMAT = 1
 
@@ -44,6 +43,7 @@ class Lock:
     `shape`: of a GGUF base, what of its metadata decides memory: the fields of choose.shape.Shape, and `tied`
     `extra`: the text of `card.extra`
     `llama_cpp`: the tag, of a recipe that names none
+    `type`: of the base that is converted, where its weights decide it
     `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
     """
 
@@ -60,6 +60,12 @@ class Lock:
     shape: Mapping[str, int] = field(default_factory=dict)
     extra: str = ""
     llama_cpp: str = ""
+    type: str = ""
+
+    @property
+    def said(self) -> Locked:
+        """What the recipe leaves open."""
+        return Locked(self.llama_cpp, self.type)
 
     def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -70,6 +76,7 @@ class Lock:
         data = {
             "format": FORMAT,
             **({"llama_cpp": self.llama_cpp} if self.llama_cpp else {}),
+            **({"type": self.type} if self.type else {}),
             **({"unresolved": list(self.unresolved)} if self.unresolved else {}),
             "base": dict(self.base),
             "files": _facts(self.files),
@@ -148,10 +155,10 @@ def _read(path: Path, data: Any) -> Lock:
     if not isinstance(extra, str):
         raise lock_drift(path, "its extra is no text")
     output, more = data.get("output", False) is True, (tuple(unresolved), tuple(notes))
-    tag = data.get("llama_cpp", "")
-    if not isinstance(tag, str):
-        raise lock_drift(path, "its llama_cpp is no text")
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra, tag)
+    said = Locked(*(data.get(key, "") for key in Locked._fields))
+    if strange := [key for key, text in said._asdict().items() if not isinstance(text, str)]:
+        raise lock_drift(path, f"its {strange[0]} is no text")
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra, *said)
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -209,6 +216,8 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
         return "its base is not resolved yet"
     if lock.llama_cpp != _tag(recipe):
         return "it has a llama.cpp tag, and so has the recipe" if lock.llama_cpp else "it has no llama.cpp tag"
+    if lock.type != _type(recipe):
+        return f"its base's type is {lock.type or 'open'}, and by the recipe {_type(recipe) or 'open'}"
     requested = lock.requested_base()
     if requested != _requested_base(recipe):
         return f"the recipe's base is {_words(_requested_base(recipe))} and the lock's is {_words(requested)}"
@@ -231,12 +240,17 @@ _read_bases: dict[tuple[Any, ...], Lock] = {}
 
 def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
-    return replace(_resolve(recipe, digest), llama_cpp=_tag(recipe))
+    return replace(_resolve(recipe, digest), llama_cpp=_tag(recipe), type=_type(recipe))
 
 
 def _tag(recipe: Recipe) -> str:
     """What the lock says of the tag: nothing where the recipe does."""
     return "" if recipe.names_tag else recipe.llama_cpp
+
+
+def _type(recipe: Recipe) -> str:
+    """What the lock says of the base's type, which else had to be read of the weights each time."""
+    return recipe.base.type if recipe.is_type_chosen and recipe.base.path is not None else ""
 
 
 def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -289,6 +303,7 @@ def _read_base(
     output, metadata_bytes, notes = False, None, list[str]()
     if config is not None:
         _check_type(recipe, config)
+        _check_weights(recipe, at_hand)
         specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
         if sources is not None:
             contents.check_sources(_words(base), sources)
@@ -301,11 +316,19 @@ def _read_base(
     return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output, shape=shape)
 
 
+def _check_weights(recipe: Recipe, local: Mapping[str, Path]) -> None:
+    """UsageError where a folder's weights have become such that another type is made of them than the lock says."""
+    from quantmill.checkpoint.auto_type import of_files
+
+    if _type(recipe) and (chosen := of_files(recipe.reference, local)) not in (None, recipe.base.type):
+        raise lock_drift(path_of(recipe), f"its base's type is {recipe.base.type}, and by the weights {chosen}")
+
+
 def _check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
     """UsageError for a Hub repository whose weights are of another type than the recipe took for granted."""
     from quantmill.checkpoint.auto_type import of_config
 
-    if recipe.base.repo is None or recipe.names_type or recipe.reference.converter.out_type != AUTO:
+    if recipe.base.repo is None or not recipe.is_type_chosen:
         return
     chosen = of_config(recipe.reference, config)
     if chosen not in (None, recipe.base.type):

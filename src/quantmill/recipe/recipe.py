@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli
 
@@ -53,6 +53,13 @@ KEYS: dict[str, str] = {
 
 
 LISTS = ("quants.override", "calibration.texts")  # tables of which there may be several
+
+
+class Locked(NamedTuple):
+    """What a lock says of what its recipe leaves open: the llama.cpp tag, and the type of a converted base."""
+
+    llama_cpp: str = ""
+    type: str = ""
 
 
 class RecipeError(UsageError):
@@ -105,9 +112,9 @@ class Recipe:
         return "llama_cpp" in self.data
 
     @property
-    def names_type(self) -> bool:
-        """Whether the recipe says the type of a converted base, which else the converter chooses."""
-        return base_table.names_type(lambda key: self.data["base"].get(key.partition(".")[2]))
+    def is_type_chosen(self) -> bool:
+        """Whether the converter chooses the type of the base by its weights."""
+        return base_table.is_chosen(self.reference, lambda key: self.data["base"].get(key.partition(".")[2]))
 
     @property
     def converts_as(self) -> str | None:
@@ -140,9 +147,9 @@ def find(name: str, folder: Path = Path()) -> Path:
 
 
 def load(path: Path, anew: bool = False) -> Recipe:
-    """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong. The tag of one that
-    names none is its lock's; `anew`, or without a lock, the newest."""
-    return parse(path, read(path), "" if anew else _locked_tag(path))
+    """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong. What it leaves
+    open is its lock's; `anew`, or without a lock, the newest tag and the type of the weights."""
+    return parse(path, read(path), Locked() if anew else _locked(path))
 
 
 def read(path: Path) -> str:
@@ -159,9 +166,9 @@ def read(path: Path) -> str:
     return text
 
 
-def parse(path: Path, text: str, locked: str = "") -> Recipe:
+def parse(path: Path, text: str, locked: Locked = Locked()) -> Recipe:  # noqa: B008 -- a tuple of texts
     """`load` for a recipe whose text is `text` and which need not be at `path`, from where its paths lead; `locked` is
-    its lock's tag."""
+    what its lock says."""
     try:
         data = tomli.loads(text)
         repr(data)  # as messages may: more than 4,300 digits cannot be said, though hexadecimal ones can be read
@@ -173,14 +180,15 @@ def parse(path: Path, text: str, locked: str = "") -> Recipe:
     return _Reader(path, data, locked).recipe()
 
 
-def _locked_tag(path: Path) -> str:
-    """The llama.cpp tag in the lock beside a recipe; empty where there is none."""
+def _locked(path: Path) -> Locked:
+    """What the lock beside a recipe says of what that leaves open; nothing where there is none."""
     try:
         with path.with_suffix(".lock").open("rb") as file:
-            found = strangers_json(file.read(LOCK_LIMIT)).get("llama_cpp")
+            data = strangers_json(file.read(LOCK_LIMIT))
+            found = [data.get(key) for key in Locked._fields]
     except (OSError, ValueError, AttributeError):  # whoever reads the lock says what is wrong with it
-        return ""
-    return found if isinstance(found, str) else ""
+        return Locked()
+    return Locked(*(text if isinstance(text, str) else "" for text in found))
 
 
 def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
@@ -238,17 +246,17 @@ def _check_kind(path: Path, key: str, value: Any, kind: str) -> None:
 class _Reader:
     """One recipe's data on its way into the dataclasses; the keys' names and kinds are known to be right."""
 
-    def __init__(self, path: Path, data: Mapping[str, Any], locked: str) -> None:
+    def __init__(self, path: Path, data: Mapping[str, Any], locked: Locked) -> None:
         self.path, self.data, self.locked = path, data, locked
 
     def recipe(self) -> Recipe:
         name = self.path.stem
         tag = self.get("llama_cpp")
         if tag is None:
-            tag = self.locked or newest_tag(self.admissions())
+            tag = self.locked.llama_cpp or newest_tag(self.admissions())
         self.reference = self.reference_of(tag)
         try:
-            base = base_table.base(self.reference, self.get, self.path.parent)
+            base = base_table.base(self.reference, self.get, self.path.parent, self.locked.type)
         except Unfit as error:
             raise self.fail(error.key, error.problem) from None
         matrix = self.ftypes(base.type)

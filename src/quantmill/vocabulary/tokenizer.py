@@ -77,8 +77,9 @@ class Tokenizer:
 def load(model: Path, reference: Reference | None = None) -> Tokenizer:
     """The tokenizer of a GGUF file (of shards: the first) or of a folder in Hugging Face layout.
 
-    A folder's is that of the GGUF it converts to by the reference, the newest without one; where its pattern has no known name, tokenizer.json's own, run by
-    Hugging Face's tokenizers. Raises TokenizerError, a ModelError of the folder's files, or a GGUFError.
+    A folder's is that of the GGUF it converts to by the reference, the newest without one; where its pattern has no
+    known name, tokenizer.json's own, run by Hugging Face's tokenizers. Raises TokenizerError, a ModelError of the
+    folder's files, or a GGUFError.
     """
     if model.is_dir():
         return _of_folder(model_files(model), reference)
