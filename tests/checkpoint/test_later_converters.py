@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from convert_golden import later_models, models
 from quantmill.architectures.errors import ModelError, TokenizerError
@@ -13,9 +15,11 @@ from quantmill.architectures.json_file import model_files
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.checkpoint.metadata import metadata
+from quantmill.errors import UsageError
 from quantmill.gguf import KV
 from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.spans import of_tag, offered
+from quantmill.vocabulary import pretokenizer
 
 DIGESTS = json.loads((Path(later_models.__file__).parent / "later_digests.json").read_text())
 BUILDS = {**models.MODELS, **later_models.MODELS}
@@ -148,3 +152,40 @@ def test_a_converter_says_which_tags_it_stands_for() -> None:
         first, last = span.converter.shown
         assert first <= int(span.converter.tag[1:]) <= last
         assert set(span.converter.model) == set(B4867.converter.model)
+
+
+def test_the_names_of_pre_tokenizers_are_the_tags_own() -> None:
+    """As the libraries of the spans' first tags said, asked to load a vocabulary of each name."""
+    names = {"seed-coder": 5590, "kimi-k2": 6122, "minimax-m2": 7830, "qwen35": 8054, "gemma4": 8683, "laguna": 10236}
+    for span in offered():
+        assert {name for name in names if name in span.pre_tokenizers} == {
+            name for name, first in names.items() if first <= span.first
+        }
+    with pytest.raises(UsageError, match=r"^'qwen35' is no pre-tokenizer of llama.cpp b7830 to b7836 "):
+        of_tag("b7836").check_pre_tokenizer("qwen35")
+
+
+def test_a_known_vocabulary_has_its_own_name(built: Path, tmp_path: Path) -> None:
+    """By the ids that its tokenizer gives a sample, with what the post-processor puts around it."""
+    tokenizer = json.loads((built / QWEN / "tokenizer.json").read_text())
+    ids = Tokenizer.from_str(json.dumps(tokenizer)).encode(pretokenizer._SAMPLE).ids
+    digest = hashlib.sha256(str(ids).encode()).hexdigest()
+    assert pretokenizer.known(tokenizer, {digest: "kormo"}) == "kormo"
+    assert pretokenizer.known(tokenizer, {}) is None
+    assert pretokenizer.known({**tokenizer, "model": {"type": "none"}}, {digest: "kormo"}) is None
+    knowing = replace(NEWEST, converter=replace(NEWEST.converter, vocabularies={digest: "kormo"}))
+    without = replace(knowing, pre_tokenizers=B4867.pre_tokenizers)
+    for reference, name in ((knowing, "kormo"), (NEWEST, "qwen2"), (without, "qwen2")):
+        found = metadata(model_files(built / QWEN), name=QWEN, reference=reference)
+        assert [entry.value for entry in found if entry.key == "tokenizer.ggml.pre"] == [name]
+
+
+def test_the_tables_of_known_vocabularies_are_the_converters() -> None:
+    assert hashlib.sha256(pretokenizer._SAMPLE.encode()).hexdigest()[:16] == "a36179c1e2b1cfcf"
+    counts = [len(span.converter.vocabularies) for span in offered()]
+    assert sorted(set(counts)) == [0, 61, 81, 90, 95]
+    assert counts == sorted(counts)
+    for span in offered():
+        assert all(len(digest) == 64 for digest in span.converter.vocabularies)
+    words_alone = {"bert-bge-large", "jina-v2-en"}  # of WordPiece's kind, which has no pre-tokenizer
+    assert set(NEWEST.converter.vocabularies.values()) - set(NEWEST.pre_tokenizers) == words_alone

@@ -108,9 +108,9 @@ def base(reference: Reference, get: Callable[[str], Any], folder: Path, locked: 
     )
 
 
-def is_chosen(reference: Reference, get: Callable[[str], Any]) -> bool:
-    """Whether the converter chooses the type of the base by its weights."""
-    return get("base.gguf") is None and str(get("base.type") or reference.converter.out_type).upper() == AUTO
+def chooses_type(reference: Reference, stated: str | None) -> bool:
+    """Whether the converter chooses the type of a base that is converted, by what a recipe says as `base.type`."""
+    return (stated or reference.converter.out_type).upper() == AUTO
 
 
 def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None, path: Path | None, locked: str) -> str:
@@ -119,7 +119,7 @@ def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None, pa
         kind = _read(gguf)
         if kind not in BASE_TYPES and not again:
             kind = None  # what is refused, once the base is looked at
-    if is_chosen(reference, get):
+    if gguf is None and chooses_type(reference, kind):
         kind = locked or _chosen(reference, path)
     kind = kind or BASE_TYPES[0]
     if again and kind not in BASE_TYPES:

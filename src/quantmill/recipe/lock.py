@@ -250,7 +250,7 @@ def _tag(recipe: Recipe) -> str:
 
 def _type(recipe: Recipe) -> str:
     """What the lock says of the base's type, which else had to be read of the weights each time."""
-    return recipe.base.type if recipe.is_type_chosen and recipe.base.path is not None else ""
+    return recipe.base.type if recipe.chooses_type and recipe.base.path is not None else ""
 
 
 def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -328,13 +328,13 @@ def _check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
     """UsageError for a Hub repository whose weights are of another type than the recipe took for granted."""
     from quantmill.checkpoint.auto_type import of_config
 
-    if recipe.base.repo is None or not recipe.is_type_chosen:
+    if recipe.base.repo is None or not recipe.chooses_type:
         return
     chosen = of_config(recipe.reference, config)
     if chosen not in (None, recipe.base.type):
         raise UsageError(
-            f"{recipe.path}: base.type: config.json says that the weights are such that llama.cpp {recipe.llama_cpp} "
-            f'makes {chosen} of them, and this key is missing; write type = "{chosen}", or another'
+            f"{recipe.path}: base.type: by config.json the weights are such that llama.cpp {recipe.llama_cpp} makes "
+            f'{chosen} of them, which is too late to choose once they are fetched; write type = "{chosen}", or another'
         )
 
 

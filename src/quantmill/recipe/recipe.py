@@ -112,9 +112,9 @@ class Recipe:
         return "llama_cpp" in self.data
 
     @property
-    def is_type_chosen(self) -> bool:
-        """Whether the converter chooses the type of the base by its weights."""
-        return base_table.is_chosen(self.reference, lambda key: self.data["base"].get(key.partition(".")[2]))
+    def chooses_type(self) -> bool:
+        """Whether the converter chooses the type of a base that is converted."""
+        return base_table.chooses_type(self.reference, self.data["base"].get("type"))
 
     @property
     def converts_as(self) -> str | None:

@@ -51,6 +51,8 @@ class Converter:
     winning; in the order of the file.
     `model`: architecture → the keys of its shape in their order, without the architecture in front.
     `reranks`: a Qwen 3 that calls itself a reranker becomes one.
+    `vocabularies`: those that it knows: SHA-256 of a sample's ids → the pre-tokenizer's name; of others, and of all
+    where it is empty, the name is that of their pattern.
     `tokens`: of the vocabulary.
     """
 
@@ -63,6 +65,7 @@ class Converter:
     sampling: dict[str, tuple[ValueType, tuple[str, ...]]]
     model: dict[str, tuple[str, ...]]
     reranks: bool
+    vocabularies: dict[str, str]
     tokens: TokenRules
 
     def stands_in(self, tag: str) -> bool:

@@ -110,7 +110,8 @@ class Reference:
     `converter`: of convert_hf_to_gguf.py.
     `options`: option of llama-quantize → the build that it came with.
     `tokenizers`: the kinds of vocabularies that llama.cpp loads, by `tokenizer.ggml.model`.
-    `pre_tokenizers`: what it knows of `tokenizer.ggml.pre`; it loads no byte-level vocabulary with another.
+    `pre_tokenizers`: what it knows of `tokenizer.ggml.pre`; it loads no byte-level vocabulary with another. Both are
+    what the span's first tag knows, by its library, and so all of them.
     """
 
     first: int

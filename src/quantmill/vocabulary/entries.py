@@ -48,12 +48,12 @@ def vocabulary(
     tokenizer.model wins over tokenizer.json, as there. `pre_tokenizer` overrides the name that the tokenizer's own
     pattern has. `notes` is given a sentence for whatever is left out. Raises TokenizerError or UnknownPreTokenizer.
     """
-    notes = [] if notes is None else notes
+    reference, notes = reference or newest(), [] if notes is None else notes
     row, found = architecture(config), hparams(config)
     settings = load_json(files, "tokenizer_config.json", TokenizerError) or {}
     data = load_json(files, "tokenizer.json", TokenizerError)
     size: int = found["vocab_size"]
-    rules = (reference or newest()).converter.tokens
+    rules = reference.converter.tokens
     tokenizer = HFTokenizer(data or {}, settings, str(config.get("model_type", "")))
     if "tokenizer.model" in files:
         entries = list(_spm(spm.from_model(files, settings, size, notes, rules.takes_surplus)))
@@ -67,7 +67,10 @@ def vocabulary(
     elif row.llama_vocabulary and spm.is_spm_json(data):
         entries = list(_spm(spm.from_json(tokenizer, size)))
     else:
-        pre = pre_tokenizer or pretokenizer.name(data, tokenizer.specials.get("bos"))
+        names = reference.converter.vocabularies
+        names = {digest: pre for digest, pre in names.items() if pre in reference.pre_tokenizers}
+        pre = pre_tokenizer or pretokenizer.known(data, names)
+        pre = pre or pretokenizer.name(data, tokenizer.specials.get("bos"))
         entries = list(_byte_level(tokenizer, size, pre))
     if "tokenizer.model" not in files:
         known = {entry.key: entry for entry in entries}[_PREFIX + "tokens"].value

@@ -27,6 +27,10 @@ class TokenizerJSON:
         """The ids of a text without special tokens."""
         return self._ids(text, add_special_tokens=False)
 
+    def whole(self, text: str) -> list[int]:
+        """The ids of a text with the special tokens that the post-processor puts around it."""
+        return self._ids(text, add_special_tokens=True)
+
     def begins_with(self, id_: int) -> bool:
         """Whether it puts this special token in front of a text."""
         return self._ids("a", add_special_tokens=True)[:1] == [id_]

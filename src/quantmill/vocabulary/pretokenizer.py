@@ -1,18 +1,19 @@
 """The name of a pre-tokenizer, from the tokenizer's own pattern.
 
-llama.cpp's converter hashes the ids of a sample text and so knows only vocabularies that it has met. What the name
-stands for in llama.cpp is how text is cut into words, and tokenizer.json states that: here it is brought to a
-canonical list of stages and looked up. Each row was read off the tokenizer.json of the named model and off the
-expressions in llama.cpp's llama-vocab.cpp (b5490). Where several names share one expression, the row holds the name of
-the vocabulary that is most common, as said beside it.
+llama.cpp's converter hashes the ids of a sample text and so knows only vocabularies that it has met: `known` does the
+same, by the tables of converters after b5490. What the name stands for in llama.cpp is how text is cut into words, and
+tokenizer.json states that: here it is brought to a canonical list of stages and looked up. Each row was read off the
+tokenizer.json of the named model and off the expressions in llama.cpp's llama-vocab.cpp (b5490). Where several names
+share one expression, the row holds the name of the vocabulary that is most common, as said beside it.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-from quantmill.architectures.errors import UnknownPreTokenizer
+from quantmill.architectures.errors import TokenizerError, UnknownPreTokenizer
 from quantmill.vocabulary.words import CJK, DEEPSEEK_LETTERS, DEEPSEEK_SIGNS, LINE_END
 
 Stages = tuple[str, ...]
@@ -60,6 +61,14 @@ PATTERNS: dict[Stages, str] = {
     ("split " + _CASED % (_SHORT, _SHORT) + r"\p{N}{1,3}" + _CASED_TAIL, "bytes"): "gpt-4o",
 }
 
+# The text by whose ids the converter knows a vocabulary.
+_SAMPLE = (
+    "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n"
+    "🚀 (normal) 😶\u200d🌫\ufe0f (multiple emojis concatenated) ✅ 🦙🦙 3 33 333 3333 33333 333333 3333333 33333333 "
+    "3.3 3..3 3...3 កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天\uff5e ------======="
+    " нещо на Български ''''''```````\"\"\"\"......!!!!!!??????"
+    " I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL"
+)
 # A pattern that several names share, with different rules about BOS: only a person can tell.
 _AMBIGUOUS: dict[Stages, str] = {
     (_LLAMA3, "bytes"): "llama-bpe for Llama 3 and its descendants, smaug-bpe or dbrx to leave BOS to the model",
@@ -103,6 +112,23 @@ def _flat(node: Any) -> Iterator[str]:
         yield "words bytes" if node.get("use_regex", True) else "bytes"
     else:
         yield json.dumps(node, sort_keys=True, ensure_ascii=False)
+
+
+def known(tokenizer: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
+    """The name that the converter knows tokenizer.json's own vocabulary by, None for one that it never met; `names` are
+    by the SHA-256 of a sample's ids."""
+    return names.get(_sample_digest(json.dumps(tokenizer))) if names else None
+
+
+@lru_cache(maxsize=4)  # a plan asks several times
+def _sample_digest(tokenizer: str) -> str:
+    from quantmill.vocabulary.hf_pieces import TokenizerJSON
+
+    try:
+        ids = TokenizerJSON(json.loads(tokenizer)).whole(_SAMPLE)
+    except TokenizerError:  # who reads the vocabulary says what is wrong with it
+        return ""
+    return hashlib.sha256(str(ids).encode()).hexdigest()
 
 
 def name(tokenizer: Mapping[str, Any], bos: str | None = None) -> str:

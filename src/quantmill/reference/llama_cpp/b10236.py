@@ -10,4 +10,5 @@ B10236 = replace(
     last=10603,
     generation=10236,
     kept=(*B10068.kept, "indexer.k_proj.weight", "indexer.q_proj.weight", "a.rvq.codebook", "mm.a.code_embd"),
+    pre_tokenizers=(*B10068.pre_tokenizers, "laguna"),
 )

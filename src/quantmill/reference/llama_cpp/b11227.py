@@ -1,26 +1,19 @@
 """llama.cpp b11227 to b11739, v0.5.0, September and October 2026: IQ1_M's cuts are made from running sums (28706).
 
-GLM5-Next and Bailing-MoE3 have rules of their own. The names of vocabularies are those of b11312; the spans between
-keep those of b5490, of which later tags still know all. The converter is b11312's, where the post-processor wins over
-tokenizer_config.json.
+GLM5-Next and Bailing-MoE3 have rules of their own. The converter is b11312's, where the post-processor wins over
+tokenizer_config.json, and so are the names of pre-tokenizers: b11227 does not know glm5.
 """
 
 from dataclasses import replace
 
 from quantmill.gguf.types import ValueType
 from quantmill.reference.arithmetic import QuantArithmetic
+from quantmill.reference.known_vocabularies import known_vocabularies
 from quantmill.reference.llama_cpp.b10715 import B10715
 
 _GLM5_NEXT = """
 hc_ indexer.attn_q_b indexer.attn_k indexer.proj indexer_compressor_gate indexer_compressor_ape ssm_f_a.weight
 ssm_f_b.weight ssm_g_a.weight ssm_g_b.weight ssm_beta.weight attn_kv_a_mqa.weight attn_k_b.weight attn_v_b.weight
-"""
-
-_PRE_TOKENIZERS = """
-a.x-4.0 afmoe bailingmoe2 cohere2moe exaone-moe exaone4 f2llmv2 falcon-h1 gemma4 glm5 granite-docling
-granite-embed-multi-311m granite-embed-multi-97m grok-2 hunyuan hunyuan-dense hy_v4 jais-2 jina-v5-nano
-joyai-llm kanana2 kimi-k2 kormo laguna lfm2 llada-moe mellum mellum2 midm-2.0 minicpm5 minimax-m2 modern-bert
-qwen35 sarvam-moe seed-coder solar-open spark2_5 talkie tiny_aya ufakzeka whitespace youtu
 """
 
 B11227 = replace(
@@ -29,8 +22,7 @@ B11227 = replace(
     last=11739,
     generation=11227,
     names=("v0.5.0",),
-    tokenizers=(*B10715.tokenizers, "plamo2", "gemma4", "hybriddna", "whitespace"),
-    pre_tokenizers=(*B10715.pre_tokenizers, *_PRE_TOKENIZERS.split()),
+    pre_tokenizers=(*B10715.pre_tokenizers, "glm5", "hy_v4", "spark2_5", "ufakzeka"),
     arithmetic=QuantArithmetic.B11108,
     mix=B10715.mix | {("*", "MXFP4_MOE"): "bailingmoe3&!ffn=Q8_0 stacked=MXFP4 Q8_0"},
     kept_parts={"glm5-next": tuple(_GLM5_NEXT.split())},
@@ -38,6 +30,7 @@ B11227 = replace(
         B10715.converter,
         tag="b11312",
         shown=(11312, 11312),
+        vocabularies=known_vocabularies("b11312"),
         sampling=B10715.converter.sampling
         | {"penalty_repeat": (ValueType.FLOAT32, ("penalty_repeat", "repetition_penalty"))},
         tokens=replace(B10715.converter.tokens, is_stated_first=False, bytes_add_none=True),

@@ -231,6 +231,7 @@ B4867 = Reference(
             "gemma3": (*_GEMMA3_SHAPE, *_SCALING),
         },
         reranks=False,
+        vocabularies={},
         tokens=TokenRules(
             is_processed=False,
             is_stated_first=True,

@@ -10,4 +10,5 @@ B5590 = replace(
     last=5640,
     generation=5590,
     patterns="changing",
+    pre_tokenizers=(*B4867.pre_tokenizers, "seed-coder"),
 )

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from quantmill.gguf.types import ValueType
 from quantmill.reference.ftypes import FTYPES
+from quantmill.reference.known_vocabularies import known_vocabularies
 from quantmill.reference.llama_cpp.b5590 import B5590
 from quantmill.reference.tensor_order import name_order
 
@@ -44,6 +45,7 @@ B6122 = replace(
         B5590.converter,
         tag="b6133",
         shown=(6122, 6133),
+        vocabularies=known_vocabularies("b6133"),
         tokens=replace(
             B5590.converter.tokens,
             is_processed=True,
@@ -52,5 +54,11 @@ B6122 = replace(
             takes_surplus=True,
             is_jinja_first=False,
         ),
+    ),
+    tokenizers=(*B5590.tokenizers, "plamo2"),
+    pre_tokenizers=(
+        *B5590.pre_tokenizers,
+        *("a.x-4.0", "exaone4", "falcon-h1", "hunyuan", "hunyuan-dense"),
+        *("kimi-k2", "lfm2", "mellum", "midm-2.0"),
     ),
 )

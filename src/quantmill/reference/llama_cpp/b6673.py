@@ -11,4 +11,5 @@ B6673 = replace(
     last=6673,
     generation=6673,
     arithmetic=QuantArithmetic.B6673,
+    pre_tokenizers=(*B6301.pre_tokenizers, "grok-2", "llada-moe"),
 )

@@ -10,4 +10,5 @@ B6845 = replace(
     last=7769,
     generation=6845,
     kept=(*B6673.kept, ".position_embd."),
+    pre_tokenizers=(*B6673.pre_tokenizers, "bailingmoe2", "granite-docling"),
 )

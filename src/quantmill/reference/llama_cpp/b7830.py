@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from quantmill.gguf.types import ValueType
 from quantmill.reference.converter import AUTO
+from quantmill.reference.known_vocabularies import known_vocabularies
 from quantmill.reference.llama_cpp.b6845 import B6845
 
 # What generation_config.json says of choosing tokens.
@@ -46,7 +47,8 @@ B7830 = replace(
     converter=replace(
         B6845.converter,
         tag="b8643",
-        shown=(8508, 9102),
+        shown=(8560, 9102),
+        vocabularies=known_vocabularies("b8643"),
         out_type=AUTO,
         auto="first matrix of 16 bits",
         sampling=SAMPLING,
@@ -58,5 +60,10 @@ B7830 = replace(
             "gemma3": (*_SHAPE, "attention.sliding_window"),
         },
         reranks=True,
+    ),
+    pre_tokenizers=(
+        *B6845.pre_tokenizers,
+        *("afmoe", "exaone-moe", "kormo", "minimax-m2"),
+        *("modern-bert", "solar-open", "youtu"),
     ),
 )

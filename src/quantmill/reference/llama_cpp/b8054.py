@@ -10,4 +10,5 @@ B8054 = replace(
     last=8095,
     generation=8054,
     kept=(*(part for part in B7830.kept if part != "ssm_conv1d.weight"), "ssm_conv1d"),
+    pre_tokenizers=(*B7830.pre_tokenizers, "qwen35"),
 )

@@ -10,4 +10,5 @@ B8121 = replace(
     last=8192,
     generation=8121,
     needs_importance=B8054.needs_importance | {("IQ3_XXS", "*"): frozenset()},
+    pre_tokenizers=(*B8054.pre_tokenizers, "jais-2", "joyai-llm", "tiny_aya"),
 )

@@ -28,4 +28,5 @@ B8305 = replace(
     fallbacks=B8121.fallbacks | {"Q2_K": "Q4_0", "Q3_K": "Q4_0"},
     tied_architectures=frozenset(),
     needs_importance=dict.fromkeys(B8121.needs_importance, _SPARED),
+    pre_tokenizers=(*B8121.pre_tokenizers, "jina-v5-nano", "kanana2"),
 )

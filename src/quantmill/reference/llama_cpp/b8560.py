@@ -19,4 +19,5 @@ B8560 = replace(
         ".patch_embd",
         ".patch_merger",
     ),
+    pre_tokenizers=(*B8356.pre_tokenizers, "f2llmv2"),
 )

@@ -11,4 +11,6 @@ B8683 = replace(
     last=8683,
     generation=8683,
     ftypes=B8560.ftypes | {"Q1_0": FTYPES["Q1_0"]},
+    tokenizers=(*B8560.tokenizers, "gemma4"),
+    pre_tokenizers=(*B8560.pre_tokenizers, "gemma4"),
 )

@@ -10,4 +10,5 @@ B9102 = replace(
     last=9309,
     generation=9102,
     large={arch: layers for arch, layers in B9014.large.items() if arch != "qwen2vl"} | {"jais2": 68},
+    pre_tokenizers=(*B9014.pre_tokenizers, "sarvam-moe"),
 )

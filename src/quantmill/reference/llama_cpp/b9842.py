@@ -10,4 +10,5 @@ B9842 = replace(
     last=9879,
     generation=9842,
     nextn_layers_count=True,
+    pre_tokenizers=(*B9554.pre_tokenizers, "cohere2moe"),
 )
