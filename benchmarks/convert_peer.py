@@ -23,10 +23,11 @@ from quantmill.architectures.json_file import model_files
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.gguf import read
-from quantmill.reference.spans import DEFAULT_TAG, of_tag
+from quantmill.reference.spans import of_tag
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "convert_golden"
 sys.path.insert(0, str(GOLDEN.parent))
+FIRST = "b5490"  # whose files digests.json has
 
 from convert_golden import later_models, models  # noqa: E402  (found through the line above)
 
@@ -89,12 +90,12 @@ def differences(theirs: Path, ours: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("converter", type=Path)
-    parser.add_argument("--tag", default=DEFAULT_TAG)
+    parser.add_argument("--tag", default=FIRST)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--record", action="store_true")
     parser.add_argument("models", nargs="*", metavar="MODEL_DIR[=PRE]")
     arguments = parser.parse_intermixed_args()
-    is_first, reference = arguments.tag == DEFAULT_TAG, of_tag(arguments.tag)
+    is_first, reference = arguments.tag == FIRST, of_tag(arguments.tag)
     types = models.TYPES if is_first else later_models.TAGS.get(arguments.tag, (*models.TYPES, "AUTO"))
     builds = models.MODELS if is_first else {**models.MODELS, **later_models.MODELS}
     names = {**models.PRE, **later_models.PRE}

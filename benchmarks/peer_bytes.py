@@ -23,6 +23,7 @@ from quantmill.errors import QuantmillError
 from quantmill.quant.file_plan import parse_override
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
+from quantmill.reference.llama_cpp.b4867 import B4867
 
 NATIVE = "F16,BF16,Q8_0,Q4_0,Q4_1,Q5_0,Q5_1,Q2_K,Q3_K_S,Q3_K_M,Q3_K_L,Q4_K_S,Q4_K_M,Q5_K_S,Q5_K_M,Q6_K"
 LARGE = [name for name, ftype in FTYPES.items() if ftype.embedding_and_output]
@@ -107,6 +108,7 @@ def main() -> int:
                             ours / "ours.gguf",
                             name,
                             imatrix=arguments.imatrix,
+                            reference=B4867,
                             threads=threads,
                             **ours_of(options),
                         )

@@ -25,7 +25,7 @@ from matrix import write_base
 from quantmill.admission.conformance import Call
 from quantmill.admission.library import Library
 from quantmill.reference.ftypes import FTYPES
-from quantmill.reference.spans import DEFAULT_TAG
+from quantmill.reference.spans import newest_tag
 
 SLOW = {"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"}  # of which a layer will do
 TYPES = "F16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K_M Q4_K_M Q5_K_M Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0"
@@ -120,7 +120,7 @@ def main() -> int:
                 if ratios[0] < 1:
                     slower.append(f"{ftype} {'with' if guide else 'without'} an imatrix")
     if slower:
-        print(f"slower: {', '.join(slower)} (tag {DEFAULT_TAG})")
+        print(f"slower: {', '.join(slower)} (tag {newest_tag()})")
     return bool(slower)
 
 

@@ -21,6 +21,7 @@ from quantmill.cli import main
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf import header, read
 from quantmill.quant.quantizer import quantize_file
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.steps import convert
 
 DIGESTS = json.loads((Path(models.__file__).parent / "digests.json").read_text())
@@ -71,7 +72,7 @@ def test_the_folders_name_decides_nothing(built: Path, tmp_path: Path) -> None:
 def test_the_header_is_known_without_weights(built: Path, tmp_path: Path, name: str) -> None:
     files = {path.name: path for path in (built / name).iterdir() if path.suffix != ".safetensors"}
     specs = tensors(json.loads(files["config.json"].read_text()))
-    entries = metadata(files, type="F16", name=name)
+    entries = metadata(files, type="F16", name=name, reference=B4867)
     described = [(spec.name, spec.shape, spec.type("F16")) for spec in specs]
     written = run(built / name, tmp_path, type="F16")
     with read(written) as file:

@@ -17,7 +17,8 @@ from quantmill.checkpoint.conversion import convert
 from quantmill.checkpoint.metadata import metadata
 from quantmill.errors import UsageError
 from quantmill.gguf import KV
-from quantmill.reference.spans import DEFAULT, of_tag, offered
+from quantmill.reference.llama_cpp.b4867 import B4867
+from quantmill.reference.spans import of_tag, offered
 from quantmill.vocabulary import pretokenizer
 
 DIGESTS = json.loads((Path(later_models.__file__).parent / "later_digests.json").read_text())
@@ -138,7 +139,7 @@ def test_a_reranker_is_refused(built: Path) -> None:
     files = model_files(built / "Qwen3-0.6B")
     with pytest.raises(ModelError, match=r"^the model is a reranker by its name or its README.md, of which llama.cpp "):
         metadata(files, name="Qwen3-Reranker-0.6B", reference=NEWEST)
-    assert metadata(files, name="Qwen3-Reranker-0.6B", reference=DEFAULT)
+    assert metadata(files, name="Qwen3-Reranker-0.6B", reference=B4867)
 
 
 def test_a_converter_says_which_tags_it_stands_for() -> None:
@@ -150,7 +151,7 @@ def test_a_converter_says_which_tags_it_stands_for() -> None:
     for span in offered():
         first, last = span.converter.shown
         assert first <= int(span.converter.tag[1:]) <= last
-        assert set(span.converter.model) == set(DEFAULT.converter.model)
+        assert set(span.converter.model) == set(B4867.converter.model)
 
 
 def test_the_names_of_pre_tokenizers_are_the_tags_own() -> None:
@@ -173,7 +174,7 @@ def test_a_known_vocabulary_has_its_own_name(built: Path, tmp_path: Path) -> Non
     assert pretokenizer.known(tokenizer, {}) is None
     assert pretokenizer.known({**tokenizer, "model": {"type": "none"}}, {digest: "kormo"}) is None
     knowing = replace(NEWEST, converter=replace(NEWEST.converter, vocabularies={digest: "kormo"}))
-    without = replace(knowing, pre_tokenizers=DEFAULT.pre_tokenizers)
+    without = replace(knowing, pre_tokenizers=B4867.pre_tokenizers)
     for reference, name in ((knowing, "kormo"), (NEWEST, "qwen2"), (without, "qwen2")):
         found = metadata(model_files(built / QWEN), name=QWEN, reference=reference)
         assert [entry.value for entry in found if entry.key == "tokenizer.ggml.pre"] == [name]

@@ -15,6 +15,7 @@ from quantmill.imatrix import Entry, encode, entries, load, read
 from tokenizer_cases import CALIBRATION, TINY, P, tiny, write
 
 PEERS = TINY / "imatrix.dat"
+OLD = ("--llama-cpp", "b5490")
 PEER_IMATRIX = Path(__file__).resolve().parents[1] / "golden" / "peer_imatrix"
 
 
@@ -44,7 +45,8 @@ def test_a_memory_that_is_no_size(command: str, capsys: pytest.CaptureFixture[st
 def test_a_text_is_measured(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first chunks of the calibration text: what llama-imatrix stores of all of them, in the same order."""
     target = tmp_path / "i.dat"
-    assert imatrix(model, "-f", CALIBRATION, "-o", target, "--chunks", 2, "--threads", 1, "--memory", "1GB") == 0
+    common = (model, "-f", CALIBRATION, "-o", target, "--chunks", 2, *OLD)
+    assert imatrix(*common, "--threads", 1, "--memory", "1GB") == 0
     found, dataset, chunks = entries(target)
     assert (dataset.decode(), chunks) == (str(CALIBRATION), 2)
     assert [(entry.name, entry.calls) for entry in found] == [(entry.name, 2) for entry in entries(PEERS)[0]]
@@ -56,7 +58,7 @@ def test_a_text_is_measured(model: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert said.err == "imatrix tiny-f16.gguf: 2 chunks, 1024 tokens\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["i.dat"]
     before = target.read_bytes()
-    assert imatrix(model, "-f", CALIBRATION, "-o", target, "--chunks", 2, "--no-ppl") == 0
+    assert imatrix(*common, "--no-ppl") == 0
     assert target.read_bytes() == before
     assert "perplexity" not in capsys.readouterr().out
 
@@ -98,7 +100,7 @@ def test_with_a_text_an_earlier_file_counts_as_llama_imatrix_counts_it(model: Pa
     """b5490 takes each earlier chunk for one token. The sums over a tensor's columns are those of llama-imatrix of
     llama-cpp-python 0.3.9's sources: -f calibration.txt --in-file imatrix.dat --chunks 3 -c 128."""
     target = tmp_path / "i.dat"
-    common = ("-f", CALIBRATION, "--chunks", 3, "--n-ctx", 128)
+    common = ("-f", CALIBRATION, "--chunks", 3, "--n-ctx", 128, *OLD)
     assert imatrix(model, *common, "--in-file", PEERS, "-o", target) == 0
     found, dataset, chunks = entries(target)
     assert (dataset.decode(), chunks) == (str(CALIBRATION), 106 + 3)
@@ -116,10 +118,11 @@ def test_with_a_text_an_earlier_file_counts_as_llama_imatrix_counts_it(model: Pa
 
 
 def test_the_number_of_chunks_is_that_of_tensors_measured_now(model: Path, tmp_path: Path) -> None:
-    """As llama-imatrix: what an earlier file has of a tensor that no pass measures does not count."""
+    """As llama-imatrix of b5490: what an earlier file has of a tensor that no pass measures does not count."""
     earlier, target = tmp_path / "e.dat", tmp_path / "i.dat"
     earlier.write_bytes(encode([Entry("output.weight", 500, np.ones(64, np.float32))], b"x", 500))
-    assert imatrix(model, "-f", CALIBRATION, "--chunks", 2, "--n-ctx", 128, "--in-file", earlier, "-o", target) == 0
+    common = ("-f", CALIBRATION, "--chunks", 2, "--n-ctx", 128, *OLD)
+    assert imatrix(model, *common, "--in-file", earlier, "-o", target) == 0
     found, _, chunks = entries(target)
     assert chunks == 2
     assert {entry.name: entry.calls for entry in found}["output.weight"] == 500
@@ -127,7 +130,7 @@ def test_the_number_of_chunks_is_that_of_tensors_measured_now(model: Path, tmp_p
 
 def test_files_are_merged_as_llama_imatrix_merges_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "merged.dat"
-    assert imatrix("--in-file", PEERS, "--in-file", PEERS, "-o", target) == 0
+    assert imatrix("--in-file", PEERS, "--in-file", PEERS, "-o", target, *OLD) == 0
     # By llama-imatrix of llama-cpp-python 0.3.9's sources.
     expected = "79ac3afd77e2f21dfefb31bbd38a5d68d71e9bb9bebe53f19a1a26af5e03e4c3"
     assert hashlib.sha256(target.read_bytes()).hexdigest() == expected
@@ -150,6 +153,9 @@ def test_the_form_is_the_tag_s(
     newest = ("--llama-cpp", "v0.5.0", "--chunks", 2, "--n-ctx", 128)
     assert imatrix(model, "-f", CALIBRATION, *newest) == 0
     assert capsys.readouterr().out.startswith("imatrix.gguf: 28 tensors over 2 chunks")
+    by_tag = Path("imatrix.gguf").read_bytes()
+    assert imatrix(model, "-f", CALIBRATION, *newest[2:]) == 0
+    assert Path("imatrix.gguf").read_bytes() == by_tag  # without a tag, the newest
     assert imatrix(model, "-f", CALIBRATION, *newest, "--output-format", "dat") == 0
     found, dataset, chunks = entries("imatrix.dat")
     assert [entry.name for entry in found] == sorted(entry.name for entry in found)

@@ -10,7 +10,10 @@ from quantmill.cli import main
 from quantmill.gguf import ValueType
 from quantmill.quant.pruning import prune
 from quantmill.quant.quantizer import quantize_file
-from quantmill.reference.spans import of_tag
+from quantmill.reference.admissions import FILE, Admission
+from quantmill.reference.admissions import write as write_admissions
+from quantmill.reference.reference import Reference
+from quantmill.reference.spans import newest_tag, of_tag
 
 NEWEST = ("--llama-cpp", "v0.5.0")
 
@@ -29,6 +32,31 @@ def quantize(*arguments: object) -> int:
         main(["quantize", *map(str, arguments)])
     assert isinstance(ended.value.code, int)
     return ended.value.code
+
+
+def test_without_a_tag_the_newest_is_followed(
+    bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest that is offered, or that the project admitted, as `quantmill lock` writes it."""
+    monkeypatch.chdir(tmp_path)
+    base, guide = bases / "tiny.gguf", bases / "tiny.imatrix"
+
+    def written(*options: str) -> bytes:
+        assert quantize(base, "out.gguf", "Q4_K_M", "--imatrix", guide, *options) == 0
+        return Path("out.gguf").read_bytes()
+
+    def by(**options: Reference) -> bytes:
+        quantize_file(base, "by.gguf", "Q4_K_M", imatrix=guide, **options)
+        return Path("by.gguf").read_bytes()
+
+    newest, old = by(reference=of_tag("b11739")), by(reference=of_tag("b5490"))
+    assert newest == by() == written() == written("--llama-cpp", newest_tag()) != old
+    write_admissions(tmp_path / FILE, [Admission("b12000", 4867, "", "", "", 1, 0)])
+    assert written() == old
+    for command in ("quantize", "imatrix"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert f"(the newest: {newest_tag()}, or" in " ".join(capsys.readouterr().out.split())
 
 
 def test_layers_are_left_out_with_their_importance(bases: Path, tmp_path: Path) -> None:
@@ -108,7 +136,7 @@ def test_a_dry_run_says_what_would_be_and_writes_nothing(
             "--dry-run is not offered for llama.cpp b8121 to b8192; choose a tag from b8305 on",
         ),
         (
-            ("--tensor-type-file", "no"),
+            ("--llama-cpp", "b5490", "--tensor-type-file", "no"),
             "--tensor-type-file is not offered for llama.cpp b4867 to b5490; choose a tag from b8305 on",
         ),
         (

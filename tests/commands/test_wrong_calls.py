@@ -175,7 +175,7 @@ def words() -> Iterator[Wrong]:
         Wrong("quantize m.gguf out Q8_0 --override-kv a=int:x", USE, "a=int:x"),
         Wrong("quantize m.gguf out Q8_0 --override-kv a=none:1", USE, "a=none:1"),
         Wrong("quantize m.gguf out Q8_0 --imatrix i.dat --include-weights a --exclude-weights b", USE, "weights"),
-        Wrong("quantize m.gguf out IQ2_XXS", USE, "imatrix"),
+        Wrong("quantize m.gguf out IQ2_XXS --llama-cpp b5490", USE, "imatrix"),
         Wrong("quantize q.gguf out Q4_0", USE, "requantiz"),
         Wrong("imatrix m.gguf -f text -o out --arithmetic f64", USE, "--arithmetic"),
         Wrong("imatrix m.gguf -f text -o out --output-format onnx", USE, "--output-format"),

@@ -22,6 +22,7 @@ from quantmill.quant import quantizer
 from quantmill.quant.file_plan import parse_override
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.ftypes import FTYPES
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.spans import of_tag
 from quantmill.steps import quant
 
@@ -55,7 +56,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]
         folder = tmp_path_factory.mktemp(name)
         for type_ in ("F32", "F16", "BF16"):
             write_base(folder / f"{type_}.gguf", model, type_)
-        quantize_file(folder / "F16.gguf", folder / "Q8_0.gguf", "Q8_0")
+        quantize_file(folder / "F16.gguf", folder / "Q8_0.gguf", "Q8_0", reference=B4867)
         shards = gguf.split(folder / "F16.gguf", folder, "split", max_tensors=7)
         write_imatrix(folder / IMATRIX, model)
         found[name] = {type_: folder / f"{type_}.gguf" for type_ in ("F32", "F16", "BF16", "Q8_0")}
@@ -147,7 +148,16 @@ def test_files_are_those_of_llama_quantize(
         imatrix = base.with_name(IMATRIX) if guided else None
         out = tmp_path / "out.gguf"
         try:
-            report = quantize_file(base, out, ftype, imatrix=imatrix, imatrix_name=IMATRIX, threads=threads, **options)
+            report = quantize_file(
+                base,
+                out,
+                ftype,
+                imatrix=imatrix,
+                imatrix_name=IMATRIX,
+                reference=B4867,
+                threads=threads,
+                **options,
+            )
             found: list[str] | str = [sha256(path) for path in report.paths]
             assert report.n_bytes == sum(path.stat().st_size for path in report.paths), key
         except QuantmillError:
@@ -217,7 +227,7 @@ def test_groups_of_zeros_do_not_depend_on_chunks(ftype: str, tmp_path: Path, mon
     assert at_once.tobytes() != expected.tobytes()
     for chunk in (1, 1 << 15, 1 << 20):
         monkeypatch.setattr(quantizer, "CHUNK_WEIGHTS", chunk)
-        quantize_file(base, tmp_path / "out.gguf", ftype, imatrix=imatrix, threads=2)
+        quantize_file(base, tmp_path / "out.gguf", ftype, imatrix=imatrix, reference=B4867, threads=2)
         with gguf.read(tmp_path / "out.gguf") as file:
             assert file.data(file.tensors[name]).tobytes() == expected.tobytes()
 
@@ -359,6 +369,7 @@ def test_the_step_writes_what_quantize_file_writes(bases: dict[str, dict[str, Pa
         "Q4_K_L",
         imatrix=base.with_name(IMATRIX),
         imatrix_name="x.dat",
+        reference=B4867,
         tensor_types=[("attn_v", "q8_0")],
     )
     assert (tmp_path / "model.gguf").read_bytes() == (tmp_path / "other.gguf").read_bytes()

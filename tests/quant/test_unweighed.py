@@ -21,6 +21,7 @@ from quantmill.quant.quantizer import quantize_file
 from quantmill.quant.refused import NotFinite
 from quantmill.quant.unweighed import as_one, unweighed
 from quantmill.reference.arithmetic import QuantArithmetic
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.spans import of_tag
 from quantmill.steps import part, preflight, verify
 
@@ -153,7 +154,7 @@ def test_what_cannot_be_written_fails_first_and_by_its_own_name(files: dict[str,
         run_preflight(files, "expert", tmp_path, ["Q4_K_S"])
     assert str(failed.value) == f"Q4_K_S: expert 3 {WORDS}, of which no scale can be made{MEND}"
     with pytest.raises(NotFinite) as broken:
-        quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"])
+        quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"], reference=B4867)
     assert str(broken.value) == (
         f"{files['base']}: blk.0.ffn_down_exps.weight: expert 3's importance is zero over whole blocks of Q4_K, whose "
         "scales are then no numbers and which llama-quantize refuses too; weigh such columns alike (--zero-as-one; in "

@@ -10,6 +10,7 @@ from quantmill.build.graph import graph
 from quantmill.disk import sha256_file
 from quantmill.errors import UsageError
 from quantmill.recipe import lock as locks
+from quantmill.recipe.base_files import check_type
 from quantmill.recipe.recipe import Recipe, load
 
 HALF, WHOLE, MIXED = "gemma-3-1b-it", "sampled-whole", "Qwen3-linear"
@@ -83,10 +84,10 @@ def test_a_repository_of_other_weights_wants_a_type(
     assert wanted.base.type == "BF16"
     config = json.loads((built / WHOLE / "config.json").read_text()) | stated
     if chosen is None:
-        locks._check_type(wanted, config)
+        check_type(wanted, config)
         return
     with pytest.raises(UsageError) as error:
-        locks._check_type(wanted, config)
+        check_type(wanted, config)
     assert str(error.value) == (
         f"{tmp_path}/r.toml: base.type: by config.json the weights are such that llama.cpp b11312 makes F16 of them, "
         'which is too late to choose once they are fetched; write type = "F16", or another'

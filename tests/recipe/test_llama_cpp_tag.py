@@ -9,7 +9,7 @@ import forward_models as models
 from projects import Project, new_project
 from quantmill.recipe.recipe import load
 from quantmill.reference.admissions import FILE, Admission, write
-from quantmill.reference.spans import DEFAULT_TAG, newest_tag, offered
+from quantmill.reference.spans import newest_tag, offered
 
 NEWEST = f"b{offered()[-1].last}"
 NAMED = 'llama_cpp = "b5490"\n'
@@ -83,13 +83,13 @@ def test_a_build_without_a_lock_writes_the_tag(of_gguf: Project) -> None:
     assert "llama_cpp" not in lock_of(of_gguf)
 
 
-def test_a_base_that_is_converted_has_the_converter_s_tag(tmp_path: Path) -> None:
+def test_a_base_that_is_converted_has_the_newest_too(tmp_path: Path) -> None:
     project = new_project(tmp_path)
     project.edit(NAMED, "")
     project.run("quantmill", "lock", "small")
-    assert lock_of(project)["llama_cpp"] == DEFAULT_TAG
+    assert lock_of(project)["llama_cpp"] == NEWEST
     plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
-    assert (plan["tag"], plan["findings"]) == (DEFAULT_TAG, [])
+    assert plan["tag"] == NEWEST
 
 
 def test_whose_converter_it_is_is_said_where_it_is_not_the_tag_s(tmp_path: Path) -> None:

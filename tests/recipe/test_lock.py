@@ -237,7 +237,7 @@ def test_a_folder_of_chat_templates_is_read_and_no_other(project: Project) -> No
     name = "additional_chat_templates/tool_use.jinja"
     assert [found for found in lock.write(load(project.recipe), sha256_file).files if "/" in found] == [name]
     project.run("doit", "convert:small")
-    project.run("quantmill", "convert", "recipes/tiny", "x.gguf", "--name", "Small")
+    project.run("quantmill", "convert", "recipes/tiny", "x.gguf", "--name", "Small", "--llama-cpp", "b5490")
     pointer = json.loads((project.folder / "build" / "small" / "convert.json").read_text())
     assert pointer["model.gguf"]["sha256"] == sha256_file(project.folder / "x.gguf")
     with read(project.folder / "x.gguf") as file:

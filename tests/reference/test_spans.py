@@ -44,7 +44,7 @@ def test_a_version_that_is_not_known_names_those_that_are() -> None:
 def test_what_is_no_tag_is_named(tag: str) -> None:
     with pytest.raises(UsageError) as error:
         of_tag(tag)
-    assert str(error.value) == f"{tag!r} is not a llama.cpp tag such as b5490 or v0.5.0"
+    assert str(error.value) == f"{tag!r} is not a llama.cpp tag such as b11739 or v0.5.0"
 
 
 def test_spans_do_not_overlap() -> None:

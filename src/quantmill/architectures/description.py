@@ -9,7 +9,6 @@ from quantmill.architectures.metadata_keys import facts
 from quantmill.gguf import KV, kv
 from quantmill.gguf.layout import TensorEntry
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
 
 
 def describe(
@@ -18,7 +17,7 @@ def describe(
     sources: Iterable[str] | None = None,
     *,
     output: bool = False,
-    reference: Reference = DEFAULT,
+    reference: Reference | None = None,
 ) -> tuple[list[KV], list[TensorEntry]]:
     """The facts that a quantizer reads (the metadata without names and vocabulary) and the tensors of a model converted
     to F32, F16 or BF16. Raises a ModelError for a configuration that cannot be converted.

@@ -7,7 +7,7 @@ from quantmill.architectures.checkpoint_tensors import architecture, head_dim, h
 from quantmill.architectures.errors import ModelError
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
+from quantmill.reference.spans import newest
 
 # The number that general.file_type has for a file whose matrices are of a type (llama.h, llama_ftype).
 FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
@@ -47,13 +47,13 @@ _SCALING: dict[str, tuple[str, ValueType]] = {
 _LINEAR = ("rope.scaling.factor",)  # all that linear scaling has
 
 
-def facts(config: Mapping[str, Any], file_type: str, reference: Reference = DEFAULT) -> Iterator[KV]:
+def facts(config: Mapping[str, Any], file_type: str, reference: Reference | None = None) -> Iterator[KV]:
     """The keys of the model's shape and general.quantization_version, in the order of the reference's converter;
     `file_type` is F32, F16 or BF16."""
     row, found = architecture(config), hparams(config)
     scaling = found.get("rope_scaling") or {}
     kind = scaling.get("type")
-    for key in reference.converter.model[row.gguf]:
+    for key in (reference or newest()).converter.model[row.gguf]:
         if key == _FILE_TYPE:
             yield kv(key, FILE_TYPES[file_type])
         elif key == "rope.dimension_count":

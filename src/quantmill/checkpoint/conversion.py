@@ -32,7 +32,7 @@ from quantmill.gguf import Writer
 from quantmill.gguf.scales import first_broken
 from quantmill.reference.converter import AUTO
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
+from quantmill.reference.spans import newest
 
 TYPES = ("BF16", "F16", "F32")
 
@@ -52,7 +52,7 @@ def convert(
     pre_tokenizer: str | None,
     context: Context,
     place: str = "model.gguf",
-    reference: Reference = DEFAULT,
+    reference: Reference | None = None,
     notes: list[str] | None = None,
 ) -> Converted:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
@@ -69,7 +69,7 @@ def convert(
         order = in_order(weights)
         check_sources("the checkpoint", order)
         if type_ == AUTO:
-            type_ = of_weights(reference, config, weights)
+            type_ = of_weights(reference or newest(), config, weights)
         specs = tensors(config, order)
         for spec in specs:
             check(spec, weights)

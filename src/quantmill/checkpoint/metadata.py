@@ -14,7 +14,7 @@ from quantmill.checkpoint.rope_factors import llama3_scaling
 from quantmill.gguf import KV
 from quantmill.gguf.token_facts import TokenFacts
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
+from quantmill.reference.spans import newest
 from quantmill.vocabulary.entries import vocabulary
 
 
@@ -25,7 +25,7 @@ def metadata(
     name: str | None = None,
     pre_tokenizer: str | None = None,
     specs: list[TensorSpec] | None = None,
-    reference: Reference = DEFAULT,
+    reference: Reference | None = None,
     notes: list[str] | None = None,
 ) -> list[KV]:
     """Exactly the entries that the convert step writes; reads config.json, the tokenizer's files and README.md only.
@@ -35,7 +35,7 @@ def metadata(
     from `arch.tensors(config)`; `notes` is given a sentence for whatever is left out or odd. Raises a ModelError with
     one sentence, also for what llama.cpp would not load, or UsageError when nothing names the model.
     """
-    notes = [] if notes is None else notes
+    reference, notes = reference or newest(), [] if notes is None else notes
     if pre_tokenizer is not None:
         reference.check_pre_tokenizer(pre_tokenizer)
     config = load_config(files)

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from quantmill.artifact import silent
 from quantmill.errors import UsageError, printable
 from quantmill.host import MOST_THREADS, usable_threads
 from quantmill.store.remote.settings import PublicKey, parse_public, signing
 from quantmill.units import parse_size
+
+if TYPE_CHECKING:
+    from quantmill.reference.reference import Reference
 
 MARKS = ("dodo.py", "quantmill.toml", "recipes")  # one of them stands in the folder of a project
 DIGITS = 15  # of a number that somebody means
@@ -107,6 +110,24 @@ def recipe_file(name: str) -> Path:
     from quantmill.recipe.recipe import find
 
     return find(name, Path(os.path.relpath(project())))
+
+
+def add_tag(parser: argparse.ArgumentParser, text: str) -> None:
+    """--llama-cpp, whose value `followed` takes."""
+    from quantmill.reference.spans import newest_tag
+
+    newest = f"the newest: {newest_tag()}, or one admitted here"
+    parser.add_argument("--llama-cpp", metavar="TAG", help=f"{text} ({newest})")
+
+
+def followed(options: argparse.Namespace) -> "tuple[str, Reference]":
+    """The tag of --llama-cpp, or the newest, and its reference."""
+    from quantmill.recipe.team_tags import reference_of
+    from quantmill.reference.admissions import of_folder
+    from quantmill.reference.spans import newest_tag
+
+    tag = options.llama_cpp or newest_tag(of_folder(project()))
+    return tag, reference_of(tag, project())
 
 
 def activation_bits(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from quantmill.architectures.errors import ForwardError
 from quantmill.engine.errors import TextError
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
+from quantmill.reference.spans import newest
 from quantmill.vocabulary.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ def tokenize(
     first: int = 0,
     count: int | None = None,
     parse_special: bool = False,
-    reference: Reference = DEFAULT,
+    reference: Reference | None = None,
 ) -> "NDArray[np.int32]":
     """The chunks of all texts, each text cut on its own from its chunk `first` on, then taken in turns (`turns`).
     `parse_special`: what is written like a control token is one."""
-    check_size(reference, n_ctx)
+    check_size(reference or newest(), n_ctx)
     if tokenizer.add_eos:
         raise ForwardError("the tokenizer puts an end token behind a text, with which llama-imatrix measures nothing")
     bos = tokenizer.bos if tokenizer.add_bos else None

@@ -50,7 +50,7 @@ def text_chunks(
     reference: Reference, model: Model, path: Path, texts: Sequence[Text], options: Options, place: str
 ) -> Tokens:
     """The texts as the model shall see them."""
-    tokenizer = load(path)
+    tokenizer = load(path, reference)
     check_vocabulary(tokenizer, model.described("token_embd.weight")[0][1], place)
     return tokenize(
         texts,

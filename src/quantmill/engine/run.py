@@ -1,7 +1,7 @@
 """How to evaluate: what may change the bytes (the arithmetic), and what may not (everything else)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -9,7 +9,7 @@ from quantmill.artifact import silent
 from quantmill.errors import UsageError, nearest
 from quantmill.host import usable_memory
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
+from quantmill.reference.spans import newest
 
 Arithmetic = Literal["f32", "bf16x2"]
 ARITHMETICS: tuple[Arithmetic, ...] = get_args(Arithmetic)
@@ -30,7 +30,7 @@ class Run:
     memory: int = 8 << 30
     work: Path | None = None
     progress: Callable[[int, int], None] = silent
-    reference: Reference = DEFAULT
+    reference: Reference = field(default_factory=newest)
 
     def __post_init__(self) -> None:
         if self.arithmetic not in ARITHMETICS:

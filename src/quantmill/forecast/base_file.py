@@ -75,10 +75,12 @@ def describe(recipe: Recipe, lock: Lock, made: Path | None = None) -> Descriptio
     said = tuple(notes(lock.config or {}))
     if local is not None:
         sources = source_order(local)
-        _, described = describe_config(lock.config or {}, recipe.base.type, sources)
+        _, described = describe_config(lock.config or {}, recipe.base.type, sources, reference=recipe.reference)
         specs = checkpoint_tensors(lock.config or {}, sources)
         return Description(base_files.base_metadata(recipe, local, specs), described, True, said)
-    entries, described = describe_config(lock.config or {}, recipe.base.type, output=lock.output)
+    entries, described = describe_config(
+        lock.config or {}, recipe.base.type, output=lock.output, reference=recipe.reference
+    )
     return Description(_of_size(entries, lock), described, lock.metadata_bytes is not None, said)
 
 

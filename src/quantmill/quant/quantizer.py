@@ -34,7 +34,7 @@ from quantmill.quant.unweighed import is_empty, unweighed
 from quantmill.reference.ftypes import Ftype, tensor_type
 from quantmill.reference.known_models import unknown
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT, check_known
+from quantmill.reference.spans import check_known, newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def quantize_file(
     *,
     imatrix: str | os.PathLike[str] | None = None,
     imatrix_name: str | None = None,
-    reference: Reference = DEFAULT,
+    reference: Reference | None = None,
     threads: int = 1,
     output_tensor_type: str | None = None,
     token_embedding_type: str | None = None,
@@ -80,7 +80,8 @@ def quantize_file(
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
 ) -> QuantizeReport:
-    """Write to `dst` what the reference's llama-quantize writes for the base `src` and the same options.
+    """Write to `dst` what the reference's llama-quantize (the newest's without one) writes for the base `src` and the
+    same options.
 
     `imatrix_name` is what the file says its imatrix was called (llama-quantize stores the path that it is given);
     without it, `imatrix` as given. With `keep_split`, `dst` names the shards: `<dst>-00001-of-0000N.gguf` and so on, an
@@ -95,6 +96,7 @@ def quantize_file(
     """
     if include_weights and exclude_weights:
         raise UsageError("weights can be included or excluded, not both")
+    reference = reference or newest()
     check_known(reference, ["--prune-layers"] * bool(prune_layers) + ["--dry-run"] * dry_run)
     found = reference.ftype(ftype)
     guide = Guide.read(imatrix, zero_as_one, include_weights, exclude_weights)
@@ -158,13 +160,14 @@ def quantize_tensors(
     imatrix: str | os.PathLike[str] | None = None,
     zero_as_one: bool = False,
     allow_requantize: bool = False,
-    reference: Reference = DEFAULT,
+    reference: Reference | None = None,
     threads: int = 1,
     sharing: Sharing | None = None,
     progress: "Callable[[int, int], None]" = silent,
 ) -> QuantizeReport:
     """Write to `dst` a file of some of the base's tensors alone, each in the type of that name, as `quantize_file`
     would write them. Raises QuantmillError, and KeyError for a tensor that the base does not have."""
+    reference = reference or newest()
     guide = Guide.read(imatrix, zero_as_one)
     guide.called = "the imatrix"
     with told_of("the base"), Source(Path(src)) as source:

@@ -2,7 +2,8 @@
 
 import fnmatch
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,7 @@ def converted(
         specs = tensors(config, sources)
         contents.check_shapes(at_hand, specs)
         output = len(specs) > len(tensors(config))
-    describe(config, recipe.base.type, sources)
+    describe(config, recipe.base.type, sources, reference=recipe.reference)
     return output, sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
 
 
@@ -158,3 +159,48 @@ def check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
             f"{recipe.path}: base.type: by config.json the weights are such that llama.cpp {recipe.llama_cpp} makes "
             f'{chosen} of them, which is too late to choose once they are fetched; write type = "{chosen}", or another'
         )
+
+
+def requested_base(recipe: Recipe) -> dict[str, str]:
+    base = recipe.base
+    left_out = {} if base.readme else {"readme": "false"}
+    if base.repo is not None:
+        return {"repo": base.repo, "revision": base.revision, **left_out}
+    if base.path is not None:
+        return {"path": _beside(recipe, base.path), **left_out}
+    return {"gguf": _beside(recipe, base.gguf) if base.gguf else ""}
+
+
+def _beside(recipe: Recipe, path: Path) -> str:
+    """The path relative to the recipe's folder, or absolute when the recipe gives one that leads elsewhere; the same
+    from wherever the recipe is read."""
+    for folder in (recipe.path.parent, recipe.path.parent.absolute()):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return path.as_posix()
+
+
+def base_words(base: Mapping[str, str]) -> str:
+    return " ".join(f"{key} {value}" for key, value in base.items())
+
+
+def open_tag(recipe: Recipe) -> str:
+    """What the lock says of the tag: nothing where the recipe does."""
+    return "" if recipe.names_tag else recipe.llama_cpp
+
+
+def open_type(recipe: Recipe) -> str:
+    """What the lock says of the base's type, which else had to be read of the weights each time."""
+    return recipe.base.type if recipe.chooses_type and recipe.base.path is not None else ""
+
+
+@contextmanager
+def told_of_base(words: str) -> Iterator[None]:
+    """Errors of a model, which name a file of it, begin with what the recipe calls the base."""
+    from quantmill.checkpoint.safetensors import WeightsError
+
+    try:
+        yield
+    except (ModelError, WeightsError) as error:
+        error.args = (f"{words}: {error}",)
+        raise

@@ -60,8 +60,8 @@ class Base:
         return self.name or where.rsplit("/", 1)[-1]
 
 
-def base(reference: Reference, get: Callable[[str], Any], folder: Path) -> Base:
-    """The [base] of a recipe in `folder`. Raises Unfit."""
+def base(reference: Reference, get: Callable[[str], Any], folder: Path, locked: str = "") -> Base:
+    """The [base] of a recipe in `folder`; `locked` is the type that its lock has. Raises Unfit."""
     given = [key for key in ("repo", "path", "gguf") if get(f"base.{key}") is not None]
     if len(given) != 1:
         found = " and ".join(given) or "none of them"
@@ -98,7 +98,7 @@ def base(reference: Reference, get: Callable[[str], Any], folder: Path) -> Base:
         revision=get("base.revision") or "main",
         path=folder / path if given_by == "path" else None,
         gguf=gguf,
-        type=_type(reference, get, gguf, folder / path if given_by == "path" else None),
+        type=_type(reference, get, gguf, folder / path if given_by == "path" else None, locked),
         name=name,
         original=get("base.original"),
         base_model=models,
@@ -113,14 +113,14 @@ def chooses_type(reference: Reference, stated: str | None) -> bool:
     return (stated or reference.converter.out_type).upper() == AUTO
 
 
-def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None, path: Path | None) -> str:
+def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None, path: Path | None, locked: str) -> str:
     kind, again = get("base.type"), get("base.allow_requantize") or False
     if kind is None and gguf is not None:
         kind = _read(gguf)
         if kind not in BASE_TYPES and not again:
             kind = None  # what is refused, once the base is looked at
     if gguf is None and chooses_type(reference, kind):
-        kind = _chosen(reference, path)
+        kind = locked or _chosen(reference, path)
     kind = kind or BASE_TYPES[0]
     if again and kind not in BASE_TYPES:
         try:
@@ -134,7 +134,7 @@ def _type(reference: Reference, get: Callable[[str], Any], gguf: Path | None, pa
 
 
 def _chosen(reference: Reference, path: Path | None) -> str | None:
-    """What the converter makes of the weights at hand; of a Hub repository's the lock tells."""
+    """What the converter makes of the weights at hand; of a Hub repository's, the lock is asked."""
     from quantmill.architectures.json_file import model_files
     from quantmill.checkpoint.auto_type import of_files
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,9 +19,22 @@ from quantmill.architectures.json_file import is_near
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import locked_tools, texts
-from quantmill.recipe.base_files import check_type, configuration, converted, is_plain, local_files, more, wanted
+from quantmill.recipe.base_files import (
+    base_words,
+    check_type,
+    configuration,
+    converted,
+    is_plain,
+    local_files,
+    more,
+    open_tag,
+    open_type,
+    requested_base,
+    told_of_base,
+    wanted,
+)
 from quantmill.recipe.convert_table import AUTO, LLAMA_CPP
-from quantmill.recipe.recipe import LOCK_LIMIT, Recipe
+from quantmill.recipe.recipe import LOCK_LIMIT, Locked, Recipe
 from quantmill.recipe.texts import FileFact
 
 FORMAT = 1
@@ -48,6 +60,7 @@ class Lock:
     `shape`: of a GGUF base, what of its metadata decides memory: the fields of choose.shape.Shape, and `tied`
     `extra`: the text of `card.extra`
     `llama_cpp`: the tag, of a recipe that names none
+    `type`: of the base that is converted, where its weights decide it
     `tools`: the steps that llama.cpp's own programs run (recipe/locked_tools.py)
     `unresolved`: what a lock written by hand leaves to `quantmill lock`, which leaves nothing
     """
@@ -65,7 +78,13 @@ class Lock:
     shape: Mapping[str, int] = field(default_factory=dict)
     extra: str = ""
     llama_cpp: str = ""
+    type: str = ""
     tools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def said(self) -> Locked:
+        """What the recipe leaves open."""
+        return Locked(self.llama_cpp, self.type)
 
     def requested_base(self) -> dict[str, str]:
         """What the recipe said of the base, without what that resolved to."""
@@ -76,6 +95,7 @@ class Lock:
         data = {
             "format": FORMAT,
             **({"llama_cpp": self.llama_cpp} if self.llama_cpp else {}),
+            **({"type": self.type} if self.type else {}),
             **({"unresolved": list(self.unresolved)} if self.unresolved else {}),
             "base": dict(self.base),
             "files": _facts(self.files),
@@ -155,14 +175,14 @@ def _read(path: Path, data: Any) -> Lock:
     if not isinstance(extra, str):
         raise lock_drift(path, "its extra is no text")
     output, more = data.get("output", False) is True, (tuple(unresolved), tuple(notes))
-    tag = data.get("llama_cpp", "")
-    if not isinstance(tag, str):
-        raise lock_drift(path, "its llama_cpp is no text")
+    said = Locked(*(data.get(key, "") for key in Locked._fields))
+    if strange := [key for key, text in said._asdict().items() if not isinstance(text, str)]:
+        raise lock_drift(path, f"its {strange[0]} is no text")
     try:
         tools = locked_tools.read(data.get("tools", {}))
     except ValueError as error:
         raise lock_drift(path, str(error)) from None
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra, tag, tools)
+    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra, *said, tools)
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -188,7 +208,7 @@ def current(recipe: Recipe, locked: bool, digest: Callable[[Path], str]) -> Lock
         problem = locked_tools.moved(lock.tools)
     if lock is not None and problem is None:
         return lock
-    if lock is not None and (lock.unresolved or not lock.files) and lock.requested_base() == _requested_base(recipe):
+    if lock is not None and (lock.unresolved or not lock.files) and lock.requested_base() == requested_base(recipe):
         raise lock_drift(path_of(recipe), f"it is not resolved yet ({', '.join(lock.unresolved or ('files',))})")
     if locked:
         raise lock_drift(path_of(recipe), f"the recipe is to be built as locked, but {problem}")
@@ -199,7 +219,7 @@ def peek(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """The lock that a build would use, without writing it. An unresolved one is as good: it has the
     model's configuration."""
     lock = load(recipe)
-    if lock is not None and lock.requested_base() == _requested_base(recipe) and (lock.unresolved or not lock.files):
+    if lock is not None and lock.requested_base() == requested_base(recipe) and (lock.unresolved or not lock.files):
         return lock
     if lock is not None and drift(recipe, lock, digest) is None and locked_tools.moved(lock.tools) is None:
         return lock
@@ -222,13 +242,15 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     """What of the base differs from the lock, or None."""
     if not lock.files or lock.unresolved:
         return "its base is not resolved yet"
-    if lock.llama_cpp != _tag(recipe):
+    if lock.llama_cpp != open_tag(recipe):
         return "it has a llama.cpp tag, and so has the recipe" if lock.llama_cpp else "it has no llama.cpp tag"
     if problem := locked_tools.drift(recipe, lock.tools):
         return problem
+    if lock.type != open_type(recipe):
+        return f"its base's type is {lock.type or 'open'}, and by the recipe {open_type(recipe) or 'open'}"
     requested = lock.requested_base()
-    if requested != _requested_base(recipe):
-        return f"the recipe's base is {_words(_requested_base(recipe))} and the lock's is {_words(requested)}"
+    if requested != requested_base(recipe):
+        return f"the recipe's base is {base_words(requested_base(recipe))} and the lock's is {base_words(requested)}"
     local = local_files(recipe)
     if local is None:
         return texts.drift(recipe, lock.calibration, lock.evaluation, digest) or texts.extra_drift(recipe, lock.extra)
@@ -250,12 +272,7 @@ def resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     """Look at the base: hash local files, or ask the Hub for the commit and its files' digests."""
     lock = _resolve(recipe, digest)
     tools = locked_tools.resolve(recipe, lock.config, lock.tools.get("convert", {}).get("why"))
-    return replace(lock, llama_cpp=_tag(recipe), tools=tools)
-
-
-def _tag(recipe: Recipe) -> str:
-    """What the lock says of the tag: nothing where the recipe does."""
-    return "" if recipe.names_tag else recipe.llama_cpp
+    return replace(lock, llama_cpp=open_tag(recipe), type=open_type(recipe), tools=tools)
 
 
 def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -266,16 +283,9 @@ def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     from quantmill.checkpoint import contents  # what a no-op does not need is imported where it is used
 
     base, said = recipe.base, tuple((name, fact.sha256) for name, fact in files.items())
-    asked = _requested_base(recipe)
-    decides = (
-        said,
-        base.gguf is None,
-        base.type,
-        base.model_name,
-        base.pre_tokenizer,
-        recipe.llama_cpp,
-        recipe.convert_with,
-    )
+    asked = requested_base(recipe)
+    model = (base.type, base.model_name, base.pre_tokenizer)
+    decides = (said, base.gguf is None, *model, recipe.llama_cpp, recipe.convert_with)
     if decides not in _read_bases:  # a project may have thousands of recipes of one base
         config = configuration(local["config.json"]) if "config.json" in local else None
         if config is not None:
@@ -299,24 +309,6 @@ def _with_texts(
     return replace(read, base=base, files=files, calibration=known, evaluation=measured, extra=extra)
 
 
-def _told_of_base(read: Callable[..., Lock]) -> Callable[..., Lock]:
-    """Errors of a model, which name a file of it, begin with what the recipe calls the base."""
-
-    @wraps(read)
-    def told(recipe: Recipe, base: Mapping[str, str], *rest: Any) -> Lock:
-        from quantmill.architectures.errors import ModelError
-        from quantmill.checkpoint.safetensors import WeightsError
-
-        try:
-            return read(recipe, base, *rest)
-        except (ModelError, WeightsError) as error:
-            error.args = (f"{_words(base)}: {error}",)
-            raise
-
-    return told
-
-
-@_told_of_base
 def _read_base(
     recipe: Recipe,
     base: Mapping[str, str],
@@ -335,15 +327,26 @@ def _read_base(
         tools["convert"] = {"why": ""}
     elif config is not None:
         check_type(recipe, config)
+        _check_weights(recipe, at_hand)
         try:
-            output, metadata_bytes = converted(recipe, _words(base), config, at_hand, sources, notes)
+            with told_of_base(base_words(base)):
+                output, metadata_bytes = converted(recipe, base_words(base), config, at_hand, sources, notes)
         except QuantmillError as error:
             if recipe.convert_with != AUTO:
                 raise
             notes.clear()
             tools["convert"] = {"why": str(error)}
-    about, shape = gguf_base.about(recipe, at_hand, notes) if recipe.base.gguf else (about_files(at_hand), {})
+    with told_of_base(base_words(base)):
+        about, shape = gguf_base.about(recipe, at_hand, notes) if recipe.base.gguf else (about_files(at_hand), {})
     return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output, shape=shape, tools=tools)
+
+
+def _check_weights(recipe: Recipe, local: Mapping[str, Path]) -> None:
+    """UsageError where a folder's weights have become such that another type is made of them than the lock says."""
+    from quantmill.checkpoint.auto_type import of_files
+
+    if open_type(recipe) and (chosen := of_files(recipe.reference, local)) not in (None, recipe.base.type):
+        raise lock_drift(path_of(recipe), f"its base's type is {recipe.base.type}, and by the weights {chosen}")
 
 
 def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
@@ -362,7 +365,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             small[name] = fetch_small(repo, name, commit, listed[name])
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
-    base = {**_requested_base(recipe), "commit": commit}
+    base = {**requested_base(recipe), "commit": commit}
     contents.check_index(repo, small, listed)
     config = configuration(small["config.json"])
     with TemporaryDirectory() as folder:
@@ -376,29 +379,6 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
                 at_hand = small | fetch_heads(repo, commit, weights, listed, Path(folder))
         read = _read_base(recipe, base, config, at_hand, contents.source_order(at_hand))
     return _with_texts(recipe, read, base, files, digest)
-
-
-def _requested_base(recipe: Recipe) -> dict[str, str]:
-    base = recipe.base
-    left_out = {} if base.readme else {"readme": "false"}
-    if base.repo is not None:
-        return {"repo": base.repo, "revision": base.revision, **left_out}
-    if base.path is not None:
-        return {"path": _beside(recipe, base.path), **left_out}
-    return {"gguf": _beside(recipe, base.gguf) if base.gguf else ""}
-
-
-def _beside(recipe: Recipe, path: Path) -> str:
-    """The path relative to the recipe's folder, or absolute when the recipe gives one that leads elsewhere; the same
-    from wherever the recipe is read."""
-    for folder in (recipe.path.parent, recipe.path.parent.absolute()):
-        if path.is_relative_to(folder):
-            return path.relative_to(folder).as_posix()
-    return path.as_posix()
-
-
-def _words(base: Mapping[str, str]) -> str:
-    return " ".join(f"{key} {value}" for key, value in base.items())
 
 
 def _is_text_or_list(value: Any) -> bool:

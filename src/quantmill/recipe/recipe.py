@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli
 
@@ -24,20 +24,14 @@ from quantmill.recipe import (
     quality_table,
     team_tags,
 )
-from quantmill.recipe.base_table import Base
-from quantmill.recipe.bench_table import BenchTable
-from quantmill.recipe.calibration_table import Calibration, ImatrixTable
-from quantmill.recipe.card_table import Card
-from quantmill.recipe.quality_table import Evaluation
 from quantmill.reference.admissions import of_folder
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT, DEFAULT_TAG, Proof, check_options, newest_tag, proof
+from quantmill.reference.spans import Proof, check_options, newest_tag, of_generation, proof
 from quantmill.units import parse_size
 
 LIMIT = 1_000_000  # characters of a recipe: one with a line for each tensor of a model has 50,000
 LOCK_LIMIT = 50_000_000  # bytes of a lock: a config.json of the size that is read, with the spaces it is written with
-
 NAME = r"[A-Za-z0-9][\w.+-]*"  # of a recipe, and what files' names begin with
 MAX_NAME = 255  # bytes of a file's name, on every disk in use
 NAME_WORDS = "letters, digits, '.', '_', '+' and '-'"
@@ -61,8 +55,14 @@ KEYS: dict[str, str] = {
     **card_table.KEYS,
 }
 
-
 LISTS = ("quants.override", "calibration.texts")  # tables of which there may be several
+
+
+class Locked(NamedTuple):
+    """What a lock says of what its recipe leaves open: the llama.cpp tag, and the type of a converted base."""
+
+    llama_cpp: str = ""
+    type: str = ""
 
 
 class RecipeError(UsageError):
@@ -94,18 +94,18 @@ class Recipe:
     llama_cpp: str
     reference: Reference
     prefix: str
-    base: Base
-    imatrix: ImatrixTable | None
-    calibration: Calibration | None
-    evaluation: Evaluation | None
+    base: base_table.Base
+    imatrix: calibration_table.ImatrixTable | None
+    calibration: calibration_table.Calibration | None
+    evaluation: quality_table.Evaluation | None
     gates: Mapping[str, Any]
-    bench: BenchTable | None
+    bench: bench_table.BenchTable | None
     ftypes: tuple[str, ...]
     base_file: bool
     overrides: tuple[Override, ...]
     max_size: int
     strict: bool
-    card: Card
+    card: card_table.Card
     repo: str | None  # the Hub repository that the release is published as
     data: Mapping[str, Any]  # the file, as plain data
     convert_with: str = convert_table.OWN
@@ -129,12 +129,12 @@ class Recipe:
     def later_converter(self) -> str:
         """The tag of the converter whose facts a conversion follows, empty for the first."""
         converter = self.reference.converter
-        return "" if converter is DEFAULT.converter else converter.tag
+        return "" if converter is of_generation(0).converter else converter.tag
 
     @property
     def proof(self) -> Proof | None:
         """What the tag stands on; None for the first span's, whose releases say nothing of it."""
-        return proof(self.llama_cpp) if self.generation != DEFAULT.generation else None
+        return proof(self.llama_cpp) if self.reference is not of_generation(0) else None
 
     @property
     def generation(self) -> int:
@@ -156,9 +156,9 @@ def find(name: str, folder: Path = Path()) -> Path:
 
 
 def load(path: Path, anew: bool = False) -> Recipe:
-    """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong. The tag of one that
-    names none is its lock's; `anew`, or without a lock, the newest."""
-    return parse(path, read(path), "" if anew else _locked_tag(path))
+    """Read and validate one recipe; RecipeError or UsageError with one sentence for anything wrong. What it leaves
+    open is its lock's; `anew`, or without a lock, the newest tag and the type of the weights."""
+    return parse(path, read(path), Locked() if anew else _locked(path))
 
 
 def read(path: Path) -> str:
@@ -177,9 +177,9 @@ def read(path: Path) -> str:
     return text
 
 
-def parse(path: Path, text: str, locked: str = "") -> Recipe:
+def parse(path: Path, text: str, locked: Locked = Locked()) -> Recipe:  # noqa: B008 -- a tuple of texts
     """`load` for a recipe whose text is `text` and which need not be at `path`, from where its paths lead; `locked` is
-    its lock's tag."""
+    what its lock says."""
     try:
         data = tomli.loads(text)
         repr(data)  # as messages may: more than 4,300 digits cannot be said, though hexadecimal ones can be read
@@ -191,14 +191,15 @@ def parse(path: Path, text: str, locked: str = "") -> Recipe:
     return _Reader(path, data, locked).recipe()
 
 
-def _locked_tag(path: Path) -> str:
-    """The llama.cpp tag in the lock beside a recipe; empty where there is none."""
+def _locked(path: Path) -> Locked:
+    """What the lock beside a recipe says of what that leaves open; nothing where there is none."""
     try:
         with path.with_suffix(".lock").open("rb") as file:
-            found = strangers_json(file.read(LOCK_LIMIT)).get("llama_cpp")
+            data = strangers_json(file.read(LOCK_LIMIT))
+            found = [data.get(key) for key in Locked._fields]
     except (OSError, ValueError, AttributeError):  # whoever reads the lock says what is wrong with it
-        return ""
-    return found if isinstance(found, str) else ""
+        return Locked()
+    return Locked(*(text if isinstance(text, str) else "" for text in found))
 
 
 def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
@@ -256,19 +257,17 @@ def _check_kind(path: Path, key: str, value: Any, kind: str) -> None:
 class _Reader:
     """One recipe's data on its way into the dataclasses; the keys' names and kinds are known to be right."""
 
-    def __init__(self, path: Path, data: Mapping[str, Any], locked: str) -> None:
+    def __init__(self, path: Path, data: Mapping[str, Any], locked: Locked) -> None:
         self.path, self.data, self.locked = path, data, locked
 
     def recipe(self) -> Recipe:
         name = self.path.stem
         tag = self.get("llama_cpp")
         if tag is None:
-            # The converter of later tags is not reproduced: nobody who names no tag gets their name on another's.
-            newest = newest_tag(of_folder(self.project)) if self.get("base.gguf") else DEFAULT_TAG
-            tag = self.locked or newest
+            tag = self.locked.llama_cpp or newest_tag(of_folder(self.project))
         self.reference = self.reference_of(tag)
         try:
-            base = base_table.base(self.reference, self.get, self.path.parent)
+            base = base_table.base(self.reference, self.get, self.path.parent, self.locked.type)
         except Unfit as error:
             raise self.fail(error.key, error.problem) from None
         matrix = self.ftypes(base.type)
@@ -337,7 +336,7 @@ class _Reader:
         except UsageError as error:
             raise self.fail("llama_cpp", str(error)) from None
 
-    def prefix(self, name: str, base: Base, matrix: tuple[str, ...]) -> str:
+    def prefix(self, name: str, base: base_table.Base, matrix: tuple[str, ...]) -> str:
         prefix = str(self.get("prefix") or (base.repo or name).replace("/", "_"))
         if not re.fullmatch(NAME, prefix):
             raise self.fail("prefix", f"{prefix!r} cannot begin file names; use {NAME_WORDS}")

@@ -9,7 +9,7 @@ from quantmill.gguf.types import ValueType
 AUTO = "AUTO"  # a file's type that its checkpoint decides
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class TokenRules:
     """What the converter says of a vocabulary's special tokens, spaces and chat template.
 
@@ -37,7 +37,7 @@ class TokenRules:
     is_jinja_first: bool
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Converter:
     """What convert_hf_to_gguf.py writes.
 

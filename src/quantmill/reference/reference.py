@@ -29,7 +29,7 @@ Order = Callable[[Iterable[str]], list[str]]
 Setting = tuple[ValueType, int | str]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Header:
     """What llama-quantize sets in a file's metadata; each key that it sets moves to the end.
 
@@ -45,7 +45,7 @@ class Header:
     text_limit: int
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class ImatrixRules:
     """What llama-imatrix measures and writes.
 
@@ -75,7 +75,7 @@ class ImatrixRules:
         return f"imatrix.{form if self.form == 'gguf' else 'dat'}"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Reference:
     """All of llama.cpp that a tag decides, for the tags `b<first>` to `b<last>`, both included, and for `names`.
 

@@ -14,15 +14,12 @@ from typing import Literal
 
 from quantmill.errors import UsageError
 from quantmill.reference.admissions import TAG, Admission, own
-from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.reference import Reference
 
 BUILDS = (
     *(4867, 5590, 6122, 6301, 6673, 6845, 7324, 7830, 8054, 8121, 8305, 8356, 8560, 8683, 8739, 9014, 9102, 9554),
     *(9842, 9982, 10068, 10236, 10715, 11227),
 )  # the first of each span, by which its module is called; one is imported when it is first asked for
-DEFAULT = B4867  # what is followed where no tag is named
-DEFAULT_TAG = f"b{DEFAULT.last}"
 
 _ADMIT = "admit it with quantmill admit"
 
@@ -91,10 +88,15 @@ def _admitted(team: Iterable[Admission]) -> dict[str, int]:
     return {admission.tag: admission.span for admission in (*team, *own()) if admission.span in BUILDS}
 
 
+def newest() -> Reference:
+    """What is followed where no tag is named: the last span that is offered."""
+    return _span(BUILDS[-1])
+
+
 def newest_tag(admissions: Iterable[Admission] = ()) -> str:
-    """The newest tag with a build number that is offered, or that the team admitted."""
+    """The newest tag with a build number that is offered, or that the team admitted: what `lock` writes."""
     admitted = [int(a.tag[1:]) for a in admissions if a.tag.startswith("b") and a.span in BUILDS]
-    return f"b{max([offered()[-1].last, *admitted])}"
+    return f"b{max([newest().last, *admitted])}"
 
 
 def _reached(span: Reference, spans: Mapping[str, int]) -> int:
@@ -107,14 +109,14 @@ def _reached(span: Reference, spans: Mapping[str, int]) -> int:
 def _match(tag: str) -> re.Match[str]:
     match = TAG.fullmatch(tag)
     if match is None:
-        raise UsageError(f"{tag!r} is not a llama.cpp tag such as {DEFAULT_TAG} or v0.5.0")
+        raise UsageError(f"{tag!r} is not a llama.cpp tag such as {newest_tag()} or v0.5.0")
     return match
 
 
 def candidates(tag: str) -> list[Reference]:
     """The offered references, the likeliest for a tag first; UsageError for what is no tag."""
     match = _match(tag)
-    number = int(match[1]) if match[1] else offered()[-1].last
+    number = int(match[1]) if match[1] else newest().last
     return sorted(offered(), key=lambda span: (max(span.first - number, number - span.last, 0), -span.first))
 
 

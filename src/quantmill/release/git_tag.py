@@ -48,7 +48,7 @@ def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, in
         raise no_release(tag, f"there is no such folder, release below release/ or git tag here{close}")
     recipe, lock = _made_by(into, tag)
     if beside is not None:
-        recipe = parse(beside / recipe.path.name, read(recipe.path), lock.llama_cpp)
+        recipe = parse(beside / recipe.path.name, read(recipe.path), lock.said)
     if against is not None:
         return release(against, recipe, lock)
     if recipe.repo is None:
@@ -78,7 +78,7 @@ def _recipes(folder: Path) -> Iterator[tuple[Recipe, Lock]]:
         if recipe.is_file():
             try:
                 lock = locks.read(path)
-                yield parse(recipe, read(recipe), lock.llama_cpp), lock
+                yield parse(recipe, read(recipe), lock.said), lock
             except QuantmillError:  # another program's
                 continue
 

@@ -99,7 +99,7 @@ def load(tree: Path, beside: Path | None, root: Path) -> Release:
         if not path.is_file():
             raise no_release(str(tree), f"it has no {path.name}, by which it could be built again")
     text, lock = read(texts[0]), locks.read(texts[1])
-    recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, text, lock.llama_cpp)
+    recipe = parse((beside or _folder(name, root) or tree) / texts[0].name, text, lock.said)
     return release(tree, recipe, lock)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.source import Source
 from quantmill.reference.ftypes import BY_NUMBER
-from quantmill.reference.spans import DEFAULT_TAG
 from quantmill.runtime.loader import LoadedModel, load
 from quantmill.runtime.speeds import Timing, Trial
 
@@ -86,9 +85,7 @@ class LlamaBench:
         try:
             return [self._row(file, entry, tests) for entry in json.loads(done.stdout)]
         except (ValueError, KeyError, TypeError, StopIteration):
-            raise QuantmillError(
-                f"{file}: llama-bench's JSON is not understood; use one of {DEFAULT_TAG} or later"
-            ) from None
+            raise QuantmillError(f"{file}: llama-bench's JSON is not understood; use one of b5490 or later") from None
 
     def _row(self, file: Path, entry: dict[str, Any], tests: Sequence[Trial]) -> Timing:
         kind, count = ("pp", entry["n_prompt"]) if entry["n_prompt"] else ("tg", entry["n_gen"])

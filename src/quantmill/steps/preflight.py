@@ -71,7 +71,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         from quantmill.architectures.description import describe
 
         config = params.get("config") or {}
-        entries, tensors = describe(config, params["type"], output=params.get("output", False))
+        entries, tensors = describe(config, params["type"], output=params.get("output", False), reference=reference)
         facts = {entry.key: entry.value for entry in entries}
         said = notes(config)
     imatrix = read(inputs["imatrix.dat"].path) if "imatrix.dat" in inputs else None

@@ -11,7 +11,7 @@ from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.errors import shown
 from quantmill.reference.converter import TokenRules
 from quantmill.reference.reference import Reference
-from quantmill.reference.spans import DEFAULT
+from quantmill.reference.spans import newest
 from quantmill.vocabulary import byte_level, chat_template, pretokenizer, spm
 from quantmill.vocabulary.hf_tokenizer import SPECIALS, HFTokenizer, content
 from quantmill.vocabulary.post_processor import added
@@ -41,14 +41,14 @@ def vocabulary(
     config: Mapping[str, Any],
     pre_tokenizer: str | None = None,
     notes: list[str] | None = None,
-    reference: Reference = DEFAULT,
+    reference: Reference | None = None,
 ) -> list[KV]:
     """Every `tokenizer.*` entry in the order of the reference's converter.
 
     tokenizer.model wins over tokenizer.json, as there. `pre_tokenizer` overrides the name that the tokenizer's own
     pattern has. `notes` is given a sentence for whatever is left out. Raises TokenizerError or UnknownPreTokenizer.
     """
-    notes = [] if notes is None else notes
+    reference, notes = reference or newest(), [] if notes is None else notes
     row, found = architecture(config), hparams(config)
     settings = load_json(files, "tokenizer_config.json", TokenizerError) or {}
     data = load_json(files, "tokenizer.json", TokenizerError)

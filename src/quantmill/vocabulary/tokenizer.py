@@ -13,6 +13,7 @@ from quantmill import gguf
 from quantmill.architectures.errors import ModelError, TokenizerError, UnknownPreTokenizer, UnknownVocabulary
 from quantmill.architectures.json_file import load_config, load_json, model_files
 from quantmill.gguf import KV
+from quantmill.reference.reference import Reference
 from quantmill.vocabulary.bpe import ByteLevel
 from quantmill.vocabulary.entries import vocabulary
 from quantmill.vocabulary.sentencepiece import CONTROL, NORMAL
@@ -73,26 +74,28 @@ class Tokenizer:
         return id_
 
 
-def load(model: Path) -> Tokenizer:
+def load(model: Path, reference: Reference | None = None) -> Tokenizer:
     """The tokenizer of a GGUF file (of shards: the first) or of a folder in Hugging Face layout.
 
-    A folder's is that of the GGUF it converts to; where its pattern has no known name, tokenizer.json's own, run by
-    Hugging Face's tokenizers. Raises TokenizerError, a ModelError of the folder's files, or a GGUFError.
+    A folder's is that of the GGUF it converts to by the reference, the newest without one; where its pattern has no
+    known name, tokenizer.json's own, run by Hugging Face's tokenizers. Raises TokenizerError, a ModelError of the
+    folder's files, or a GGUFError.
     """
     if model.is_dir():
-        return _of_folder(model_files(model))
+        return _of_folder(model_files(model), reference)
     with gguf.read(model) as file:
         return from_metadata(file.metadata, str(model))
 
 
-def _of_folder(files: Mapping[str, Path]) -> Tokenizer:
+def _of_folder(files: Mapping[str, Path], reference: Reference | None) -> Tokenizer:
     config = load_config(files)
     try:
-        entries = vocabulary(files, config)
+        entries = vocabulary(files, config, reference=reference)
     except UnknownPreTokenizer:
         from quantmill.vocabulary.hf_pieces import TokenizerJSON
 
-        base = from_metadata({entry.key: entry for entry in vocabulary(files, config, "default")}, "tokenizer.json")
+        entries = vocabulary(files, config, "default", reference=reference)
+        base = from_metadata({entry.key: entry for entry in entries}, "tokenizer.json")
         pieces = TokenizerJSON(load_json(files, "tokenizer.json", ModelError) or {})
         return replace(
             base, pieces=pieces, add_bos=base.add_bos or (base.bos is not None and pieces.begins_with(base.bos))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from quantmill.artifact import Context
-from quantmill.commands.common import bar, file_path, say, threads, told_of
+from quantmill.commands.common import add_tag, bar, file_path, followed, say, threads, told_of
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output
 
@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="DIR")
     parser.add_argument("target", type=file_path, metavar="OUT.gguf")
     types = ("BF16", "F16", "F32", "AUTO")
-    parser.add_argument("--type", choices=types, type=str.upper, help="AUTO: as llama.cpp chooses by the weights")
+    parser.add_argument(
+        "--type", choices=types, type=str.upper, help="AUTO, the default from b7830 on: as the weights are"
+    )
+    add_tag(parser, "whose converter to follow")
     parser.add_argument("--name", metavar="TEXT", help="the model's name (the folder's)")
     parser.add_argument("--pre-tokenizer", metavar="NAME", help="when the tokenizer's pattern is not known")
     parser.add_argument("--no-readme", action="store_true", help="leave the model's README.md out")
@@ -27,7 +30,6 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.architectures.json_file import load_config, model_files
     from quantmill.checkpoint.conversion import convert as write
     from quantmill.recipe.base_files import wanted
-    from quantmill.reference.spans import DEFAULT
 
     folder: Path = options.source
     if folder.is_file():
@@ -38,16 +40,18 @@ def run(options: argparse.Namespace) -> int:
     names = wanted(str(folder), list(model_files(folder)), not options.no_readme)
     apart([options.target], [folder / name for name in names])
     name = options.name or folder.resolve().name
+    _, reference = followed(options)
     notes: list[str] = []
     with bar(f"convert {options.target.name}") as progress, told_of(folder):
         made = write(
             {name: folder / name for name in names},
             options.target,
-            options.type or DEFAULT.converter.out_type,
+            options.type or reference.converter.out_type,
             name,
             options.pre_tokenizer,
             Context(threads=threads(options), progress=progress),
             place=str(options.target),
+            reference=reference,
             notes=notes,
         )
     if infinite := made.infinite:

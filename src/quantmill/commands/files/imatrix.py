@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import (
+    add_tag,
     file_path,
+    followed,
     layer_bar,
     parallel,
     positive,
-    project,
     say,
     say_json,
     size,
@@ -18,7 +19,7 @@ from quantmill.commands.common import (
 )
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output, through, write_output
-from quantmill.reference.spans import DEFAULT_TAG, offered
+from quantmill.reference.spans import offered
 
 if TYPE_CHECKING:
     from quantmill.imatrix import Sums
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-f", dest="texts", action="append", default=[], metavar="TEXT", help="a text in UTF-8; several are used whole")
     names = "what to write (imatrix.dat, or imatrix.gguf, by the tag)"
     add("-o", dest="target", type=file_path, metavar="FILE", help=names)
-    add("--llama-cpp", default=DEFAULT_TAG, metavar="TAG", help=f"whose llama-imatrix to follow ({DEFAULT_TAG})")
+    add_tag(parser, "whose llama-imatrix to follow")
     add("--chunks", type=positive, metavar="N", help="of the text (all)")
     add("--from-chunk", type=_count, default=0, metavar="N", help="leave so many chunks out at the beginning (0)")
     add("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
@@ -57,9 +58,8 @@ def run(options: argparse.Namespace) -> int:
 
     from quantmill.imatrix import load
     from quantmill.imatrix.sums import merge
-    from quantmill.recipe.team_tags import reference_of
 
-    reference = reference_of(options.llama_cpp, project())
+    _, reference = followed(options)
     rules = reference.imatrix
     if options.parse_special and not rules.parses_special:
         raise UsageError(f"llama-imatrix of {reference} is not known to have --parse-special; choose a later tag")

@@ -8,11 +8,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import DIGITS, bar, existing, file_path, parallel, project, say, threads
+from quantmill.commands.common import DIGITS, add_tag, bar, existing, file_path, followed, parallel, say, threads
 from quantmill.errors import UsageError, heed_machine
 from quantmill.output_file import check_output, through
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
-from quantmill.reference.spans import DEFAULT_TAG
 
 if TYPE_CHECKING:
     from quantmill.quant.mix import Fallback
@@ -32,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("nthreads", type=parallel, nargs="?", metavar="NTHREADS", help="as --threads")
     parser.add_argument("--imatrix", type=file_path, metavar="FILE", help="an importance matrix")
     parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
-    parser.add_argument(
-        "--llama-cpp", default=DEFAULT_TAG, metavar="TAG", help=f"the tag whose bytes to write ({DEFAULT_TAG})"
-    )
+    add_tag(parser, "the tag whose bytes to write")
     parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     parser.add_argument("--output-tensor-type", metavar="TYPE")
     parser.add_argument("--token-embedding-type", metavar="TYPE")
@@ -68,7 +65,6 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.quant.file_plan import parse_override
     from quantmill.quant.mix import unmatched
     from quantmill.quant.quantizer import quantize_file
-    from quantmill.recipe.team_tags import reference_of
     from quantmill.reference.spans import check_known, check_options
 
     source = existing(options.source)
@@ -76,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
         check_output(options.target)
     if options.keep_split and through(options.target):
         raise UsageError(f"{options.target}: shards are files; name what their names are to begin with")
-    reference = reference_of(options.llama_cpp, project())
-    check_options(options.llama_cpp, reference, tensor_types=bool(options.tensor_type))
+    tag, reference = followed(options)
+    check_options(tag, reference, tensor_types=bool(options.tensor_type))
     check_known(reference, ["--tensor-type-file"] * any(isinstance(given, Path) for given in options.tensor_type))
     types = [_pair(text) for given in options.tensor_type for text in _lines(given)]
     number = int(options.ftype) if options.ftype.isdecimal() else None
