@@ -42,6 +42,20 @@ def test_a_file_that_verify_refuses_is_made_here(team: Team, make_project: Make)
     assert reader.release() == writer.release()
 
 
+def test_a_wrong_record_whose_object_is_gone_is_made_here(team: Team, make_project: Make) -> None:
+    """What was read under the wrong record is read anew as it was made: within one build."""
+    writer = team.join(make_project("writer", TWO_FILES), sign=True)
+    writer.run("doit")
+    spoil(team)
+    for folder in ("cas", "chunks"):
+        shutil.rmtree(shared(team) / folder)
+    reader = team.join(make_project("reader", TWO_FILES))
+    said = reader.run("doit").stdout
+    assert "what split:small/Q8_0 reads was made again with other bytes: it is made anew" in said
+    assert reader.release() == writer.release()
+    assert reader.run("doit").stdout == "nothing to do: everything is up to date\n"
+
+
 def test_a_base_that_its_own_verify_refuses_is_made_here(team: Team, make_project: Make) -> None:
     """It is of no ftype, and the file is the base itself."""
     text = TWO_FILES.replace('"Q8_0"', '"BF16", "Q8_0"')

@@ -88,7 +88,7 @@ class Reporter:
                 self._say(f"{name}: from {facts.get('place') or 'the store'}")
             elif event == "start":
                 self._ran += 1
-                self._say(f"{name}: {facts['reason']}" if facts["reason"] != FIRST else name)
+                self._say(name if facts["reason"] in ("", FIRST) else f"{name}: {facts['reason']}")
                 if self._terminal:
                     self._bars[name] = self._live().add_task(printable(name), total=None, counts=facts["counts"])
                     self._running[name] = time.monotonic()
@@ -205,7 +205,7 @@ class Reporter:
         with self._lock:
             if task.name in self._bars:
                 self._progress.remove_task(self._bars.pop(task.name))
-            message = fail.get_msg().strip()
+            message = fail.get_msg().strip().removeprefix(f"{task.name}: ")
             self._failures.append(f"{task.name}: {message}" if fail.report else "")
 
     def cleanup_error(self, exception: Any) -> None:

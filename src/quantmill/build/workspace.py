@@ -310,7 +310,7 @@ class Workspace:
         if found is None:
             raise QuantmillError(f"{node.name}: a pointer below {self.build} cannot be read; run again")
         if found != inputs:
-            raise QuantmillError(f"{node.name}: what it reads was made again with other bytes; run again")
+            raise Damaged(f"what {node.name} reads was made again with other bytes")
 
     def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:
         self.report(node.name, "finding", {"text": f"{gone}: {node.name} is made again here"})
