@@ -17,6 +17,8 @@ from hub_bases import hub as hub  # fixtures, these two
 from hub_bases import project as project
 from hub_helpers import WEIGHTS, fails, lock_of
 from projects import Project
+from quantmill.network.hub import HTTP_LIMIT, HubFile
+from quantmill.recipe.hub_heads import fetch_heads
 
 INDEX = "model.safetensors.index.json"
 Tensors = dict[str, tuple[str, Any]]
@@ -84,6 +86,11 @@ def test_config_json_says_it_first(project: Project, hub: Hub, tmp_path: Path) -
 def test_a_shape_that_config_json_does_not_give(project: Project, hub: Hub, tmp_path: Path) -> None:
     published(hub, checkpoint(tmp_path / "model", {"model.norm.weight": ("BF16", np.zeros(65, "<u2"))}))
     assert "by config.json it should be [64]" in fails(project, "quantmill", "lock", "small")
+
+
+def test_a_file_that_plain_http_does_not_bring_is_not_asked_for(tmp_path: Path) -> None:
+    listed = {WEIGHTS: HubFile(HTTP_LIMIT + 1, "0" * 64, "0" * 40)}
+    assert fetch_heads("acme/tiny", "0" * 40, [WEIGHTS], listed, tmp_path) == {}
 
 
 @pytest.mark.parametrize("ranges", [True, False])

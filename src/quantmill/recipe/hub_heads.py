@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from quantmill.checkpoint.safetensors import MAX_HEADER
-from quantmill.network.hub import HubFile, cached, fetch_head, named
+from quantmill.network.hub import HTTP_LIMIT, HubFile, cached, fetch_head, named
 
 FIRST = 1 << 17  # bytes, of which most headers need no more
 AT_ONCE = 8  # files: the largest models have hundreds
@@ -16,7 +16,8 @@ def fetch_heads(
     repo: str, commit: str, names: Iterable[str], listed: Mapping[str, HubFile], folder: Path
 ) -> dict[str, Path]:
     """For each safetensors file one of that name: its beginning up to the end of the header, in `folder`; all of it
-    where the Hub's cache has it. HubError when the Hub does not give them."""
+    where the Hub's cache has it. HubError when the Hub does not give them. Files that plain HTTP does not bring are
+    left out."""
 
     def head(name: str) -> tuple[str, Path]:
         if (whole := cached(repo, name, commit)) and whole.stat().st_size == listed[name].size:
@@ -29,4 +30,4 @@ def fetch_heads(
         return name, folder / name
 
     with named(repo, commit), ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(pool.map(head, names))
+        return dict(pool.map(head, [name for name in names if listed[name].size <= HTTP_LIMIT]))
