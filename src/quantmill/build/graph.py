@@ -318,8 +318,6 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
     reports = tuple(Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe))
     facts: dict[str, Any] = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
-    if recipe.proof:
-        facts["proof"] = recipe.proof
     if recipe.imatrix and (recipe.imatrix.form or recipe.imatrix.zero_as_one):
         facts["imatrix"] = {"form": recipe.imatrix.form} if recipe.imatrix.form else {}
         facts["imatrix"] |= {"zero_as_one": True} if recipe.imatrix.zero_as_one else {}
