@@ -80,3 +80,29 @@ def test_the_command_says_it_and_enters_nothing(
         "the first is jais-dense, COPY, with an imatrix: metadata general.quantization_version: 3 and 2\n"
     )
     assert of_folder(tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--share"], "no shared store is named: write its url into quantmill.toml, or set QUANTMILL_STORE"),
+        (["--share", "--every", "9"], "--share is for what all files were compared of; leave out --every"),
+        (["--to", "odd.json"], "odd.json: not a file of admissions; remove it and let quantmill admit write it anew"),
+    ],
+)
+def test_what_cannot_be_entered_is_told_before_the_work(
+    more: list[str],
+    said: str,
+    tools: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QUANTMILL_STORE", raising=False)
+    (tmp_path / "quantmill.toml").write_text("")
+    (tmp_path / "odd.json").write_text("{}")
+    (tools / "llama-quantize").write_text("#!/bin/sh\ntouch asked\nexit 1\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["admit", "b12000", "--tools", "tools", *more])
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"quantmill: {said}\n")

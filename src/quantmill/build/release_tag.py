@@ -37,7 +37,7 @@ def tag(recipe: Recipe, lock: Lock, text: str = "") -> str:
 
 def params(recipe: Recipe, lock: Lock, downloads: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> Any:
     """The release step's share: `tag`, `repo`, `texts` (name → text: recipe and lock), `materials` (in-toto's resource
-    descriptors) and `made_by`. `downloads` are (kind, name → {sha256, ...}, where) of what is brought in."""
+    descriptors), `made_by`, and `proof` where there is one. `downloads` are (kind, name → {sha256, ...}, where) of what is brought in."""
     text = lock.text()
     return {
         "tag": tag(recipe, lock, text),
@@ -48,6 +48,7 @@ def params(recipe: Recipe, lock: Lock, downloads: Iterable[tuple[str, Mapping[st
             *locked_tools.materials(lock.tools),
         ],
         "made_by": {"quantmill": __version__, "generation": recipe.generation, "steps": versions()},
+        **({"proof": recipe.proof} if recipe.proof else {}),
     }
 
 

@@ -88,8 +88,6 @@ def preflight_params(recipe: Recipe) -> PreflightParams:
 def release_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
     """What the release step says of the recipe, without what `release_tag.params` gives."""
     params: dict[str, Any] = {"recipe": recipe.name, "prefix": recipe.prefix, "llama_cpp": recipe.llama_cpp}
-    if recipe.proof:
-        params["proof"] = recipe.proof
     if recipe.imatrix and (recipe.imatrix.form or recipe.imatrix.zero_as_one):
         params["imatrix"] = {"form": recipe.imatrix.form} if recipe.imatrix.form else {}
         params["imatrix"] |= {"zero_as_one": True} if recipe.imatrix.zero_as_one else {}

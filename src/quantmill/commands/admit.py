@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantmill.commands.common import bar, file_path, positive, project, say, threads
+from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
     from quantmill.admission.library import Library, Tool
@@ -29,10 +30,18 @@ def run(options: argparse.Namespace) -> int:
 
     from quantmill.admission.admit import admit
     from quantmill.admission.conformance import calls
-    from quantmill.reference.admissions import FILE, add
+    from quantmill.reference.admissions import FILE, add, read
     from quantmill.reference.spans import candidates
 
-    spans = candidates(options.tag)
+    spans, path = candidates(options.tag), options.to or project() / FILE
+    if path.exists():
+        read(path)  # what it cannot be entered in is told before the work
+    if options.share and options.every > 1:
+        raise UsageError("--share is for what all files were compared of; leave out --every")
+    if options.share:
+        from quantmill.store.remote.admitted import share, writer
+
+        writer(project())
     oracle = _oracle(options)
     try:
         with bar(f"admit {options.tag}", "files") as progress:
@@ -51,12 +60,9 @@ def run(options: argparse.Namespace) -> int:
     if options.every > 1:
         say(f"{options.tag} looks like b{admission.span}: {found}. Without --every it would be admitted.")
         return 0
-    path = options.to or project() / FILE
     add(path, admission)
     say(f"{options.tag} is admitted with the rules from b{admission.span} on: {found}. Entered in {path}.")
     if options.share:
-        from quantmill.store.remote.admitted import share
-
         say(f"Signed at {share(project(), asdict(admission))}.")
     return 0
 

@@ -18,9 +18,9 @@ class MadeBy(TypedDict):
 
 class Params(TypedDict):
     """The release step's. `repo` is None where the release is not published; `imatrix` is what of its use is not as
-    llama.cpp of the tag has it; `proof` is what the tag stands on; `requantized` is the ftype of a base that was
-    quantized; `tools` are the facts of the llama.cpp's programs that ran steps, by step. `tag` to `made_by` are what
-    `release_tag.params` gives."""
+    llama.cpp of the tag has it; `requantized` is the ftype of a base that was quantized; `tools` are the facts of the
+    llama.cpp's programs that ran steps, by step. `tag` to `made_by` are what `release_tag.params` gives, and `proof`,
+    what llama.cpp's tag stands on."""
 
     recipe: str
     prefix: str

@@ -55,9 +55,17 @@ def _newest(settings: Settings, key: PublicKey, root: Path) -> bytes | None:
 
 
 def share(folder: Path, row: Row) -> str:
-    """Sign a row and put it into the shared store, in place of one of the same tag; the store's address. UsageError
-    where there is none, or no key to sign with."""
+    """Sign a row and put it into the shared store, in place of one of the same tag; the store's address. UsageError as
+    from `writer`."""
     from quantmill.store.remote.bucket import Bucket
+
+    settings, signer = writer(folder)
+    sign(Bucket(settings), settings, signer, [row])
+    return settings.address
+
+
+def writer(folder: Path) -> tuple[Settings, "Signer"]:
+    """The shared store that is named for `folder`, and our key; UsageError where there is none. Asks no network."""
     from quantmill.store.remote.trust import Signer
 
     settings = find(folder)
@@ -65,8 +73,7 @@ def share(folder: Path, row: Row) -> str:
         raise UsageError("no shared store is named: write its url into quantmill.toml, or set QUANTMILL_STORE")
     if settings.sign is None:
         raise UsageError("this needs a signing key: name it in quantmill.toml (store.sign), or set QUANTMILL_SIGN")
-    sign(Bucket(settings), settings, Signer(settings.sign, settings.keys), [row])
-    return settings.address
+    return settings, Signer(settings.sign, settings.keys)
 
 
 def sign(
