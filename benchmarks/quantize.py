@@ -1,24 +1,30 @@
 """How much faster the kernels quantize than ggml 0.20.2 does: one thread, one process, the same rows, interleaved runs.
 
-python benchmarks/quantize.py [--types Q4_K,Q6_K] [--weights 1000000] [--repeats 7] [--no-importance]
+python benchmarks/quantize.py [--types Q4_K,Q6_K] [--weights 1000000] [--repeats 7] [--no-importance] [--arithmetics]
 
 Prints a line a type: ggml's speed in millions of weights a second, then for each level of instruction sets that this
 machine runs the kernels' speed and how many times ggml's that is. Every repeat runs ggml and all levels one after the
 other; a ratio is the median over repeats of that repeat's ratio, a speed is that of the median time. Below stand the
 geometric means, and what share of a plain copy's speed F16, BF16 and Q8_0 reach.
+
+`--arithmetics` prints instead, of the highest level, how many times ggml's speed each arithmetic of the kernels has, by
+the least time of the repeats, and last the newest's share of the oldest's.
 """
 
 import argparse
+import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from quantmill import _kernels
 from quantmill.gguf.types import TYPES
+from quantmill.reference.arithmetic import QuantArithmetic
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
@@ -57,6 +63,28 @@ def measure(type_: str, src: np.ndarray, importance: np.ndarray | None, repeats:
     return runs
 
 
+def arithmetics(types: list[str], src: np.ndarray, importance: np.ndarray | None, repeats: int) -> None:
+    """A line a type: how many times ggml's speed each arithmetic has."""
+    _kernels.set_isa(_kernels.isa_levels()[-1])
+    print(f"{'type':8}" + "".join(f" {one.name:>8}" for one in QuantArithmetic) + "   newest of oldest")
+    shares = []
+    for type_ in types:
+        dst = np.zeros(src.shape[0] * TYPES[type_].row_bytes(src.shape[1]), np.uint8)
+        work: dict[object, Callable[[], object]] = {
+            one: partial(_kernels.quantize, type_, src, dst, importance, one) for one in QuantArithmetic
+        }
+        work["ggml"] = partial(ggml_oracle.quantize_into, type_, src, dst, importance)
+        least = dict.fromkeys(work, float("inf"))
+        for _ in range(repeats + 1):
+            for name in random.sample(list(work), len(work)):  # what comes after ggml finds the caches cold
+                least[name] = min(least[name], seconds(work[name]))
+        first, *_, last = QuantArithmetic
+        shares.append(least[first] / least[last])
+        cells = "".join(f" {least['ggml'] / least[one]:7.2f}x" for one in QuantArithmetic)
+        print(f"{type_:8}{cells}   {shares[-1]:.1%}", flush=True)
+    print(f"geometric mean {statistics.geometric_mean(shares):.1%}, least {min(shares):.1%}")
+
+
 def copy_share(type_: str, src: np.ndarray, repeats: int) -> float:
     """The kernel's speed as a share of a plain copy that reads and writes the same bytes, in turn, as a median."""
     src = np.resize(src, (COPY_ROWS, src.shape[1]))
@@ -78,12 +106,16 @@ def main() -> int:
     parser.add_argument("--weights", type=int, default=500_000, help="about so many weights a run")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--no-importance", action="store_true", help="the searches that need no importance vector")
+    parser.add_argument("--arithmetics", action="store_true", help="those of all spans beside each other")
     arguments = parser.parse_args()
 
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     rows = max(1, arguments.weights // COLUMNS)
-    src = (random.standard_normal((rows, COLUMNS)) * 0.02).astype(np.float32)
-    importance = None if arguments.no_importance else random.gamma(1, 1, COLUMNS).astype(np.float32)
+    src = (generator.standard_normal((rows, COLUMNS)) * 0.02).astype(np.float32)
+    importance = None if arguments.no_importance else generator.gamma(1, 1, COLUMNS).astype(np.float32)
+    if arguments.arithmetics:
+        arithmetics(arguments.types.split(","), src, importance, arguments.repeats)
+        return 0
     levels = _kernels.isa_levels()
     print(
         f"{'type':8} {'ggml':>8}"
