@@ -118,9 +118,19 @@ def test_files_of_other_quantizers_are_within_rounding(toy: Any, tmp_path: Path)
         found = audit(toy, toy.quantized(ftype), guided=False)  # its imatrix is not known
         assert words(found) == {"same", "within rounding"}
         assert found.word == "within rounding"
-    other = type(toy)(tmp_path / "other", seed=2).imatrix
-    asked = AuditOptions(other, None, None, 1)
-    assert audit_file(toy.quantized("Q4_K_M"), toy.base, asked).word == "within rounding"
+
+
+def test_an_imatrix_that_is_another_or_is_kept_secret_is_within_rounding(toy: Any, tmp_path: Path) -> None:
+    other, bare = type(toy)(tmp_path / "other", seed=2).imatrix, tmp_path / "bare.gguf"
+    for ftype in ("Q4_K_M", "Q5_1", "Q4_1", "Q2_K", "IQ4_XS", "IQ3_S", "IQ1_M"):
+        path = toy.quantized(ftype)
+        assert audit_file(path, toy.base, AuditOptions(other)).word == "within rounding"
+        with gguf.read(path) as file:
+            kvs = [entry for key, entry in file.metadata.items() if not key.startswith("quantize.")]
+            with gguf.Writer(bare, kvs, file.tensor_entries()) as writer:
+                for info in file.tensors.values():
+                    writer.append(file.data(info))
+        assert audit(toy, bare, guided=False).word == "within rounding"
 
 
 def test_a_tensor_without_the_imatrix_is_told(toy: Any) -> None:

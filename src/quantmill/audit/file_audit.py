@@ -48,7 +48,7 @@ def audit_file(
         entries = [entry._replace(shape=ggml_shape(entry.shape)) for entry in file.tensors()]
         mix = recognize(facts, entries)
         auditor = Auditor(file, source, guide, asked.threads, asked.sample)
-        auditor.maybe = IMATRIX_FILE in facts and guide.imatrix is None
+        unknown = IMATRIX_FILE in facts and guide.imatrix is None
         likely = [asked.tag] if asked.tag else list(mix.spans if mix else offered())
         own = {entry.name: ggml_shape(entry.shape) for entry in source.tensors()}
         findings, keys, done = [], [], 0
@@ -79,7 +79,7 @@ def audit_file(
             digests,
             str(mix) if mix else None,
             tags_of(spans),
-            tuple(_verdict(finding, findings, spans, auditor.maybe) for finding in findings),
+            tuple(_verdict(finding, findings, spans, unknown) for finding in findings),
             (*changed, *keys),
             tuple(notes),
             rows,
@@ -125,7 +125,9 @@ def _spans(findings: Sequence[Observed], likely: list[Reference]) -> list[Refere
     return spans
 
 
-def _verdict(finding: Observed, findings: Sequence[Observed], spans: Sequence[Reference], maybe: bool) -> TensorVerdict:
+def _verdict(
+    finding: Observed, findings: Sequence[Observed], spans: Sequence[Reference], unknown: bool
+) -> TensorVerdict:
     def said(word: Word, why: str, spot: Spot | None = None) -> TensorVerdict:
         return TensorVerdict(
             finding.name,
@@ -157,11 +159,11 @@ def _verdict(finding: Observed, findings: Sequence[Observed], spans: Sequence[Re
             "cannot tell", f"{rest}, though the tensor's others are, and rounding would allow them", finding.first
         )
     if finding.untold:
-        why = "which an importance of zero may explain" + (": give the imatrix" if maybe else "")
+        why = "which an importance of zero may explain" + (": give the imatrix" if unknown else "")
         return said(
             "cannot tell", f"{finding.untold} of {finding.blocks} blocks are one value where the base varies, {why}"
         )
-    given = "another imatrix or tool" if finding.has_vector or not maybe else "the imatrix is not given"
+    given = "another imatrix or tool" if finding.has_vector or not unknown else "the imatrix is not given"
     return said("within rounding", f"other bytes, each a rounding of the base ({given})")
 
 

@@ -46,7 +46,7 @@ class Observed:
 
     `differing` of `blocks` have other bytes than `way` writes, `first` is the first of them; `outside` of those
     no rounding gives, `worst` is the first; of `untold` that cannot be told. `kinds`: of the arithmetics that write the
-    same.
+    same. `is_sure`: most bytes show with which importance the tensor was made.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Observed:
     worst: Spot | None = None
     problem: str = ""
     has_vector: bool = False
+    is_sure: bool = False
     kinds: set[int] = field(default_factory=set)
     rows: int = 0
     all_rows: int = 0
@@ -82,7 +83,6 @@ class Auditor:
         self, release: "Tensors", base: "Tensors", guide: Guide, threads: int, sample: RowSample | None
     ) -> None:
         self.release, self.base, self.guide, self.threads, self.sample = release, base, guide, threads, sample
-        self.maybe = False  # an imatrix was used that is not given
         self.bytes_read = 0
         self._kept: dict[tuple[bool, int], Bytes] = {}
         self.digest = hashlib.sha256()
@@ -124,6 +124,11 @@ class Auditor:
             if not first[number]:
                 break
         likely = sorted(first, key=lambda number: (first[number], number))
+        # The importance counts for what rounding allows once most bytes show that it was this one, or none.
+        per_row, fewest = self.base.info(found.name).columns // found.type.block, first[likely[0]]
+        found.is_sure = fewest * 2 <= len(head[0].rows) * per_row or (
+            self._count(found, pieces, ways[likely[0]]) * 2 <= found.rows * per_row
+        )
         best = self._read(found, pieces, ways[likely[0]])
         if not best.differing:
             return self._with_kinds(best, pieces, ways)
@@ -160,11 +165,12 @@ class Auditor:
     def _read(self, found: Observed, pieces: list[_Piece], way: Way | None) -> Observed:
         """All pieces by one way."""
         best = Observed(found.name, found.type, found.base, way, has_vector=found.has_vector, rows=found.rows)
-        best.all_rows = found.all_rows
+        best.all_rows, best.is_sure = found.all_rows, found.is_sure
 
         def work(piece: _Piece) -> Observed:
             raw, expected, release, differs = self._differing(best, piece, way)
             part = Observed(best.name, best.type, best.base, way, blocks=len(differs), differing=int(differs.sum()))
+            part.is_sure = best.is_sure
             if part.differing:
                 self._judge(part, piece, raw, expected, release, differs)
             return part
@@ -225,7 +231,7 @@ class Auditor:
         base = base.reshape(-1, type_.block)
         blocks = release.reshape(-1, type_.size)
         places = piece.rows[at // per_row] * per_row + at % per_row
-        vector = self._importance(part, piece)
+        vector = self._importance(part, piece) if part.is_sure else None
         if type_.name not in TYPES_BOUNDED or (info.type == type_ and type_.block > 1):
             part.outside = len(at)  # what is copied has the base's bytes
         step = max(1, SLICE_WEIGHTS // type_.block)
@@ -234,7 +240,7 @@ class Auditor:
             given = None if vector is None else vector[chosen % per_row]
             if type_.name not in TYPES_BOUNDED:
                 break
-            held = bounds(type_, blocks[chosen], base[chosen], given, maybe=self.maybe)
+            held = bounds(type_, blocks[chosen], base[chosen], given, maybe=not part.is_sure)
             if part.first is None:
                 part.first = self._spot(
                     type_, int(places[0]), expected.reshape(-1, type_.size)[at[:1]], base[at[0]], held.values[0]
@@ -267,9 +273,8 @@ class Auditor:
         return Spot(block, weight, float(base[weight]), float(found[weight]))
 
     def _importance(self, part: Observed, piece: _Piece) -> "NDArray[np.float32] | None":
-        """The importance vector by blocks of a row, whether the way that fits best took it or not."""
-        info = self.release.info(part.name)
-        vector = self.guide.importance(part.name, info.shape, part.type)
+        """The importance vector that the tensor was made with, by blocks of a row."""
+        vector = part.way.importance if part.way else None
         return None if vector is None else vector[piece.matrix].reshape(-1, part.type.block)
 
     def _pieces(self, name: str) -> Iterator[_Piece]:
