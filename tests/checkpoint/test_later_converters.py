@@ -15,8 +15,9 @@ from quantmill.architectures.json_file import model_files
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.checkpoint.metadata import metadata
+from quantmill.cli import main
 from quantmill.errors import UsageError
-from quantmill.gguf import KV
+from quantmill.gguf import KV, read
 from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.reference.spans import of_tag, offered
 from quantmill.vocabulary import pretokenizer
@@ -189,3 +190,12 @@ def test_the_tables_of_known_vocabularies_are_the_converters() -> None:
         assert all(len(digest) == 64 for digest in span.converter.vocabularies)
     words_alone = {"bert-bge-large", "jina-v2-en"}  # of WordPiece's kind, which has no pre-tokenizer
     assert set(NEWEST.converter.vocabularies.values()) - set(NEWEST.pre_tokenizers) == words_alone
+
+
+@pytest.mark.parametrize(("name", "type_"), [("gemma-3-1b-it", "F16"), ("qwen2-sharded", "BF16")])
+def test_the_command_chooses_a_type(built: Path, tmp_path: Path, name: str, type_: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", str(built / name), str(tmp_path / "out.gguf"), "--type", "auto"])
+    assert ended.value.code == 0
+    with read(tmp_path / "out.gguf") as file:
+        assert file.tensors["token_embd.weight"].type.name == type_

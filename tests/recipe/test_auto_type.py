@@ -88,8 +88,8 @@ def test_a_repository_of_other_weights_wants_a_type(
     with pytest.raises(UsageError) as error:
         locks._check_type(wanted, config)
     assert str(error.value) == (
-        f"{tmp_path}/r.toml: base.type: by config.json the weights are such that llama.cpp b11312 makes F16 of them, "
-        'which is too late to choose once they are fetched; write type = "F16", or another'
+        f"{tmp_path}/r.toml: base.type: by config.json llama.cpp b11312 makes F16 of these weights, which the recipe "
+        'of a Hub repository has to say; write type = "F16", or another'
     )
 
 

@@ -89,6 +89,9 @@ def test_whose_converter_it_is_is_said_where_it_is_not_the_tag_s(tmp_path: Path)
     project.edit("b5490", NEWEST)
     plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
     assert plan["findings"] == [f"the metadata are converted as llama.cpp b11312 does it, not {NEWEST}"]
+    project.edit(NEWEST, "b11312")
+    assert json.loads(project.run("quantmill", "plan", "small", "--json").stdout)["findings"] == []
+    project.edit("b11312", NEWEST)
     project.run("quantmill", "card", "small", "-o", "page")
     pages = {path.name: path.read_text() for path in (project.folder / "page").glob("README*")}
     said = "- The files' metadata are written as the converter of llama.cpp b11312 writes them, not that release's\n"

@@ -333,8 +333,8 @@ def _check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
     chosen = of_config(recipe.reference, config)
     if chosen not in (None, recipe.base.type):
         raise UsageError(
-            f"{recipe.path}: base.type: by config.json the weights are such that llama.cpp {recipe.llama_cpp} makes "
-            f'{chosen} of them, which is too late to choose once they are fetched; write type = "{chosen}", or another'
+            f"{recipe.path}: base.type: by config.json llama.cpp {recipe.llama_cpp} makes {chosen} of these weights, "
+            f'which the recipe of a Hub repository has to say; write type = "{chosen}", or another'
         )
 
 
