@@ -13,6 +13,7 @@ from quantmill.architectures.configuration import notes
 from quantmill.architectures.description import describe
 from quantmill.checkpoint.rope_factors import llama3_factors
 from quantmill.errors import QuantmillError
+from quantmill.reference.llama_cpp.b4867 import B4867
 
 READ = json.loads((Path(__file__).parent / "config_keys.json").read_text())
 
@@ -108,7 +109,7 @@ def made(class_: str, **change: Any) -> dict[str, Any]:
 
 
 def result(stated: Mapping[str, Any]) -> Any:
-    entries, tensors = describe(stated, "BF16")
+    entries, tensors = describe(stated, "BF16", reference=B4867)
     return [entry.encode() for entry in entries], tensors
 
 

@@ -11,6 +11,7 @@ from quantmill.checkpoint.conversion import convert
 from quantmill.checkpoint.metadata import metadata
 from quantmill.errors import QuantmillError
 from quantmill.gguf import verify
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.runtime.loader import load
 from quantmill.vocabulary import tokenizer
 
@@ -31,12 +32,12 @@ def test_a_fault_is_said_or_builds(tmp_path: Path, kind: str, edit: faulty_token
     if expected:
         small = {name: path for name, path in files.items() if not name.endswith(".safetensors")}
         with pytest.raises(QuantmillError) as error:  # before any weight is there
-            metadata(small, name="model")
+            metadata(small, name="model", reference=B4867)
         assert expected in str(error.value)
         assert "\n" not in str(error.value)
         return
     out = tmp_path / "out.gguf"
-    convert(files, out, "F32", "model", None, Context())
+    convert(files, out, "F32", "model", None, Context(), reference=B4867)
     verify(out)
     assert generates(out)
 
@@ -73,5 +74,5 @@ def test_what_is_left_out_is_said(tmp_path: Path, name: str, note: str) -> None:
     edit = next(edit for kind, fault, edit, _ in FAULTS if f"{kind}: {fault}" == name)
     notes: list[str] = []
     files = faulty_tokenizers.write(tmp_path / "model", name.partition(":")[0], edit)
-    metadata(files, name="model", notes=notes)
+    metadata(files, name="model", notes=notes, reference=B4867)
     assert note in notes

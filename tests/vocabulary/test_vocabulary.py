@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from convert_golden import models, vocabularies
 from quantmill.architectures.errors import TokenizerError, UnknownPreTokenizer
 from quantmill.errors import QuantmillError
+from quantmill.reference.llama_cpp.b4867 import B4867
 from quantmill.vocabulary import byte_level, pretokenizer
 from quantmill.vocabulary.entries import vocabulary
 from quantmill.vocabulary.hf_tokenizer import HFTokenizer
@@ -32,7 +33,7 @@ def entries(folder: Path, files: Mapping[str, Any], config: Mapping[str, Any] = 
     for name, data in files.items():
         paths[name] = folder / name
         paths[name].write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
-    return {entry.key: entry.value for entry in vocabulary(paths, config, **more)}
+    return {entry.key: entry.value for entry in vocabulary(paths, config, reference=B4867, **more)}
 
 
 def test_a_bos_token_tells_deepseeks_distilled_models() -> None:

@@ -31,13 +31,14 @@ class _Damaged(Exception):
 
 def pieces(data: bytes, most: int = MAX_VOCABULARY) -> list[Piece]:
     """The vocabulary in the order of its ids; raises TokenizerError when `data` is not such a file, or has more than
-    `most` pieces, which is config.json's `vocab_size`."""
+    `most` pieces, which is config.json's `vocab_size` or the most that can be."""
     found: list[Piece] = []
     try:
         for field, value in _fields(data):
             if field == 1 and isinstance(value, bytes):
                 if len(found) == most:
-                    raise TokenizerError(f"tokenizer.model has more tokens than config.json's `vocab_size`, {most}")
+                    those = "can be" if most == MAX_VOCABULARY else "config.json's `vocab_size`"
+                    raise TokenizerError(f"tokenizer.model has more tokens than {those}, {most}")
                 found.append(_piece(value))
     except _Damaged as problem:
         raise TokenizerError(f"tokenizer.model is not a SentencePiece model: {problem}") from None
