@@ -199,3 +199,14 @@ def test_the_command_chooses_a_type(built: Path, tmp_path: Path, name: str, type
     assert ended.value.code == 0
     with read(tmp_path / "out.gguf") as file:
         assert file.tensors["token_embd.weight"].type.name == type_
+
+
+def test_a_template_s_separator_is_none_to_what_follows_it(built: Path, tmp_path: Path) -> None:
+    """RobertaProcessing after it names SEP anew, as no file did."""
+    template = later_models.template("A", "A <|im_end|> B")
+    roberta = {"type": "RobertaProcessing", "sep": ["<|im_start|>", 270], "cls": ["<|im_start|>", 270]}
+    tokenizer = json.loads((built / QWEN / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = later_models.in_turn(template, roberta)
+    found = entries(changed(built / QWEN, tmp_path / QWEN, "tokenizer.json", tokenizer))
+    (id_,) = (token["id"] for token in tokenizer["added_tokens"] if token["content"] == "<|im_start|>")
+    assert found["tokenizer.ggml.seperator_token_id"].value == id_

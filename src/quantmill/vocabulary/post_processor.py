@@ -17,18 +17,20 @@ _SPARE = ("eot", "eom")  # what the EOS that tokenizer_config.json names becomes
 class Added:
     """`settings`: tokenizer_config.json with the tokens that the post-processor names.
     `flags`: what is said of adding BOS, EOS and SEP, in the order of the file.
+    `sep`: what a part of the post-processor takes for SEP: not what a template before it made so.
     `kinds`: those of tokens beyond the usual ones, which `settings` names.
     """
 
     settings: dict[str, Any]
     flags: dict[str, bool]
+    sep: Any
     kinds: tuple[str, ...] = ()
 
 
 def added(data: Mapping[str, Any], settings: Mapping[str, Any], rules: TokenRules) -> Added:
     """What the post-processor of tokenizer.json, `data`, says; `settings` is tokenizer_config.json. Raises
     TokenizerError for one that no tokenizer has."""
-    found = Added(dict(settings), {})
+    found = Added(dict(settings), {}, settings.get("sep_token"))
     if not data or not rules.is_processed:
         return found
     for name, other in (("bos", "cls"), ("eos", "sep")):
@@ -42,10 +44,11 @@ def added(data: Mapping[str, Any], settings: Mapping[str, Any], rules: TokenRule
             found.flags.setdefault("eos", False)
         elif kind == "RobertaProcessing":
             found.flags |= {"bos": True, "eos": True, "sep": True}
-            for name, other in (("cls", "bos"), ("sep", "eos")):
-                if not _of(found, name) and settings:
+            for name, other, known in (("cls", "bos", _of(found, "cls")), ("sep", "eos", found.sep)):
+                if not known and settings:
                     pair = part.get(name) or [_of(found, other)]
                     found.settings[f"{name}_token"] = pair[0] if isinstance(pair, list) else None
+            found.sep = found.sep or _of(found, "sep")
         elif kind == "TemplateProcessing":
             _template(found, part, bool(settings), rules)
     return found
@@ -94,10 +97,10 @@ def _template(found: Added, part: Mapping[str, Any], stated: bool, rules: TokenR
     between = pair[1:-1]
     if not between or _text(pair[0]) != "A" or _text(pair[-1]) != "B":
         return
-    known = [text for text in (_of(found, "sep"), eos) if text]
+    known = [text for text in (found.sep, eos) if text]
     adds = (not last and _token(between[0]) in known) or (len(between) == 2 and _token(between[1]) in known)
     found.flags["sep"] = adds
-    if adds and not _of(found, "sep") and stated:
+    if adds and not found.sep and stated:
         found.settings["sep_token"] = eos
 
 
