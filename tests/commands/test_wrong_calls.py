@@ -307,6 +307,13 @@ def test_a_wrong_call(
     assert tree(place) == before
 
 
+@pytest.mark.parametrize("line", ["quantize X out Q8_0", "quantize m.gguf X Q8_0", "convert TINY X", "verify X"])
+def test_an_empty_path(line: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["" if word == "X" else word for word in line.split()])
+    assert (ended.value.code, capsys.readouterr().err) == (USE, "quantmill: '' is no path; give the path of a file\n")
+
+
 @pytest.mark.parametrize(
     ("line", "code", "named"),
     [

@@ -65,6 +65,8 @@ def size(text: str) -> int:
 
 def file_path(text: str) -> Path:
     """A file that the call names; UsageError for a path that ends like a folder's and is none's. No Path keeps that."""
+    if not text:  # a shell's variable that is not set, say; a Path would be the folder stood in
+        raise UsageError("'' is no path; give the path of a file")
     path = Path(text)
     if text.endswith(("/", "/.")) and not path.is_dir():
         raise UsageError(f"{text}: there is no such folder; a file's path does not end in /")
