@@ -18,6 +18,8 @@ from quantmill.reference.known_models import FIRST, knows
         ("b7698", "qwen3next", True),
         ("b11739", "glm5-next", True),
         ("v0.5.0", "glm5-next", False),
+        ("b11312", "glm5-next", True),
+        ("b7324", "qwen3next", True),
         ("v0.5.0", "qwen35", True),
         ("v0.6.0", "glm5-next", True),
         ("b99999", "no-such-model", False),

@@ -32,11 +32,12 @@ def test_a_tag_outside_every_span_names_the_nearest(tag: str, near: str) -> None
 
 def test_a_version_that_is_not_known_names_those_that_are() -> None:
     assert of_tag("v0.5.0") is of_tag("b11739")
+    assert of_tag("v0.4.0") is of_tag("b11067")
     with pytest.raises(UsageError) as error:
         of_tag("v0.9.0")
     assert (
         str(error.value)
-        == "llama.cpp v0.9.0 is not supported; admit it with quantmill admit; supported versions are v0.5.0"
+        == "llama.cpp v0.9.0 is not supported; admit it with quantmill admit; supported versions are v0.4.0, v0.5.0"
     )
 
 

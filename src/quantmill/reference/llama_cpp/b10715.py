@@ -1,4 +1,4 @@
-"""llama.cpp b10715 to b11067, August and September 2026: a row that no block divides becomes F16 (27795).
+"""llama.cpp b10715 to b11067, v0.4.0, August and September 2026: a row that no block divides becomes F16 (27795).
 
 A pattern that names the embedding per layer beats --token-embedding-type.
 """
@@ -13,6 +13,7 @@ B10715 = replace(
     first=10715,
     last=11067,
     generation=10715,
+    names=("v0.4.0",),
     fallbacks=B10236.fallbacks | {name: name for name, type_ in TYPES.items() if type_.block == 32},
     is_embedding_named=True,
 )
