@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.int64]
 
 CALL_WEIGHTS = 1 << 14  # that llama-quantize hands ggml at once: reference/llama_cpp/b4867.py
-HEAD_WEIGHTS = 1 << 17  # on which it is found out how a tensor was quantized
+HEAD_WEIGHTS = 1 << 16  # on which it is found out how a tensor was quantized
 SLICE_WEIGHTS = 1 << 17  # whose bounds are worked out at once, in float64
 _COARSE = ("IQ1_S", "IQ1_M")  # whose bound says little of a weight: the whole tensor is held against the base too
 _COARSE_LEAST, _COARSE_COSINE = 1 << 14, 0.2  # weights from which on, and what no rounding falls below
