@@ -309,7 +309,7 @@ def _read_base(
     if config is not None:
         specs = tensors(config)  # what config.json says is wrong comes before what that does to the tensors
         if recipe.base.path is not None:
-            contents.check_whole(at_hand)
+            contents.check_headers(at_hand)
         if sources is not None:
             contents.check_sources(_words(base), sources)
             specs = tensors(config, sources)
