@@ -5,7 +5,7 @@ from pathlib import Path
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.checkpoint.file_names import INDEX, MERGE, SINGLE
-from quantmill.checkpoint.safetensors import Weight, open_weights, read_header, read_index
+from quantmill.checkpoint.safetensors import Weight, check_file, read_header, read_index
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.listing import UnfitJSON
 
@@ -72,9 +72,14 @@ def _headers(files: Mapping[str, Path], index: Mapping[str, str]) -> dict[str, W
     return found or None
 
 
-def check_whole(files: Mapping[str, Path]) -> None:
-    """Raises a WeightsError for weights that cannot be read, or not to their ends."""
-    open_weights(files).close()
+def check_headers(files: Mapping[str, Path]) -> None:
+    """Raises a WeightsError for weights at hand that have no header; whether their data is whole is not asked."""
+    index = {} if SINGLE in files or INDEX not in files else read_index(files[INDEX])
+    for name in _weights(files, index):
+        try:
+            read_header(files[name], name)
+        except (OSError, ValueError, UnfitJSON):
+            check_file(files[name], name)
 
 
 def check_shapes(files: Mapping[str, Path], specs: Iterable[TensorSpec]) -> None:

@@ -153,6 +153,11 @@ def read_header(path: Path, place: str) -> dict[str, Weight]:
     return {name: Weight(name, dtype, shape, place, np.empty(0, np.uint8)) for name, dtype, shape, _, _ in described}
 
 
+def check_file(path: Path, place: str) -> None:
+    """Raises a WeightsError unless the file is a whole one."""
+    _read(path, place)[1].close()
+
+
 def read_index(path: Path) -> dict[str, str]:
     """The file of each tensor, from model.safetensors.index.json."""
     try:

@@ -9,7 +9,6 @@ import numpy as np
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.types import Type
-from quantmill.quant.mix import WidthDoesNotFit
 from quantmill.reference.hparams import ModelFacts
 
 if TYPE_CHECKING:
@@ -52,6 +51,6 @@ def told_of(place: str) -> Iterator[None]:
     """Errors of a base begin with `place`, what its user calls it."""
     try:
         yield
-    except (ModelFacts, WidthDoesNotFit, TensorRefused, NotFinite) as error:
+    except (ModelFacts, TensorRefused, NotFinite) as error:
         error.args = (f"{place}: {error}",)
         raise

@@ -137,7 +137,7 @@ def converted(
         raise UnsuitableModel(f"{error}; {BY_LLAMA_CPP}") from None
     output = False
     if recipe.base.path is not None:
-        contents.check_whole(at_hand)
+        contents.check_headers(at_hand)
     if sources is not None:
         contents.check_sources(where, sources)
         specs = tensors(config, sources)

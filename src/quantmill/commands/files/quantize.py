@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     types = [_pair(text) for given in options.tensor_type for text in _lines(given)]
     number = int(options.ftype) if options.ftype.isdecimal() else None
     ftype = BY_NUMBER[number].name if number in BY_NUMBER else options.ftype
-    with bar(f"{ftype} {options.target.name}") as progress:
+    with bar(f"{ftype} {options.target.name}") as progress, _told_of(source):
         report = quantize_file(
             source,
             options.target,
@@ -122,6 +123,18 @@ def run(options: argparse.Namespace) -> int:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         say(f"{type_} for {wanted}, whose blocks are not whole in a row: {names[0]}{others}")
     return 0
+
+
+@contextmanager
+def _told_of(source: Path) -> Iterator[None]:
+    """A width that no block fits, which plans say too, begins with the file."""
+    from quantmill.quant.mix import WidthDoesNotFit
+
+    try:
+        yield
+    except WidthDoesNotFit as error:
+        error.args = (f"{source}: {error}",)
+        raise
 
 
 def _foresee(report: "QuantizeReport", reference: "Reference", ftype: str) -> None:
