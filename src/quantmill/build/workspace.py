@@ -289,10 +289,9 @@ class Workspace:
             raise
 
     def _bring(self, node: Node, artifacts: Iterable[Artifact], worth: Worth) -> None:
-        def advance(done: int, total: int) -> None:
-            self.report(node.name, "fetch", {"done": done, "total": total})
-
-        self.store.bring(artifacts, advance, worth)
+        self.store.bring(
+            artifacts, lambda done, total: self.report(node.name, "fetch", {"done": done, "total": total}), worth
+        )
 
     def _worth(self, node: Node, nodes: Mapping[str, Node]) -> Worth:
         """What making a node's outputs would take here; asked only where a shared store is slow."""
