@@ -68,7 +68,7 @@ def test_the_mix_is_found_from_the_tensors(models: Path, tmp_path: Path, tag: st
 
 def test_spans_of_other_types_are_told_apart(models: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    for tag, said in (("b8192", "b4867 to b8192"), ("b8305", "b8305 to b11739, v0.5.0")):
+    for tag, said in (("b8192", "b4867 to b8192"), ("b8305", "b8305 to b11739, v0.4.0, v0.5.0")):
         quantize_file(models / "deepseek2.gguf", out, "Q4_K_M", reference=of_tag(tag))
         assert mix_of(out) == f"same types as Q4_K_M by {said}"
 
@@ -110,7 +110,7 @@ def test_shards_are_one_file_and_a_folder_is_its_models(
         assert one[key] == cut[key]
     assert one["made_by"]["quantize.imatrix.file"] == "some.dat"
     assert one["mix"] == {
-        "ftype": "Q4_K_M", "tags": "b4867 to b11739, v0.5.0", "imatrix": True, "pure": False, "others": {}
+        "ftype": "Q4_K_M", "tags": "b4867 to b11739, v0.4.0, v0.5.0", "imatrix": True, "pure": False, "others": {}
     }  # fmt: skip
     assert sum(row["share"] for row in one["types"]) == pytest.approx(1)
     assert [len(each["files"]) for each in json.loads(show(capsys, tmp_path, "--json"))] == [2, 1]
