@@ -74,7 +74,7 @@ def test_what_a_tag_wrote_is_the_same(toy: Any, ftype: str) -> None:
         assert found.word == "same"
         assert found.mix is not None
         assert found.mix.startswith(f"same types as {ftype} by ")
-        assert found.tags == "b4867 to b11739, v0.5.0"  # all columns have an importance
+        assert found.tags == "b4867 to b11739, v0.4.0, v0.5.0"  # all columns have an importance
         assert not found.notes
 
 
@@ -335,7 +335,7 @@ def test_wrong_calls_end_in_a_sentence(toy: Any, tmp_path: Path, capsys: pytest.
         ((path, "--base", toy.base, "--seed", "1"), "--seed is for a sample"),
         ((path, "--base", toy.base, "--sample", "0%"), "is no part of the rows"),
         ((path, "--base", toy.base, "--json", path), "cannot be what it writes"),
-        ((path, "--base", toy.base, "--imatrix", tmp_path), "there is no such file"),
+        ((path, "--base", toy.base, "--imatrix", tmp_path), "this is a folder"),
         ((tmp_path, "--base", toy.base), "there are no GGUF files of a model"),
     ):
         code, out, err = run(capsys, *arguments)
