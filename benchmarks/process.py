@@ -106,7 +106,7 @@ def main() -> int:
                     work = (base, guide, folder / "out.gguf", ftype)
                     mine = ours(*work, options.threads)
                     if options.lib:
-                        theirs = library(Library(options.lib, options.threads), *work, bases["warm"][0])
+                        theirs = library(Library(options.lib, threads=options.threads), *work, bases["warm"][0])
                     else:
                         theirs = tool(options.tools / "llama-quantize", *work, options.threads)
                     pairs.append((mine, theirs))

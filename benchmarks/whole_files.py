@@ -8,15 +8,13 @@ The models are the conformance set's, those of `--models` (every .gguf in a fold
 one that is made here), or both with `--models set`. `--rows` keeps the first rows of each matrix, which decide no type.
 Without `--rotate` each model is written as each ftype with each options, with an imatrix and without; with it once as
 each ftype, options and imatrix in turn, so that each meets every model and every ftype. `--lib` takes a libllama of any
-tag; one from before b8660 needs g++. A model whose architecture the tag does not know is left out. Ends with counts,
+tag but b8590 to b8659. A model whose architecture the tag does not know is left out. Ends with counts,
 and with 1 when files differ.
 """
 
 import argparse
 import contextlib
 import math
-import os
-import subprocess
 import sys
 import tempfile
 import zlib
@@ -28,7 +26,7 @@ import numpy as np
 
 from quantmill import gguf
 from quantmill.admission.conformance import ALL, CHUNKS, DATASET, IMATRIX_NAME, OPTIONS, SEVERAL_LAYERS, Call, write
-from quantmill.admission.library import FIRST_BUILD, Library, Tool, find
+from quantmill.admission.library import Library, Tool, form_of
 from quantmill.errors import QuantmillError
 from quantmill.gguf.comparison import compare
 from quantmill.gguf.layout import TensorEntry
@@ -39,18 +37,6 @@ from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.known_models import knows
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import of_tag
-
-SHIM = Path(__file__).with_name("old_llama.cpp")
-
-
-def library(place: Path, tag: str, folder: Path) -> Library:
-    """The libllama of a tag, one with the older interface behind a library that translates."""
-    if not tag.startswith("b") or int(tag[1:]) >= FIRST_BUILD:
-        return Library(place)
-    old, made = find(place), folder / "libllama.so"
-    subprocess.run(["g++", "-O1", "-shared", "-fPIC", "-o", str(made), str(SHIM), "-ldl"], check=True)
-    os.environ |= {"OLD_LIBLLAMA": str(old), "LD_LIBRARY_PATH": str(old.parent)}
-    return Library(made)
 
 
 def importance(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -184,7 +170,7 @@ def main() -> int:
         found = models(given.models, folder, given.rows)
         left_out = given.without.split(",")
         known = [name for name, arch in found.items() if knows(given.tag, arch) and name not in left_out]
-        oracle = library(given.lib, given.tag, folder) if given.lib else Tool(given.tools)
+        oracle = Library(given.lib, form_of(given.tag)) if given.lib else Tool(given.tools)
         ended.callback(oracle.close)
         k, _, n = given.part.partition("/")
         for call in sorted(calls(known, ftypes, ways, given.rotate, (int(k), int(n))), key=_may_stop):
