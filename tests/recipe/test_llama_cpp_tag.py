@@ -98,7 +98,8 @@ def test_whose_converter_it_is_is_said_where_it_is_not_the_tag_s(tmp_path: Path)
     plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
     assert plan["findings"] == [f"the metadata are converted as llama.cpp b11312 does it, not {NEWEST}"]
     project.edit(NEWEST, "b11312")
-    assert json.loads(project.run("quantmill", "plan", "small", "--json").stdout)["findings"] == []
+    own = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
+    assert not any("converted" in finding for finding in own["findings"])
     project.edit("b11312", NEWEST)
     project.run("quantmill", "card", "small", "-o", "page")
     pages = {path.name: path.read_text() for path in (project.folder / "page").glob("README*")}
