@@ -130,8 +130,11 @@ def test_the_tag_moves_with_any_byte_of_text_or_base(calibrated: Project, name: 
     store = Store(calibrated.folder / "cache")
     before = tag(calibrated)
     size = path.stat().st_size
+    first = 0
+    if name.endswith(".safetensors"):  # a header that is no JSON is refused
+        first = 8 + int.from_bytes(path.read_bytes()[:8], "little")
     at = (
-        [0, size - 1, *random.Random(name).sample(range(1, size - 1), 8)]
+        [first, size - 1, *random.Random(name).sample(range(first + 1, size - 1), 8)]
         if name.endswith((".txt", ".safetensors"))
         else []
     )

@@ -290,6 +290,6 @@ def test_a_pure_file_of_a_type_that_needs_importance_is_refused(tmp_path: Path) 
             reference=of_tag("v0.5.0"),
         )
     assert str(error.value) == (
-        "token_embd.weight is to become IQ2_XS, which needs an importance vector, and there is none for it; "
-        "choose another type for it, or give an imatrix that has it"
+        f"{tmp_path / 'tiny.gguf'}: token_embd.weight is to become IQ2_XS, which needs an importance vector, and there "
+        "is none for it; choose another type for it, or give an imatrix that has it"
     )

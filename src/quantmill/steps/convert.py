@@ -30,7 +30,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.checkpoint.conversion import convert
     from quantmill.reference.spans import of_generation
 
-    check_names("convert", params, Params, untold=("generation", "converter"))
+    check_names("convert", params, Params, untold=("generation", "converter", "toolchain"))
     files = {name: artifact.path for name, artifact in inputs.items()}
     if "toolchain" in params:
         from quantmill.toolchain import convert_script
