@@ -192,10 +192,13 @@ def test_the_tables_of_known_vocabularies_are_the_converters() -> None:
     assert set(NEWEST.converter.vocabularies.values()) - set(NEWEST.pre_tokenizers) == words_alone
 
 
-@pytest.mark.parametrize(("name", "type_"), [("gemma-3-1b-it", "F16"), ("qwen2-sharded", "BF16")])
-def test_the_command_chooses_a_type(built: Path, tmp_path: Path, name: str, type_: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "tag", "type_"),
+    [("gemma-3-1b-it", "b5490", "F16"), ("qwen2-sharded", "b5490", "BF16"), ("qwen2-sharded", "b11312", "F16")],
+)
+def test_the_command_chooses_a_type(built: Path, tmp_path: Path, name: str, tag: str, type_: str) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["convert", str(built / name), str(tmp_path / "out.gguf"), "--type", "auto"])
+        main(["convert", str(built / name), str(tmp_path / "out.gguf"), "--type", "auto", "--llama-cpp", tag])
     assert ended.value.code == 0
     with read(tmp_path / "out.gguf") as file:
         assert file.tensors["token_embd.weight"].type.name == type_

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quantmill.toolchain.converter import convert
 
 from projects import CALIBRATED, Project
 from projects import RECIPE as PLAIN
 from quantmill import gguf
 from quantmill.imatrix import gguf_form
 from quantmill.toolchain import child
+from quantmill.toolchain.convert_script import convert
 from quantmill.toolchain.importance_tool import ImatrixOptions, measure
 from quantmill.toolchain.installed import read
 from standins.llama_cpp import RECIPE, TAG, alive, checkpoint, ready, sources, standin_project, tools

@@ -66,7 +66,9 @@ class Reporter:
 
     def __init__(self, outstream: Any, listener: Listener) -> None:
         self._listener = listener
-        self._out = outstream or _nowhere()  # a caller may have closed it
+        # doit's is sys.stdout as it was when doit was imported; a caller may have closed either, or exchanged it since.
+        streams = [stream for stream in (outstream, sys.stdout) if stream and not getattr(stream, "closed", False)]
+        self._out = streams[0] if streams else _nowhere()
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._ran = self._hits = self._same = 0
@@ -78,7 +80,7 @@ class Reporter:
         self._left: TimeLeft | None = None
         self._names: set[str] = set()  # of the tasks that have ended
         self._running: dict[str, float] = {}  # since when
-        self._terminal = bool(getattr(outstream, "isatty", lambda: False)())
+        self._terminal = bool(getattr(self._out, "isatty", lambda: False)())
 
     def event(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
         """What `Listener.hear` heard."""

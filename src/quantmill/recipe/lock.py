@@ -328,14 +328,14 @@ def _read_base(
     elif config is not None:
         check_type(recipe, config)
         _check_weights(recipe, at_hand)
-        try:
-            with told_of_base(base_words(base)):
+        with told_of_base(base_words(base)):
+            try:
                 output, metadata_bytes = converted(recipe, base_words(base), config, at_hand, sources, notes)
-        except QuantmillError as error:
-            if recipe.convert_with != AUTO:
-                raise
-            notes.clear()
-            tools["convert"] = {"why": str(error)}
+            except QuantmillError as error:
+                if recipe.convert_with != AUTO:
+                    raise
+                notes.clear()
+                tools["convert"] = {"why": str(error)}
     with told_of_base(base_words(base)):
         about, shape = gguf_base.about(recipe, at_hand, notes) if recipe.base.gguf else (about_files(at_hand), {})
     return Lock(base, {}, config, metadata_bytes, about, notes=tuple(notes), output=output, shape=shape, tools=tools)
