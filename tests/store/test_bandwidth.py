@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from quantmill.store.remote.bucket import Bucket, Throttle
+from quantmill.store.remote.bucket import Bucket
 from quantmill.store.remote.settings import Settings, find
+from quantmill.store.remote.throttle import Throttle
 
 RATE = 1 << 20
 PIECE = 1 << 18

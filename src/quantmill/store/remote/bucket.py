@@ -32,6 +32,7 @@ from obstore.store import LocalStore, from_url
 from quantmill.errors import QuantmillError
 from quantmill.store.remote.plain_get import ASTRAY, PlainGet
 from quantmill.store.remote.settings import Settings
+from quantmill.store.remote.throttle import Throttle
 
 PART = 8 << 20  # bytes of one request of an upload
 PIECE = 1 << 20  # bytes of a small object that are taken at a time
@@ -222,7 +223,7 @@ class Bucket:
 
         yield from self._try(pages)
 
-    def _pace(self, throttle: "Throttle", count: int) -> None:
+    def _pace(self, throttle: Throttle, count: int) -> None:
         if self.stop.is_set():
             raise StoreError(self.address, "the transfer was ended")
         throttle.take(count)
@@ -255,32 +256,6 @@ class Bucket:
             self.stop.wait(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 3, 10)
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-class Throttle:
-    """At most `rate` bytes a second, where there is a limit; counts them all. `now` and `sleep`, in seconds, are a
-    clock."""
-
-    def __init__(
-        self,
-        rate: int | None,
-        now: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._rate, self._now, self._sleep = rate, now, sleep
-        self._free, self._lock = 0.0, threading.Lock()
-        self.total = 0
-
-    def take(self, count: int) -> None:
-        """Wait until `count` more bytes may pass."""
-        with self._lock:
-            self.total += count
-            if self._rate is None:
-                return
-            now = self._now()
-            pause = max(0.0, self._free - now)
-            self._free = max(now, self._free) + count / self._rate
-        self._sleep(pause)
 
 
 def _open(settings: Settings, seconds: float) -> tuple[Any, bool]:
