@@ -6,7 +6,9 @@ import pytest
 
 from projects import RECIPE, Project
 from quantmill.engine.run import Run
+from quantmill.forecast.evaluation_rates import memory, weigh
 from quantmill.forecast.plan import plan_of
+from quantmill.gguf.types import TYPES
 from quantmill.host import usable_memory
 from quantmill.recipe.recipe import load
 
@@ -47,3 +49,18 @@ def test_a_pass_takes_no_more_than_the_process_may_use(monkeypatch: pytest.Monke
     monkeypatch.setattr("quantmill.engine.run.usable_memory", lambda: 1_000_000_000)
     assert Run(memory=8 << 30).memory == 1_000_000_000
     assert Run(memory=5).memory == 5
+
+
+def test_a_pass_takes_what_it_was_measured_to_take() -> None:
+    """SmolLM2-135M, whose output matrix is larger than a layer: benchmarks/plan_against_fact.py --recipe."""
+    shapes = {"attn_q": (576, 576), "attn_k": (576, 192), "attn_v": (576, 192), "attn_output": (576, 576)}
+    shapes |= {"ffn_gate": (576, 1536), "ffn_up": (576, 1536), "ffn_down": (1536, 576)}
+    type_ = TYPES["BF16"]
+    tensors = [("token_embd.weight", (576, 49152), type_)]
+    tensors += [(f"blk.{i}.{name}.weight", shape, type_) for i in range(30) for name, shape in shapes.items()]
+    work = weigh(tensors, {"attention.head_count": 9, "attention.key_length": 64}, 512)
+    for tokens, models, measured in ((38400, 1, 305e6), (4096, 1, 232e6), (4096, 2, 468e6)):
+        assert memory(work, tokens, 8 << 30, models) == pytest.approx(measured, rel=0.2)
+    unpredicted = weigh(tensors, {"attention.head_count": 9, "attention.key_length": 64}, 512, perplexity=False)
+    assert memory(unpredicted, 4096, 8 << 30) < 150e6
+    assert memory(work, 4096, 200_000_000) == 200_000_000

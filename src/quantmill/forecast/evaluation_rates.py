@@ -23,6 +23,8 @@ class Work:
     `columns`: of a typical matrix
     `rows`: of a typical matrix
     `width`: the model's
+    `output`: weights of the matrix that predicts, 0 where nothing is predicted
+    `counted`: predictions of a chunk that count
     `type`: what the weights of a typical matrix are
     """
 
@@ -31,10 +33,12 @@ class Work:
     columns: int
     rows: int
     width: int
+    output: int
+    counted: int
     type: str
 
 
-_SMALL = Work(products=0.0, layer=0, columns=512, rows=512, width=512, type="BF16")
+_SMALL = Work(products=0.0, layer=0, columns=512, rows=512, width=512, output=0, counted=0, type="BF16")
 
 
 def weigh(
@@ -62,9 +66,11 @@ def weigh(
     heads = _size(facts, "attention.head_count", 1)
     head = _size(facts, "attention.key_length", width // heads)
     products += 4 * heads * head * (n_ctx / 2) * len(layers)  # half of the square: later tokens are not seen
-    if perplexity:  # which counts a chunk's second half
-        products += 2 * output * (n_ctx - 1 - n_ctx // 2) / n_ctx
-    return Work(products, max(layers.values(), default=0), largest[1], largest[2], width, largest[3])
+    counted = n_ctx - 1 - n_ctx // 2  # a chunk's second half
+    output = output if perplexity else 0
+    products += 2 * output * counted / n_ctx
+    most = max(layers.values(), default=0)
+    return Work(products, most, largest[1], largest[2], width, output, counted, largest[3])
 
 
 def _size(facts: Mapping[str, Any], key: str, default: int) -> int:
@@ -112,7 +118,10 @@ def speed(arithmetic: str) -> float:
     return rate(_SMALL, arithmetic)
 
 
-def memory(work: Work, tokens: int, limit: int) -> int:
-    """Bytes that it takes: a layer's packed weights, the activations of all tokens, and the process; at most `limit`,
-    past which weights are packed in parts and activations go to a file."""
-    return min(limit, PROCESS + 4 * work.layer + 4 * work.width * tokens)
+def memory(work: Work, tokens: int, limit: int, models: int = 1) -> int:
+    """Bytes that it takes, with so many models at once: the process, the activations of all tokens, and what is more:
+    a layer's packed weights, or each output matrix with a chunk's logits. At most `limit`, past which weights are
+    packed in parts and activations go to a file."""
+    logits = 4 * (work.output // work.width + 4 * work.width) * work.counted if work.output else 0
+    predicting = models * (4 * work.output + logits)
+    return min(limit, PROCESS + max(4 * work.layer, predicting) + 4 * work.width * tokens)

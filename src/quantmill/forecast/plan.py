@@ -249,8 +249,10 @@ def _memory(
         elif step.counts == "runs":
             memory = step.memory + max(row.bytes for row in rows)
         elif step.counts == "passes":
-            passes = imatrix if step.divides == "text" else quality
-            memory = passes.memory if passes and passes.tokens else memory
+            if step.divides == "text":
+                memory = imatrix.memory if imatrix and imatrix.tokens else memory
+            elif quality and quality.tokens:
+                memory = quality.memory if step.judges else quality.base_memory
         found[step.name] = max(memory, found.get(step.name, 0))
     return found
 

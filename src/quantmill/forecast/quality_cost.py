@@ -37,7 +37,7 @@ class QualityCost:
     `base`: seconds of the base's own predictions
     `files`: seconds of each file's comparison with them, by label
     `states`: bytes that the base's predictions take
-    `memory`: of the base's predictions, and of a file's, in bytes
+    `base_memory`, `memory`: of the base's predictions, and of a file's beside them, in bytes
     """
 
     tokens: int
@@ -47,6 +47,7 @@ class QualityCost:
     base: float
     files: Mapping[str, float]
     states: int
+    base_memory: int
     memory: int
 
     def data(self, threads: int) -> dict[str, Any]:
@@ -150,8 +151,8 @@ def quality_cost(
         for label, file in files.items()
     }
     each = {label: base + again + count / SAMPLED_WEIGHTS for label, count in sampled.items()}
-    states, most = 4 * width * counted, memory(work, tokens, table.memory)
-    return QualityCost(tokens, chunks, table.n_ctx, exact, base, each, states, most)
+    alone, both = (memory(work, tokens, table.memory, models) for models in (1, 2))
+    return QualityCost(tokens, chunks, table.n_ctx, exact, base, each, 4 * width * counted, alone, both)
 
 
 def bench_seconds(
