@@ -24,8 +24,9 @@ from matrix import write_base
 
 from quantmill.admission.conformance import Call
 from quantmill.admission.library import Library
+from quantmill.quant.mix import needs_importance
 from quantmill.reference.ftypes import FTYPES
-from quantmill.reference.spans import newest_tag
+from quantmill.reference.spans import newest, newest_tag
 
 SLOW = {"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"}  # of which a layer will do
 TYPES = "F16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K_M Q4_K_M Q5_K_M Q6_K IQ4_NL IQ4_XS TQ1_0 TQ2_0"
@@ -46,7 +47,12 @@ def process(command: list[str]) -> Spent:
 
 def pure(ftype: str) -> list[str]:
     """Not for types that need an imatrix, which has nothing of the embedding."""
-    return [] if FTYPES[ftype].needs_imatrix else ["--pure"]
+    return [] if needs_imatrix(ftype) else ["--pure"]
+
+
+def needs_imatrix(ftype: str) -> bool:
+    """By the rules of the newest tag."""
+    return needs_importance(newest(), FTYPES[ftype], "blk.0.attn_q.weight", FTYPES[ftype].type)
 
 
 def ours(base: Path, imatrix: Path | None, out: Path, ftype: str, threads: int) -> Spent:
@@ -99,7 +105,7 @@ def main() -> int:
         for ftype in options.ftypes.split(","):
             base, imatrix, weights = bases["slow" if ftype in SLOW else "base"]
             for guide in (None, imatrix):
-                if guide is None and FTYPES[ftype].needs_imatrix:
+                if guide is None and needs_imatrix(ftype):
                     continue
                 pairs: list[tuple[Spent, Spent]] = []
                 for _ in range(options.runs):
