@@ -51,8 +51,9 @@ def ways_for(type_: Type, info: TensorInfo, guide: Guide, likely: Sequence[Refer
     vector = None if type_.name in UNGUIDED else guide.importance(info.name, info.shape, type_)
     ways: list[tuple[Weighing, NDArray[np.float32] | None]] = []
     if vector is not None:
-        filled = as_one(type_, vector)
-        ways += [("imatrix", vector), *([("zero as one", filled)] if filled is not vector else [])]  # type: ignore[list-item]
+        ways.append(("imatrix", vector))
+        if (filled := as_one(type_, vector)) is not vector:
+            ways.append(("zero as one", filled))
     if type_.name not in _GUIDED:
         ways.append(("none", None))
     stand: dict[int, Reference] = {}
