@@ -129,7 +129,7 @@ def test_a_step_is_a_file_and_its_wiring(project: Project, tmp_path: Path) -> No
 
 def test_a_span_is_a_file_and_a_row(project: Project, tmp_path: Path) -> None:
     """Planned, built, verified, simulated and run on workers by the new span's rules; no other room is told."""
-    with_span = str(changed(tmp_path, {"reference/llama_cpp/b6000.py": SPAN}, SPAN_WIRING))
+    with_span = str(changed(tmp_path, {"reference/llama_cpp/of_2025/b6000.py": SPAN}, SPAN_WIRING))
 
     def run(*command: str, **environment: str) -> str:
         return project.run(*command, PYTHONPATH=with_span, **environment).stdout

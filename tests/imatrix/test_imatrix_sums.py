@@ -16,7 +16,7 @@ from quantmill.imatrix.summary import layers, rows
 from quantmill.imatrix.sums import Sum, merge
 from quantmill.reference.hash_order import hash_order
 from quantmill.reference.llama_cpp.b4867 import B4867
-from quantmill.reference.llama_cpp.b6122 import B6122
+from quantmill.reference.llama_cpp.of_2025.b6122 import B6122
 from tokenizer_cases import TINY
 
 PEERS = TINY / "imatrix.dat"  # llama-imatrix b5490's, over the calibration text

@@ -5,7 +5,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from quantmill.reference.spans import offered
+from quantmill.reference.spans import module_of, offered
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
 BEGIN, END = "| Tags | What changed |", "\n\n"
@@ -15,7 +15,7 @@ def table() -> str:
     """A row a span: its tags, and its file's first sentence after them."""
     rows = [BEGIN, "|---|---|"]
     for reference in offered():
-        module = sys.modules[f"quantmill.reference.llama_cpp.b{reference.first}"]
+        module = sys.modules[module_of(reference.first)]
         text = " ".join((module.__doc__ or "").split())
         changed = text.split(": ", 1)[1].split(". ")[0].rstrip(".")
         rows.append(f"| {reference} | {changed[0].upper()}{changed[1:]} |")

@@ -16,8 +16,9 @@ from quantmill.errors import UsageError
 from quantmill.reference.admissions import TAG, Admission, own
 from quantmill.reference.reference import Reference
 
+OF_2025 = (5590, 6122, 6301, 6673, 6845, 7324)  # which have a folder of their own
 BUILDS = (
-    *(4867, 5590, 6122, 6301, 6673, 6845, 7324, 7830, 8054, 8121, 8305, 8356, 8560, 8683, 8739, 9014, 9102, 9554),
+    *(4867, *OF_2025, 7830, 8054, 8121, 8305, 8356, 8560, 8683, 8739, 9014, 9102, 9554),
     *(9842, 9982, 10068, 10236, 10715, 11227),
 )  # the first of each span, by which its module is called; one is imported when it is first asked for
 
@@ -27,10 +28,15 @@ _ADMIT = "admit it with quantmill admit"
 Proof = Literal["compared", "between", "team"]
 
 
+def module_of(first: int) -> str:
+    """The module of a span's record."""
+    return f"quantmill.reference.llama_cpp.{'of_2025.' * (first in OF_2025)}b{first}"
+
+
 @cache
 def _span(first: int) -> Reference:
     """A span's record, with the tags that were admitted by its rules since it was written."""
-    found: Reference = getattr(import_module(f"quantmill.reference.llama_cpp.b{first}"), f"B{first}")
+    found: Reference = getattr(import_module(module_of(first)), f"B{first}")
     last = _reached(found, {admission.tag: admission.span for admission in own()})
     return found if last == found.last else replace(found, last=last)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from quantmill.gguf.types import ValueType
 from quantmill.reference.converter import AUTO
 from quantmill.reference.known_vocabularies import known_vocabularies
-from quantmill.reference.llama_cpp.b7324 import B7324
+from quantmill.reference.llama_cpp.of_2025.b7324 import B7324
 
 # What generation_config.json says of choosing tokens.
 SAMPLING: dict[str, tuple[ValueType, tuple[str, ...]]] = {

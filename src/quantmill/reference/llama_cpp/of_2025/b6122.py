@@ -11,7 +11,7 @@ from dataclasses import replace
 from quantmill.gguf.types import ValueType
 from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.known_vocabularies import known_vocabularies
-from quantmill.reference.llama_cpp.b5590 import B5590
+from quantmill.reference.llama_cpp.of_2025.b5590 import B5590
 from quantmill.reference.tensor_order import name_order
 
 _TIED = "gemma3n neo-bert lfm2 lfm2moe jina-bert-v3 modern-bert eurobert"  # those that came until b8179

@@ -6,7 +6,7 @@ LFM2 may have an output matrix of its own.
 from dataclasses import replace
 
 from quantmill.reference.arithmetic import QuantArithmetic
-from quantmill.reference.llama_cpp.b6122 import B6122
+from quantmill.reference.llama_cpp.of_2025.b6122 import B6122
 
 B6301 = replace(
     B6122,

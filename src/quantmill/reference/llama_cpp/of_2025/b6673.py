@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from quantmill.reference.arithmetic import QuantArithmetic
-from quantmill.reference.llama_cpp.b6301 import B6301
+from quantmill.reference.llama_cpp.of_2025.b6301 import B6301
 
 B6673 = replace(
     B6301,

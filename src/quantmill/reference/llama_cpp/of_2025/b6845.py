@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from quantmill.reference.llama_cpp.b6673 import B6673
+from quantmill.reference.llama_cpp.of_2025.b6673 import B6673
 
 B6845 = replace(
     B6673,

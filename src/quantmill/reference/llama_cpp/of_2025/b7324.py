@@ -5,7 +5,7 @@ Until then llama-quantize stopped where they were not as many as the metadata sa
 
 from dataclasses import replace
 
-from quantmill.reference.llama_cpp.b6845 import B6845
+from quantmill.reference.llama_cpp.of_2025.b6845 import B6845
 
 B7324 = replace(
     B6845,
