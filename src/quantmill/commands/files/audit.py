@@ -44,8 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.disk import write_atomic
     from quantmill.errors import apart
     from quantmill.gguf.shard_set import shards_of
-    from quantmill.reference.admissions import of_folder
-    from quantmill.reference.spans import of_tag
+    from quantmill.recipe.team_tags import reference_of
 
     if options.seed is not None and options.sample is None:
         raise UsageError("--seed is for a sample; give --sample too")
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     for path in here:
         existing(path)
     imatrix = existing(options.imatrix) if options.imatrix else None
-    tag = of_tag(options.tag, of_folder(project())) if options.tag else None
+    tag = reference_of(options.tag, project()) if options.tag else None
     to_stdout = options.json == Path("-")
     if options.json and not to_stdout:
         read = [*([imatrix] if imatrix else []), *(part for file in here for part in shards_of(file))]
