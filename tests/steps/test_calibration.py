@@ -318,5 +318,8 @@ def test_the_work_of_a_shape() -> None:
     attention = 2 * 4 * 2 * 16 * 128
     assert work.products == 2 * (2 * 64 * 32 + 64 * 128 * 2) + attention + 2 * 64000 * 127 / 256
     assert (work.layer, work.columns, work.rows, work.width) == (64 * 32 + 64 * 128 * 8, 64, 128, 64)
-    assert memory(work, 1000, 10**9) == PROCESS + 4 * work.layer + 4 * 64 * 1000
+    predicting = 4 * 64000 + 4 * (1000 + 4 * 64) * 127  # the output matrix and a chunk's logits, more than a layer here
+    assert memory(work, 1000, 10**9) == PROCESS + predicting + 4 * 64 * 1000
+    unpredicted = weigh(tensors, {"attention.head_count": 2, "attention.key_length": 16}, 256, perplexity=False)
+    assert memory(unpredicted, 1000, 10**9) == PROCESS + 4 * work.layer + 4 * 64 * 1000
     assert memory(work, 1000, PROCESS) == PROCESS
