@@ -12,8 +12,8 @@ from convert_golden import models as golden
 from forward_models import MODELS, VOCABULARY, metadata, weights, write
 from quantmill.architectures.description import describe
 from quantmill.architectures.errors import ForwardError, ModelError, NotLoadable
-from quantmill.architectures.graph_tensors import ARCHITECTURES, KEYS
 from quantmill.architectures.hyperparameters import hyper
+from quantmill.architectures.known import ARCHITECTURES
 from quantmill.architectures.loading import check_loadable
 from quantmill.architectures.tensor_check import expected
 from quantmill.artifact import Artifact, Context
@@ -110,7 +110,7 @@ def test_every_key_and_tensor_that_is_needed_is_missed(name: str) -> None:
     tensors = [TensorEntry(tensor, shape, F32) for tensor, shape, _ in weights(small)]
     check_loadable("m", entries, tensors)
     arch, row = small.architecture, ARCHITECTURES[small.architecture]
-    needed = [*(f"{arch}.{key}" for key in (*KEYS, *row.keys)), "tokenizer.ggml.model", "tokenizer.ggml.tokens"]
+    needed = [*(f"{arch}.{key}" for key in row.needed), "tokenizer.ggml.model", "tokenizer.ggml.tokens"]
     for key in needed:
         with pytest.raises(NotLoadable) as error:
             check_loadable("m", {k: v for k, v in entries.items() if k != key}, tensors)

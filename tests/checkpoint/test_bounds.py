@@ -11,7 +11,8 @@ import pytest
 
 from disks import ending
 from projects import ROOT
-from quantmill.architectures.checkpoint_tensors import MAX_EXPERTS, MAX_LAYERS, MAX_VOCABULARY, tensors
+from quantmill.architectures.checkpoint_tensors import tensors
+from quantmill.architectures.configuration import MAX_EXPERTS, MAX_LAYERS, MAX_VOCABULARY
 from quantmill.architectures.errors import ModelError, TokenizerError
 from quantmill.architectures.json_file import load_json
 from quantmill.checkpoint.metadata import metadata

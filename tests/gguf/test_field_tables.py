@@ -12,10 +12,11 @@ import pytest
 import gguf_files
 from convert_golden import models
 from quantmill import gguf
-from quantmill.architectures import checkpoint_tensors, graph_tensors
+from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.architectures.description import describe
-from quantmill.architectures.hyperparameters import Rope
+from quantmill.architectures.known import ARCHITECTURES, CLASSES, architecture
 from quantmill.architectures.metadata_keys import FILE_TYPES
+from quantmill.architectures.rope_scaling import Rope
 from quantmill.checkpoint.general_keys import _PARENT_KEYS, _PARENTS
 from quantmill.checkpoint.metadata import metadata
 from quantmill.cli import main
@@ -152,25 +153,23 @@ def test_special_tokens_have_the_packages_names() -> None:
 def test_a_converted_models_tensors_are_the_packages(name: str, tmp_path: Path) -> None:
     models.MODELS[name](tmp_path / name)
     config = json.loads((tmp_path / name / "config.json").read_text())
-    names = [spec.name for spec in checkpoint_tensors.tensors(config)]
-    architecture = checkpoint_tensors.architecture(config).gguf
-    assert unlisted(architecture, names) == []
-    assert unlisted(architecture, ["blk.0.nothing.weight"]) == ["blk.0.nothing.weight"]
+    names = [spec.name for spec in tensors(config)]
+    known = architecture(config).name
+    assert unlisted(known, names) == []
+    assert unlisted(known, ["blk.0.nothing.weight"]) == ["blk.0.nothing.weight"]
 
 
-@pytest.mark.parametrize("name", graph_tensors.ARCHITECTURES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_tensors_that_are_computed_with_are_the_packages(name: str) -> None:
-    row = graph_tensors.ARCHITECTURES[name]
-    parts = {None: ("dense",), graph_tensors.Has.ALWAYS: ("mixture",), graph_tensors.Has.MAYBE: ("dense", "mixture")}
-    groups = {"", *row.groups, *parts[row.experts]}
-    top = [line.name for line in graph_tensors.TOP if line.group in groups]
-    layer = [f"blk.10.{line.name}" for line in graph_tensors.LAYER if line.group in groups]
+    row = ARCHITECTURES[name]
+    top = [line.name for line in row.top if line.placed]
+    layer = [f"blk.10.{line.name}" for line in row.layer if line.placed]
     assert unlisted(name, [*top, *layer]) == []
 
 
 def test_each_architecture_is_one_of_the_packages() -> None:
-    names = {row.gguf for row in checkpoint_tensors.ARCHITECTURES.values()}
-    assert names == graph_tensors.ARCHITECTURES.keys()
+    names = {row.name for row, _ in CLASSES.values()}
+    assert names == ARCHITECTURES.keys()
     assert names <= set(package.MODEL_ARCH_NAMES.values())
 
 

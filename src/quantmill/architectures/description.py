@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import architecture, tensors
+from quantmill.architectures.checkpoint_tensors import tensors
+from quantmill.architectures.known import architecture
 from quantmill.architectures.loading import check_convertible
 from quantmill.architectures.metadata_keys import facts
 from quantmill.gguf import KV, kv
@@ -24,7 +25,7 @@ def describe(
 
     `sources` and `output` are what is known of the checkpoint's tensors, as in `tensors`.
     """
-    entries = [kv("general.architecture", architecture(config).gguf), *facts(config, type_, reference)]
+    entries = [kv("general.architecture", architecture(config).name), *facts(config, type_, reference)]
     described = [spec.entry(type_) for spec in tensors(config, sources, output=output)]
     check_convertible(entries, described)
     return entries, described

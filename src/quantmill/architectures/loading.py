@@ -1,15 +1,18 @@
-"""What llama.cpp refuses to load, of models of the architectures that are known: by metadata and tensors' names alone.
+"""What llama.cpp refuses to load, of architectures that are computed: by metadata and tensors' names alone.
 
 Source of the facts: llama-model.cpp at b5490. Converting, planning and verifying all ask here and of tensor_check.py,
 so that they believe the same of an architecture.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from quantmill.architectures.architecture import Architecture
 from quantmill.architectures.errors import ForwardError, ModelError, NotLoadable
-from quantmill.architectures.graph_tensors import ARCHITECTURES, KEYS, Has
 from quantmill.architectures.hyperparameters import hyper
-from quantmill.architectures.tensor_check import expected, lines
+from quantmill.architectures.known import ARCHITECTURES, computed
+from quantmill.architectures.metadata_keys import stated_sizes
+from quantmill.architectures.sizes import lines
+from quantmill.architectures.tensor_check import expected
 from quantmill.gguf import KV
 from quantmill.gguf.errors import shown
 from quantmill.gguf.known_names import unlisted
@@ -23,25 +26,23 @@ _OUTPUT = "output.weight"
 
 
 def check_loadable(place: str, metadata: Mapping[str, KV], tensors: Iterable[TensorEntry]) -> None:
-    """Raises NotLoadable for a model of a known architecture whose file llama.cpp refuses; `tensors` are those of all
-    of its shards. Of other architectures, and of files that are no model, nothing is said."""
+    """Raises NotLoadable for a model of an architecture that is computed whose file llama.cpp refuses; `tensors` are
+    those of all of its shards. Of other architectures, and of files that are no model, nothing is said."""
     shapes = {name: shape for name, shape, _ in tensors}
     name = metadata[_NAME].value if _NAME in metadata else None
     kind = metadata[_TYPE].value if _TYPE in metadata else _MODEL
-    if name not in ARCHITECTURES or kind != _MODEL or not shapes:
+    if name not in computed() or kind != _MODEL or not shapes:
         return
     row = ARCHITECTURES[name]
-    for key in (*(f"{name}.{key}" for key in (*KEYS, *row.keys)), _VOCABULARY):
+    for key in (*(f"{name}.{key}" for key in row.needed), _VOCABULARY):
         if key not in metadata:
             raise _refused(place, f"lacks the key {key}, which", name, "needs")
     if metadata[_VOCABULARY].value not in _NONE and _TOKENS not in metadata:
         raise _refused(place, f"lacks the key {_TOKENS}, which", name, "needs")
-    layers, experts = (metadata.get(f"{name}.{key}") for key in ("block_count", "expert_count"))
-    mixture = experts is not None and experts.value != 0
-    count = layers.value if layers is not None and isinstance(layers.value, int) else 0
-    for tensor, line, optional in lines(row, mixture, min(count, len(shapes))):
-        # llama.cpp lets a llama's experts do without a gate, and no one else's.
-        if tensor not in shapes and not optional and not (row.experts is Has.MAYBE and "gate_exps" in line.name):
+    sizes = stated_sizes(row, metadata)
+    count = sizes["layers"] if isinstance(sizes["layers"], int) else 0
+    for tensor, line, _ in lines(row, sizes, min(count, len(shapes))):
+        if tensor not in shapes and not (line.optional or line.spared):
             raise _refused(place, f"lacks the tensor {tensor!r}, which", name, "needs")
     if odd := unlisted(name, shapes):
         raise _refused(place, f"holds the tensor {shown(odd[0])}, for which", name, "has no place")
@@ -62,9 +63,8 @@ def check_convertible(entries: Iterable[KV], tensors: Iterable[TensorEntry]) -> 
     """Raises a ModelError unless a converted model is one that llama.cpp loads and that is computed with here."""
     metadata = {entry.key: entry for entry in entries}
     shapes = {name: shape for name, shape, _ in tensors}
-    found = hyper(_CONFIG, metadata, _rows(shapes))
-    known = {name: (shape, optional) for name, shape, optional in expected(found)}
-    name = found.architecture
+    name = metadata[_NAME].value
+    known = dict(_wanted(ARCHITECTURES[name], metadata, shapes))
     for tensor, (_, optional) in known.items():
         if tensor in shapes or optional:
             continue
@@ -88,6 +88,21 @@ def check_convertible(entries: Iterable[KV], tensors: Iterable[TensorEntry]) -> 
                 f"{_CONFIG}: the tensor {tensor} would have the shape {list(shape)}; llama.cpp's {name} loads "
                 f"{list(known[tensor][0])} alone"
             )
+
+
+def _wanted(
+    row: Architecture, metadata: Mapping[str, KV], shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[str, tuple[tuple[int, ...], bool]]]:
+    """(name, (shape, whether it may be absent)) of every tensor that there is a place for; of an architecture that is
+    not computed, shapes are those that there are."""
+    if row.computed:
+        for tensor, shape, optional in expected(hyper(_CONFIG, metadata, _rows(shapes))):
+            yield tensor, (shape, optional)
+        return
+    sizes = stated_sizes(row, metadata)
+    assert isinstance(sizes["layers"], int)
+    for tensor, line, _ in lines(row, sizes, sizes["layers"]):
+        yield tensor, (shapes.get(tensor, ()), line.optional)
 
 
 def _rows(shapes: Mapping[str, tuple[int, ...]]) -> int:

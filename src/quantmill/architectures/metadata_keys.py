@@ -1,11 +1,16 @@
 """The `<arch>.*` keys: what llama.cpp needs to know of a model's shape."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import architecture, head_dim, hparams
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.architecture import Architecture, MetadataKey, Sizes
+from quantmill.architectures.configuration import head_dim, hparams
+from quantmill.architectures.errors import ModelError, UnsuitableModel
+from quantmill.architectures.known import architecture
+from quantmill.architectures.rope_scaling import LINEAR_KEYS, SCALING_KEYS
+from quantmill.architectures.sizes import Size
 from quantmill.gguf import KV, ValueType, kv
+from quantmill.reference.converter import Converter
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import newest
 
@@ -13,65 +18,86 @@ from quantmill.reference.spans import newest
 FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
 _FILE_TYPE = "general.file_type"
 _LARGEST = (2 - 2**-23) * 2.0**127  # of float32
+_FLOAT = ValueType.FLOAT32
+_NUMBERS = (ValueType.UINT32, _FLOAT)
 
-# GGUF's key behind the architecture, config.json's keys (the first that is there), and the value's type.
-_FACTS: dict[str, tuple[str, ValueType]] = {
-    "block_count": ("num_hidden_layers", ValueType.UINT32),
-    "context_length": ("max_position_embeddings", ValueType.UINT32),
-    "embedding_length": ("hidden_size", ValueType.UINT32),
-    "feed_forward_length": ("intermediate_size", ValueType.UINT32),
-    "attention.head_count": ("num_attention_heads", ValueType.UINT32),
-    "attention.head_count_kv": ("num_key_value_heads", ValueType.UINT32),
-    "rope.freq_base": ("rope_theta", ValueType.FLOAT32),
-    "rope.freq_base_swa": ("rope_local_base_freq", ValueType.FLOAT32),
-    "attention.layer_norm_rms_epsilon": ("rms_norm_eps", ValueType.FLOAT32),
-    "attention.layer_norm_epsilon": ("layer_norm_eps layer_norm_epsilon norm_epsilon", ValueType.FLOAT32),
-    "expert_count": ("num_experts", ValueType.UINT32),
-    "expert_used_count": ("num_experts_per_tok", ValueType.UINT32),
-    "expert_feed_forward_length": ("moe_intermediate_size", ValueType.UINT32),
-    "attention.key_length": ("head_dim", ValueType.UINT32),
-    "attention.value_length": ("head_dim", ValueType.UINT32),
-    "attention.sliding_window": ("sliding_window", ValueType.UINT32),
-    "vocab_size": ("vocab_size", ValueType.UINT32),
-}
-# The same of the table of its rope scaling; llama3's is a tensor. llama.cpp takes the context for an original that is
-# not said.
-_SCALING: dict[str, tuple[str, ValueType]] = {
-    "rope.scaling.factor": ("factor", ValueType.FLOAT32),
-    "rope.scaling.original_context_length": ("original_max_position_embeddings", ValueType.UINT32),
-    "rope.scaling.yarn_ext_factor": ("extrapolation_factor", ValueType.FLOAT32),
-    "rope.scaling.yarn_attn_factor": ("attention_factor attn_factor", ValueType.FLOAT32),
-    "rope.scaling.yarn_beta_fast": ("beta_fast", ValueType.FLOAT32),
-    "rope.scaling.yarn_beta_slow": ("beta_slow", ValueType.FLOAT32),
-}
-_LINEAR = ("rope.scaling.factor",)  # all that linear scaling has
+# The keys that the converter's base class writes, and those that several of its classes do.
+KEYS = (
+    MetadataKey("block_count", "num_hidden_layers", size="layers"),
+    MetadataKey("context_length", "max_position_embeddings"),
+    MetadataKey("embedding_length", "hidden_size", size="embd"),
+    MetadataKey("feed_forward_length", "intermediate_size", size="ff"),
+    MetadataKey("attention.head_count", "num_attention_heads", size="heads"),
+    MetadataKey("attention.head_count_kv", "num_key_value_heads", size="kv_heads"),
+    MetadataKey("rope.freq_base", "rope_theta", _FLOAT),
+    MetadataKey("rope.freq_base_swa", "rope_local_base_freq", _FLOAT),
+    MetadataKey("rope.dimension_count", head_dim),
+    MetadataKey("attention.layer_norm_rms_epsilon", "rms_norm_eps", _FLOAT),
+    MetadataKey("attention.layer_norm_epsilon", "layer_norm_eps layer_norm_epsilon norm_epsilon", _FLOAT),
+    MetadataKey("expert_count", "num_experts", size="experts"),
+    MetadataKey("expert_used_count", "num_experts_per_tok", size="experts_used"),
+    MetadataKey("expert_feed_forward_length", "moe_intermediate_size", size="eff"),
+    MetadataKey("attention.key_length", "head_dim", size="head"),
+    MetadataKey("attention.value_length", "head_dim"),
+    MetadataKey("attention.sliding_window", "sliding_window"),
+    MetadataKey("vocab_size", "vocab_size", size="vocab"),
+)
 
 
 def facts(config: Mapping[str, Any], file_type: str, reference: Reference | None = None) -> Iterator[KV]:
     """The keys of the model's shape and general.quantization_version, in the order of the reference's converter;
     `file_type` is F32, F16 or BF16."""
     row, found = architecture(config), hparams(config)
+    reference = reference or newest()
+    if reference.last < row.since:
+        raise UnsuitableModel(
+            f"config.json: a {row.name} is converted as llama.cpp b{row.since} and later do it, not as {reference}"
+        )
     scaling = found.get("rope_scaling") or {}
     kind = scaling.get("type")
-    for key in (reference or newest()).converter.model[row.gguf]:
-        if key == _FILE_TYPE:
-            yield kv(key, FILE_TYPES[file_type])
-        elif key == "rope.dimension_count":
-            yield kv(f"{row.gguf}.{key}", head_dim(found))
-        elif key == "rope.scaling.type":
+    keys = {key.key: key for key in (*KEYS, *_own(row))}
+    scaled = {key.key: key for key in SCALING_KEYS}
+    for name in _order(row, reference.converter):
+        if name == _FILE_TYPE:
+            yield kv(name, FILE_TYPES[file_type])
+        elif name == "rope.scaling.type":
             if kind in ("linear", "yarn"):
-                yield kv(f"{row.gguf}.{key}", kind)
-        elif key not in _SCALING:
-            yield from _entry(f"{row.gguf}.{key}", found, "", *_FACTS[key])
-        elif kind == "yarn" or (kind == "linear" and key in _LINEAR):
-            yield from _entry(f"{row.gguf}.{key}", scaling, "rope_scaling.", *_SCALING[key])
+                yield kv(f"{row.name}.{name}", kind)
+        elif name not in scaled:
+            yield from _entry(row.name, keys[name], found, "")
+        elif kind == "yarn" or (kind == "linear" and scaled[name] in LINEAR_KEYS):
+            yield from _entry(row.name, scaled[name], scaling, "rope_scaling.")
     yield kv("general.quantization_version", 2)
 
 
-def _entry(key: str, found: Mapping[str, Any], above: str, names: str, type_: ValueType) -> Iterator[KV]:
-    name = next((name for name in names.split() if name in found), None)
-    if name is not None and found[name] is not None:
-        yield kv(key, number(above + name, found[name], type_), type_)
+def _own(row: Architecture) -> list[MetadataKey]:
+    return [key for key in row.keys if isinstance(key, MetadataKey)]
+
+
+def _order(row: Architecture, converter: Converter) -> Sequence[str]:
+    """The span's own order for the architecture, or else the base class's keys, then the architecture's."""
+    if row.name in converter.model:
+        return converter.model[row.name]
+    own = [key.key if isinstance(key, MetadataKey) else key for key in row.keys]
+    return (*converter.shape, *(key for key in own if key not in converter.shape), *converter.last)
+
+
+def _entry(architecture: str, key: MetadataKey, found: Mapping[str, Any], above: str) -> Iterator[KV]:
+    name, value = _stated(key, found)
+    if value is None:
+        return
+    if key.type in _NUMBERS and not isinstance(value, list):
+        number(above + name, value, key.type)
+    kind = (ValueType.ARRAY, key.type) if isinstance(value, list) else (key.type,)
+    yield kv(f"{architecture}.{key.key}", value, *kind)
+
+
+def _stated(key: MetadataKey, found: Mapping[str, Any]) -> tuple[str, Any]:
+    """(the name in config.json, the value) of a key; None for one that is not to be."""
+    if callable(key.config):
+        return key.key, key.config(found)
+    name = next((name for name in key.config.split() if name in found), "")
+    return name, found.get(name)
 
 
 def number(name: str, value: Any, type_: ValueType) -> Any:
@@ -82,3 +108,25 @@ def number(name: str, value: Any, type_: ValueType) -> Any:
     if type_ == ValueType.FLOAT32 and not ((whole or isinstance(value, float)) and abs(value) <= _LARGEST):
         raise ModelError(f"config.json's `{name}` is {value!r}; a number would be right")
     return value
+
+
+def own_sizes(row: Architecture) -> list[MetadataKey]:
+    """The keys of the architecture's own that are sizes."""
+    return [key for key in _own(row) if key.size]
+
+
+def config_sizes(row: Architecture, found: Mapping[str, Any]) -> dict[str, Size]:
+    """The sizes that the architecture has keys of its own for, of `hparams`."""
+    return {key.size: _size(_stated(key, found)[1]) for key in own_sizes(row)}
+
+
+def stated_sizes(row: Architecture, metadata: Mapping[str, KV]) -> Sizes:
+    """The sizes that a file's metadata state; 0 for what they do not, or not as whole numbers."""
+    keys = {key.size: f"{row.name}.{key.key}" for key in (*KEYS, *_own(row)) if key.size}
+    return {size: _size(metadata[key].value if key in metadata else None) for size, key in keys.items()}
+
+
+def _size(value: Any) -> Size:
+    if isinstance(value, int):
+        return int(value)
+    return tuple(value) if isinstance(value, list | tuple) and all(isinstance(item, int) for item in value) else 0

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.checkpoint_architectures import architecture
 from quantmill.architectures.json_file import load_config
+from quantmill.architectures.known import class_of
 from quantmill.checkpoint.contents import headers
 from quantmill.checkpoint.safetensors import Weight
 from quantmill.errors import QuantmillError
@@ -18,7 +18,7 @@ _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F
 
 def of_weights(reference: Reference, config: Mapping[str, Any], weights: Mapping[str, Weight]) -> str:
     """Of the checkpoint's tensors, looked at in the converter's order."""
-    others = architecture(config).others
+    others = class_of(config)[1].others
     kept = [weights[name] for name in in_order(weights) if not name.startswith(others)]
     return _chosen(reference, ((weight.dtype, len(weight.shape)) for weight in kept))
 

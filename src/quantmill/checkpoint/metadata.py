@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, hparams, tensors
+from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
+from quantmill.architectures.configuration import hparams
 from quantmill.architectures.errors import ModelError, TokenizerError
 from quantmill.architectures.json_file import load_config
+from quantmill.architectures.known import architecture
 from quantmill.architectures.metadata_keys import facts
 from quantmill.checkpoint import readme
 from quantmill.checkpoint.general_keys import general
@@ -44,13 +46,13 @@ def metadata(
     if any(spec.name == "rope_freqs.weight" for spec in specs):
         llama3_scaling(hparams(config))  # what is wrong with it is to be known before any weight is
     card = readme.load(files["README.md"]) if "README.md" in files else {}
-    if row.gguf == "qwen3" and reference.converter.reranks and _reranks(files, config, name):
+    if row.name == "qwen3" and reference.converter.reranks and _reranks(files, config, name):
         raise ModelError(
             f"the model is a reranker by its name or its README.md, of which llama.cpp {reference} makes a classifier, "
             "which quantmill does not; convert it with llama.cpp's own converter, or by a tag before b7830"
         )
     parts: dict[str, Callable[[], Iterable[KV]]] = {
-        "general": lambda: general(reference, card, config, name, specs, row.gguf, files),
+        "general": lambda: general(reference, card, config, name, specs, row.name, files),
         "model": lambda: facts(config, type, reference),
         "vocabulary": lambda: vocabulary(files, config, pre_tokenizer, notes, reference),
     }

@@ -1,11 +1,11 @@
-"""llama3's rope scaling as the tensor of factors that llama.cpp reads."""
+"""Tensors that are computed of config.json: llama3's rope scaling as the factors that llama.cpp reads."""
 
 import math
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import head_dim
+from quantmill.architectures.configuration import head_dim
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.metadata_keys import number
 from quantmill.gguf import ValueType
@@ -17,7 +17,7 @@ def _f32(value: float) -> float:
 
 
 def llama3_factors(found: Mapping[str, Any]) -> list[float]:
-    """`rope_freqs.weight`, one float32 for each pair of columns of a head; `found` is arch.hparams.
+    """`rope_freqs.weight`, one float32 for each pair of columns of a head; `found` is configuration.hparams.
 
     Every operation rounds to float32 in the converter's order. The power is the correctly rounded one, so that the
     bytes are the same on every machine; PyTorch's, which the converter uses, may differ in its last bit.
@@ -70,3 +70,7 @@ def _power(base: float, exponent: float) -> float:
 
     exact = Context(prec=40)
     return float(exact.power(Decimal(base), Decimal(exponent)))
+
+
+# The tensors that no checkpoint has: what computes their values of config.json's facts.
+GENERATED = {"rope_freqs.weight": llama3_factors}

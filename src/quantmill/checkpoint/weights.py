@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantmill.architectures.checkpoint_tensors import TensorSpec, hparams
+from quantmill.architectures.checkpoint_tensors import TensorSpec
+from quantmill.architectures.configuration import hparams
 from quantmill.architectures.errors import ModelError, UnsuitableModel
-from quantmill.checkpoint.rope_factors import llama3_factors
+from quantmill.checkpoint.changes import CHANGES
+from quantmill.checkpoint.rope_factors import GENERATED
 from quantmill.checkpoint.safetensors import Weight
 
 CHUNK = 16 << 20  # bytes of a chunk as float32
@@ -26,7 +28,10 @@ def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
     """Raises a ModelError unless the sources of `spec` are what config.json says."""
     for source in spec.sources:
         weight = weights[source]
-        expected = tuple(reversed(spec.shape[:2]))  # a third dimension counts the sources
+        if spec.change:
+            expected = CHANGES[spec.change].source(spec.shape)
+        else:  # a stack's third dimension counts the sources
+            expected = tuple(reversed(spec.shape[:2] if spec.is_stack else spec.shape))
         if weight.shape != expected:
             raise ModelError(
                 f"{weight.file}: the tensor {source!r} has shape {list(weight.shape)}; by config.json it should "
@@ -52,10 +57,13 @@ def rows(
 ) -> Bytes:
     """The bytes of the rows `begin` to `end`; a vector has rows of one value."""
     if not spec.sources:
-        return np.array(llama3_factors(hparams(config))[begin:end], "<f4").view(np.uint8)
-    if len(spec.shape) == 3:
+        return np.array(GENERATED[spec.name](hparams(config))[begin:end], "<f4").view(np.uint8)
+    if spec.is_stack:
         return np.concatenate(list(_stacked(spec, config, weights, type_, begin, end)))
     weight = weights[spec.sources[0]]
+    if spec.change:
+        sources = [weights[name].data.view(_NUMPY[weights[name].dtype]) for name in spec.sources]
+        return cast(*CHANGES[spec.change].rows(spec.shape, sources, weight.dtype, begin, end), type_)
     values = weight.data.view(_NUMPY[weight.dtype]).reshape(-1, spec.shape[0] if len(spec.shape) > 1 else 1)
     if spec.added:
         return cast(*_sum(values[begin:end], weight.dtype, spec.added), type_)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from quantmill import _kernels
-from quantmill.architectures.hyperparameters import Hyper, Rope
+from quantmill.architectures.hyperparameters import Hyper
+from quantmill.architectures.rope_scaling import Rope
 from quantmill.engine.buffers import Floats
 from quantmill.engine.model import Model
 

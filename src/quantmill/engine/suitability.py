@@ -1,13 +1,15 @@
 """What can be done with a base, before it is begun: said of its metadata and its tensors' names and shapes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from quantmill.architectures.errors import ForwardError
 from quantmill.architectures.hyperparameters import hyper
+from quantmill.architectures.known import architecture
 from quantmill.architectures.loading import check_loadable
 from quantmill.architectures.tensor_check import check
 from quantmill.errors import UsageError
-from quantmill.gguf import KV, model_facts
+from quantmill.gguf import KV, kv, model_facts
 from quantmill.gguf.errors import shown
 from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.known_names import unlisted
@@ -15,6 +17,7 @@ from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.shards import COUNT
 from quantmill.reference.known_models import unknown
 
+_ARCHITECTURE = "general.architecture"
 # What a recipe may have computed of its base, by the table's name, and what helps where that cannot be.
 WAYS = {
     "calibration": "give a ready matrix (`[imatrix] file`) in the place of [calibration], or let llama.cpp measure",
@@ -28,7 +31,7 @@ def base_notes(place: str, tag: str, metadata: Mapping[str, KV], tensors: Sequen
     NotLoadable for what llama.cpp does not load."""
     facts = model_facts(metadata.values())
     check_kind(place, facts)
-    name = str(facts.get("general.architecture"))
+    name = str(facts.get(_ARCHITECTURE))
     if f"{name}.block_count" not in facts:
         raise UsageError(
             f"{place}: its metadata have no {shown(name)[1:-1]}.block_count, which every language model has; give a "
@@ -45,6 +48,13 @@ def base_notes(place: str, tag: str, metadata: Mapping[str, KV], tensors: Sequen
         listed = ", ".join(map(shown, odd[:3])) + more
         said.append(f"the gguf package lists no {listed} for {shown(name)}; llama.cpp may refuse the files")
     return said
+
+
+def check_config_computable(config: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    """`check_computable` of a base that our own converter makes of that config.json."""
+    known = architecture(config)
+    if not known.computed:
+        check_computable("config.json", {_ARCHITECTURE: kv(_ARCHITECTURE, known.name)}, (), wanted)
 
 
 def check_computable(

@@ -11,8 +11,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from quantmill.architectures.checkpoint_tensors import TensorSpec, architecture, tensors
+from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
 from quantmill.architectures.json_file import load_config
+from quantmill.architectures.known import architecture
 from quantmill.architectures.metadata_keys import facts
 from quantmill.checkpoint.safetensors import open_weights
 from quantmill.checkpoint.weights import check, rows
@@ -89,7 +90,7 @@ class FolderSource:
         self.place = str(folder)
         self._files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
         self._config = load_config(self._files)
-        name = architecture(self._config).gguf
+        name = architecture(self._config).name
         found = [kv("general.architecture", name), *facts(self._config, "BF16")]
         self.metadata: Mapping[str, KV] = {entry.key: entry for entry in found}
         self._stack = ExitStack()

@@ -6,15 +6,14 @@ from functools import cached_property
 from pathlib import Path
 
 from quantmill import gguf
-from quantmill.architectures.checkpoint_tensors import assumed
 from quantmill.architectures.checkpoint_tensors import tensors as checkpoint_tensors
-from quantmill.architectures.configuration import notes
+from quantmill.architectures.configuration import assumed, notes
 from quantmill.architectures.description import describe as describe_config
 from quantmill.architectures.errors import ModelError
 from quantmill.build.graph import Node, task
 from quantmill.build.workspace import Workspace
 from quantmill.checkpoint.contents import source_order
-from quantmill.engine.suitability import base_notes, check_computable
+from quantmill.engine.suitability import base_notes, check_computable, check_config_computable
 from quantmill.errors import UsageError
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import TensorEntry
@@ -73,6 +72,7 @@ def describe(recipe: Recipe, lock: Lock, made: Path | None = None) -> Descriptio
     if recipe.base.gguf is not None:
         return _read(recipe, lock, recipe.base.gguf, str(recipe.base.gguf))
     said = tuple(notes(lock.config or {}))
+    check_config_computable(lock.config or {}, computed(recipe, lock))
     if local is not None:
         sources = source_order(local)
         _, described = describe_config(lock.config or {}, recipe.base.type, sources, reference=recipe.reference)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import architecture
+from quantmill.architectures.known import architecture
 from quantmill.recipe.convert_table import AUTO, OWN
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -23,7 +23,7 @@ def tool_choice(recipe: Recipe, lock: Lock) -> Iterator[str]:
 
 def _converter(recipe: Recipe, lock: Lock) -> str:
     if "convert" not in lock.tools:
-        return f"our own converter, which knows {architecture(lock.config or {}).gguf}"
+        return f"our own converter, which knows {architecture(lock.config or {}).name}"
     facts = lock.tools["convert"]
     versions = [f"{name} {facts['versions'][name]}" for name in ("torch", "transformers") if name in facts["versions"]]
     made = ", ".join([f"the sources {facts['tree'][:8]}…", *versions])

@@ -49,18 +49,20 @@ def several_texts(recipe: Recipe) -> str:
 
 def _incomputable(recipe: Recipe, config: Mapping[str, Any] | None, unconverted: str | None) -> str:
     """Why our own engine does not measure the base, empty where it does."""
+    from quantmill.architectures.hyperparameters import hyper, uncomputed
+
     if recipe.base.gguf is None:
-        if unconverted is None:
-            return ""  # what our converter makes, our engine computes with
         from quantmill.architectures.description import describe
+        from quantmill.architectures.known import architecture
 
         try:
-            describe(config or {}, recipe.base.type)
+            if unconverted is not None:
+                describe(config or {}, recipe.base.type)
+            known = architecture(config or {})
         except ModelError as error:
             return str(error)
-        return ""
+        return "" if known.computed else str(uncomputed("config.json", known.name))
     from quantmill import gguf
-    from quantmill.architectures.hyperparameters import hyper
     from quantmill.architectures.tensor_check import check
 
     with gguf.read(recipe.base.gguf) as file:

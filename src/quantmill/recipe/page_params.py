@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import architecture, assumed
+from quantmill.architectures.configuration import assumed
 from quantmill.architectures.errors import ModelError
+from quantmill.architectures.known import class_of
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
@@ -72,7 +73,7 @@ def _tool(lock: Lock, step: str) -> str:
 def _reads_text_alone(lock: Lock) -> bool:
     """Whether the model has parts that its files do not, such as those for images."""
     try:
-        return bool(architecture(lock.config or {}).others)
+        return bool(class_of(lock.config or {})[1].others)
     except ModelError:
         return False
 

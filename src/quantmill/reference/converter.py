@@ -49,7 +49,10 @@ class Converter:
     `general`: the keys that say who made the model out of what, in their order, without the `general.` in front.
     `sampling`: key behind `general.sampling.` → its type, and generation_config.json's keys, the first that is there
     winning; in the order of the file.
-    `model`: architecture → the keys of its shape in their order, without the architecture in front.
+    `shape`: the keys of a model's shape that the base class writes, in their order, without the architecture in front;
+    those of the model's own class come behind them.
+    `last`: those that come behind the class's own.
+    `model`: architecture → all of them in their order, where that is another.
     `reranks`: a Qwen 3 that calls itself a reranker becomes one.
     `vocabularies`: those that it knows: SHA-256 of a sample's ids → the pre-tokenizer's name; of others, and of all
     where it is empty, the name is that of their pattern.
@@ -63,6 +66,8 @@ class Converter:
     parts: tuple[str, ...]
     general: tuple[str, ...]
     sampling: dict[str, tuple[ValueType, tuple[str, ...]]]
+    shape: tuple[str, ...]
+    last: tuple[str, ...]
     model: dict[str, tuple[str, ...]]
     reranks: bool
     vocabularies: dict[str, str]

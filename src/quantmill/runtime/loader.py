@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
-from quantmill.architectures.hyperparameters import Hyper, Rope, hyper
+from quantmill.architectures.hyperparameters import Hyper, hyper
+from quantmill.architectures.rope_scaling import Rope
 from quantmill.architectures.tensor_check import check
 from quantmill.errors import QuantmillError
 from quantmill.gguf.source import Source

@@ -48,13 +48,16 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """
     from quantmill import gguf
     from quantmill.architectures.configuration import notes
-    from quantmill.engine.suitability import base_notes, check_computable
+    from quantmill.engine.suitability import base_notes, check_computable, check_config_computable
     from quantmill.imatrix import read
     from quantmill.quant.findings import Finding, check_base, findings, mixes, preflight_failed
     from quantmill.reference.spans import of_generation
 
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
     reference, place = of_generation(params.get("generation")), "model.gguf"
+    own = params.get("computed") and "measured_by" not in params
+    kinds = {"calibration": own, "evaluation": "texts/" in params.get("least", {}), "bench": params.get("bench")}
+    wanted = [kind for kind, asked in kinds.items() if asked]
     if "model.gguf" in inputs:
         with gguf.read(inputs["model.gguf"].path) as file:
             metadata = dict(file.metadata)
@@ -63,14 +66,12 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         said = base_notes(place, params.get("llama_cpp", ""), metadata, tensors)
         again = any(asked.get("allow_requantize") for asked in params["ftypes"].values())
         check_base(tensors, facts.get("general.file_type"), params["type"], again)
-        own = params.get("computed") and "measured_by" not in params
-        kinds = {"calibration": own, "evaluation": "texts/" in params.get("least", {})}
-        kinds["bench"] = params.get("bench")
-        check_computable(place, metadata, tensors, [kind for kind, asked in kinds.items() if asked])
+        check_computable(place, metadata, tensors, wanted)
     else:
         from quantmill.architectures.description import describe
 
         config = params.get("config") or {}
+        check_config_computable(config, wanted)
         entries, tensors = describe(config, params["type"], output=params.get("output", False), reference=reference)
         facts = {entry.key: entry.value for entry in entries}
         said = notes(config)

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import architecture, hparams
+from quantmill.architectures.configuration import hparams
 from quantmill.architectures.errors import TokenizerError
 from quantmill.architectures.json_file import load_json
+from quantmill.architectures.known import class_of
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.errors import shown
 from quantmill.reference.converter import TokenRules
@@ -49,7 +50,7 @@ def vocabulary(
     pattern has. `notes` is given a sentence for whatever is left out. Raises TokenizerError or UnknownPreTokenizer.
     """
     reference, notes = reference or newest(), [] if notes is None else notes
-    row, found = architecture(config), hparams(config)
+    (row, class_), found = class_of(config), hparams(config)
     settings = load_json(files, "tokenizer_config.json", TokenizerError) or {}
     data = load_json(files, "tokenizer.json", TokenizerError)
     size: int = found["vocab_size"]
@@ -57,14 +58,14 @@ def vocabulary(
     tokenizer = HFTokenizer(data or {}, settings, str(config.get("model_type", "")))
     if "tokenizer.model" in files:
         entries = list(_spm(spm.from_model(files, settings, size, notes, rules.takes_surplus)))
-    elif row.sentencepiece:
+    elif class_.vocabulary == "sentencepiece":
         raise TokenizerError(
-            f"the model has no tokenizer.model, the only file that {row.gguf}'s vocabulary is made of; "
+            f"the model has no tokenizer.model, the only file that {row.name}'s vocabulary is made of; "
             "take that of the model that it was tuned from"
         )
     elif data is None:
         raise TokenizerError(_missing(files))
-    elif row.llama_vocabulary and spm.is_spm_json(data):
+    elif class_.vocabulary == "llama" and spm.is_spm_json(data):
         entries = list(_spm(spm.from_json(tokenizer, size)))
     else:
         names = reference.converter.vocabularies
@@ -86,9 +87,9 @@ def vocabulary(
         notes.append("none of its named chat templates is the default, without which llama.cpp takes ChatML's")
     entries += templates
     entries += _normalizer(data or {}, rules)
-    if row.llama_vocabulary:
+    if class_.vocabulary == "llama":
         entries = _llama(entries, settings, size, rules)
-    if row.sentencepiece:
+    if class_.vocabulary == "sentencepiece":
         entries.append(kv(_PREFIX + "add_space_prefix", False))
     return entries
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from quantmill.architectures.checkpoint_tensors import MAX_VOCABULARY
+from quantmill.architectures.configuration import MAX_VOCABULARY
 from quantmill.architectures.errors import TokenizerError
 from quantmill.gguf.errors import shown
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.checkpoint_tensors import MAX_VOCABULARY
+from quantmill.architectures.configuration import MAX_VOCABULARY
 from quantmill.architectures.errors import TokenizerError
 from quantmill.architectures.json_file import load_json, read_file
 from quantmill.gguf.errors import shown

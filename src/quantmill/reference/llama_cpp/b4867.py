@@ -223,10 +223,9 @@ B4867 = Reference(
             *("source.url", "source.doi", "source.uuid", "source.repo_url"),
         ),
         sampling={},
+        shape=_SHAPE,
+        last=_SCALING,
         model={
-            "llama": (*_SHAPE, "vocab_size", "rope.dimension_count", *_SCALING),
-            "qwen2": (*_SHAPE, *_SCALING),
-            "qwen3": (*_SHAPE, *_SCALING),
             "qwen3moe": (*_SHAPE, "expert_count", "expert_feed_forward_length", *_SCALING),
             "gemma3": (*_GEMMA3_SHAPE, *_SCALING),
         },

@@ -52,10 +52,9 @@ B7830 = replace(
         out_type=AUTO,
         auto="first matrix of 16 bits",
         sampling=SAMPLING,
+        shape=_SHAPE,
+        last=(),
         model={
-            "llama": (*_SHAPE, "vocab_size", "rope.dimension_count"),
-            "qwen2": _SHAPE,
-            "qwen3": _SHAPE,
             "qwen3moe": (*_SHAPE, "expert_feed_forward_length"),
             "gemma3": (*_SHAPE, "attention.sliding_window"),
         },

@@ -1,0 +1,171 @@
+"""What an architecture is, as one record: its classes, tensors, metadata keys and hyperparameters."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from quantmill.gguf import ValueType
+
+# Whole numbers of a model by name; of those that differ between layers, one a layer.
+Sizes = Mapping[str, int | tuple[int, ...]]
+# Of a model's sizes and a layer: whether the layer has something.
+Where = Callable[[Sizes, int], bool]
+# config.json's facts, as configuration.hparams gives them.
+Facts = Mapping[str, Any]
+
+# Metadata keys that llama.cpp refuses nearly any file without, after the architecture's name.
+NEEDED = (
+    *("context_length", "embedding_length", "block_count", "feed_forward_length"),
+    *("attention.head_count", "attention.layer_norm_rms_epsilon"),
+)
+
+
+def always(sizes: Sizes, layer: int) -> bool:
+    return True
+
+
+def dense(sizes: Sizes, layer: int) -> bool:
+    return not sizes["experts"]
+
+
+def mixture(sizes: Sizes, layer: int) -> bool:
+    return bool(sizes["experts"])
+
+
+def leading(sizes: Sizes, layer: int) -> bool:
+    """One of the dense layers that go before a mixture's (pieces.LEADING)."""
+    return layer < _whole(sizes["leading"])
+
+
+def behind(sizes: Sizes, layer: int) -> bool:
+    """One of a mixture's layers behind the dense ones."""
+    return not leading(sizes, layer)
+
+
+def _whole(size: int | tuple[int, ...]) -> int:
+    assert isinstance(size, int)
+    return size
+
+
+@dataclass(frozen=True)
+class TensorLine:
+    """A line of an architecture's table of tensors.
+
+    `name`: in a GGUF file; a layer's without its `blk.N.`
+    `dims`: names of sizes, in ggml's order (a row's length first)
+    `source`: in a checkpoint, a layer's without its `model.layers.N.`; `*` is each expert; empty: computed or not there
+    `asked`: whether a checkpoint has it: a key of config.json that must be true, or a function of its facts
+    `where`: the layers that have it
+    `optional`: a GGUF file may be without it
+    `spared`: llama.cpp loads a file without it, with which nothing is computed here
+    `placed`: False where checkpoints ask for it and llama.cpp has no place for it
+    `heads`: the size that counts the heads whose rows leave Hugging Face's rotary layout
+    `added`: what is added to every value
+    `change`: what else is done to the values, a name of checkpoint/changes.py
+    `f32`: stays F32, although it is a matrix of another name than those that do
+    """
+
+    name: str
+    dims: str
+    source: str = ""
+    asked: str | Callable[[Facts], bool] | None = None
+    where: Where = always
+    optional: bool = False
+    spared: bool = False
+    placed: bool = True
+    heads: str = ""
+    added: int = 0
+    change: str = ""
+    f32: bool = False
+
+
+@dataclass(frozen=True)
+class MetadataKey:
+    """A metadata key, after the architecture's name.
+
+    `config`: config.json's keys of it, the first that is there; or a function of its facts, None for no key
+    `size`: the name under which tensors and layers ask for the number; empty for none
+    """
+
+    key: str
+    config: str | Callable[[Facts], Any]
+    type: ValueType = ValueType.UINT32
+    size: str = ""
+
+
+@dataclass(frozen=True)
+class ModelClass:
+    """A class of transformers whose checkpoints are converted.
+
+    `defaults`: what transformers assumes for keys that config.json leaves out
+    `spellings`: other names of keys → ours
+    `ignored`: keys of config.json that the class does not look at, where others of the architecture do
+    `mixture`: its feed-forward part is a mixture
+    `scalings`: the kinds of rope scaling that llama.cpp computes for it
+    `only`: key of config.json → the values that a GGUF file can hold, beside that key's absence
+    `absent`: key → what transformers takes where it is absent, of those that a GGUF file cannot hold
+    `windows`: how a window of attention is told of, whose layers a GGUF file cannot name
+    `facts`: further facts, computed from those that there are; raises ModelError for what cannot be converted
+    `vocabulary`: "llama" adds the converter's rules for llama; "sentencepiece" is tokenizer.model alone, and no space
+    goes before a text
+    `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
+    `layers`: what a layer's tensors begin with, before its number
+    `others`: what tensors of other models begin with, which are left out
+    `tensors`: lines in the place of the architecture's, by their GGUF name
+    """
+
+    name: str
+    defaults: Mapping[str, Any]
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    mixture: bool = False
+    scalings: tuple[str, ...] = ("linear", "yarn")
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    absent: Mapping[str, Any] = field(default_factory=dict)
+    windows: Literal["", "asked", "always", "pattern"] = ""
+    facts: Callable[[Facts], Mapping[str, Any]] | None = None
+    vocabulary: Literal["", "llama", "sentencepiece"] = ""
+    part: str = ""
+    layers: str = "model.layers."
+    others: tuple[str, ...] = ()
+    tensors: tuple[TensorLine, ...] = ()
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is known of one architecture.
+
+    `name`: GGUF's general.architecture
+    `top`, `layer`: its tensors, in the order of llama.cpp's graph: those outside the layers, and a layer's
+    `classes`: the classes of transformers that become it
+    `keys`: its own metadata keys, in the converter's order behind those of all; a plain name is one of all's
+    `sizes`: further sizes, computed from those that there are
+    `needed`: metadata keys that llama.cpp refuses a file without
+    `since`: the first build whose converter is known to write it so; 0: any that is offered
+    `computed`: whether the engine and our kernels evaluate it; False: it is converted only
+    `experts`: whether it is a mixture
+    `rope`: how a head's columns are paired: "neox" pairs column i with i + half, "norm" pairs neighbours
+    `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
+    `window_base`: the rope base of the layers with a window, whose rope is not scaled
+    `embedding_scale`: multiply embeddings by sqrt(n_embd)
+    `wide_scale_layers`: a model of so many layers scales attention by its width, not by key_length
+    `whole_heads`: all heads together are as wide as an embedding
+    """
+
+    name: str
+    top: tuple[TensorLine, ...]
+    layer: tuple[TensorLine, ...]
+    classes: tuple[ModelClass, ...] = ()
+    keys: tuple[str | MetadataKey, ...] = ()
+    sizes: Callable[[Sizes], Sizes] | None = None
+    needed: tuple[str, ...] = NEEDED
+    since: int = 0
+    computed: bool = True
+    experts: Literal["never", "maybe", "always"] = "never"
+    rope: Literal["neox", "norm"] = "neox"
+    activation: Literal["silu", "gelu"] = "silu"
+    window_pattern: int = 0
+    window_base: float = 10000.0
+    embedding_scale: bool = False
+    wide_scale_layers: int = 0
+    whole_heads: bool = False

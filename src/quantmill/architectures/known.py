@@ -1,0 +1,53 @@
+"""The architectures that are known, by GGUF's name and by the class of transformers."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from quantmill.architectures.architecture import Architecture, ModelClass
+from quantmill.architectures.errors import UnsuitableModel
+from quantmill.architectures.models.dense.gemma3 import GEMMA3
+from quantmill.architectures.models.dense.llama import LLAMA
+from quantmill.architectures.models.dense.qwen2 import QWEN2
+from quantmill.architectures.models.dense.qwen3 import QWEN3
+from quantmill.architectures.models.mixtures.qwen3moe import QWEN3MOE
+
+_SHOWN = 12  # of the classes in a message
+_ALL = (
+    QWEN2,
+    QWEN3,
+    QWEN3MOE,
+    LLAMA,
+    GEMMA3,
+)
+ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
+CLASSES: dict[str, tuple[Architecture, ModelClass]] = {
+    class_.name: (known, class_) for known in _ALL for class_ in known.classes
+}
+
+
+def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
+    """What is known of `config["architectures"][0]`; raises UnsuitableModel."""
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
+    if names[0] not in CLASSES:
+        raise UnsuitableModel(
+            f"config.json: the architecture {names[0]!r} cannot be converted; {_listed(CLASSES)} can, and any "
+            "other is used as the GGUF file that llama.cpp's converter makes"
+        )
+    return CLASSES[names[0]]
+
+
+def architecture(config: Mapping[str, Any]) -> Architecture:
+    """The architecture that a model of that config.json becomes; raises UnsuitableModel."""
+    return class_of(config)[0]
+
+
+def computed() -> list[str]:
+    """The names of the architectures that the engine evaluates."""
+    return [known.name for known in ARCHITECTURES.values() if known.computed]
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = list(names)[:_SHOWN]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,1 @@
+"""Architectures whose feed-forward part is one for all tokens, or may be."""

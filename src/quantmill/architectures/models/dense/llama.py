@@ -1,0 +1,73 @@
+"""Llama, with Mistral's and SmolLM's models; GGUF files of it may be mixtures (Mixtral)."""
+
+from quantmill.architectures.architecture import Architecture, Facts, ModelClass, TensorLine, mixture
+from quantmill.architectures.models.pieces import (
+    ATTN_NORM,
+    ATTN_OUTPUT,
+    ATTN_OUTPUT_BIAS,
+    COMMON,
+    EXPERTS,
+    FFN,
+    FFN_BIAS,
+    FFN_NORM,
+    QKV,
+    QKV_BIAS,
+    SILU,
+    TOP,
+    asked,
+    changed,
+    in_dense,
+)
+
+_SCALINGS = ("linear", "yarn", "llama3")
+
+
+def rope_factors(facts: Facts) -> bool:
+    """Whether rope is scaled as llama 3's, by a tensor of one factor for each pair of columns of a head."""
+    return bool(facts.get("rope_scaling")) and facts["rope_scaling"]["type"] == "llama3"
+
+
+def _permuted(lines: tuple[TensorLine, TensorLine, TensorLine]) -> tuple[TensorLine, ...]:
+    """Of q, k and v, the rows of the first two leave Hugging Face's rotary layout."""
+    q, k, v = lines
+    return *changed([q], heads="heads"), *changed([k], heads="kv_heads"), v
+
+
+LLAMA = Architecture(
+    "llama",
+    (*TOP, TensorLine("rope_freqs.weight", "pairs", asked=rope_factors, optional=True)),
+    (
+        ATTN_NORM,
+        *_permuted(QKV),
+        *asked(_permuted(QKV_BIAS), "attention_bias", optional=True),
+        ATTN_OUTPUT,
+        *asked([ATTN_OUTPUT_BIAS], "attention_bias", optional=True),
+        FFN_NORM,
+        *in_dense(FFN),
+        *asked(in_dense(FFN_BIAS), "mlp_bias", optional=True),
+        *changed(EXPERTS[:1], where=mixture),
+        *changed(EXPERTS[1:2], where=mixture, spared=True),
+        *changed(EXPERTS[2:], where=mixture),
+    ),
+    (
+        ModelClass(
+            "LlamaForCausalLM",
+            {**COMMON, "num_key_value_heads": None, "max_position_embeddings": 2048, "head_dim": None},
+            scalings=_SCALINGS,
+            only=SILU,
+            vocabulary="llama",
+        ),
+        ModelClass(
+            "MistralForCausalLM",
+            {**COMMON, "num_key_value_heads": 8, "max_position_embeddings": 131072, "head_dim": None},
+            ignored=("attention_bias", "mlp_bias"),
+            scalings=_SCALINGS,
+            only=SILU,
+            windows="always",
+            vocabulary="llama",
+        ),
+    ),
+    keys=("vocab_size", "rope.dimension_count"),
+    experts="maybe",
+    rope="norm",
+)

@@ -1,0 +1,1 @@
+"""Architectures whose feed-forward part is a mixture of experts."""

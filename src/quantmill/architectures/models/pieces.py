@@ -1,0 +1,88 @@
+"""What several architectures have in common: lines of tensors, and facts of config.json."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from quantmill.architectures.architecture import Facts, MetadataKey, TensorLine, dense
+
+# What transformers assumes in most classes.
+COMMON = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False}
+# What other classes compute by these keys, few of ours do: who states them means another model.
+ONLY: dict[str, tuple[Any, ...]] = {
+    "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": (None,),
+    "attention_multiplier": (None,),
+    "embedding_multiplier": (None, 1),
+    "residual_multiplier": (None, 1),
+    "logits_scaling": (None, 1),
+    "logit_scale": (None, 1),
+    "partial_rotary_factor": (None, 1),
+    "is_causal": (None, True),
+}
+SILU = ONLY | {"hidden_act": ("silu", "swish")}
+
+OUTPUT = TensorLine("output.weight", "embd vocab", "lm_head.weight", optional=True)
+TOP = (
+    TensorLine("token_embd.weight", "embd vocab", "model.embed_tokens.weight"),
+    TensorLine("output_norm.weight", "embd", "model.norm.weight"),
+    OUTPUT,
+)
+
+ATTN_NORM = TensorLine("attn_norm.weight", "embd", "input_layernorm.weight")
+QKV = (
+    TensorLine("attn_q.weight", "embd q", "self_attn.q_proj.weight"),
+    TensorLine("attn_k.weight", "embd kv", "self_attn.k_proj.weight"),
+    TensorLine("attn_v.weight", "embd kv", "self_attn.v_proj.weight"),
+)
+QKV_BIAS = (
+    TensorLine("attn_q.bias", "q", "self_attn.q_proj.bias"),
+    TensorLine("attn_k.bias", "kv", "self_attn.k_proj.bias"),
+    TensorLine("attn_v.bias", "kv", "self_attn.v_proj.bias"),
+)
+QK_NORM = (
+    TensorLine("attn_q_norm.weight", "head", "self_attn.q_norm.weight"),
+    TensorLine("attn_k_norm.weight", "head", "self_attn.k_norm.weight"),
+)
+ATTN_OUTPUT = TensorLine("attn_output.weight", "q embd", "self_attn.o_proj.weight")
+ATTN_OUTPUT_BIAS = TensorLine("attn_output.bias", "embd", "self_attn.o_proj.bias")
+
+FFN_NORM = TensorLine("ffn_norm.weight", "embd", "post_attention_layernorm.weight")
+FFN = (
+    TensorLine("ffn_gate.weight", "embd ff", "mlp.gate_proj.weight"),
+    TensorLine("ffn_up.weight", "embd ff", "mlp.up_proj.weight"),
+    TensorLine("ffn_down.weight", "ff embd", "mlp.down_proj.weight"),
+)
+FFN_BIAS = (
+    TensorLine("ffn_gate.bias", "ff", "mlp.gate_proj.bias"),
+    TensorLine("ffn_up.bias", "ff", "mlp.up_proj.bias"),
+    TensorLine("ffn_down.bias", "embd", "mlp.down_proj.bias"),
+)
+EXPERTS = (
+    TensorLine("ffn_gate_inp.weight", "embd experts", "mlp.gate.weight"),
+    TensorLine("ffn_gate_exps.weight", "embd eff experts", "mlp.experts.*.gate_proj.weight"),
+    TensorLine("ffn_up_exps.weight", "embd eff experts", "mlp.experts.*.up_proj.weight"),
+    TensorLine("ffn_down_exps.weight", "eff embd experts", "mlp.experts.*.down_proj.weight"),
+)
+
+LEADING = MetadataKey("leading_dense_block_count", "first_k_dense_replace", size="leading")
+
+
+def changed(lines: Iterable[TensorLine], **change: Any) -> tuple[TensorLine, ...]:
+    """The lines with fields of other values."""
+    return tuple(replace(line, **change) for line in lines)
+
+
+def asked(lines: Iterable[TensorLine], by: str | Callable[[Facts], bool], **change: Any) -> tuple[TensorLine, ...]:
+    """The lines, which a checkpoint has where config.json asks for them."""
+    return changed(lines, asked=by, **change)
+
+
+def in_dense(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
+    """The lines, where a model is no mixture."""
+    return changed(lines, where=dense)
+
+
+def one_added(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
+    """The lines, whose norms a checkpoint holds as what is to be added to 1."""
+    return tuple(replace(line, added=1) if line.source.endswith("norm.weight") else line for line in lines)

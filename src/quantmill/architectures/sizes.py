@@ -1,0 +1,44 @@
+"""A model's sizes by the names that the tables of tensors give them, and a tensor's shape by them."""
+
+from collections.abc import Iterator, Mapping
+
+from quantmill.architectures.architecture import Architecture, Sizes, TensorLine
+
+Size = int | tuple[int, ...]
+
+
+def with_products(architecture: Architecture, sizes: Mapping[str, Size]) -> Sizes:
+    """The sizes that follow from others beside them: all heads' columns, pairs of them, and the architecture's own."""
+    head = sizes["head"]
+    found = {
+        **sizes,
+        "q": _times(sizes["heads"], head),
+        "kv": _times(sizes["kv_heads"], head),
+        "pairs": head // 2 if isinstance(head, int) else tuple(width // 2 for width in head),
+    }
+    return {**found, **architecture.sizes(found)} if architecture.sizes else found
+
+
+def _times(one: Size, other: Size) -> Size:
+    if isinstance(one, int) and isinstance(other, int):
+        return one * other
+    if isinstance(one, int):
+        return _times(other, one)
+    return tuple(a * b for a, b in zip(one, (other,) * len(one) if isinstance(other, int) else other, strict=True))
+
+
+def shape_of(line: TensorLine, sizes: Sizes, layer: int) -> tuple[int, ...]:
+    """The shape of a line's tensor in a layer, in ggml's order."""
+    found = (sizes[name] for name in line.dims.split())
+    return tuple(size if isinstance(size, int) else size[layer] for size in found)
+
+
+def lines(architecture: Architecture, sizes: Sizes, layers: int) -> Iterator[tuple[str, TensorLine, int]]:
+    """(name, line, layer) of every tensor that a GGUF file has a place for; the layer is 0 outside the layers."""
+    for line in architecture.top:
+        if line.placed and line.where(sizes, 0):
+            yield line.name, line, 0
+    for layer in range(layers):
+        for line in architecture.layer:
+            if line.placed and line.where(sizes, layer):
+                yield f"blk.{layer}.{line.name}", line, layer
