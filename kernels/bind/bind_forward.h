@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 
 #include "bind/buffer.h"
 
@@ -33,6 +34,21 @@ struct Floats : Buffer {
     float *out() const { return data<float>(); }
 };
 
+// An argument that may be None.
+struct OptionalFloats {
+    OptionalFloats(nb::handle object, const char *name, std::initializer_list<std::int64_t> shape) : name_(name) {
+        if (!object.is_none()) array_.emplace(object, name, shape);
+    }
+    const float *in() const { return array_ ? array_->in() : nullptr; }
+    void apart(const Buffer &out, const char *out_name) const {
+        if (array_ && out.overlaps(*array_)) quantmill::fail(std::string(out_name) + " and " + name_ + " must not overlap");
+    }
+
+  private:
+    const char *name_;
+    std::optional<Floats> array_;
+};
+
 struct Integers : Buffer {
     Integers(nb::handle object, const char *name, std::initializer_list<std::int64_t> shape, bool writable = false)
         : Buffer(object, name, "i", "int32", int(shape.size()), writable) {
@@ -55,6 +71,14 @@ inline void separate(const Buffer &out, const char *out_name, const Buffer &in, 
 // For work on single elements: the same array is fine, one that is shifted is not.
 inline void same_or_separate(const Buffer &out, const char *out_name, const Buffer &in, const char *name) {
     if (out.data<char>() != in.data<char>()) separate(out, out_name, in, name);
+}
+
+// How many sequences so many rows are.
+inline std::int64_t checked_sequence(std::int64_t rows, std::int64_t sequence) {
+    if (sequence < 1 || rows % sequence) {
+        fail(std::to_string(rows) + " rows are not whole sequences of " + std::to_string(sequence));
+    }
+    return rows / sequence;
 }
 
 }  // namespace quantmill

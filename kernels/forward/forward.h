@@ -36,9 +36,10 @@ struct Scores {
 
 struct Attention {
     std::int64_t sequence, heads, kv_heads, dims, value_dims;
-    std::int64_t window;  // 0: none
-    float scale;
+    std::int64_t window, chunk;  // 0: none
+    float scale, soft_cap;       // 0: no cap
     const float *q, *k, *v;
+    const float *sinks, *slopes;  // of each head, or null
     float *out;
     float *packed;  // packed_floats() of every (sequence, kv head)
 };

@@ -119,12 +119,22 @@ def rope_table(
 
     The angle of pair i at position p is p * base^(-2i / dims) / freq_factors[i] * scale; with an ext_factor it is mixed
     with the unscaled one, and both tables are multiplied, as YaRN does. The parameters are ggml_rope_ext's, `scale` its
-    freq_scale. Angles are limited to 2^20.
+    freq_scale. Angles are limited to 2^20. LongRoPE is its long or short factors and an attn_factor. The several
+    positions of a multimodal rope are one for text, so its tables are these, too.
     """
 
-def rope(x: Floats, cos: Floats, sin: Floats, mode: Literal["neox", "norm"], sequence: int, threads: int) -> None:
+def rope(
+    x: Floats,
+    cos: Floats,
+    sin: Floats,
+    mode: Literal["neox", "norm"],
+    sequence: int,
+    threads: int,
+    *,
+    offset: int = 0,
+) -> None:
     """Rotate x, (m, heads, dims), in place: the pairs (i, i + half) if "neox", (2i, 2i + 1) if "norm", half being the
-    tables' columns. Dimensions from 2 * half on stay."""
+    tables' columns. They are counted from `offset` on; dimensions before it and from offset + 2 * half on stay."""
 
 def attention(
     q: Floats,
@@ -135,11 +145,18 @@ def attention(
     sequence: int,
     window: int = 0,
     threads: int = 1,
+    *,
+    chunk: int = 0,
+    soft_cap: float = 0.0,
+    sinks: Floats | None = None,
+    slopes: Floats | None = None,
 ) -> None:
     """Causal attention within each sequence: softmax(q k^T * scale) v, in f32.
 
     q is (m, heads, dims), k (m, kv_heads, dims), v (m, kv_heads, value_dims), out (m, heads, value_dims); heads is a
-    multiple of kv_heads. With a window w, row i sees only j > i - w.
+    multiple of kv_heads. With a window w, row i sees only j > i - w; with a chunk c, only j >= i // c * c. A soft cap
+    makes scores cap * tanh(score / cap). Then `slopes`, (heads,), times i - j are taken off (ALiBi). `sinks`, (heads,),
+    are one more score each, which has a weight and no value.
     """
 
 def softmax(x: Floats, threads: int) -> None:
