@@ -1,6 +1,7 @@
 // What the binding files of the forward pass share: arguments of a given shape.
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <optional>
 
@@ -11,8 +12,14 @@ namespace quantmill {
 void bind_forward(nb::module_ &m);
 void bind_attention(nb::module_ &m);
 void bind_matmul(nb::module_ &m);
+void bind_rows(nb::module_ &m);
+void bind_routing(nb::module_ &m);
+void bind_recurrent(nb::module_ &m);
 
 inline const Forward &forward() { return *current_level().forward; }
+
+// Rows of n elements worth a thread.
+inline std::int64_t least_rows(std::int64_t n) { return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, n)); }
 
 // An argument that is float32 of a shape; -1 leaves an axis free.
 struct Floats : Buffer {
@@ -71,6 +78,18 @@ inline void separate(const Buffer &out, const char *out_name, const Buffer &in, 
 // For work on single elements: the same array is fine, one that is shifted is not.
 inline void same_or_separate(const Buffer &out, const char *out_name, const Buffer &in, const char *name) {
     if (out.data<char>() != in.data<char>()) separate(out, out_name, in, name);
+}
+
+// How many dimensions an argument has that may be of several shapes.
+inline int dimensions_of(nb::handle object, const char *name) {
+    Py_buffer probe;
+    if (PyObject_GetBuffer(object.ptr(), &probe, PyBUF_SIMPLE | PyBUF_ND) != 0) {
+        PyErr_Clear();
+        fail(std::string(name) + " must be a C-contiguous array of float32");
+    }
+    const int ndim = probe.ndim;
+    PyBuffer_Release(&probe);
+    return ndim;
 }
 
 // How many sequences so many rows are.

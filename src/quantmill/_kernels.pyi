@@ -13,6 +13,10 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int32]
 Doubles: TypeAlias = npt.NDArray[np.float64]
+Activation: TypeAlias = Literal[
+    "silu", "gelu", "gelu_erf", "gelu_quick", "relu", "relu_squared", "sigmoid", "tanh", "softplus", "exp"
+]
+Scoring: TypeAlias = Literal["softmax", "sigmoid", "sqrt_softplus", "softmax_chosen", "sigmoid_chosen"]
 
 def quantize(
     type: str,
@@ -97,8 +101,27 @@ def matmul(x: Floats, w: Panels, out: Floats, threads: int) -> None:
 def matmuls(x: Floats, ws: list[Panels], outs: list[Floats], threads: int) -> None:
     """The products of one x with weights of one arithmetic, each in its place of `outs`, which do not overlap."""
 
-def rms_norm(x: Floats, weight: Floats, out: Floats, eps: float, threads: int) -> None:
-    """out = x / sqrt(mean of squares of the row + eps) * weight; x and out (rows, n), weight (n,). `out` may be `x`."""
+def rms_norm(x: Floats, weight: Floats | None, out: Floats, eps: float, threads: int, *, groups: int = 1) -> None:
+    """out = x / sqrt(mean of squares of the row + eps) * weight; x and out (rows, n), weight (n,). `out` may be `x`.
+
+    With groups, each of so many equal parts of a row has a mean of its own.
+    """
+
+def layer_norm(
+    x: Floats,
+    weight: Floats | None,
+    bias: Floats | None,
+    out: Floats,
+    eps: float,
+    threads: int,
+    *,
+    groups: int = 1,
+) -> None:
+    """out = (x - mean) / sqrt(variance + eps) * weight + bias; shapes, groups and `out` as in rms_norm()."""
+
+def l2_norm(x: Floats, out: Floats, eps: float, threads: int, *, inside: bool = False) -> None:
+    """out = x / max(root of the row's squares, eps), as ggml_l2_norm; / sqrt(squares + eps) if `inside`, as
+    build_gdn_l2_norm. x and out are (rows, n); `out` may be `x`."""
 
 def rope_table(
     dims: int,
@@ -162,6 +185,20 @@ def attention(
 def softmax(x: Floats, threads: int) -> None:
     """Of each row of x, (rows, n), in place."""
 
+def activate(activation: Activation, x: Floats, out: Floats, threads: int) -> None:
+    """out = activation(x), both (rows, n). "gelu" is its tanh form. `out` may be `x`."""
+
+def gated(activation: Activation, gate: Floats, up: Floats, out: Floats, threads: int) -> None:
+    """out = activation(gate) * up, all (rows, n). `out` may be `gate` or `up`."""
+
+def clamped_swiglu(
+    gate: Floats, up: Floats, out: Floats, alpha: float, limit: float, shift: float, threads: int
+) -> None:
+    """out = g / (1 + exp(-alpha g)) * (u + shift), g being at most the limit and u within it; all (rows, n).
+
+    alpha 1.702 and shift 1 are ggml_swiglu_oai, 1 and 0 ggml_swiglu_clamp. `out` may be `gate` or `up`.
+    """
+
 def silu_mul(gate: Floats, up: Floats, out: Floats, threads: int) -> None:
     """out = gate / (1 + exp(-gate)) * up, all (rows, n). `out` may be `gate` or `up`."""
 
@@ -171,8 +208,20 @@ def gelu_mul(gate: Floats, up: Floats, out: Floats, threads: int) -> None:
 def add(a: Floats, b: Floats, out: Floats, threads: int) -> None:
     """out = a + b; a and out are (rows, n), b too or (n,). `out` may be `a`."""
 
+def multiply(a: Floats, b: Floats, out: Floats, threads: int) -> None:
+    """out = a * b, as add()."""
+
 def scale(x: Floats, factor: float, threads: int) -> None:
     """x *= factor, x (rows, n)."""
+
+def scale_rows(x: Floats, factors: Floats, threads: int) -> None:
+    """x[i] *= factors[i]; x (rows, n), factors (rows,)."""
+
+def soft_cap(x: Floats, cap: float, threads: int) -> None:
+    """x = cap * tanh(x / cap), x (rows, n)."""
+
+def clamp(x: Floats, low: float, high: float, threads: int) -> None:
+    """x = the nearest number from low to high, x (rows, n)."""
 
 def add_rows(acc: Floats, rows: Integers, weights: Floats, y: Floats, threads: int) -> None:
     """acc[rows[i]] += weights[i] * y[i] for i ascending; acc (m, n), rows and weights (r,), y (r, n)."""
@@ -180,9 +229,27 @@ def add_rows(acc: Floats, rows: Integers, weights: Floats, y: Floats, threads: i
 def column_sums(x: Floats, acc: Floats, threads: int) -> None:
     """acc[c] += x[r, c]^2 for r ascending, square and sum each rounded to float32, as llama-imatrix adds; acc (n,)."""
 
-def top_k(logits: Floats, ids: Integers, weights: Floats, normalize: bool, threads: int) -> None:
-    """The k largest of softmax(logits) of each row, descending, the lower index first of equals; logits (m, n), ids and
-    weights (m, k). `normalize` divides a row's weights by their sum."""
+def top_k(
+    logits: Floats,
+    ids: Integers,
+    weights: Floats,
+    normalize: bool,
+    threads: int,
+    *,
+    scoring: Scoring = "softmax",
+    bias: Floats | None = None,
+    groups: int = 1,
+    groups_chosen: int = 1,
+    scale: float = 1.0,
+) -> None:
+    """The k experts of the largest scores of each row, descending, the lower index first of equals, and their weights,
+    as build_moe_ffn of llama.cpp; logits (m, n), ids and weights (m, k).
+
+    Scores are softmax, sigmoid or sqrt(softplus) of the logits; the "chosen" scorings choose by logits and score what
+    was chosen. `bias`, (n,), is added for choosing only. With groups, only the `groups_chosen` of them whose two best
+    experts have the largest sums are chosen from. `normalize` divides a row's weights by their sum (at least 2^-14);
+    then they are multiplied by `scale`.
+    """
 
 def nll(logits: Floats, targets: Integers, out: Doubles, top: Integers, threads: int) -> None:
     """out = -log softmax(logits)[target], summed in double; top is the first index of the row's largest.
