@@ -81,6 +81,7 @@ void quantmill::bind_forward(nb::module_ &m) {
     bind_matmul(m);
     bind_rows(m);
     bind_routing(m);
+    bind_recurrent(m);
     const auto threads = nb::arg("threads");
     m.def("add_rows", &add_rows, nb::arg("acc"), nb::arg("rows"), nb::arg("weights"), nb::arg("y"), threads);
     m.def("column_sums", &column_sums, nb::arg("x"), nb::arg("acc"), threads);

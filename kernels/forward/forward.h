@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "forward/gemm.h"
+#include "forward/recurrent/recurrent.h"
 
 namespace quantmill {
 
@@ -80,6 +81,9 @@ struct Forward {
     const Scores *scores;
     const Attend *attend;
     const Peak *peak;
+    const Convolve *convolve;
+    const ScanKernel *scan;
+    const DeltaKernel *delta;
 };
 
 }  // namespace quantmill

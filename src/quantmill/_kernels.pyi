@@ -251,6 +251,52 @@ def top_k(
     then they are multiplied by `scale`.
     """
 
+def convolve(x: Floats, weight: Floats, bias: Floats | None, out: Floats, sequence: int, threads: int) -> None:
+    """Each channel's causal convolution: out[r] = sum over i of weight[:, i] * x[r - width + 1 + i], plus bias.
+
+    x and out are (m, channels), weight (channels, width) as ggml_ssm_conv has it, bias (channels,). Before a sequence
+    there are zeros.
+    """
+
+def ssm_scan(
+    x: Floats,
+    dt: Floats,
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats | None,
+    out: Floats,
+    sequence: int,
+    threads: int,
+) -> None:
+    """Mamba's scan, as ggml_ssm_scan, from a state of zeros in every sequence; dt becomes softplus(dt).
+
+    For each head: state = state * exp(dt a) + (x dt) b; out = state c, plus x d. x and out are (m, heads, dims), dt
+    (m, heads), b and c (m, groups, states), d (heads,); heads is a multiple of groups, which have neighbours. a is
+    (heads,) in Mamba-2; in Mamba it is (heads, states), with heads of 1 dimension and 1 group.
+    """
+
+def delta_net(
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    g: Floats,
+    beta: Floats,
+    out: Floats,
+    scale: float,
+    sequence: int,
+    threads: int,
+    *,
+    interleaved: bool = True,
+) -> None:
+    """The gated delta rule, as ggml_gated_delta_net, from a state of zeros in every sequence.
+
+    For each head: state *= exp(g); state += k (v - state k) beta; out = state q * scale. q and k are (m, key_heads,
+    key_dims), v and out (m, heads, value_dims), beta (m, heads), g (m, heads) or, for each dimension of a key,
+    (m, heads, key_dims). heads is a multiple of key_heads; head h has key head h // (heads // key_heads), or
+    h % key_heads where they are not interleaved.
+    """
+
 def nll(logits: Floats, targets: Integers, out: Doubles, top: Integers, threads: int) -> None:
     """out = -log softmax(logits)[target], summed in double; top is the first index of the row's largest.
     logits (m, n), the others (m,)."""
