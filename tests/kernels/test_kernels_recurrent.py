@@ -143,12 +143,18 @@ def test_what_does_not_fit() -> None:
         (lambda: _kernels.convolve(flat, weight, None, flat, 3, 1), "out and x must not overlap"),
         (lambda: _kernels.convolve(flat, weight, None, flat.copy(), 4, 1), "6 rows are not whole sequences of 4"),
         (lambda: _kernels.convolve(flat, weight, a, flat.copy(), 3, 1), "bias must have 24 in dimension 0, not 3"),
-        (lambda: _kernels.ssm_scan(x, dt, a, b, b, None, out, 3, 1), "x's 3 heads are not a whole number for each of b's 2"),
+        (
+            lambda: _kernels.ssm_scan(x, dt, a, b, b, None, out, 3, 1),
+            "x's 3 heads are not a whole number for each of b's 2",
+        ),
         (
             lambda: _kernels.ssm_scan(x, dt, np.zeros((3, 4), np.float32), b, b, None, out, 3, 1),
             "an a of every state needs heads of 1 dimension and 1 group, not 8 and 2",
         ),
-        (lambda: _kernels.delta_net(b, b, x, dt, dt, out, 1, 3, 1), "v's 3 heads are not a whole number for each of k's 2"),
+        (
+            lambda: _kernels.delta_net(b, b, x, dt, dt, out, 1, 3, 1),
+            "v's 3 heads are not a whole number for each of k's 2",
+        ),
         (lambda: _kernels.delta_net(x, x, x, dt, dt, x, 1, 3, 1), "out and q must not overlap"),
     ]  # fmt: skip
     for call, message in cases:
