@@ -9,7 +9,7 @@ CONFIG = {
     "bos_token_id": 270,
     "dtype": "bfloat16",
     "eos_token_id": 273,
-    "head_dim": 32,
+    "head_dim": 16,
     "hidden_act": "silu",
     "hidden_size": 64,
     "initializer_range": 0.02,
@@ -45,12 +45,12 @@ model.layers.[0-3].mlp.gate_proj.weight 96x64
 model.layers.[0-3].mlp.up_proj.weight 96x64
 model.layers.[0-3].post_attention_layernorm.weight 64
 model.layers.[0-3].post_feedforward_layernorm.weight 64
-model.layers.[0-3].self_attn.k_norm.weight 32
-model.layers.[0-3].self_attn.k_proj.weight 64x64
-model.layers.[0-3].self_attn.o_proj.weight 64x128
-model.layers.[0-3].self_attn.q_norm.weight 32
-model.layers.[0-3].self_attn.q_proj.weight 128x64
-model.layers.[0-3].self_attn.v_proj.weight 64x64
+model.layers.[0-3].self_attn.k_norm.weight 16
+model.layers.[0-3].self_attn.k_proj.weight 32x64
+model.layers.[0-3].self_attn.o_proj.weight 64x64
+model.layers.[0-3].self_attn.q_norm.weight 16
+model.layers.[0-3].self_attn.q_proj.weight 64x64
+model.layers.[0-3].self_attn.v_proj.weight 32x64
 model.norm.weight 64
 """
 CHECKPOINT = Checkpoint(CONFIG, TENSORS, EXAONE, "exaone4")

@@ -4,7 +4,7 @@ from convert_golden.classes.checkpoint import Checkpoint
 from convert_golden.classes.tokenizers import GEMMA
 
 TEXT = {
-    "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0],
+    "activation_sparsity_pattern": [0.95, 0.95, 0.0],
     "altup_active_idx": 0,
     "altup_coef_clip": 120.0,
     "altup_correct_scale": True,
@@ -18,17 +18,17 @@ TEXT = {
     "head_dim": 32,
     "hidden_activation": "gelu_pytorch_tanh",
     "hidden_size": 64,
-    "hidden_size_per_layer_input": 32,
+    "hidden_size_per_layer_input": 256,
     "initializer_range": 0.02,
-    "intermediate_size": [96, 96, 96, 96],
-    "laurel_rank": 32,
-    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    "intermediate_size": [96, 96, 96],
+    "laurel_rank": 64,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
     "max_position_embeddings": 32768,
     "model_type": "gemma3n_text",
     "num_attention_heads": 4,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 3,
     "num_key_value_heads": 2,
-    "num_kv_shared_layers": 2,
+    "num_kv_shared_layers": 1,
     "pad_token_id": 0,
     "rms_norm_eps": 1e-06,
     "rope_local_base_freq": 10000.0,
@@ -43,34 +43,34 @@ TENSORS = """
 model.language_model.altup_projections.[0-2].weight 64x64
 model.language_model.altup_unembed_projections.[0-2].weight 64x64
 model.language_model.embed_tokens.weight 288x64
-model.language_model.embed_tokens_per_layer.weight 272x128
-model.language_model.layers.[0-3].altup.correct_output_scale 64
-model.language_model.layers.[0-3].altup.correction_coefs.weight 4x4
-model.language_model.layers.[0-3].altup.modality_router.weight 4x64
-model.language_model.layers.[0-3].altup.prediction_coefs.weight 16x4
-model.language_model.layers.[0-3].altup.router_norm.weight 64
-model.language_model.layers.[0-3].input_layernorm.weight 64
-model.language_model.layers.[0-3].laurel.linear_left.weight 32x64
-model.language_model.layers.[0-3].laurel.linear_right.weight 64x32
-model.language_model.layers.[0-3].laurel.post_laurel_norm.weight 64
-model.language_model.layers.[0-3].mlp.down_proj.weight 64x96
-model.language_model.layers.[0-3].mlp.gate_proj.weight 96x64
-model.language_model.layers.[0-3].mlp.up_proj.weight 96x64
-model.language_model.layers.[0-3].per_layer_input_gate.weight 32x64
-model.language_model.layers.[0-3].per_layer_projection.weight 64x32
-model.language_model.layers.[0-3].post_attention_layernorm.weight 64
-model.language_model.layers.[0-3].post_feedforward_layernorm.weight 64
-model.language_model.layers.[0-3].post_per_layer_input_norm.weight 64
-model.language_model.layers.[0-3].pre_feedforward_layernorm.weight 64
-model.language_model.layers.[0-3].self_attn.k_norm.weight 32
-model.language_model.layers.[0-3].self_attn.k_proj.weight 64x64
-model.language_model.layers.[0-3].self_attn.o_proj.weight 64x128
-model.language_model.layers.[0-3].self_attn.q_norm.weight 32
-model.language_model.layers.[0-3].self_attn.q_proj.weight 128x64
-model.language_model.layers.[0-3].self_attn.v_proj.weight 64x64
+model.language_model.embed_tokens_per_layer.weight 272x768
+model.language_model.layers.[0-2].altup.correct_output_scale 64
+model.language_model.layers.[0-2].altup.correction_coefs.weight 4x4
+model.language_model.layers.[0-2].altup.modality_router.weight 4x64
+model.language_model.layers.[0-2].altup.prediction_coefs.weight 16x4
+model.language_model.layers.[0-2].altup.router_norm.weight 64
+model.language_model.layers.[0-2].input_layernorm.weight 64
+model.language_model.layers.[0-2].laurel.linear_left.weight 64x64
+model.language_model.layers.[0-2].laurel.linear_right.weight 64x64
+model.language_model.layers.[0-2].laurel.post_laurel_norm.weight 64
+model.language_model.layers.[0-2].mlp.down_proj.weight 64x96
+model.language_model.layers.[0-2].mlp.gate_proj.weight 96x64
+model.language_model.layers.[0-2].mlp.up_proj.weight 96x64
+model.language_model.layers.[0-2].per_layer_input_gate.weight 256x64
+model.language_model.layers.[0-2].per_layer_projection.weight 64x256
+model.language_model.layers.[0-2].post_attention_layernorm.weight 64
+model.language_model.layers.[0-2].post_feedforward_layernorm.weight 64
+model.language_model.layers.[0-2].post_per_layer_input_norm.weight 64
+model.language_model.layers.[0-2].pre_feedforward_layernorm.weight 64
+model.language_model.layers.[0-2].self_attn.k_norm.weight 32
+model.language_model.layers.[0-2].self_attn.k_proj.weight 64x64
+model.language_model.layers.[0-2].self_attn.o_proj.weight 64x128
+model.language_model.layers.[0-2].self_attn.q_norm.weight 32
+model.language_model.layers.[0-2].self_attn.q_proj.weight 128x64
+model.language_model.layers.[0-2].self_attn.v_proj.weight 64x64
 model.language_model.norm.weight 64
-model.language_model.per_layer_model_projection.weight 128x64
-model.language_model.per_layer_projection_norm.weight 32
+model.language_model.per_layer_model_projection.weight 768x64
+model.language_model.per_layer_projection_norm.weight 256
 """
 CONFIG = {
     "architectures": ["Gemma3nForConditionalGeneration"],

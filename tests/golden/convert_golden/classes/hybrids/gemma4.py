@@ -42,12 +42,12 @@ CONFIG = {
     "use_bidirectional_attention": None,
     "use_cache": True,
     "use_double_wide_mlp": True,
-    "vocab_size": 288,
-    "vocab_size_per_layer_input": 288,
+    "vocab_size": 279,
+    "vocab_size_per_layer_input": 279,
 }
 TENSORS = """
-model.embed_tokens.weight 288x64
-model.embed_tokens_per_layer.weight 288x128
+model.embed_tokens.weight 279x64
+model.embed_tokens_per_layer.weight 279x128
 model.layers.[0-3].input_layernorm.weight 64
 model.layers.[0-3].layer_scalar 1
 model.layers.[0-1].mlp.down_proj.weight 64x96

@@ -42,11 +42,11 @@ CONFIG = {
     "use_bidirectional_attention": None,
     "use_cache": True,
     "use_double_wide_mlp": False,
-    "vocab_size": 288,
+    "vocab_size": 279,
     "vocab_size_per_layer_input": 262144,
 }
 TENSORS = """
-model.embed_tokens.weight 288x64
+model.embed_tokens.weight 279x64
 model.layers.[0-3].experts.down_proj 4x64x32
 model.layers.[0-3].experts.gate_up_proj 4x64x64
 model.layers.[0-3].input_layernorm.weight 64

@@ -30,7 +30,7 @@ CONFIG = {
     "num_experts_per_tok": 2,
     "num_hidden_layers": 3,
     "num_key_value_heads": 4,
-    "q_lora_rank": None,
+    "q_lora_rank": 32,
     "qk_nope_head_dim": 32,
     "qk_rope_head_dim": 16,
     "rms_norm_eps": 1e-06,
@@ -67,7 +67,9 @@ model.layers.[0-2].self_attn.kv_a_layernorm.weight 32
 model.layers.[0-2].self_attn.kv_a_proj_with_mqa.weight 48x64
 model.layers.[0-2].self_attn.kv_b_proj.weight 256x32
 model.layers.[0-2].self_attn.o_proj.weight 64x128
-model.layers.[0-2].self_attn.q_proj.weight 192x64
+model.layers.[0-2].self_attn.q_a_layernorm.weight 32
+model.layers.[0-2].self_attn.q_a_proj.weight 32x64
+model.layers.[0-2].self_attn.q_b_proj.weight 192x32
 model.layers.[1-2].mlp.experts.[0-3].down_proj.weight 64x32
 model.layers.[1-2].mlp.experts.[0-3].gate_proj.weight 32x64
 model.layers.[1-2].mlp.experts.[0-3].up_proj.weight 32x64

@@ -11,7 +11,7 @@ CONFIG = {
     "hidden_act": "silu",
     "hidden_size": 64,
     "initializer_range": 0.02,
-    "intermediate_size": 96,
+    "intermediate_size": 128,
     "max_position_embeddings": 131072,
     "model_type": "ernie4_5_moe",
     "moe_intermediate_size": 32,
@@ -41,9 +41,9 @@ model.layers.[1-2].mlp.gate.weight 4x64 F32
 model.layers.[1-2].mlp.moe_statics.e_score_correction_bias 1x4 F32
 model.embed_tokens.weight 272x64
 model.layers.[0-2].input_layernorm.weight 64
-model.layers.0.mlp.down_proj.weight 64x96
-model.layers.0.mlp.gate_proj.weight 96x64
-model.layers.0.mlp.up_proj.weight 96x64
+model.layers.0.mlp.down_proj.weight 64x128
+model.layers.0.mlp.gate_proj.weight 128x64
+model.layers.0.mlp.up_proj.weight 128x64
 model.layers.[0-2].post_attention_layernorm.weight 64
 model.layers.[0-2].self_attn.k_proj.weight 32x64
 model.layers.[0-2].self_attn.o_proj.weight 64x64
