@@ -1,19 +1,22 @@
 """Compare our convert step with llama.cpp's convert_hf_to_gguf.py, byte for byte.
 
     python benchmarks/convert_peer.py llama.cpp/convert_hf_to_gguf.py [--tag TAG] [--python PYTHON] [--record]
-        [MODEL_DIR[=PRE]...]
+        [--classes] [--only NAME] [--keep DIR] [MODEL_DIR[=PRE]...]
 
 Converts the small models of tests/golden/convert_golden (and the folders given, with the pre-tokenizer's name that the
 converter is to use where it does not know the vocabulary) by both and prints, for each pair, whether the files are
 identical, else every key and tensor that differs. `--tag` is the converter's (b5490 without), as whose ours writes.
 `--python` is an interpreter that has the converter's requirements (transformers, torch, sentencepiece; 4.45 to 4.52 of
 transformers for b5490, 4.57 for later ones). `--record` writes the digests of the converter's files into digests.json
-there, or for a later tag into later_digests.json. Exit code 1 when anything differs but what is meant to.
+there, or for a later tag into later_digests.json. `--classes` takes the checkpoints of its classes/ instead, `--only`
+some of them (may be repeated), whose digests go to class_digests.json; what ours refuses is said, and no difference.
+`--keep` puts the converter's files into a folder. Exit code 1 when anything differs but what is meant to.
 """
 
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +25,7 @@ from pathlib import Path
 from quantmill.architectures.json_file import model_files
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
+from quantmill.errors import QuantmillError
 from quantmill.gguf import read
 from quantmill.reference.spans import of_tag
 
@@ -30,6 +34,7 @@ sys.path.insert(0, str(GOLDEN.parent))
 FIRST = "b5490"  # whose files digests.json has
 
 from convert_golden import later_models, models  # noqa: E402  (found through the line above)
+from convert_golden.classes import registry  # noqa: E402
 
 # Runs the converter's own main for each job, with one function replaced: the one that knows vocabularies by
 # hash. A converter of August 2025 wants mistral_common, of which these models need nothing.
@@ -93,12 +98,22 @@ def main() -> int:
     parser.add_argument("--tag", default=FIRST)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--classes", action="store_true")
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("models", nargs="*", metavar="MODEL_DIR[=PRE]")
     arguments = parser.parse_intermixed_args()
     is_first, reference = arguments.tag == FIRST, of_tag(arguments.tag)
     types = models.TYPES if is_first else later_models.TAGS.get(arguments.tag, (*models.TYPES, "AUTO"))
     builds = models.MODELS if is_first else {**models.MODELS, **later_models.MODELS}
-    names = {**models.PRE, **later_models.PRE}
+    names, named = {**models.PRE, **later_models.PRE}, later_models.NAMED
+    if arguments.classes:
+        chosen = {
+            name: one for name, one in registry.CHECKPOINTS.items() if name in arguments.only or not arguments.only
+        }
+        types, builds = registry.TYPES, {name: one.write for name, one in chosen.items()}
+        names = {name: one.pre for name, one in chosen.items()}
+        named = {name: pre for name, pre in names.items() if pre != "-"}
     digests: dict[str, dict[str, str]] = {}
     failed = False
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,8 +122,8 @@ def main() -> int:
             build(Path(scratch) / name)
             cases.append((Path(scratch) / name, names.get(name, "-")))
         for model in arguments.models:
-            folder, _, named = model.partition("=")
-            cases.append((Path(folder).resolve(), named or "-"))
+            path, _, pre = model.partition("=")
+            cases.append((Path(path).resolve(), pre or "-"))
         made = {(folder, type_): f"{scratch}/{folder.name}.{type_}" for folder, _ in cases for type_ in types}
         jobs = [(str(folder), pre, type_, made[folder, type_]) for folder, pre in cases for type_ in types]
         (Path(scratch) / "jobs.json").write_text(json.dumps(jobs))
@@ -121,16 +136,28 @@ def main() -> int:
             if not Path(theirs).is_file():
                 failed = True
                 continue
-            ours, named = Path(scratch) / "ours.gguf", later_models.NAMED.get(folder.name)
-            convert(model_files(folder), ours, type_, folder.name, named, Context(), reference=reference)
             if folder.name in builds:
                 digests.setdefault(folder.name, {})[type_] = hashlib.sha256(Path(theirs).read_bytes()).hexdigest()
+            if arguments.keep:
+                shutil.copy(theirs, arguments.keep / f"{folder.name}-{type_}.gguf")
+            ours, pre_name = Path(scratch) / "ours.gguf", named.get(folder.name)
+            try:
+                convert(model_files(folder), ours, type_, folder.name, pre_name, Context(), reference=reference)
+            except QuantmillError as error:
+                failed = failed or not arguments.classes
+                print(f"{folder.name} {type_}: refused: {str(error)[:120]}")
+                continue
             found = differences(Path(theirs), ours)
             meant = folder.name in later_models.MEANT.get(arguments.tag, ())
             failed = failed or (bool(found) and not meant)
             said = "identical" if not found else "different, as meant" if meant else "DIFFERENT"
             print(f"{folder.name} {type_}: {said}", *found, sep="\n  ")
-    if arguments.record and is_first:
+    if arguments.record and arguments.classes:
+        path = GOLDEN / "class_digests.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        merged = {**known.get(arguments.tag, {}), **digests}
+        path.write_text(json.dumps({**known, arguments.tag: merged}, indent=1) + "\n")
+    elif arguments.record and is_first:
         (GOLDEN / "digests.json").write_text(json.dumps(digests, indent=1) + "\n")
     elif arguments.record:
         path = GOLDEN / "later_digests.json"

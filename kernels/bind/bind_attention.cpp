@@ -14,13 +14,6 @@ namespace {
 
 using std::int64_t;
 
-int64_t checked_sequence(int64_t rows, int64_t sequence) {
-    if (sequence < 1 || rows % sequence) {
-        fail(std::to_string(rows) + " rows are not whole sequences of " + std::to_string(sequence));
-    }
-    return rows / sequence;
-}
-
 // Angles up to 2^20 quarter turns are reduced exactly enough.
 constexpr double MOST_ANGLE = 1 << 20;
 
@@ -58,14 +51,17 @@ void make_rope_table(int64_t dims, double base, nb::handle cos_, nb::handle sin_
     run();
 }
 
-void rope(nb::handle x_, nb::handle cos_, nb::handle sin_, const std::string &mode, int64_t sequence, int threads) {
+void rope(nb::handle x_, nb::handle cos_, nb::handle sin_, const std::string &mode, int64_t sequence, int threads, int64_t offset) {
     const Floats x(x_, "x", {-1, -1, -1}, true);
     const int64_t m = x.size(0), heads = x.size(1), dims = x.size(2);
     const Floats cos(cos_, "cos", {-1, -1});
     const int64_t half = cos.size(1);
     const Floats sin(sin_, "sin", {cos.size(0), half});
     if (mode != "neox" && mode != "norm") fail("mode must be \"neox\" or \"norm\", not \"" + mode + "\"");
-    if (2 * half > dims) fail("cos must have at most " + std::to_string(dims / 2) + " columns, not " + std::to_string(half));
+    if (offset < 0 || offset > dims) fail("offset must be 0 to " + std::to_string(dims) + ", not " + std::to_string(offset));
+    if (2 * half > dims - offset) {
+        fail("cos must have at most " + std::to_string((dims - offset) / 2) + " columns, not " + std::to_string(half));
+    }
     checked_sequence(m, sequence);
     if (m && sequence > cos.size(0)) {
         fail("cos has " + std::to_string(cos.size(0)) + " positions, fewer than a sequence of " + std::to_string(sequence));
@@ -78,13 +74,13 @@ void rope(nb::handle x_, nb::handle cos_, nb::handle sin_, const std::string &mo
     parallel_ranges(threads, m, 16, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
             const int64_t at = i % sequence * half;
-            forward().rows->rope(x.out() + i * heads * dims, cos.in() + at, sin.in() + at, heads, dims, half, neox);
+            forward().rows->rope(x.out() + i * heads * dims + offset, cos.in() + at, sin.in() + at, heads, dims, half, neox);
         }
     });
 }
 
 void attention(nb::handle q_, nb::handle k_, nb::handle v_, nb::handle out_, float scale, int64_t sequence, int64_t window,
-               int threads) {
+               int threads, int64_t chunk, float soft_cap, nb::handle sinks_, nb::handle slopes_) {
     const Floats q(q_, "q", {-1, -1, -1});
     const int64_t m = q.size(0), heads = q.size(1), dims = q.size(2);
     const Floats k(k_, "k", {m, -1, dims});
@@ -96,14 +92,20 @@ void attention(nb::handle q_, nb::handle k_, nb::handle v_, nb::handle out_, flo
         fail("q's " + std::to_string(heads) + " heads are not a whole number for each of k's " + std::to_string(kv_heads));
     }
     if (window < 0) fail("window must be 0 (none) or more, not " + std::to_string(window));
+    if (chunk < 0) fail("chunk must be 0 (none) or more, not " + std::to_string(chunk));
+    if (!(soft_cap >= 0) || !std::isfinite(soft_cap)) fail("soft_cap must be 0 (none) or more, not " + std::to_string(soft_cap));
+    const OptionalFloats sinks(sinks_, "sinks", {heads}), slopes(slopes_, "slopes", {heads});
     const int64_t sequences = checked_sequence(m, sequence);
+    sinks.apart(out, "out");
+    slopes.apart(out, "out");
     separate(out, "out", q, "q");
     separate(out, "out", k, "k");
     separate(out, "out", v, "v");
     checked_threads(threads);
     if (m == 0 || heads == 0) return;
     nb::gil_scoped_release release;
-    Attention of = {sequence, heads, kv_heads, dims, value_dims, window, scale, q.in(), k.in(), v.in(), out.out(), nullptr};
+    Attention of = {sequence, heads, kv_heads,   dims,        value_dims, window,  chunk,  scale,
+                    soft_cap, q.in(), k.in(), v.in(), sinks.in(), slopes.in(), out.out(), nullptr};
     const Attend &attend = *forward().attend;
     const int64_t blocks = (sequence + attend.block - 1) / attend.block, pieces = sequences * heads * blocks;
     // As many scratch areas as pieces run at once, each taken by one piece after the other.
@@ -126,7 +128,9 @@ void quantmill::bind_attention(nb::module_ &m) {
     m.def("rope_table", &make_rope_table, nb::arg("dims"), nb::arg("base"), nb::arg("cos"), nb::arg("sin"), nb::kw_only(),
           nb::arg("scale") = 1.0, nb::arg("freq_factors") = nb::none(), nb::arg("ext_factor") = 0.0, nb::arg("attn_factor") = 1.0,
           nb::arg("beta_fast") = 32.0, nb::arg("beta_slow") = 1.0, nb::arg("original_context") = 0, nb::arg("first") = 0);
-    m.def("rope", &rope, nb::arg("x"), nb::arg("cos"), nb::arg("sin"), nb::arg("mode"), nb::arg("sequence"), nb::arg("threads"));
+    m.def("rope", &rope, nb::arg("x"), nb::arg("cos"), nb::arg("sin"), nb::arg("mode"), nb::arg("sequence"), nb::arg("threads"),
+          nb::kw_only(), nb::arg("offset") = 0);
     m.def("attention", &attention, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("out"), nb::arg("scale"), nb::arg("sequence"),
-          nb::arg("window") = 0, nb::arg("threads") = 1);
+          nb::arg("window") = 0, nb::arg("threads") = 1, nb::kw_only(), nb::arg("chunk") = 0, nb::arg("soft_cap") = 0.f,
+          nb::arg("sinks") = nb::none(), nb::arg("slopes") = nb::none());
 }

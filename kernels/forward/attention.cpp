@@ -46,15 +46,29 @@ static std::int64_t scratch_floats(const Attention &of) {
     return ROWS * (span + (span > of.dims ? span : of.dims)) + 2 * W;
 }
 
+// The first position that a query sees.
+static std::int64_t oldest(const Attention &of, std::int64_t row) {
+    const std::int64_t window = of.window && row + 1 > of.window ? row + 1 - of.window : 0;
+    const std::int64_t chunk = of.chunk ? row / of.chunk * of.chunk : 0;
+    return window > chunk ? window : chunk;
+}
+
 // One query's scores, of positions `begin` on, to weights; what it does not see has none. The sum of the weights.
-static float weigh(const Attention &of, float *scores, std::int64_t begin, std::int64_t row, std::int64_t end) {
-    const std::int64_t first = of.window && row + 1 - of.window > begin ? row + 1 - of.window : begin;
+static float weigh(const Attention &of, float *scores, std::int64_t head, std::int64_t begin, std::int64_t row, std::int64_t end) {
+    const std::int64_t first = oldest(of, row);
     const V scale = broadcast(of.scale);
     for (std::int64_t j = 0; j <= row - begin; j += W) {
         store(scores + j, load(scores + j) * scale);  // what is too many is within the row of scores, and replaced below
     }
+    if (of.soft_cap > 0) {
+        const V cap = broadcast(of.soft_cap);
+        for (std::int64_t j = 0; j <= row - begin; j += W) store(scores + j, cap * hyperbolic_tangent(load(scores + j) / cap));
+    }
+    if (of.slopes) {
+        for (std::int64_t j = begin; j <= row; ++j) scores[j - begin] -= of.slopes[head] * float(row - j);
+    }
     for (std::int64_t j = begin; j < first; ++j) scores[j - begin] = -__builtin_inff();
-    const float sum = exponentials(scores, row + 1 - begin);
+    const float sum = exponentials(scores, row + 1 - begin, of.sinks ? of.sinks + head : nullptr);
     for (std::int64_t j = row + 1; j < end; ++j) scores[j - begin] = 0.f;
     return sum;
 }
@@ -63,7 +77,7 @@ static void run(const Attention &of, std::int64_t sequence, std::int64_t head, s
     const std::int64_t kv_head = head / (of.heads / of.kv_heads);
     const float *keys = of.packed + (sequence * of.kv_heads + kv_head) * packed_floats(of), *values = keys + keys_floats(of);
     const std::int64_t first = block * BLOCK, end = first + BLOCK < of.sequence ? first + BLOCK : of.sequence;
-    const std::int64_t oldest = of.window && first + 1 > of.window ? first + 1 - of.window : 0, begin = oldest / PANEL * PANEL;
+    const std::int64_t begin = oldest(of, first) / PANEL * PANEL;
     const std::int64_t span = panels(end - begin) * PANEL;
     const std::int64_t q_stride = of.heads * of.dims, out_stride = of.heads * of.value_dims;
     const float *q = of.q + (sequence * of.sequence + first) * q_stride + head * of.dims;
@@ -77,7 +91,7 @@ static void run(const Attention &of, std::int64_t sequence, std::int64_t head, s
             multiply_panel(packed, rows, keys + panel * of.dims, of.dims, scores + panel - begin, span, PANEL, true);
         }
         float sum[ROWS];
-        for (int i = 0; i < rows; ++i) sum[i] = weigh(of, scores + i * span, begin, row + i, seen);
+        for (int i = 0; i < rows; ++i) sum[i] = weigh(of, scores + i * span, head, begin, row + i, seen);
         pack_rows<ROWS>(scores, span, rows, seen - begin, packed);
         for (std::int64_t panel = 0; panel < panels(of.value_dims); ++panel) {
             const std::int64_t left = of.value_dims - panel * PANEL;

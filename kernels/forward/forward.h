@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "forward/gemm.h"
+#include "forward/recurrent/recurrent.h"
 
 namespace quantmill {
 
@@ -16,16 +17,33 @@ struct Packing {
 // Row-wise work; n is the length of a row. Row sums are 16 partial sums, of the columns j % 16 = 0 .. 15 in ascending order, then
 // added as a tree: i + 8, i + 4, i + 2, i + 1.
 struct Rows {
-    void (*rms_norm)(const float *x, const float *weight, float *out, std::int64_t rows, std::int64_t n, float eps);  // out may be x
+    // Each of the `groups` equal parts of a row by itself. out may be x; weight and bias may be null.
+    void (*rms_norm)(const float *x, const float *weight, float *out, std::int64_t rows, std::int64_t n, std::int64_t groups, float eps);
+    void (*l2_norm)(const float *x, float *out, std::int64_t rows, std::int64_t n, float eps, bool inside);
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, float *out, std::int64_t rows, std::int64_t n,
+                       std::int64_t groups, float eps);
     void (*softmax)(float *x, std::int64_t rows, std::int64_t n);
-    void (*silu_mul)(const float *gate, const float *up, float *out, std::int64_t count);  // out may be either
-    void (*gelu_mul)(const float *gate, const float *up, float *out, std::int64_t count);
     void (*add)(const float *a, const float *b, float *out, std::int64_t count);
     void (*scale)(float *x, float factor, std::int64_t count);
     void (*add_scaled)(float *acc, const float *y, float factor, std::int64_t count);  // acc += factor * y, product rounded
     // acc[j] += x[i][j] * x[i][j], product rounded, for the rows i in turn, `stride` floats apart; j < count
     void (*add_squares)(float *acc, const float *x, std::int64_t rows, std::int64_t stride, std::int64_t count);
     void (*rope)(float *x, const float *cos, const float *sin, std::int64_t heads, std::int64_t dims, std::int64_t half, bool neox);
+};
+
+enum class Activation { silu, gelu, gelu_erf, gelu_quick, relu, relu_squared, sigmoid, tanh, softplus, exp };
+constexpr const char *ACTIVATIONS[] = {"silu", "gelu", "gelu_erf", "gelu_quick", "relu", "relu_squared", "sigmoid", "tanh",
+                                       "softplus", "exp"};
+
+// Of single elements; out may be either operand.
+struct Gates {
+    void (*activate)(Activation kind, const float *x, float *out, std::int64_t count);
+    void (*gate)(Activation kind, const float *gate, const float *up, float *out, std::int64_t count);  // activation(gate) * up
+    // g / (1 + exp(-alpha g)) (u + shift); g is at most the limit, u within it
+    void (*clamped_gate)(const float *gate, const float *up, float *out, std::int64_t count, float alpha, float limit, float shift);
+    void (*soft_cap)(float *x, float cap, std::int64_t count);  // cap tanh(x / cap)
+    void (*clamp)(float *x, float low, float high, std::int64_t count);
+    void (*multiply)(const float *a, const float *b, float *out, std::int64_t count);
 };
 
 // Of rows of logits, in double. Sums are 8 partial sums of the columns j % 8, added as a tree: i + 4, i + 2, i + 1.
@@ -36,9 +54,10 @@ struct Scores {
 
 struct Attention {
     std::int64_t sequence, heads, kv_heads, dims, value_dims;
-    std::int64_t window;  // 0: none
-    float scale;
+    std::int64_t window, chunk;  // 0: none
+    float scale, soft_cap;       // 0: no cap
     const float *q, *k, *v;
+    const float *sinks, *slopes;  // of each head, or null
     float *out;
     float *packed;  // packed_floats() of every (sequence, kv head)
 };
@@ -58,9 +77,13 @@ struct Forward {
     const Packing *packing;
     const Product *f32, *bf16x2;
     const Rows *rows;
+    const Gates *gates;
     const Scores *scores;
     const Attend *attend;
     const Peak *peak;
+    const Convolve *convolve;
+    const ScanKernel *scan;
+    const DeltaKernel *delta;
 };
 
 }  // namespace quantmill

@@ -1,25 +1,83 @@
-// What the forward pass does row by row: norms, activations, rotations, sums.
+// What the forward pass does row by row: norms, rotations, sums.
 #include "forward/forward.h"
 #include "forward/functions.h"
 
 namespace quantmill::QM_LEVEL {
 
-// out[j] = x[j] * (1 / sqrt(sum of squares / n + eps)) * weight[j]
-static void rms_norm(const float *x, const float *weight, float *out, std::int64_t rows, std::int64_t n, float eps) {
-    for (; rows > 0; --rows, x += n, out += n) {
-        Sum sum = {};
-        for (std::int64_t j = 0; j < n; j += LANES) {
-            QM_UNROLL
-            for (int i = 0; i < LANES / W; ++i) {
-                if (n - j - i * W <= 0) break;
-                const V v = load_some(x + j + i * W, n - j - i * W, 0.f);
-                sum.part[i] += v * v;
-            }
+static V centred(const float *x, std::int64_t left, V mean) {  // what is not there stays zero
+    const V v = load_some(x, left, 0.f) - mean;
+    if (left >= W) return v;
+    float lane[W];
+    store(lane, v);
+    for (std::int64_t i = left; i < W; ++i) lane[i] = 0;
+    return load(lane);
+}
+
+// The sum of (x[j] - mean)^2.
+QM_INLINE float squares(const float *x, std::int64_t n, bool less_mean, float mean) {
+    const V middle = broadcast(mean);
+    Sum sum = {};
+    for (std::int64_t j = 0; j < n; j += LANES) {
+        QM_UNROLL
+        for (int i = 0; i < LANES / W; ++i) {
+            const std::int64_t left = n - j - i * W;
+            if (left <= 0) break;
+            const V v = less_mean ? centred(x + j + i * W, left, middle) : load_some(x + j + i * W, left, 0.f);
+            sum.part[i] += v * v;
         }
-        const float mean = total(sum) / float(n);
-        const V factor = broadcast(1.f / __builtin_sqrtf(mean + eps));
-        for (std::int64_t j = 0; j < n; j += W) {
-            store_some(out + j, n - j, load_some(x + j, n - j, 0.f) * factor * load_some(weight + j, n - j, 0.f));
+    }
+    return total(sum);
+}
+
+static float average(const float *x, std::int64_t n) {
+    Sum sum = {};
+    for (std::int64_t j = 0; j < n; j += LANES) {
+        for (int i = 0; i < LANES / W; ++i) sum.part[i] += load_some(x + j + i * W, n - j - i * W, 0.f);
+    }
+    return total(sum) / float(n);
+}
+
+// Of each of a row's groups: out[j] = x[j] * factor * weight[j], where there are weights.
+QM_INLINE void scaled(const float *x, const float *weight, float *out, std::int64_t n, float by) {
+    const V factor = broadcast(by);
+    if (!weight) {
+        for (std::int64_t j = 0; j < n; j += W) store_some(out + j, n - j, load_some(x + j, n - j, 0.f) * factor);
+        return;
+    }
+    for (std::int64_t j = 0; j < n; j += W) {
+        store_some(out + j, n - j, load_some(x + j, n - j, 0.f) * factor * load_some(weight + j, n - j, 0.f));
+    }
+}
+
+// The factor is 1 / sqrt(mean of squares + eps).
+static void rms_norm(const float *x, const float *weight, float *out, std::int64_t rows, std::int64_t n, std::int64_t groups, float eps) {
+    const std::int64_t part = n / groups;
+    for (std::int64_t i = 0; i < rows * groups; ++i, x += part, out += part) {
+        const float mean = squares(x, part, false, 0) / float(part);
+        scaled(x, weight ? weight + i % groups * part : nullptr, out, part, 1.f / __builtin_sqrtf(mean + eps));
+    }
+}
+
+static void l2_norm(const float *x, float *out, std::int64_t rows, std::int64_t n, float eps, bool inside) {
+    for (; rows > 0; --rows, x += n, out += n) {
+        const float sum = squares(x, n, false, 0), root = __builtin_sqrtf(inside ? sum + eps : sum);
+        scaled(x, nullptr, out, n, 1.f / (!inside && root < eps ? eps : root));
+    }
+}
+
+static void layer_norm(const float *x, const float *weight, const float *bias, float *out, std::int64_t rows, std::int64_t n,
+                       std::int64_t groups, float eps) {
+    const std::int64_t part = n / groups;
+    for (std::int64_t i = 0; i < rows * groups; ++i, x += part, out += part) {
+        const float mean = average(x, part), variance = squares(x, part, true, mean) / float(part);
+        const V middle = broadcast(mean), factor = broadcast(1.f / __builtin_sqrtf(variance + eps));
+        const float *w = weight ? weight + i % groups * part : nullptr, *b = bias ? bias + i % groups * part : nullptr;
+        for (std::int64_t j = 0; j < part; j += W) {
+            const std::int64_t left = part - j;
+            V v = (load_some(x + j, left, 0.f) - middle) * factor;
+            if (w) v = v * load_some(w + j, left, 0.f);
+            if (b) v = v + load_some(b + j, left, 0.f);
+            store_some(out + j, left, v);
         }
     }
 }
@@ -28,20 +86,6 @@ static void softmax(float *x, std::int64_t rows, std::int64_t n) {
     for (; rows > 0; --rows, x += n) {
         const V sum = broadcast(exponentials(x, n));
         for (std::int64_t j = 0; j < n; j += W) store_some(x + j, n - j, load_some(x + j, n - j, 0.f) / sum);
-    }
-}
-
-static void silu_mul(const float *gate, const float *up, float *out, std::int64_t count) {
-    for (std::int64_t j = 0; j < count; j += W) {
-        const std::int64_t left = count - j;
-        store_some(out + j, left, silu(load_some(gate + j, left, 0.f)) * load_some(up + j, left, 0.f));
-    }
-}
-
-static void gelu_mul(const float *gate, const float *up, float *out, std::int64_t count) {
-    for (std::int64_t j = 0; j < count; j += W) {
-        const std::int64_t left = count - j;
-        store_some(out + j, left, gelu(load_some(gate + j, left, 0.f)) * load_some(up + j, left, 0.f));
     }
 }
 
@@ -118,6 +162,6 @@ static void rope(float *x, const float *cos, const float *sin, std::int64_t head
 }
 
 extern const Rows rows;
-const Rows rows = {rms_norm, softmax, silu_mul, gelu_mul, add, scale, add_scaled, add_squares, rope};
+const Rows rows = {rms_norm, l2_norm, layer_norm, softmax, add, scale, add_scaled, add_squares, rope};
 
 }  // namespace quantmill::QM_LEVEL

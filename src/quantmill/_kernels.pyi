@@ -13,6 +13,10 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int32]
 Doubles: TypeAlias = npt.NDArray[np.float64]
+Activation: TypeAlias = Literal[
+    "silu", "gelu", "gelu_erf", "gelu_quick", "relu", "relu_squared", "sigmoid", "tanh", "softplus", "exp"
+]
+Scoring: TypeAlias = Literal["softmax", "sigmoid", "sqrt_softplus", "softmax_chosen", "sigmoid_chosen"]
 
 def quantize(
     type: str,
@@ -97,8 +101,27 @@ def matmul(x: Floats, w: Panels, out: Floats, threads: int) -> None:
 def matmuls(x: Floats, ws: list[Panels], outs: list[Floats], threads: int) -> None:
     """The products of one x with weights of one arithmetic, each in its place of `outs`, which do not overlap."""
 
-def rms_norm(x: Floats, weight: Floats, out: Floats, eps: float, threads: int) -> None:
-    """out = x / sqrt(mean of squares of the row + eps) * weight; x and out (rows, n), weight (n,). `out` may be `x`."""
+def rms_norm(x: Floats, weight: Floats | None, out: Floats, eps: float, threads: int, *, groups: int = 1) -> None:
+    """out = x / sqrt(mean of squares of the row + eps) * weight; x and out (rows, n), weight (n,). `out` may be `x`.
+
+    With groups, each of so many equal parts of a row has a mean of its own.
+    """
+
+def layer_norm(
+    x: Floats,
+    weight: Floats | None,
+    bias: Floats | None,
+    out: Floats,
+    eps: float,
+    threads: int,
+    *,
+    groups: int = 1,
+) -> None:
+    """out = (x - mean) / sqrt(variance + eps) * weight + bias; shapes, groups and `out` as in rms_norm()."""
+
+def l2_norm(x: Floats, out: Floats, eps: float, threads: int, *, inside: bool = False) -> None:
+    """out = x / max(root of the row's squares, eps), as ggml_l2_norm; / sqrt(squares + eps) if `inside`, as
+    build_gdn_l2_norm. x and out are (rows, n); `out` may be `x`."""
 
 def rope_table(
     dims: int,
@@ -119,12 +142,22 @@ def rope_table(
 
     The angle of pair i at position p is p * base^(-2i / dims) / freq_factors[i] * scale; with an ext_factor it is mixed
     with the unscaled one, and both tables are multiplied, as YaRN does. The parameters are ggml_rope_ext's, `scale` its
-    freq_scale. Angles are limited to 2^20.
+    freq_scale. Angles are limited to 2^20. LongRoPE is its long or short factors and an attn_factor. The several
+    positions of a multimodal rope are one for text, so its tables are these, too.
     """
 
-def rope(x: Floats, cos: Floats, sin: Floats, mode: Literal["neox", "norm"], sequence: int, threads: int) -> None:
+def rope(
+    x: Floats,
+    cos: Floats,
+    sin: Floats,
+    mode: Literal["neox", "norm"],
+    sequence: int,
+    threads: int,
+    *,
+    offset: int = 0,
+) -> None:
     """Rotate x, (m, heads, dims), in place: the pairs (i, i + half) if "neox", (2i, 2i + 1) if "norm", half being the
-    tables' columns. Dimensions from 2 * half on stay."""
+    tables' columns. They are counted from `offset` on; dimensions before it and from offset + 2 * half on stay."""
 
 def attention(
     q: Floats,
@@ -135,15 +168,36 @@ def attention(
     sequence: int,
     window: int = 0,
     threads: int = 1,
+    *,
+    chunk: int = 0,
+    soft_cap: float = 0.0,
+    sinks: Floats | None = None,
+    slopes: Floats | None = None,
 ) -> None:
     """Causal attention within each sequence: softmax(q k^T * scale) v, in f32.
 
     q is (m, heads, dims), k (m, kv_heads, dims), v (m, kv_heads, value_dims), out (m, heads, value_dims); heads is a
-    multiple of kv_heads. With a window w, row i sees only j > i - w.
+    multiple of kv_heads. With a window w, row i sees only j > i - w; with a chunk c, only j >= i // c * c. A soft cap
+    makes scores cap * tanh(score / cap). Then `slopes`, (heads,), times i - j are taken off (ALiBi). `sinks`, (heads,),
+    are one more score each, which has a weight and no value.
     """
 
 def softmax(x: Floats, threads: int) -> None:
     """Of each row of x, (rows, n), in place."""
+
+def activate(activation: Activation, x: Floats, out: Floats, threads: int) -> None:
+    """out = activation(x), both (rows, n). "gelu" is its tanh form. `out` may be `x`."""
+
+def gated(activation: Activation, gate: Floats, up: Floats, out: Floats, threads: int) -> None:
+    """out = activation(gate) * up, all (rows, n). `out` may be `gate` or `up`."""
+
+def clamped_swiglu(
+    gate: Floats, up: Floats, out: Floats, alpha: float, limit: float, shift: float, threads: int
+) -> None:
+    """out = g / (1 + exp(-alpha g)) * (u + shift), g being at most the limit and u within it; all (rows, n).
+
+    alpha 1.702 and shift 1 are ggml_swiglu_oai, 1 and 0 ggml_swiglu_clamp. `out` may be `gate` or `up`.
+    """
 
 def silu_mul(gate: Floats, up: Floats, out: Floats, threads: int) -> None:
     """out = gate / (1 + exp(-gate)) * up, all (rows, n). `out` may be `gate` or `up`."""
@@ -154,8 +208,20 @@ def gelu_mul(gate: Floats, up: Floats, out: Floats, threads: int) -> None:
 def add(a: Floats, b: Floats, out: Floats, threads: int) -> None:
     """out = a + b; a and out are (rows, n), b too or (n,). `out` may be `a`."""
 
+def multiply(a: Floats, b: Floats, out: Floats, threads: int) -> None:
+    """out = a * b, as add()."""
+
 def scale(x: Floats, factor: float, threads: int) -> None:
     """x *= factor, x (rows, n)."""
+
+def scale_rows(x: Floats, factors: Floats, threads: int) -> None:
+    """x[i] *= factors[i]; x (rows, n), factors (rows,)."""
+
+def soft_cap(x: Floats, cap: float, threads: int) -> None:
+    """x = cap * tanh(x / cap), x (rows, n)."""
+
+def clamp(x: Floats, low: float, high: float, threads: int) -> None:
+    """x = the nearest number from low to high, x (rows, n)."""
 
 def add_rows(acc: Floats, rows: Integers, weights: Floats, y: Floats, threads: int) -> None:
     """acc[rows[i]] += weights[i] * y[i] for i ascending; acc (m, n), rows and weights (r,), y (r, n)."""
@@ -163,9 +229,73 @@ def add_rows(acc: Floats, rows: Integers, weights: Floats, y: Floats, threads: i
 def column_sums(x: Floats, acc: Floats, threads: int) -> None:
     """acc[c] += x[r, c]^2 for r ascending, square and sum each rounded to float32, as llama-imatrix adds; acc (n,)."""
 
-def top_k(logits: Floats, ids: Integers, weights: Floats, normalize: bool, threads: int) -> None:
-    """The k largest of softmax(logits) of each row, descending, the lower index first of equals; logits (m, n), ids and
-    weights (m, k). `normalize` divides a row's weights by their sum."""
+def top_k(
+    logits: Floats,
+    ids: Integers,
+    weights: Floats,
+    normalize: bool,
+    threads: int,
+    *,
+    scoring: Scoring = "softmax",
+    bias: Floats | None = None,
+    groups: int = 1,
+    groups_chosen: int = 1,
+    scale: float = 1.0,
+) -> None:
+    """The k experts of the largest scores of each row, descending, the lower index first of equals, and their weights,
+    as build_moe_ffn of llama.cpp; logits (m, n), ids and weights (m, k).
+
+    Scores are softmax, sigmoid or sqrt(softplus) of the logits; the "chosen" scorings choose by logits and score what
+    was chosen. `bias`, (n,), is added for choosing only. With groups, only the `groups_chosen` of them whose two best
+    experts have the largest sums are chosen from. `normalize` divides a row's weights by their sum (at least 2^-14);
+    then they are multiplied by `scale`.
+    """
+
+def convolve(x: Floats, weight: Floats, bias: Floats | None, out: Floats, sequence: int, threads: int) -> None:
+    """Each channel's causal convolution: out[r] = sum over i of weight[:, i] * x[r - width + 1 + i], plus bias.
+
+    x and out are (m, channels), weight (channels, width) as ggml_ssm_conv has it, bias (channels,). Before a sequence
+    there are zeros.
+    """
+
+def ssm_scan(
+    x: Floats,
+    dt: Floats,
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats | None,
+    out: Floats,
+    sequence: int,
+    threads: int,
+) -> None:
+    """Mamba's scan, as ggml_ssm_scan, from a state of zeros in every sequence; dt becomes softplus(dt).
+
+    For each head: state = state * exp(dt a) + (x dt) b; out = state c, plus x d. x and out are (m, heads, dims), dt
+    (m, heads), b and c (m, groups, states), d (heads,); heads is a multiple of groups, which have neighbours. a is
+    (heads,) in Mamba-2; in Mamba it is (heads, states), with heads of 1 dimension and 1 group.
+    """
+
+def delta_net(
+    q: Floats,
+    k: Floats,
+    v: Floats,
+    g: Floats,
+    beta: Floats,
+    out: Floats,
+    scale: float,
+    sequence: int,
+    threads: int,
+    *,
+    interleaved: bool = True,
+) -> None:
+    """The gated delta rule, as ggml_gated_delta_net, from a state of zeros in every sequence.
+
+    For each head: state *= exp(g); state += k (v - state k) beta; out = state q * scale. q and k are (m, key_heads,
+    key_dims), v and out (m, heads, value_dims), beta (m, heads), g (m, heads) or, for each dimension of a key,
+    (m, heads, key_dims). heads is a multiple of key_heads; head h has key head h // (heads // key_heads), or
+    h % key_heads where they are not interleaved.
+    """
 
 def nll(logits: Floats, targets: Integers, out: Doubles, top: Integers, threads: int) -> None:
     """out = -log softmax(logits)[target], summed in double; top is the first index of the row's largest.

@@ -61,17 +61,70 @@ def test_rope(mode: str, dims: int) -> None:
     np.testing.assert_array_equal(on_every_level(run), expected)
 
 
-def reference(q, k, v, scale: float, sequence: int, window: int) -> np.ndarray:
+@pytest.mark.parametrize("mode", ["neox", "norm"])
+@pytest.mark.parametrize(("rotated", "offset"), [(8, 0), (34, 3), (64, 128), (6, 7)])
+def test_rope_of_a_part_of_a_head(mode: str, rotated: int, offset: int) -> None:
+    cos, sin = tables(20, rotated, 10000.0)
+    x = normal(40, 3, offset + rotated + 5)
+
+    def run(threads: int) -> np.ndarray:
+        out = x.copy()
+        _kernels.rope(out, cos, sin, mode, 20, threads, offset=offset)
+        return out
+
+    part = x[..., offset : offset + rotated].copy()
+    _kernels.rope(part, cos, sin, mode, 20, 1)
+    expected = x.copy()
+    expected[..., offset : offset + rotated] = part
+    np.testing.assert_array_equal(on_every_level(run), expected)
+
+
+def test_longrope() -> None:
+    """Phi-3's: a divisor for each pair, long or short ones, and a magnitude; no YaRN."""
+    factors = np.linspace(1, 60, 48, dtype=np.float32)
+    cos, sin = tables(300, 96, 10000.0, freq_factors=factors, attn_factor=1.19)
+    angle = np.arange(300)[:, None] * 10000.0 ** (-np.arange(48) / 48) / factors
+    np.testing.assert_allclose(cos, np.cos(angle) * 1.19, atol=1e-7)
+    np.testing.assert_allclose(sin, np.sin(angle) * 1.19, atol=1e-7)
+
+
+def test_yarn_with_parameters_of_its_own() -> None:
+    """rope_yarn of ggml-cpu's ops.cpp in float64, an ext_factor below 1 included."""
+    dims, base, context, scale = 64, 10000.0, 4096, 1 / 40
+    options = {"ext_factor": 0.7, "attn_factor": 0.9, "beta_fast": 48.0, "beta_slow": 2.0}
+    factors = np.linspace(1, 3, 32, dtype=np.float32)
+    cos, sin = tables(100, dims, base, scale=scale, freq_factors=factors, original_context=context, **options)
+    low, high = (dims * np.log(context / (beta * 2 * np.pi)) / (2 * np.log(base)) for beta in (48.0, 2.0))
+    pairs = np.arange(32)
+    mix = (1 - np.clip((pairs - np.floor(low)) / (np.ceil(high) - np.floor(low)), 0, 1)) * 0.7
+    plain = np.arange(100)[:, None] * base ** (-pairs / 32) / factors
+    angle, magnitude = plain * scale * (1 - mix) + plain * mix, 0.9 * (1 + 0.1 * np.log(1 / scale))
+    np.testing.assert_allclose(cos, np.cos(angle) * magnitude, atol=2e-7)
+    np.testing.assert_allclose(sin, np.sin(angle) * magnitude, atol=2e-7)
+
+
+def reference(
+    q, k, v, scale: float, sequence: int, window: int, chunk: int = 0, soft_cap: float = 0, sinks=None, slopes=None
+) -> np.ndarray:
     out = np.zeros((*q.shape[:2], v.shape[2]))
     group = q.shape[1] // k.shape[1]
     i, j = np.arange(sequence)[:, None], np.arange(sequence)
     seen = (j <= i) & ((j > i - window) | (window == 0))
+    if chunk:
+        seen &= j >= i // chunk * chunk
     for start in range(0, q.shape[0], sequence):
         rows = slice(start, start + sequence)
         for head in range(q.shape[1]):
             scores = q[rows, head].astype(np.float64) @ k[rows, head // group].T.astype(np.float64) * scale
+            if soft_cap:
+                scores = soft_cap * np.tanh(scores / soft_cap)
+            if slopes is not None:
+                scores = scores - slopes[head] * (i - j)
             weights = np.exp(np.where(seen, scores - scores.max(1, keepdims=True), -np.inf))
-            out[rows, head] = weights / weights.sum(1, keepdims=True) @ v[rows, head // group].astype(np.float64)
+            total = weights.sum(1, keepdims=True)
+            if sinks is not None:
+                total += np.exp(sinks[head] - scores.max(1, keepdims=True))
+            out[rows, head] = weights / total @ v[rows, head // group].astype(np.float64)
     return out
 
 
@@ -97,6 +150,50 @@ def test_attention(case: tuple) -> None:
     np.testing.assert_allclose(on_every_level(run), expected, rtol=1e-5, atol=1e-5)
 
 
+# sequence, window, chunk, soft cap, whether there are sinks, whether there are slopes
+VARIANTS = [(100, 0, 0, 5.0, False, False), (70, 0, 0, 0.0, True, False), (130, 0, 32, 0.0, False, False),
+            (130, 0, 50, 0.0, False, False), (99, 0, 0, 0.0, False, True), (150, 20, 64, 30.0, True, True),
+            (30, 0, 1, 0.0, True, False), (49, 0, 4096, 0.0, False, False)]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VARIANTS, ids=str)
+def test_attention_with_caps_sinks_and_chunks(case: tuple) -> None:
+    sequence, window, chunk, soft_cap, with_sinks, with_slopes = case
+    q, k, v = normal(2 * sequence, 4, 24), normal(2 * sequence, 2, 24, seed=1), normal(2 * sequence, 2, 16, seed=2)
+    sinks = normal(4, seed=3) * 4 if with_sinks else None
+    slopes = np.array([0.5, 0.25, 0.125, 0.0625], np.float32) if with_slopes else None
+    options = {"chunk": chunk, "soft_cap": soft_cap, "sinks": sinks, "slopes": slopes}
+
+    def run(threads: int) -> np.ndarray:
+        out = np.full((2 * sequence, 4, 16), np.nan, np.float32)
+        _kernels.attention(q, k, v, out, 0.4, sequence, window, threads, **options)
+        return out
+
+    expected = reference(q, k, v, 0.4, sequence, window, **options)
+    np.testing.assert_allclose(on_every_level(run), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_keys_and_values_of_different_sizes() -> None:
+    q, k, v = normal(60, 2, 192), normal(60, 1, 192, seed=1), normal(60, 1, 128, seed=2)
+
+    def run(threads: int) -> np.ndarray:
+        out = np.empty((60, 2, 128), np.float32)
+        _kernels.attention(q, k, v, out, 0.07, 60, 0, threads)
+        return out
+
+    np.testing.assert_allclose(on_every_level(run), reference(q, k, v, 0.07, 60, 0), rtol=1e-5, atol=1e-5)
+
+
+def test_a_sink_above_all_scores_leaves_nothing() -> None:
+    x = normal(20, 2, 16)
+    out, sinks = np.empty_like(x), np.array([1000, -1000], np.float32)
+    _kernels.attention(x, x, x, out, 0.2, 20, sinks=sinks)
+    plain = np.empty_like(x)
+    _kernels.attention(x, x, x, plain, 0.2, 20)
+    assert not out[:, 0].any()
+    np.testing.assert_array_equal(out[:, 1], plain[:, 1])
+
+
 def test_a_sequence_does_not_see_another() -> None:
     q, k, v = normal(60, 2, 16), normal(60, 2, 16, seed=1), normal(60, 2, 16, seed=2)
     both, alone = np.empty_like(q), np.empty((20, 2, 16), np.float32)
@@ -114,6 +211,11 @@ def test_what_does_not_fit() -> None:
         (lambda: _kernels.rope(x, cos, cos, "neox", 4, 1), "6 rows are not whole sequences of 4"),
         (lambda: _kernels.rope(x, cos, cos, "neox", 6, 1), "cos has 3 positions, fewer than a sequence of 6"),
         (lambda: _kernels.rope(x, cos, cos, "gptj", 3, 1), 'mode must be "neox" or "norm", not "gptj"'),
+        (lambda: _kernels.rope(x, cos, cos, "neox", 3, 1, offset=2), "cos must have at most 3 columns, not 4"),
+        (lambda: _kernels.rope(x, cos, cos, "neox", 3, 1, offset=9), "offset must be 0 to 8, not 9"),
+        (lambda: _kernels.attention(x, x, x, out, 1, 6, chunk=-1), "chunk must be 0 (none) or more, not -1"),
+        (lambda: _kernels.attention(x, x, x, out, 1, 6, soft_cap=-1), "soft_cap must be 0 (none) or more, not -1"),
+        (lambda: _kernels.attention(x, x, x, out, 1, 6, sinks=cos[0]), "sinks must have 2 in dimension 0, not 4"),
         (lambda: _kernels.attention(three, x, x, three.copy(), 1, 6), "q's 3 heads are not a whole number for each"),
         (lambda: _kernels.attention(x, x, x, x, 1, 6), "out and q must not overlap"),
         (lambda: _kernels.attention(x, x, x, out, 1, 6, -1), "window must be 0 (none) or more, not -1"),

@@ -1,0 +1,47 @@
+"""Olmo2ForCausalLM, small."""
+
+from convert_golden.classes.checkpoint import Checkpoint
+from convert_golden.classes.tokenizers import OLMO
+
+CONFIG = {
+    "architectures": ["Olmo2ForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 270,
+    "dtype": "bfloat16",
+    "eos_token_id": 270,
+    "hidden_act": "silu",
+    "hidden_size": 64,
+    "initializer_range": 0.02,
+    "intermediate_size": 96,
+    "max_position_embeddings": 2048,
+    "model_type": "olmo2",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "pad_token_id": 269,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "transformers_version": "4.57.6",
+    "use_cache": True,
+    "vocab_size": 288,
+}
+TENSORS = """
+lm_head.weight 288x64
+model.embed_tokens.weight 288x64
+model.layers.[0-1].mlp.down_proj.weight 64x96
+model.layers.[0-1].mlp.gate_proj.weight 96x64
+model.layers.[0-1].mlp.up_proj.weight 96x64
+model.layers.[0-1].post_attention_layernorm.weight 64
+model.layers.[0-1].post_feedforward_layernorm.weight 64
+model.layers.[0-1].self_attn.k_norm.weight 32
+model.layers.[0-1].self_attn.k_proj.weight 32x64
+model.layers.[0-1].self_attn.o_proj.weight 64x64
+model.layers.[0-1].self_attn.q_norm.weight 64
+model.layers.[0-1].self_attn.q_proj.weight 64x64
+model.layers.[0-1].self_attn.v_proj.weight 32x64
+model.norm.weight 64
+"""
+CHECKPOINT = Checkpoint(CONFIG, TENSORS, OLMO, "dbrx")
