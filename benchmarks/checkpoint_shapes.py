@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "golden"))
 
-from convert_golden.classes.checkpoint import Checkpoint  # noqa: E402  (found through the line above)
-from convert_golden.classes.registry import CHECKPOINTS  # noqa: E402
+from convert_golden.classes.checkpoint import Checkpoint
+from convert_golden.classes.registry import CHECKPOINTS
 
 Specs = dict[str, tuple[tuple[int, ...], str]]
 
