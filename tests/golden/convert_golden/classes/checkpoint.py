@@ -19,9 +19,13 @@ _NUMBERS = re.compile(r"\[([\d,-]+)\]")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`tensors`: a line each, the name with its ranges of numbers, the shape, and the dtype where it is not BF16;
-    `files`: the tokenizer's, by name; `pre`: the pre-tokenizer's name for the converter; `made_by`: what wrote the
-    names and shapes that are compared with; `released`: more lines, of tensors that releases hold and no class saves.
+    """`tensors`: a line each, the name with its ranges of numbers, the shape, and the dtype where it is not BF16.
+
+    `files`: the tokenizer's, by name.
+    `pre`: the pre-tokenizer's name for the converter, whose table of hashes cannot know these vocabularies.
+    `made_by`: what saves a model of these names and shapes; "hand" where nothing does.
+    `variant`, `folder`: what the folder's name has behind the class's, or in its place.
+    `released`: more lines, of tensors that releases hold and the class does not save.
     """
 
     config: Mapping[str, Any]
@@ -30,6 +34,7 @@ class Checkpoint:
     pre: str = "-"
     made_by: str = "transformers 4.57.6"
     variant: str = ""
+    folder: str = ""
     released: str = ""
 
     @property
@@ -38,18 +43,14 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        return f"{self.class_}-{self.variant}" if self.variant else self.class_
+        return self.folder or (f"{self.class_}-{self.variant}" if self.variant else self.class_)
+
+    def saved(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Name → shape and dtype, of the tensors that the class saves."""
+        return _specs(self.tensors)
 
     def specs(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Name → shape and dtype."""
-        found = {}
-        for line in f"{self.tensors}{self.released}".split("\n"):
-            if not line:
-                continue
-            name, shape, dtype = (*line.split(), "BF16")[:3]
-            sizes = tuple(int(size) for size in shape.split("x")) if shape != "-" else ()
-            found |= dict.fromkeys(_named(name), (sizes, dtype))
-        return found
+        return _specs(self.tensors) | _specs(self.released)
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -59,6 +60,15 @@ class Checkpoint:
         specs = self.specs()
         order = sorted(specs, key=lambda name: (_ORDER.index(specs[name][1]), name))
         models.save_safetensors(folder / "model.safetensors", {name: _values(name, *specs[name]) for name in order})
+
+
+def _specs(lines: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    found = {}
+    for line in lines.strip().splitlines():
+        name, shape, dtype = (*line.split(), "BF16")[:3]
+        sizes = tuple(int(size) for size in shape.split("x")) if shape != "-" else ()
+        found |= dict.fromkeys(_named(name), (sizes, dtype))
+    return found
 
 
 def _named(pattern: str) -> Iterator[str]:

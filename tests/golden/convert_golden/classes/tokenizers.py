@@ -141,6 +141,17 @@ LLAMA4 = _bytes(
 )
 MISTRAL = _bytes(split(GPT4O), "<unk> <s> </s> [INST] [/INST] <pad>", "<s>", "</s>", "<pad>", "<unk>")
 
+PHI4 = _bytes(
+    split(LLAMA3),
+    "<|endoftext|> <|im_start|> <|im_end|>",
+    "<|endoftext|>",
+    "<|endoftext|>",
+    "<|endoftext|>",
+    "<|endoftext|>",
+    tokenizer_class="GPT2Tokenizer",
+    add_prefix_space=False,
+)
+
 _FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
 
 
