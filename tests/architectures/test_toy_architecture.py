@@ -85,6 +85,8 @@ def config() -> dict[str, Any]:
         **more,
         first_k_dense_replace=1,
         conv_kernel=4,
+        n_group=1,
+        scoring_func="sigmoid",
         logit_scale=0.5,
         tie_word_embeddings=True,
     )
@@ -134,6 +136,7 @@ def test_a_record_converts(model: Path, tmp_path: Path) -> None:
         *([2, 2], 1, 0.5)
     ]
     assert [values[key] for key in ("taps", "expert_shared_feed_forward_length")] == [4, 64]
+    assert [values[key] for key in ("expert_group_count", "expert_gating_func")] == [1, 2]
     assert np.prod(list(file.tensors["blk.1.ffn_down_exps.weight"].shape)) == 32 * 64 * 3
     order = [key.removeprefix("toy.") for key in file.metadata if key.startswith("toy.")]
     base = [key for key in newest().converter.shape if key in order]
@@ -160,6 +163,11 @@ def test_what_is_not_computed_is_refused(model: Path, tmp_path: Path, capsys: py
 def test_a_converter_from_before_its_time_is_not_followed() -> None:
     with pytest.raises(ModelError, match=r"^config\.json: a toy is converted as llama\.cpp b7830 and later do it, not"):
         describe(config(), "BF16", reference=B4867)
+
+
+def test_another_way_to_score_experts_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"^config\.json's `scoring_func` is 'tanh'; one of softmax, sigmoid, sqrt"):
+        describe(config() | {"scoring_func": "tanh"}, "BF16")
 
 
 def test_a_class_without_defaults_says_what_is_missing(tmp_path: Path) -> None:
