@@ -15,7 +15,7 @@ def rows() -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- |"
     for name, known in sorted(ARCHITECTURES.items()):
         convert = "ours" if known.classes else "llama.cpp's"
-        computed = ("ours", "ours", "ours") if known.computed else ("llama.cpp's", "no", "llama.cpp's")
+        computed = ("ours", "ours", "ours") if known.is_computed else ("llama.cpp's", "no", "llama.cpp's")
         yield f"| `{name}` | {convert} | {' | '.join(computed)} |"
     yield OTHERS
 

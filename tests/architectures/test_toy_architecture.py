@@ -11,7 +11,8 @@ from convert_golden import models
 from convert_golden.vocabularies import QWEN2, byte_level, split
 from quantmill import gguf
 from quantmill.architectures import known
-from quantmill.architectures.architecture import Architecture, MetadataKey, ModelClass, TensorLine, behind, leading
+from quantmill.architectures.architecture import Architecture, MetadataKey, ModelClass, TensorLine
+from quantmill.architectures.conditions import behind, leading
 from quantmill.architectures.description import describe
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.pieces import (
@@ -67,7 +68,6 @@ TOY = Architecture(
         MetadataKey("logit_scale", "logit_scale", ValueType.FLOAT32),
     ),
     since=7830,
-    computed=False,
 )
 
 

@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from quantmill.architectures.conditions import Sizes, Where, always
+from quantmill.architectures.operations import Operation
 from quantmill.gguf import ValueType
 
-# Whole numbers of a model by name; of those that differ between layers, one a layer.
-Sizes = Mapping[str, int | tuple[int, ...]]
-# Of a model's sizes and a layer: whether the layer has something.
-Where = Callable[[Sizes, int], bool]
 # config.json's facts, as configuration.hparams gives them.
 Facts = Mapping[str, Any]
 
@@ -18,33 +16,6 @@ NEEDED = (
     *("context_length", "embedding_length", "block_count", "feed_forward_length"),
     *("attention.head_count", "attention.layer_norm_rms_epsilon"),
 )
-
-
-def always(sizes: Sizes, layer: int) -> bool:
-    return True
-
-
-def dense(sizes: Sizes, layer: int) -> bool:
-    return not sizes["experts"]
-
-
-def mixture(sizes: Sizes, layer: int) -> bool:
-    return bool(sizes["experts"])
-
-
-def leading(sizes: Sizes, layer: int) -> bool:
-    """One of the dense layers that go before a mixture's (pieces.LEADING)."""
-    return layer < _whole(sizes["leading"])
-
-
-def behind(sizes: Sizes, layer: int) -> bool:
-    """One of a mixture's layers behind the dense ones."""
-    return not leading(sizes, layer)
-
-
-def _whole(size: int | tuple[int, ...]) -> int:
-    assert isinstance(size, int)
-    return size
 
 
 @dataclass(frozen=True)
@@ -142,9 +113,8 @@ class Architecture:
     `sizes`: further sizes, computed from those that there are
     `needed`: metadata keys that llama.cpp refuses a file without
     `since`: the first build whose converter is known to write it so; 0: any that is offered
-    `computed`: whether the engine and our kernels evaluate it; False: it is converted only
+    `operations`: what a layer computes; none: it is converted only
     `experts`: whether it is a mixture
-    `rope`: how a head's columns are paired: "neox" pairs column i with i + half, "norm" pairs neighbours
     `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
     `window_base`: the rope base of the layers with a window, whose rope is not scaled
     `embedding_scale`: multiply embeddings by sqrt(n_embd)
@@ -160,12 +130,15 @@ class Architecture:
     sizes: Callable[[Sizes], Sizes] | None = None
     needed: tuple[str, ...] = NEEDED
     since: int = 0
-    computed: bool = True
+    operations: tuple[Operation, ...] = ()
     experts: Literal["never", "maybe", "always"] = "never"
-    rope: Literal["neox", "norm"] = "neox"
-    activation: Literal["silu", "gelu"] = "silu"
     window_pattern: int = 0
     window_base: float = 10000.0
     embedding_scale: bool = False
     wide_scale_layers: int = 0
     whole_heads: bool = False
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the engine evaluates it."""
+        return bool(self.operations)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from quantmill.architectures.architecture import Architecture, Facts, ModelClass, Sizes, TensorLine
+from quantmill.architectures.architecture import Architecture, Facts, ModelClass, TensorLine
+from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.known import class_of

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from quantmill.architectures.architecture import Architecture, Sizes
+from quantmill.architectures.architecture import Architecture
+from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
 from quantmill.architectures.known import ARCHITECTURES, computed
 from quantmill.architectures.metadata_keys import own_sizes
+from quantmill.architectures.operations import Operation
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
 from quantmill.architectures.sizes import with_products
 from quantmill.gguf import KV
@@ -43,6 +45,10 @@ class Hyper:
         """Whether the layer attends to a sliding window."""
         pattern = self.row.window_pattern
         return pattern > 0 and self.window > 0 and layer % pattern < pattern - 1
+
+    def operations(self, layer: int) -> list[Operation]:
+        """What the layer computes."""
+        return [operation for operation in self.row.operations if operation.where(self.sizes, layer)]
 
     def rope_of(self, layer: int) -> Rope:
         """The layer's rotary positions."""

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from quantmill.architectures.architecture import Architecture, Facts, MetadataKey, Sizes
+from quantmill.architectures.architecture import Architecture, Facts, MetadataKey
+from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.architectures.known import architecture

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from quantmill.architectures.architecture import Architecture, Sizes, TensorLine
+from quantmill.architectures.architecture import Architecture, TensorLine
+from quantmill.architectures.conditions import Sizes
 
 Size = int | tuple[int, ...]
 
