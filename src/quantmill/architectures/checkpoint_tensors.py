@@ -111,14 +111,16 @@ def _in_order(
     """The tensors as the converter comes to them, those of several sources when it has met the last of these: stacks
     of a layer together, when it has met the last of the layer's experts."""
     groups: dict[str, list[TensorSpec]] = {}
+    group_of: dict[str, str] = {}
     for spec in specs:
         if len(spec.sources) > 1 or spec.is_stack:
+            group_of[spec.name] = _group(spec)
             groups.setdefault(_group(spec), []).append(spec)
-    waiting = {name: sum(len(spec.sources) for spec in group) for name, group in groups.items()}
+    waiting = {group: sum(len(spec.sources) for spec in found) for group, found in groups.items()}
     for name in order:
         for spec in expected[name]:
-            group = _group(spec)
-            if group not in groups:
+            group = group_of.get(spec.name)
+            if group is None:
                 yield spec
                 continue
             waiting[group] -= 1

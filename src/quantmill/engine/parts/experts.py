@@ -27,7 +27,7 @@ def mixture(rows: Rows, operation: Experts) -> None:
         chunks = len(x) // length
         inputs = (f"{layer.prefix}ffn_gate_exps.weight", f"{layer.prefix}ffn_up_exps.weight")
         seen = importance.mixture(inputs, hyper.n_expert, hyper.n_embd, chunks)
-        between = importance.mixture((f"{layer.prefix}ffn_down_exps.weight",), hyper.n_expert, hyper.n_ff, chunks)
+        between = importance.mixture((f"{layer.prefix}ffn_down_exps.weight",), hyper.n_expert, hyper.n_eff, chunks)
     out = space.floats("mixture", len(x), hyper.n_embd)
     out[:] = 0
     begin = 0
@@ -38,7 +38,7 @@ def mixture(rows: Rows, operation: Experts) -> None:
             continue
         own = space.floats("rows of an expert", len(own_rows), hyper.n_embd)
         np.take(x, own_rows, axis=0, out=own)
-        gate, up = space.floats("gate", len(own_rows), hyper.n_ff), space.floats("up", len(own_rows), hyper.n_ff)
+        gate, up = space.floats("gate", len(own_rows), hyper.n_eff), space.floats("up", len(own_rows), hyper.n_eff)
         layer.matrix("ffn_gate_exps").apply(own, gate, threads, expert)
         layer.matrix("ffn_up_exps").apply(own, up, threads, expert)
         layer.activate(operation.activation, gate, up)
