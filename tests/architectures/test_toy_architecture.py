@@ -56,12 +56,15 @@ TOY = Architecture(
             {**COMMON, "max_position_embeddings": 4096},
             spellings={"n_routed_experts": "num_experts"},
             mixture=True,
+            dropped=r"model\.mtp_",
+            stacks=("ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"),
             facts=lambda found: {"shared": found["n_shared"] * found["moe_intermediate_size"]},
         ),
     ),
     keys=(
         LEADING,
         "expert_feed_forward_length",
+        MetadataKey("expert_count", "num_experts", behind=True),
         MetadataKey("attention.head_count_kv", lambda found: [found["num_key_value_heads"]] * 2),
         MetadataKey("taps", "conv_kernel", size="taps"),
         MetadataKey("expert_shared_feed_forward_length", "shared", size="shared"),
@@ -101,6 +104,7 @@ def model(tmp_path: Path) -> Path:
     for expert in range(3):
         for name, shape in {"gate": (32, 64), "up": (32, 64), "down": (64, 32)}.items():
             shapes[f"model.layers.1.mlp.experts.{expert}.{name}_proj.weight"] = shape
+    shapes |= {"model.mtp_block.0.norm.weight": (64,)}
     shapes |= {f"model.layers.{layer}.conv.weight": (64, 1, 4) for layer in (0, 1)}
     settings = {"eos_token": "<|end|>", "bos_token": None}
     files = {"tokenizer.json": byte_level(split(QWEN2), [("<|end|>", True, False)]), "tokenizer_config.json": settings}
@@ -139,7 +143,10 @@ def test_a_record_converts(model: Path, tmp_path: Path) -> None:
     assert [values[key] for key in ("expert_group_count", "expert_gating_func")] == [1, 2]
     assert np.prod(list(file.tensors["blk.1.ffn_down_exps.weight"].shape)) == 32 * 64 * 3
     order = [key.removeprefix("toy.") for key in file.metadata if key.startswith("toy.")]
-    base = [key for key in newest().converter.shape if key in order]
+    base = [key for key in newest().converter.shape if key in order and key != "expert_count"]
+    stacks = [name for name in data if "_exps" in name]
+    assert [name.split("_")[1] for name in stacks] == ["gate", "up", "down"]
+    assert order.index("expert_count") == len(base) + 2
     assert order == [*base, *(key for key in order if key not in base)]  # the base class's keys, then its own
 
 

@@ -56,12 +56,14 @@ class MetadataKey:
 
     `config`: config.json's keys of it, the first that is there; or a function of its facts, None for no key
     `size`: the name under which tensors and layers ask for the number; empty for none
+    `behind`: it comes behind the base class's keys, although it is one of them
     """
 
     key: str
     config: str | Callable[[Facts], Any]
     type: ValueType = ValueType.UINT32
     size: str = ""
+    behind: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class ModelClass:
     `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
     `layers`: what a layer's tensors begin with, before its number
     `others`: what tensors of other models begin with, which are left out
+    `dropped`: a pattern of what else of a checkpoint's tensors is left out, from their names' beginning
+    `stacks`: GGUF names of a layer's stacks of experts in the converter's order; by their sources' names without
     `tensors`: lines in the place of the architecture's, by their GGUF name
     """
 
@@ -99,6 +103,8 @@ class ModelClass:
     part: str = ""
     layers: str = "model.layers."
     others: tuple[str, ...] = ()
+    dropped: str = ""
+    stacks: tuple[str, ...] = ()
     tensors: tuple[TensorLine, ...] = ()
 
 
@@ -109,7 +115,8 @@ class Architecture:
     `name`: GGUF's general.architecture
     `top`, `layer`: its tensors, in the order of llama.cpp's graph: those outside the layers, and a layer's
     `classes`: the classes of transformers that become it
-    `keys`: its own metadata keys, in the converter's order behind those of all; a plain name is one of all's
+    `keys`: its own metadata keys, in the converter's order behind those of all; a plain name is one of KEYS, and one
+    that the base class writes takes its place there
     `sizes`: further sizes, computed from those that there are
     `needed`: metadata keys that llama.cpp refuses a file without
     `since`: the first build whose converter is known to write it so; 0: any that is offered

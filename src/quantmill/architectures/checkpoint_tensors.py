@@ -4,6 +4,7 @@ So a plan knows a release's bytes before any weight exists. Names and order are 
 convert_hf_to_gguf.py at b5490.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -70,7 +71,8 @@ class TensorSpec:
 
 def _left_out(class_: ModelClass, source: str) -> bool:
     """Whether a checkpoint's tensor is one that the converter drops without a word."""
-    return source.endswith(_BUFFERS) or source.startswith(class_.others)
+    dropped = class_.dropped and re.match(class_.dropped, source)
+    return bool(dropped) or source.endswith(_BUFFERS) or source.startswith(class_.others)
 
 
 def tensors(
@@ -102,11 +104,11 @@ def tensors(
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise ModelError(f"the safetensors files lack the tensor {missing[0]!r}{more}, which {class_.name} needs")
-    return [*(spec for spec in specs if not spec.sources), *_in_order(order, expected, specs)]
+    return [*(spec for spec in specs if not spec.sources), *_in_order(order, expected, specs, class_.stacks)]
 
 
 def _in_order(
-    order: list[str], expected: Mapping[str, list[TensorSpec]], specs: list[TensorSpec]
+    order: list[str], expected: Mapping[str, list[TensorSpec]], specs: list[TensorSpec], stacks: tuple[str, ...]
 ) -> Iterator[TensorSpec]:
     """The tensors as the converter comes to them, those of several sources when it has met the last of these: stacks
     of a layer together, when it has met the last of the layer's experts."""
@@ -125,7 +127,12 @@ def _in_order(
                 continue
             waiting[group] -= 1
             if not waiting[group]:
-                yield from sorted(groups[group], key=lambda spec: spec.sources[0])
+                yield from sorted(groups[group], key=lambda spec: _rank(spec, stacks))
+
+
+def _rank(spec: TensorSpec, stacks: tuple[str, ...]) -> tuple[int, str]:
+    name = spec.name.split(".", 2)[-1]
+    return (stacks.index(name) if name in stacks else len(stacks)), spec.sources[0]
 
 
 def _group(spec: TensorSpec) -> str:
