@@ -30,6 +30,7 @@ class TensorLine:
     `optional`: a GGUF file may be without it
     `spared`: llama.cpp loads a file without it, with which nothing is computed here
     `placed`: False where checkpoints ask for it and llama.cpp has no place for it
+    `cut`: the sizes whose rows of the source are before it, and those that all of the source's rows are
     `heads`: the size that counts the heads whose rows leave Hugging Face's rotary layout
     `added`: what is added to every value
     `change`: what else is done to the values, a name of checkpoint/changes.py
@@ -44,6 +45,7 @@ class TensorLine:
     optional: bool = False
     spared: bool = False
     placed: bool = True
+    cut: tuple[str, str] = ("", "")
     heads: str = ""
     added: int = 0
     change: str = ""

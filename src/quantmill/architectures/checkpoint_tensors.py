@@ -16,7 +16,7 @@ from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.known import class_of
 from quantmill.architectures.metadata_keys import config_sizes
-from quantmill.architectures.sizes import shape_of, with_products
+from quantmill.architectures.sizes import shape_of, size_of, with_products
 from quantmill.gguf.types import TYPES, Type
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class TensorSpec:
     `shape`: in ggml's order (the row's length first)
     `sources`: the checkpoint's names that it is made of (each one matrix of a stack); empty: computed from config.json
     `keep_f32`: stays F32 whatever the file's type (norms, biases, everything of one dimension)
+    `cut`: the first row of the source that is its own, and how many the source has; (0, 0): all are
     `heads`: the number of heads whose rows are to be permuted, 0 for none
     `added`: what is added to every value, in the checkpoint's own precision
     `change`: what else is done to the values, a name of checkpoint/changes.py
@@ -45,6 +46,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     sources: tuple[str, ...]
     keep_f32: bool
+    cut: tuple[int, int] = (0, 0)
     heads: int = 0
     added: int = 0
     change: str = ""
@@ -164,9 +166,13 @@ def _spec(line: TensorLine, sizes: Sizes, layer: int, source: str, prefix: str) 
     parts = [str(expert) for expert in range(dims[-1])] if "*" in line.source else [""]
     sources = tuple(source + name.replace("*", part) for part in parts for name in line.source.split())
     keep = line.f32 or len(dims) == 1 or not line.name.endswith(".weight") or line.name.endswith(_F32)
-    heads = sizes[line.heads] if line.heads else 0
-    count = heads if isinstance(heads, int) else heads[layer]
-    return TensorSpec(prefix + line.name, dims, sources, keep, count, line.added, line.change)
+    count = size_of(line.heads, sizes, layer) if line.heads else 0
+    cut = (_sum(line.cut[0], sizes, layer), _sum(line.cut[1], sizes, layer))
+    return TensorSpec(prefix + line.name, dims, sources, keep, cut, count, line.added, line.change)
+
+
+def _sum(names: str, sizes: Sizes, layer: int) -> int:
+    return sum(size_of(name, sizes, layer) for name in names.split())
 
 
 def _sizes(row: Architecture, class_: ModelClass, found: Facts) -> Sizes:
