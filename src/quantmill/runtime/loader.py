@@ -101,7 +101,7 @@ def _check_runnable(place: str, facts: Hyper, found: dict[str, tuple[tuple[int, 
 
 
 def _configuration(place: str, facts: Hyper, context: int) -> dict[str, float]:
-    attend, part = _parts(place, facts)
+    attend, part = layer_parts(place, facts)
     return {
         "layers": facts.n_layer,
         "width": facts.n_embd,
@@ -124,8 +124,8 @@ def _configuration(place: str, facts: Hyper, context: int) -> dict[str, float]:
     }
 
 
-def _parts(place: str, facts: Hyper) -> tuple[Attend, Feed | Experts]:
-    """What differs between the layers that these kernels run; all layers of a model are the same."""
+def layer_parts(place: str, facts: Hyper) -> tuple[Attend, Feed | Experts]:
+    """What differs between the layers that these kernels run; all layers of a model are the same. Raises CannotRun."""
     first, *others = ([replace(each, where=always) for each in facts.operations(n)] for n in range(facts.n_layer))
     attend = next((each for each in first if isinstance(each, Attend)), Attend())
     part = next((each for each in first if isinstance(each, Feed | Experts)), Feed())
