@@ -52,9 +52,7 @@ class Graph:
         ctypes.memmove(self._data(TENSOR(made)), values.ctypes.data, values.nbytes)
         return TENSOR(made)
 
-    def apply(
-        self, name: str, *arguments: np.ndarray | ctypes.c_void_p | None | ctypes._SimpleCData
-    ) -> ctypes.c_void_p:
+    def apply(self, name: str, *arguments: object) -> ctypes.c_void_p:
         """ggml_<name> of arrays, tensors, and numbers that have a C type."""
         function = self._base[f"ggml_{name}"]
         function.restype = TENSOR
