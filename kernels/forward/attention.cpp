@@ -68,7 +68,12 @@ static float weigh(const Attention &of, float *scores, std::int64_t head, std::i
         for (std::int64_t j = begin; j <= row; ++j) scores[j - begin] -= of.slopes[head] * float(row - j);
     }
     for (std::int64_t j = begin; j < first; ++j) scores[j - begin] = -__builtin_inff();
-    const float sum = exponentials(scores, row + 1 - begin, of.sinks ? of.sinks + head : nullptr);
+    // A sink is the score behind the last, whose place may be another row's.
+    const std::int64_t count = row + 1 - begin;
+    const float behind = scores[count];
+    if (of.sinks) scores[count] = of.sinks[head];
+    const float sum = exponentials(scores, of.sinks ? count + 1 : count);
+    scores[count] = behind;
     for (std::int64_t j = row + 1; j < end; ++j) scores[j - begin] = 0.f;
     return sum;
 }

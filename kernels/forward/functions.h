@@ -107,10 +107,10 @@ QM_INLINE float largest(const Sum &of) {
     return most;
 }
 
-// Exponentials of x[0 .. n) - its largest value, in place; their sum. `n` is at least 1. `beside` is one more value, or null.
-QM_INLINE float exponentials(float *x, std::int64_t n, const float *beside = nullptr) {
+// Exponentials of x[0 .. n) - its largest value, in place; their sum. `n` is at least 1.
+QM_INLINE float exponentials(float *x, std::int64_t n) {
     Sum most, sum = {};
-    for (V &part : most.part) part = broadcast(beside ? *beside : -__builtin_inff());
+    for (V &part : most.part) part = broadcast(-__builtin_inff());
     for (std::int64_t j = 0; j < n; j += LANES) {
         QM_UNROLL
         for (int i = 0; i < LANES / W; ++i) {
@@ -128,8 +128,7 @@ QM_INLINE float exponentials(float *x, std::int64_t n, const float *beside = nul
             store_some(x + j + i * W, left, e);
         }
     }
-    const float all = total(sum);
-    return beside ? all + exponential(broadcast(*beside) - top)[0] : all;
+    return total(sum);
 }
 
 }  // namespace quantmill::QM_LEVEL

@@ -82,6 +82,20 @@ def test_activations_at_the_ends(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
+def test_any_floats(name: str) -> None:
+    """Denormal, huge and no numbers as often as others. Which NaN comes out is not promised."""
+    gate, up = np.random.default_rng(3).integers(0, 1 << 32, (2, 20, 999)).astype(np.uint32).view(np.float32)
+
+    def run(threads: int) -> np.ndarray:
+        out = np.empty((2, *gate.shape), np.float32)
+        _kernels.activate(name, gate, out[0], threads)
+        _kernels.gated(name, gate, up, out[1], threads)
+        return np.where(np.isnan(out), np.float32(np.nan), out)
+
+    on_every_level(run)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("n", [3, 64, 301])
 def test_gates(name: str, n: int) -> None:
     gate, up = normal(5, n) * 4, normal(5, n, seed=1)
