@@ -19,7 +19,7 @@ from quantmill.architectures.checkpoint_architectures import (
     architecture,
 )
 from quantmill.architectures.configuration import assumed, head_dim, hparams
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import DamagedModel, ModelError
 from quantmill.gguf.types import TYPES, Type
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def tensors(
         missing = sorted(expected.keys() - set(order) - ({row.part + "lm_head.weight"} if tied else set()))
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise ModelError(
+            raise DamagedModel(
                 f"the safetensors files lack the tensor {missing[0]!r}{more}, which {config['architectures'][0]} needs"
             )
     return [*_generated(row, found), *_in_order(order, expected, specs)]

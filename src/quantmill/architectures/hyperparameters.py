@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quantmill.architectures.errors import ForwardError, UnsuitableModel
+from quantmill.architectures.errors import CannotEvaluate, UnsuitableModel
 from quantmill.architectures.graph_tensors import ARCHITECTURES, MAX_EXPERTS, GraphArchitecture, Has
 from quantmill.gguf import KV
 
@@ -115,8 +115,8 @@ class _Keys:
             raise self.wrong(key, f"is {value!r}", "a word")
         return default if value is None else value
 
-    def wrong(self, key: str, what: str, right: str) -> ForwardError:
-        return ForwardError(f"{self.place}: {self.architecture}.{key} {what}; {right} would be right")
+    def wrong(self, key: str, what: str, right: str) -> CannotEvaluate:
+        return CannotEvaluate(f"{self.place}: {self.architecture}.{key} {what}; {right} would be right")
 
 
 def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:

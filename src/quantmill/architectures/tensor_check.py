@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from quantmill.architectures.errors import ForwardError, missing_weights
+from quantmill.architectures.errors import CannotEvaluate, ForwardError, missing_weights
 from quantmill.architectures.graph_tensors import LAYER, TOP, GraphArchitecture, Has, Line
 from quantmill.architectures.hyperparameters import Hyper
 from quantmill.gguf.types import Type
@@ -48,4 +48,4 @@ def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], T
             )
     for name in found:
         if name not in known:
-            raise ForwardError(f"{place}: holds a tensor {name!r}, for which this {hyper.architecture} has no place")
+            raise CannotEvaluate(f"{place}: holds a tensor {name!r}, for which this {hyper.architecture} has no place")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec, hparams
-from quantmill.architectures.errors import ModelError, UnsuitableModel
+from quantmill.architectures.errors import DamagedModel, UnsuitableModel
 from quantmill.checkpoint.rope_factors import llama3_factors
 from quantmill.checkpoint.safetensors import Weight
 
@@ -28,7 +28,7 @@ def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
         weight = weights[source]
         expected = tuple(reversed(spec.shape[:2]))  # a third dimension counts the sources
         if weight.shape != expected:
-            raise ModelError(
+            raise DamagedModel(
                 f"{weight.file}: the tensor {source!r} has shape {list(weight.shape)}; by config.json it should "
                 f"be {list(expected)}"
             )

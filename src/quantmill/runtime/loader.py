@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.architectures.hyperparameters import Hyper, Rope, hyper
 from quantmill.architectures.tensor_check import check
-from quantmill.errors import QuantmillError
+from quantmill.errors import UsageError
 from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
 
 Logits = NDArray[np.float32]
 
 
-class CannotRun(QuantmillError):
+class CannotRun(UsageError):
     """A model that the quantized kernels do not run. The message is the sentence."""
 
 

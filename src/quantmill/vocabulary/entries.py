@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import architecture, hparams
-from quantmill.architectures.errors import TokenizerError
+from quantmill.architectures.errors import TokenizerError, UnknownVocabulary
 from quantmill.architectures.json_file import load_json
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.errors import shown
@@ -58,12 +58,12 @@ def vocabulary(
     if "tokenizer.model" in files:
         entries = list(_spm(spm.from_model(files, settings, size, notes, rules.takes_surplus)))
     elif row.sentencepiece:
-        raise TokenizerError(
+        raise UnknownVocabulary(
             f"the model has no tokenizer.model, the only file that {row.gguf}'s vocabulary is made of; "
             "take that of the model that it was tuned from"
         )
     elif data is None:
-        raise TokenizerError(_missing(files))
+        raise UnknownVocabulary(_missing(files))
     elif row.llama_vocabulary and spm.is_spm_json(data):
         entries = list(_spm(spm.from_json(tokenizer, size)))
     else:
