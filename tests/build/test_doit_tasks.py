@@ -56,12 +56,32 @@ def test_a_pattern_names_recipes_and_only_those_are_read(project: Project) -> No
         ("releas:*", "no task matches releas:*; 'doit list --all' shows them"),
         ("quant:small/Q9*", "no task matches quant:small/Q9*; 'doit list --all' shows them"),
         ("quant:small/Q8_1", "there is no task quant:small/Q8_1 (did you mean quant:small/Q8_0?); 'doit list --all'"),
+        ("nonsense", "there is no task nonsense; 'doit list --all' shows them"),
+        ("run nonsense", "there is no task nonsense; 'doit list --all' shows them"),
+        ("-n 2 -c --verbosity 1 nonsense", "there is no task nonsense; 'doit list --all' shows them"),
+        ("quant:small/Q8_0 nonsense", "there is no task nonsense; 'doit list --all' shows them"),
+        ("releas:small", "there is no task releas:small (did you mean release:small?); 'doit list --all' shows them"),
+        ("release:", "there is no task release: (did you mean release?); 'doit list --all' shows them"),
+        ("list recipe", "there is no task recipe"),
     ],
 )
 def test_a_task_that_does_not_exist(project: Project, task: str, message: str) -> None:
-    failed = project.run("doit", task, check=2)
+    failed = project.run("doit", *task.split(), check=2)
     assert failed.stderr.startswith(f"quantmill: {message}")
     assert failed.stderr.count("\n") == 1
+
+
+def test_what_a_run_may_name(project: Project) -> None:
+    """Tasks, groups, targets, variables and options of doit's; a wrong option is doit's own sentence and exit code."""
+    project.run("doit", "-n", "2", "quant:small/Q8_0")
+    pointer = project.folder / "build" / "small" / "quant" / "Q8_0.json"
+    for call in (["--process", "2", "-v1", "a=1", "quant:small/Q8_0"], ["run", "download"], [str(pointer)]):
+        project.run("doit", *call)
+    for wrong in ("--nonsense", "list --bad", "-n x"):
+        assert project.run("doit", *wrong.split(), check=3).stderr.startswith("ERROR: Error parsing ")
+    for wrong in ("--nonsense", "-n x", "-n"):
+        said = project.run("quantmill", "build", "small", *wrong.split(), check=2).stderr
+        assert said.splitlines()[-1].startswith(("quantmill: error: ", "quantmill build: error: "))
 
 
 def test_a_list_whose_reader_leaves_ends_in_silence(project: Project) -> None:

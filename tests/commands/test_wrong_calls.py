@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -14,16 +13,7 @@ from forward_models import MODELS
 from projects import RECIPE, TINY
 from quantmill import gguf
 from quantmill.cli import COMMANDS, main
-
-USE, WORK = 2, 1
-
-
-class Wrong(NamedTuple):
-    """A call, its exit code, and what its sentence must hold."""
-
-    call: str
-    code: int
-    named: str
+from wrong_calls import USE, WORK, Wrong, says_nothing
 
 
 def files() -> Iterator[Wrong]:
@@ -239,7 +229,7 @@ def grammar() -> Iterator[Wrong]:
         yield Wrong(f"{command} --none", USE, "")
 
 
-TABLE: Iterable[Wrong] = [*files(), *outputs(), *numbers(), *words(), *recipes(), *grammar()]
+TABLE: Iterable[Wrong] = [*files(), *outputs(), *numbers(), *words(), *says_nothing(), *recipes(), *grammar()]
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +259,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+WORDS = {"TINY": str(TINY), "EMPTY": "", "SPACES": "  ", "LINES": "a\nb"}
+
+
 def call(line: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        main([str(TINY) if word == "TINY" else word for word in line.split()])
+        main([WORDS.get(word, word) for word in line.split()])
     assert isinstance(ended.value.code, int)
     return ended.value.code
 
@@ -298,7 +291,7 @@ def test_a_wrong_call(
     sentence = lines[-1]
     if lines[0].startswith("usage: "):  # argparse shows the grammar first
         assert ": error: " in sentence
-    elif not wrong.call.startswith(("imatrix", "reproduce")):  # these tell of their progress first
+    elif not wrong.call.startswith(("imatrix", "reproduce", "toolchain")):  # these tell of their progress first
         assert len(lines) == 1
     assert (code, said.out) == (wrong.code, ""), sentence
     assert sentence.startswith("quantmill")

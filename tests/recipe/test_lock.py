@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from projects import RECIPE, TINY, Project
+from quantmill.architectures.errors import DamagedModel
 from quantmill.artifact import Artifact, Context, silent
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError
@@ -84,7 +85,7 @@ def test_a_name_that_no_lock_can_hold(recipe: Recipe) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"a": "\\ud800"}', "\xff"])
 def test_a_broken_configuration_is_one_sentence(recipe: Recipe, text: str) -> None:
     (model(recipe) / "config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(DamagedModel) as error:
         lock.resolve(recipe, sha256_file)
     problem = r"config\.json: (not valid JSON in UTF-8: |a model's configuration is a JSON object, found list$)"
     assert re.search(problem, str(error.value))

@@ -18,7 +18,7 @@ from typing import Any
 
 from quantmill.admission.c_params import Arrays, Containers, Params
 from quantmill.admission.conformance import IMATRIX_NAME, OPTIONS, Call
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import UsageError
 from quantmill.reference.ftypes import FTYPES
 
 FIRST_BUILD = 8660  # whose llama_model_quantize takes arrays
@@ -55,7 +55,7 @@ class Library:
         except BrokenPipeError:
             reply = ""
         if reply.startswith("unfit"):
-            raise QuantmillError(f"{self.path}: {reply.removeprefix('unfit ')}")
+            raise UsageError(f"{self.path}: {reply.removeprefix('unfit ')}")
         if not reply:
             self.close()
         return reply == "done" and out.exists()

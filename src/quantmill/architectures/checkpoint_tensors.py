@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from quantmill.architectures.architecture import Architecture, Facts, ModelClass, TensorLine
 from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.configuration import head_dim, hparams
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import DamagedModel, ModelError
 from quantmill.architectures.known import class_of
 from quantmill.architectures.metadata_keys import config_sizes
 from quantmill.architectures.sizes import shape_of, size_of, with_products
@@ -105,7 +105,7 @@ def tensors(
         missing = sorted(expected.keys() - set(order) - spared)
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise ModelError(f"the safetensors files lack the tensor {missing[0]!r}{more}, which {class_.name} needs")
+            raise DamagedModel(f"the safetensors files lack the tensor {missing[0]!r}{more}, which {class_.name} needs")
     return [*(spec for spec in specs if not spec.sources), *_in_order(order, expected, specs, class_.stacks)]
 
 

@@ -4,10 +4,18 @@ from quantmill.errors import QuantmillError, UsageError
 
 
 class ModelError(QuantmillError):
-    """A base model that cannot be converted."""
+    """A base model that cannot be converted, by what it says that it is: an error of use."""
+
+    exit_code = UsageError.exit_code
 
 
-class TokenizerError(ModelError):
+class DamagedModel(ModelError):
+    """A base model whose files are damaged, or not those of one model: an error of work."""
+
+    exit_code = QuantmillError.exit_code
+
+
+class TokenizerError(DamagedModel):
     """The tokenizer's files cannot be understood. The message is the sentence."""
 
 
@@ -28,6 +36,12 @@ class UnknownPreTokenizer(ModelError):
 
 class ForwardError(QuantmillError):
     """A model, a text or a disk that a forward pass cannot do with."""
+
+
+class CannotEvaluate(ForwardError):
+    """A model that a forward pass is not made for, by what it says that it is: an error of use."""
+
+    exit_code = UsageError.exit_code
 
 
 class NotLoadable(QuantmillError):

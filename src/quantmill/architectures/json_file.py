@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.errors import ModelError, UnsuitableModel
+from quantmill.architectures.errors import DamagedModel, UnsuitableModel
 from quantmill.listing import UnfitJSON, strangers_json
 
 TEMPLATES = "additional_chat_templates"  # the one folder of a model that is read, for its *.jinja
@@ -26,7 +26,7 @@ def model_files(folder: Path) -> dict[str, Path]:
     return {name: path for name, path in named.items() if is_near(name)}
 
 
-def read_file(path: Path, name: str, error: type[ModelError]) -> bytes:
+def read_file(path: Path, name: str, error: type[DamagedModel]) -> bytes:
     """The bytes of the model's file `name`; raises `error` when it is longer than any such file is."""
     most = LIMITS.get(name, LIMIT)
     with path.open("rb") as file:
@@ -36,7 +36,7 @@ def read_file(path: Path, name: str, error: type[ModelError]) -> bytes:
     return data
 
 
-def load_json(files: Mapping[str, Path], name: str, error: type[ModelError]) -> dict[str, Any] | None:
+def load_json(files: Mapping[str, Path], name: str, error: type[DamagedModel]) -> dict[str, Any] | None:
     """The object in the file `name`; None when the model has no such file. Raises `error` for anything else.
 
     A text with half of a surrogate pair (an escape alone can hold one) is refused: no GGUF file can store it.
@@ -59,7 +59,7 @@ def load_json(files: Mapping[str, Path], name: str, error: type[ModelError]) -> 
 
 def load_config(files: Mapping[str, Path]) -> dict[str, Any]:
     """config.json as an object; raises ModelError."""
-    config = load_json(files, "config.json", ModelError)
+    config = load_json(files, "config.json", DamagedModel)
     if config is None:
         raise UnsuitableModel("the model has no config.json; a model in Hugging Face layout has one")
     return config

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from quantmill.architectures.errors import ForwardError
+from quantmill.architectures.errors import CannotEvaluate
 from quantmill.gguf import KV
 
 _MOST = 1 << 24  # no size of a model is larger; a claimed one must not overflow a product of two
@@ -62,5 +62,5 @@ class KeyReader:
             raise self.wrong(key, f"is {value!r}", "a word")
         return default if value is None else value
 
-    def wrong(self, key: str, what: str, right: str) -> ForwardError:
-        return ForwardError(f"{self.place}: {self.architecture}.{key} {what}; {right} would be right")
+    def wrong(self, key: str, what: str, right: str) -> CannotEvaluate:
+        return CannotEvaluate(f"{self.place}: {self.architecture}.{key} {what}; {right} would be right")

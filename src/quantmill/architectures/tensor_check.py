@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from quantmill.architectures.errors import ForwardError, missing_weights
+from quantmill.architectures.errors import CannotEvaluate, ForwardError, missing_weights
 from quantmill.architectures.hyperparameters import Hyper
 from quantmill.architectures.sizes import lines, shape_of
 from quantmill.gguf.types import Type
@@ -37,4 +37,4 @@ def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], T
             )
     for name in found:
         if name not in known:
-            raise ForwardError(f"{place}: holds a tensor {name!r}, for which this {hyper.architecture} has no place")
+            raise CannotEvaluate(f"{place}: holds a tensor {name!r}, for which this {hyper.architecture} has no place")

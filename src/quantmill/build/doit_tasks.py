@@ -201,7 +201,7 @@ def build(
     estimate: Estimate | None = None,
     check: float = 0.0,
 ) -> int:
-    """Build one recipe outside a dodo.py; the exit code of the build: 0, or 1 when a task failed. `estimate`: as of
+    """Build one recipe outside a dodo.py; the exit code of the build. `estimate`: as of
     `dodo`; `check`: the share of what steps make that is made again and compared."""
     space, listener = workspace(root, threads, estimate)
     space = replace(space, check=check)
@@ -223,7 +223,8 @@ def run(
 
     loader = ModuleTaskLoader({"task_recipe": task_recipe})
     main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names, listener)})
-    return 1 if main.run(["run", "-n", str(jobs), *names]) or listener.failed() else 0
+    failed = main.run(["run", "-n", str(jobs), *names])
+    return listener.code() or int(bool(failed))
 
 
 def _seconds(recipes: Iterable[Recipe], estimate: Estimate | None) -> dict[str, float]:
@@ -251,9 +252,9 @@ def dodo(
     quantmill.forecast.estimates, tells what tasks are thought to take: how long a build will be, and for how long a
     shared store is waited for."""
 
-    def end() -> None:  # doit knows of failed tasks alone
-        if listener.failed():
-            raise SystemExit(1)
+    def end() -> None:  # doit knows of failed tasks alone, and ends with 1
+        if code := listener.code():
+            raise SystemExit(code)
 
     gc.disable()  # the tasks of many recipes are many objects, none of them garbage; a step that runs enables it
     if arguments is None:  # doit's own process
@@ -280,6 +281,7 @@ def dodo(
     def task_recipe() -> Iterator[dict[str, Any]]:
         _forgive_database()
         made: list[str] = []
+        pointers: list[str] = []
         for name in sorted(chosen):
             try:
                 if name not in paths:
@@ -296,9 +298,10 @@ def dodo(
                     continue
                 raise SystemExit(_code(error)) from None
             made += found
+            pointers += map(space.pointer_name, found.values())
             yield from tasks(found, space)
         try:
-            call.check(made)
+            call.check(made, pointers)
         except UsageError as error:
             _tell(error)
             raise SystemExit(error.exit_code) from None
@@ -335,17 +338,24 @@ def _interrupted(kind: type[BaseException], error: BaseException, trace: Traceba
         sys.__excepthook__(kind, error, trace)
 
 
+def _failed(error: Exception, message: str) -> TaskFailed:
+    """A task's failure, with the exit code of its error."""
+    failed = TaskFailed(message)
+    failed.exit_code = _code(error)
+    return failed
+
+
 def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> TaskFailed | None:
     gc.enable()
     try:
         space.perform(node, recipe_nodes)
         space.brought[node.name] = recipe_nodes
     except QuantmillError as error:
-        return TaskFailed(str(error))
+        return _failed(error, str(error))
     except OSError as error:
-        return TaskFailed(sentence(error))
+        return _failed(error, sentence(error))
     except ImportError as error:  # the kernels, of a level that this machine does not run
-        return TaskFailed(one_line(str(error)))
+        return _failed(error, one_line(str(error)))
     return None
 
 

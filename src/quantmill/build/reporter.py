@@ -28,6 +28,7 @@ class Listener:
         self.look: Callable[[], list[str]] = list  # at what a run brought about, once more; what cannot be mended
         self.late: list[str] = []  # what it could not
         self.notes: Callable[[], Iterable[str]] = tuple  # what a person ought to know of the store
+        self.codes: set[int] = set()  # of the tasks that failed, by their errors
         self.end: Callable[[], None] = lambda: None  # called last, when all is told
 
     def hear(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
@@ -42,6 +43,11 @@ class Listener:
     def failed(self) -> list[str]:
         """Sentences of what fails the build though no task did."""
         return [*self.late, *self.wrong()]
+
+    def code(self) -> int:
+        """The exit code of what was built: that of errors of use where nothing else failed."""
+        failed = self.codes | {QuantmillError.exit_code for _ in self.failed()}
+        return min(failed, default=0)
 
     def reporter(self) -> type["Reporter"]:
         """The class that doit makes its reporter of, which hears this."""
@@ -207,6 +213,8 @@ class Reporter:
         with self._lock:
             if task.name in self._bars:
                 self._progress.remove_task(self._bars.pop(task.name))
+            if fail.report:  # else it only waited for one that failed
+                self._listener.codes.add(getattr(fail, "exit_code", QuantmillError.exit_code))
             message = fail.get_msg().strip().removeprefix(f"{task.name}: ")
             self._failures.append(f"{task.name}: {message}" if fail.report else "")
 
@@ -216,6 +224,7 @@ class Reporter:
 
     def runtime_error(self, msg: str) -> None:
         """doit itself failed."""
+        self._listener.codes.add(QuantmillError.exit_code)
         self._failures.append(msg)
 
     def teardown_task(self, task: Any) -> None:

@@ -116,7 +116,7 @@ def check_index(where: str, files: Mapping[str, Path], names: Iterable[str]) -> 
         if name not in there:
             raise QuantmillError(f"{where}: {INDEX} names {name!r}, which is not there; fetch it, or the right index")
         if not name.startswith("model"):
-            raise QuantmillError(
+            raise UsageError(
                 f"{where}: {INDEX} names {name!r}, but only weights named model*.safetensors are read; rename them "
                 "there and in the index"
             )

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from quantmill.checkpoint.file_names import INDEX, SINGLE
-from quantmill.errors import QuantmillError, listed
+from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.gguf.errors import shown
 from quantmill.listing import UnfitJSON, strangers_json
 
@@ -44,13 +44,17 @@ class WeightsError(QuantmillError):
     """Weights of a folder, or their index, that cannot be read."""
 
 
+class UnsuitableWeights(UsageError, WeightsError):
+    """What stands in the place of weights is none that can be read here."""
+
+
 def _bad_file(name: str, what: str) -> WeightsError:
     """`what` says how the file breaks the format, and what would be right."""
     return WeightsError(f"{name}: {what}")
 
 
-def _pickled(name: str) -> WeightsError:
-    return WeightsError(
+def _pickled(name: str) -> UnsuitableWeights:
+    return UnsuitableWeights(
         f"{name}: weights as a pickle, which can run code when opened, are refused; "
         "use a revision of the model that has safetensors, or convert them where you trust them"
     )
@@ -119,7 +123,7 @@ def open_weights(files: Mapping[str, Path]) -> Weights:
             raise WeightsError(
                 f"the model's weights ({listed(shards)}) lie beside no {INDEX}, which says what they hold; fetch it"
             )
-        raise WeightsError(f"the model has no weights: neither {SINGLE} nor {INDEX} is among its files")
+        raise UnsuitableWeights(f"the model has no weights: neither {SINGLE} nor {INDEX} is among its files")
     tensors: dict[str, Weight] = {}
     mappings = []
     for name in names:

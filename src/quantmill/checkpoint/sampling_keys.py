@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import DamagedModel, ModelError
 from quantmill.architectures.json_file import load_json
 from quantmill.gguf import KV, ValueType, kv
 from quantmill.reference.reference import Reference
@@ -18,7 +18,7 @@ def sampling(reference: Reference, files: Mapping[str, Path]) -> Iterator[KV]:
     Raises a ModelError for a value that its key cannot hold."""
     known = reference.converter.sampling
     try:
-        stated = (load_json(files, _FILE, ModelError) if known else None) or {}
+        stated = (load_json(files, _FILE, DamagedModel) if known else None) or {}
     except ModelError:
         return
     for key, (type_, names) in known.items():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.architectures.configuration import hparams
-from quantmill.architectures.errors import ModelError, UnsuitableModel
+from quantmill.architectures.errors import DamagedModel, UnsuitableModel
 from quantmill.checkpoint.changes import CHANGES
 from quantmill.checkpoint.rope_factors import GENERATED
 from quantmill.checkpoint.safetensors import Weight
@@ -35,7 +35,7 @@ def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
         if spec.cut[1]:
             expected = (spec.cut[1], *expected[1:])
         if weight.shape != expected:
-            raise ModelError(
+            raise DamagedModel(
                 f"{weight.file}: the tensor {source!r} has shape {list(weight.shape)}; by config.json it should "
                 f"be {list(expected)}"
             )

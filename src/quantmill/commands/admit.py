@@ -1,11 +1,11 @@
 """`quantmill admit TAG`: compare our files with those of a llama.cpp of that tag, so that recipes may name it."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, file_path, positive, project, say, threads
+from quantmill.commands.common import bar, file_path, folder_path, positive, project, say, threads, words
 from quantmill.errors import UsageError
+from quantmill.output_file import check_output, through
 
 if TYPE_CHECKING:
     from quantmill.admission.library import Library, Tool
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("tag", metavar="TAG", help="b11739, v0.5.0: the tag to admit")
+    parser.add_argument("tag", type=words, metavar="TAG", help="b11739, v0.5.0: the tag to admit")
     oracle = parser.add_mutually_exclusive_group(required=True)
-    oracle.add_argument("--lib", type=Path, metavar="PATH", help="its libllama, or a folder with it")
-    oracle.add_argument("--source", type=Path, metavar="TREE", help="its sources, of which cmake builds libllama")
-    oracle.add_argument("--tools", type=Path, metavar="DIR", help="the folder of its llama-quantize: takes hours")
+    oracle.add_argument("--lib", type=folder_path, metavar="PATH", help="its libllama, or a folder with it")
+    oracle.add_argument(
+        "--source", type=folder_path, metavar="TREE", help="its sources, of which cmake builds libllama"
+    )
+    oracle.add_argument(
+        "--tools", type=folder_path, metavar="DIR", help="the folder of its llama-quantize: takes hours"
+    )
     parser.add_argument("--every", type=positive, default=1, metavar="N", help="compare each N-th file, for a look")
     parser.add_argument("--to", type=file_path, metavar="FILE", help="where the admission is entered (admissions.json)")
     parser.add_argument("--share", action="store_true", help="sign it, for all who read the shared store")
@@ -34,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.reference.spans import candidates
 
     spans, path = candidates(options.tag), options.to or project() / FILE
+    if through(check_output(path)):
+        raise UsageError(f"{path}: no admissions can be entered there; give the path of a file")
     if path.exists():
         read(path)  # what it cannot be entered in is told before the work
     if options.share and options.every > 1:

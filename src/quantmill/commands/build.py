@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import file_path, parallel, project, recipe_file
+from quantmill.commands.common import file_path, parallel, project, recipe_file, words
 from quantmill.errors import UsageError
 
 TLS = ("tls_ca", "tls_cert", "tls_key")
@@ -13,11 +13,15 @@ DASK = ("scheduler", "workers", *TLS, "insecure")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("recipe", help="a .toml file, or the name of one in recipes/")
-    parser.add_argument("--only", action="append", default=[], metavar="FTYPE", help="build and verify this file alone")
+    parser.add_argument(
+        "--only", type=words, action="append", default=[], metavar="FTYPE", help="build and verify this file alone"
+    )
     parser.add_argument("-n", dest="jobs", type=parallel, default=1, metavar="N", help="tasks at a time (1)")
     parser.add_argument("--threads", type=parallel, metavar="N", help="threads of one task (all cores)")
     parser.add_argument("--engine", choices=("local", "dask"), default="local", help="dask: steps run on a cluster")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster; without it, workers start here")
+    parser.add_argument(
+        "--scheduler", type=words, metavar="ADDRESS", help="of a Dask cluster; without it, workers start here"
+    )
     parser.add_argument("--workers", type=parallel, metavar="N", help="worker processes on this machine (2)")
     for name in ("ca", "cert", "key"):
         parser.add_argument(f"--tls-{name}", type=file_path, metavar="FILE", help=f"TLS {name} for the scheduler, PEM")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, project, say, say_json, size, threads
+from quantmill.commands.common import bar, project, say, say_json, size, threads, words
 from quantmill.errors import UsageError
 from quantmill.units import parse_age, size_text
 
@@ -24,8 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--replace", action="store_true", help=text)
         if name == "revoke":
             text = "digest of a record or an output (8 digits suffice), or a task such as quant:tiny/Q4_K_M"
-            action.add_argument("records", nargs="+", metavar="RECORD", help=text)
-            action.add_argument("--why", default="", metavar="TEXT", help="the reason, which others are told")
+            action.add_argument("records", type=words, nargs="+", metavar="RECORD", help=text)
+            action.add_argument(
+                "--why", type=words, default="", metavar="TEXT", help="the reason, which others are told"
+            )
         if name == "gc":
             action.add_argument(
                 "--keep",

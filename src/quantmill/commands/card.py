@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from quantmill.commands.common import project, recipe_file, say
+from quantmill.commands.common import folder_path, project, recipe_file, say
 from quantmill.output_file import check_output_folder, write_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("recipe")
-    parser.add_argument("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where to write (here)")
+    parser.add_argument("-o", "--output", type=folder_path, default=Path(), metavar="DIR", help="where to write (here)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import positive, project, recipe_file, say, say_json
+from quantmill.commands.common import positive, project, recipe_file, say, say_json, words
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,10 +19,14 @@ CONTEXT = 8192  # tokens; half an hour's talk, or a long file
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("release", help="a recipe, a release's folder, or a Hub repository like someone/model-GGUF")
-    parser.add_argument("--vram", metavar="SIZE", help="graphics memory: 24GB, 2x80GB, 0 (this machine's)")
-    parser.add_argument("--ram", metavar="SIZE", help="main memory (this machine's)")
-    parser.add_argument("--backend", metavar="NAME", help="cuda, rocm, vulkan, metal, cpu-avx2, cpu-avx512 or arm")
+    parser.add_argument(
+        "release", type=words, help="a recipe, a release's folder, or a Hub repository like someone/model-GGUF"
+    )
+    parser.add_argument("--vram", type=words, metavar="SIZE", help="graphics memory: 24GB, 2x80GB, 0 (this machine's)")
+    parser.add_argument("--ram", type=words, metavar="SIZE", help="main memory (this machine's)")
+    parser.add_argument(
+        "--backend", type=words, metavar="NAME", help="cuda, rocm, vulkan, metal, cpu-avx2, cpu-avx512 or arm"
+    )
     parser.add_argument("--context", type=positive, default=CONTEXT, metavar="N", help=f"tokens of context ({CONTEXT})")
     parser.add_argument("--goal", default="speed", choices=("speed", "quality"), help="speed, or quality")
     parser.add_argument("--flash-attention", action="store_true", help="llama.cpp is to run with -fa")

@@ -73,6 +73,27 @@ def file_path(text: str) -> Path:
     return path
 
 
+def folder_path(text: str) -> Path:
+    """A folder that the call names; UsageError for an empty path, which would be the folder stood in."""
+    if not text:
+        raise UsageError("'' is no path; give the path of a folder, or . for the one that you stand in")
+    return Path(text)
+
+
+def words(text: str) -> str:
+    """Words of the call that a file or a message will hold: some, in one line."""
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is empty or has characters that cannot be shown; give one line")
+    return text
+
+
+def place(text: str) -> str:
+    """A file, a folder or a repository that the call names, or an address."""
+    if not text.startswith(("http://", "https://")):
+        file_path(words(text))
+    return words(text)
+
+
 def existing(path: Path) -> Path:
     if path.is_dir():
         hint = "convert it first, or give" if (path / "config.json").is_file() else "give"
@@ -119,7 +140,7 @@ def add_tag(parser: argparse.ArgumentParser, text: str) -> None:
     from quantmill.reference.spans import newest_tag
 
     newest = f"the newest: {newest_tag()}, or one admitted here"
-    parser.add_argument("--llama-cpp", metavar="TAG", help=f"{text} ({newest})")
+    parser.add_argument("--llama-cpp", type=words, metavar="TAG", help=f"{text} ({newest})")
 
 
 def followed(options: argparse.Namespace) -> "tuple[str, Reference]":

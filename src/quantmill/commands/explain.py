@@ -2,14 +2,14 @@
 
 import argparse
 
-from quantmill.commands.common import project, recipe_file, say, say_json
+from quantmill.commands.common import project, recipe_file, say, say_json, words
 from quantmill.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("task")
-    parser.add_argument("recipe", nargs="?", help="its .toml file, when that is not in recipes/")
+    parser.add_argument("task", type=words)
+    parser.add_argument("recipe", type=words, nargs="?", help="its .toml file, when that is not in recipes/")
     parser.add_argument("--json", action="store_true")
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from quantmill.commands.common import file_path, say
+from quantmill.commands.common import file_path, say, words
 from quantmill.errors import UsageError
 from quantmill.output_file import check_output
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "Make a key pair: the secret half goes to FILE, the public half is printed for quantmill.toml."
     new = actions.add_parser("new", help=text, description=text, allow_abbrev=False)
     new.add_argument("file", type=file_path, metavar="FILE")
-    new.add_argument("--name", metavar="TEXT", help="what messages call the key (the file's name)")
+    new.add_argument("--name", type=words, metavar="TEXT", help="what messages call the key (the file's name)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,18 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import add_key, bar, parallel, project, say, say_json, signed, threads
+from quantmill.commands.common import (
+    add_key,
+    bar,
+    folder_path,
+    parallel,
+    project,
+    say,
+    say_json,
+    signed,
+    threads,
+    words,
+)
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,11 +30,15 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     text = "a release's folder; a tag: of a release below release/, else of the git repository here; owner/name@tag"
-    parser.add_argument("release", metavar="DIR|TAG", help=text)
-    parser.add_argument("--against", type=Path, metavar="DIR", help="compare with this folder what a git tag makes")
-    parser.add_argument("--beside", type=Path, metavar="DIR", help="the recipe's folder, where its paths lead from")
+    parser.add_argument("release", type=words, metavar="DIR|TAG", help=text)
     parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="build in this new folder and keep it (a temporary one)"
+        "--against", type=folder_path, metavar="DIR", help="compare with this folder what a git tag makes"
+    )
+    parser.add_argument(
+        "--beside", type=folder_path, metavar="DIR", help="the recipe's folder, where its paths lead from"
+    )
+    parser.add_argument(
+        "--work", type=folder_path, metavar="DIR", help="build in this new folder and keep it (a temporary one)"
     )
     parser.add_argument("-n", dest="jobs", type=parallel, default=1, metavar="N", help="tasks at a time (1)")
     parser.add_argument("--threads", type=parallel, metavar="N", help="threads of one task (all cores)")

@@ -74,7 +74,7 @@ def build(
     parts_from: int = PARTS_FROM,
     check: float = 0.0,
 ) -> int:
-    """Build one recipe on a cluster; the exit code of the build: 0, or 1 when a task failed. `check`: the share of what
+    """Build one recipe on a cluster; the exit code of the build. `check`: the share of what
     steps make that another worker makes again and compares."""
     space, listener = doit_tasks.workspace(root, estimate=estimates)
     space = replace(space, check=check)
@@ -204,7 +204,8 @@ class _Spread:
             self._heal(node, needed[lacked], needed, done.error)
             begun = nothing
         if done.error and not done.lacks:
-            raise (Rejected if node.step.judges else QuantmillError)(done.error)
+            of_work = Rejected if node.step.judges else QuantmillError
+            raise (UsageError if done.exit_code == UsageError.exit_code else of_work)(done.error)
         if self._space.store.remote:
             self._space.store.remote.conflicts.update(done.conflicts)
         if done.ran and self._space.check and node.step.recheck:

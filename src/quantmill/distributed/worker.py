@@ -60,6 +60,7 @@ class Done:
     host: str = ""
     ran: bool = False
     differs: tuple[str, ...] = ()
+    exit_code: int = 0  # of the error
     conflicts: tuple[tuple[str, str], ...] = ()  # at the shared store, by record
 
     @property
@@ -114,7 +115,7 @@ def run(job: Job) -> Done:
             facts = _perform(job, space)
         except QuantmillError as error:
             lacks = error.node if isinstance(error, NotMadeAgain) else ""
-            return Done(worker.address, {}, (), str(error), lacks)
+            return Done(worker.address, {}, (), str(error), lacks, exit_code=error.exit_code)
         except OSError as error:
             raise StepFailed(sentence(error)) from None
         conflicts = tuple(space.store.remote.conflicts.items()) if space.store.remote else ()

@@ -116,7 +116,7 @@ def tokenize(
     `parse_special`: what is written like a control token is one."""
     check_size(reference or newest(), n_ctx)
     if tokenizer.add_eos:
-        raise ForwardError("the tokenizer puts an end token behind a text, with which llama-imatrix measures nothing")
+        raise TextError("the tokenizer puts an end token behind a text, with which llama-imatrix measures nothing")
     bos = tokenizer.bos if tokenizer.add_bos else None
     ids = [tokenizer.encode(text.content, parse_special=parse_special) for text in texts]
     cut = [chunks(ids_, n_ctx, bos, first=first, name=text.name) for ids_, text in zip(ids, texts, strict=True)]

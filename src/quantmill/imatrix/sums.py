@@ -12,7 +12,7 @@ import numpy as np
 
 from quantmill.imatrix.gguf_form import ImatrixFile
 from quantmill.imatrix.legacy import Entry, encode
-from quantmill.imatrix.vectors import ImatrixError
+from quantmill.imatrix.vectors import ImatrixUsageError
 from quantmill.reference.reference import Reference
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ class Sums:
             chunks = self._most() // size
         written = set(self.whole()) if rules.whole_only else {n for n, s in self.tensors.items() if s.counts.any()}
         if not written:
-            raise ImatrixError("no tensor was reached in all its parts, so there is nothing to write; use more text")
+            raise ImatrixUsageError(
+                "no tensor was reached in all its parts, so there is nothing to write; use more text"
+            )
         found = []
         for name in rules.order(self.tensors):
             if name in written:
@@ -125,7 +127,7 @@ def merge(parts: Iterable[tuple[str, Sums]]) -> Sums:
                 known.squares.size != sum_.squares.size
                 or (known.counts.size != sum_.counts.size and 1 not in (known.counts.size, sum_.counts.size))
             ):
-                raise ImatrixError(
+                raise ImatrixUsageError(
                     f"{place}: {name} has {sum_.squares.size} values, elsewhere {known.squares.size}; "
                     "merge files of one model"
                 )

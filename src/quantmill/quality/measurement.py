@@ -12,7 +12,7 @@ from quantmill.engine.evaluation import Model, Run, evaluate, open_model
 from quantmill.quality import tensor_errors
 from quantmill.quality.base_predictions import BasePredictions
 from quantmill.quality.divergence import Predictions, compare
-from quantmill.quality.errors import QualityError
+from quantmill.quality.errors import NotOneModel
 from quantmill.statistics import rounded
 
 
@@ -36,7 +36,7 @@ def against(
     half = replace(run, memory=run.memory // 2)
     with open_model(file, place) as model:
         if model.hyper.n_vocab != reference.hyper.n_vocab:
-            raise QualityError(
+            raise NotOneModel(
                 f"{place}: predicts {model.hyper.n_vocab} tokens and its base {reference.hyper.n_vocab}; "
                 "compare files of one model"
             )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels, gguf
 from quantmill.gguf import GGUFFile, TensorInfo
-from quantmill.quality.errors import QualityError
+from quantmill.quality.errors import NotOneModel
 from quantmill.statistics import rounded
 
 SAMPLE = 1 << 20  # weights of a tensor that are compared: whole rows, evenly spaced
@@ -30,9 +30,9 @@ def errors(base: Path, file: Path, place: str) -> dict[str, float]:
         for name, info in ours.tensors.items():
             other = theirs.tensors.get(name)
             if other is None:
-                raise QualityError(f"{place}: no tensor {name}, which its base has; it is not a file of this model")
+                raise NotOneModel(f"{place}: no tensor {name}, which its base has; it is not a file of this model")
             if other.shape != info.shape:
-                raise QualityError(
+                raise NotOneModel(
                     f"{place}: {name} is {_shape(other)}, and {_shape(info)} in its base; compare files of one model"
                 )
             if other.type is not info.type:

@@ -10,7 +10,7 @@ from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import UsageError
 from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import Type
 from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
@@ -44,11 +44,11 @@ class Finding:
         return f"{self.text}; {self.right}" if self.right else self.text
 
 
-def preflight_failed(found: Sequence[Finding]) -> QuantmillError:
+def preflight_failed(found: Sequence[Finding]) -> UsageError:
     """The error of a recipe whose findings cannot be built, or that is strict and has findings."""
     more = f" (and {len(found) - 1} more findings)" if len(found) > 1 else ""
     right = found[0].right or ("change the recipe" if found[0].fatal else "mend it, or take `strict` out of the recipe")
-    return QuantmillError(f"{found[0].text}{more}; {right}")
+    return UsageError(f"{found[0].text}{more}; {right}")
 
 
 def check_base(tensors: Sequence[TensorEntry], number: Any, type_: str, allow_requantize: bool = False) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.architectures.errors import ModelError, UnsuitableModel
+from quantmill.architectures.errors import DamagedModel, ModelError, UnsuitableModel
 from quantmill.architectures.json_file import TEMPLATES, model_files, read_file
 from quantmill.checkpoint.file_names import check_names
 from quantmill.errors import UsageError
@@ -80,16 +80,16 @@ def is_plain(name: str) -> bool:
 
 
 def configuration(path: Path) -> dict[str, Any]:
-    """A model's config.json; UsageError for what is none."""
+    """A model's config.json; DamagedModel for what is none."""
     try:
-        data = strangers_json(read_file(path, path.name, ModelError))
+        data = strangers_json(read_file(path, path.name, DamagedModel))
         json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair cannot be written to the lock
     except UnfitJSON as error:
-        raise UsageError(f"{path}: it {error}; fetch it again") from None
+        raise DamagedModel(f"{path}: it {error}; fetch it again") from None
     except (ValueError, OSError) as error:
-        raise UsageError(f"{path}: not valid JSON in UTF-8: {error}") from None
+        raise DamagedModel(f"{path}: not valid JSON in UTF-8: {error}") from None
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
+        raise DamagedModel(f"{path}: a model's configuration is a JSON object, found {type(data).__name__}")
     return data
 
 

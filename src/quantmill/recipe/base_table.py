@@ -14,7 +14,7 @@ KEYS: dict[str, str] = {
     "base.repo": "string",
     "base.revision": "string",
     "base.path": "string",
-    "base.gguf": "string",
+    "base.gguf": "file",
     "base.type": "string",
     "base.name": "string",
     "base.original": "string",
@@ -24,7 +24,9 @@ KEYS: dict[str, str] = {
     "base.readme": "boolean",
 }
 BASE_TYPES = ("BF16", "F16", "F32")
-REPO = r"[\w.-]+/[\w.-]+"
+REPO = r"(?!\.+/)[\w.-]+/(?!\.+\Z)[\w.-]+"
+# Of a branch, a tag or a commit, as git takes it.
+_REVISION = r"(?![./])(?!.*(?:\.\.|//|/\.))[^\s~^:?*\[\\]*[^\s~^:?*\[\\./]"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def base(reference: Reference, get: Callable[[str], Any], folder: Path, locked: 
         raise Unfit("base.allow_requantize", "only a GGUF base (base.gguf) is quantized already; remove it")
     if given_by != "repo" and get("base.revision") is not None:
         raise Unfit("base.revision", "only a Hub repository (base.repo) has revisions; remove it")
+    if not re.fullmatch(_REVISION, get("base.revision") or "main"):
+        raise Unfit("base.revision", f"{get('base.revision')!r} cannot name a branch, tag or commit; give one")
     for key in ("pre_tokenizer", "readme"):
         if given_by == "gguf" and get(f"base.{key}") is not None:
             raise Unfit(f"base.{key}", "a GGUF base already has its metadata; remove it")

@@ -12,9 +12,9 @@ from quantmill.recipe.convert_table import LLAMA_CPP, OWN, tool
 from quantmill.reference.reference import Reference
 from quantmill.units import parse_size
 
-_TEXT = {"text": "string", "url": "string", "sha256": "string", "name": "string"}
+_TEXT = {"text": "file", "url": "string", "sha256": "string", "name": "string"}
 KEYS: dict[str, str] = {
-    "imatrix.file": "string",
+    "imatrix.file": "file",
     "imatrix.sha256": "string",
     "imatrix.name": "string",
     "imatrix.arithmetic": "string",

@@ -21,7 +21,7 @@ KEYS: dict[str, str] = {
     "card.credits": "list",
     "card.thumbnail": "string",
     "card.support": "string",
-    "card.extra": "string",
+    "card.extra": "file",
     "card.private": "boolean",
     "publish.owner": "string",
     "publish.repo": "string",

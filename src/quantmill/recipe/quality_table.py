@@ -12,7 +12,7 @@ from quantmill.reference.reference import Reference
 from quantmill.units import parse_size
 
 KEYS: dict[str, str] = {
-    "evaluation.text": "string",
+    "evaluation.text": "file",
     "evaluation.url": "string",
     "evaluation.sha256": "string",
     "evaluation.name": "string",

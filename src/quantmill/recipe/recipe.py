@@ -23,6 +23,7 @@ from quantmill.recipe import (
     convert_table,
     quality_table,
     team_tags,
+    value_kinds,
 )
 from quantmill.reference.admissions import of_folder
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
@@ -149,8 +150,10 @@ class Recipe:
 def find(name: str, folder: Path = Path()) -> Path:
     """The recipe's file: `name` itself, or `recipes/<name>.toml` below `folder`."""
     for path in (Path(name), folder / "recipes" / f"{name}.toml", folder / name):
-        if path.is_file():
+        if path.is_file() and not name.endswith(("/", "/.")):
             return path
+    if not name.strip():
+        raise UsageError(f"{name!r} is no recipe; name a .toml file or one of recipes/")
     known = sorted(path.stem for path in (folder / "recipes").glob("*.toml") if path.is_file())
     raise UsageError(f"{name}: there is no such recipe{nearest(name, known)}; name a .toml file or one of recipes/")
 
@@ -221,37 +224,8 @@ def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
         else:
             if secret := address.secret(value):
                 raise RecipeError(path, key, f"its address holds {secret}, {address.CURE}")
-            _check_kind(path, key, value, KEYS[key])
-
-
-def _check_kind(path: Path, key: str, value: Any, kind: str) -> None:
-    def strings(items: Any) -> bool:
-        return all(isinstance(item, str) for item in items)
-
-    right = {
-        "string": lambda: isinstance(value, str) and value != "",
-        "list": lambda: isinstance(value, list) and value != [] and strings(value),
-        "string or list": lambda: (
-            isinstance(value, str) or (isinstance(value, list) and value != [] and strings(value))
-        ),
-        "table": lambda: isinstance(value, Mapping) and strings(value.values()),
-        "size": lambda: isinstance(value, str | int) and not isinstance(value, bool),
-        "boolean": lambda: isinstance(value, bool),
-        "count": lambda: type(value) is int and 0 <= value < 2**31,
-        "number": lambda: type(value) in (int, float),
-    }[kind]()
-    if not right:
-        wanted = {
-            "string": "a string that is not empty",
-            "list": "a list of strings",
-            "string or list": "a string or a list of strings",
-            "table": "a table of strings",
-            "size": 'a size like "50GB"',
-            "boolean": "true or false",
-            "count": "a whole number that is not negative",
-            "number": "a number",
-        }[kind]
-        raise RecipeError(path, key, f"{value!r} is not right here; give {wanted}")
+            if problem := value_kinds.problem(value, KEYS[key]):
+                raise RecipeError(path, key, problem)
 
 
 class _Reader:

@@ -73,6 +73,8 @@ def occupy(work: Path, trees: Iterable[Path]) -> None:
             raise UsageError(f"{work}: this folder and the release {tree} lie in each other; name another for --work")
     if (work / MARK).is_file():
         return
+    if work.exists() and not work.is_dir():
+        raise UsageError(f"{work}: this is no folder; name a new one for --work")
     if work.exists() and any(work.iterdir()):
         raise UsageError(
             f"{work}: reproduce did not make this folder, and it is not empty; name a new one for --work, "

@@ -13,14 +13,14 @@ from quantmill.architectures.hyperparameters import Hyper, hyper
 from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Operation
 from quantmill.architectures.rope_scaling import Rope
 from quantmill.architectures.tensor_check import check
-from quantmill.errors import QuantmillError
+from quantmill.errors import UsageError
 from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
 
 Logits = NDArray[np.float32]
 
 
-class CannotRun(QuantmillError):
+class CannotRun(UsageError):
     """A model that the quantized kernels do not run. The message is the sentence."""
 
 

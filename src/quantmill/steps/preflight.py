@@ -42,8 +42,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `preflight.json`: {"findings": [sentences]}, and `makeup.json`: what each file's weights really are.
 
     `inputs`: `imatrix.dat`, where the recipe has one, with the `report.json` of its measurement; `model.gguf`, where
-    the base is one; texts, `texts/<name>` of the evaluation and `seen/<name>` of the calibration. Raises QuantmillError
-    for a finding that a build must fail by, or any under `strict`; QualityError for texts that share a passage;
+    the base is one; texts, `texts/<name>` of the evaluation and `seen/<name>` of the calibration. Raises UsageError
+    for a finding that a build must fail by, or any under `strict`; SharedPassage for texts that share a passage;
     ForwardError for one that is too short.
     """
     from quantmill import gguf
@@ -108,7 +108,7 @@ def _makeup(
 
 def _check_texts(inputs: Inputs, least: Mapping[str, int], names: Mapping[str, str]) -> None:
     from quantmill.engine.chunks import check_length, read_text
-    from quantmill.quality.errors import QualityError
+    from quantmill.quality.errors import SharedPassage
     from quantmill.quality.overlap import shared_passage
 
     texts = {}
@@ -120,7 +120,7 @@ def _check_texts(inputs: Inputs, least: Mapping[str, int], names: Mapping[str, s
     for name in texts:
         for seen in texts if name.startswith("texts/") else ():
             if seen.startswith("seen/") and (shared := shared_passage(texts[name], texts[seen])) is not None:
-                raise QualityError(
+                raise SharedPassage(
                     f"{names[name]}: shares {json.dumps(shared[:60], ensure_ascii=False)} with the calibration text "
                     f"{names[seen]}; measure with a text that the importance matrix has not seen"
                 )

@@ -5,7 +5,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,8 +57,7 @@ def provision(tag: str, folder: Path, wanted: Wanted, say: Callable[[str], None]
     """Make the toolchain of a tag in `folder`; one of the same sources keeps what is not asked for again. `say` is told
     what begins. UsageError or ToolFailed for whatever lacks."""
     _check_programs(wanted)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="new-", dir=folder) as temporary:
+    with _folder(folder), tempfile.TemporaryDirectory(prefix="new-", dir=folder) as temporary:
         work = Path(temporary)
         say(f"sources from {wanted.source}")
         digest = source_tree.take(wanted.source, tag, work / "tree", work)
@@ -77,6 +77,19 @@ def provision(tag: str, folder: Path, wanted: Wanted, say: Callable[[str], None]
         source_tree.remove(work)
         work.mkdir()  # which it takes away itself
     return found
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """The folder is there; where nothing came into it, it and those above that were made for it are gone again."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty, as a rule
+            for one in made:
+                one.rmdir()
 
 
 def _begin(folder: Path) -> None:

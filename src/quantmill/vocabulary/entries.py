@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.configuration import hparams
-from quantmill.architectures.errors import TokenizerError
+from quantmill.architectures.errors import TokenizerError, UnknownVocabulary
 from quantmill.architectures.json_file import load_json
 from quantmill.architectures.known import class_of
 from quantmill.gguf import KV, ValueType, kv
@@ -59,12 +59,12 @@ def vocabulary(
     if "tokenizer.model" in files:
         entries = list(_spm(spm.from_model(files, settings, size, notes, rules.takes_surplus)))
     elif class_.vocabulary == "sentencepiece":
-        raise TokenizerError(
+        raise UnknownVocabulary(
             f"the model has no tokenizer.model, the only file that {row.name}'s vocabulary is made of; "
             "take that of the model that it was tuned from"
         )
     elif data is None:
-        raise TokenizerError(_missing(files))
+        raise UnknownVocabulary(_missing(files))
     elif class_.vocabulary == "llama" and spm.is_spm_json(data):
         entries = list(_spm(spm.from_json(tokenizer, size)))
     else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from quantmill.architectures.errors import TokenizerError
+from quantmill.architectures.errors import TokenizerError, UnknownVocabulary
 from quantmill.gguf.errors import shown
 
 SPECIALS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -57,7 +57,9 @@ class HFTokenizer:
         model = self.data.get("model")
         vocab = model.get("vocab") if isinstance(model, Mapping) else None
         if not isinstance(vocab, dict) or not isinstance(model, Mapping) or model.get("type", "BPE") != "BPE":
-            raise TokenizerError("tokenizer.json holds no BPE vocabulary; only BPE and SentencePiece can be converted")
+            raise UnknownVocabulary(
+                "tokenizer.json holds no BPE vocabulary; only BPE and SentencePiece can be converted"
+            )
         if not all(isinstance(id_, int) and 0 <= id_ < 2**31 for id_ in vocab.values()):
             raise TokenizerError("tokenizer.json has a token whose id is not a whole number")
         by_id: dict[int, str] = {}

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from quantmill import gguf
-from quantmill.architectures.errors import ModelError, TokenizerError, UnknownPreTokenizer, UnknownVocabulary
+from quantmill.architectures.errors import (
+    DamagedModel,
+    TokenizerError,
+    UnknownPreTokenizer,
+    UnknownVocabulary,
+)
 from quantmill.architectures.json_file import load_config, load_json, model_files
 from quantmill.gguf import KV
 from quantmill.reference.reference import Reference
@@ -96,7 +101,7 @@ def _of_folder(files: Mapping[str, Path], reference: Reference | None) -> Tokeni
 
         entries = vocabulary(files, config, "default", reference=reference)
         base = from_metadata({entry.key: entry for entry in entries}, "tokenizer.json")
-        pieces = TokenizerJSON(load_json(files, "tokenizer.json", ModelError) or {})
+        pieces = TokenizerJSON(load_json(files, "tokenizer.json", DamagedModel) or {})
         return replace(
             base, pieces=pieces, add_bos=base.add_bos or (base.bos is not None and pieces.begins_with(base.bos))
         )
@@ -141,7 +146,7 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
     if model == "gpt2":
         if pre not in CUTTINGS:
             known = ", ".join(CUTTINGS)
-            raise TokenizerError(f"{place}: its pre-tokenizer {pre!r} is not known here; known are {known}")
+            raise UnknownVocabulary(f"{place}: its pre-tokenizer {pre!r} is not known here; known are {known}")
         merges = _list(place, "merges", value("merges"), str)
         pieces = ByteLevel(ids, merges, CUTTINGS[pre])
         add_bos = CUTTINGS[pre].bos

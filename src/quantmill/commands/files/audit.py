@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import bar, existing, parallel, project, say, say_json, threads
+from quantmill.commands.common import bar, existing, file_path, parallel, place, project, say, say_json, threads, words
 from quantmill.errors import UsageError
+from quantmill.output_file import check_output, write_output
 
 if TYPE_CHECKING:
     from quantmill.audit.verdict import FileVerdict
@@ -17,11 +18,14 @@ SHOWN = 20  # tensors of one word that are told one by one
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "release", metavar="FILE.gguf|DIR", help="a file, the first shard of one, a folder; of a sample, also elsewhere"
+        "release",
+        type=place,
+        metavar="FILE.gguf|DIR",
+        help="a file, the first shard of one, a folder; of a sample, also elsewhere",
     )
-    parser.add_argument("--base", required=True, metavar="BASE.gguf", help="what it is to be made of")
-    parser.add_argument("--imatrix", type=Path, metavar="FILE", help="the importance matrix that it was made with")
-    parser.add_argument("--tag", metavar="TAG", help="the llama.cpp that is to have written it (found out)")
+    parser.add_argument("--base", type=place, required=True, metavar="BASE.gguf", help="what it is to be made of")
+    parser.add_argument("--imatrix", type=file_path, metavar="FILE", help="the importance matrix that it was made with")
+    parser.add_argument("--tag", type=words, metavar="TAG", help="the llama.cpp that is to have written it (found out)")
     parser.add_argument(
         "--sample", type=_share, metavar="PERCENT", help="read such a part of each tensor's rows, as 2%%"
     )
@@ -29,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     parser.add_argument("--all", action="store_true", help="tell of each tensor, also of those that are the same")
     parser.add_argument(
-        "--json", type=Path, nargs="?", const=Path("-"), metavar="FILE", help="write what was found (to stdout)"
+        "--json", type=file_path, nargs="?", const=Path("-"), metavar="FILE", help="write what was found (to stdout)"
     )
 
 
@@ -41,7 +45,6 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.audit.row_sample import RowSample
     from quantmill.audit.statement import statement
     from quantmill.audit.verdict import exit_code
-    from quantmill.disk import write_atomic
     from quantmill.errors import apart
     from quantmill.gguf.shard_set import shards_of
     from quantmill.recipe.team_tags import reference_of
@@ -59,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     to_stdout = options.json == Path("-")
     if options.json and not to_stdout:
         read = [*([imatrix] if imatrix else []), *(part for file in here for part in shards_of(file))]
-        apart([options.json], read)
+        apart([check_output(options.json)], read)
     sample = RowSample(options.sample, options.seed or 0) if options.sample else None
     asked = AuditOptions(imatrix, tag, sample, threads(options))
     verdicts = []
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         if to_stdout:
             say_json(stated)
         else:
-            write_atomic(options.json, json_bytes(stated))
+            write_output(options.json, json_bytes(stated))
     return exit_code({verdict.word for verdict in verdicts})
 
 

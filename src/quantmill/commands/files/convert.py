@@ -5,22 +5,22 @@ import sys
 from pathlib import Path
 
 from quantmill.artifact import Context
-from quantmill.commands.common import add_tag, bar, file_path, followed, say, threads, told_of
+from quantmill.commands.common import add_tag, bar, file_path, folder_path, followed, say, threads, told_of, words
 from quantmill.errors import UsageError, apart
 from quantmill.output_file import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("source", type=Path, metavar="DIR")
+    parser.add_argument("source", type=folder_path, metavar="DIR")
     parser.add_argument("target", type=file_path, metavar="OUT.gguf")
     types = ("BF16", "F16", "F32", "AUTO")
     parser.add_argument(
         "--type", choices=types, type=str.upper, help="AUTO, the default from b7830 on: as the weights are"
     )
     add_tag(parser, "whose converter to follow")
-    parser.add_argument("--name", metavar="TEXT", help="the model's name (the folder's)")
-    parser.add_argument("--pre-tokenizer", metavar="NAME", help="when the tokenizer's pattern is not known")
+    parser.add_argument("--name", type=words, metavar="TEXT", help="the model's name (the folder's)")
+    parser.add_argument("--pre-tokenizer", type=words, metavar="NAME", help="when the tokenizer's pattern is not known")
     parser.add_argument("--no-readme", action="store_true", help="leave the model's README.md out")
 
 

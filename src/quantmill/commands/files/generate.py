@@ -41,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.runtime.sampler import Sampling
     from quantmill.vocabulary.tokenizer import load as tokenizer_of
 
+    if options.raw and options.system is not None:
+        raise UsageError("--system is a message of a conversation, which --raw leaves out; leave out one of the two")
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
     tokenizer = tokenizer_of(existing(options.model))
     model = load(
@@ -80,7 +82,7 @@ def _conversation(options: argparse.Namespace, model: "LoadedModel", tokenizer: 
     bos, eos = ("" if id_ is None else texts[id_] for id_ in (tokenizer.bos, tokenizer.eos))
 
     messages = [{"role": "user", "content": options.prompt}]
-    if options.system:
+    if options.system is not None:
         messages.insert(0, {"role": "system", "content": options.system})
     rendered = chat(entry.value, messages, bos, eos, _LONGEST)
     if rendered.refused:

@@ -10,6 +10,7 @@ from quantmill.commands.common import (
     followed,
     layer_bar,
     parallel,
+    place,
     positive,
     say,
     say_json,
@@ -32,7 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add = parser.add_argument
     add("model", type=file_path, nargs="?", metavar="MODEL", help="a GGUF file, a first shard, or a model's folder")
-    add("-f", dest="texts", action="append", default=[], metavar="TEXT", help="a text in UTF-8; several are used whole")
+    add(
+        "-f",
+        dest="texts",
+        type=place,
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a text in UTF-8; several are used whole",
+    )
     names = "what to write (imatrix.dat, or imatrix.gguf, by the tag)"
     add("-o", dest="target", type=file_path, metavar="FILE", help=names)
     add_tag(parser, "whose llama-imatrix to follow")

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import DIGITS, add_tag, bar, existing, file_path, followed, parallel, say, threads
+from quantmill.commands.common import DIGITS, add_tag, bar, existing, file_path, followed, parallel, say, threads, words
 from quantmill.errors import UsageError, heed_machine
 from quantmill.output_file import check_output, through
 from quantmill.reference.ftypes import BY_NUMBER, FTYPES
@@ -31,11 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("nthreads", type=parallel, nargs="?", metavar="NTHREADS", help="as --threads")
     parser.add_argument("--imatrix", type=file_path, metavar="FILE", help="an importance matrix")
-    parser.add_argument("--imatrix-name", metavar="TEXT", help="what the metadata calls it (the path as given)")
+    parser.add_argument(
+        "--imatrix-name", type=words, metavar="TEXT", help="what the metadata calls it (the path as given)"
+    )
     add_tag(parser, "the tag whose bytes to write")
     parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
-    parser.add_argument("--output-tensor-type", metavar="TYPE")
-    parser.add_argument("--token-embedding-type", metavar="TYPE")
+    parser.add_argument("--output-tensor-type", type=words, metavar="TYPE")
+    parser.add_argument("--token-embedding-type", type=words, metavar="TYPE")
     parser.add_argument("--tensor-type", action="append", default=[], metavar="REGEX=TYPE")
     parser.add_argument(
         "--tensor-type-file",
@@ -51,9 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pure", action="store_true", help="the ftype's own type for every tensor")
     parser.add_argument("--leave-output-tensor", action="store_true", help="keep output.weight as it is")
     parser.add_argument("--keep-split", action="store_true", help="shards like the source's; OUT names them")
-    parser.add_argument("--include-weights", action="append", default=[], metavar="TEXT", help="imatrix entries to use")
     parser.add_argument(
-        "--exclude-weights", action="append", default=[], metavar="TEXT", help="imatrix entries to leave"
+        "--include-weights", type=words, action="append", default=[], metavar="TEXT", help="imatrix entries to use"
+    )
+    parser.add_argument(
+        "--exclude-weights", type=words, action="append", default=[], metavar="TEXT", help="imatrix entries to leave"
     )
     parser.add_argument(
         "--zero-as-one", action="store_true", help="weigh columns alike where an importance of zero leaves a type none"

@@ -8,7 +8,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import say, say_json
+from quantmill.commands.common import place, say, say_json
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
         "files",
+        type=place,
         nargs="+",
         metavar="FILE|DIR|REPO|URL",
         help="a file, a shard, a folder, OWNER/NAME or OWNER/NAME/FILE of the Hub, or an address",

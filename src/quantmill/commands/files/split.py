@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from quantmill.commands.common import bar, existing, file_path, positive, say, size
+from quantmill.commands.common import bar, existing, file_path, folder_path, positive, say, size, words
 from quantmill.errors import UsageError
 from quantmill.output_file import check_output_folder
 
@@ -12,7 +12,7 @@ from quantmill.output_file import check_output_folder
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("source", type=file_path, metavar="IN.gguf")
-    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("folder", type=folder_path, metavar="DIR")
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument(
         "--max-size",
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limit.add_argument(
         "--max-tensors", "--split-max-tensors", type=positive, metavar="N", help="tensors of one shard, whatever size"
     )
-    parser.add_argument("--prefix", metavar="TEXT", help="of the shards' names (the file's)")
+    parser.add_argument("--prefix", type=words, metavar="TEXT", help="of the shards' names (the file's)")
 
 
 def run(options: argparse.Namespace) -> int:
