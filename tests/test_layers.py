@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "checkpoint": {"architectures", "gguf", "reference", "vocabulary"},
     "imatrix": {"gguf", "reference"},
     "quant": {"gguf", "imatrix", "reference", "store"},
-    "admission": {"gguf", "imatrix", "quant", "reference"},
+    "admission": {"gguf", "imatrix", "quant", "reference", "toolchain"},
     "audit": {"gguf", "imatrix", "network", "quant", "reference"},
     "engine": {"architectures", "checkpoint", "gguf", "imatrix", "reference", "vocabulary"},
     "runtime": {"architectures", "gguf", "reference", "vocabulary"},

@@ -14,7 +14,6 @@ from quantmill.admission.conformance import (
     CORE,
     IMATRIX_NAME,
     OPTIONS,
-    SEVERAL_LAYERS,
     SHAPES,
     SUITE,
     Call,
@@ -123,8 +122,8 @@ def test_the_set_is_the_same_for_ever(tmp_path: Path) -> None:
     with gguf.read(tmp_path / "nasty.gguf") as file:
         assert len(file.tensors) == len(ALL["nasty"][1])
     asked = list(calls(list(NEWEST.ftypes)))
-    sets = len(OPTIONS) - 2  # but none, and pruning
-    expected = len(SHAPES) * 2 * (len(NEWEST.ftypes) + sets * 3) + len(SEVERAL_LAYERS) * 2 * 3
+    sets = len(OPTIONS) - 1  # but none
+    expected = len(SHAPES) * 2 * (len(NEWEST.ftypes) + sets * 3)
     page = Path(__file__).parents[2] / "docs" / "reference.md"
     assert f"These are {len(asked):,} files under the newest rules" in " ".join(page.read_text().split())
     assert len(asked) == len(set(asked)) == expected + 128 * (len(NEWEST.ftypes) + sets)
@@ -157,6 +156,23 @@ def test_an_embedding_without_importance_is_refused_where_the_search_needs_it(tm
         quantize_file(base, tmp_path / "out", ftype, imatrix=guide, reference=NEWEST, pure=True)
 
 
+def test_a_projector_takes_the_types_that_llama_quantize_gives_it(tmp_path: Path) -> None:
+    """Recorded from libraries of b8508, b8660 and b11739."""
+    write(tmp_path, "clip")
+    base, out = tmp_path / "clip.gguf", tmp_path / "out.gguf"
+    quantize_file(base, out, "Q3_K_L", reference=of_tag("b11739"), tag="b11739")
+    with gguf.read(out) as file:
+        types = {name.removeprefix("v.blk.4.").removesuffix(".weight"): i.type.name for name, i in file.tensors.items()}
+    parts = "mm.0 attn_k attn_out attn_q attn_qkv attn_v ffn_down ffn_up v.patch_embd v.position_embd"
+    assert " ".join(types[part] for part in parts.split()) == "Q3_K Q3_K Q3_K Q3_K Q5_K Q5_K Q5_1 Q3_K F32 F32"
+    with pytest.raises(QuantmillError, match="asks for a model's heads, of which a projector has none: llama-quantize"):
+        quantize_file(base, out, "Q2_K", reference=NEWEST)
+    with pytest.raises(QuantmillError, match=r"v\.patch_embd\.weight has four dimensions"):
+        quantize_file(base, out, "Q3_K_L", reference=of_tag("b8508"), tag="b8508")
+    with pytest.raises(UsageError, match="not a model but a vision or audio projector"):
+        quantize_file(base, out, "Q3_K_L", reference=of_tag("b9842"), tag="b9842")
+
+
 def test_the_suite_has_every_architecture_in_small() -> None:
     assert len(SUITE) == 128
     assert {"deepseek4-moe", "hrm_text-dense", "qwen4exp-moe", "rnd1-moe"} <= SUITE.keys()
@@ -165,7 +181,7 @@ def test_the_suite_has_every_architecture_in_small() -> None:
         assert all(len(shape) > 1 and shape[1] <= 2 for _, shape, _ in tensors)
         assert any(shape[0] % 256 == 0 for _, shape, _ in tensors)
     with_option = {call.options for call in calls(list(NEWEST.ftypes)) if call.model == "dbrx-moe"}
-    assert with_option == OPTIONS.keys() - {"prune"}
+    assert with_option == OPTIONS.keys()
 
 
 def test_a_library_that_is_none_is_named(tmp_path: Path) -> None:

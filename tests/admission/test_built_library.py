@@ -14,6 +14,7 @@ from quantmill.admission.conformance import IMATRIX_NAME, Call, write
 from quantmill.admission.library import CONTAINERS, Library, Tool, form_of
 from quantmill.errors import UsageError
 from quantmill.imatrix.legacy import parse
+from quantmill.toolchain.cmake import BuildFailed
 
 TOY = Path(__file__).parents[1] / "helpers" / "toy_llama"
 NEEDED = [shutil.which("cmake"), shutil.which("c++")]
@@ -71,7 +72,7 @@ def test_what_does_not_build_is_told(built: Path, tmp_path: Path, monkeypatch: p
     tree = tmp_path / "tree"
     shutil.copytree(TOY, tree)
     (tree / "llama.cpp").write_text('#include "llama.h"\nint x = "no number";\n')
-    with pytest.raises(built_library.BuildFailed, match=r"does not build: .*llama\.cpp:2:9: error: .*quantmill\.log"):
+    with pytest.raises(BuildFailed, match=r"does not build: .*llama\.cpp:2:9: error: .*quantmill\.log"):
         built_library.build(tree, tmp_path / "work", 1)
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     with pytest.raises(UsageError, match="needs a compiler of C and C"):

@@ -76,8 +76,8 @@ def test_the_command_says_it_and_enters_nothing(
         main(["admit", "b12000", "--tools", "tools", "--every", "4000"])
     assert ended.value.code == 1
     assert capsys.readouterr().err == (
-        f"quantmill: b12000 is not admitted: under the rules of {NEWEST}, the nearest, 3 of 3 files differ; "
-        "the first is jais-dense, COPY, with an imatrix: metadata general.quantization_version: 3 and 2\n"
+        f"quantmill: b12000 is not admitted: under the rules of {NEWEST}, the nearest, 4 of 4 files differ; "
+        "the first is tiny, F32: metadata general.quantization_version: 3 and 2\n"
     )
     assert of_folder(tmp_path) == ()
 

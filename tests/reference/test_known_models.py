@@ -24,6 +24,10 @@ from quantmill.reference.known_models import FIRST, knows
         ("v0.6.0", "glm5-next", True),
         ("b99999", "no-such-model", False),
         ("b11739", "", False),
+        ("b9014", "clip", True),
+        ("b9102", "clip", False),
+        ("b10236", "clip", False),
+        ("b10361", "clip", True),
     ],
 )
 def test_what_a_tag_knows(tag: str, architecture: str, known: bool) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -36,6 +38,7 @@ def place(tmp_path: Path) -> Project:
 
 PYTHON = ("--python", sys.executable)
 READY = (*PYTHON, "--tools", "bin")
+BUILDS = pytest.mark.skipif(None in (shutil.which("cmake"), shutil.which("c++")), reason="nothing builds here")
 
 
 def test_sources_are_the_same_from_wherever_they_come(place: Project) -> None:
@@ -84,7 +87,7 @@ def test_what_is_not_asked_for_again_is_kept(place: Project) -> None:
     assert record(place.folder / "to")["tree"] != before["tree"]
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None or shutil.which("c++") is None, reason="nothing builds here")
+@BUILDS
 def test_its_tools_are_built_and_its_environment_made(place: Project) -> None:
     place.run(*call("--to", "to", "--cmake", "STANDIN=ON"))
     found = record(place.folder / "to")
@@ -93,6 +96,34 @@ def test_its_tools_are_built_and_its_environment_made(place: Project) -> None:
     kept = {path.name for path in (place.folder / "to").iterdir()}
     assert kept == {"toolchain.json", "tree", "venv", "tools"}
     assert not (place.folder / "to" / "tree" / "build-info.txt").exists()
+
+
+@BUILDS
+def test_a_build_that_fails_is_told_and_its_words_are_kept(place: Project) -> None:
+    (place.folder / "sources" / "main.cpp").write_text("int x = no;\n")
+    done = place.run(*call(*PYTHON, "--to", "to"), check=1)
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith("quantmill: llama.cpp does not build: ")
+    assert "main.cpp:1:9: error: " in told
+    assert told.endswith(f"; all that cmake said is in {place.folder / 'to' / 'cmake.log'}")
+    assert "main.cpp:1:9: error: " in (place.folder / "to" / "cmake.log").read_text()
+
+
+@BUILDS
+def test_a_build_that_is_ended_leaves_no_compiler_here_either(place: Project) -> None:
+    mark = place.folder / "compiling"
+    with open(place.folder / "sources" / "CMakeLists.txt", "a") as file:
+        file.write(f"add_custom_target(slow COMMAND sh -c 'echo $$$$ > {mark} && exec sleep 600')\n")
+        file.write("add_dependencies(llama-imatrix slow)\n")
+    command = [sys.executable, "-m", "quantmill.cli", *call(*PYTHON, "--to", "to")[1:]]
+    process = subprocess.Popen(command, cwd=place.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (mark.exists() and mark.read_text().strip()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) != 0
+    while Path(f"/proc/{mark.read_text().strip()}").exists():
+        time.sleep(0.05)
 
 
 def other_tag(folder: Path) -> list[str]:

@@ -45,7 +45,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "prune": {"prune_layers": (1,), "tensor_types": [("blk.2.ffn_down", "Q8_0")]},
     "embeddings by pattern": {"token_embedding_type": "Q8_0", "tensor_types": [("per_layer_token_embd", "Q5_1")]},
 }
-SEVERAL_LAYERS = [name for name, (_, tensors) in SHAPES.items() if any("blk.1." in tensor for tensor, _, _ in tensors)]
 OPTION_FTYPES = ("Q4_K_M", "IQ3_XXS", "Q5_0")
 
 
@@ -70,7 +69,7 @@ def calls(ftypes: list[str]) -> Iterator[Call]:
             for guided in (False, True):
                 yield Call(model, ftype, guided)
     for options in filter(None, OPTIONS):
-        for model in SHAPES if "prune_layers" not in OPTIONS[options] else SEVERAL_LAYERS:
+        for model in SHAPES:
             for ftype in OPTION_FTYPES:
                 for guided in (False, True):
                     yield Call(model, ftype, guided, options)
@@ -78,9 +77,8 @@ def calls(ftypes: list[str]) -> Iterator[Call]:
         for n, ftype in enumerate(ftypes):
             yield Call(model, ftype, (at + n) % 2 > 0)
         for n, options in enumerate(filter(None, OPTIONS)):
-            if "prune_layers" not in OPTIONS[options]:
-                turn = at * len(OPTIONS) + n
-                yield Call(model, ftypes[turn % len(ftypes)], turn // len(ftypes) % 2 > 0, options)
+            turn = at * len(OPTIONS) + n
+            yield Call(model, ftypes[turn % len(ftypes)], turn // len(ftypes) % 2 > 0, options)
 
 
 def write(folder: Path, name: str) -> None:

@@ -225,6 +225,19 @@ def qwen35(layers: int, mtp: int) -> Model:
     return facts, tensors
 
 
+def projector(layers: int) -> Model:
+    """What sees for a model, of which llama-quantize reads no facts."""
+    facts = {"general.architecture": "clip", "general.type": "mmproj", "general.file_type": 1}
+    facts |= {"clip.has_vision_encoder": True, "clip.projector_type": "gemma3", "clip.vision.block_count": layers}
+    parts = ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_out", "ffn_up", "ffn_gate")
+    names = ["mm.input_projection", "mm.0", *(f"v.blk.{i}.{part}" for i in range(layers) for part in parts)]
+    tensors = [TensorEntry(f"{name}.weight", (256, ROWS), F16) for name in names]
+    tensors += [TensorEntry(f"v.blk.{i}.ffn_down.weight", (544, ROWS), F16) for i in range(layers)]
+    tensors += [TensorEntry(f"v.blk.{i}.ln1.weight", (256,), F32) for i in range(layers)]
+    patches = TensorEntry("v.patch_embd.weight", (14, 14, 3, ROWS), F32)
+    return facts, [*tensors, patches, TensorEntry("v.position_embd.weight", (256, 16), F32)]
+
+
 _KEPT = """
 time_mix_w0 time_mix_first time_mix_lerp_fused time_mix_key shortconv.conv ssm_conv1d ssm_conv1d_q altup_router laurel_l
 inp_gate ffn_gate_inp ffn_gate_inp_shexp ffn_gate_tid2eid indexer.k_proj indexer.attn_k attn_rel_b ssm_in attn_k_b
@@ -283,6 +296,7 @@ LATER: dict[str, Model] = {  # whose rules came after b5490, or that tell kernel
     "gpt-oss": extended(
         family("gpt-oss", 24, 64, 8, width=2880, ffn=2880, experts=4), {"attention.sliding_window": 128}
     ),
+    "clip": projector(9),
     "kept": extended(family("llama", 2, 8, 2), {}, _KEPT.split(), _KEPT_TOP.split()),
     "kernels": taller(family("llama", 1, 8, 2, width=512, ffn=768), 32),
     "nasty": taller(family("llama", 1, 8, 2), 64),

@@ -16,9 +16,10 @@ _BY_ARCHITECTURE = {
 }
 
 
-def check_kind(place: str, facts: Mapping[str, Any]) -> None:
-    """GGUFUsageError for a file whose metadata `facts` say that it is no model; what says nothing is taken for one."""
+def check_kind(place: str, facts: Mapping[str, Any], *, projectors: bool = False) -> None:
+    """GGUFUsageError for a file whose metadata `facts` say that it is no model; what says nothing is taken for one.
+    `projectors`: they pass."""
     kind, name = facts.get("general.type"), facts.get("general.architecture")
     found = _BY_TYPE.get(str(kind)) or _BY_ARCHITECTURE.get(str(name))
-    if found:
+    if found and not (projectors and found == _BY_TYPE["mmproj"]):
         raise GGUFUsageError(f"{place}: not a model but {found}")

@@ -32,7 +32,8 @@ class TensorReport:
 class QuantizeReport:
     """`paths` are the files written; `tensors` are in the order in which they were; sizes are those of whole files.
     `strangers` are entries of the imatrix that name no tensor. `unknown`: what is to be said of an architecture that
-    llama.cpp of the tag does not know, empty for one that it does."""
+    llama.cpp of the tag does not know, empty for one that it does. `absent`: layers that were to be pruned, and that
+    the base does not have."""
 
     paths: tuple[Path, ...]
     n_bytes: int
@@ -40,3 +41,4 @@ class QuantizeReport:
     fallbacks: tuple[Fallback, ...]
     strangers: tuple[str, ...] = ()
     unknown: str = ""
+    absent: tuple[int, ...] = ()

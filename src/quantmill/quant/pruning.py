@@ -17,11 +17,12 @@ _LAYER = re.compile(r"blk\.(\d+)\.", re.ASCII)  # anywhere in a name, unlike in 
 @dataclass(frozen=True)
 class Pruned:
     """`names`: of the tensors that stay, in the reference's order, the base's name → the file's; `layers` are left;
-    `values` of the attention's went."""
+    `values` of the attention's went; `absent` were to go and are not there, which llama-quantize passes over."""
 
     names: Mapping[str, str]
     layers: int
     values: int
+    absent: tuple[int, ...] = ()
 
     def applied(self, tensors: Iterable[TensorEntry]) -> list[TensorEntry]:
         """Those of the tensors that stay, by their new names."""
@@ -29,7 +30,7 @@ class Pruned:
 
 
 def prune(reference: Reference, names: Iterable[str], layers: Collection[int]) -> Pruned:
-    """What is left of the tensors `names` without these layers. UsageError for layers that are not there, or all."""
+    """What is left of the tensors `names` without these layers. UsageError where these are all."""
     first, following, values = min(layers), 0, 0
     numbers: dict[int, int | None] = {}  # layer → what it becomes
     kept: dict[str, str] = {}
@@ -48,8 +49,6 @@ def prune(reference: Reference, names: Iterable[str], layers: Collection[int]) -
             values += any(part in name for part in reference.attention_values)
         else:
             kept[name] = f"{name[: found.start(1)]}{number}{name[found.end(1) :]}"
-    if missing := sorted(set(layers) - numbers.keys()):
-        raise UsageError(f"the base has no layer {missing[0]} to prune; it has {len(numbers)}, from 0 on")
-    if not following:
+    if numbers and not following:
         raise UsageError(f"all {len(numbers)} layers of the base are to be pruned; leave one of them")
-    return Pruned(kept, following, values)
+    return Pruned(kept, following, values, tuple(sorted(set(layers) - numbers.keys())))

@@ -32,7 +32,8 @@ from quantmill.quant.refused import NotFinite, TensorRefused, no_scale, refuse_n
 from quantmill.quant.sharing import Sharing, append_span
 from quantmill.quant.unweighed import is_empty, unweighed
 from quantmill.reference.ftypes import Ftype, tensor_type
-from quantmill.reference.known_models import unknown
+from quantmill.reference.hparams import PROJECTOR
+from quantmill.reference.known_models import knows, unknown
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import check_known, newest
 
@@ -112,7 +113,8 @@ def quantize_file(
         guide.called = imatrix_name or guide.called
     with told_of(place or os.fspath(src)), Source(Path(src)) as source:
         kvs = source.metadata.values()
-        check_kind(source.files[0].place, gguf.model_facts(kvs))
+        projectors = knows(tag or f"b{reference.last}", PROJECTOR)
+        check_kind(source.files[0].place, gguf.model_facts(kvs), projectors=projectors)
         names = {name: None for name, _, _ in source.tensors()}
         pruned = prune(reference, names, prune_layers) if prune_layers else None
         asked = _Asked(imatrix=facts, overrides=overrides, override_kv=override_kv, pruned=pruned)
@@ -149,6 +151,7 @@ def quantize_file(
         tuple(fallback for planned in files for fallback in planned.fallbacks),
         strangers,
         unknown(tag or f"b{reference.last}", gguf.model_facts(kvs).get("general.architecture")),
+        pruned.absent if pruned else (),
     )
 
 

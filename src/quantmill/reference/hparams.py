@@ -10,6 +10,7 @@ from typing import Any
 from quantmill.errors import QuantmillError, UsageError
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
+PROJECTOR = "clip"  # the architecture of a vision or audio projector, of which llama-quantize reads no facts
 
 
 class ModelFacts(QuantmillError):
@@ -25,15 +26,15 @@ class Hparams:
     """Facts about the model.
 
     `n_expert` is 0 for a dense model. `gqa` is query heads per key/value head in the first layer (0 without key/value
-    heads). `attention_layers` counts the layers that have key/value heads, as llama-quantize checks it against the
-    tensors; None when the metadata does not say. `is_grouped`: the first layer's query heads share key/value heads.
-    `n_nextn` of the layers are for multi-token prediction.
+    heads, None of a projector). `attention_layers` counts the layers that have key/value heads, as llama-quantize
+    checks it against the tensors; None when the metadata does not say. `is_grouped`: the first layer's query heads
+    share key/value heads. `n_nextn` of the layers are for multi-token prediction.
     """
 
     arch: str
     n_layer: int
     n_expert: int = 0
-    gqa: int = 1
+    gqa: int | None = 1
     attention_layers: int | None = None
     is_grouped: bool = False
     n_nextn: int = 0
@@ -44,6 +45,8 @@ class Hparams:
         arch = metadata.get("general.architecture")
         if not isinstance(arch, str):
             raise _lacks("general.architecture")
+        if arch == PROJECTOR:
+            return cls(arch, 0, gqa=None)
         layers = _count(metadata, f"{arch}.block_count")
         if layers is None:
             raise _lacks(f"{arch}.block_count")

@@ -47,6 +47,7 @@ _FIRST = """
 FIRST: dict[str, int] = {
     name: int(build) for build, *names in (row.split() for row in _FIRST.split("\n") if row) for name in names
 }
+_GONE = {"clip": range(9102, 10361)}  # builds that knew it no longer, and not yet again
 _VERSIONS = {"v0.4.0": 10715, "v0.5.0": 11227}  # a version → a build that knows the same
 
 
@@ -65,4 +66,4 @@ def knows(tag: str, architecture: str) -> bool:
     newest."""
     build = re.fullmatch(r"b([0-9]+)", tag)
     number = int(build[1]) if build else _VERSIONS.get(tag, max(FIRST.values()))
-    return FIRST.get(architecture, number + 1) <= number
+    return FIRST.get(architecture, number + 1) <= number and number not in _GONE.get(architecture, ())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from quantmill.gguf.types import TYPES, Type
-from quantmill.reference.hparams import Hparams
+from quantmill.reference.hparams import Hparams, ModelFacts
 from quantmill.reference.reference import Reference
 
 
@@ -34,6 +34,12 @@ def more_bits(i: int, n: int) -> bool:
     return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
 
 
+def _gqa(model: Hparams) -> int:
+    if model.gqa is None:
+        raise ModelFacts("this mix asks for a model's heads, of which a projector has none: llama-quantize stops there")
+    return model.gqa
+
+
 CONDITIONS: dict[str, Callable[[Place], bool]] = {
     "falcon": lambda p: p.model.arch == "falcon",
     "bailingmoe3": lambda p: p.model.arch == "bailingmoe3",
@@ -41,7 +47,7 @@ CONDITIONS: dict[str, Callable[[Place], bool]] = {
     "ffn": lambda p: p.role.startswith("ffn_"),
     "experts8": lambda p: p.model.n_expert == 8,
     "experts4+": lambda p: p.model.n_expert >= 4,
-    "gqa4+": lambda p: p.model.gqa >= 4,
+    "gqa4+": lambda p: _gqa(p.model) >= 4,
     "whole": lambda p: p.whole,
     "imatrix": lambda p: p.has_imatrix,
     "first2": lambda p: p.i < 2,

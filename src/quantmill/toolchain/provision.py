@@ -12,17 +12,15 @@ from pathlib import Path
 
 from quantmill.errors import UsageError
 from quantmill.host import usable_threads
-from quantmill.toolchain import installed, source_tree
+from quantmill.toolchain import cmake, installed, source_tree
 from quantmill.toolchain.installed import IMATRIX, Toolchain, program_digest
 from quantmill.toolchain.source_tree import CONVERTER
 from quantmill.toolchain.subprogram import ToolFailed, run
 
 PROGRAMS = (IMATRIX, "llama-quantize")
 REQUIREMENTS = ("requirements/requirements-convert_hf_to_gguf.txt", "requirements.txt")
-CMAKE = (
-    *("CMAKE_BUILD_TYPE=Release", "BUILD_SHARED_LIBS=OFF", "GGML_NATIVE=OFF", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF"),
-    *("LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF", "LLAMA_BUILD_SERVER=OFF"),
-)
+CMAKE = ("BUILD_SHARED_LIBS=OFF",)
+LOG = "cmake.log"
 # Packages of the converter's environment that decide what it writes.
 PACKAGES = (
     *("torch", "transformers", "numpy", "safetensors", "sentencepiece", "tokenizers", "tiktoken", "mistral-common"),
@@ -181,19 +179,17 @@ def _answer(program: str, option: str, work: Path) -> str:
         return ""
 
 
-def _built(found: Toolchain, cmake: Sequence[str], work: Path, say: Callable[[str], None]) -> Path:
+def _built(found: Toolchain, definitions: Sequence[str], work: Path, say: Callable[[str], None]) -> Path:
     """The folder of the tools, built by cmake from a copy of the sources, which some tags write to."""
     copy, build, tools = work / "sources", work / "build", found.folder / "tools"
     shutil.copytree(found.sources, copy)
     for path in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
         path.chmod(0o755)
     number = [f"LLAMA_BUILD_NUMBER={found.tag[1:]}", f"BUILD_NUMBER={found.tag[1:]}"] if found.tag[0] == "b" else []
-    definitions = [f"-D{definition}" for definition in (*CMAKE, *number, *cmake)]
+    log = found.folder / LOG
     say("its tools, by cmake (minutes)")
-    program = shutil.which("cmake") or "cmake"
-    run([program, "-S", str(copy), "-B", str(build), *definitions], "cmake", work, apart=False)
-    command = [program, "--build", str(build), "-j", str(usable_threads()), "--target", *PROGRAMS]
-    run(command, "cmake --build", work, apart=False)
+    cmake.build(copy, build, PROGRAMS, (*CMAKE, *number, *definitions), usable_threads(), log)
+    log.unlink()
     _begin(found.folder)
     shutil.rmtree(tools, ignore_errors=True)
     tools.mkdir()

@@ -2,10 +2,12 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 from quantmill.errors import QuantmillError
 from quantmill.toolchain import child
@@ -30,11 +32,20 @@ def deaf(text: str) -> None:
     """Hears nothing."""
 
 
-def run(command: Sequence[str], name: str, work: Path, heard: Heard = deaf, *, apart: bool = True) -> str:
+def run(
+    command: Sequence[str],
+    name: str,
+    work: Path,
+    heard: Heard = deaf,
+    *,
+    apart: bool = True,
+    log: IO[bytes] | None = None,
+) -> str:
     """Run a program in the folder `work` and return the last of what it said. `apart`: without a network, where the
     system allows that, and with an environment of its own; else with the user's.
 
-    `heard` is called with the last of it again and again. ToolFailed, by `name`, with its last words when it fails.
+    `heard` is called with the last of it again and again; all of it is written to `log`. ToolFailed, by `name`, with
+    its last words when it fails.
     """
     mine = dict(os.environ)
     if apart:
@@ -44,16 +55,17 @@ def run(command: Sequence[str], name: str, work: Path, heard: Heard = deaf, *, a
         mine |= dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"), str(home.absolute())) | OFFLINE
     asked = (str(os.getpid()), "apart" if apart else "network")
     whole = [sys.executable, "-I", "-S", str(child.__file__), *asked, *command]
-    said, pipe = "", subprocess.PIPE
-    with subprocess.Popen(
-        whole, cwd=work, env=mine, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, bufsize=0
-    ) as process:
+    pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    said = ""
+    with subprocess.Popen(whole, cwd=work, env=mine, bufsize=0, start_new_session=True, **pipes) as process:
         try:
             while process.stdout and (data := process.stdout.read(1 << 16)):
+                if log is not None:
+                    log.write(data)
                 said = (said + data.decode(errors="replace"))[-TAIL:]
                 heard(said)
         except BaseException:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with what it began: make and compilers, pip's programs
             raise
         code = process.wait()
     if code:

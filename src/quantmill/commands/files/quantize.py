@@ -110,6 +110,9 @@ def run(options: argparse.Namespace) -> int:
         )
     if report.unknown:
         say(f"quantmill: {source}: {report.unknown}", file=sys.stderr)
+    if report.absent:
+        listed = ", ".join(map(str, report.absent))
+        say(f"quantmill: {source}: it has no layer {listed} to prune, as llama-quantize allows", file=sys.stderr)
     if types and (why := _ignores(options.pure, ftype.upper())):
         say(f"quantmill: --tensor-type has no effect {why}, as in llama-quantize", file=sys.stderr)
     for pattern in unmatched((pattern for pattern, _ in types), [tensor.name for tensor in report.tensors]):
