@@ -51,6 +51,7 @@ KEYS: dict[str, str] = {
     "quants.override.output": "string",
     "quants.override.token_embedding": "string",
     "quants.override.tensors": "table",
+    "quants.override.pure": "boolean",
     "split.max_size": "size",
     **card_table.KEYS,
 }
@@ -81,6 +82,7 @@ class Override:
     output: str | None
     token_embedding: str | None
     tensors: tuple[tuple[str, str], ...]
+    pure: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,16 +227,12 @@ def _check_keys(path: Path, data: Mapping[str, Any], above: str = "") -> None:
 
 
 def _check_kind(path: Path, key: str, value: Any, kind: str) -> None:
-    def strings(items: Any) -> bool:
-        return all(isinstance(item, str) for item in items)
-
+    texts = isinstance(value, list) and value != [] and all(isinstance(item, str) for item in value)
     right = {
         "string": lambda: isinstance(value, str) and value != "",
-        "list": lambda: isinstance(value, list) and value != [] and strings(value),
-        "string or list": lambda: (
-            isinstance(value, str) or (isinstance(value, list) and value != [] and strings(value))
-        ),
-        "table": lambda: isinstance(value, Mapping) and strings(value.values()),
+        "list": lambda: texts,
+        "string or list": lambda: isinstance(value, str) or texts,
+        "table": lambda: isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values()),
         "size": lambda: isinstance(value, str | int) and not isinstance(value, bool),
         "boolean": lambda: isinstance(value, bool),
         "count": lambda: type(value) is int and 0 <= value < 2**31,
@@ -379,9 +377,8 @@ class _Reader:
         ftypes = table.get("ftypes")
         if ftypes is not None:
             ftypes = tuple(self.ftype(f"{above}.ftypes", name) for name in ftypes)
-            for name in ftypes:
-                if name not in matrix:
-                    raise self.fail(f"{above}.ftypes", f"{name} is not in the matrix; add it there or remove it here")
+            if strange := [name for name in ftypes if name not in matrix]:
+                raise self.fail(f"{above}.ftypes", f"{strange[0]} is not in the matrix; add it there or remove it here")
         tensors = []
         for pattern, type_ in table.get("tensors", {}).items():
             try:
@@ -389,9 +386,10 @@ class _Reader:
             except UsageError as error:
                 raise self.fail(f"{above}.tensors", str(error)) from None
             tensors.append((pattern, self.type(f"{above}.tensors", type_)))
-        types = {key: table.get(key) for key in ("output", "token_embedding")}
-        types = {key: self.type(f"{above}.{key}", value) if value else None for key, value in types.items()}
-        return Override(ftypes, types["output"], types["token_embedding"], tuple(tensors))
+        output, embedding = (
+            self.type(f"{above}.{key}", table[key]) if key in table else None for key in ("output", "token_embedding")
+        )
+        return Override(ftypes, output, embedding, tuple(tensors), table.get("pure", False))
 
     def max_size(self) -> int:
         try:
