@@ -16,6 +16,7 @@ from quantmill.errors import QuantmillError, UsageError, one_line, sentence
 # Every command, in the order of the help, with its one line. Its module, in `commands` or for those of ON_FILES in
 # `commands.files`, has `add_arguments(parser)` and `run(options) -> exit code`.
 COMMANDS: dict[str, str] = {
+    "init": "Write a new project's recipe: for a base, or such that it makes a release that exists.",
     "build": "Build a recipe's release; only what changed is computed.",
     "plan": "Show every task and file of a recipe before any work, from its configuration alone.",
     "choose": "Say which file of a release to take: for this machine or another.",

@@ -86,6 +86,7 @@ def audit_file(
             all_rows,
             asked.sample.chance(all_rows) if asked.sample else 1.0,
             auditor.bytes_read,
+            tuple(spans),
         )
 
 

@@ -22,7 +22,8 @@ FIRST = 3  # elements of an array that are shown
 class HeaderFacts:
     """A file, or all shards of one.
 
-    `files`: their names and sizes. `mix` is None where no known mix explains most tensors.
+    `files`: their names and sizes; `shards`: how many of the tensors each of them holds. `mix` is None where no known
+    mix explains most tensors.
     """
 
     files: tuple[tuple[str, int], ...]
@@ -32,6 +33,7 @@ class HeaderFacts:
     tensors: tuple[TensorEntry, ...]
     data_bytes: int
     mix: KnownMix | None
+    shards: tuple[int, ...] = ()
 
     @property
     def weights(self) -> int:
@@ -105,6 +107,7 @@ def describe_files(files: Sequence[GGUFFile], sizes: Sequence[int] | None = None
         tensors,
         sum(info.nbytes for file in files for info in file.tensors.values()),
         recognize(model_facts(first.metadata.values()), tensors),
+        tuple(len(file.tensors) for file in files),
     )
 
 

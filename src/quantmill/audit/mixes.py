@@ -3,7 +3,7 @@
 Names and files may lie, so both are found from the tensors; what the file says of itself only decides between equals.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,40 +82,48 @@ def tags_of(spans: Sequence[Reference]) -> str:
 
 def recognize(metadata: Mapping[str, Any], tensors: Sequence[TensorEntry]) -> KnownMix | None:
     """The mix of a file with these decoded metadata and tensors; None where no ftype explains most of it."""
-    try:
-        hparams = Hparams.from_metadata(metadata)
-    except QuantmillError:
-        return None
-    stated = BY_NUMBER.get(number) if isinstance(number := metadata.get("general.file_type"), int) else None
-    said = IMATRIX_FILE in metadata
-    best: KnownMix | None = None
-    for ftype in _candidates(tensors, stated):
-        states = stated is not None and ftype.base == stated.base
-        for imatrix, pure in ((said, False), (not said, False), (said, True)):
-            found = _match(ftype, hparams, tensors, imatrix, pure, states)
-            if found is None:
-                continue
-            if best is None or len(found.others) < len(best.others):
-                best = found
-            if not best.others:
-                return best
+    best = min(matches(metadata, tensors), key=lambda found: len(found.others), default=None)
     if best is None or len(best.others) * 2 > sum(entry.type.name not in UNQUANTIZED for entry in tensors):
         return None
     return best
 
 
+def matches(metadata: Mapping[str, Any], tensors: Sequence[TensorEntry]) -> Iterator[KnownMix]:
+    """What each ftype explains of a file, the likeliest first; nothing more once one explains all."""
+    try:
+        hparams = Hparams.from_metadata(metadata)
+    except QuantmillError:
+        return
+    stated = BY_NUMBER.get(number) if isinstance(number := metadata.get("general.file_type"), int) else None
+    said = IMATRIX_FILE in metadata
+    for ftype in _candidates(tensors, stated):
+        states = stated is not None and ftype.base == stated.base
+        for imatrix, pure in ((said, False), (not said, False), (said, True)):
+            found = _match(ftype, hparams, tensors, imatrix, pure, states)
+            if found is not None:
+                yield found
+                if not found.others:
+                    return
+
+
+def source_types(tensors: Iterable[TensorEntry]) -> list[TensorEntry]:
+    """The tensors as a base may have them: what a file holds unquantized it may have held so, the rest can be made."""
+    return [entry._replace(type=entry.type if entry.type.name in UNQUANTIZED else TYPES["F32"]) for entry in tensors]
+
+
 def _candidates(tensors: Iterable[TensorEntry], stated: Ftype | None) -> list[Ftype]:
-    """The ftypes whose own type one of the matrices has: first what the file states, then its forms, then others."""
+    """The ftypes whose own type one of the matrices has: first what the file states, then its forms, then others. Of
+    rows that no block of it divides, none need have the type of what is stated."""
     there = {entry.type.name for entry in tensors if len(entry.shape) > 1}
     quantized = there - UNQUANTIZED
+    base = stated.base if stated else ""
     found = [
         ftype
         for name, ftype in FTYPES.items()
         if name != "COPY"
-        and (ftype.type.name in (quantized or there))
+        and (ftype.type.name in (quantized or there) or (quantized and ftype.base == base))
         and (ftype.base == name or ftype.embedding_and_output)
     ]
-    base = stated.base if stated else ""
     return sorted(found, key=lambda ftype: (ftype.base != base, ftype.base != ftype.name))
 
 
@@ -123,8 +131,7 @@ def _match(
     ftype: Ftype, hparams: Hparams, tensors: Sequence[TensorEntry], imatrix: bool, pure: bool, states: bool
 ) -> KnownMix | None:
     """The spans under which the fewest tensors have another type than the mix gives them."""
-    # What a file holds unquantized its base may have held so; the rest was of a type that can be quantized.
-    sources = [entry._replace(type=entry.type if entry.type.name in UNQUANTIZED else TYPES["F32"]) for entry in tensors]
+    sources = source_types(tensors)
     there = {entry.name: entry.type for entry in tensors}
     known: dict[str, dict[str, Type] | None] = {}
     spans: list[Reference] = []
@@ -132,7 +139,7 @@ def _match(
     for reference in offered():
         if ftype.name not in reference.ftypes:
             continue
-        key = _key(reference, ftype)
+        key = alike(reference, ftype)
         if key not in known:
             known[key] = _others(reference, ftype, hparams, sources, there, imatrix, pure)
         found = known[key]
@@ -160,7 +167,7 @@ def _others(
     return {name: there[name] for name, type_ in mix.types.items() if there[name] != type_}
 
 
-def _key(reference: Reference, ftype: Ftype) -> str:
+def alike(reference: Reference, ftype: Ftype) -> str:
     """Equal for spans that give the tensors of a model the same types."""
     rules = {role: rule for (role, name), rule in reference.mix.items() if name in (ftype.base, "*")}
     facts = [repr(getattr(reference, name)) for name in _FACTS]

@@ -3,7 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from quantmill.reference.reference import Reference
 
 Word = Literal["same", "other tag", "within rounding", "changed", "cannot tell"]
 WORDS: tuple[Word, ...] = ("same", "other tag", "within rounding", "changed", "cannot tell")
@@ -66,7 +69,7 @@ class FileVerdict:
     """A file, or all shards of one.
 
     `digests`: (name, sha256) of the files that were read whole; of a sample, the digest of the bytes read
-    `mix`, `tags`: the ftype and the spans whose bytes it has, in words
+    `mix`, `tags`: the ftype and the spans whose bytes it has, in words; `spans`: these
     `notes`: what differs and decides nothing
     `rows`: those that were read, of `all_rows`; `chance`: with which a change of one row in a thousand is among them
     """
@@ -82,6 +85,7 @@ class FileVerdict:
     all_rows: int = 0
     chance: float = 1.0
     bytes_read: int = 0
+    spans: "tuple[Reference, ...]" = ()
 
     @property
     def counts(self) -> Mapping[Word, int]:

@@ -29,6 +29,8 @@ def quant_params(recipe: Recipe, label: str) -> QuantParams:
         params["token_embedding_type"] = embedding
     if tensors := [list(pair) for o in overrides for pair in o.tensors]:
         params["tensor_types"] = tensors
+    if any(o.pure for o in overrides):
+        params["pure"] = True
     return params
 
 

@@ -52,6 +52,7 @@ KEYS: dict[str, str] = {
     "quants.override.output": "string",
     "quants.override.token_embedding": "string",
     "quants.override.tensors": "table",
+    "quants.override.pure": "boolean",
     "split.max_size": "size",
     **card_table.KEYS,
 }
@@ -82,6 +83,7 @@ class Override:
     output: str | None
     token_embedding: str | None
     tensors: tuple[tuple[str, str], ...]
+    pure: bool = False
 
 
 @dataclass(frozen=True)
@@ -353,9 +355,8 @@ class _Reader:
         ftypes = table.get("ftypes")
         if ftypes is not None:
             ftypes = tuple(self.ftype(f"{above}.ftypes", name) for name in ftypes)
-            for name in ftypes:
-                if name not in matrix:
-                    raise self.fail(f"{above}.ftypes", f"{name} is not in the matrix; add it there or remove it here")
+            if strange := [name for name in ftypes if name not in matrix]:
+                raise self.fail(f"{above}.ftypes", f"{strange[0]} is not in the matrix; add it there or remove it here")
         tensors = []
         for pattern, type_ in table.get("tensors", {}).items():
             try:
@@ -363,9 +364,10 @@ class _Reader:
             except UsageError as error:
                 raise self.fail(f"{above}.tensors", str(error)) from None
             tensors.append((pattern, self.type(f"{above}.tensors", type_)))
-        types = {key: table.get(key) for key in ("output", "token_embedding")}
-        types = {key: self.type(f"{above}.{key}", value) if value else None for key, value in types.items()}
-        return Override(ftypes, types["output"], types["token_embedding"], tuple(tensors))
+        output, embedding = (
+            self.type(f"{above}.{key}", table[key]) if key in table else None for key in ("output", "token_embedding")
+        )
+        return Override(ftypes, output, embedding, tuple(tensors), table.get("pure", False))
 
     def max_size(self) -> int:
         try:

@@ -26,6 +26,7 @@ class Params(TypedDict):
     output_tensor_type: NotRequired[str]
     token_embedding_type: NotRequired[str]
     tensor_types: NotRequired[list[list[str]]]
+    pure: NotRequired[bool]
     zero_as_one: NotRequired[bool]
     allow_requantize: NotRequired[bool]
 
@@ -55,6 +56,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         output_tensor_type=params.get("output_tensor_type"),
         token_embedding_type=params.get("token_embedding_type"),
         tensor_types=[(pattern, type_) for pattern, type_ in params.get("tensor_types", ())],
+        pure=params.get("pure", False),
         zero_as_one=params.get("zero_as_one", False),
         allow_requantize=params.get("allow_requantize", False),
         place="the base",

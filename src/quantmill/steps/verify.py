@@ -21,6 +21,7 @@ class Params(TypedDict, total=False):
     output_tensor_type: str
     token_embedding_type: str
     tensor_types: list[list[str]]
+    pure: bool
     zero_as_one: bool
     allow_requantize: bool
     gates: Mapping[str, Any]

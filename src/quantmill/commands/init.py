@@ -1,0 +1,137 @@
+"""`quantmill init`: write a recipe for a base, or one that makes a release that exists, and a project around it."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantmill.commands.common import MARKS, bar, existing, file_path, followed, parallel, project, say, threads
+from quantmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantmill.recipe.new_recipe import Outline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    from quantmill.commands.common import add_tag
+
+    parser.add_argument("name", metavar="NAME", help="the recipe's, and a new project's folder's")
+    parser.add_argument("--base", metavar="BASE", help="a GGUF file, a model's folder, or OWNER/NAME of the Hub")
+    parser.add_argument(
+        "--from",
+        dest="release",
+        metavar="RELEASE",
+        help="write the recipe that makes this file or folder",
+    )
+    parser.add_argument("--imatrix", type=file_path, metavar="FILE", help="the importance matrix of RELEASE")
+    parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
+    add_tag(parser, "whose files the release's are to be")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0, or an error."""
+    from quantmill.disk import write_atomic
+    from quantmill.recipe.new_recipe import TEXTS, brought, check_name, project_files
+    from quantmill.recipe.recipe import parse
+
+    name, root = options.name, project()
+    check_name(name)
+    if options.base is None and options.release is None:
+        raise UsageError("--base is missing; give a GGUF file, a model's folder or OWNER/NAME of the Hub")
+    files: dict[str, str | bytes] = {}
+    if not any((root / mark).exists() for mark in MARKS):
+        root = Path.cwd() / name
+        if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+            raise UsageError(f"{name}: it exists, and nothing is overwritten; give another name, or remove it")
+        files |= project_files(name)
+    recipe = root / "recipes" / f"{name}.toml"
+    for path in (recipe, recipe.with_suffix(".lock")):
+        if path.exists():
+            raise UsageError(f"{path}: it exists, and nothing is overwritten; give another name, or remove it")
+    outline = _for_base(options, recipe.parent) if options.release is None else _of_release(options, recipe.parent)
+    if outline.calibration:
+        files |= {f"recipes/{text}": brought(text) for text in TEXTS if not (recipe.parent / text).exists()}
+    files[f"recipes/{name}.toml"] = text = outline.text()
+    parse(recipe, text)
+    for file, data in files.items():
+        write_atomic(root / file, data if isinstance(data, bytes) else data.encode())
+        say(_shown(root / file))
+    where = "" if root == project() else f" -C {_shown(root)}"
+    say(f"next: quantmill{where} plan {name}")
+    return 0
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) and path != here else path)
+
+
+def _for_base(options: argparse.Namespace, folder: Path) -> "Outline":
+    from quantmill.recipe.new_recipe import Outline, base_of
+
+    if options.imatrix:
+        raise UsageError("--imatrix is for --from; without it the matrix is measured on a text (recipes/README.md)")
+    tag, _ = followed(options)
+    outline = Outline(options.name, tag, base_of(options.base, folder))
+    problem = _look_at_base(outline, options.base)
+    if problem:
+        from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX
+
+        outline.matrix = [name for name in STANDARD_MATRIX if not FTYPES[name].needs_imatrix]
+        outline.say("quants", f"No importance matrix: {problem}.")
+        return outline
+    outline.say("quants", 'The base\'s own file and the 26 usual ones; or a list, such as ["Q8_0", "Q4_K_M"].')
+    _measured(outline)
+    return outline
+
+
+def _measured(outline: "Outline") -> None:
+    """With an importance matrix that the build measures, and an evaluation."""
+    from quantmill.recipe.new_recipe import TEXTS
+
+    outline.calibration, outline.evaluation = {"text": TEXTS[0]}, {"text": TEXTS[1], "chunks": 20}
+    outline.say(
+        "calibration", "The importance matrix is measured on this general text; one like the model's use serves better."
+    )
+    outline.say("evaluation", "On this text each file is measured against the base.")
+
+
+def _look_at_base(outline: "Outline", base: str) -> str:
+    """Raises for a GGUF base that cannot be one; says why no forward pass of it can be run here."""
+    from quantmill.engine.suitability import base_notes, check_computable
+    from quantmill.gguf import read
+    from quantmill.recipe.base_table import BASE_TYPES
+    from quantmill.reference.base_type import base_type
+
+    if "gguf" not in outline.base:
+        return ""
+    with read(base) as file:
+        number = file.metadata["general.file_type"].value if "general.file_type" in file.metadata else None
+        metadata, tensors = file.metadata, file.tensor_entries()
+        for note in base_notes(base, outline.tag, metadata, tensors):
+            outline.say("base", note)
+        if (found := base_type(tensors, number)) not in BASE_TYPES:
+            outline.base = {**outline.base, "allow_requantize": True}
+            outline.say(
+                "base",
+                f"It is quantized already ({found}), which loses quality twice; take its F16 or BF16 file.",
+            )
+        try:
+            check_computable(base, metadata, tensors, ["calibration"])
+        except UsageError as error:
+            return str(error)
+    return ""
+
+
+def _of_release(options: argparse.Namespace, folder: Path) -> "Outline":
+    from quantmill.commands.derived_recipe import derive
+
+    tag = followed(options) if options.llama_cpp else None
+    imatrix = existing(options.imatrix) if options.imatrix else None
+    with bar(f"look at {options.release}", "files") as progress:
+        found = derive(options.release, options.base, imatrix, tag, threads(options), progress)
+    outline = found.outline(options.name, folder)
+    problem = _look_at_base(outline, found.base) if found.base else ""
+    if problem and outline.calibration:
+        raise UsageError(f"{problem}, and the release's importance matrix is not at hand; give it by --imatrix")
+    return outline
