@@ -41,13 +41,15 @@ ROOMS: dict[str, set[str]] = {
     "imatrix": {"gguf", "reference"},
     "quant": {"gguf", "imatrix", "reference", "store"},
     "admission": {"gguf", "imatrix", "quant", "reference", "toolchain"},
-    "audit": {"gguf", "imatrix", "network", "quant", "reference"},
     "engine": {"architectures", "checkpoint", "gguf", "imatrix", "reference", "vocabulary"},
     "runtime": {"architectures", "gguf", "reference", "vocabulary"},
     "quality": {"engine", "gguf"},
     "choose": {"gguf"},
     "card": {"choose", "reference"},
     "recipe": {"architectures", "checkpoint", "choose", "gguf", "network", "reference", "store", "toolchain"},
+    "audit": {
+        *("architectures", "checkpoint", "engine", "gguf", "imatrix", "network", "quant", "recipe", "reference"),
+    },
     "steps": {
         *("architectures", "card", "checkpoint", "engine", "gguf", "imatrix", "network", "quality", "quant"),
         *("reference", "runtime", "store", "toolchain", "vocabulary"),

@@ -1,22 +1,27 @@
 """A file held against its base: what its tensors' bytes prove together, and what that says of each of them."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantmill.artifact import silent
+from quantmill.audit.audit_base import open_base
+from quantmill.audit.checkpoint_base import CheckpointBase
+from quantmill.audit.fitting import fitting
 from quantmill.audit.metadata_audit import audit_metadata, imatrix_notes
 from quantmill.audit.mixes import IMATRIX_FILE, KnownMix, recognize, tags_of
 from quantmill.audit.remote_source import RemoteSource, is_remote
 from quantmill.audit.row_sample import RowSample
 from quantmill.audit.tensor_audit import Auditor, Observed
+from quantmill.audit.tensors import Tensors
 from quantmill.audit.verdict import FileVerdict, KeyVerdict, Spot, TensorVerdict, Word
 from quantmill.audit.ways import kind
 from quantmill.errors import UsageError
 from quantmill.gguf import model_facts
 from quantmill.gguf.layout import ggml_shape
 from quantmill.gguf.source import Source
+from quantmill.gguf.values import KV
 from quantmill.quant.guide import Guide
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import offered
@@ -42,52 +47,90 @@ def audit_file(
     Each is a path, or, of a sample, an address or a file of the Hub. Raises QuantmillError for files that cannot be
     read. `progress` gets bytes of the base done and in total.
     """
+    with opened(release, asked.sample) as file, open_base(str(base), asked.sample is None) as found:
+        return hold(file, found.source, asked, progress)
+
+
+def hold(
+    file: Source | RemoteSource, source: Tensors, asked: AuditOptions, progress: Callable[[int, int], None] = silent
+) -> FileVerdict:
+    """The same of what is open."""
     guide = Guide.read(asked.imatrix, False)
-    with opened(release, asked.sample) as file, opened(base, asked.sample) as source:
-        facts = model_facts(file.metadata.values())
-        entries = [entry._replace(shape=ggml_shape(entry.shape)) for entry in file.tensors()]
-        mix = recognize(facts, entries)
-        auditor = Auditor(file, source, guide, asked.threads, asked.sample)
-        unknown = IMATRIX_FILE in facts and guide.imatrix is None
-        likely = [asked.tag] if asked.tag else list(mix.spans if mix else offered())
-        own = {entry.name: ggml_shape(entry.shape) for entry in source.tensors()}
-        findings, keys, done = [], [], 0
-        total = sum(source.info(name).nbytes for name, _, _ in entries if name in own)
-        for name, shape, _ in entries:
-            if name not in own:
-                keys.append(KeyVerdict(f"tensor {name}", "changed", "only in the file, not in the base"))
-            elif own[name] != shape:
-                why = f"the shape {list(own[name])} in the base, {list(shape)} here"
-                keys.append(KeyVerdict(f"tensor {name}", "changed", why))
-            else:
-                findings.append(auditor.find(name, likely))
-                done += source.info(name).nbytes
-                progress(done, total)
-        there = {entry.name for entry in entries}
-        keys += [KeyVerdict(f"tensor {name}", "changed", "only in the base") for name in own if name not in there]
-        spans = _spans(findings, likely)
-        changed, notes = audit_metadata(source.metadata, file.metadata)
-        notes = [*_mix_notes(mix, "general.file_type" in facts), *imatrix_notes(file.metadata, guide.imatrix), *notes]
-        rows, all_rows = sum(f.rows for f in findings), sum(f.all_rows for f in findings)
-        digests = (
-            ((Path(release).name, auditor.digest.hexdigest()),)
-            if asked.sample
-            else tuple((part.path.name, digest_of(part.path)) for part in file.files)
-        )
-        return FileVerdict(
-            file.files[0].place,
-            digests,
-            str(mix) if mix else None,
-            tags_of(spans),
-            tuple(_verdict(finding, findings, spans, unknown) for finding in findings),
-            (*changed, *keys),
-            tuple(notes),
-            rows,
-            all_rows,
-            asked.sample.chance(all_rows) if asked.sample else 1.0,
-            auditor.bytes_read,
-            tuple(spans),
-        )
+    facts = model_facts(file.metadata.values())
+    entries = [entry._replace(shape=ggml_shape(entry.shape)) for entry in file.tensors()]
+    mix = recognize(facts, entries)
+    unknown = IMATRIX_FILE in facts and guide.imatrix is None
+    likely = [asked.tag] if asked.tag else list(mix.spans if mix else offered())
+    own = {entry.name: ggml_shape(entry.shape) for entry in source.tensors()}
+    keys = []
+    for name, shape, _ in entries:
+        if name not in own:
+            keys.append(KeyVerdict(f"tensor {name}", "changed", "only in the file, not in the base"))
+        elif own[name] != shape:
+            why = f"the shape {list(own[name])} in the base, {list(shape)} here"
+            keys.append(KeyVerdict(f"tensor {name}", "changed", why))
+    there = {entry.name for entry in entries}
+    keys += [KeyVerdict(f"tensor {name}", "changed", "only in the base") for name in own if name not in there]
+    names = [name for name, shape, _ in entries if own.get(name) == shape]
+    auditor = Auditor(file, source, guide, asked.threads, asked.sample)
+    findings = _findings(auditor, names, likely, progress)
+    through = fitting(auditor, findings, likely)
+    if through is not None:
+        bytes_read, auditor = auditor.bytes_read, Auditor(file, through, guide, asked.threads, asked.sample)
+        findings, auditor.bytes_read = _findings(auditor, names, likely, progress), auditor.bytes_read + bytes_read
+    spans = _spans(findings, likely)
+    changed, notes = _metadata(source, file.metadata)
+    notes = [*_mix_notes(mix, "general.file_type" in facts), *imatrix_notes(file.metadata, guide), *notes]
+    if through is not None:
+        notes.insert(0, f"made of the base's {through.ftype}, a file between the two, and not of the base itself")
+    rows, all_rows = sum(f.rows for f in findings), sum(f.all_rows for f in findings)
+    digests = (
+        ((Path(file.files[0].place).name, auditor.digest.hexdigest()),)
+        if asked.sample
+        else tuple((part.path.name, digest_of(part.path)) for part in file.files)
+    )
+    return FileVerdict(
+        file.files[0].place,
+        digests,
+        str(mix) if mix else None,
+        tags_of(spans),
+        tuple(_verdict(finding, findings, spans, unknown) for finding in findings),
+        (*changed, *keys),
+        tuple(notes),
+        rows,
+        all_rows,
+        asked.sample.chance(all_rows) if asked.sample else 1.0,
+        auditor.bytes_read,
+        through.ftype if through else None,
+        tuple(spans),
+    )
+
+
+def _findings(
+    auditor: Auditor, names: Sequence[str], likely: list[Reference], progress: Callable[[int, int], None]
+) -> list[Observed]:
+    findings, done, total = [], 0, sum(auditor.base.info(name).nbytes for name in names)
+    for name in names:
+        findings.append(auditor.find(name, likely))
+        done += auditor.base.info(name).nbytes
+        progress(done, total)
+    return findings
+
+
+def _metadata(source: Tensors, release: Mapping[str, KV]) -> tuple[list[KeyVerdict], list[str]]:
+    """As audit_metadata, by the converter whose metadata the file has, of those that there were."""
+    if not isinstance(source, CheckpointBase):
+        return audit_metadata(source.metadata, release)
+    best: tuple[list[KeyVerdict], list[str]] | None = None
+    for known in source.conversions():
+        found = audit_metadata(known, release)
+        best = found if best is None or len(found[0]) < len(best[0]) else best
+        if not best[0]:
+            return best
+    if best is not None:
+        return best
+    changed, notes = audit_metadata(source.metadata, {k: v for k, v in release.items() if k in source.metadata})
+    return changed, [*notes, f"tokenizer and chat template are not compared: {source.problem}"]
 
 
 def opened(name: str | Path, sample: RowSample | None) -> Source | RemoteSource:
@@ -95,8 +138,13 @@ def opened(name: str | Path, sample: RowSample | None) -> Source | RemoteSource:
     if Path(name).exists() or not is_remote(str(name)):
         return Source(Path(name))
     if sample is None:
-        raise UsageError(f"{name}: only a part of a file elsewhere is audited; give --sample 2%, or download it")
+        raise elsewhere(str(name))
     return RemoteSource(str(name))
+
+
+def elsewhere(name: str) -> UsageError:
+    """A file elsewhere is to be read whole."""
+    return UsageError(f"{name}: only a part of a file elsewhere is audited; give --sample 2%, or download it")
 
 
 def _mix_notes(mix: KnownMix | None, is_stated: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from pathlib import PureWindowsPath
 
 from quantmill.audit.header_facts import plain
 from quantmill.audit.verdict import KeyVerdict
@@ -10,7 +11,7 @@ from quantmill.gguf.errors import shown
 from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.types import ValueType
 from quantmill.gguf.values import KV
-from quantmill.imatrix import Imatrix
+from quantmill.quant.guide import Guide
 
 # What a quantizer or a splitter sets, and what is compared elsewhere.
 _SET = {NO, COUNT, TENSORS, "general.file_type", "general.quantization_version"}
@@ -34,9 +35,10 @@ def audit_metadata(base: Mapping[str, KV], release: Mapping[str, KV]) -> tuple[l
     return changed, notes
 
 
-def imatrix_notes(release: Mapping[str, KV], imatrix: Imatrix | None) -> list[str]:
+def imatrix_notes(release: Mapping[str, KV], guide: Guide) -> list[str]:
     """In what the file's entries of its imatrix differ from the one that is given."""
     said = {key.removeprefix(_IMATRIX): entry.value for key, entry in release.items() if key.startswith(_IMATRIX)}
+    imatrix = guide.imatrix
     if imatrix is None:
         return []
     if not said:
@@ -49,7 +51,11 @@ def imatrix_notes(release: Mapping[str, KV], imatrix: Imatrix | None) -> list[st
         ("dataset", dataset),
     ):
         if value and name in said and said[name] != value:
-            notes.append(f"{_IMATRIX}{name} is {said[name]!r}, the imatrix that is given has {value!r}")
+            told = shown(str(said[name]))
+            notes.append(f"{_IMATRIX}{name} is {told}, the imatrix that is given has {shown(str(value))}")
+    called, own = PureWindowsPath(str(said.get("file", ""))).name, PureWindowsPath(guide.place).name
+    if called and called != own:
+        notes.append(f"{_IMATRIX}file is called {shown(called)}, the imatrix that is given {shown(own)}")
     return notes
 
 

@@ -1,16 +1,17 @@
 """Files that are elsewhere, in a repository of the Hub or at an address: headers and rows, read by ranges."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
+from quantmill.disk import below
 from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.gguf.layout import TensorEntry, TensorInfo
 from quantmill.gguf.reader import GGUFFile, of_head
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIRST, MOST = 1 << 16, 64 << 20  # bytes that are asked for at first, and in the end: the largest headers have 20 MB
+MOST_FILES = 20_000  # of a repository
 MOST_SHARDS = 1000  # whose headers are asked for
 CONNECTIONS = 16  # that rows are asked for by, at a time
 _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:/(.+))?")
@@ -29,10 +31,11 @@ _REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:/(.+))?")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file elsewhere. `fetch(start, count)`: its bytes, and how many it has in all."""
+    """A file elsewhere. `fetch(start, count)`: its bytes, and how many it has in all. `sha256`: as the Hub lists it."""
 
     place: str
     fetch: Callable[[int, int], tuple[bytes, int]]
+    sha256: str | None = None
 
     def header(self) -> tuple[GGUFFile, int]:
         """Its header, and its size. Raises QuantmillError for a file that is none, or does not end in bounds."""
@@ -56,8 +59,8 @@ class RemoteSource:
     Its rows are read by many requests at a time, so that a distant server's delay counts little.
     """
 
-    def __init__(self, name: str) -> None:
-        self._remote = remote_files(name)
+    def __init__(self, name: "str | Sequence[RemoteFile]") -> None:
+        self._remote = remote_files(name) if isinstance(name, str) else list(name)
         headers = [file.header() for file in self._remote]
         self.files, self.sizes = [file for file, _ in headers], [size for _, size in headers]
         if len(self.files) > 1:
@@ -69,6 +72,11 @@ class RemoteSource:
             for info in file.tensors.values()
         }
         self._pool = ThreadPoolExecutor(CONNECTIONS)
+
+    @property
+    def listed(self) -> list[tuple[str, str | None]]:
+        """The files' places, and their digests as the Hub lists them."""
+        return [(remote.place, remote.sha256) for remote in self._remote]
 
     def tensors(self) -> list[TensorEntry]:
         """All tensors."""
@@ -126,29 +134,75 @@ def _of_address(url: str) -> list[RemoteFile]:
 
 
 def _of_repository(name: str) -> list[RemoteFile]:
-    from quantmill.network.hub import fetch_range, list_files
-
-    match = _REPOSITORY.fullmatch(name)
-    if match is None:
-        raise UsageError(f"{name}: no file, and no repository of the Hub like OWNER/NAME or OWNER/NAME/FILE.gguf")
-    repo, path = match[1], match[2]
-    commit, files = list_files(repo, "main", recursive=True)
-    models = [each for each in files if each.endswith(".gguf") and not each.endswith(IMATRIX_ENDING)]
-    firsts = [each for each in models if (parse_name(PurePosixPath(each).name) or ("", 1, 1))[1] == 1]
+    repo, path = split_name(name)
+    repository = HubRepository(repo)
     if path is None:
+        firsts = repository.models()
         if len(firsts) != 1:
             right = f"name one of them, as {repo}/{firsts[0]}" if firsts else "name a repository with GGUF files"
             raise UsageError(f"{repo}: it holds {len(firsts)} models ({listed(firsts) or 'no GGUF file'}); {right}")
         path = firsts[0]
-    folder = PurePosixPath(path).parent
-    parts = [(folder / part).as_posix() for part in _parts(PurePosixPath(path).name)]
-    if missing := [part for part in parts if part not in files]:
-        raise UsageError(f"{repo}: it has no file {missing[0]}; it has {listed(models) or 'no GGUF file'}")
+    return repository.model(path)
 
-    def fetch(part: str) -> Callable[[int, int], tuple[bytes, int]]:
-        return lambda start, count: (fetch_range(repo, part, commit, start, count), files[part].size)
 
-    return [RemoteFile(f"{repo}/{part}", fetch(part)) for part in parts]
+def split_name(name: str) -> tuple[str, str | None]:
+    """Repository and file of `OWNER/NAME/FILE`, None for no file. UsageError for what is neither."""
+    match = _REPOSITORY.fullmatch(name)
+    if match is None:
+        raise UsageError(f"{name}: no file, and no repository of the Hub like OWNER/NAME or OWNER/NAME/FILE.gguf")
+    return match[1], match[2]
+
+
+class HubRepository:
+    """What a repository of the Hub holds on its main branch: `files` at one `commit`. HubError for what it cannot."""
+
+    def __init__(self, repo: str) -> None:
+        from quantmill.network.hub import list_files
+
+        self.repo = repo
+        self.commit, files = list_files(repo, "main", recursive=True)
+        if len(files) > MOST_FILES:
+            raise UsageError(f"{repo}: {len(files)} files are more than the {MOST_FILES} that any release has")
+        if odd := next((name for name in files if not below(name)), None):
+            raise UsageError(f"{repo}: the Hub lists a file {odd!r}, which is no path; name the file to read")
+        self.files = files
+
+    def models(self) -> list[str]:
+        """The GGUF files by their names, of shards the first; what calls itself an imatrix is none."""
+        names = [name for name in sorted(self.files) if name.endswith(".gguf") and not name.endswith(IMATRIX_ENDING)]
+        return [name for name in names if (parse_name(PurePosixPath(name).name) or ("", 1, 1))[1] == 1]
+
+    def model(self, path: str) -> list[RemoteFile]:
+        """The file, or all shards of it."""
+        folder = PurePosixPath(path).parent
+        parts = [(folder / part).as_posix() for part in _parts(PurePosixPath(path).name)]
+        if missing := [part for part in parts if part not in self.files]:
+            there = listed([name for name in self.files if name.endswith(".gguf")])
+            raise UsageError(f"{self.repo}: it has no file {missing[0]}; it has {there or 'no GGUF file'}")
+
+        def fetch(part: str) -> Callable[[int, int], tuple[bytes, int]]:
+            read = self.reader(part, exact=False)
+            return lambda start, count: (read(start, count), self.files[part].size)
+
+        return [RemoteFile(f"{self.repo}/{part}", fetch(part), self.files[part].sha256) for part in parts]
+
+    def reader(self, name: str, exact: bool = True) -> Callable[[int, int], bytes]:
+        """Gives the bytes of a file from one on; where they are to be `exact`, no fewer than asked for."""
+        from quantmill.network.hub import fetch_range
+
+        def read(start: int, count: int) -> bytes:
+            data = fetch_range(self.repo, name, self.commit, start, count)
+            if exact and len(data) != count:
+                raise QuantmillError(f"{self.repo}/{name}: it ends early; it was cut short, fetch it from elsewhere")
+            return data
+
+        return read
+
+    def small(self, name: str) -> Path:
+        """A file that is no weights, in the Hub's own cache."""
+        from quantmill.network.hub import fetch_small
+
+        return fetch_small(self.repo, name, self.commit, self.files[name])
 
 
 def _parts(name: str) -> list[str]:

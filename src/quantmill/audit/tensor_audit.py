@@ -4,7 +4,7 @@ Tensors are read by pieces of rows, in threads, so that memory does not depend o
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from quantmill.audit.row_sample import RowSample
 from quantmill.audit.verdict import Spot
 from quantmill.audit.ways import Way, kind, ways_for
 from quantmill.errors import QuantmillError
-from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
 from quantmill.quant.guide import Guide
 from quantmill.quant.in_order import in_turn
@@ -27,9 +26,8 @@ from quantmill.reference.reference import Reference
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from quantmill.audit.remote_source import RemoteSource
+    from quantmill.audit.tensors import Tensors
 
-    Tensors = Source | RemoteSource
     Bytes = NDArray[np.uint8]
     Rows = NDArray[np.int64]
 
@@ -116,6 +114,24 @@ class Auditor:
             found.problem = str(error)
             return found
 
+    def misfit(self, names: Sequence[str], likely: list[Reference]) -> tuple[int, int]:
+        """In the heads of these tensors, the blocks that differ by the best way, and all."""
+        differing = blocks = 0
+        for name in names:
+            info, base = self.release.info(name), self.base.info(name)
+            found, head = Observed(name, info.type, base.type), self._head(name, list(self._pieces(name)))
+            self._kept.clear()
+            ways: list[Way | None] = [*ways_for(info.type, info, self.guide, likely)]
+            if info.type == base.type:
+                ways = [None]
+            blocks += len(head[0].rows) * (info.columns // info.type.block)
+            self.bytes_read += len(head[0].rows) * (info.nbytes // info.rows + base.nbytes // base.rows)
+            try:
+                differing += min(self._count(found, head, way) for way in ways)
+            except NotFinite:
+                return blocks, blocks
+        return differing, blocks
+
     def _best(self, found: Observed, pieces: list[_Piece], ways: list[Way]) -> Observed:
         """By the way whose bytes differ in the fewest blocks, of those that do best in the tensor's head."""
         first, head = {}, self._head(found.name, pieces)
@@ -151,7 +167,7 @@ class Auditor:
                 best.kinds.add(kind(best.type, way.reference))
         return best
 
-    def _count(self, found: Observed, pieces: list[_Piece], way: Way) -> int:
+    def _count(self, found: Observed, pieces: list[_Piece], way: Way | None) -> int:
         """The blocks that differ."""
         total = 0
 
@@ -310,11 +326,7 @@ class Auditor:
             (int(piece.rows[start]) * size, into[start * size : end * size])
             for start, end in zip((0, *ends), (*ends, len(piece.rows)), strict=True)
         ]
-        if isinstance(source, Source):
-            for start, part in runs:
-                source.read(name, start, part)
-        else:
-            source.read_runs(name, runs)
+        source.read_runs(name, runs)
         if self.sample:
             self._kept[key] = into
         return into

@@ -71,6 +71,7 @@ class FileVerdict:
     `digests`: (name, sha256) of the files that were read whole; of a sample, the digest of the bytes read
     `mix`, `tags`: the ftype and the spans whose bytes it has, in words; `spans`: these
     `notes`: what differs and decides nothing
+    `through`: the type of a file between base and this one, of which it was made
     `rows`: those that were read, of `all_rows`; `chance`: with which a change of one row in a thousand is among them
     """
 
@@ -85,6 +86,7 @@ class FileVerdict:
     all_rows: int = 0
     chance: float = 1.0
     bytes_read: int = 0
+    through: str | None = None
     spans: "tuple[Reference, ...]" = ()
 
     @property
@@ -108,6 +110,7 @@ class FileVerdict:
             "digests": dict(self.digests),
             "mix": self.mix,
             "tags": self.tags,
+            **({"through": self.through} if self.through else {}),
             "rows": self.rows,
             "all_rows": self.all_rows,
             "chance": self.chance,

@@ -48,7 +48,7 @@ def about_gguf(file: GGUFFile) -> dict[str, Any]:
     found["language"] = _texts(_value(file, "general.languages"))
     found["datasets"] = _texts(_value(file, "general.datasets")) or _numbered(file, "dataset")
     found["name"] = _text(_value(file, "general.name"))
-    found["repo"] = next(filter(None, (_repo(_value(file, f"general.{key}")) for key in SOURCES)), "")
+    found["repo"] = next(filter(None, (repository_of(_value(file, f"general.{key}")) for key in SOURCES)), "")
     found["base_models"] = _numbered(file, "base_model")
     tokens = _value(file, "tokenizer.ggml.tokens")
     ids = [_value(file, f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")]
@@ -61,10 +61,10 @@ def _numbered(file: GGUFFile, kind: str) -> list[str]:
     """The Hub repositories of `general.<kind>.0.repo_url` and so on."""
     count = _value(file, f"general.{kind}.count")
     numbers = range(min(count, COUNT) if isinstance(count, int) else 0)
-    return list(filter(None, (_repo(_value(file, f"general.{kind}.{number}.repo_url")) for number in numbers)))
+    return list(filter(None, (repository_of(_value(file, f"general.{kind}.{number}.repo_url")) for number in numbers)))
 
 
-def _repo(value: Any) -> str:
+def repository_of(value: Any) -> str:
     """The Hub repository that a text names, by its address or its name; empty for any other text."""
     found = re.fullmatch(r"(?:https://huggingface\.co/(?:datasets/)?)?([\w.-]+/[\w.-]+?)/?", _text(value), re.ASCII)
     return found[1] if found else ""

@@ -62,13 +62,15 @@ def _pickled(name: str) -> UnsuitableWeights:
 
 @dataclass(frozen=True)
 class Weight:
-    """One tensor. `shape` is in PyTorch's order (rows first); `data` is its bytes, read-only and one-dimensional."""
+    """One tensor. `shape` is in PyTorch's order (rows first); `data` is its bytes, read-only and one-dimensional, which
+    begin at byte `start` of the file."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     file: str
     data: "NDArray[np.uint8]"
+    start: int = 0
 
 
 class Weights(Mapping[str, Weight]):
@@ -154,7 +156,10 @@ def read_header(path: Path, place: str) -> dict[str, Weight]:
         raise ValueError(header)
     header.pop("__metadata__", None)
     described = (_described(place, name, facts) for name, facts in header.items())
-    return {name: Weight(name, dtype, shape, place, np.empty(0, np.uint8)) for name, dtype, shape, _, _ in described}
+    return {
+        name: Weight(name, dtype, shape, place, np.empty(0, np.uint8), 8 + length + begin)
+        for name, dtype, shape, begin, _ in described
+    }
 
 
 def check_file(path: Path, place: str) -> None:
@@ -251,7 +256,7 @@ def _tensors(mapping: mmap.mmap, place: str) -> list[Weight]:
         raise _bad_file(place, f"{room - end} bytes at the end belong to no tensor; fetch it again")
     base = 8 + length
     return [
-        Weight(name, dtype, shape, place, np.frombuffer(mapping, np.uint8, stop - begin, base + begin))
+        Weight(name, dtype, shape, place, np.frombuffer(mapping, np.uint8, stop - begin, base + begin), base + begin)
         for name, dtype, shape, begin, stop in found
     ]
 

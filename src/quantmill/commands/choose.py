@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import positive, project, recipe_file, say, say_json, words
 from quantmill.errors import UsageError
+from quantmill.store.remote.settings import signing
 
 if TYPE_CHECKING:
     from quantmill.choose.choice import Advice, Choice
@@ -48,10 +49,11 @@ def run(options: argparse.Namespace) -> int:
         flash=options.flash_attention,
         bench=found.bench,
     )
+    audits = {"audits": list(found.audits)} if found.audits else {}
     if options.json:
-        say_json(_data(advice, found.shape, machine, options))
+        say_json(_data(advice, found.shape, machine, options) | audits)
     else:
-        say(*_lines(advice, found.shape, machine, options))
+        say(*_lines(advice, found.shape, machine, options), *[""] * bool(audits), *found.audits)
     return 0
 
 
@@ -89,7 +91,7 @@ def _release(name: str) -> "CandidateSet":
     if path.is_dir():
         return of_folder(path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.exists() and not name.endswith(".toml"):
-        return of_hub(name)
+        return of_hub(name, signing(project()).keys)
     recipe = load(recipe_file(name))
     offer = of_recipe(recipe, project())
     if offer.shape is None:

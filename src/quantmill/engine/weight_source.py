@@ -15,7 +15,7 @@ from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
 from quantmill.architectures.json_file import load_config
 from quantmill.architectures.known import architecture
 from quantmill.architectures.metadata_keys import facts
-from quantmill.checkpoint.safetensors import open_weights
+from quantmill.checkpoint.safetensors import Weight, open_weights
 from quantmill.checkpoint.weights import check, rows
 from quantmill.gguf import KV, kv
 from quantmill.gguf.source import Source as Shards
@@ -83,18 +83,23 @@ class GGUFSource:
 class FolderSource:
     """A Hugging Face folder: what the convert step would write, tensor by tensor, without writing it.
 
-    A matrix has the type of its safetensors dtype (F32 for float64), so that nothing is rounded.
+    A matrix has the type of its safetensors dtype (F32 for float64), so that nothing is rounded. `files`, by name, and
+    `weights` are given where they are not all in the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, files: Mapping[str, Path] | None = None, weights: Mapping[str, Weight] | None = None
+    ) -> None:
         self.place = str(folder)
-        self._files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+        self._files = files or {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
         self._config = load_config(self._files)
         name = architecture(self._config).name
         found = [kv("general.architecture", name), *facts(self._config, "BF16")]
         self.metadata: Mapping[str, KV] = {entry.key: entry for entry in found}
         self._stack = ExitStack()
-        self._weights = self._stack.enter_context(open_weights(self._files))
+        self._weights: Mapping[str, Weight] = (
+            self._stack.enter_context(open_weights(self._files)) if weights is None else weights
+        )
         try:
             order = sorted(self._weights, key=lambda source: (self._weights[source].file, source))
             specs = tensors(self._config, order)

@@ -1,7 +1,7 @@
 """The base of a quantization: one GGUF file, or all shards of a split one."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +102,11 @@ class Source:
             if not got:
                 raise changed(file.place)
             view, position = view[got:], position + got
+
+    def read_runs(self, name: str, runs: "Iterable[tuple[int, NDArray[np.uint8]]]") -> None:
+        """`read` for each pair of a first byte and an array."""
+        for start, into in runs:
+            self.read(name, start, into)
 
     def named(self, name: str) -> str:
         """The tensor's name for a message, with its shard's, of several."""

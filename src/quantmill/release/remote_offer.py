@@ -1,10 +1,10 @@
 """The files of a release that somebody made: a folder, or a repository of the Hub, by quantmill or by anyone else."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantmill import gguf
 from quantmill.choose.choice import Candidate
@@ -14,7 +14,11 @@ from quantmill.gguf.head import leading_metadata
 from quantmill.gguf.shards import describe, parse_name
 from quantmill.listing import LISTING, LISTING_LIMIT, parse_strangers, read_strangers
 from quantmill.reference.ftypes import FTYPES
+from quantmill.release.audit_statements import LIMIT, FoundAudit, WrongStatement, read_beside
 from quantmill.released import Bench, ReleasedFile, bench, quality
+
+if TYPE_CHECKING:
+    from quantmill.store.remote.settings import PublicKey
 
 HEAD = 1 << 20  # bytes of a file's beginning; the architecture's entries come before the vocabulary
 BENCH = "bench.json"
@@ -22,11 +26,12 @@ BENCH = "bench.json"
 
 @dataclass(frozen=True)
 class CandidateSet:
-    """What a choice is made from."""
+    """What a choice is made from. `audits`: what auditors say of the files, a line each."""
 
     candidates: tuple[Candidate, ...]
     shape: Shape
     bench: Bench | None
+    audits: tuple[str, ...] = ()
 
 
 def no_files(place: str, problem: str) -> UsageError:
@@ -62,8 +67,9 @@ def of_folder(folder: Path) -> CandidateSet:
     return CandidateSet(tuple(candidates), shape, bench(_json(folder / BENCH)))
 
 
-def of_hub(repo: str) -> CandidateSet:
-    """The release in a Hub repository: its listing, and the beginning of its smallest file."""
+def of_hub(repo: str, keys: "Sequence[PublicKey]" = ()) -> CandidateSet:
+    """The release in a Hub repository: its listing, the beginning of its smallest file, and statements of audits, which
+    `keys` may have signed."""
     from quantmill.network.hub import fetch_head, list_files
 
     commit, listed = list_files(repo, "main", recursive=True)
@@ -82,7 +88,22 @@ def of_hub(repo: str) -> CandidateSet:
     if shape is None:
         raise QuantmillError(f"{repo}: {parts[0]} does not say how many layers and heads its model has")
     candidates = tuple(Candidate(released, of_size(released.bytes, shape)) for released, _ in files)
-    return CandidateSet(candidates, shape, bench(small(BENCH)))
+    digests = {name: file.sha256 for name, file in listed.items() if name in sizes and file.sha256}
+
+    def first(name: str) -> bytes:
+        return fetch_head(repo, name, commit, min(LIMIT + 1, listed[name].size))
+
+    return CandidateSet(candidates, shape, bench(small(BENCH)), tuple(_audits(listed, first, digests, keys)))
+
+
+def _audits(
+    names: Iterable[str], first: Callable[[str], bytes], digests: Mapping[str, str], keys: "Sequence[PublicKey]"
+) -> Iterator[str]:
+    for audit in read_beside(names, first, keys):
+        try:
+            yield audit.of(digests) if isinstance(audit, FoundAudit) else str(audit)
+        except WrongStatement as wrong:
+            yield str(wrong)
 
 
 def _files(sizes: Mapping[str, int], measured: Mapping[str, Any]) -> list[tuple[ReleasedFile, list[str]]]:

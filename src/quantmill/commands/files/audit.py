@@ -3,14 +3,17 @@
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import bar, existing, file_path, parallel, place, project, say, say_json, threads, words
 from quantmill.errors import UsageError
 from quantmill.output_file import check_output, write_output
 
 if TYPE_CHECKING:
+    from quantmill.audit.release_files import AuditedRelease
+    from quantmill.audit.remote_source import RemoteSource
     from quantmill.audit.verdict import FileVerdict
+    from quantmill.gguf.source import Source
 
 SHOWN = 20  # tensors of one word that are told one by one
 
@@ -20,11 +23,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "release",
         type=place,
-        metavar="FILE.gguf|DIR",
-        help="a file, the first shard of one, a folder; of a sample, also elsewhere",
+        metavar="FILE.gguf|DIR|REPO|URL",
+        help="a file, the first shard of one, a folder; of a sample, also OWNER/NAME of the Hub, or an address",
     )
-    parser.add_argument("--base", type=place, required=True, metavar="BASE.gguf", help="what it is to be made of")
-    parser.add_argument("--imatrix", type=file_path, metavar="FILE", help="the importance matrix that it was made with")
+    parser.add_argument(
+        "--base",
+        type=place,
+        metavar="BASE",
+        help="what it is to be made of: a GGUF file, a model's folder; of a sample, also elsewhere (what the release's "
+        "card or metadata name)",
+    )
+    parser.add_argument(
+        "--imatrix",
+        type=file_path,
+        metavar="FILE",
+        help="the importance matrix it was made with (the one that lies beside)",
+    )
     parser.add_argument("--tag", type=words, metavar="TAG", help="the llama.cpp that is to have written it (found out)")
     parser.add_argument(
         "--sample", type=_share, metavar="PERCENT", help="read such a part of each tensor's rows, as 2%%"
@@ -39,45 +53,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, 1 where something is changed, 3 where something could not be told, or an error."""
-    from quantmill.audit.file_audit import AuditOptions, audit_file
-    from quantmill.audit.release_files import models_in
-    from quantmill.audit.remote_source import is_remote
+    from quantmill.audit.audit_base import open_base
+    from quantmill.audit.file_audit import AuditOptions, elsewhere, hold
+    from quantmill.audit.release_files import each_open, find_release
     from quantmill.audit.row_sample import RowSample
     from quantmill.audit.statement import statement
     from quantmill.audit.verdict import exit_code
-    from quantmill.errors import apart
-    from quantmill.gguf.shard_set import shards_of
     from quantmill.recipe.team_tags import reference_of
 
     if options.seed is not None and options.sample is None:
         raise UsageError("--seed is for a sample; give --sample too")
-    release: str = options.release
-    files = [str(path) for path in models_in(Path(release))] if Path(release).is_dir() else [release]
-    base: str = options.base
-    here = [Path(name) for name in (*files, base) if Path(name).exists() or not is_remote(name)]
-    for path in here:
-        existing(path)
     imatrix = existing(options.imatrix) if options.imatrix else None
     tag = reference_of(options.tag, project()) if options.tag else None
-    to_stdout = options.json == Path("-")
-    if options.json and not to_stdout:
-        read = [*([imatrix] if imatrix else []), *(part for file in here for part in shards_of(file))]
-        apart([check_output(options.json)], read)
     sample = RowSample(options.sample, options.seed or 0) if options.sample else None
+    release = find_release(options.release)
+    if sample is None and (far := next((model for model in release.models if not isinstance(model, Path)), None)):
+        raise elsewhere(far[0].place)
+    base, named_by = (options.base, None) if options.base else release.named_base()
+    to_stdout = options.json == Path("-")
+    told: list[str] = [f"base {base}, named by {named_by}"] if named_by else []
+    if imatrix is None:
+        imatrix, called = release.imatrix()
+        told += [f"imatrix {called}, found beside the release" if imatrix else called] * bool(called)
+    if options.json and not to_stdout:
+        _apart(options.json, release, base, imatrix)
+    if not to_stdout:
+        say(*told)
     asked = AuditOptions(imatrix, tag, sample, threads(options))
-    verdicts = []
-    for file in files:
-        with bar(f"audit {Path(file).name}") as progress:
-            verdicts.append(audit_file(file, base, asked, progress))
-        if not to_stdout:
-            say(*_lines(verdicts[-1], options.all, sample))
-    if options.json:
-        stated = statement(verdicts, base, asked)
-        if to_stdout:
-            say_json(stated)
-        else:
-            write_output(options.json, json_bytes(stated))
+    verdicts: list[FileVerdict] = []
+    parts: list[list[tuple[str, str | None]]] = []
+    with open_base(base, sample is None, on_hub=named_by is not None) as found:
+        for file in each_open(release):
+            with bar(f"audit {Path(file.files[0].place).name}") as progress:
+                verdicts.append(hold(file, found.source, asked, progress))
+            if not to_stdout:
+                say(*_lines(verdicts[-1], options.all, sample))
+            if options.json and not to_stdout:
+                parts.append(_parts(file, release.place, verdicts[-1], sample is not None))
+        stated = statement(verdicts, found, asked, named_by) if options.json else {}
+    if to_stdout:
+        say_json(stated)
+    elif options.json:
+        _record(options.json, stated, release, [*zip(verdicts, parts, strict=True)])
     return exit_code({verdict.word for verdict in verdicts})
+
+
+def _apart(target: Path, release: "AuditedRelease", base: str, imatrix: Path | None) -> None:
+    """Raises UsageError where `target` is a file that the call reads."""
+    from quantmill.errors import apart
+    from quantmill.gguf.shard_set import shards_of
+
+    here = [model for model in release.models if isinstance(model, Path)]
+    at = Path(base)
+    parts = [part for file in (*here, *([at] if at.is_file() else ())) for part in shards_of(file)]
+    inside = [file for file in at.iterdir() if file.is_file()] if at.is_dir() else []
+    apart([check_output(target)], [*([imatrix] if imatrix else []), *parts, *inside])
+
+
+def _parts(
+    file: "Source | RemoteSource", place: str, verdict: "FileVerdict", is_part: bool
+) -> list[tuple[str, str | None]]:
+    """The names of the file's shards in their release, and the digests that the statement has of them."""
+    from quantmill.audit.remote_source import RemoteSource
+    from quantmill.disk import sha256_file
+
+    if isinstance(file, RemoteSource):
+        return [(name.removeprefix(f"{place}/"), digest) for name, digest in file.listed]
+    read = {} if is_part else dict(verdict.digests)
+    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    paths = [part.path for part in file.files]
+    return [(path.relative_to(folder).as_posix(), read.get(path.name) or sha256_file(path)) for path in paths]
+
+
+def _record(
+    target: Path,
+    stated: dict[str, Any],
+    release: "AuditedRelease",
+    files: "list[tuple[FileVerdict, list[tuple[str, str | None]]]]",
+) -> None:
+    """Write audit.json, and the statement beside it."""
+    from quantmill.release.audit_statements import Audited, put, resource_uri, summary
+    from quantmill.store.remote.settings import signing
+
+    data = json_bytes(stated)
+    write_output(target, data)
+    named = [(name, digest, verdict.word) for verdict, parts in files for name, digest in parts]
+    audited = [Audited(name, digest, word) for name, digest, word in named if digest]
+    if len(audited) < len(named):
+        say("no statement: the digests of the files are not known; download them, or name a repository of the Hub")
+        return
+    called = Path(release.place).name or "release"
+    resource = resource_uri(release.place if release.commit else None, release.commit, called)
+    written = put(target, summary(audited, resource, (target.name, data), stated), signing(project()))
+    say(f"{target} and its statement {written.name}")
 
 
 def json_bytes(data: object) -> bytes:

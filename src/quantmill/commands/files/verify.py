@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from quantmill.commands.common import add_key, bar, existing, file_path, say, say_json, signed
+from quantmill.commands.common import add_key, bar, existing, file_path, project, say, say_json, signed
 from quantmill.errors import QuantmillError, UsageError
+from quantmill.store.remote.settings import signing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +77,11 @@ def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Ite
     from quantmill.gguf.known_names import note
     from quantmill.listing import IMATRIX_ENDING
     from quantmill.release.release_check import check_release
+    from quantmill.store.remote.signature import STATEMENT
 
+    if not (tree / STATEMENT).exists() and _statements(tree):
+        yield from _strangers(tree, options, reports)
+        return
     files = []
     with bar(f"verify {tree}") as progress:
         for file in check_release(tree, progress):
@@ -91,4 +96,57 @@ def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Ite
                         yield found
     who = signed(tree, options.key)
     yield f"{tree}: {who}"
-    reports.append({"release": str(tree), "files": files, "signature": who})
+    report = {"release": str(tree), "files": files, "signature": who}
+    reports.append(report)
+    yield from _audits(tree, {str(file["name"]): str(file["sha256"]) for file in files}, options, report)
+
+
+def _statements(tree: Path) -> list[Path]:
+    """The statements of audits that lie in a folder."""
+    from quantmill.release.audit_statements import ENDING, SEALED
+
+    return [path for path in sorted(tree.iterdir()) if path.name.endswith((ENDING, SEALED)) and path.is_file()]
+
+
+def _strangers(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Iterator[str | QuantmillError]:
+    """Of a folder that is no release of ours: its models' digests, and whether they are those that were audited."""
+    from quantmill.audit.release_files import models_in
+    from quantmill.disk import sha256_file
+    from quantmill.gguf.shard_set import shards_of
+
+    digests = {}
+    for path in (part for model in models_in(tree) for part in shards_of(model)):
+        digests[path.relative_to(tree).as_posix()] = sha256_file(path)
+        yield f"{digests[path.relative_to(tree).as_posix()]}  {path.relative_to(tree).as_posix()}"
+    report: dict[str, Any] = {"release": str(tree), "files": [{"name": n, "sha256": d} for n, d in digests.items()]}
+    reports.append(report)
+    yield from _audits(tree, digests, options, report)
+
+
+def _audits(
+    tree: Path, digests: dict[str, str], options: argparse.Namespace, report: dict[str, Any]
+) -> Iterator[str | QuantmillError]:
+    """What auditors say of the files, in statements that lie beside them."""
+    from quantmill.release.audit_statements import FoundAudit, WrongStatement, read_beside
+
+    found = {path.name: path for path in _statements(tree)}
+    if not found:
+        return
+    keys = [*(options.key or ()), *signing(project()).keys]
+    report["audits"] = []
+    for audit in read_beside(found, lambda name: _first(found[name]), keys):
+        if not isinstance(audit, FoundAudit):
+            yield audit
+            continue
+        try:
+            yield f"{tree}: {audit.of(digests)}"
+            report["audits"].append(audit.to_json())
+        except WrongStatement as wrong:
+            yield wrong
+
+
+def _first(path: Path) -> bytes:
+    from quantmill.release.audit_statements import LIMIT
+
+    with path.open("rb") as file:
+        return file.read(LIMIT + 1)

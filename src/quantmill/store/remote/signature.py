@@ -8,7 +8,7 @@ statement, byte for byte.
 import base64
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class Seal:
         statement = _read(tree / STATEMENT)
         if not _covers(found, statement):
             return not found and not self.sign and not _covers(own, statement)
-        if self.sign and not {key.id for key in self.keys} & set(_signers(found)):
+        if self.sign and not {key.id for key in self.keys} & set(key_names(found)):
             return False
         if found == own or not self.keys:
             return True
@@ -87,7 +87,7 @@ def check(tree: Path, keys: "Sequence[PublicKey]", needed: bool = False) -> str:
             raise WrongSignature(path, "there is no such file, the release is not signed")
         return "it is not signed"
     envelope = _read(path)
-    names = [_shown(name) for name in _signers(envelope)]
+    names = [_shown(name) for name in key_names(envelope)]
     if not names:
         raise WrongSignature(path, "this is no DSSE envelope with a signature")
     if not _covers(envelope, _read(tree / STATEMENT)):
@@ -119,7 +119,7 @@ def _covers(envelope: bytes, statement: bytes) -> bool:
         return False
 
 
-def _signers(envelope: bytes) -> Iterable[str]:
+def key_names(envelope: bytes) -> list[str]:
     """The names of the keys that an envelope says signed it."""
     try:
         return [str(entry["keyid"]) for entry in json.loads(envelope)["signatures"]]
