@@ -28,11 +28,14 @@ asked = argparse.ArgumentParser()
 for name in ("--outtype", "--outfile"):
     asked.add_argument(name)
 asked.add_argument("model", type=Path)
+asked.add_argument("--mistral-format", action="store_true")
 asked = asked.parse_args()
 import gguf
 import numpy as np
 
-config = json.loads((asked.model / "config.json").read_text())
+if bad := [str(path) for path in asked.model.rglob("*") if path.suffix in (".py", ".bin", ".pth", ".gguf")]:
+    sys.exit(f"nobody asked for {bad}")
+config = json.loads((asked.model / ("params.json" if asked.mistral_format else "config.json")).read_text())
 behave = config.get("behave", "")
 if behave == "fail":
     print("INFO: looking at the model", file=sys.stderr)
@@ -54,9 +57,16 @@ if behave == "slow" and not Path(config["mark"]).exists():
 kinds = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16}
 kinds["bf16"] = gguf.GGMLQuantizationType.BF16
 kind = kinds["f16" if behave == "type" else asked.outtype]
-data = (asked.model / "model.safetensors").read_bytes()
-(size,) = struct.unpack("<Q", data[:8])
-header = json.loads(data[8 : 8 + size])
+parts = ["consolidated.safetensors" if asked.mistral_format else "model.safetensors"]
+if not asked.mistral_format and (index := asked.model / "model.safetensors.index.json").is_file():
+    parts = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+tensors = {}
+for part in parts:
+    data = (asked.model / part).read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    for name, fact in json.loads(data[8 : 8 + size]).items():
+        begin, end = (8 + size + at for at in fact["data_offsets"])
+        tensors[name] = np.frombuffer(data[begin:end], np.float32).reshape(fact["shape"])
 writer = gguf.GGUFWriter(asked.outfile, config["gguf"])
 writer.add_type("model")
 writer.add_name(asked.model.name)
@@ -78,9 +88,7 @@ tokens += [chr(0x2581) + chr(97 + i % 26) * (1 + i // 26) for i in range(config[
 writer.add_token_list(tokens)
 writer.add_token_scores([0.0] * 259 + [-float(i) for i in range(len(tokens) - 259)])
 writer.add_token_types([2, 3, 3] + [6] * 256 + [1] * (len(tokens) - 259))
-for name, fact in header.items():
-    begin, end = fact["data_offsets"]
-    array = np.frombuffer(data[8 + size + begin : 8 + size + end], np.float32).reshape(fact["shape"])
+for name, array in tensors.items():
     kept = kind if array.ndim > 1 else gguf.GGMLQuantizationType.F32
     writer.add_tensor(name, gguf.quants.quantize(array, kept), raw_dtype=kept)
 print("Writing:  50%|#####     | 1.0/2.0", file=sys.stderr)
