@@ -12,11 +12,12 @@ from pathlib import Path
 from quantmill.errors import UsageError
 from quantmill.host import usable_threads
 from quantmill.toolchain import installed, source_tree
-from quantmill.toolchain.installed import IMATRIX, Toolchain, program_digest
+from quantmill.toolchain.installed import BENCH, IMATRIX, PERPLEXITY, Toolchain, program_digest
 from quantmill.toolchain.source_tree import CONVERTER
 from quantmill.toolchain.subprogram import ToolFailed, run
 
 PROGRAMS = (IMATRIX, "llama-quantize")
+OTHERS = (PERPLEXITY, BENCH)  # which ready tools may lack
 REQUIREMENTS = ("requirements/requirements-convert_hf_to_gguf.txt", "requirements.txt")
 CMAKE = (
     *("CMAKE_BUILD_TYPE=Release", "BUILD_SHARED_LIBS=OFF", "GGML_NATIVE=OFF", "LLAMA_CURL=OFF", "LLAMA_OPENSSL=OFF"),
@@ -155,7 +156,8 @@ def _with_tools(found: Toolchain, wanted: Wanted, work: Path, say: Callable[[str
     listed = _answer(program, "--list-devices", work).partition("Available devices:")[2]
     devices = re.findall(r"^\s+([A-Za-z]+)\d*:", listed, re.MULTILINE)
     backends = tuple(dict.fromkeys(devices)) or ("CPU",)
-    return replace(found, tools=str(tools), program=program_digest(tools), backends=backends)
+    others = {name: program_digest(tools, name) for name in OTHERS if (tools / name).is_file()}
+    return replace(found, tools=str(tools), program=program_digest(tools), backends=backends, programs=others)
 
 
 def _answer(program: str, option: str, work: Path) -> str:
@@ -179,12 +181,12 @@ def _built(found: Toolchain, cmake: Sequence[str], work: Path, say: Callable[[st
     say("its tools, by cmake (minutes)")
     program = shutil.which("cmake") or "cmake"
     run([program, "-S", str(copy), "-B", str(build), *definitions], "cmake", work, apart=False)
-    command = [program, "--build", str(build), "-j", str(usable_threads()), "--target", *PROGRAMS]
+    command = [program, "--build", str(build), "-j", str(usable_threads()), "--target", *PROGRAMS, *OTHERS]
     run(command, "cmake --build", work, apart=False)
     _begin(found.folder)
     shutil.rmtree(tools, ignore_errors=True)
     tools.mkdir()
-    for name in PROGRAMS:
+    for name in (*PROGRAMS, *OTHERS):
         made = [path for path in (build / "bin" / name, build / name) if path.is_file()]
         if not made:
             raise ToolFailed(f"cmake made no {name} of {found.sources}; give built tools by --tools")
