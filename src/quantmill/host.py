@@ -39,16 +39,19 @@ def host(threads: int, backend: str, versions: dict[str, str] | None = None) -> 
     }
 
 
-def facts(runtime: str) -> dict[str, Any]:
+def facts(runtime: str, digest: str | None = "") -> dict[str, Any]:
     """What decides speeds here, beside the files and the threads: the key's share of the host.
 
-    `runtime` is "kernels" or "llama.cpp", whose llama-bench on PATH is known by its sha256 (None where there is none).
+    `runtime` is "kernels" or "llama.cpp", whose llama-bench is known by its `digest`; where that is
+    empty by the sha256 of the one on PATH (None where there is none).
     """
     found = {"cpu": cpu_name(), "cores": os.cpu_count() or 1, "versions": {"quantmill": __version__}}
     if runtime == "kernels":
         from quantmill._kernels import infer_isa  # only where it is asked for: a no-op loads no kernels
 
         return {**found, "level": infer_isa()}
+    if digest != "":
+        return {**found, "llama-bench": digest}
     program = shutil.which("llama-bench")
     return {**found, "llama-bench": hashlib.sha256(Path(program).read_bytes()).hexdigest() if program else None}
 

@@ -5,12 +5,12 @@ a recipe with [bench] asks the host what it is.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, cast
+from dataclasses import replace
+from typing import Any, cast
 
-from quantmill import host
 from quantmill.artifact import Artifact
-from quantmill.build import release_tag
+from quantmill.build import measuring, release_tag
+from quantmill.build.node import ALL, Edge, Node, file_name, given, task
 from quantmill.build.step_params import convert_params, imatrix_name, imatrix_params, preflight_params, quant_params
 from quantmill.build.step_params import release_params
 from quantmill.listing import IMATRIX_ENDING
@@ -19,51 +19,13 @@ from quantmill.recipe.base_files import local_files
 from quantmill.recipe.convert_table import LLAMA_CPP
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
-from quantmill.recipe.bench_table import RUNTIMES, BenchTable
 from quantmill.steps import STEPS
-from quantmill.steps.bench import Params as BenchParams
-from quantmill.steps.evaluate import Params as EvaluateParams
-from quantmill.steps.report import Params as ReportParams
 from quantmill.steps.split import Params as SplitParams
-from quantmill.steps.step import Step
 from quantmill.steps.verify import Params as VerifyParams
 
-ALL = "*"
+__all__ = ["ALL", "Edge", "Node", "file_name", "given", "graph", "task"]
+EVALUATED = "evaluation"  # the folder of a release's measurements by llama-perplexity
 MEASURED = "imatrix.json"  # of a release whose matrix llama-imatrix made: the report of its measurement
-
-
-class Edge(NamedTuple):
-    """One thing that a node reads: `output` of the node `node` (ALL: each of its outputs, in which case `name` is put
-    before the output's own name), under the input name `name`."""
-
-    node: str
-    output: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Node:
-    """One task.
-
-    `params`: with the digests behind `edges`, what its key is made of
-    `where`: where things can be had; not in the key
-    `files`: local copies of what `params` names by digest; not in the key
-    `after`: nodes that must have succeeded first, though nothing of theirs is read
-    """
-
-    name: str
-    step: Step
-    params: Mapping[str, Any]
-    edges: tuple[Edge, ...] = ()
-    generation: int = 0
-    where: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, Artifact] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """The ftype in the name; empty for a task of the whole recipe."""
-        return self.name.partition("/")[2]
 
 
 def graph(recipe: Recipe, lock: Lock) -> dict[str, Node]:
@@ -72,11 +34,6 @@ def graph(recipe: Recipe, lock: Lock) -> dict[str, Node]:
     last = task("release", recipe)
     nodes[last] = _with_statement(recipe, lock, nodes, nodes[last])
     return nodes
-
-
-def task(step: str, recipe: Recipe, label: str = "") -> str:
-    """A task's name: `step:recipe` or `step:recipe/FTYPE`."""
-    return f"{step}:{recipe.name}/{label}" if label else f"{step}:{recipe.name}"
 
 
 def base_task(recipe: Recipe) -> str:
@@ -104,12 +61,6 @@ def bench_task(recipe: Recipe) -> str:
     return task("bench", recipe)
 
 
-def given(name: str, files: Mapping[str, Artifact]) -> Node:
-    """In the place of the task of that name: its outputs, made elsewhere, from files."""
-    params = {"files": {output: {"sha256": file.sha256, "size": file.size} for output, file in files.items()}}
-    return Node(name, STEPS["download"], params, files=files)
-
-
 def release_task(name: str) -> str:
     """The last task of a recipe of that name."""
     return f"release:{name}"
@@ -118,11 +69,6 @@ def release_task(name: str) -> str:
 def labels(recipe: Recipe) -> tuple[str, ...]:
     """The FTYPE part of the released files' task names: the base's own file first, then the matrix."""
     return ((recipe.base.type,) if recipe.base_file else ()) + recipe.ftypes
-
-
-def file_name(recipe: Recipe, label: str) -> str:
-    """A released file's name without its ending. The base's own file is written small, as release pages do."""
-    return f"{recipe.prefix}-{label.lower() if label == recipe.base.type and not recipe.base.quantized else label}"
 
 
 def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
@@ -158,7 +104,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         yield measured
         checked = (*checked, measured.name)
     if recipe.evaluation:
-        yield _evaluate(recipe, base, preflight)
+        yield measuring.evaluate(recipe, lock, base, preflight, _later(recipe))
     index = Node(task("index", recipe), STEPS["index"], {}, (base,))
     if recipe.ftypes:
         yield index
@@ -179,7 +125,7 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         limit = SplitParams(prefix=name, max_size=recipe.max_size)
         yield Node(task("split", recipe, label), STEPS["split"], limit, (source,), after=(preflight.name,))
         if recipe.evaluation and source is not base:
-            yield _quality(recipe, label, source, base)
+            yield from measuring.quality(recipe, lock, label, source, base)
         yield _verify(recipe, label, base)
     yield from _release(recipe, lock, base)
 
@@ -230,7 +176,8 @@ def _texts(recipe: Recipe, lock: Lock) -> Iterable[Node]:
 def _imatrix(recipe: Recipe, lock: Lock, base: Edge, preflight: Node) -> Node:
     assert recipe.imatrix is not None
     edges = (base, Edge(task("calibration", recipe), ALL, "texts/"))
-    where = {"memory": recipe.imatrix.memory} | _span(recipe)
+    least = measuring.least_memory(lock) if "imatrix" in lock.tools else recipe.imatrix.memory
+    where = {"memory": least} | _span(recipe)
     name, params, after = task("imatrix", recipe), imatrix_params(recipe, lock), (preflight.name,)
     return Node(name, STEPS["imatrix"], params, edges, recipe.generation, where=where, after=after)
 
@@ -253,12 +200,14 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
         made = "convert" if recipe.base.gguf is None else "download"
         edges = (*imatrix, Edge(task(made, recipe), "model.gguf", "model.gguf"))
         params["llama_cpp"] = recipe.llama_cpp
-        if recipe.bench and recipe.bench.runtime == RUNTIMES[0]:
+        if measuring.own_bench(recipe, lock):
             params["bench"] = True
     if recipe.calibration:
         params["computed"] = True
     if "imatrix" in lock.tools:
         params["measured_by"] = LLAMA_CPP
+    if measuring.STEP in lock.tools:
+        params["evaluated_by"] = LLAMA_CPP
     if lock.notes:
         params["notes"] = list(lock.notes)
     # Before hours are spent: texts that no model can be measured on, or that share passages.
@@ -276,28 +225,6 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
         params["least"] = least
     where = ({"names": names} if names else {}) | _span(recipe)
     return Node(task("preflight", recipe), STEPS["preflight"], params, edges, _later(recipe), where=where)
-
-
-def _evaluate(recipe: Recipe, base: Edge, preflight: Node) -> Node:
-    table = recipe.evaluation
-    assert table is not None
-    params = EvaluateParams(text=["evaluation.txt", table.text.name], n_ctx=table.n_ctx, arithmetic=table.arithmetic)
-    if table.chunks:
-        params["chunks"] = table.chunks
-    edges = (base, Edge(task("evaluation", recipe), ALL, "texts/"))
-    where = {"memory": table.memory} | _span(recipe)
-    return Node(
-        task("evaluate", recipe), STEPS["evaluate"], params, edges, _later(recipe), where, after=(preflight.name,)
-    )
-
-
-def _quality(recipe: Recipe, label: str, source: Edge, base: Edge) -> Node:
-    table = recipe.evaluation
-    assert table is not None
-    stored = tuple(Edge(task("evaluate", recipe), name, name) for name in ("states.npy", "tokens.npy"))
-    edges = (source, Edge(base.node, base.output, "base.gguf"), *stored)
-    where = {"memory": table.memory, "place": f"{file_name(recipe, label)}.gguf"}
-    return Node(task("quality", recipe, label), STEPS["quality"], {"arithmetic": table.arithmetic}, edges, where=where)
 
 
 def _verify(recipe: Recipe, label: str, base: Edge) -> Node:
@@ -323,12 +250,13 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     seen: tuple[Edge, ...] = (*files, *reports)
     pages: tuple[Edge, ...] = ()
     if recipe.evaluation and recipe.ftypes:
-        report = _report(recipe, reports)
+        report = measuring.report(recipe, reports)
         yield report
         seen = (*seen, Edge(report.name, "chart.svg", "chart.svg"))
         pages = (Edge(report.name, ALL, "page/"),)
     if recipe.bench:
-        speeds = _bench(recipe, recipe.bench, base, tuple(edge.node for edge in reports))
+        checks = tuple(edge.node for edge in reports)
+        speeds = measuring.bench(recipe, lock, recipe.bench, labels(recipe), base, checks)
         yield speeds
         seen = (*seen, Edge(speeds.name, "bench.json", "bench.json"))
         pages = (*pages, Edge(speeds.name, "bench.json", "page/bench.json"))
@@ -338,34 +266,6 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     yield Node(task("card", recipe), STEPS["card"], card_params(recipe, lock), seen)
     pages = (*pages, Edge(task("card", recipe), ALL, "page/"))
     yield Node(task("release", recipe), STEPS["release"], facts, (*files, *reports, *pages))
-
-
-def _bench(recipe: Recipe, table: BenchTable, base: Edge, checked: tuple[str, ...]) -> Node:
-    """Measured last, when nothing else of the recipe is at work; the key names the host, whose the numbers are."""
-    names = {label: f"{file_name(recipe, label)}.gguf" for label in labels(recipe) if label in table.ftypes}
-    edges = tuple(
-        Edge(base.node, base.output, label)
-        if label == recipe.base.type
-        else Edge(task("quant", recipe, label), "model.gguf", label)
-        for label in names
-    )
-    params = BenchParams(
-        names=names,
-        tests=list(table.tests),
-        runtime=table.runtime,
-        repetitions=table.repetitions,
-        threads=table.threads or host.usable_threads(),
-        host=host.facts(table.runtime),
-    )
-    return Node(task("bench", recipe), STEPS["bench"], params, edges, after=checked)
-
-
-def _report(recipe: Recipe, reports: tuple[Edge, ...]) -> Node:
-    own = task("verify", recipe, recipe.base.type)
-    edges = tuple(edge for edge in reports if edge.node != own)
-    edges = (*edges, Edge(task("evaluate", recipe), "evaluation.json", "evaluation.json"))
-    params = ReportParams(title=recipe.prefix, llama_cpp=recipe.llama_cpp)
-    return Node(task("report", recipe), STEPS["report"], params, edges)
 
 
 def _with_statement(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], release: Node) -> Node:
@@ -378,6 +278,11 @@ def _with_statement(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], relea
         edges = (*edges, Edge(task("imatrix", recipe), recipe.imatrix.output, f"page/{imatrix_name(recipe)}"))
     if "imatrix" in lock.tools:  # nobody else measures it to the same bytes
         edges = (*edges, Edge(task("imatrix", recipe), "report.json", f"page/{MEASURED}"))
+    if measuring.STEP in lock.tools:
+        edges = (*edges, Edge(task("evaluate", recipe), "evaluation.json", f"page/{EVALUATED}/base.json"))
+        measured = [label for label in labels(recipe) if label != recipe.base.type]
+        found = {label: f"page/{EVALUATED}/{label}.json" for label in measured}
+        edges = (*edges, *(Edge(task("measure", recipe, label), "quality.json", name) for label, name in found.items()))
     return replace(release, params={**release.params, **release_tag.params(recipe, lock, downloads)}, edges=edges)
 
 

@@ -96,7 +96,7 @@ def release_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
     if recipe.base.quantized:
         params["requantized"] = recipe.base.type
     if lock.tools:
-        params["tools"] = {step: locked_tools.facts(lock.tools, step) for step in lock.tools}
+        params["tools"] = {step: locked_tools.facts(lock.tools, step) for step in lock.tools if step != "bench"}
     return params
 
 

@@ -107,15 +107,16 @@ def quantized(what: str, kind: str, by: str) -> UsageError:
     return UsageError(f"{what} are quantized already ({kind}, by {by}), which cannot be converted; {INSTEAD}")
 
 
-def check_index(where: str, files: Mapping[str, Path], names: Iterable[str]) -> None:
-    """QuantmillError when the index names files that are not there, or not under names that are read."""
+def check_index(where: str, files: Mapping[str, Path], names: Iterable[str], any_name: bool = False) -> None:
+    """QuantmillError when the index names files that are not there, or not under names that are read; `any_name`: these
+    may be any."""
     if INDEX not in files or "model.safetensors" in files:
         return
     there = set(names)
     for name in sorted(set(read_index(files[INDEX]).values())):
         if name not in there:
             raise QuantmillError(f"{where}: {INDEX} names {name!r}, which is not there; fetch it, or the right index")
-        if not name.startswith("model"):
+        if not any_name and not name.startswith("model"):
             raise UsageError(
                 f"{where}: {INDEX} names {name!r}, but only weights named model*.safetensors are read; rename them "
                 "there and in the index"

@@ -26,8 +26,8 @@ from quantmill.gguf.shard_set import shards_of
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.source import Source
 from quantmill.gguf.values import KV
-from quantmill.imatrix import Imatrix
 from quantmill.imatrix import read as read_imatrix
+from quantmill.quant.guide import Guide
 from quantmill.quant.mix import UNQUANTIZED, Overrides
 from quantmill.recipe.new_recipe import Outline, base_of, beside
 from quantmill.recipe.recipe import NAME
@@ -239,7 +239,7 @@ class Derived:
         if self.imatrix is not None:
             outline.imatrix = {"file": beside(self.imatrix, folder), "sha256": sha256_file(self.imatrix)}
             outline.imatrix = {**outline.imatrix, "name": said or self.imatrix.name}
-            for note in _notes(quantized, read_imatrix(self.imatrix)):
+            for note in _notes(quantized, Guide.read(self.imatrix, False)):
                 outline.say("imatrix", note)
             return
         dataset = next((str(v) for m in quantized if (v := m.values.get("quantize.imatrix.dataset"))), "")
@@ -253,9 +253,9 @@ class Derived:
         )
 
 
-def _notes(models: Iterable[ReleaseModel], imatrix: Imatrix) -> list[str]:
+def _notes(models: Iterable[ReleaseModel], guide: Guide) -> list[str]:
     found = (
-        imatrix_notes({entry.key: entry for entry in model.facts.metadata}, imatrix)
+        imatrix_notes({entry.key: entry for entry in model.facts.metadata}, guide)
         for model in models
         if IMATRIX_FILE in model.values
     )

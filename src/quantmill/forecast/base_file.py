@@ -11,6 +11,7 @@ from quantmill.architectures.configuration import assumed, notes
 from quantmill.architectures.description import describe as describe_config
 from quantmill.architectures.errors import ModelError
 from quantmill.build.graph import Node, task
+from quantmill.build.measuring import STEP, own_bench
 from quantmill.build.workspace import Workspace
 from quantmill.checkpoint.contents import source_order
 from quantmill.engine.suitability import base_notes, check_computable, check_config_computable
@@ -19,7 +20,6 @@ from quantmill.gguf import KV, ValueType, kv
 from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.findings import check_base
 from quantmill.recipe import base_files
-from quantmill.recipe.bench_table import RUNTIMES
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
@@ -107,9 +107,9 @@ def _by_llama_cpp(recipe: Recipe, lock: Lock, made: Path | None) -> Description:
 
 def computed(recipe: Recipe, lock: Lock) -> list[str]:
     """The tables of a recipe that ask for what our own engine computes of the base or its files."""
-    bench = recipe.bench is not None and recipe.bench.runtime == RUNTIMES[0]
     measured = None if "imatrix" in lock.tools else recipe.calibration
-    asked = {"calibration": measured, "evaluation": recipe.evaluation, "bench": bench or None}
+    evaluated = None if STEP in lock.tools else recipe.evaluation
+    asked = {"calibration": measured, "evaluation": evaluated, "bench": own_bench(recipe, lock) or None}
     return [name for name, table in asked.items() if table is not None]
 
 

@@ -7,6 +7,7 @@ from math import prod
 
 from quantmill.build import graph
 from quantmill.build.graph import Node
+from quantmill.build.measuring import STEP
 from quantmill.forecast import quality_cost
 from quantmill.forecast.base_file import Description, describe
 from quantmill.forecast.evaluation_rates import BESIDE, speed
@@ -76,7 +77,9 @@ class Costs:
 
     @cached_property
     def quality(self) -> QualityCost | None:
-        """Of measuring quality; None for a recipe that does not."""
+        """Of measuring quality; None for a recipe that does not, or lets llama.cpp."""
+        if STEP in self.lock.tools:
+            return None
         base, tensors = self.base, {label: file.tensors for label, file in self.files.items()}
         return quality_cost.quality_cost(
             self.recipe, self.lock, base.kvs, base.tensors, tensors, self.rates.products, otherwise=self.tokens

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill.build import graph
 from quantmill.build.graph import Node
+from quantmill.build.measuring import own_bench
 from quantmill.build.opening import open_workspace
 from quantmill.build.release_tag import tag
 from quantmill.build.step_params import quant_params
@@ -28,6 +29,7 @@ from quantmill.host import usable_memory
 from quantmill.quant.file_plan import FilePlan
 from quantmill.quant.findings import findings
 from quantmill.recipe import lock as locks
+from quantmill.recipe import locked_tools
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.units import disk_text
@@ -52,6 +54,7 @@ class Plan:
     `quality`: quality's part, in seconds of one of `threads` threads
     `bench_seconds`: of the tests of speed, over all threads
     `tools`: which program each step uses that llama.cpp may run, a sentence each
+    `at_least`: the steps of `memory` that a program of llama.cpp's runs, which takes that and what it does not tell
     """
 
     recipe: str
@@ -72,6 +75,7 @@ class Plan:
     quality: QualityCost | None
     bench_seconds: float | None
     tools: tuple[str, ...] = ()
+    at_least: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -108,6 +112,7 @@ class Plan:
             "disk_bytes": self.disk_bytes,
             "memory_bytes": self.memory_bytes,
             "memory": dict(self.memory),
+            **({"memory_at_least": list(self.at_least)} if self.at_least else {}),
             **({"imatrix": self.imatrix.data()} if self.imatrix else {}),
             **({"quality": self.quality.data(self.threads)} if self.quality else {}),
             **({"bench_seconds": round(self.bench_seconds, 1)} if self.bench_seconds is not None else {}),
@@ -145,7 +150,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
             *(*_proof(recipe), *_converted(recipe, lock), *lock.notes, *base.notes, *map(str, found)),
             *_beyond(recipe, base, files),
             *_too_much(memory, usable_memory()),
-            *_bench_lacks(recipe, base, tasks),
+            *_bench_lacks(recipe, lock, base, tasks),
         ),
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
@@ -158,6 +163,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         quality=costs.quality,
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
         tools=tuple(tool_choice(recipe, lock)),
+        at_least=_at_least(nodes),
     )
 
 
@@ -165,7 +171,7 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
     """The plan of a recipe whose base is yet to be converted by llama.cpp: tasks and names, and no sizes."""
     labels, threads = graph.labels(recipe), space.threads
     rows = [FileRow(f"{graph.file_name(recipe, label)}.gguf", label, 0, 0.0, 1, (), 0.0, "") for label in labels]
-    memory = {node.step.name: node.step.memory for node in nodes.values()} | {"quant": quantize_memory(threads)}
+    memory = _memory(nodes, rows, quantize_memory(threads), None, None)
     return Plan(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
@@ -185,6 +191,7 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
         quality=None,
         bench_seconds=None,
         tools=tuple(tool_choice(recipe, lock)),
+        at_least=_at_least(nodes),
     )
 
 
@@ -204,16 +211,18 @@ def _converted(recipe: Recipe, lock: Lock) -> list[str]:
     return [f"the metadata are converted as llama.cpp {recipe.converts_as} does it, not {recipe.llama_cpp}"]
 
 
-def _bench_lacks(recipe: Recipe, base: Description, tasks: Mapping[str, Status]) -> list[str]:
+def _bench_lacks(recipe: Recipe, lock: Lock, base: Description, tasks: Mapping[str, Status]) -> list[str]:
     """What [bench] asks for and is not there, where it is still to run: room for a text, or the program."""
     status, table, found = tasks.get(f"bench:{recipe.name}"), recipe.bench, list[str]()
     if table is None or status is None or status.state not in ("run", "after"):
         return found
     context = next((kv.value for kv in base.kvs if kv.key.endswith(".context_length")), None)
-    for test in table.tests if table.runtime == "kernels" else ():
+    for test in table.tests if own_bench(recipe, lock) else ():
         if isinstance(context, int) and int(test[2:]) > context:
             found.append(f"[bench]: the test {test} needs a context of {test[2:]} tokens; the model's own is {context}")
-    if table.runtime == "llama.cpp" and not which("llama-bench"):
+    if "bench" in lock.tools and (lacking := locked_tools.lacks(recipe, "bench")):
+        found.append(f"[bench]: {lacking}")
+    if table.runtime == "llama.cpp" and not which("llama-bench") and not locked_tools.bench_program(recipe):
         found.append(
             "there is no llama-bench on PATH, which [bench] measures with; install llama.cpp, or leave out `runtime`"
         )
@@ -255,6 +264,10 @@ def _memory(
                 memory = quality.memory if step.judges else quality.base_memory
         found[step.name] = max(memory, found.get(step.name, 0))
     return found
+
+
+def _at_least(nodes: Mapping[str, graph.Node]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(node.step.name for node in nodes.values() if "toolchain" in node.params))
 
 
 def _too_much(memory: Mapping[str, int], usable: int) -> list[str]:

@@ -40,6 +40,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
     words = {"run": "to run", "after": "after these", "hit": "from the store", "up to date": "up to date"}
     yield ", ".join(f"{states[state]} {text}" for state, text in words.items() if states[state])
     if not plan.files[0].bytes:
+        yield _memory(plan)
         return
     share = plan.shared_weights / max(plan.computed_weights + plan.shared_weights, 1)
     yield (
@@ -53,8 +54,13 @@ def plan_text(plan: Plan) -> Iterator[str]:
     if plan.bench_seconds is not None:
         yield f"bench: about {duration_text(plan.bench_seconds)}"
     yield f"disk {disk_text(plan.disk_bytes)} for everything, memory {disk_text(plan.memory_bytes)} for a quantize step"
+    yield _memory(plan)
+
+
+def _memory(plan: Plan) -> str:
     most = sorted(plan.memory.items(), key=lambda step: -step[1])
-    yield f"memory by step: {', '.join(f'{step} {disk_text(size)}' for step, size in most)}"
+    least = {step: "at least " if step in plan.at_least else "" for step in plan.memory}
+    return f"memory by step: {', '.join(f'{step} {least[step]}{disk_text(size)}' for step, size in most)}"
 
 
 def _imatrix(work: ImatrixCost) -> str:

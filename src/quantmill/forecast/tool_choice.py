@@ -4,39 +4,52 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantmill.architectures.known import architecture
+from quantmill.recipe import locked_tools
 from quantmill.recipe.convert_table import AUTO, OWN
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
 ASKED = "the recipe asks for it"
+PROGRAMS = {"imatrix": "llama-imatrix", "evaluation": "llama-perplexity", "bench": "llama-bench"}
+OURS = {"bench": "our own kernels, which run this architecture"}
+ENGINE = "our own engine, which computes with this architecture"
+LEFT_OUT = (
+    "quality and speeds are left out: our engine is not known to compute with this architecture; [evaluation] and "
+    "[bench] may ask llama.cpp for them (`with`)"
+)
 
 
 def tool_choice(recipe: Recipe, lock: Lock) -> Iterator[str]:
     """A sentence for each step that a recipe lets llama.cpp run, or may; nothing for one that speaks of none."""
-    if recipe.convert_with != OWN:
-        yield f"convert: {_converter(recipe, lock)}"
-    if recipe.imatrix and recipe.calibration and recipe.imatrix.tool != OWN:
-        yield f"imatrix: {_imatrix(recipe, lock)}"
-    if "convert" in lock.tools and lock.tools["convert"]["why"] and not (recipe.evaluation or recipe.bench):
-        yield "quality and speeds are left out: our engine is not known to compute with this architecture"
+    for step, tool in locked_tools.asked(recipe).items():
+        if tool != OWN:
+            said = _converter(lock) if step == "convert" else _program(lock, step)
+            yield f"{step}: {said}{_why(tool, lock.tools[step]) if step in lock.tools else ''}"
+    unknown = any(lock.tools[step]["why"] for step in ("convert", *PROGRAMS) if step in lock.tools)
+    computes = locked_tools.asked(recipe)["imatrix"] == AUTO and "imatrix" not in lock.tools
+    if unknown and not (recipe.evaluation or recipe.bench or computes):
+        yield LEFT_OUT
 
 
-def _converter(recipe: Recipe, lock: Lock) -> str:
+def _converter(lock: Lock) -> str:
     if "convert" not in lock.tools:
         return f"our own converter, which knows {architecture(lock.config or {}).name}"
     facts = lock.tools["convert"]
     versions = [f"{name} {facts['versions'][name]}" for name in ("torch", "transformers") if name in facts["versions"]]
     made = ", ".join([f"the sources {facts['tree'][:8]}…", *versions])
-    return f"convert_hf_to_gguf.py of llama.cpp {facts['llama_cpp']} ({made}), for {_why(recipe.convert_with, facts)}"
+    return f"convert_hf_to_gguf.py of llama.cpp {facts['llama_cpp']} ({made})"
 
 
-def _imatrix(recipe: Recipe, lock: Lock) -> str:
-    if "imatrix" not in lock.tools:
-        return "our own engine, which computes with this architecture"
-    facts, tool = lock.tools["imatrix"], recipe.imatrix.tool if recipe.imatrix else OWN
+def _program(lock: Lock, step: str) -> str:
+    if step not in lock.tools:
+        return OURS.get(step, ENGINE)
+    facts = lock.tools[step]
+    said = f"{PROGRAMS[step]} of llama.cpp {facts['llama_cpp']}"
+    if "program" not in facts:
+        return said
     made = ", ".join([f"the program {facts['program'][:8]}…", *facts["backends"]])
-    return f"llama-imatrix of llama.cpp {facts['llama_cpp']} ({made}), for {_why(tool, facts)}"
+    return f"{said} ({made})"
 
 
 def _why(asked: str, facts: Mapping[str, Any]) -> str:
-    return f"ours does not: {facts['why']}" if asked == AUTO else ASKED
+    return f", for ours does not: {facts['why']}" if asked == AUTO else f", for {ASKED}"

@@ -11,6 +11,8 @@ from markupsafe import Markup
 from quantmill import released
 from quantmill.quality.charts import BOTH, FileQuality, front, perplexity_increase, size_against_kld, tensor_errors
 
+ABSENT = "\N{EN DASH}"  # what was not measured
+
 
 def render(
     title: str, llama_cpp: str, base: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
@@ -26,15 +28,18 @@ def render(
     found.sort(key=lambda file: (-file.bytes, file.ftype))  # not as a recipe lists them, which no key holds
     chart = size_against_kld(found)
     maps = [(file.ftype, Markup(drawn)) for file in found[::-1] if (drawn := tensor_errors(file))]
+    rows = _rows(found, measured, base)
     page = _template().render(
         title=title,
         llama_cpp=llama_cpp,
         perplexity=f"{base['perplexity']:.4f} ± {base['perplexity_error']:.4f}",
         tokens=base["tokens"],
-        rows=_rows(found, measured, base),
+        rows=rows,
         size_chart=Markup(chart),
         perplexity_chart=Markup(perplexity_increase(found, base["perplexity"])),
         maps=maps,
+        by=base.get("by", ""),
+        absent=any(ABSENT in (*row["kld"].values(), row["delta_p"]) for row in rows),
         twins=any(BOTH in file.ftype for file in found),
     )
     return {"report.html": page, "chart.svg": chart}
@@ -68,12 +73,13 @@ def _rows(
                 "front": file.ftype in best,
                 "size": size,
                 "bits": f"{file.bits:.2f}",
-                "kld": {name: f"{value:#.3g}" for name, value in quality["kld"].items()},
+                "kld": dict.fromkeys(released.KLD, ABSENT)
+                | {name: f"{value:#.3g}" for name, value in quality["kld"].items()},
                 "kld_error": f"{100 * quality['kld_error'] / quality['kld']['mean']:.1f} %" if file.kld else "0",
                 "perplexity": f"{file.perplexity:.4f}",
                 "above": f"{100 * (file.perplexity / base['perplexity'] - 1):+.2f} %",
                 "top1": f"{100 * quality['top1']:.2f} %",
-                "delta_p": f"{100 * quality['delta_p_rms']:.2f} %",
+                "delta_p": f"{100 * quality['delta_p_rms']:.2f} %" if "delta_p_rms" in quality else ABSENT,
             }
         )
     return rows

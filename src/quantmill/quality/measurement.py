@@ -1,6 +1,6 @@
 """A file of the matrix against its base: predictions on a text, and tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from quantmill.quality.divergence import Predictions, compare
 from quantmill.quality.errors import NotOneModel
 from quantmill.statistics import rounded
 
+LEAST = 1e-6  # nats, which llama-perplexity tells of a mean
+
 
 def against_stored(base: Path, states: Path, tokens: Path, file: Path, run: Run, place: str) -> dict[str, Any]:
     """The file's quality as JSON (divergence.Divergence), `bits` a weight, and `tensors`, its tensors' errors.
@@ -27,6 +29,16 @@ def against_stored(base: Path, states: Path, tokens: Path, file: Path, run: Run,
     with open_model(base, "the base") as reference:
         found = against(reference, BasePredictions(reference, states, half, ids.shape[1]), file, ids, run, place)
     return {**found, "bits": rounded(tensor_errors.bits(file)), "tensors": lost}
+
+
+def with_tensors(measured: Mapping[str, Any], base: Path, file: Path, place: str) -> dict[str, Any]:
+    """What llama.cpp measured of a file, with its `bits` a weight and its tensors' errors beside it. A mean that it
+    rounds to nothing is told as the least that it tells, of a file whose weights differ from the base's."""
+    lost = tensor_errors.errors(base, file, place)
+    kld = dict(measured["kld"])
+    if any(lost.values()):
+        kld["mean"] = max(kld["mean"], LEAST)
+    return {**measured, "kld": kld, "bits": rounded(tensor_errors.bits(file)), "tensors": lost}
 
 
 def against(

@@ -2,15 +2,15 @@
 
 import fnmatch
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.architectures.errors import DamagedModel, ModelError, UnsuitableModel
 from quantmill.architectures.json_file import TEMPLATES, model_files, read_file
-from quantmill.checkpoint.file_names import check_names
-from quantmill.errors import UsageError
+from quantmill.checkpoint.file_names import INDEX, SINGLE, check_names
+from quantmill.errors import UsageError, listed
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe.convert_table import OWN
 from quantmill.recipe.recipe import Recipe
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 # What of a model folder or repository a conversion reads. Weights under other names than transformers' own are a second
 # copy of them, or adapters.
 WANTED = ("*.json", "model*.safetensors", "*.model", "*.jinja", "merges.txt", "README.md")
-MORE = ("vocab.txt", "*.tiktoken")  # that llama.cpp's converter reads too
+# That llama.cpp's converter reads too. It takes weights by any name that the index gives, and Mistral's own layout.
+MORE = ("vocab.txt", "*.tiktoken", "rwkv_vocab*.txt", "tokenizer.jsonl", "*.model.v[0-9]*")
+MISTRAL = "consolidated*.safetensors"
 BY_LLAMA_CPP = 'those that llama.cpp knows can by its own converter: [convert] with = "llama.cpp"'
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -39,7 +41,8 @@ def local_files(recipe: Recipe) -> dict[str, Path] | None:
     if not base.path.is_dir():
         raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
     names = list(model_files(base.path))
-    return {name: base.path / name for name in wanted(str(base.path), names, base.readme, more(recipe))}
+    indexed = index_names(base.path / INDEX) if asks_index(recipe, names) else frozenset[str]()
+    return {name: base.path / name for name in wanted(str(base.path), names, base.readme, more(recipe), indexed)}
 
 
 def more(recipe: Recipe) -> tuple[str, ...]:
@@ -47,11 +50,44 @@ def more(recipe: Recipe) -> tuple[str, ...]:
     return () if recipe.convert_with == OWN else MORE
 
 
-def wanted(where: str, names: list[str], readme: bool = True, more: tuple[str, ...] = ()) -> list[str]:
+def asks_index(recipe: Recipe, names: Collection[str]) -> bool:
+    """Whether it is the index of a model with these files that says which are its weights."""
+    return recipe.convert_with != OWN and INDEX in names and SINGLE not in names
+
+
+def index_names(path: Path) -> frozenset[str]:
+    """The files that an index names. WeightsError for what is no index."""
+    from quantmill.checkpoint.safetensors import read_index
+
+    return frozenset(read_index(path).values())
+
+
+def foreign(names: Collection[str]) -> str:
+    """Why our own converter does not read the weights of a model with these files, by their names; empty where it
+    does."""
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if any(name.startswith("model") for name in weights):
+        return ""
+    return f"the weights are named {listed(sorted(weights))}, and not model*.safetensors"
+
+
+def wanted(
+    where: str,
+    names: list[str],
+    readme: bool = True,
+    more: tuple[str, ...] = (),
+    indexed: Collection[str] = (),
+) -> list[str]:
     """Those of a model's files that a conversion reads; UsageError when the weights are pickled, not there, or no whole
-    model's. `readme`: its page is one of them, and so are files of the patterns `more`."""
+    model's. `readme`: its page is one of them; so are files of the patterns `more`, which llama.cpp's converter reads,
+    and for it those `indexed` by the model's index."""
     found = sorted(name for name in names if matches(name, (*WANTED, *more)) and not name.startswith("."))
     found = [name for name in found if readme or name != "README.md"]
+    if more and (others := _other_weights(where, names, indexed)):
+        found = sorted({*(name for name in found if not name.endswith(".safetensors")), *others})
+        if odd := [name for name in found if not is_plain(name)]:
+            raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
+        return found
     if odd := [name for name in found if not is_plain(name)]:
         raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")
     if not any(name.endswith(".safetensors") for name in found):
@@ -66,6 +102,19 @@ def wanted(where: str, names: list[str], readme: bool = True, more: tuple[str, .
     if "config.json" not in found:
         raise UsageError(f"{where}: there is no config.json; give a model in Hugging Face layout")
     return found
+
+
+def _other_weights(where: str, names: Collection[str], indexed: Collection[str]) -> list[str]:
+    """The weights of a model in which they have other names than transformers'; nothing for one like that."""
+    if indexed and not any(name.startswith("model") for name in indexed):
+        if missing := sorted(name for name in indexed if name not in names or not name.endswith(".safetensors")):
+            raise UsageError(
+                f"{where}: {INDEX} names {missing[0]!r}, and there is no such safetensors file; fetch it, or the right "
+                "index"
+            )
+        return sorted(indexed)
+    own = any(matches(name, ("model*.safetensors",)) for name in names) or INDEX in names
+    return [name for name in names if matches(name, (MISTRAL,))] if not own and "params.json" in names else []
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -7,11 +7,14 @@ from typing import Any
 
 from quantmill.errors import Unfit
 from quantmill.host import MOST_THREADS
+from quantmill.recipe.convert_table import OWN, tool_of
 
 KEYS: dict[str, str] = {
     "bench.tests": "list",
     "bench.ftypes": "list",
     "bench.runtime": "string",
+    "bench.with": "string",
+    "bench.args": "list",
     "bench.repetitions": "count",
     "bench.threads": "count",
 }
@@ -19,17 +22,25 @@ KEYS: dict[str, str] = {
 RUNTIMES = ("kernels", "llama.cpp")
 TESTS = ("pp512", "tg128")
 REPETITIONS = 5
+# Options of llama-bench that the recipe's own keys decide, or by which it would do something else.
+TAKEN = (
+    *("-m", "--model", "-p", "--n-prompt", "-n", "--n-gen", "-pg", "-d", "--n-depth", "-r", "--repetitions", "-o"),
+    *("--output", "-oe", "--output-err", "-t", "--threads", "-hf", "-hfr", "--hf-repo", "--list-devices"),
+)
 
 
 @dataclass(frozen=True)
 class BenchTable:
-    """Which tests are run on which files, and by what. `threads` None: all that the host gives."""
+    """Which tests are run on which files, and by what. `threads` None: all that the host gives. `tool`: by whom, as
+    convert_table.tool; `args`: what its llama-bench is given. `runtime`: llama.cpp where it may be any llama-bench."""
 
     tests: tuple[str, ...]
     ftypes: tuple[str, ...]
     runtime: str
     repetitions: int
     threads: int | None
+    tool: str = OWN
+    args: tuple[str, ...] = ()
 
 
 def bench(get: Callable[[str], Any], matrix: Sequence[str], ftype: Callable[[str, str], str]) -> BenchTable | None:
@@ -57,4 +68,8 @@ def bench(get: Callable[[str], Any], matrix: Sequence[str], ftype: Callable[[str
             raise Unfit(f"bench.{key}", f"0 measure nothing; give 1 or more, or leave it out for {otherwise}")
     if (table.get("threads") or 0) > MOST_THREADS:
         raise Unfit("bench.threads", f"more than {MOST_THREADS} threads do not work at a time; leave it out for all")
-    return BenchTable(tests, ftypes, runtime, table.get("repetitions", REPETITIONS), table.get("threads"))
+    if "runtime" in table and "with" in table:
+        raise Unfit("bench.runtime", "`with` says what runs the files; remove one of the two")
+    made_by = tool_of(get, "bench", "llama-bench", (), TAKEN)
+    repetitions, args = table.get("repetitions", REPETITIONS), tuple(table.get("args", ()))
+    return BenchTable(tests, ftypes, runtime, repetitions, table.get("threads"), made_by, args)

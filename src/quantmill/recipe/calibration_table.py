@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.errors import Unfit
-from quantmill.recipe.convert_table import LLAMA_CPP, OWN, tool
+from quantmill.recipe.convert_table import OWN, tool_of
 from quantmill.reference.reference import Reference
 from quantmill.units import parse_size
 
@@ -185,16 +185,9 @@ def imatrix(reference: Reference, get: Callable[[str], Any], folder: Path, compu
 
 
 def _tool(get: Callable[[str], Any], table: Mapping[str, Any]) -> str:
-    found = tool(get, "imatrix.with")
-    if found == OWN and "args" in table:
-        raise Unfit("imatrix.args", 'they are llama-imatrix\'s; write with = "llama.cpp" beside them, or remove them')
-    for key in ("arithmetic", "memory"):
-        if found == LLAMA_CPP and key in table:
-            raise Unfit(f"imatrix.{key}", "llama-imatrix is not told of it; remove it, or give its own options by args")
+    found = tool_of(get, "imatrix", "llama-imatrix", ("arithmetic", "memory"), TAKEN)
     if found != OWN and "form" in table:
         raise Unfit("imatrix.form", "llama-imatrix writes the form of its tag; remove it")
-    if taken := [word for word in table.get("args", ()) if word.partition("=")[0] in TAKEN]:
-        raise Unfit("imatrix.args", f"{taken[0]} is given by the recipe's other keys; remove it here")
     return found
 
 

@@ -1,6 +1,6 @@
 """What a recipe says of who converts and measures its base: our own code, or the llama.cpp of its tag."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from quantmill.errors import Unfit
@@ -15,6 +15,20 @@ def tool(get: Callable[[str], Any], key: str) -> str:
     if found not in (OWN, LLAMA_CPP, AUTO):
         raise Unfit(key, f"{found!r} is not one of {OWN}, {LLAMA_CPP} and {AUTO}")
     return str(found)
+
+
+def tool_of(get: Callable[[str], Any], table: str, program: str, own: Sequence[str], taken: Sequence[str]) -> str:
+    """Who does what a table asks for that `program` of a llama.cpp's may do, by its `with` and `args`; `own` are keys
+    that are for our engine alone, `taken` the options that other keys decide. Raises Unfit."""
+    found, args = tool(get, f"{table}.with"), get(f"{table}.args")
+    if found == OWN and args is not None:
+        raise Unfit(f"{table}.args", f'they are {program}\'s; write with = "llama.cpp" beside them, or remove them')
+    for key in own:
+        if found == LLAMA_CPP and get(f"{table}.{key}") is not None:
+            raise Unfit(f"{table}.{key}", f"{program} is not told of it; remove it, or give its own options by args")
+    if given := [word for word in args or () if word.partition("=")[0] in taken]:
+        raise Unfit(f"{table}.args", f"{given[0]} is given by the recipe's other keys; remove it here")
+    return found
 
 
 def converter(get: Callable[[str], Any]) -> str:

@@ -7,7 +7,7 @@ it when it is missing or when the recipe or a local base moved, unless the build
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +16,18 @@ from typing import Any
 
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.json_file import is_near
+from quantmill.checkpoint.file_names import INDEX
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import locked_tools, texts
 from quantmill.recipe.base_files import (
+    asks_index,
     base_words,
     check_type,
     configuration,
     converted,
+    foreign,
+    index_names,
     is_plain,
     local_files,
     more,
@@ -33,7 +37,8 @@ from quantmill.recipe.base_files import (
     told_of_base,
     wanted,
 )
-from quantmill.recipe.convert_table import AUTO, LLAMA_CPP
+from quantmill.recipe.convert_table import AUTO, LLAMA_CPP, OWN
+from quantmill.recipe.lock_values import is_count, is_shape, is_text_or_list
 from quantmill.recipe.recipe import LOCK_LIMIT, Locked, Recipe
 from quantmill.recipe.texts import FileFact
 
@@ -157,20 +162,20 @@ def _read(path: Path, data: Any) -> Lock:
     if odd := [name for name in files if not is_plain(name)]:
         raise lock_drift(path, f"{odd[0]!r} cannot be the name of a base file")
     config, metadata_bytes = data["config"], data["metadata_bytes"]
-    if not isinstance(config, dict | None) or not (metadata_bytes is None or _count(metadata_bytes)):
+    if not isinstance(config, dict | None) or not (metadata_bytes is None or is_count(metadata_bytes)):
         raise lock_drift(path, "its config is no table, or its metadata_bytes no number")
     if files and "repo" in base and not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", base.get("commit", "")):
         raise lock_drift(path, f"it names no commit of {base['repo']}")
     about = data.get("about", {})
-    if not isinstance(about, dict) or not all(map(_is_text_or_list, about.values())):
+    if not isinstance(about, dict) or not all(map(is_text_or_list, about.values())):
         raise lock_drift(path, "its about is no table of texts and lists of texts")
     unresolved, notes = data.get("unresolved", []), data.get("notes", [])
-    if not _is_text_or_list(unresolved):
+    if not is_text_or_list(unresolved):
         raise lock_drift(path, "its unresolved is no list of texts")
-    if not (isinstance(notes, list) and _is_text_or_list(notes)):
+    if not (isinstance(notes, list) and is_text_or_list(notes)):
         raise lock_drift(path, "its notes are no list of texts")
     shape, extra = data.get("shape", {}), data.get("extra", "")
-    if shape != {} and not _is_shape(shape):
+    if shape != {} and not is_shape(shape):
         raise lock_drift(path, "its shape is no table of a shape's numbers")
     if not isinstance(extra, str):
         raise lock_drift(path, "its extra is no text")
@@ -188,7 +193,7 @@ def _read(path: Path, data: Any) -> Lock:
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
     found = {str(name): FileFact(fact["sha256"], fact["size"]) for name, fact in data.items()}
     for name, fact in found.items():
-        if not re.fullmatch(r"[0-9a-f]{64}", fact.sha256) or not _count(fact.size):
+        if not re.fullmatch(r"[0-9a-f]{64}", fact.sha256) or not is_count(fact.size):
             raise lock_drift(path, f"{name} has no sha256 of 64 hex digits or no size in bytes")
     return found
 
@@ -289,9 +294,9 @@ def _resolve(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     if decides not in _read_bases:  # a project may have thousands of recipes of one base
         config = configuration(local["config.json"]) if "config.json" in local else None
         if config is not None:
-            contents.check_index(str(recipe.base.path), local, local)
+            contents.check_index(str(recipe.base.path), local, local, recipe.convert_with != OWN)
         sources = contents.source_order(local) if config else None
-        _read_bases[decides] = _read_base(recipe, asked, config, local, sources)
+        _read_bases[decides] = _read_base(recipe, asked, config, local, sources, files)
     return _with_texts(recipe, _read_bases[decides], asked, files, digest)
 
 
@@ -315,16 +320,19 @@ def _read_base(
     config: Mapping[str, Any] | None,
     at_hand: Mapping[str, Path],
     sources: list[str] | None,
+    names: Collection[str],
 ) -> Lock:
-    """What the base's small files say; `sources` are the names of its tensors, where they are known.
-    Of `tools` it holds only why our own code does not convert it."""
+    """What the base's small files say; `sources` are the names of its tensors, where they are known, `names` those of
+    its files. Of `tools` it holds only why our own code does not convert it."""
     from quantmill.checkpoint.about import about as about_files
     from quantmill.recipe import gguf_base
 
     output, metadata_bytes, notes = False, None, list[str]()
     tools: dict[str, dict[str, str]] = {}
-    if config is not None and recipe.convert_with == LLAMA_CPP:
+    if recipe.base.gguf is None and recipe.convert_with == LLAMA_CPP:
         tools["convert"] = {"why": ""}
+    elif recipe.base.gguf is None and (why := foreign(names)):
+        tools["convert"] = {"why": why}
     elif config is not None:
         check_type(recipe, config)
         _check_weights(recipe, at_hand)
@@ -359,38 +367,27 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     commit, listed = list_files(repo, recipe.base.revision)
     files: dict[str, FileFact] = {}
     small: dict[str, Path] = {}
-    for name in wanted(repo, list(filter(is_near, listed)), recipe.base.readme, more(recipe)):
+    near = list(filter(is_near, listed))
+    indexed = frozenset[str]()
+    if asks_index(recipe, near):
+        indexed = index_names(fetch_small(repo, INDEX, commit, listed[INDEX]))
+    for name in wanted(repo, near, recipe.base.readme, more(recipe), indexed):
         sha256, size = listed[name].sha256, listed[name].size
         if sha256 is None or not name.endswith(".safetensors"):
             small[name] = fetch_small(repo, name, commit, listed[name])
             sha256, size = digest(small[name]), small[name].stat().st_size
         files[name] = FileFact(sha256, size)
     base = {**requested_base(recipe), "commit": commit}
-    contents.check_index(repo, small, listed)
-    config = configuration(small["config.json"])
+    contents.check_index(repo, small, listed, recipe.convert_with != OWN)
+    config = configuration(small["config.json"]) if "config.json" in small else None
     with TemporaryDirectory() as folder:
         at_hand = small
-        if recipe.convert_with != LLAMA_CPP:
+        if recipe.convert_with != LLAMA_CPP and config is not None and not foreign(files):
             with suppress(ModelError) if recipe.convert_with == AUTO else nullcontext():
                 tensors(config)  # what config.json and the index say needs no byte of the weights
                 if sources := contents.source_order(small):
                     contents.check_sources(repo, sources)
                 weights = [name for name in contents.weights(small, files) if name not in small]
                 at_hand = small | fetch_heads(repo, commit, weights, listed, Path(folder))
-        read = _read_base(recipe, base, config, at_hand, contents.source_order(at_hand))
+        read = _read_base(recipe, base, config, at_hand, contents.source_order(at_hand), files)
     return _with_texts(recipe, read, base, files, digest)
-
-
-def _is_text_or_list(value: Any) -> bool:
-    return all(isinstance(item, str) for item in (value if isinstance(value, list) else [value]))
-
-
-def _is_shape(value: Any) -> bool:
-    from quantmill.choose.shape import Shape
-
-    names = {*Shape.__dataclass_fields__, "tied"}
-    return isinstance(value, dict) and value.keys() == names and all(map(_count, value.values()))
-
-
-def _count(value: Any) -> bool:
-    return type(value) is int and value >= 0

@@ -1,10 +1,11 @@
 """Which steps of a recipe llama.cpp's own programs run, and which llama.cpp: the lock's `tools`.
 
-By step, `convert` or `imatrix`: the toolchain's facts (toolchain.installed), and in `why` what our own code says that
-it cannot do, empty where the recipe asked for llama.cpp.
+By step, `convert`, `imatrix`, `evaluation` or `bench`: the toolchain's facts (toolchain.installed), and in `why` what
+our own code says that it cannot do, empty where the recipe asked for llama.cpp.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.errors import ForwardError, ModelError
@@ -12,7 +13,18 @@ from quantmill.errors import UsageError
 from quantmill.recipe.convert_table import AUTO, LLAMA_CPP, OWN
 from quantmill.recipe.recipe import Recipe
 
+PERPLEXITY = "llama-perplexity"
 Tools = Mapping[str, Mapping[str, Any]]
+
+
+def asked(recipe: Recipe) -> dict[str, str]:
+    """By whom each step is to be done that llama.cpp may do, as convert_table.tool."""
+    return {
+        "convert": recipe.convert_with,
+        "imatrix": recipe.imatrix.tool if recipe.imatrix and recipe.calibration else OWN,
+        "evaluation": recipe.evaluation.tool if recipe.evaluation else OWN,
+        "bench": recipe.bench.tool if recipe.bench else OWN,
+    }
 
 
 def resolve(recipe: Recipe, config: Mapping[str, Any] | None, unconverted: str | None) -> dict[str, dict[str, Any]]:
@@ -20,23 +32,47 @@ def resolve(recipe: Recipe, config: Mapping[str, Any] | None, unconverted: str |
     None where it does. UsageError where what is needed is not on this machine."""
     from quantmill.toolchain.installed import needed
 
-    whys: dict[str, str] = {}
+    wanted = asked(recipe)
+    whys = {step: "" for step, tool in wanted.items() if tool == LLAMA_CPP and step != "convert"}
     if unconverted is not None:
         whys["convert"] = unconverted
-    wanted = recipe.imatrix.tool if recipe.imatrix and recipe.calibration else OWN
-    if wanted == LLAMA_CPP:
-        whys["imatrix"] = ""
-    elif wanted == AUTO and (why := _incomputable(recipe, config, unconverted)):
-        whys["imatrix"] = why
+    if AUTO in [tool for step, tool in wanted.items() if step != "convert"]:
+        why = _incomputable(recipe, config, unconverted)
+        whys |= {step: why for step, tool in wanted.items() if why and tool == AUTO and step != "convert"}
     if "imatrix" in whys and (problem := several_texts(recipe)):
         raise UsageError(f"{recipe.path}: {problem}")
     found = {}
-    for step, why in whys.items():
+    for step in filter(whys.__contains__, wanted):
         try:
-            found[step] = {**(needed(recipe.llama_cpp, step).facts(step) or {}), "why": why}
+            made_by = needed(recipe.llama_cpp, step).facts(step) or {}
         except UsageError as error:
-            raise UsageError(f"{why}, and {error}" if why else f"{recipe.path}: {error}") from None
+            raise UsageError(f"{whys[step]}, and {error}" if whys[step] else f"{recipe.path}: {error}") from None
+        # Speeds are of the program that this machine has: which it is belongs to them, and not to what decides bytes.
+        found[step] = {**({"llama_cpp": made_by["llama_cpp"]} if step == "bench" else made_by), "why": whys[step]}
     return found
+
+
+def bench_program(recipe: Recipe) -> tuple[Path, str] | None:
+    """The llama-bench of the tag's toolchain on this machine and its digest; None where there is none."""
+    from quantmill.toolchain.installed import BENCH, find
+
+    try:
+        found = find(recipe.llama_cpp)
+    except UsageError:  # whoever needs it says so
+        return None
+    digest = found.programs.get(BENCH) if found and found.tools else None
+    return (Path(found.tools) / BENCH, digest) if found and digest else None
+
+
+def lacks(recipe: Recipe, step: str) -> str:
+    """What this machine lacks for a step, in a sentence that says how to have it; empty where it lacks nothing."""
+    from quantmill.toolchain.installed import needed
+
+    try:
+        needed(recipe.llama_cpp, step)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def several_texts(recipe: Recipe) -> str:
@@ -78,8 +114,7 @@ def _incomputable(recipe: Recipe, config: Mapping[str, Any] | None, unconverted:
 
 def drift(recipe: Recipe, tools: Tools) -> str | None:
     """What of the lock's tools is not as the recipe asks, or None."""
-    measured = recipe.imatrix.tool if recipe.imatrix and recipe.calibration else OWN
-    for step, wanted in (("convert", recipe.convert_with), ("imatrix", measured)):
+    for step, wanted in asked(recipe).items():
         if (step in tools) != (wanted == LLAMA_CPP) and wanted != AUTO:
             return f"the recipe's {step} is with {wanted}, and the lock's is not"
         if step in tools and tools[step]["llama_cpp"] != recipe.llama_cpp:
@@ -94,7 +129,7 @@ def moved(tools: Tools) -> str | None:
     from quantmill.toolchain.installed import differences, find
 
     for step in tools:
-        found = find(tools[step]["llama_cpp"])
+        found = find(tools[step]["llama_cpp"]) if step != "bench" else None
         if found is not None and found.facts(step) not in (None, facts(tools, step)):
             return f"llama.cpp {found.tag} is another here: {differences(facts(tools, step), found, step)}"
     return None
@@ -107,10 +142,11 @@ def facts(tools: Tools, step: str) -> dict[str, Any]:
 
 def read(data: Any) -> dict[str, dict[str, Any]]:
     """A lock's tools; ValueError for what is none."""
-    shapes = {"convert": {"llama_cpp": str, "tree": str, "versions": dict, "why": str}}
-    shapes["imatrix"] = {"llama_cpp": str, "program": str, "backends": list, "why": str}
+    program = {"llama_cpp": str, "program": str, "backends": list, "why": str}
+    shapes = {"convert": {"llama_cpp": str, "tree": str, "versions": dict, "why": str}, "imatrix": program}
+    shapes |= {"evaluation": program, "bench": {"llama_cpp": str, "why": str}}
     if not isinstance(data, dict) or not data.keys() <= shapes.keys():
-        raise ValueError("its tools are no table of convert and imatrix")
+        raise ValueError(f"its tools are no table of {', '.join(shapes)}")
     for step, found in data.items():
         shape = shapes[step]
         if not isinstance(found, dict) or found.keys() != shape.keys():
@@ -122,8 +158,9 @@ def read(data: Any) -> dict[str, dict[str, Any]]:
 
 def materials(tools: Tools) -> Iterator[dict[str, Any]]:
     """What of llama.cpp a release was made with, as in-toto's resource descriptors."""
-    for step, name in (("convert", "tree"), ("imatrix", "program")):
+    names = {"convert": ("tree", "tree"), "imatrix": ("program", "program"), "evaluation": ("program", PERPLEXITY)}
+    for step, (key, name) in names.items():
         if step in tools:
             described = facts(tools, step)
-            digest = {"sha256": described.pop(name)}
+            digest = {"sha256": described.pop(key)}
             yield {"name": f"llama.cpp/{name}", "digest": digest, "annotations": described}

@@ -34,6 +34,8 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         notes["converted_as"] = recipe.converts_as
     if "imatrix" in lock.tools:
         notes["measured_by"] = _tool(lock, "imatrix")
+    if "evaluation" in lock.tools:
+        notes["evaluated_by"] = _tool(lock, "evaluation")
     known = recipe.base.repo or recipe.base.original or about.get("repo")
     more: dict[str, Any] = {"thumbnail": card.thumbnail, "support": card.support, "private": card.private}
     more |= {

@@ -8,6 +8,7 @@ from typing import Any
 
 from quantmill.errors import Unfit
 from quantmill.recipe.calibration_table import ARITHMETICS, MEMORY, TextSource, n_ctx_of, read_text
+from quantmill.recipe.convert_table import OWN, tool_of
 from quantmill.reference.reference import Reference
 from quantmill.units import parse_size
 
@@ -20,21 +21,32 @@ KEYS: dict[str, str] = {
     "evaluation.chunks": "count",
     "evaluation.arithmetic": "string",
     "evaluation.memory": "size",
+    "evaluation.with": "string",
+    "evaluation.args": "list",
     "verify.max_kld": "number",
     "verify.min_top1": "number",
     "verify.no_fallback": "boolean",
 }
+# Options of llama-perplexity that the recipe's own keys decide, or by which it would do something else.
+TAKEN = (
+    *("-m", "--model", "-f", "--file", "-bf", "--binary-file", "-p", "--prompt", "-c", "--ctx-size", "--chunks", "-t"),
+    *("--threads", "--kl-divergence", "--kl-divergence-base", "--save-all-logits", "--ppl-stride", "--ppl-output-type"),
+    *("--hellaswag", "--winogrande", "--multiple-choice", "-hf", "-hfr", "--hf-repo", "-mu", "--model-url"),
+)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What files are measured on, and how. `chunks` None: all of them; `memory` in bytes."""
+    """What files are measured on, and how. `chunks` None: all of them; `memory` in bytes. `tool`: who computes it, as
+    convert_table.tool; `args`: what its llama-perplexity is given."""
 
     text: TextSource
     n_ctx: int
     chunks: int | None
     arithmetic: str
     memory: int
+    tool: str = OWN
+    args: tuple[str, ...] = ()
 
     @property
     def least(self) -> int:
@@ -57,7 +69,9 @@ def evaluation(reference: Reference, get: Callable[[str], Any], folder: Path) ->
         memory = parse_size(table.get("memory", MEMORY))
     except ValueError as error:
         raise Unfit("evaluation.memory", str(error)) from None
-    return Evaluation(read_text("evaluation", table, folder), n_ctx, table.get("chunks"), arithmetic, memory)
+    made_by = tool_of(get, "evaluation", "llama-perplexity", ("arithmetic", "memory"), TAKEN)
+    text, args = read_text("evaluation", table, folder), tuple(table.get("args", ()))
+    return Evaluation(text, n_ctx, table.get("chunks"), arithmetic, memory, made_by, args)
 
 
 def gates(get: Callable[[str], Any], measured: bool) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from quantmill.artifact import Artifact
 from quantmill.build.doit_tasks import run
-from quantmill.build.graph import MEASURED, Node, file_name, given, graph, release_task, task
+from quantmill.build.graph import EVALUATED, MEASURED, Node, file_name, given, graph, release_task, task
 from quantmill.build.release_tag import tag
 from quantmill.build.reporter import Listener
 from quantmill.build.step_params import imatrix_name
@@ -155,6 +155,14 @@ def _given(release: Release) -> Iterator[Node]:
         matrix, report = artifact(imatrix_name(recipe)), artifact(MEASURED)
         if matrix and report:
             yield given(task("imatrix", recipe), {recipe.imatrix.output: matrix, "report.json": report})
+    if "evaluation" in release.lock.tools:
+        base = artifact(f"{EVALUATED}/base.json")
+        measured = {label: artifact(f"{EVALUATED}/{label}.json") for label in recipe.ftypes}
+        if base and all(measured.values()):
+            yield given(task("evaluate", recipe), {"evaluation.json": base})
+            for label, found in measured.items():
+                if found:
+                    yield given(task("measure", recipe, label), {"quality.json": found})
 
 
 def compare_files(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[FileComparison]:

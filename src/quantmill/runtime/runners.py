@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +61,33 @@ class Kernels:
 
 
 class LlamaBench:
-    """A llama-bench found on PATH, asked for JSON. `versions` is filled by the first run.
+    """A llama-bench, asked for JSON: the one that `call` begins with, in `environment`, else one found on PATH. It is
+    given `args` too. `versions` is filled by the first run.
 
     `otherwise` is how the caller's user asks for what needs none, for the sentence of the error when there is none.
     """
 
-    def __init__(self, threads: int, otherwise: str = "--runtime kernels") -> None:
-        found = shutil.which("llama-bench")
-        if found is None:
+    def __init__(
+        self,
+        threads: int,
+        otherwise: str = "--runtime kernels",
+        call: Sequence[str] = (),
+        args: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        found = None if call else shutil.which("llama-bench")
+        if found is None and not call:
             raise UsageError(f"there is no llama-bench on PATH; install llama.cpp, or measure with {otherwise}")
-        self._program, self._threads = found, threads
+        self._call, self._threads = [*call] or [str(found)], threads
+        self._args, self._environment = args, environment
         self.versions: dict[str, str] = {}
 
     def run(self, file: Path, tests: Sequence[Trial]) -> list[Timing]:
         """One repetition of each test, after llama-bench's own warm-up."""
         counts = {kind: ",".join(str(t.count) for t in tests if t.kind == kind) or "0" for kind in ("pp", "tg")}
-        command = [self._program, "-m", str(file), "-p", counts["pp"], "-n", counts["tg"]]
-        command += ["-t", str(self._threads), "-r", "1", "-o", "json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [*self._call, "-m", str(file.absolute()), "-p", counts["pp"], "-n", counts["tg"]]
+        command += ["-t", str(self._threads), "-r", "1", "-o", "json", *self._args]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise QuantmillError(f"{file}: llama-bench failed with code {done.returncode}: {last}")

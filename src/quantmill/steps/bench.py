@@ -4,19 +4,23 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
 from quantmill.errors import QuantmillError
 from quantmill.host import host
 from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task
 
+if TYPE_CHECKING:
+    from quantmill.runtime.runners import LlamaBench
+
 WORK = "work"
 
 
 class Params(TypedDict):
     """`names`: FTYPE → file name; `tests` such as pp512; `runtime`: kernels or llama.cpp; `host`: host.facts, which is
-    in the key only."""
+    in the key only; `args`: further ones of llama-bench. No part of the key: `program`, the toolchain's llama-bench,
+    whose digest the host's facts have, and `missing`, why it is not here where no other serves."""
 
     names: Mapping[str, str]
     tests: list[str]
@@ -24,6 +28,9 @@ class Params(TypedDict):
     repetitions: int
     threads: int
     host: Mapping[str, Any]
+    args: NotRequired[list[str]]
+    program: NotRequired[str]
+    missing: NotRequired[str]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -32,7 +39,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     `inputs`: `<FTYPE>` for each file, before it is split.
     """
     from quantmill._kernels import infer_isa
-    from quantmill.runtime.runners import Kernels, LlamaBench
+    from quantmill.runtime.runners import Kernels
     from quantmill.runtime.speeds import Trial, data, measure
 
     tests = [Trial(test[:2], int(test[2:])) for test in params["tests"]]
@@ -50,7 +57,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
             runner = Kernels(max(test.count for test in tests) + 1, threads)
             backend = infer_isa()
         else:
-            runner = LlamaBench(threads, 'runtime = "kernels" in the recipe\'s [bench]')
+            runner = _llama_bench(params, work)
             backend, versions = "llama.cpp", runner.versions
         rows = measure(list(files), tests, params["repetitions"], runner.run, context.progress)
     except QuantmillError as error:
@@ -60,6 +67,23 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     shutil.rmtree(work)
     found = data(rows, host(threads, backend, versions))
     (out / "bench.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _llama_bench(params: Params, work: Path) -> "LlamaBench":
+    from quantmill.errors import UsageError
+    from quantmill.runtime.runners import LlamaBench
+    from quantmill.toolchain.installed import BENCH, program_digest
+    from quantmill.toolchain.subprogram import environment, guarded
+
+    threads, args, otherwise = params["threads"], params.get("args", ()), 'runtime = "kernels" in the recipe\'s [bench]'
+    if "missing" in params:
+        raise UsageError(params["missing"])
+    if "program" not in params:
+        return LlamaBench(threads, otherwise, args=args)
+    program = Path(params["program"])
+    if not program.is_file() or program_digest(program.parent, BENCH) != params["host"]["llama-bench"]:
+        raise UsageError(f"{program}: it is gone or another than was taken in; make the toolchain anew")
+    return LlamaBench(threads, otherwise, guarded([str(program)]), args, environment(work))
 
 
 def cost(task: Task, estimates: Estimates) -> Cost:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout, `output`: its tied checkpoint has an output
     matrix; `ftypes`: the quant step's params by label; `computed`: the imatrix is yet to be made, from a text;
-    `measured_by`: by whom, where that is not our own engine; `bench`: a GGUF base's files are run by our own kernels;
-    `llama_cpp`: the tag, of a GGUF base; `strict`: any finding fails; `least`: the tokens that each kind of text needs;
-    `notes`: what the lock says of the vocabulary. No part of the key: `names`, what errors call the texts, and
-    `generation`, which has a field of its own there."""
+    `measured_by`: by whom, where that is not our own engine, and `evaluated_by`, who measures quality; `bench`: a GGUF
+    base's files are run by our own kernels; `llama_cpp`: the tag, of a GGUF base; `strict`: any finding fails; `least`:
+    the tokens that each kind of text needs; `notes`: what the lock says of the vocabulary. No part of the key: `names`,
+    what errors call the texts, and `generation`, which has a field of its own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
@@ -29,6 +29,7 @@ class Params(TypedDict):
     output: NotRequired[bool]
     computed: NotRequired[bool]
     measured_by: NotRequired[str]
+    evaluated_by: NotRequired[str]
     bench: NotRequired[bool]
     llama_cpp: NotRequired[str]
     strict: NotRequired[bool]
@@ -56,7 +57,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     _check_texts(inputs, params.get("least", {}), params.get("names", {}))
     reference, place = of_generation(params.get("generation")), "model.gguf"
     own = params.get("computed") and "measured_by" not in params
-    kinds = {"calibration": own, "evaluation": "texts/" in params.get("least", {}), "bench": params.get("bench")}
+    kinds = {"calibration": own, "evaluation": "texts/" in params.get("least", {}) and "evaluated_by" not in params}
+    kinds["bench"] = params.get("bench")
     wanted = [kind for kind, asked in kinds.items() if asked]
     if "model.gguf" in inputs:
         with gguf.read(inputs["model.gguf"].path) as file:

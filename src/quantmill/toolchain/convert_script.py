@@ -15,6 +15,7 @@ from quantmill.toolchain.installed import same
 from quantmill.toolchain.source_tree import CONVERTER
 from quantmill.toolchain.subprogram import ToolFailed, last_words, run
 
+INDEX = "model.safetensors.index.json"
 _WRITTEN = re.compile(r"Writing:\s+(\d+)%\|")
 
 
@@ -52,17 +53,20 @@ def convert(
 
     told = f"{CONVERTER} of llama.cpp {toolchain.tag}"
     script = [toolchain.python, "-s", "-B", str(toolchain.sources / CONVERTER)]
-    said = run(
-        [*script, str(model.absolute()), "--outtype", type_.lower(), "--outfile", str(out.absolute())],
-        told,
-        work,
-        heard,
-    )
+    command = [*script, str(model.absolute()), "--outtype", type_.lower(), "--outfile", str(out.absolute())]
+    command += ["--mistral-format"] * _mistral(files)
+    said = run(command, told, work, heard)
     if not out.is_file():
         raise ToolFailed(f"{told} wrote no file: {last_words(said)}")
     _check(out, type_, told)
     shutil.rmtree(work)
     progress(size, size)
+
+
+def _mistral(files: Mapping[str, Path]) -> bool:
+    """Whether a model is laid out as Mistral lays its own out."""
+    others = "params.json" in files and INDEX not in files
+    return others and not any(name.startswith("model") and name.endswith(".safetensors") for name in files)
 
 
 def _check(path: Path, type_: str, told: str) -> None:

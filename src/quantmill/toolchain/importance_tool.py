@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.disk import below
-from quantmill.errors import UsageError
-from quantmill.toolchain.installed import IMATRIX, program_digest, same
+from quantmill.toolchain.installed import IMATRIX, program
 from quantmill.toolchain.subprogram import ToolFailed, last_words, run
 
 _COUNT, _DONE = re.compile(r"computing over (\d+) chunks"), re.compile(r"\[(\d+)\]-?[\d.]+")
@@ -45,26 +44,20 @@ def measure(
     `facts` are the lock's of the toolchain; `work` is a new folder for what it needs. UsageError where the toolchain is
     not here; ToolFailed where it fails or writes nothing.
     """
-    toolchain = same(facts, "imatrix")
-    tools = Path(toolchain.tools)
-    if not (tools / IMATRIX).is_file() or program_digest(tools) != toolchain.program:
-        raise UsageError(
-            f"{tools}: its {IMATRIX} is gone or another than was taken in; make it anew: quantmill toolchain "
-            f"{toolchain.tag} --from …"
-        )
+    tool = program(facts, "imatrix")
     name = asked.name if below(asked.name) and not asked.name.endswith(".gguf") else Path(asked.name).name or "text"
     work.mkdir()
     text = work / name
     text.parent.mkdir(parents=True, exist_ok=True)
     text.symlink_to(asked.text.resolve())
-    command = [str(tools / IMATRIX), "-m", str(asked.model.resolve()), "-f", name, "-o", str(out.absolute())]
+    command = [str(tool), "-m", str(asked.model.resolve()), "-f", name, "-o", str(out.absolute())]
     command += ["-c", str(asked.n_ctx), "-t", str(threads)]
     command += ["--chunks", str(asked.chunks)] if asked.chunks else []
     command += ["--chunk", str(asked.from_chunk)] if asked.from_chunk else []
     command += ["--process-output"] * asked.process_output + ["--no-ppl"] * (not asked.perplexity)
     command += ["--parse-special"] * asked.parse_special
 
-    chunks, told = 0, f"{IMATRIX} of llama.cpp {toolchain.tag}"
+    chunks, told = 0, f"{IMATRIX} of llama.cpp {facts['llama_cpp']}"
 
     def heard(said: str) -> None:
         nonlocal chunks

@@ -14,7 +14,9 @@ from quantmill.errors import UsageError
 
 RECORD = "toolchain.json"
 VARIABLE = "QUANTMILL_LLAMA_CPP"
-IMATRIX = "llama-imatrix"
+IMATRIX, PERPLEXITY, BENCH = "llama-imatrix", "llama-perplexity", "llama-bench"
+# What serves for a step: the sources for those without a program.
+PROGRAMS = {"imatrix": IMATRIX, "evaluation": PERPLEXITY, "bench": BENCH}
 _FORMAT = 1
 _LIBRARY = re.compile(r"lib(ggml|llama|mtmd).*\.(so|dylib)([.\d]*)")
 
@@ -29,6 +31,7 @@ class Toolchain:
     `tools`: the folder of its programs, empty where it has none
     `program`: the digest of its llama-imatrix with its libraries
     `backends`: what that computes on
+    `programs`: the digests of others, by name
     """
 
     tag: str
@@ -38,6 +41,7 @@ class Toolchain:
     tools: str = ""
     program: str = ""
     backends: tuple[str, ...] = ()
+    programs: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
 
     @property
@@ -46,16 +50,19 @@ class Toolchain:
         return self.folder / "tree"
 
     def facts(self, step: str) -> dict[str, Any] | None:
-        """What of it decides the bytes of a step, `convert` or `imatrix`; None where it does not serve for that."""
-        if step == "convert":
+        """What of it decides the bytes of a step: one of PROGRAMS, else one that its converter runs. None where it does
+        not serve for that."""
+        if step not in PROGRAMS:
             found = {"llama_cpp": self.tag, "tree": self.tree, "versions": dict(self.versions)}
             return found if self.python else None
-        found = {"llama_cpp": self.tag, "program": self.program, "backends": list(self.backends)}
-        return found if self.tools else None
+        digest = self.program if step == "imatrix" else self.programs.get(PROGRAMS[step], "")
+        found = {"llama_cpp": self.tag, "program": digest, "backends": list(self.backends)}
+        return found if self.tools and digest else None
 
     def write(self) -> None:
         """Write its record, with which it is usable."""
-        data = {"format": _FORMAT, **{key: value for key, value in asdict(self).items() if key != "folder"}}
+        data = {"format": _FORMAT, **asdict(self)}
+        del data["folder"]
         write_atomic(self.folder / RECORD, (json.dumps(data, indent=1) + "\n").encode())
 
 
@@ -85,9 +92,9 @@ def find(tag: str) -> Toolchain | None:
 
 
 def needed(tag: str, step: str) -> Toolchain:
-    """The toolchain of a tag that serves for a step, `convert` or `imatrix`; UsageError where there is none."""
+    """The toolchain of a tag that serves for a step; UsageError where there is none."""
     found = find(tag)
-    what = {"convert": "converter", "imatrix": "tools"}[step]
+    what = "tools" if step == "imatrix" else PROGRAMS.get(step, "converter")
     if found is None or found.facts(step) is None:
         lacks = f"there is no llama.cpp {tag}" if found is None else f"llama.cpp {tag} has no {what}"
         raise UsageError(f"{lacks} on this machine; make it usable: quantmill toolchain {tag} --from DIR|ARCHIVE|URL")
@@ -104,6 +111,19 @@ def same(facts: Mapping[str, Any], step: str) -> Toolchain:
             "that one, or lock the recipe anew (quantmill lock)"
         )
     return found
+
+
+def program(facts: Mapping[str, Any], step: str) -> Path:
+    """The program of a step in the toolchain that `facts`, of a lock, are those of. UsageError where this machine has
+    another or none."""
+    toolchain, name = same(facts, step), PROGRAMS[step]
+    tools = Path(toolchain.tools)
+    if not (tools / name).is_file() or program_digest(tools, name) != facts["program"]:
+        raise UsageError(
+            f"{tools}: its {name} is gone or another than was taken in; make it anew: quantmill toolchain "
+            f"{toolchain.tag} --from …"
+        )
+    return tools / name
 
 
 def differences(facts: Mapping[str, Any], toolchain: Toolchain, step: str) -> str:
@@ -123,15 +143,18 @@ def read(folder: Path) -> Toolchain:
     whole = isinstance(data, dict) and data.get("format") == _FORMAT
     if not whole or not all(isinstance(data.get(name), kind) for name, kind in kinds.items()):
         raise UsageError(f"{path}: not a toolchain's record; make it anew: quantmill toolchain TAG --from …")
-    values = {name: data[name] for name in kinds}
+    programs = data.get("programs", {})
+    if not isinstance(programs, dict) or not all(isinstance(digest, str) for digest in programs.values()):
+        raise UsageError(f"{path}: not a toolchain's record; make it anew: quantmill toolchain TAG --from …")
+    values = {name: data[name] for name in kinds} | {"programs": programs}
     return Toolchain(**values | {"backends": tuple(map(str, data["backends"])), "folder": folder})
 
 
-def program_digest(tools: Path) -> str:
-    """The identity of the llama-imatrix in a folder: sha256 over it and over llama.cpp's libraries beside it."""
+def program_digest(tools: Path, name: str = IMATRIX) -> str:
+    """The identity of a program in a folder: sha256 over it and over llama.cpp's libraries beside it."""
     beside = [path for near in (tools, tools.parent / "lib") if near.is_dir() for path in near.iterdir()]
     libraries = [path for path in beside if not path.is_symlink() and _LIBRARY.fullmatch(path.name)]
-    whole = hashlib.sha256(sha256_file(tools / IMATRIX).encode())
+    whole = hashlib.sha256(sha256_file(tools / name).encode())
     for path in sorted(libraries, key=lambda path: path.name):
         whole.update(f"{sha256_file(path)}  {path.name}\n".encode())
     return whole.hexdigest()

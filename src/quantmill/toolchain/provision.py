@@ -13,11 +13,12 @@ from pathlib import Path
 from quantmill.errors import UsageError
 from quantmill.host import usable_threads
 from quantmill.toolchain import cmake, installed, source_tree
-from quantmill.toolchain.installed import IMATRIX, Toolchain, program_digest
+from quantmill.toolchain.installed import BENCH, IMATRIX, PERPLEXITY, Toolchain, program_digest
 from quantmill.toolchain.source_tree import CONVERTER
 from quantmill.toolchain.subprogram import ToolFailed, run
 
 PROGRAMS = (IMATRIX, "llama-quantize")
+OTHERS = (PERPLEXITY, BENCH)  # which ready tools may lack
 REQUIREMENTS = ("requirements/requirements-convert_hf_to_gguf.txt", "requirements.txt")
 CMAKE = ("BUILD_SHARED_LIBS=OFF",)
 LOG = "cmake.log"
@@ -166,7 +167,8 @@ def _with_tools(found: Toolchain, wanted: Wanted, work: Path, say: Callable[[str
     listed = _answer(program, "--list-devices", work).partition("Available devices:")[2]
     devices = re.findall(r"^\s+([A-Za-z]+)\d*:", listed, re.MULTILINE)
     backends = tuple(dict.fromkeys(devices)) or ("CPU",)
-    return replace(found, tools=str(tools), program=program_digest(tools), backends=backends)
+    others = {name: program_digest(tools, name) for name in OTHERS if (tools / name).is_file()}
+    return replace(found, tools=str(tools), program=program_digest(tools), backends=backends, programs=others)
 
 
 def _answer(program: str, option: str, work: Path) -> str:
@@ -188,12 +190,12 @@ def _built(found: Toolchain, definitions: Sequence[str], work: Path, say: Callab
     number = [f"LLAMA_BUILD_NUMBER={found.tag[1:]}", f"BUILD_NUMBER={found.tag[1:]}"] if found.tag[0] == "b" else []
     log = found.folder / LOG
     say("its tools, by cmake (minutes)")
-    cmake.build(copy, build, PROGRAMS, (*CMAKE, *number, *definitions), usable_threads(), log)
+    cmake.build(copy, build, (*PROGRAMS, *OTHERS), (*CMAKE, *number, *definitions), usable_threads(), log)
     log.unlink()
     _begin(found.folder)
     shutil.rmtree(tools, ignore_errors=True)
     tools.mkdir()
-    for name in PROGRAMS:
+    for name in (*PROGRAMS, *OTHERS):
         made = [path for path in (build / "bin" / name, build / name) if path.is_file()]
         if not made:
             raise ToolFailed(f"cmake made no {name} of {found.sources}; give built tools by --tools")

@@ -1,5 +1,6 @@
 """Running a program of the toolchain: apart, with its progress heard, its last words kept and nothing left of it."""
 
+import codecs
 import os
 import re
 import signal
@@ -47,22 +48,16 @@ def run(
     `heard` is called with the last of it again and again; all of it is written to `log`. ToolFailed, by `name`, with
     its last words when it fails.
     """
-    mine = dict(os.environ)
-    if apart:
-        home = work / "home"
-        home.mkdir(exist_ok=True)
-        mine = {key: value for key, value in mine.items() if key in PASSED or key.startswith(DEVICES)}
-        mine |= dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"), str(home.absolute())) | OFFLINE
-    asked = (str(os.getpid()), "apart" if apart else "network")
-    whole = [sys.executable, "-I", "-S", str(child.__file__), *asked, *command]
+    mine = environment(work) if apart else dict(os.environ)
+    whole = guarded(command, apart=apart)
     pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    said = ""
+    said, decoder = "", codecs.getincrementaldecoder("utf-8")("replace")
     with subprocess.Popen(whole, cwd=work, env=mine, bufsize=0, start_new_session=True, **pipes) as process:
         try:
             while process.stdout and (data := process.stdout.read(1 << 16)):
                 if log is not None:
                     log.write(data)
-                said = (said + data.decode(errors="replace"))[-TAIL:]
+                said = (said + decoder.decode(data))[-TAIL:]
                 heard(said)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)  # with what it began: make and compilers, pip's programs
@@ -71,6 +66,20 @@ def run(
     if code:
         raise ToolFailed(f"{name} {_ended(code)}: {last_words(said)}")
     return said
+
+
+def guarded(command: Sequence[str], *, apart: bool = True) -> list[str]:
+    """The call by which a program ends with this process and, `apart`, has no network."""
+    asked = (str(os.getpid()), "apart" if apart else "network")
+    return [sys.executable, "-I", "-S", str(child.__file__), *asked, *command]
+
+
+def environment(work: Path) -> dict[str, str]:
+    """What a program of the toolchain sees of this process' variables, with a home below `work`."""
+    home = work / "home"
+    home.mkdir(exist_ok=True)
+    mine = {key: value for key, value in os.environ.items() if key in PASSED or key.startswith(DEVICES)}
+    return mine | dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME"), str(home.absolute())) | OFFLINE
 
 
 def last_words(said: str) -> str:

@@ -28,11 +28,14 @@ asked = argparse.ArgumentParser()
 for name in ("--outtype", "--outfile"):
     asked.add_argument(name)
 asked.add_argument("model", type=Path)
+asked.add_argument("--mistral-format", action="store_true")
 asked = asked.parse_args()
 import gguf
 import numpy as np
 
-config = json.loads((asked.model / "config.json").read_text())
+if bad := [str(path) for path in asked.model.rglob("*") if path.suffix in (".py", ".bin", ".pth", ".gguf")]:
+    sys.exit(f"nobody asked for {bad}")
+config = json.loads((asked.model / ("params.json" if asked.mistral_format else "config.json")).read_text())
 behave = config.get("behave", "")
 if behave == "fail":
     print("INFO: looking at the model", file=sys.stderr)
@@ -54,9 +57,16 @@ if behave == "slow" and not Path(config["mark"]).exists():
 kinds = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16}
 kinds["bf16"] = gguf.GGMLQuantizationType.BF16
 kind = kinds["f16" if behave == "type" else asked.outtype]
-data = (asked.model / "model.safetensors").read_bytes()
-(size,) = struct.unpack("<Q", data[:8])
-header = json.loads(data[8 : 8 + size])
+parts = ["consolidated.safetensors" if asked.mistral_format else "model.safetensors"]
+if not asked.mistral_format and (index := asked.model / "model.safetensors.index.json").is_file():
+    parts = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+tensors = {}
+for part in parts:
+    data = (asked.model / part).read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    for name, fact in json.loads(data[8 : 8 + size]).items():
+        begin, end = (8 + size + at for at in fact["data_offsets"])
+        tensors[name] = np.frombuffer(data[begin:end], np.float32).reshape(fact["shape"])
 writer = gguf.GGUFWriter(asked.outfile, config["gguf"])
 writer.add_type("model")
 writer.add_name(asked.model.name)
@@ -78,9 +88,7 @@ tokens += [chr(0x2581) + chr(97 + i % 26) * (1 + i // 26) for i in range(config[
 writer.add_token_list(tokens)
 writer.add_token_scores([0.0] * 259 + [-float(i) for i in range(len(tokens) - 259)])
 writer.add_token_types([2, 3, 3] + [6] * 256 + [1] * (len(tokens) - 259))
-for name, fact in header.items():
-    begin, end = fact["data_offsets"]
-    array = np.frombuffer(data[8 + size + begin : 8 + size + end], np.float32).reshape(fact["shape"])
+for name, array in tensors.items():
     kept = kind if array.ndim > 1 else gguf.GGMLQuantizationType.F32
     writer.add_tensor(name, gguf.quants.quantize(array, kept), raw_dtype=kept)
 print("Writing:  50%|#####     | 1.0/2.0", file=sys.stderr)
@@ -145,14 +153,89 @@ if behave == "half":
     os.truncate(out, os.path.getsize(out) // 2)
 """
 
+_PERPLEXITY = """#!PYTHON
+import os, struct, sys, time, zlib
+from pathlib import Path
+
+words = sys.argv[1:]
+value = {word: after for word, after in zip(words, [*words[1:], ""])}
+behave, model, n_ctx = value.get("--behave", ""), Path(value["-m"]), int(value["-c"])
+if behave == "fail":
+    print("llama_model_load: error loading model: unknown architecture")
+    sys.exit(1)
+if behave == "slow" and not (mark := Path(value["--mark"])).exists():
+    mark.write_text(str(os.getpid()))
+    time.sleep(600)
+chunks, vocabulary = int(value.get("--chunks", 3)), 300
+predictions, rows = Path(value["--kl-divergence-base"]), n_ctx - 1 - n_ctx // 2
+sized = struct.pack("<3i", n_ctx, vocabulary, chunks)
+body = bytes(4 * chunks * n_ctx + chunks * rows * 2 * (2 * ((vocabulary + 1) // 2) + 4))
+if "--kl-divergence" not in words:
+    Path(value["-f"]).read_text()
+    print(f"perplexity: calculating perplexity over {chunks} chunks, n_ctx={n_ctx}, batch_size=2048, n_seq=16")
+    print("[1]10.5,[2]11.0,[3]10.1,")
+    print(f"0.01.032.055 I Final estimate: PPL = {'nan' if behave == 'nan' else '10.1000'} +/- 0.25000")
+    predictions.write_bytes(b"_logits_" + sized + (body[:100] if behave == "half" else body))
+    sys.exit()
+if predictions.read_bytes() != b"_logits_" + sized + body:
+    sys.exit("these are no predictions")
+lost = 1 / model.stat().st_size ** 0.5
+print(f"kl_divergence: computing over {chunks} chunks, n_ctx={n_ctx}, batch_size=2048, n_seq=16", flush=True)
+print("chunk             PPL               ln(PPL(Q)/PPL(base))          KL Divergence")
+for chunk in range(1, chunks + 1):
+    print(f"{chunk:4d}     137.7251 ±    3.1024       0.00009 ±    0.00097       0.00004 ±    0.00000")
+said = {
+    "Mean PPL(Q)                   ": f" {10.1 + lost:10.6f} ±   1.584582",
+    "Mean    KLD": f"   {lost:.6f} ±   0.000100",
+    "Maximum KLD": f"   {9 * lost:.6f}",
+    "99.9%   KLD": f"   {8 * lost:.6f}",
+    "99.0%   KLD": f"   {7 * lost:.6f}",
+    "90.0%   KLD": f"   {4 * lost:.6f}",
+    "Median  KLD": f"   {2 * lost:.6f}",
+    "Mean    Δp": " -0.010 ± 0.010 %",
+    "RMS Δp    ": "  0.700 ± 0.010 %",
+    "Same top p": " nan ± nan %" if behave == "nan" else " 90.079 ± 1.887 %",
+}
+if behave == "old":
+    said = {name: text for name, text in said.items() if "90.0" not in name and "Δp" not in name}
+if behave == "little":
+    del said["Same top p"]
+if behave == "twice":
+    print("Mean    KLD:   0.5 ± 0.1")
+data = "".join(f"{name}:{text}\\n" for name, text in said.items()).encode()
+for at in range(len(data)):  # one byte at a time: half of a letter is no letter yet
+    os.write(1, data[at : at + 1])
+"""
+
+_BENCH = """#!PYTHON
+import json, sys
+
+words = sys.argv[1:]
+if words == ["--version"] or words == ["--list-devices"]:
+    print("version: VERSION (abc)" if words == ["--version"] else "Available devices:\\n  CUDA0: one (1 MiB)")
+    sys.exit()
+value = {word: after for word, after in zip(words, [*words[1:], ""])}
+print("ggml_cuda_init: found 1 device", file=sys.stderr)
+facts = {"model_size": 7, "model_n_params": 8, "backends": "CUDA", "build_number": VERSION, "build_commit": "abc"}
+rows = [{"n_prompt": int(n), "n_gen": 0, "avg_ts": 100.0} for n in value["-p"].split(",") if n != "0"]
+rows += [{"n_prompt": 0, "n_gen": int(n), "avg_ts": 20.0} for n in value["-n"].split(",") if n != "0"]
+if "-ngl" in words:
+    rows = [{**row, "avg_ts": row["avg_ts"] * 10} for row in rows]
+print(json.dumps([{**facts, **row} for row in rows]))
+"""
+
 _CMAKE = """cmake_minimum_required(VERSION 3.14)
 project(standin CXX)
 file(WRITE ${CMAKE_CURRENT_SOURCE_DIR}/build-info.txt "some tags write to their sources")
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 add_executable(llama-imatrix main.cpp)
 add_executable(llama-quantize main.cpp)
+add_executable(llama-perplexity main.cpp)
+add_executable(llama-bench main.cpp)
 add_executable(llama-server broken.cpp)
 target_compile_definitions(llama-imatrix PRIVATE NUMBER="${LLAMA_BUILD_NUMBER}")
+target_compile_definitions(llama-perplexity PRIVATE NUMBER="${LLAMA_BUILD_NUMBER}")
+target_compile_definitions(llama-bench PRIVATE NUMBER="${LLAMA_BUILD_NUMBER}")
 target_compile_definitions(llama-quantize PRIVATE NUMBER="${LLAMA_BUILD_NUMBER}")
 """
 
@@ -171,12 +254,16 @@ def sources(folder: Path, extra: str = "") -> Path:
     return folder
 
 
-def tools(folder: Path, version: str = TAG[1:]) -> Path:
-    """A folder of its programs."""
+PROGRAMS = {"llama-imatrix": _IMATRIX, "llama-quantize": _IMATRIX, "llama-perplexity": _PERPLEXITY}
+PROGRAMS |= {"llama-bench": _BENCH}
+
+
+def tools(folder: Path, version: str = TAG[1:], extra: str = "") -> Path:
+    """A folder of its programs; `extra` makes them others."""
     folder.mkdir(parents=True)
-    text = _IMATRIX.replace("PYTHON", sys.executable).replace("SOURCES", str(SOURCES)).replace("VERSION", version)
-    for name in ("llama-imatrix", "llama-quantize"):
-        (folder / name).write_text(text)
+    for name, text in PROGRAMS.items():
+        text = text.replace("PYTHON", sys.executable).replace("SOURCES", str(SOURCES)).replace("VERSION", version)
+        (folder / name).write_text(text + extra)
         (folder / name).chmod(0o755)
     return folder
 
