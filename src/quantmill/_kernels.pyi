@@ -143,7 +143,8 @@ def rope_table(
     The angle of pair i at position p is p * base^(-2i / dims) / freq_factors[i] * scale; with an ext_factor it is mixed
     with the unscaled one, and both tables are multiplied, as YaRN does. The parameters are ggml_rope_ext's, `scale` its
     freq_scale. Angles are limited to 2^20. LongRoPE is its long or short factors and an attn_factor. The several
-    positions of a multimodal rope are one for text, so its tables are these, too.
+    positions of a multimodal rope are one for text, so its tables are these, too; where an interleaved one has a fourth
+    position, which is 0, the divisor is infinity.
     """
 
 def rope(

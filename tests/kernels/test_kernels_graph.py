@@ -52,15 +52,19 @@ def test_rope(case: str, mode: str) -> None:
     assert_close(rotated(x, dims, mode, **options), theirs, 2e-5)  # angles of up to 200 in float32
 
 
-def test_a_multimodal_rope_of_text() -> None:
-    x = normal(100, 3, 64)
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_a_multimodal_rope_of_text(interleaved: bool) -> None:
+    """Text has its position three times and a fourth of 0, which the last pairs of an interleaved rope have."""
+    x, sections = normal(100, 3, 64), (12, 10, 10, 0)
     positions = np.concatenate([np.arange(100)] * 3 + [np.zeros(100)]).astype(np.int32)
-    sections = (INT * 4)(12, 10, 10, 0)
     with Graph() as graph:
         scaling = map(FLOAT, (BASE, 1, 0, 1, 32, 1))
-        tensor = graph.apply("rope_multi", x, positions, None, INT(64), byref(sections), INT(8), INT(0), *scaling)
-        theirs = graph.compute(tensor, x.shape)
-    assert_close(rotated(x, 64, "neox"), theirs, 2e-5)
+        kinds = (INT(64), byref((INT * 4)(*sections)), INT(40 if interleaved else 8), INT(0))
+        theirs = graph.compute(graph.apply("rope_multi", x, positions, None, *kinds, *scaling), x.shape)
+    fourth = [interleaved and pair >= 3 * sections[pair % 3] for pair in range(32)]
+    factors = np.where(fourth, np.inf, 1).astype(np.float32)
+    assert sum(fourth) == interleaved
+    assert_close(rotated(x, 64, "neox", freq_factors=factors), theirs, 2e-5)
 
 
 # soft cap, sinks, ALiBi's largest bias, chunk, window, dims of keys and of values
