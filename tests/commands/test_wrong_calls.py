@@ -326,6 +326,27 @@ def test_a_process(line: str, code: int, named: str, place: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "line", ["verify m.gguf", "audit q.gguf --base m.gguf", "show m.gguf", "bench m.gguf -p 1 -n 0"]
+)
+def test_an_output_that_is_full_is_no_file_that_is_read(line: str, place: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "quantmill.cli", *line.split()]
+        done = subprocess.run(command, cwd=place, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == WORK
+    assert done.stderr == "quantmill: stdout: No space left on device; check the path, its rights and the room left\n"
+
+
+@pytest.mark.parametrize("to", ["/dev/null", "link"])
+def test_an_audit_is_written_to_a_device(to: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    if to == "link":
+        (place / to).symlink_to("/dev/null")
+    assert call(f"audit q.gguf --base m.gguf --json {to}") == 0
+    assert Path("/dev/null").is_char_device()
+    (place / "link").unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("line", ["quantize m.gguf out Q8_0", "generate m.gguf -p a --raw", "bench m.gguf"])
 def test_a_level_of_instructions_that_is_none(line: str, place: Path) -> None:
     done = subprocess.run(

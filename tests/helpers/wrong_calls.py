@@ -95,6 +95,8 @@ def says_nothing() -> Iterator[Wrong]:
         yield Wrong(call.replace("X", "EMPTY"), USE, "''")
     for call in ("show X", "audit X --base m.gguf", "audit q.gguf --base X", "build X", "explain quant:small/Q8_0 X"):
         yield Wrong(call.replace("X", "m.gguf/"), USE, "m.gguf/: there is no such")
+    for call in ("show X", "audit X --base m.gguf", "audit q.gguf --base X", "verify X", "diff X m.gguf", "bench X"):
+        yield Wrong(call.replace("X", "/dev/null"), USE, "/dev/null: this is no file; give")
     yield Wrong("build recipes/small.toml/", USE, "recipes/small.toml/: there is no such recipe")
     for value in (".", "folder", "none/out", "text/", "i.dat"):
         yield Wrong(f"audit q.gguf --base m.gguf --imatrix i.dat --json {value}", USE, value.removesuffix("/out"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import DamagedModel
 from quantmill.checkpoint.model_name import Components, components, size_label, title
 from quantmill.checkpoint.sampling_keys import sampling
 from quantmill.errors import UsageError
@@ -100,7 +100,7 @@ def utf8(value: Any) -> str:
         return str(value).encode(errors="replace").decode()
     except ValueError:  # only a number can be so
         message = "README.md's front matter has a number of thousands of digits; a text would be right"
-        raise ModelError(message) from None
+        raise DamagedModel(message) from None
 
 
 def _listed(value: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import DamagedModel, ModelError
 
 _LENGTH = 2_000_000  # characters; the longest known, with results of thousands of benchmarks, have a quarter of them
 _MORE = 100_000  # characters and values that aliases may add to a text
@@ -27,7 +27,7 @@ def load(path: Path) -> dict[str, Any]:
     end = next((index for index, line in enumerate(lines) if index and line.rstrip() == "---"), None)
     text = "\n".join(lines[1:end]).replace("\t", "  ") + "\n"
     if len(text) > _LENGTH:
-        raise ModelError(
+        raise DamagedModel(
             f"{path.name}'s front matter has {len(text):,} characters; the most that are read are {_LENGTH:,}"
         )
     yaml: Any = importlib.import_module("yaml")  # late: it costs an import that a plan without a card can do without
@@ -44,7 +44,7 @@ def load(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 2}" if mark is not None else ""
         right = "correct it, or leave the file out by `[base] readme = false` (convert: --no-readme)"
-        raise ModelError(f"{path.name}'s front matter is not valid YAML{where}; {right}") from None
+        raise DamagedModel(f"{path.name}'s front matter is not valid YAML{where}; {right}") from None
     return data if isinstance(data, dict) else {}
 
 
@@ -62,11 +62,11 @@ def _check(tree: Any, left: int, name: str) -> None:
         value = node.value
         left, deepest = left - 1 - len(value), max(deepest, depth)
         if left < 0:
-            raise ModelError(f"{name}'s front matter has aliases that make it endless; write out what they stand for")
+            raise DamagedModel(f"{name}'s front matter has aliases that make it endless; write out what they stand for")
         if isinstance(value, list):
             parts = chain.from_iterable(value) if node.id == "mapping" else value
             waiting += [(part, depth + 1) for part in parts]
         elif node.tag == "tag:yaml.org,2002:int" and len(value) > _DIGITS:
-            raise ModelError(f"{name}'s front matter has a number of thousands of digits; a text would be right")
+            raise DamagedModel(f"{name}'s front matter has a number of thousands of digits; a text would be right")
     if deepest > _DEPTH:
-        raise ModelError(f"{name}'s front matter has values in values, {deepest} deep; {_DEPTH} at most are read")
+        raise DamagedModel(f"{name}'s front matter has values in values, {deepest} deep; {_DEPTH} at most are read")

@@ -25,8 +25,12 @@ Progress = Callable[[int, int], None]
 
 def say(*lines: str, file: TextIO | None = None) -> None:
     """Print each line so that no terminal obeys what a file or a stranger named in it; to stdout, or `file`."""
-    for line in lines:
-        print(printable(line), file=file, flush=True)
+    try:
+        for line in lines:
+            print(printable(line), file=file, flush=True)
+    except OSError as error:  # of no file that the caller has in hand
+        error.filename = "stderr" if file is sys.stderr else "stdout"
+        raise
 
 
 def say_json(data: Any, indent: int | None = 1) -> None:
@@ -99,7 +103,8 @@ def existing(path: Path) -> Path:
         hint = "convert it first, or give" if (path / "config.json").is_file() else "give"
         raise UsageError(f"{path}: this is a folder; {hint} the path of a GGUF file")
     if not path.is_file():
-        raise UsageError(f"{path}: there is no such file; give the path of a GGUF file")
+        what = "this is no file" if path.exists() else "there is no such file"
+        raise UsageError(f"{path}: {what}; give the path of a GGUF file")
     return path
 
 

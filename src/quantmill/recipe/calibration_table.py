@@ -12,7 +12,7 @@ from quantmill.recipe.convert_table import OWN, tool_of
 from quantmill.reference.reference import Reference
 from quantmill.units import parse_size
 
-_TEXT = {"text": "file", "url": "string", "sha256": "string", "name": "string"}
+_TEXT = {"text": "file", "url": "address", "sha256": "string", "name": "string"}
 KEYS: dict[str, str] = {
     "imatrix.file": "file",
     "imatrix.sha256": "string",

@@ -14,7 +14,7 @@ from quantmill.units import parse_size
 
 KEYS: dict[str, str] = {
     "evaluation.text": "file",
-    "evaluation.url": "string",
+    "evaluation.url": "address",
     "evaluation.sha256": "string",
     "evaluation.name": "string",
     "evaluation.n_ctx": "count",

@@ -16,19 +16,19 @@ def _list(value: Any) -> bool:
     return isinstance(value, list) and value != [] and all(map(_string, value))
 
 
-_EACH = "none of them empty and each in one line"
 # Whether a value is of a kind, and what is.
 KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "string": (_string, "a string that is not empty, in one line"),
+    "string": (_string, "a string that is not empty"),
+    "address": (lambda value: isinstance(value, str) and value != "", "an address"),
     "file": (
         lambda value: _string(value) and not re.fullmatch(_FOLDERS, value),
         "the path of a file, which does not end like a folder's",
     ),
-    "list": (_list, f"a list of strings, {_EACH}"),
-    "string or list": (lambda value: _string(value) or _list(value), f"a string or a list of strings, {_EACH}"),
+    "list": (_list, "a list of strings"),
+    "string or list": (lambda value: _string(value) or _list(value), "a string or a list of strings"),
     "table": (
         lambda value: isinstance(value, Mapping) and all(map(_string, [*value, *value.values()])),
-        f"a table of strings, {_EACH}",
+        "a table of strings",
     ),
     "size": (lambda value: isinstance(value, str | int) and not isinstance(value, bool), 'a size like "50GB"'),
     "boolean": (lambda value: isinstance(value, bool), "true or false"),
@@ -39,5 +39,8 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 def problem(value: Any, kind: str) -> str | None:
     """What is wrong with a value that is to be of that kind, and what would be right."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and kind not in ("address", "size") and text and not _string(text):
+            return f"{text!r} is empty or has characters that no page can show; write it in one line"
     fits, right = KINDS[kind]
     return None if fits(value) else f"{value!r} is not right here; give {right}"

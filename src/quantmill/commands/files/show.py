@@ -54,7 +54,8 @@ def _described(name: str) -> "list[HeaderFacts]":
         return [_local(model) for model in models_in(path)]
     if path.exists() or not is_remote(name):
         if not path.is_file():
-            raise UsageError(f"{name}: there is no such file; give a GGUF file, a folder, a repository or an address")
+            what = "this is no file" if path.exists() else "there is no such file"
+            raise UsageError(f"{name}: {what}; give a GGUF file, a folder, a repository or an address")
         return [_local(path)]
     with RemoteSource(name) as source:
         return [describe_files(source.files, source.sizes)]
