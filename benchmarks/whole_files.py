@@ -33,7 +33,6 @@ from quantmill.gguf.layout import TensorEntry
 from quantmill.imatrix import Entry, encode
 from quantmill.imatrix.legacy import parse
 from quantmill.quant.quantizer import quantize_file
-from quantmill.reference.ftypes import FTYPES
 from quantmill.reference.known_models import knows
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import of_tag
@@ -128,7 +127,7 @@ class Verdicts:
             )
         except QuantmillError as error:
             problem = str(error).replace(str(base), "")
-        if not problem and not written and isinstance(peer, Library) and not peer.processor_seconds():
+        if not problem and not written and isinstance(peer, Library) and peer.aborted:
             self.counts["aborted"] += 1
             self.aborted.append(str(call))
         elif problem or not written:
@@ -173,7 +172,7 @@ def main() -> int:
         oracle = Library(given.lib, form_of(given.tag)) if given.lib else Tool(given.tools)
         ended.callback(oracle.close)
         k, _, n = given.part.partition("/")
-        for call in sorted(calls(known, ftypes, ways, given.rotate, (int(k), int(n))), key=_may_stop):
+        for call in calls(known, ftypes, ways, given.rotate, (int(k), int(n))):
             verdicts.add(call, oracle, reference, folder)
     counts = verdicts.counts
     print(
@@ -185,12 +184,6 @@ def main() -> int:
     for what, where in [*kinds[: given.shown], *[("it aborts, we write", verdicts.aborted)] * bool(verdicts.aborted)]:
         print(f"  {len(where):5} {what}: {'; '.join(where[:3])}")
     return 1 if counts["different"] else 0
-
-
-def _may_stop(call: Call) -> bool:
-    """Whether a library may abort, for want of an embedding's importance. The next process makes the tables of I-quants
-    anew, which takes seconds, so that such calls come last."""
-    return "pure" in OPTIONS[call.options] and FTYPES[call.ftype].type.name.startswith("IQ")
 
 
 def _has(tag: str, reference: Reference, name: str) -> bool:

@@ -3,7 +3,8 @@
     python -m quantmill.admission.library LIBRARY arrays|containers
 
 reads a call a line from stdin, as JSON, and prints `done`, or `refused` where the library says no. It may abort; then
-the process is gone, and so is the call. Parameters are arrays from b8660 on, and C++'s containers before.
+the process is gone, and so is the call, with tables that take seconds. Where that is likely, a fork answers, and says
+`aborted`. Parameters are arrays from b8660 on, and C++'s containers before.
 """
 
 import ctypes
@@ -24,6 +25,7 @@ from quantmill.reference.ftypes import FTYPES
 FIRST_BUILD = 8660  # whose llama_model_quantize takes arrays
 UNSURE = range(8590, FIRST_BUILD)  # b8589's takes containers
 ARRAYS, CONTAINERS = "arrays", "containers"
+REFUSED = 3  # the exit code of a fork whose library says no
 
 
 def form_of(tag: str) -> str:
@@ -39,10 +41,11 @@ def form_of(tag: str) -> str:
 
 class Library:
     """The library in the folder `place`, or that file, and the form of its parameters. `answer` writes its file of a
-    call; False where it refuses or aborts."""
+    call; False where it refuses or aborts, and then `aborted` says which."""
 
     def __init__(self, place: Path, form: str = ARRAYS, threads: int = 1) -> None:
         self.path, self._form, self._threads = find(place), form, threads
+        self.aborted = False
         self._process: subprocess.Popen[str] | None = None
 
     def answer(self, call: Call, base: Path, out: Path) -> bool:
@@ -58,15 +61,16 @@ class Library:
             raise UsageError(f"{self.path}: {reply.removeprefix('unfit ')}")
         if not reply:
             self.close()
+        self.aborted = reply in ("", "aborted")
         return reply == "done" and out.exists()
 
     def processor_seconds(self) -> float:
-        """What its process has spent so far, user and system."""
+        """What its processes have spent so far, user and system."""
         if self._process is None:
             return 0.0
         text = Path(f"/proc/{self._process.pid}/stat").read_text()
-        user, system = text.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        own_and_ended = text.rpartition(")")[2].split()[11:15]
+        return sum(map(int, own_and_ended)) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         """Let its process go."""
@@ -161,6 +165,23 @@ class _Quantizer:
         if load is not None:
             load(os.path.dirname(path).encode())
 
+    def answer(self, request: dict[str, Any]) -> str:
+        """`done` or `refused`, by a fork where the library may stop: for want of an embedding's importance, or of a
+        projector's heads."""
+        type_, is_pure = FTYPES[request["ftype"]].type, OPTIONS[request["options"]].get("pure")
+        if request["model"] != "clip" and not (is_pure and type_.name.startswith("IQ")):
+            return "done" if self.quantize(request) else "refused"
+        if init := getattr(self.library, "ggml_quantize_init", None):
+            init(type_.id)  # makes its tables, unless they are there
+        child, code = os.fork(), 1
+        if not child:
+            try:
+                code = 0 if self.quantize(request) else REFUSED
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return {0: "done", REFUSED: "refused"}.get(code, "aborted")
+
     def quantize(self, request: dict[str, Any]) -> bool:
         params = self.library.llama_model_quantize_default_params()
         params.nthread = request["threads"]
@@ -181,7 +202,7 @@ def main(path: str, form: str) -> None:
         print(f"unfit it cannot be used: {error}", file=answers, flush=True)
         return
     for line in sys.stdin:
-        print("done" if quantizer.quantize(json.loads(line)) else "refused", file=answers, flush=True)
+        print(quantizer.answer(json.loads(line)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

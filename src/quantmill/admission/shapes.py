@@ -294,7 +294,7 @@ LATER: dict[str, Model] = {  # whose rules came after b5490, or that tell kernel
     "qwen35": qwen35(16, 0),
     "qwen35-mtp": qwen35(17, 1),
     "gpt-oss": extended(
-        family("gpt-oss", 24, 64, 8, width=2880, ffn=2880, experts=4), {"attention.sliding_window": 128}
+        family("gpt-oss", 6, 64, 8, width=2880, ffn=2880, experts=4), {"attention.sliding_window": 128}
     ),
     "clip": projector(9),
     "kept": extended(family("llama", 2, 8, 2), {}, _KEPT.split(), _KEPT_TOP.split()),

@@ -48,7 +48,7 @@ B7830 = replace(
     converter=replace(
         B7324.converter,
         tag="b8643",
-        shown=(8560, 9102),
+        shown=(8508, 9102),
         vocabularies=known_vocabularies("b8643"),
         out_type=AUTO,
         auto="first matrix of 16 bits",
