@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import bar, existing, parallel, project, say, say_json, threads
+from quantmill.commands.common import bar, existing, file_path, parallel, project, say, say_json, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from quantmill.audit.verdict import FileVerdict
     from quantmill.gguf.source import Source
 
-SHOWN = 20  # tensors of one word that are told one by one
+SHOWN, TOLD = 20, 100  # tensors of one word that are told one by one; notes, and changed entries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=Path, nargs="?", const=Path("-"), metavar="FILE", help="write what was found (to stdout)"
     )
+    parser.add_argument("--html", type=file_path, metavar="FILE", help="write a page of it for people")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,8 +70,9 @@ def run(options: argparse.Namespace) -> int:
     if imatrix is None:
         imatrix, called = release.imatrix()
         told += [f"imatrix {called}, found beside the release" if imatrix else called] * bool(called)
-    if options.json and not to_stdout:
-        _apart(options.json, release, base, imatrix)
+    written = [path for path in (None if to_stdout else options.json, options.html) if path]
+    if written:
+        _apart(written, release, base, imatrix)
     if not to_stdout:
         say(*told)
     asked = AuditOptions(imatrix, tag, sample, threads(options))
@@ -82,18 +84,45 @@ def run(options: argparse.Namespace) -> int:
                 verdicts.append(hold(file, found.source, asked, progress))
             if not to_stdout:
                 say(*_lines(verdicts[-1], options.all, sample))
-            if options.json and not to_stdout:
+            if written:
                 parts.append(_parts(file, release.place, verdicts[-1], sample is not None))
-        stated = statement(verdicts, found, asked, named_by) if options.json else {}
+        stated = statement(verdicts, found, asked, named_by) if options.json or options.html else {}
     if to_stdout:
         say_json(stated)
     elif options.json:
         _record(options.json, stated, release, [*zip(verdicts, parts, strict=True)])
+    if options.html:
+        from quantmill.disk import write_atomic
+        from quantmill.quality.audit_page import render_audit
+
+        own = options.json.stem if options.json else ""
+        page = render_audit(stated, told, _beside(release, own, dict(part for each in parts for part in each)))
+        write_atomic(options.html, page.encode(errors="backslashreplace"))
     return exit_code({verdict.word for verdict in verdicts})
 
 
-def _apart(target: Path, release: "AuditedRelease", base: str, imatrix: Path | None) -> None:
-    """Raises UsageError where `target` is a file that the call reads."""
+def _beside(release: "AuditedRelease", own: str, digests: dict[str, str | None]) -> list[str]:
+    """What other audits than our `own` say of the release, in statements beside it."""
+    from quantmill.release.audit_statements import ENDING, LIMIT, SEALED, FoundAudit, WrongStatement, read_beside
+    from quantmill.store.remote.settings import signing
+
+    known = {name: digest for name, digest in digests.items() if digest}
+    names = [name for name in release.beside if name not in (own + ENDING, own + SEALED)]
+    lines = []
+
+    def fetch(name: str) -> bytes:
+        return release.fetch(name).read_bytes() if release.beside[name] <= LIMIT else b""
+
+    for found in read_beside(names, fetch, signing(project()).keys):
+        try:
+            lines.append(found.of(known) if isinstance(found, FoundAudit) else str(found))
+        except WrongStatement as wrong:
+            lines.append(str(wrong))
+    return lines
+
+
+def _apart(targets: list[Path], release: "AuditedRelease", base: str, imatrix: Path | None) -> None:
+    """Raises UsageError where one of `targets` is a file that the call reads."""
     from quantmill.errors import apart
     from quantmill.gguf.shard_set import shards_of
 
@@ -101,7 +130,7 @@ def _apart(target: Path, release: "AuditedRelease", base: str, imatrix: Path | N
     at = Path(base)
     parts = [part for file in (*here, *([at] if at.is_file() else ())) for part in shards_of(file)]
     inside = [file for file in at.iterdir() if file.is_file()] if at.is_dir() else []
-    apart([target], [*([imatrix] if imatrix else []), *parts, *inside])
+    apart(targets, [*([imatrix] if imatrix else []), *parts, *inside])
 
 
 def _parts(
@@ -158,9 +187,11 @@ def _lines(of: "FileVerdict", everything: bool, sample: object) -> list[str]:
             f"  {of.rows} of {of.all_rows} rows were read: a change of one row in a thousand, wherever, is among them "
             f"with a chance of {of.chance:.4g} or more"
         )
-    lines += [f"  {note}" for note in of.notes]
-    for key in of.keys:
+    lines += [f"  {note}" for note in of.notes[:TOLD]]
+    lines += [f"  and {len(of.notes) - TOLD} more notes"] * (len(of.notes) > TOLD)
+    for key in of.keys[:TOLD]:
         lines += [f"  {key.word}: {key}", *(f"    {line}" for line in key.lines)]
+    lines += [f"  and {len(of.keys) - TOLD} more entries or tensors that are not the base's"] * (len(of.keys) > TOLD)
     for word in of.counts:
         if word == "same" and not everything:
             continue
