@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import bar, existing, file_path, parallel, project, say, say_json, threads
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, listed
 
 if TYPE_CHECKING:
     from quantmill.audit.release_files import AuditedRelease
@@ -78,15 +78,21 @@ def run(options: argparse.Namespace) -> int:
     asked = AuditOptions(imatrix, tag, sample, threads(options))
     verdicts: list[FileVerdict] = []
     parts: list[list[tuple[str, str | None]]] = []
+    audited: set[str] = set()
     with open_base(base, sample is None, on_hub=named_by is not None) as found:
         for file in each_open(release):
             with bar(f"audit {Path(file.files[0].place).name}") as progress:
                 verdicts.append(hold(file, found.source, asked, progress))
             if not to_stdout:
                 say(*_lines(verdicts[-1], options.all, sample))
+            audited.update(release.names(file))
             if written:
-                parts.append(_parts(file, release.place, verdicts[-1], sample is not None))
-        stated = statement(verdicts, found, asked, named_by) if options.json or options.html else {}
+                parts.append(_parts(file, release, verdicts[-1], sample is not None))
+        if others := release.others(audited):
+            told.append(f"not audited, for they call themselves something else than a model: {listed(others)}")
+            if not to_stdout:
+                say(told[-1])
+        stated = statement(verdicts, found, asked, named_by, others) if options.json or options.html else {}
     if to_stdout:
         say_json(stated)
     elif options.json:
@@ -134,18 +140,19 @@ def _apart(targets: list[Path], release: "AuditedRelease", base: str, imatrix: P
 
 
 def _parts(
-    file: "Source | RemoteSource", place: str, verdict: "FileVerdict", is_part: bool
+    file: "Source | RemoteSource", release: "AuditedRelease", verdict: "FileVerdict", is_part: bool
 ) -> list[tuple[str, str | None]]:
     """The names of the file's shards in their release, and the digests that the statement has of them."""
     from quantmill.audit.remote_source import RemoteSource
     from quantmill.disk import sha256_file
 
     if isinstance(file, RemoteSource):
-        return [(name.removeprefix(f"{place}/"), digest) for name, digest in file.listed]
+        return [*zip(release.names(file), (digest for _, digest in file.listed), strict=True)]
     read = {} if is_part else dict(verdict.digests)
-    folder = Path(place) if Path(place).is_dir() else Path(place).parent
     paths = [part.path for part in file.files]
-    return [(path.relative_to(folder).as_posix(), read.get(path.name) or sha256_file(path)) for path in paths]
+    return [
+        (name, read.get(path.name) or sha256_file(path)) for name, path in zip(release.names(file), paths, strict=True)
+    ]
 
 
 def _record(
