@@ -9,7 +9,7 @@ from pathlib import Path
 from quantmill.artifact import silent
 from quantmill.audit.audit_base import open_base
 from quantmill.audit.checkpoint_base import CheckpointBase
-from quantmill.audit.fitting import fitting
+from quantmill.audit.fitting import fitting, largest, worst
 from quantmill.audit.metadata_audit import audit_metadata, imatrix_notes
 from quantmill.audit.mixes import IMATRIX_FILE, KnownMix, recognize, tags_of
 from quantmill.audit.remote_source import RemoteSource, is_remote
@@ -79,11 +79,14 @@ def hold(
     keys += [KeyVerdict(f"tensor {name}", "changed", "only in the base") for name in own if name not in there]
     names = [name for name, shape, _ in entries if own.get(name) == shape]
     auditor = Auditor(file, source, guide, asked.threads, asked.sample)
+    through, bytes_read = None, 0
+    if asked.sample is None:  # a whole pass in vain takes long
+        through = fitting(auditor, largest(auditor, names), likely)
+        auditor = Auditor(file, through or source, guide, asked.threads, asked.sample)
     findings = _findings(auditor, names, likely, progress)
-    through = fitting(auditor, findings, likely)
-    if through is not None:
+    if through is None and (through := fitting(auditor, worst(findings), likely)):
         bytes_read, auditor = auditor.bytes_read, Auditor(file, through, guide, asked.threads, asked.sample)
-        findings, auditor.bytes_read = _findings(auditor, names, likely, progress), auditor.bytes_read + bytes_read
+        findings = _findings(auditor, names, likely, progress)
     spans, together = _spans(findings, likely), _Together.of(findings)
     changed, notes = _metadata(source, file.metadata)
     notes = [*_mix_notes(mix, "general.file_type" in facts), *imatrix_notes(file.metadata, guide), *notes]
@@ -106,7 +109,7 @@ def hold(
         rows,
         all_rows,
         asked.sample.chance(all_rows) if asked.sample else 1.0,
-        auditor.bytes_read,
+        auditor.bytes_read + bytes_read,
         through.ftype if through else None,
     )
 
