@@ -11,12 +11,14 @@ from quantmill.checkpoint.about import about_gguf, repository_of
 from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.gguf.errors import GGUFUsageError
 from quantmill.gguf.kinds import check_kind
+from quantmill.gguf.layout import ggml_shape
 from quantmill.gguf.reader import GGUFFile, read
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.source import Source
 from quantmill.gguf.values import model_facts
 from quantmill.listing import IMATRIX_ENDING
 from quantmill.network.hub import SMALL
+from quantmill.quant.guide import Guide
 
 CARD = "README.md"
 CARD_LIMIT, IMATRIX_LIMIT = 4_000_000, 2_000_000_000  # bytes of a card that is read, of an imatrix here
@@ -117,7 +119,16 @@ class AuditedRelease:
                 None,
                 f"{names[0]} beside the release is too large to be taken unasked; give it by --imatrix",
             )
-        return (self.fetch(names[0]), names[0]) if names else (None, "")
+        if not names:
+            return None, ""
+        path = self.fetch(names[0])
+        guide = Guide.read(path, False)
+        try:
+            for info in self.first().tensors.values():
+                guide.importance(info.name, ggml_shape(info.shape), info.type)
+        except UsageError:
+            return None, f"{names[0]} beside the release is of another model, and is not taken"
+        return path, names[0]
 
     def names(self, file: Source | RemoteSource) -> list[str]:
         """What the release calls the shards of an open model."""
