@@ -125,7 +125,7 @@ class Auditor:
             self.bytes_read += len(head[0].rows) * (info.nbytes // info.rows + base.nbytes // base.rows)
             try:
                 ways = [None] if info.type == base.type else [*ways_for(info.type, info, self.guide, likely)]
-                differing += min(self._count(found, head, way) for way in ways or [None])
+                differing += min(int(self._differing(found, head[0], way)[3].sum()) for way in ways or [None])
             except QuantmillError:  # an importance vector of another model, or weights that are not finite
                 return blocks, blocks
         return differing, blocks
@@ -165,7 +165,7 @@ class Auditor:
                 best.kinds.add(kind(best.type, way.reference))
         return best
 
-    def _count(self, found: Observed, pieces: list[_Piece], way: Way | None) -> int:
+    def _count(self, found: Observed, pieces: list[_Piece], way: Way) -> int:
         """The blocks that differ."""
         total = 0
 
