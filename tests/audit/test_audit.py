@@ -281,6 +281,20 @@ def test_changed_norms_are_found(toy: Any, patched: Any) -> None:
     assert of(found, "blk.0.attn_norm.weight").spot.block == 7  # type: ignore[union-attr]
 
 
+def test_a_weight_that_is_no_number_is_told(toy: Any, patched: Any) -> None:
+    """In JSON, too, which has none."""
+
+    def change(data: Any, info: gguf.TensorInfo) -> None:
+        data.view("<f4")[:2] = np.nan, np.inf
+
+    name = "blk.0.attn_norm.weight"
+    found = audit(toy, patched(toy.quantized("Q4_K_M"), change, name))
+    assert of(found, name).word == "changed"
+    spot = of(found, name).to_json()["spot"]
+    assert spot["found"] in ("nan", "inf")
+    json.dumps(found.to_json(), allow_nan=False)
+
+
 def test_a_requantized_file_is_the_same_as_its_base_gives(toy: Any, tmp_path: Path) -> None:
     middle = toy.quantized("Q8_0")
     path = toy.quantized("Q4_K_M", src=middle, allow_requantize=True)

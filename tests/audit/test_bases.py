@@ -139,6 +139,25 @@ def test_the_imatrix_beside_a_release_is_taken(made: Path, tmp_path: Path, capsy
     assert "tiny-Q4_K_M.gguf: within rounding\n" in out
 
 
+def test_what_a_header_says_of_its_imatrix_is_compared(made: Path, tmp_path: Path) -> None:
+    other = tmp_path / "another.dat"
+    shutil.copy(IMATRIX, other)
+    found = audit_file(made / "of-BF16-Q4_K_M.gguf", TINY, AuditOptions(other, threads=2))
+    said = "quantize.imatrix.file is called 'imatrix.dat', the imatrix that is given 'another.dat'"
+    assert (found.word, found.notes) == ("same", (said,))
+
+
+def test_the_imatrix_of_another_model_is_not_taken(
+    made: Path, toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = release(tmp_path / "r", made, "# Tiny\n")
+    shutil.copy(toy.imatrix, folder / "imatrix.dat")
+    assert call("audit", folder, "--base", TINY) == 0
+    out = capsys.readouterr().out
+    assert "imatrix.dat beside the release is of another model, and is not taken\n" in out
+    assert "tiny-Q4_K_M.gguf: within rounding\n" in out
+
+
 def test_a_card_that_names_no_base_ends_in_a_sentence(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

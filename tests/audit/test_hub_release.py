@@ -1,5 +1,6 @@
 """Whole releases of the Hub, against checkpoints of the Hub: their cards say of what, rows of both are drawn."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,7 @@ def publish(hub: Hub) -> Publish:
 def test_a_release_is_audited_by_what_it_names(
     hub: Hub, project: Project, publish: Publish, files: dict[str, bytes]
 ) -> None:
-    publish(files)
+    head = publish(files)._git("rev-parse", "HEAD").strip()
     hub.front.reset()
     done = project.run(*AUDIT, "--json", "audit.json")
     assert "base acme/tiny, named by the release's card\nimatrix imatrix.dat, found beside the release\n" in done.stdout
@@ -68,6 +69,13 @@ def test_a_release_is_audited_by_what_it_names(
     assert stated["base_named_by"] == "the release's card"
     assert {part["repo"] for part in stated["base"]} == {"acme/tiny"}
     assert {part["commit"] for part in stated["base"]} == {hub.first}
+    said = json.loads((project.folder / "audit.vsa.json").read_text())
+    assert said["predicate"]["resourceUri"] == f"pkg:huggingface/acme/tiny-GGUF@{head}"
+    models = [name for name in files if name.endswith(".gguf") and not name.startswith("mmproj")]
+    assert {subject["name"]: subject["digest"]["sha256"] for subject in said["subject"]} == {
+        name: hashlib.sha256(files[name]).hexdigest() for name in models
+    }
+    assert stated["not_audited"] == ["mmproj-F16.gguf"]
     assert WEIGHTS not in hub.front.sent
     weights = sum(count for name, count in hub.front.heads if name == WEIGHTS)
     assert 0 < weights < 0.1 * len((TINY / WEIGHTS).read_bytes())  # for both files, with the header

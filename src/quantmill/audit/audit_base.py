@@ -32,7 +32,8 @@ def open_base(name: str, whole: bool = True, on_hub: bool = False) -> Iterator[A
     path = Path(name)
     if on_hub or (not path.exists() and is_remote(name)):
         if whole:
-            raise UsageError(f"{name}: only a part of a base elsewhere is read; give --sample 2%, or download it")
+            here = "" if on_hub else "there is no such file or folder here, and "
+            raise UsageError(f"{name}: {here}only a part of a base elsewhere is read; give --sample 2%, or download it")
         with _elsewhere(name) as found:
             yield found
         return

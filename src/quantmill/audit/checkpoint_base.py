@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     Fetch = Callable[[int, int], bytes]
 
 
+MOST_SMALL, MOST_NAMES = 500_000_000, 2000  # bytes beside the weights, and files, of a model
+
+
 class CheckpointBase:
     """The tensors of a checkpoint under GGUF's names, in the types of its own dtypes, and the metadata of its
     conversion.
@@ -103,6 +106,11 @@ def of_hub(repository: HubRepository, names: Iterable[str]) -> CheckpointBase:
     from quantmill.recipe.hub_heads import fetch_heads
 
     names = list(names)
+    small = sum(repository.files[name].size for name in names if not name.endswith(".safetensors"))
+    if small > MOST_SMALL or len(names) > MOST_NAMES:
+        raise WeightsError(
+            f"it has {len(names)} files, and {small} bytes beside the weights, which no model has; name another base"
+        )
     heads = [name for name in names if name.endswith(".safetensors")]
     files = {name: repository.small(name) for name in names if name not in heads}
     weights: dict[str, Weight] = {}

@@ -1,6 +1,7 @@
 """A file held against its base: what its tensors' bytes prove together, and what that says of each of them."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from quantmill.artifact import silent
 from quantmill.audit.audit_base import open_base
 from quantmill.audit.checkpoint_base import CheckpointBase
-from quantmill.audit.fitting import fitting
+from quantmill.audit.fitting import fitting, largest, worst
 from quantmill.audit.metadata_audit import audit_metadata, imatrix_notes
 from quantmill.audit.mixes import IMATRIX_FILE, KnownMix, recognize, tags_of
 from quantmill.audit.remote_source import RemoteSource, is_remote
@@ -17,15 +18,18 @@ from quantmill.audit.tensor_audit import Auditor, Observed
 from quantmill.audit.tensors import Tensors
 from quantmill.audit.verdict import FileVerdict, KeyVerdict, Spot, TensorVerdict, Word
 from quantmill.audit.ways import kind
-from quantmill.errors import UsageError
+from quantmill.errors import QuantmillError, UsageError
 from quantmill.gguf import model_facts
-from quantmill.gguf.layout import ggml_shape
+from quantmill.gguf.errors import shown
+from quantmill.gguf.layout import TensorEntry, ggml_shape
 from quantmill.gguf.source import Source
 from quantmill.gguf.values import KV
 from quantmill.quant.guide import Guide
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import offered
 
+# What a model may have at most: the largest have some 2,000 tensors, of 2 million rows or of a million columns.
+MOST_TENSORS, MOST_ROWS, MOST_COLUMNS = 1 << 14, 1 << 26, 1 << 22
 KNOWN = 0.9  # of the other tensors' blocks, from which on their bytes show which tool and imatrix made a file
 
 
@@ -55,6 +59,8 @@ def hold(
     file: Source | RemoteSource, source: Tensors, asked: AuditOptions, progress: Callable[[int, int], None] = silent
 ) -> FileVerdict:
     """The same of what is open."""
+    for place, tensors in ((file.files[0].place, file.tensors()), ("the base", source.tensors())):
+        _check_bounds(place, tensors)
     guide = Guide.read(asked.imatrix, False)
     facts = model_facts(file.metadata.values())
     entries = [entry._replace(shape=ggml_shape(entry.shape)) for entry in file.tensors()]
@@ -73,12 +79,15 @@ def hold(
     keys += [KeyVerdict(f"tensor {name}", "changed", "only in the base") for name in own if name not in there]
     names = [name for name, shape, _ in entries if own.get(name) == shape]
     auditor = Auditor(file, source, guide, asked.threads, asked.sample)
+    through, bytes_read = None, 0
+    if asked.sample is None:  # a whole pass in vain takes long
+        through = fitting(auditor, largest(auditor, names), likely)
+        auditor = Auditor(file, through or source, guide, asked.threads, asked.sample)
     findings = _findings(auditor, names, likely, progress)
-    through = fitting(auditor, findings, likely)
-    if through is not None:
+    if through is None and (through := fitting(auditor, worst(findings), likely)):
         bytes_read, auditor = auditor.bytes_read, Auditor(file, through, guide, asked.threads, asked.sample)
-        findings, auditor.bytes_read = _findings(auditor, names, likely, progress), auditor.bytes_read + bytes_read
-    spans = _spans(findings, likely)
+        findings = _findings(auditor, names, likely, progress)
+    spans, together = _spans(findings, likely), _Together.of(findings)
     changed, notes = _metadata(source, file.metadata)
     notes = [*_mix_notes(mix, "general.file_type" in facts), *imatrix_notes(file.metadata, guide), *notes]
     if through is not None:
@@ -94,16 +103,30 @@ def hold(
         digests,
         str(mix) if mix else None,
         tags_of(spans),
-        tuple(_verdict(finding, findings, spans, unknown) for finding in findings),
+        tuple(_verdict(finding, together, spans, unknown) for finding in findings),
         (*changed, *keys),
         tuple(notes),
         rows,
         all_rows,
         asked.sample.chance(all_rows) if asked.sample else 1.0,
-        auditor.bytes_read,
+        auditor.bytes_read + bytes_read,
         through.ftype if through else None,
         tuple(spans),
     )
+
+
+def _check_bounds(place: str, tensors: Sequence[TensorEntry]) -> None:
+    """Raises QuantmillError for what no model has and nobody here has the time or the memory for."""
+    if len(tensors) > MOST_TENSORS:
+        raise QuantmillError(
+            f"{place}: it has {len(tensors)} tensors, more than the {MOST_TENSORS} that any model has; it is hostile"
+        )
+    for name, shape, _ in tensors:
+        columns = shape[0] if shape else 1
+        if columns > MOST_COLUMNS or math.prod(shape[1:]) > MOST_ROWS:
+            raise QuantmillError(
+                f"{place}: {shown(name)} has the shape {list(shape)}, which no model's has; it is damaged or hostile"
+            )
 
 
 def _findings(
@@ -174,9 +197,30 @@ def _spans(findings: Sequence[Observed], likely: list[Reference]) -> list[Refere
     return spans
 
 
-def _verdict(
-    finding: Observed, findings: Sequence[Observed], spans: Sequence[Reference], unknown: bool
-) -> TensorVerdict:
+@dataclass(frozen=True)
+class _Together:
+    """Of a file's tensors: whether one has the bytes that an importance vector gives, and the blocks of those that were
+    quantized, and of those of them that are the same."""
+
+    is_weighed: bool
+    blocks: int
+    same: int
+
+    @classmethod
+    def of(cls, findings: Sequence[Observed]) -> "_Together":
+        made = [found for found in findings if found.way is not None]
+        same = [found for found in made if _is_same(found)]
+        is_weighed = any(found.way and found.way.importance is not None for found in same)
+        return cls(is_weighed, sum(found.blocks for found in made), sum(found.blocks for found in same))
+
+    def is_known(self, finding: Observed) -> bool:
+        """Whether the other tensors show, by their bytes, which tool and imatrix made the file."""
+        own = finding.blocks if finding.way is not None else 0
+        blocks = self.blocks - own
+        return blocks > 0 and self.same - (own if _is_same(finding) else 0) >= KNOWN * blocks
+
+
+def _verdict(finding: Observed, together: _Together, spans: Sequence[Reference], unknown: bool) -> TensorVerdict:
     def said(word: Word, why: str, spot: Spot | None = None) -> TensorVerdict:
         return TensorVerdict(
             finding.name,
@@ -198,10 +242,10 @@ def _verdict(
     if finding.type == finding.base:
         return said("same", "the base's bytes")
     if not finding.differing:
-        return said(*_of_same(finding, findings, spans))
+        return said(*_of_same(finding, together, spans))
     if way is not None and finding.differing * 2 <= finding.blocks:
         rest = f"{finding.differing} of {finding.blocks} blocks are not what {tags_of([way.reference])} writes"
-        if _is_known(finding, findings):
+        if together.is_known(finding):
             why = f"{rest}, as the tensor's others and the file's other tensors are, though rounding would allow them"
             return said("changed", why, finding.first)
         return said(
@@ -216,13 +260,12 @@ def _verdict(
     return said("within rounding", f"other bytes, each a rounding of the base ({given})")
 
 
-def _of_same(finding: Observed, findings: Sequence[Observed], spans: Sequence[Reference]) -> tuple[Word, str]:
+def _of_same(finding: Observed, together: _Together, spans: Sequence[Reference]) -> tuple[Word, str]:
     """The word and the reason for a tensor whose bytes are those of one way."""
     way = finding.way
     assert way is not None
     wrote = [span for span in offered() if kind(finding.type, span) in finding.kinds]
-    weighed = any(_is_same(f) and f.way and f.way.importance is not None for f in findings)
-    if finding.has_vector and way.importance is None and weighed:
+    if finding.has_vector and way.importance is None and together.is_weighed:
         return "within rounding", "the bytes without its importance vector, with which the file's others were made"
     how = {
         "imatrix": ", with its importance vector",
@@ -232,13 +275,6 @@ def _of_same(finding: Observed, findings: Sequence[Observed], spans: Sequence[Re
     if not any(span in wrote for span in spans):
         return "other tag", f"the bytes that {tags_of(wrote)} write{how[way.weighing]}"
     return "same", f"the bytes that {tags_of([span for span in spans if span in wrote])} write{how[way.weighing]}"
-
-
-def _is_known(finding: Observed, findings: Sequence[Observed]) -> bool:
-    """Whether the file's other tensors show, by their bytes, which tool and imatrix made it."""
-    others = [f for f in findings if f is not finding and f.way is not None]
-    blocks = sum(f.blocks for f in others)
-    return blocks > 0 and sum(f.blocks for f in others if _is_same(f)) >= KNOWN * blocks
 
 
 def digest_of(path: Path) -> str:

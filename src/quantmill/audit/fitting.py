@@ -2,24 +2,40 @@
 
 from collections.abc import Sequence
 
+from quantmill import _kernels
 from quantmill.audit.retyped_base import MIDDLES, RetypedBase
 from quantmill.audit.tensor_audit import Auditor, Observed
 from quantmill.errors import QuantmillError
 from quantmill.reference.reference import Reference
 
-TRIED = 4  # tensors, of which those with the most blocks that differ
+TRIED = 4  # tensors, whose heads are looked at
 
 
-def fitting(auditor: Auditor, findings: Sequence[Observed], likely: list[Reference]) -> RetypedBase | None:
+def largest(auditor: Auditor, names: Sequence[str]) -> list[str]:
+    """The largest of the tensors that were quantized: what is tried before a file is read whole."""
+    writable = _kernels.quantize_types()
+    sizes = {}
+    for name in names:
+        info, base = auditor.release.info(name), auditor.base.info(name)
+        if info.type != base.type and {info.type.name, base.type.name} <= set(writable):
+            sizes[name] = info.nbytes
+    return sorted(sizes, key=lambda name: -sizes[name])[:TRIED]
+
+
+def worst(findings: Sequence[Observed]) -> list[str]:
+    """The tensors with the most blocks that differ: what is tried afterwards."""
+    found = sorted((f for f in findings if f.way is not None and f.differing), key=lambda f: -f.differing)
+    return [each.name for each in found[:TRIED]]
+
+
+def fitting(auditor: Auditor, names: Sequence[str], likely: list[Reference]) -> RetypedBase | None:
     """The base in the type in which it gives the file's bytes, where it does not as it is.
 
-    That is so if nearly all blocks of the heads of its worst tensors are then the same, and fewer were before.
+    That is so if nearly all blocks of the heads of these tensors are then the same, and fewer were before.
     """
-    worst = sorted((f for f in findings if f.way is not None and f.differing), key=lambda f: -f.differing)[:TRIED]
-    if not worst:
-        return None
-    names = [found.name for found in worst]
     fewest, _ = auditor.misfit(names, likely)
+    if not fewest:
+        return None
     best = None
     for ftype in MIDDLES:
         try:

@@ -18,6 +18,7 @@ _SET = {NO, COUNT, TENSORS, "general.file_type", "general.quantization_version"}
 _IMATRIX = "quantize.imatrix."
 # Of the general keys those that a program acts on.
 _ACTED_ON = {"general.architecture", "general.alignment", "general.type"}
+LONGEST = 200  # characters of a key that are told
 LINES = 40  # of a difference of texts
 MOST_LINES = 2000  # of a text that is compared by lines, which takes time by their square
 
@@ -29,9 +30,9 @@ def audit_metadata(base: Mapping[str, KV], release: Mapping[str, KV]) -> tuple[l
         if key in _SET or key.startswith(_IMATRIX) or (why := _difference(base.get(key), release.get(key))) is None:
             continue
         if key.startswith(("general.", "quantize.")) and key not in _ACTED_ON:
-            notes.append(f"{key}: {why}")
+            notes.append(f"{key[:LONGEST]}: {why}")
         else:
-            changed.append(KeyVerdict(key, "changed", why, tuple(_lines(base.get(key), release.get(key)))))
+            changed.append(KeyVerdict(key[:LONGEST], "changed", why, tuple(_lines(base.get(key), release.get(key)))))
     return changed, notes
 
 

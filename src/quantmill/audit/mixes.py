@@ -17,6 +17,7 @@ from quantmill.reference.reference import Reference
 from quantmill.reference.spans import offered
 
 ENDS = ("token_embd.weight", "output.weight")
+MOST_TENSORS = 1 << 13  # the largest models have some 2,000
 IMATRIX_FILE = "quantize.imatrix.file"
 # What of a reference decides types; what it says of the ftype is added.
 _FACTS = (
@@ -81,7 +82,10 @@ def tags_of(spans: Sequence[Reference]) -> str:
 
 
 def recognize(metadata: Mapping[str, Any], tensors: Sequence[TensorEntry]) -> KnownMix | None:
-    """The mix of a file with these decoded metadata and tensors; None where no ftype explains most of it."""
+    """The mix of a file with these decoded metadata and tensors; None where no ftype explains most of it, and of more
+    tensors than any model has."""
+    if len(tensors) > MOST_TENSORS:
+        return None
     best = min(matches(metadata, tensors), key=lambda found: len(found.others), default=None)
     if best is None or len(best.others) * 2 > sum(entry.type.name not in UNQUANTIZED for entry in tensors):
         return None

@@ -1,7 +1,7 @@
 """A release as it is found: the models in a folder or repository, shards as one, and what lies beside them."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -11,14 +11,17 @@ from quantmill.checkpoint.about import about_gguf, repository_of
 from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.gguf.errors import GGUFUsageError
 from quantmill.gguf.kinds import check_kind
+from quantmill.gguf.layout import ggml_shape
 from quantmill.gguf.reader import GGUFFile, read
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.source import Source
 from quantmill.gguf.values import model_facts
 from quantmill.listing import IMATRIX_ENDING
+from quantmill.network.hub import SMALL
+from quantmill.quant.guide import Guide
 
 CARD = "README.md"
-CARD_LIMIT = 4_000_000  # bytes of a card that is read
+CARD_LIMIT, IMATRIX_LIMIT = 4_000_000, 2_000_000_000  # bytes of a card that is read, of an imatrix here
 _IMATRIX_NAME = re.compile(r".*imatrix.*\.(gguf|dat|imatrix|gguf_file)|.*\.imatrix", re.IGNORECASE)
 _IMATRIX_FILE = "quantize.imatrix.file"
 Model = Path | tuple[RemoteFile, ...]
@@ -28,7 +31,7 @@ def models_in(folder: Path) -> list[Path]:
     """Each model's file, of shards the first that is there. What calls itself an imatrix, a projector or an adapter is
     none. UsageError where there is no model."""
     found: dict[tuple[Path, str, int], Path] = {}
-    for path in sorted(folder.rglob("*.gguf")):
+    for path in sorted(path for path in folder.rglob("*.gguf") if path.is_file()):  # a pipe would be waited for
         shard = parse_name(path.name)
         key = (path.parent, shard[0], shard[2]) if shard else (path.parent, path.name, 0)
         if key not in found and not path.name.endswith(IMATRIX_ENDING) and _is_model(path):
@@ -110,7 +113,35 @@ class AuditedRelease:
             names = [name for name in names if PurePosixPath(name).name == called] or names
         if len(names) > 1:
             return None, f"{listed(names)} lie beside the release; give the one it was made with by --imatrix"
-        return (self.fetch(names[0]), names[0]) if names else (None, "")
+        most = SMALL if self.commit else IMATRIX_LIMIT
+        if names and self.beside[names[0]] > most:
+            return (
+                None,
+                f"{names[0]} beside the release is too large to be taken unasked; give it by --imatrix",
+            )
+        if not names:
+            return None, ""
+        path = self.fetch(names[0])
+        guide = Guide.read(path, False)
+        try:
+            for info in self.first().tensors.values():
+                guide.importance(info.name, ggml_shape(info.shape), info.type)
+        except UsageError:
+            return None, f"{names[0]} beside the release is of another model, and is not taken"
+        return path, names[0]
+
+    def names(self, file: Source | RemoteSource) -> list[str]:
+        """What the release calls the shards of an open model."""
+        if isinstance(file, RemoteSource):
+            return [place.removeprefix(f"{self.place}/") for place, _ in file.listed]
+        folder = Path(self.place) if Path(self.place).is_dir() else Path(self.place).parent
+        return [part.path.relative_to(folder).as_posix() for part in file.files]
+
+    def others(self, audited: Collection[str]) -> list[str]:
+        """The GGUF files of a folder or repository that are not among those, since they call themselves something else.
+        A program may take them for models all the same."""
+        names = [] if self.is_one else sorted(name for name in self.beside if name.endswith(".gguf"))
+        return [name for name in names if name not in audited]
 
     def open(self, model: Model) -> Source | RemoteSource:
         """One of the models."""

@@ -61,8 +61,14 @@ class RemoteSource:
 
     def __init__(self, name: "str | Sequence[RemoteFile]") -> None:
         self._remote = remote_files(name) if isinstance(name, str) else list(name)
-        headers = [file.header() for file in self._remote]
-        self.files, self.sizes = [file for file, _ in headers], [size for _, size in headers]
+        self.files: list[GGUFFile] = []
+        self.sizes: list[int] = []
+        for remote in self._remote:
+            file, size = remote.header()
+            self.files.append(file)
+            self.sizes.append(size)
+            if sum(each.data_offset for each in self.files) > 2 * MOST:
+                raise QuantmillError(f"{remote.place}: the headers of the shards before it are larger than any model's")
         if len(self.files) > 1:
             check_shards(self.files)
         self.metadata = self.files[0].metadata

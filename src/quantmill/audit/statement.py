@@ -12,12 +12,16 @@ FORMAT = 1
 
 
 def statement(
-    verdicts: Sequence[FileVerdict], base: AuditBase, asked: AuditOptions, named_by: str | None = None
+    verdicts: Sequence[FileVerdict],
+    base: AuditBase,
+    asked: AuditOptions,
+    named_by: str | None = None,
+    others: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Plain data, with no date, path or machine: who audits the same files again states the same.
 
     Of a sample, the base's digests are left out, since it was not read whole. `named_by`: who names the base, where the
-    call does not.
+    call does not. `others`: the release's files that were not audited.
     """
     sample = asked.sample
     imatrix = {"name": asked.imatrix.name, "sha256": digest_of(asked.imatrix)} if asked.imatrix else None
@@ -29,5 +33,6 @@ def statement(
         "imatrix": imatrix,
         "tag": str(asked.tag) if asked.tag else None,
         "sample": {"share": sample.share, "seed": sample.seed} if sample else None,
+        **({"not_audited": list(others)} if others else {}),
         "files": [verdict.to_json() for verdict in verdicts],
     }

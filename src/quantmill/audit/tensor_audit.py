@@ -121,14 +121,12 @@ class Auditor:
             info, base = self.release.info(name), self.base.info(name)
             found, head = Observed(name, info.type, base.type), self._head(name, list(self._pieces(name)))
             self._kept.clear()
-            ways: list[Way | None] = [*ways_for(info.type, info, self.guide, likely)]
-            if info.type == base.type:
-                ways = [None]
             blocks += len(head[0].rows) * (info.columns // info.type.block)
             self.bytes_read += len(head[0].rows) * (info.nbytes // info.rows + base.nbytes // base.rows)
             try:
-                differing += min(self._count(found, head, way) for way in ways)
-            except NotFinite:
+                ways = [None] if info.type == base.type else [*ways_for(info.type, info, self.guide, likely)]
+                differing += min(int(self._differing(found, head[0], way)[3].sum()) for way in ways or [None])
+            except QuantmillError:  # an importance vector of another model, or weights that are not finite
                 return blocks, blocks
         return differing, blocks
 
@@ -167,7 +165,7 @@ class Auditor:
                 best.kinds.add(kind(best.type, way.reference))
         return best
 
-    def _count(self, found: Observed, pieces: list[_Piece], way: Way | None) -> int:
+    def _count(self, found: Observed, pieces: list[_Piece], way: Way) -> int:
         """The blocks that differ."""
         total = 0
 

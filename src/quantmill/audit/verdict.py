@@ -1,5 +1,6 @@
 """What an audit found: of a tensor, of the metadata, of a file."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ class Spot:
 
     def __str__(self) -> str:
         return f"block {self.block}, weight {self.weight}: {self.base:.6g} in the base, {self.found:.6g} here"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data. JSON has no infinity and no NaN: they are texts."""
+        return {key: value if math.isfinite(value) else str(value) for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class TensorVerdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**vars(self), "spot": vars(self.spot) if self.spot else None}
+        return {**vars(self), "spot": self.spot.to_json() if self.spot else None}
 
 
 @dataclass(frozen=True)

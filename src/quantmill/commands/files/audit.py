@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import bar, existing, file_path, parallel, place, project, say, say_json, threads, words
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, listed
 from quantmill.output_file import check_output, write_output
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from quantmill.audit.verdict import FileVerdict
     from quantmill.gguf.source import Source
 
-SHOWN = 20  # tensors of one word that are told one by one
+SHOWN, TOLD = 20, 100  # tensors of one word that are told one by one; notes, and changed entries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=file_path, nargs="?", const=Path("-"), metavar="FILE", help="write what was found (to stdout)"
     )
+    parser.add_argument("--html", type=file_path, metavar="FILE", help="write a page of it for people")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,31 +76,64 @@ def run(options: argparse.Namespace) -> int:
     if imatrix is None:
         imatrix, called = release.imatrix()
         told += [f"imatrix {called}, found beside the release" if imatrix else called] * bool(called)
-    if options.json and not to_stdout:
-        _apart(options.json, release, base, imatrix)
+    written = [path for path in (None if to_stdout else options.json, options.html) if path]
+    if written:
+        _apart(written, release, base, imatrix)
     if not to_stdout:
         say(*told)
     asked = AuditOptions(imatrix, tag, sample, threads(options))
     verdicts: list[FileVerdict] = []
     parts: list[list[tuple[str, str | None]]] = []
+    audited: set[str] = set()
     with open_base(base, sample is None, on_hub=named_by is not None) as found:
         for file in each_open(release):
             with bar(f"audit {Path(file.files[0].place).name}") as progress:
                 verdicts.append(hold(file, found.source, asked, progress))
             if not to_stdout:
                 say(*_lines(verdicts[-1], options.all, sample))
-            if options.json and not to_stdout:
-                parts.append(_parts(file, release.place, verdicts[-1], sample is not None))
-        stated = statement(verdicts, found, asked, named_by) if options.json else {}
+            audited.update(release.names(file))
+            if written:
+                parts.append(_parts(file, release, verdicts[-1], sample is not None))
+        if others := release.others(audited):
+            told.append(f"not audited, for they call themselves something else than a model: {listed(others)}")
+            if not to_stdout:
+                say(told[-1])
+        stated = statement(verdicts, found, asked, named_by, others) if options.json or options.html else {}
     if to_stdout:
         say_json(stated)
     elif options.json:
         _record(options.json, stated, release, [*zip(verdicts, parts, strict=True)])
+    if options.html:
+        from quantmill.quality.audit_page import render_audit
+
+        own = options.json.stem if options.json else ""
+        page = render_audit(stated, told, _beside(release, own, dict(part for each in parts for part in each)))
+        write_output(options.html, page.encode(errors="backslashreplace"))
     return exit_code({verdict.word for verdict in verdicts})
 
 
-def _apart(target: Path, release: "AuditedRelease", base: str, imatrix: Path | None) -> None:
-    """Raises UsageError where `target` is a file that the call reads."""
+def _beside(release: "AuditedRelease", own: str, digests: dict[str, str | None]) -> list[str]:
+    """What other audits than our `own` say of the release, in statements beside it."""
+    from quantmill.release.audit_statements import ENDING, LIMIT, SEALED, FoundAudit, WrongStatement, read_beside
+    from quantmill.store.remote.settings import signing
+
+    known = {name: digest for name, digest in digests.items() if digest}
+    names = [name for name in release.beside if name not in (own + ENDING, own + SEALED)]
+    lines = []
+
+    def fetch(name: str) -> bytes:
+        return release.fetch(name).read_bytes() if release.beside[name] <= LIMIT else b""
+
+    for found in read_beside(names, fetch, signing(project()).keys):
+        try:
+            lines.append(found.of(known) if isinstance(found, FoundAudit) else str(found))
+        except WrongStatement as wrong:
+            lines.append(str(wrong))
+    return lines
+
+
+def _apart(targets: list[Path], release: "AuditedRelease", base: str, imatrix: Path | None) -> None:
+    """Raises UsageError where one of `targets` is a file that the call reads."""
     from quantmill.errors import apart
     from quantmill.gguf.shard_set import shards_of
 
@@ -107,22 +141,23 @@ def _apart(target: Path, release: "AuditedRelease", base: str, imatrix: Path | N
     at = Path(base)
     parts = [part for file in (*here, *([at] if at.is_file() else ())) for part in shards_of(file)]
     inside = [file for file in at.iterdir() if file.is_file()] if at.is_dir() else []
-    apart([check_output(target)], [*([imatrix] if imatrix else []), *parts, *inside])
+    apart([check_output(target) for target in targets], [*([imatrix] if imatrix else []), *parts, *inside])
 
 
 def _parts(
-    file: "Source | RemoteSource", place: str, verdict: "FileVerdict", is_part: bool
+    file: "Source | RemoteSource", release: "AuditedRelease", verdict: "FileVerdict", is_part: bool
 ) -> list[tuple[str, str | None]]:
     """The names of the file's shards in their release, and the digests that the statement has of them."""
     from quantmill.audit.remote_source import RemoteSource
     from quantmill.disk import sha256_file
 
     if isinstance(file, RemoteSource):
-        return [(name.removeprefix(f"{place}/"), digest) for name, digest in file.listed]
+        return [*zip(release.names(file), (digest for _, digest in file.listed), strict=True)]
     read = {} if is_part else dict(verdict.digests)
-    folder = Path(place) if Path(place).is_dir() else Path(place).parent
     paths = [part.path for part in file.files]
-    return [(path.relative_to(folder).as_posix(), read.get(path.name) or sha256_file(path)) for path in paths]
+    return [
+        (name, read.get(path.name) or sha256_file(path)) for name, path in zip(release.names(file), paths, strict=True)
+    ]
 
 
 def _record(
@@ -163,9 +198,11 @@ def _lines(of: "FileVerdict", everything: bool, sample: object) -> list[str]:
             f"  {of.rows} of {of.all_rows} rows were read: a change of one row in a thousand, wherever, is among them "
             f"with a chance of {of.chance:.4g} or more"
         )
-    lines += [f"  {note}" for note in of.notes]
-    for key in of.keys:
+    lines += [f"  {note}" for note in of.notes[:TOLD]]
+    lines += [f"  and {len(of.notes) - TOLD} more notes"] * (len(of.notes) > TOLD)
+    for key in of.keys[:TOLD]:
         lines += [f"  {key.word}: {key}", *(f"    {line}" for line in key.lines)]
+    lines += [f"  and {len(of.keys) - TOLD} more entries or tensors that are not the base's"] * (len(of.keys) > TOLD)
     for word in of.counts:
         if word == "same" and not everything:
             continue
