@@ -2,15 +2,16 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantmill.artifact import silent
 from quantmill.audit.metadata_audit import audit_metadata, imatrix_notes
 from quantmill.audit.mixes import IMATRIX_FILE, KnownMix, recognize, tags_of
+from quantmill.audit.observed import Known, Observed
 from quantmill.audit.remote_source import RemoteSource, is_remote
 from quantmill.audit.row_sample import RowSample
-from quantmill.audit.tensor_audit import Auditor, Observed
+from quantmill.audit.tensor_audit import Auditor
 from quantmill.audit.verdict import FileVerdict, KeyVerdict, Spot, TensorVerdict, Word
 from quantmill.audit.ways import kind
 from quantmill.errors import UsageError
@@ -26,12 +27,16 @@ KNOWN = 0.9  # of the other tensors' blocks, from which on their bytes show whic
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What an audit is to be made with. `tag`: the reference that is to have written the file, None to find it."""
+    """What an audit is to be made with. `tag`: the reference that is to have written the file, None to find it.
+
+    `known`: by base, what was found of tensors that other files may have too.
+    """
 
     imatrix: Path | None = None
     tag: Reference | None = None
     sample: RowSample | None = None
     threads: int = 1
+    known: dict[str, Known] = field(default_factory=dict, compare=False, repr=False)
 
 
 def audit_file(
@@ -47,7 +52,7 @@ def audit_file(
         facts = model_facts(file.metadata.values())
         entries = [entry._replace(shape=ggml_shape(entry.shape)) for entry in file.tensors()]
         mix = recognize(facts, entries)
-        auditor = Auditor(file, source, guide, asked.threads, asked.sample)
+        auditor = Auditor(file, source, guide, asked.threads, asked.sample, asked.known.setdefault(str(base), {}))
         unknown = IMATRIX_FILE in facts and guide.imatrix is None
         likely = [asked.tag] if asked.tag else list(mix.spans if mix else offered())
         own = {entry.name: ggml_shape(entry.shape) for entry in source.tensors()}
