@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gguf_files
-from quantmill import gguf
+from quantmill import _kernels, gguf
 from quantmill.admission.conformance import write
 from quantmill.audit.file_audit import AuditOptions, audit_file
 from quantmill.audit.mixes import tags_of
@@ -41,6 +41,20 @@ def words(verdict: FileVerdict) -> set[str]:
 
 def of(verdict: FileVerdict, name: str = VICTIM) -> TensorVerdict:
     return next(tensor for tensor in verdict.tensors if tensor.name == name)
+
+
+def placed(verdict: FileVerdict, base: Path, path: Path, name: str = VICTIM) -> int:
+    """The block that a changed tensor's spot names, whose weight must be the base's and the file's there."""
+    spot, values = of(verdict, name).spot, []
+    assert spot is not None
+    for place in (base, path):
+        with gguf.read(place) as file:
+            info = file.tensors[name]
+            rows = np.empty((info.rows, info.columns), np.float32)
+            _kernels.dequantize(info.type.name, file.data(info).copy().reshape(-1), rows)
+            values.append(float(rows.reshape(-1)[spot.block * TYPES[of(verdict, name).type].block + spot.weight]))
+    assert [spot.base, spot.found] == values
+    return spot.block
 
 
 @pytest.fixture
@@ -144,7 +158,9 @@ def test_a_tensor_without_the_imatrix_is_told(toy: Any) -> None:
 
 @pytest.mark.parametrize("type_", list(PLACES))
 @pytest.mark.parametrize("guided", [True, False])
-def test_a_bit_of_a_scale_and_a_level_are_found(toy: Any, patched: Any, type_: str, guided: bool) -> None:
+def test_a_bit_of_a_scale_and_a_level_are_found(
+    toy: Any, patched: Any, tmp_path: Path, type_: str, guided: bool
+) -> None:
     scale, level = PLACES[type_]
     ftype = {"Q4_K": "Q4_K_S", "IQ3_S": "IQ3_M"}.get(type_, type_)
     size = TYPES[type_].size
@@ -157,14 +173,11 @@ def test_a_bit_of_a_scale_and_a_level_are_found(toy: Any, patched: Any, type_: s
         found = audit(toy, patched(path, change), guided)
         assert {tensor.name for tensor in found.tensors if tensor.word != "same"} == {VICTIM}
         assert of(found).word == "changed"
-        spot = of(found).spot
-        assert spot is not None
-        assert spot.block == 37
-        assert spot.found != spot.base
+        assert placed(found, toy.base, tmp_path / path.name) == 37
         assert found.word == "changed"
 
 
-def test_exchanged_rows_are_found(toy: Any, patched: Any) -> None:
+def test_exchanged_rows_are_found(toy: Any, patched: Any, tmp_path: Path) -> None:
     def change(data: Any, info: gguf.TensorInfo) -> None:
         rows = data.reshape(info.rows, -1)
         rows[[100, 200]] = rows[[200, 100]]
@@ -172,8 +185,7 @@ def test_exchanged_rows_are_found(toy: Any, patched: Any) -> None:
     for guided in (True, False):
         found = audit(toy, patched(toy.quantized("Q4_K_S"), change), guided)
         assert of(found).word == "changed"
-        assert of(found).spot is not None
-        assert of(found).spot.block == 100  # type: ignore[union-attr]
+        assert placed(found, toy.base, tmp_path / "Q4_K_S-b8305-True-0.gguf") == 100
 
 
 @pytest.mark.parametrize("ftype", ["Q8_0", "Q4_K_M", "Q4_0", "IQ4_NL", "IQ3_XXS", "IQ2_XS", "IQ1_S"])
@@ -184,6 +196,7 @@ def test_a_tensor_of_another_model_is_found(toy: Any, tmp_path: Path, ftype: str
     path = toy.quantized(ftype, src=toy.write(tmp_path / "mixed.gguf", weights))
     found = audit(toy, path, guided)
     assert {tensor.name for tensor in found.tensors if tensor.word == "changed"} == {VICTIM}
+    assert placed(found, toy.base, path) < 8  # an honest search may have given the first ones
 
 
 @pytest.mark.parametrize("ftype", ["Q6_K", "Q4_K_M", "Q5_0", "IQ4_XS", "Q3_K_M"])
@@ -195,7 +208,45 @@ def test_a_change_of_the_size_of_the_rounding_is_found(toy: Any, tmp_path: Path,
     weights = {**toy.weights, VICTIM: (toy.weights[VICTIM] + step / 2**0.5 * change).astype(np.float32)}
     path = toy.quantized(ftype, src=toy.write(tmp_path / "merged.gguf", weights))
     for guided in (True, False):
-        assert of(audit(toy, path, guided)).word == "changed"
+        found = audit(toy, path, guided)
+        assert of(found).word == "changed"
+        placed(found, toy.base, path)
+
+
+@pytest.mark.parametrize("ftype", ["Q8_0", "Q6_K", "Q4_K_M", "IQ4_XS"])
+def test_a_merged_lora_is_found(toy: Any, tmp_path: Path, ftype: str) -> None:
+    """Of rank 8 in the attention's queries and values, merged as (alpha / rank) B A before quantizing."""
+    rng = np.random.default_rng(5)
+    weights = dict(toy.weights)
+    names = [f"blk.{n}.attn_{part}.weight" for n in range(2) for part in ("q", "v")]
+    for name in names:
+        rows, columns = weights[name].shape
+        b, a = rng.standard_normal((rows, 8)) * 0.02, rng.uniform(-1, 1, (8, columns)) / columns**0.5
+        weights[name] = (weights[name] + 16 / 8 * b @ a).astype(np.float32)
+    path = toy.quantized(ftype, src=toy.write(tmp_path / "merged.gguf", weights))
+    for guided in (True, False):
+        found = audit(toy, path, guided)
+        assert {tensor.name for tensor in found.tensors if tensor.word == "changed"} == set(names)
+        for name in names:
+            placed(found, toy.base, path, name)
+
+
+def test_what_another_file_has_too_is_believed_by_its_bytes_alone(toy: Any, patched: Any) -> None:
+    """The tensors of a release that its files share are held against the base once; a changed one is found all the
+    same, whichever file comes first."""
+
+    def change(data: Any, info: gguf.TensorInfo) -> None:
+        data[144 * 5 + 40] ^= 1
+
+    honest, bad = toy.quantized("Q4_K_M"), patched(toy.quantized("Q4_K_S"), change)
+    for files in ((honest, bad), (bad, honest)):
+        asked = AuditOptions(toy.imatrix)
+        found = {path: audit_file(path, toy.base, asked) for path in files}
+        assert found[honest].word == "same"
+        assert {tensor.name for tensor in found[bad].tensors if tensor.word != "same"} == {VICTIM}
+        assert placed(found[bad], toy.base, bad) == 5
+        for path in files:
+            assert found[path] == audit_file(path, toy.base, AuditOptions(toy.imatrix))
 
 
 def test_a_zeroed_expert_is_found(mixture: Any, patched: Any) -> None:

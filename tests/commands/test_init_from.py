@@ -242,3 +242,52 @@ def test_what_the_recipes_say(built: Mapping[str, Recipe]) -> None:
     assert "# a model of mine.gguf is called single-IQ3_XXS.gguf here." in texts["single"]
     assert built["ends"].overrides_of("Q5_K_M")[0].token_embedding == "Q8_0"
     assert np.all([recipe.max_size == 50_000_000_000 for name, recipe in built.items() if name != "shards"])
+
+
+def test_an_imatrix_that_is_not_at_hand_is_measured_anew(bases: Mapping[str, Path], tmp_path: Path) -> None:
+    release = Release(tmp_path / "release", bases["tiny"], IMATRIX)
+    release.add("tiny-IQ2_XS", "IQ2_XS", called="gone.imatrix")
+    release.add("tiny-Q4_K_M", "Q4_K_M", called="gone.imatrix")
+    assert command("-C", tmp_path, "init", "anew", "--from", release.folder, "--base", release.base) == 0
+    recipe = load(tmp_path / "anew/recipes/anew.toml")
+    assert recipe.calibration
+    assert recipe.imatrix
+    assert recipe.imatrix.name == "gone.imatrix"
+    assert recipe.ftypes == ("IQ2_XS", "Q4_K_M")
+    said = " ".join(line.lstrip("# ") for line in recipe.path.read_text().splitlines())
+    assert "The release's imatrix (gone.imatrix, of " in said
+    assert "2 within rounding" not in said
+    assert "not all is what this base gives" in said
+    assert "importance matrix: " in Project(tmp_path / "anew").run("quantmill", "plan", "anew").stdout
+
+
+def test_a_checkpoint_is_a_base_too(bases: Mapping[str, Path], tmp_path: Path) -> None:
+    release = Release(tmp_path / "release", bases["tiny"])
+    release.add("tiny-Q6_K", "Q6_K", "b8305")
+    assert command("-C", tmp_path, "init", "hf", "--from", release.folder, "--base", TINY) == 0
+    recipe = load(tmp_path / "hf/recipes/hf.toml")
+    assert (recipe.base.path, recipe.base.name) == (tmp_path / "hf/recipes" / recipe.data["base"]["path"], "Tiny")
+    assert "The base's bytes were not compared" in recipe.path.read_text()
+    assert "tiny-Q6_K.gguf" in Project(tmp_path / "hf").run("quantmill", "plan", "hf").stdout
+
+
+def test_what_there_is_nothing_to_go_by_is_refused(
+    bases: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = Release(tmp_path / "release", bases["tiny"])
+    path = release.add("tiny-Q6_K", "Q6_K")
+    (tmp_path / "damaged.gguf").write_bytes(path.read_bytes()[:5000])
+    (tmp_path / "text.gguf").write_text("no model")
+    for arguments, said in (
+        ((release.folder,), "no file of it is unquantized, and none says what it was made of; give --base"),
+        ((path, "--base", bases["tiny"], "--imatrix", IMATRIX), "names an imatrix; leave --imatrix out"),
+        ((path, "--base", bases["tiny"], "--imatrix", tmp_path / "none"), "there is no such file"),
+        ((tmp_path / "damaged.gguf", "--base", bases["tiny"]), "damaged.gguf: "),
+        ((tmp_path / "text.gguf", "--base", bases["tiny"]), "text.gguf: "),
+        ((path, "--base", tmp_path / "none.gguf"), "none.gguf: there is no such file or folder"),
+    ):
+        assert command("-C", tmp_path, "init", "wrong", "--from", *arguments) in (1, 2)
+        shown = capsys.readouterr().err
+        assert said in shown
+        assert len(shown.splitlines()) == 1
+        assert not (tmp_path / "wrong").exists()

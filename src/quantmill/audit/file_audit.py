@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quantmill.artifact import silent
@@ -12,9 +12,11 @@ from quantmill.audit.checkpoint_base import CheckpointBase
 from quantmill.audit.fitting import fitting, largest, worst
 from quantmill.audit.metadata_audit import audit_metadata, imatrix_notes
 from quantmill.audit.mixes import IMATRIX_FILE, KnownMix, recognize, tags_of
+from quantmill.audit.observed import Known, Observed
 from quantmill.audit.remote_source import RemoteSource, is_remote
+from quantmill.audit.retyped_base import RetypedBase
 from quantmill.audit.row_sample import RowSample
-from quantmill.audit.tensor_audit import Auditor, Observed
+from quantmill.audit.tensor_audit import Auditor
 from quantmill.audit.tensors import Tensors
 from quantmill.audit.verdict import FileVerdict, KeyVerdict, Spot, TensorVerdict, Word
 from quantmill.audit.ways import kind
@@ -35,12 +37,17 @@ KNOWN = 0.9  # of the other tensors' blocks, from which on their bytes show whic
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """What an audit is to be made with. `tag`: the reference that is to have written the file, None to find it."""
+    """What an audit is to be made with. `tag`: the reference that is to have written the file, None to find it.
+
+    `known`: by the base's name and the type that it was brought to, what was found of tensors that other files may
+    have too.
+    """
 
     imatrix: Path | None = None
     tag: Reference | None = None
     sample: RowSample | None = None
     threads: int = 1
+    known: dict[tuple[str, str], Known] = field(default_factory=dict, compare=False, repr=False)
 
 
 def audit_file(
@@ -52,13 +59,23 @@ def audit_file(
     read. `progress` gets bytes of the base done and in total.
     """
     with opened(release, asked.sample) as file, open_base(str(base), asked.sample is None) as found:
-        return hold(file, found.source, asked, progress)
+        return hold(file, found.source, asked, progress, str(base))
 
 
 def hold(
-    file: Source | RemoteSource, source: Tensors, asked: AuditOptions, progress: Callable[[int, int], None] = silent
+    file: Source | RemoteSource,
+    source: Tensors,
+    asked: AuditOptions,
+    progress: Callable[[int, int], None] = silent,
+    base: str = "",
 ) -> FileVerdict:
-    """The same of what is open."""
+    """The same of what is open; `base` names the base."""
+
+    def auditing(tensors: Tensors) -> Auditor:
+        through = tensors.ftype if isinstance(tensors, RetypedBase) else ""
+        known = asked.known.setdefault((base, through), {})
+        return Auditor(file, tensors, guide, asked.threads, asked.sample, known)
+
     for place, tensors in ((file.files[0].place, file.tensors()), ("the base", source.tensors())):
         _check_bounds(place, tensors)
     guide = Guide.read(asked.imatrix, False)
@@ -78,14 +95,14 @@ def hold(
     there = {entry.name for entry in entries}
     keys += [KeyVerdict(f"tensor {name}", "changed", "only in the base") for name in own if name not in there]
     names = [name for name, shape, _ in entries if own.get(name) == shape]
-    auditor = Auditor(file, source, guide, asked.threads, asked.sample)
+    auditor = auditing(source)
     through, bytes_read = None, 0
     if asked.sample is None:  # a whole pass in vain takes long
         through = fitting(auditor, largest(auditor, names), likely)
-        auditor = Auditor(file, through or source, guide, asked.threads, asked.sample)
+        auditor = auditing(through or source)
     findings = _findings(auditor, names, likely, progress)
     if through is None and (through := fitting(auditor, worst(findings), likely)):
-        bytes_read, auditor = auditor.bytes_read, Auditor(file, through, guide, asked.threads, asked.sample)
+        bytes_read, auditor = auditor.bytes_read, auditing(through)
         findings = _findings(auditor, names, likely, progress)
     spans, together = _spans(findings, likely), _Together.of(findings)
     changed, notes = _metadata(source, file.metadata)

@@ -9,14 +9,14 @@ from quantmill.audit.mixes import ENDS, KnownMix, alike, matches, source_types
 from quantmill.errors import QuantmillError
 from quantmill.gguf.layout import TensorEntry
 from quantmill.gguf.types import Type
-from quantmill.quant.mix import UNQUANTIZED, Overrides, plan_types
+from quantmill.quant.mix import Overrides, plan_types
 from quantmill.reference.hparams import Hparams
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import offered
 
 MOST = 6  # ftypes that are tried, those that explain the most
-MOST_KINDS = 20  # of which each is tried whether it can be left out
-TRIES = 4  # after which overrides that bring others with them are given up
+MOST_KINDS = 8  # of tensors that are to have other types, up to which the one that mends the most is taken first
+TRIES = 12  # after which overrides that bring others with them are given up
 _LAYER = re.compile(r"blk\.(\d+)\.(.*)", re.DOTALL | re.ASCII)
 
 
@@ -43,10 +43,9 @@ def making(
 ) -> Making | None:
     """How a file is made; None where no ftype's file can be made so. `base`: the types of its base's tensors, where
     they are known."""
-    quantized = sum(entry.type.name not in UNQUANTIZED for entry in tensors)
 
     def rank(found: KnownMix) -> tuple[bool, int, bool]:
-        return not found.states or len(found.others) * 2 > quantized, len(found.others), found.pure
+        return bool(found.others) and not found.states, len(found.others), found.pure
 
     made = (_made(found, metadata, tensors, base) for found in sorted(matches(metadata, tensors), key=rank)[:MOST])
     return next(filter(None, made), None)
@@ -84,8 +83,7 @@ def _overrides(
     sources: Sequence[TensorEntry],
     wanted: Mapping[str, Type],
 ) -> Overrides | None:
-    """The overrides that give each tensor the wanted type, none of which can be left out; None where the span has
-    none."""
+    """The overrides that give each tensor the wanted type; None where the span has none."""
 
     def overrides(given: Mapping[str, Type]) -> Overrides:
         rest = {name: type_ for name, type_ in given.items() if name not in ENDS}
@@ -100,21 +98,19 @@ def _overrides(
     try:
         for _ in range(TRIES):
             if not (more := wrong(given)):
-                break
+                return overrides(given)
             if more.keys() & given.keys():
                 return None
-            given |= more
-        else:
-            return None
-        # Some spans count no tensor that an option decides, so that one may have moved others, which it then mends.
-        kinds = dict.fromkeys((_kind(name), type_) for name, type_ in reversed(given.items()))
-        for left_out in kinds if len(kinds) <= MOST_KINDS else ():
-            fewer = {name: type_ for name, type_ in given.items() if (_kind(name), type_) != left_out}
-            if not wrong(fewer):
-                given = fewer
-        return overrides(given)
+            kinds: dict[tuple[str, Type], dict[str, Type]] = {}
+            for name, type_ in more.items():
+                kinds.setdefault((_kind(name), type_), {})[name] = type_
+            # Some spans count no tensor that an option decides: one option moves others, and mends them.
+            few = kinds.values() if 1 < len(kinds) <= MOST_KINDS else ()
+            best = min(few, key=lambda kind: len(wrong(given | kind)), default=more)
+            given |= best
     except QuantmillError:
-        return None
+        pass
+    return None
 
 
 def _kind(name: str) -> str:

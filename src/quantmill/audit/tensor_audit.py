@@ -5,20 +5,21 @@ Tensors are read by pieces of rows, in threads, so that memory does not depend o
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from quantmill import _kernels
-from quantmill.audit.rounding import TYPES_BOUNDED, bounds
+from quantmill.audit.observed import Known, Observed, RowPiece
+from quantmill.audit.rounding import TYPES_BOUNDED, UNGUIDED, bounds
 from quantmill.audit.row_sample import RowSample
 from quantmill.audit.verdict import Spot
 from quantmill.audit.ways import Way, kind, ways_for
 from quantmill.errors import QuantmillError
 from quantmill.gguf.types import Type
 from quantmill.quant.guide import Guide
-from quantmill.quant.in_order import in_turn
+from quantmill.quant.in_order import Buffers, in_turn
 from quantmill.quant.quantizer import CHUNK_WEIGHTS, rows_at_once
 from quantmill.quant.refused import NotFinite
 from quantmill.reference.reference import Reference
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from quantmill.audit.tensors import Tensors
 
     Bytes = NDArray[np.uint8]
-    Rows = NDArray[np.int64]
 
 CALL_WEIGHTS = 1 << 14  # that llama-quantize hands ggml at once: reference/llama_cpp/b4867.py
 HEAD_WEIGHTS = 1 << 16  # on which it is found out how a tensor was quantized
@@ -38,49 +38,25 @@ _COARSE = ("IQ1_S", "IQ1_M")  # whose bound says little of a weight: the whole t
 _COARSE_LEAST, _COARSE_COSINE = 1 << 14, 0.2  # weights from which on, and what no rounding falls below
 
 
-@dataclass
-class Observed:
-    """What reading a tensor showed, before the file's other tensors say what it means.
+class Auditor:
+    """A release's file and its base, both open. `digest` takes the release's rows that a sample reads, in order.
 
-    `differing` of `blocks` have other bytes than `way` writes, `first` is the first of them; `outside` of those
-    no rounding gives, `worst` is the first; of `untold` that cannot be told. `kinds`: of the arithmetics that write the
-    same. `is_sure`: most bytes show with which importance the tensor was made.
+    `known`: what was found to be the same in other files of the base by the same imatrix; added to.
     """
 
-    name: str
-    type: Type
-    base: Type | None = None
-    way: Way | None = None
-    blocks: int = 0
-    differing: int = 0
-    outside: int = 0
-    untold: int = 0
-    first: Spot | None = None
-    worst: Spot | None = None
-    problem: str = ""
-    has_vector: bool = False
-    is_sure: bool = False
-    kinds: set[int] = field(default_factory=set)
-    rows: int = 0
-    all_rows: int = 0
-    sums: "NDArray[np.float64]" = field(default_factory=lambda: np.zeros(3))  # of x*x, y*y and x*y
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Rows of one matrix of a tensor: `rows`, by their numbers in the tensor."""
-
-    rows: "Rows"
-    matrix: int
-
-
-class Auditor:
-    """A release's file and its base, both open. `digest` takes the release's rows that a sample reads, in order."""
-
     def __init__(
-        self, release: "Tensors", base: "Tensors", guide: Guide, threads: int, sample: RowSample | None
+        self,
+        release: "Tensors",
+        base: "Tensors",
+        guide: Guide,
+        threads: int,
+        sample: RowSample | None,
+        known: Known | None = None,
     ) -> None:
         self.release, self.base, self.guide, self.threads, self.sample = release, base, guide, threads, sample
+        self.known = known if known is not None and sample is None else {}
+        self._usual: dict[str, tuple[int, str]] = {}  # by type the way in which the last tensor was made
+        self._buffers = Buffers()
         self.bytes_read = 0
         self._kept: dict[tuple[bool, int], Bytes] = {}
         self.digest = hashlib.sha256()
@@ -109,11 +85,45 @@ class Auditor:
             return found
         found.has_vector = bool(ways) and ways[0].importance is not None
         try:
-            return self._best(found, pieces, ways) if ways else self._read(found, pieces, None)
+            if (same := self._same(found, pieces, ways)) is not None:
+                return same
+            best = self._best(found, pieces, ways) if ways else self._read(found, pieces, None)
+            if best.way and not best.differing and found.type.name not in UNGUIDED:
+                self.known[found.name, found.type.name][self._digest(found, pieces)] = best
+            return best
         except NotFinite as error:
             found.problem = str(error)
             return found
 
+    def _same(self, found: Observed, pieces: list[RowPiece], ways: list[Way]) -> Observed | None:
+        """What is found of a tensor that another file has too, or that was made as the last one of its type; else
+        None."""
+        kept = self.known.setdefault((found.name, found.type.name), {}) if found.type.name not in UNGUIDED else None
+        if kept and (same := kept.get(self._digest(found, pieces))) is not None:
+            return same
+        usual = self._usual.get(found.type.name)
+        way = next((way for way in ways if (kind(found.type, way.reference), way.weighing) == usual), None)
+        if way is None or self.sample is not None:
+            return None
+        digest = hashlib.sha256() if kept is not None else None
+        if self._count(found, pieces, way, digest):
+            return None
+        found.way, found.blocks = way, found.rows * (self.base.info(found.name).columns // found.type.block)
+        same = self._with_kinds(found, pieces, ways)
+        if kept is not None and digest is not None:
+            kept[digest.digest()] = same
+        return same
+
+    def _digest(self, found: Observed, pieces: list[RowPiece]) -> bytes:
+        """Of the release's bytes."""
+        digest = hashlib.sha256()
+        for piece in pieces:
+            buffer = self._whole(self.release, found.name, piece)
+            digest.update(buffer.data)
+            self._buffers.give(buffer)
+        return digest.digest()
+
+    def _best(self, found: Observed, pieces: list[RowPiece], ways: list[Way]) -> Observed:
     def misfit(self, names: Sequence[str], likely: list[Reference]) -> tuple[int, int]:
         """In the heads of these tensors, the blocks that differ by the best way, and all."""
         differing = blocks = 0
@@ -145,6 +155,7 @@ class Auditor:
         )
         best = self._read(found, pieces, ways[likely[0]])
         if not best.differing:
+            self._usual[best.type.name] = kind(best.type, ways[likely[0]].reference), ways[likely[0]].weighing
             return self._with_kinds(best, pieces, ways)
         if best.differing and best.differing * 2 <= best.blocks:
             rest = [
@@ -155,7 +166,7 @@ class Auditor:
                     best = self._read(found, pieces, ways[number])
         return best if best.differing else self._with_kinds(best, pieces, ways)
 
-    def _with_kinds(self, best: Observed, pieces: list[_Piece], ways: list[Way]) -> Observed:
+    def _with_kinds(self, best: Observed, pieces: list[RowPiece], ways: list[Way]) -> Observed:
         """With the other arithmetics that write the same, as far as the head shows."""
         assert best.way is not None
         head = self._head(best.name, pieces)
@@ -165,23 +176,38 @@ class Auditor:
                 best.kinds.add(kind(best.type, way.reference))
         return best
 
-    def _count(self, found: Observed, pieces: list[_Piece], way: Way) -> int:
-        """The blocks that differ."""
+    def _count(self, found: Observed, pieces: list[RowPiece], way: Way, digest: "hashlib._Hash | None" = None) -> int:
+        """The blocks that differ. `digest` takes the release's bytes."""
         total = 0
 
-        def finish(count: int) -> None:
-            nonlocal total
-            total += count
+        def work(piece: RowPiece) -> "tuple[int, Bytes]":
+            release, raw = (self._whole(source, found.name, piece) for source in (self.release, self.base))
+            expected = self._buffers.take(len(release))
+            self._quantize(found, raw, piece, way, expected)
+            differs = 0
+            if not np.array_equal(expected, release):
+                size = found.type.size
+                differs = int((expected.reshape(-1, size) != release.reshape(-1, size)).any(axis=1).sum())
+            for buffer in (raw, expected):
+                self._buffers.give(buffer)
+            return differs, release
 
-        in_turn(lambda piece: int(self._differing(found, piece, way)[3].sum()), pieces, finish, self.threads)
+        def finish(done: "tuple[int, Bytes]") -> None:
+            nonlocal total
+            total += done[0]
+            if digest is not None:
+                digest.update(done[1].data)
+            self._buffers.give(done[1])
+
+        in_turn(work, pieces, finish, self.threads)
         return total
 
-    def _read(self, found: Observed, pieces: list[_Piece], way: Way | None) -> Observed:
+    def _read(self, found: Observed, pieces: list[RowPiece], way: Way | None) -> Observed:
         """All pieces by one way."""
         best = Observed(found.name, found.type, found.base, way, has_vector=found.has_vector, rows=found.rows)
         best.all_rows, best.is_sure = found.all_rows, found.is_sure
 
-        def work(piece: _Piece) -> Observed:
+        def work(piece: RowPiece) -> Observed:
             raw, expected, release, differs = self._differing(best, piece, way)
             part = Observed(best.name, best.type, best.base, way, blocks=len(differs), differing=int(differs.sum()))
             part.is_sure = best.is_sure
@@ -205,32 +231,38 @@ class Auditor:
         return best
 
     def _differing(
-        self, found: Observed, piece: _Piece, way: Way | None
+        self, found: Observed, piece: RowPiece, way: Way | None
     ) -> "tuple[Bytes, Bytes, Bytes, NDArray[np.bool_]]":
         """The base's bytes, those expected, the release's, and which blocks differ."""
         release, raw = self._bytes(self.release, found.name, piece), self._bytes(self.base, found.name, piece)
         size = found.type.size
         if way is None and found.type != found.base:  # nothing writes it without an importance vector
             return raw, release, release, np.ones(len(release) // size, bool)
-        expected = raw if way is None else self._quantized(found, raw, piece, way)
+        if way is None:
+            expected = raw
+        else:
+            expected = np.empty(len(release), np.uint8)
+            self._quantize(found, raw, piece, way, expected)
         return raw, expected, release, (expected.reshape(-1, size) != release.reshape(-1, size)).any(axis=1)
 
-    def _quantized(self, found: Observed, raw: "Bytes", piece: _Piece, way: Way) -> "Bytes":
+    def _quantize(self, found: Observed, raw: "Bytes", piece: RowPiece, way: Way, out: "Bytes") -> None:
+        """Fill `out` with what the way makes of the base's bytes."""
         info, type_ = self.base.info(found.name), found.type
-        columns = info.columns
-        tile = np.empty((rows_at_once(way.reference, type_, columns), columns), np.float32)
-        out = np.empty(len(piece.rows) * type_.row_bytes(columns), np.uint8)
+        rows = rows_at_once(way.reference, type_, info.columns)
+        buffer = self._buffers.take(rows * info.columns * 4)
+        tile = buffer.view(np.float32).reshape(rows, info.columns)
         vector = None if way.importance is None else way.importance[piece.matrix]
         arithmetic = way.reference.arithmetic
-        if not _kernels.quantize_stored(info.type.name, raw, type_.name, out, tile, vector, arithmetic):
+        finite = _kernels.quantize_stored(info.type.name, raw, type_.name, out, tile, vector, arithmetic)
+        self._buffers.give(buffer)
+        if not finite:
             raise NotFinite("the base has weights there that are not finite")
-        return out
 
     @np.errstate(all="ignore")
     def _judge(
         self,
         part: Observed,
-        piece: _Piece,
+        piece: RowPiece,
         raw: "Bytes",
         expected: "Bytes",
         release: "Bytes",
@@ -286,12 +318,12 @@ class Auditor:
         weight = int(far.argmax())
         return Spot(block, weight, float(base[weight]), float(found[weight]))
 
-    def _importance(self, part: Observed, piece: _Piece) -> "NDArray[np.float32] | None":
+    def _importance(self, part: Observed, piece: RowPiece) -> "NDArray[np.float32] | None":
         """The importance vector that the tensor was made with, by blocks of a row."""
         vector = part.way.importance if part.way else None
         return None if vector is None else vector[piece.matrix].reshape(-1, part.type.block)
 
-    def _pieces(self, name: str) -> Iterator[_Piece]:
+    def _pieces(self, name: str) -> Iterator[RowPiece]:
         """Whole rows of one matrix at a time, as many as a quantizer takes."""
         info = self.base.info(name)
         columns, matrices = info.columns, info.rows // (*info.shape, 1, 1)[1]
@@ -305,29 +337,42 @@ class Auditor:
                 low, high = np.searchsorted(read, (matrix * of_matrix, (matrix + 1) * of_matrix))
                 rows = read[low:high]
             for start in range(0, len(rows), at_once):
-                yield _Piece(rows[start : start + at_once], matrix)
+                yield RowPiece(rows[start : start + at_once], matrix)
 
-    def _head(self, name: str, pieces: list[_Piece]) -> list[_Piece]:
+    def _head(self, name: str, pieces: list[RowPiece]) -> list[RowPiece]:
         """The first rows of a tensor, on which all ways are tried."""
         return [replace(pieces[0], rows=pieces[0].rows[: _whole_calls(HEAD_WEIGHTS, self.base.info(name).columns)])]
 
-    def _bytes(self, source: "Tensors", name: str, piece: _Piece) -> "Bytes":
+    def _bytes(self, source: "Tensors", name: str, piece: RowPiece) -> "Bytes":
         """The rows' bytes, read in runs of neighbours. What a sample reads is kept while its tensor is looked at."""
-        info = source.info(name)
-        size = info.type.row_bytes(info.columns)
+        size = source.info(name).type.row_bytes(source.info(name).columns)
         key = source is self.base, int(piece.rows[0])
         if (kept := self._kept.get(key)) is not None and len(kept) >= len(piece.rows) * size:
             return kept[: len(piece.rows) * size]
         into = np.empty(len(piece.rows) * size, np.uint8)
+        self._fill(source, name, piece, into)
+        if self.sample:
+            self._kept[key] = into
+        return into
+
+    def _whole(self, source: "Tensors", name: str, piece: RowPiece) -> "Bytes":
+        """The same in a buffer to be given back; what a sample keeps is copied."""
+        size = source.info(name).type.row_bytes(source.info(name).columns)
+        into = self._buffers.take(len(piece.rows) * size)
+        if self.sample:
+            into[:] = self._bytes(source, name, piece)
+        else:
+            self._fill(source, name, piece, into)
+        return into
+
+    def _fill(self, source: "Tensors", name: str, piece: RowPiece, into: "Bytes") -> None:
+        size = len(into) // len(piece.rows)
         ends = np.flatnonzero(np.diff(piece.rows) != 1) + 1
         runs = [
             (int(piece.rows[start]) * size, into[start * size : end * size])
             for start, end in zip((0, *ends), (*ends, len(piece.rows)), strict=True)
         ]
         source.read_runs(name, runs)
-        if self.sample:
-            self._kept[key] = into
-        return into
 
 
 def _whole_calls(weights: int, columns: int) -> int:

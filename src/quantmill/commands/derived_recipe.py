@@ -21,6 +21,7 @@ from quantmill.checkpoint.about import about_gguf
 from quantmill.disk import sha256_file
 from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.gguf import model_facts
+from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.reader import read
 from quantmill.gguf.shard_set import shards_of
 from quantmill.gguf.shards import parse_name
@@ -107,6 +108,7 @@ def _places(release: str) -> list[str]:
 def _look(place: str) -> ReleaseModel:
     source = Source(Path(place)) if Path(place).exists() else RemoteSource(place)
     with source:
+        check_kind(source.files[0].place, model_facts(source.files[0].metadata.values()))
         facts = describe_files(source.files, source.sizes if isinstance(source, RemoteSource) else None)
         repo = about_gguf(source.files[0]).get("repo", "")
     values = model_facts(facts.metadata)
@@ -211,15 +213,18 @@ class Derived:
         return said
 
     def _base(self, folder: Path, comments: list[str]) -> dict[str, Any]:
+        name = next((value for model in self.models if (value := model.values.get("general.name"))), None)
+        named = {"name": name} if isinstance(name, str) and name.isprintable() and name.strip() else {}
         if self.base is not None:
-            return base_of(self.base, folder)
+            found = base_of(self.base, folder)
+            return found if "gguf" in found else found | named
         repo = next((model.repo for model in self.models if model.repo), None)
         if repo is None:
             raise UsageError(
                 f"{self.release}: no file of it is unquantized, and none says what it was made of; give --base"
             )
         comments.append(f"That the base is {repo} is what the files say of themselves.")
-        return {"repo": repo}
+        return {"repo": repo, **named}
 
     def _guide(self, outline: Outline, chosen: Sequence[ReleaseModel], folder: Path) -> None:
         """The importance matrix."""

@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     with open_base(base, sample is None, on_hub=named_by is not None) as found:
         for file in each_open(release):
             with bar(f"audit {Path(file.files[0].place).name}") as progress:
-                verdicts.append(hold(file, found.source, asked, progress))
+                verdicts.append(hold(file, found.source, asked, progress, str(base)))
             if not to_stdout:
                 say(*_lines(verdicts[-1], options.all, sample))
             audited.update(release.names(file))
