@@ -184,7 +184,7 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
         shared_weights=0,
         seconds=0.0,
         disk_bytes=sum(fact.size for fact in lock.files.values()),
-        memory_bytes=memory["quant"],
+        memory_bytes=memory.get("quant", quantize_memory(threads)),
         memory=memory,
         imatrix=None,
         threads=threads,
