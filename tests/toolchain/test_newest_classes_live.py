@@ -15,30 +15,15 @@ from pathlib import Path
 import pytest
 
 from projects import TINY, Project
+from small_checkpoints import VOCABULARY
 
 NAMED = ("QUANTMILL_TEST_LLAMA_CPP", "QUANTMILL_TEST_TAG", "QUANTMILL_TEST_TORCH", "QUANTMILL_TEST_TOOLS")
 pytestmark = pytest.mark.skipif(not all(name in os.environ for name in NAMED), reason=f"needs {', '.join(NAMED)}")
 
-MAKE = """
-import json, sys
-from pathlib import Path
-
-sources, name, changes, folder = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), Path(sys.argv[4])
-sys.path.insert(0, str(sources / "gguf-py"))
-import gguf, torch, transformers
-
-fields = gguf.GGUFReader(sources / "models" / "ggml-vocab-gpt-2.gguf").fields
-tokens = fields["tokenizer.ggml.tokens"].contents()
-bytelevel = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True, "type": "ByteLevel"}
-model = {"type": "BPE", "vocab": {token: at for at, token in enumerate(tokens)}, "ignore_merges": False}
-model["merges"] = fields["tokenizer.ggml.merges"].contents()
-end = {"id": len(tokens) - 1, "content": tokens[-1], "special": True, "single_word": False, "lstrip": False}
-tokenizer = {"version": "1.0", "added_tokens": [end | {"rstrip": False, "normalized": True}], "model": model}
-tokenizer |= {"pre_tokenizer": bytelevel, "decoder": bytelevel}
-(folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-config = {"tokenizer_class": "GPT2TokenizerFast", **dict.fromkeys(("bos_token", "eos_token", "unk_token"), tokens[-1])}
-(folder / "tokenizer_config.json").write_text(json.dumps(config))
-
+MAKE = (
+    VOCABULARY
+    + """
+name, changes = sys.argv[3], json.loads(sys.argv[4])
 torch.manual_seed(1)
 last = len(tokens) - 1
 known = dict(
@@ -47,30 +32,20 @@ known = dict(
 made = getattr(transformers, name + "Config")(**{**known, **changes})
 getattr(transformers, name + "ForCausalLM")(made).to(torch.bfloat16).save_pretrained(folder)
 """
+)
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 256}
 # The class, and what of its configuration is not as in most.
 CLASSES: dict[str, dict[str, object]] = {
-    "Qwen3Next": {
-        **EXPERTS,
-        "num_hidden_layers": 4,
-        "num_experts": 4,
-        "head_dim": 64,
-        "shared_expert_intermediate_size": 256,
-        "linear_num_key_heads": 2,
-        "linear_num_value_heads": 4,
-    },
     "Olmo3": {"num_hidden_layers": 4, "sliding_window": 64},
     "Apertus": {},
     "Lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
     "HunYuanDenseV1": {"head_dim": 64},
     "SeedOss": {"head_dim": 64},
     "GptOss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 64, "sliding_window": 64},
-    "Ernie4_5": {"head_dim": 64},
     "Exaone4": {"num_hidden_layers": 4, "sliding_window": 64},
     "SmolLM3": {},
     "Arcee": {},
-    "Glm4Moe": {**EXPERTS, "n_routed_experts": 4, "head_dim": 64, "first_k_dense_replace": 1},
-    "FalconH1": {"mamba_d_ssm": 256, "mamba_n_heads": 4, "mamba_d_head": 64, "mamba_d_state": 32},
+    "FalconH1": {"head_dim": 64, "mamba_d_ssm": 256, "mamba_n_heads": 4, "mamba_d_head": 64, "mamba_d_state": 32},
     "Dots1": {**EXPERTS, "n_routed_experts": 4, "head_dim": 64, "n_shared_experts": 1, "first_k_dense_replace": 1},
     "GraniteMoeHybrid": {
         "layer_types": ["mamba", "attention"],
@@ -137,7 +112,7 @@ def test_a_class_becomes_a_release(tmp_path: Path, named: dict[str, str], name: 
     text = (TINY / "calibration.txt").read_text()
     (recipes / "text.txt").write_text(text)
     (recipes / "other.txt").write_text("Nothing of this is in it: " + " ".join(reversed(text.split())))
-    call = [torch, "-c", MAKE, sources, name, json.dumps(CLASSES[name]), str(recipes / "model")]
+    call = [torch, "-c", MAKE, sources, str(recipes / "model"), name, json.dumps(CLASSES[name])]
     made = subprocess.run(call, check=False, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[-2000:]
     (recipes / "small.toml").write_text(RECIPE.replace("TAG", tag))
