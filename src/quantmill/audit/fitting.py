@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from quantmill import _kernels
+from quantmill.audit.observed import Observed
 from quantmill.audit.retyped_base import MIDDLES, RetypedBase
-from quantmill.audit.tensor_audit import Auditor, Observed
+from quantmill.audit.tensor_audit import Auditor
 from quantmill.errors import QuantmillError
 from quantmill.reference.reference import Reference
 

@@ -123,7 +123,6 @@ class Auditor:
             self._buffers.give(buffer)
         return digest.digest()
 
-    def _best(self, found: Observed, pieces: list[RowPiece], ways: list[Way]) -> Observed:
     def misfit(self, names: Sequence[str], likely: list[Reference]) -> tuple[int, int]:
         """In the heads of these tensors, the blocks that differ by the best way, and all."""
         differing = blocks = 0
@@ -140,7 +139,7 @@ class Auditor:
                 return blocks, blocks
         return differing, blocks
 
-    def _best(self, found: Observed, pieces: list[_Piece], ways: list[Way]) -> Observed:
+    def _best(self, found: Observed, pieces: list[RowPiece], ways: list[Way]) -> Observed:
         """By the way whose bytes differ in the fewest blocks, of those that do best in the tensor's head."""
         first, head = {}, self._head(found.name, pieces)
         for number, way in enumerate(ways):

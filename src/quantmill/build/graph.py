@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from quantmill.artifact import Artifact
 from quantmill.build import measuring, release_tag
-from quantmill.build.node import ALL, Edge, Node, file_name, given, task
-from quantmill.build.step_params import convert_params, imatrix_name, imatrix_params, preflight_params, quant_params
-from quantmill.build.step_params import release_params
+from quantmill.build.node import ALL, Edge, Node, file_name, given, projector_name, task
+from quantmill.build.step_params import convert_params, imatrix_name, imatrix_params, preflight_params, projector_params
+from quantmill.build.step_params import quant_params, release_params
 from quantmill.listing import IMATRIX_ENDING
 from quantmill.recipe import page_params, texts
 from quantmill.recipe.base_files import local_files
@@ -23,7 +23,7 @@ from quantmill.steps import STEPS
 from quantmill.steps.split import Params as SplitParams
 from quantmill.steps.verify import Params as VerifyParams
 
-__all__ = ["ALL", "Edge", "Node", "file_name", "given", "graph", "task"]
+__all__ = ["ALL", "Edge", "Node", "file_name", "given", "graph", "projector_name", "task"]
 EVALUATED = "evaluation"  # the folder of a release's measurements by llama-perplexity
 MEASURED = "imatrix.json"  # of a release whose matrix llama-imatrix made: the report of its measurement
 
@@ -97,6 +97,8 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
         if recipe.base.gguf is None:
             yield _convert(recipe, lock)
         yield preflight
+    for type_ in recipe.projectors:
+        yield _projector(recipe, lock, type_)
     if recipe.calibration and recipe.imatrix:
         yield _imatrix(recipe, lock, base, preflight)
         imatrix = (Edge(task("imatrix", recipe), recipe.imatrix.output, "imatrix.dat"),)
@@ -158,6 +160,11 @@ def _download(recipe: Recipe, lock: Lock, after: tuple[str, ...]) -> Node:
 def _convert(recipe: Recipe, lock: Lock) -> Node:
     params, edges = convert_params(recipe, lock), (Edge(task("download", recipe), ALL, ""),)
     return Node(task("convert", recipe), STEPS["convert"], params, edges, recipe.generation, where=_span(recipe))
+
+
+def _projector(recipe: Recipe, lock: Lock, type_: str) -> Node:
+    params, edges = projector_params(recipe, lock, type_), (Edge(task("download", recipe), ALL, ""),)
+    return Node(task("mmproj", recipe, type_), STEPS["convert"], params, edges)
 
 
 def _texts(recipe: Recipe, lock: Lock) -> Iterable[Node]:
@@ -263,6 +270,10 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     if recipe.calibration:
         seen = (*seen, Edge(task("imatrix", recipe), "report.json", "imatrix.json"))
     seen = (*seen, Edge(task("preflight", recipe), "makeup.json", "makeup.json"))
+    for type_ in recipe.projectors:
+        name, projector = projector_name(recipe, type_), task("mmproj", recipe, type_)
+        seen = (*seen, Edge(projector, "model.gguf", f"mmproj/{name}"))
+        pages = (*pages, Edge(projector, "model.gguf", f"page/{name}"))
     yield Node(task("card", recipe), STEPS["card"], card_params(recipe, lock), seen)
     pages = (*pages, Edge(task("card", recipe), ALL, "page/"))
     yield Node(task("release", recipe), STEPS["release"], facts, (*files, *reports, *pages))
@@ -288,7 +299,9 @@ def _with_statement(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], relea
 
 def card_params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
     """What decides the page beside the files: the card step's params."""
-    return page_params.params(recipe, lock) | {"ftypes": list(labels(recipe))}
+    found = page_params.params(recipe, lock) | {"ftypes": list(labels(recipe))}
+    projectors = {projector_name(recipe, type_): type_ for type_ in recipe.projectors}
+    return found | ({"projectors": projectors} if projectors else {})
 
 
 def below(names: list[str], nodes: Mapping[str, Node]) -> dict[str, Node]:

@@ -56,6 +56,11 @@ def file_name(recipe: Recipe, label: str) -> str:
     return f"{recipe.prefix}-{label.lower() if label == recipe.base.type and not recipe.base.quantized else label}"
 
 
+def projector_name(recipe: Recipe, type_: str) -> str:
+    """A released projector's name; floats are written small, as the base's own file is."""
+    return f"mmproj-{recipe.prefix}-{type_ if type_[0] == 'Q' else type_.lower()}.gguf"
+
+
 def given(name: str, files: Mapping[str, Artifact]) -> Node:
     """In the place of the task of that name: its outputs, made elsewhere, from files."""
     params = {"files": {output: {"sha256": file.sha256, "size": file.size} for output, file in files.items()}}

@@ -49,6 +49,14 @@ def convert_params(recipe: Recipe, lock: Lock) -> ConvertParams:
     return params
 
 
+def projector_params(recipe: Recipe, lock: Lock, type_: str) -> ConvertParams:
+    """What decides a projector file: the convert step's params."""
+    params = ConvertParams(type=type_, toolchain=locked_tools.facts(lock.tools, "mmproj"), projector=True)
+    if recipe.base.model_name:
+        params["name"] = recipe.base.model_name
+    return params
+
+
 def imatrix_params(recipe: Recipe, lock: Lock) -> ImatrixParams:
     """What decides the importance matrix that a recipe computes: the imatrix step's params."""
     table, imatrix = recipe.calibration, recipe.imatrix

@@ -31,6 +31,7 @@ class CardFacts:
     `parents`: those that a base which names no repository of its own was made of
     `recipe`: the recipe's name, empty where the page does not tell how it was made
     `thumbnail`, `support`, `extra`, `private`: the recipe's [card]
+    `projectors`: for images or sound, largest first; of 0 bytes where they are not made yet
     """
 
     base: str
@@ -61,6 +62,7 @@ class CardFacts:
     support: str = ""
     extra: str = ""
     private: bool = False
+    projectors: tuple[ReleasedFile, ...] = ()
 
     @property
     def model(self) -> str:
@@ -74,6 +76,7 @@ def facts(
     bench: Bench | None = None,
     chart: str | None = None,
     left_out: int = 0,
+    projectors: Sequence[ReleasedFile] = (),
 ) -> CardFacts:
     """The facts from the card step's params (page.params makes them) and what was built or planned. `left_out`: tensors
     that the imatrix has no entry of, for unreached experts."""
@@ -103,4 +106,5 @@ def facts(
         parents=tuple(params.get("parents", ())),
         **{key: params.get(key, "") for key in ("name", "recipe", "thumbnail", "support", "extra")},
         private=params.get("private", False),
+        projectors=tuple(by_size(projectors)),
     )

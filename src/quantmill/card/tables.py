@@ -21,7 +21,16 @@ def files(page: Voice) -> list[str]:
     columns = ["kld"] if any(f.quality and "mean" in f.quality.kld for f in rows) else []
     columns += [c for c in ("perplexity", "top1") if any(f.quality and getattr(f.quality, c) is not None for f in rows)]
     head = [page.words[f"files.{key}"] for key in ("file", "type", "size", "split", *columns, "description")]
-    return table(head, "llrl" + "r" * len(columns) + "l", [_file(page, file, columns) for file in rows])
+    found = [_file(page, file, columns) for file in rows]
+    found += [_projector(page, file, columns) for file in page.facts.projectors]
+    return table(head, "llrl" + "r" * len(columns) + "l", found)
+
+
+def _projector(page: Voice, file: ReleasedFile, columns: list[str]) -> list[str]:
+    """What images or sound come in by, which is no model of its own."""
+    name = f"[{text(file.name)}]({page.where(file.name)})"
+    size = size_text(file.bytes).replace(" ", HARD) if file.bytes else ""
+    return [name, text(file.ftype), size, page.words["files.no"], *("" for _ in columns), page.words["files.projector"]]
 
 
 def _file(page: Voice, file: ReleasedFile, columns: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """A machine as far as it decides which file fits and runs well."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quantmill.errors import UsageError, nearest
 from quantmill.units import parse_size
@@ -36,6 +36,12 @@ class Machine:
         """What main memory has for a model: all but 2 GB or a sixteenth, whichever is more, for the system and its
         programs; of small memories three quarters."""
         return self.ram - min(max(2 * GB, self.ram // 16), self.ram // 4)
+
+    def beside(self, size: int) -> "Machine":
+        """What is left of it when so many bytes lie on the first card or, where there is none, in main memory."""
+        if self.vram and not self.unified:
+            return replace(self, vram=(max(self.vram[0] - size, 0), *self.vram[1:]))
+        return replace(self, vram=tuple(max(each - size, 0) for each in self.vram), ram=max(self.ram - size, 0))
 
 
 def machine(backend: str, vram: tuple[int, ...], ram: int) -> Machine:

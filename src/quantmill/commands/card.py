@@ -25,7 +25,9 @@ def run(options: argparse.Namespace) -> int:
     check_output_folder(options.output)
     recipe = load(recipe_file(options.recipe))
     offer = of_recipe(recipe, project())
-    found = facts(card_params(recipe, offer.lock), offer.files, offer.bench, offer.chart, offer.left_out)
+    found = facts(
+        card_params(recipe, offer.lock), offer.files, offer.bench, offer.chart, offer.left_out, offer.projectors
+    )
     options.output.mkdir(parents=True, exist_ok=True)
     for language in LANGUAGES:
         path = options.output / page_name(language)

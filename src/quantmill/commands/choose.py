@@ -10,6 +10,8 @@ from quantmill.errors import UsageError
 from quantmill.store.remote.settings import signing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from quantmill.choose.choice import Advice, Choice
     from quantmill.choose.machine import Machine
     from quantmill.choose.shape import Shape
@@ -31,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=positive, default=CONTEXT, metavar="N", help=f"tokens of context ({CONTEXT})")
     parser.add_argument("--goal", default="speed", choices=("speed", "quality"), help="speed, or quality")
     parser.add_argument("--flash-attention", action="store_true", help="llama.cpp is to run with -fa")
+    text = "a projector lies beside the file: the release's of that type (its smallest)"
+    parser.add_argument("--mmproj", nargs="?", const="", metavar="TYPE", help=text)
     parser.add_argument("--json", action="store_true")
 
 
@@ -40,10 +44,11 @@ def run(options: argparse.Namespace) -> int:
 
     machine = _machine(options)
     found = _release(options.release)
+    projector, size = _projector(found.projectors, options)
     advice = choose(
         found.candidates,
         found.shape,
-        machine,
+        machine.beside(size),
         options.goal,
         options.context,
         flash=options.flash_attention,
@@ -51,10 +56,30 @@ def run(options: argparse.Namespace) -> int:
     )
     audits = {"audits": list(found.audits)} if found.audits else {}
     if options.json:
-        say_json(_data(advice, found.shape, machine, options) | audits)
+        data = _data(advice, found.shape, machine, options) | audits
+        say_json(data | ({"projector": {"file": projector, "bytes": size}} if projector else {}))
     else:
         say(*_lines(advice, found.shape, machine, options), *[""] * bool(audits), *found.audits)
+        if projector:
+            from quantmill.units import size_text
+
+            say("", f"beside it: {projector}  {size_text(size)} (--mmproj), its own buffers not counted")
     return 0
+
+
+def _projector(projectors: "Mapping[str, int]", options: argparse.Namespace) -> tuple[str, int]:
+    """The projector's name and bytes; an empty name where none is asked for."""
+    if options.mmproj is None:
+        return "", 0
+    kind = options.mmproj.lower()
+    fits = {name: size for name, size in projectors.items() if name.lower().endswith(f"{kind}.gguf")}
+    if not fits:
+        there = f"has {', '.join(projectors)}" if projectors else "has no projector (mmproj-….gguf)"
+        raise UsageError(f"{options.release}: it {there}; leave out --mmproj, or name a release with one of that type")
+    name = min(fits, key=lambda name: (fits[name], name))
+    if not fits[name]:
+        raise UsageError(f"{options.release}: the size of {name} is known once it is made (quantmill build)")
+    return name, fits[name]
 
 
 def _machine(options: argparse.Namespace) -> "Machine":
@@ -96,7 +121,8 @@ def _release(name: str) -> "CandidateSet":
     offer = of_recipe(recipe, project())
     if offer.shape is None:
         raise UsageError(f"{path_of(recipe)}: it does not say how many layers and heads the model has; lock it again")
-    return CandidateSet(offer.candidates, offer.shape, offer.bench)
+    projectors = {one.name: one.bytes for one in offer.projectors}
+    return CandidateSet(offer.candidates, offer.shape, offer.bench, projectors=projectors)
 
 
 def _lines(advice: "Advice", shape: "Shape", machine: "Machine", options: argparse.Namespace) -> list[str]:

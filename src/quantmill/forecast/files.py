@@ -39,10 +39,11 @@ class FileRow:
 
 
 def described_files(
-    recipe: Recipe, lock: Lock, digest: Callable[[Path], str]
+    recipe: Recipe, lock: Lock, digest: Callable[[Path], str], made: Path | None = None
 ) -> dict[str, tuple[FileRow, FilePlan | Description]]:
-    """Each released file as it will be written, by label in the order of the matrix; no task is looked at."""
-    base = describe(recipe, lock)
+    """Each released file as it will be written, by label in the order of the matrix; no task is looked at. `made` is
+    the base that llama.cpp's converter made, where it is here."""
+    base = describe(recipe, lock, made)
     imatrix = imatrix_facts(recipe, read_imatrix(recipe, digest))
     found = {}
     for label in graph.labels(recipe):

@@ -6,7 +6,7 @@ weight is read. What plans and drivers share is `quant.planned.plan_file`, so th
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,7 @@ class Plan:
     `quality`: quality's part, in seconds of one of `threads` threads
     `bench_seconds`: of the tests of speed, over all threads
     `tools`: which program each step uses that llama.cpp may run, a sentence each
+    `projectors`: their types and bytes by name, 0 where they are not made yet
     `at_least`: the steps of `memory` that a program of llama.cpp's runs, which takes that and what it does not tell
     """
 
@@ -76,11 +77,15 @@ class Plan:
     bench_seconds: float | None
     tools: tuple[str, ...] = ()
     at_least: tuple[str, ...] = ()
+    projectors: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
         """Whether every size is exact to the byte."""
         return not self.inexact
+
+    def _projectors(self) -> list[dict[str, Any]]:
+        return [{"name": name, "type": type_, "bytes": size or None} for name, (type_, size) in self.projectors.items()]
 
     def data(self) -> dict[str, Any]:
         """The plan as plain JSON."""
@@ -101,6 +106,7 @@ class Plan:
                 }
                 for row in self.files
             ],
+            **({"projectors": self._projectors()} if self.projectors else {}),
             "tasks": [
                 {"name": name, "status": status.state, "reason": status.reason} for name, status in self.tasks.items()
             ],
@@ -117,6 +123,16 @@ class Plan:
             **({"quality": self.quality.data(self.threads)} if self.quality else {}),
             **({"bench_seconds": round(self.bench_seconds, 1)} if self.bench_seconds is not None else {}),
         }
+
+
+def projectors(recipe: Recipe, nodes: Mapping[str, Node], space: Workspace) -> dict[str, tuple[str, int]]:
+    """The type and bytes of each projector by its name; 0 bytes where it is not made yet."""
+    found = {}
+    for type_ in recipe.projectors:
+        node = nodes[graph.task("mmproj", recipe, type_)]
+        made = (space.outputs(node) or {}).get("model.gguf") if space.up_to_date(node, nodes) else None
+        found[graph.projector_name(recipe, type_)] = (type_, made.size if made else 0)
+    return found
 
 
 def plan_of(recipe: Recipe, root: Path) -> Plan:
@@ -164,6 +180,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
         tools=tuple(tool_choice(recipe, lock)),
         at_least=_at_least(nodes),
+        projectors=projectors(recipe, nodes, space),
     )
 
 
@@ -184,7 +201,7 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
         shared_weights=0,
         seconds=0.0,
         disk_bytes=sum(fact.size for fact in lock.files.values()),
-        memory_bytes=memory["quant"],
+        memory_bytes=memory.get("quant", quantize_memory(threads)),
         memory=memory,
         imatrix=None,
         threads=threads,
@@ -192,6 +209,7 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
         bench_seconds=None,
         tools=tuple(tool_choice(recipe, lock)),
         at_least=_at_least(nodes),
+        projectors=projectors(recipe, nodes, space),
     )
 
 

@@ -21,6 +21,8 @@ def plan_text(plan: Plan) -> Iterator[str]:
         others = f"{row.others:.0%}" if row.others > LARGE else ""
         size, weight = (disk_text(row.bytes), f"{row.bits_per_weight:.2f}") if row.bytes else ("?", "?")
         rows.append((row.name, row.ftype, size, weight, others, split))
+    sizes = {name: disk_text(made) if made else "?" for name, (_, made) in plan.projectors.items()}
+    rows += [(path, plan.projectors[path][0], told_size, "", "", "") for path, told_size in sizes.items()]
     told = any(row.others > LARGE for row in plan.files)
     name, ftype, bytes_, bits, other, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     for r in rows:

@@ -23,7 +23,7 @@ def tool_choice(recipe: Recipe, lock: Lock) -> Iterator[str]:
     """A sentence for each step that a recipe lets llama.cpp run, or may; nothing for one that speaks of none."""
     for step, tool in locked_tools.asked(recipe).items():
         if tool != OWN:
-            said = _converter(lock) if step == "convert" else _program(lock, step)
+            said = _program(lock, step) if step in PROGRAMS else _converter(lock, step)
             yield f"{step}: {said}{_why(tool, lock.tools[step]) if step in lock.tools else ''}"
     unknown = any(lock.tools[step]["why"] for step in ("convert", *PROGRAMS) if step in lock.tools)
     computes = locked_tools.asked(recipe)["imatrix"] == AUTO and "imatrix" not in lock.tools
@@ -31,10 +31,10 @@ def tool_choice(recipe: Recipe, lock: Lock) -> Iterator[str]:
         yield LEFT_OUT
 
 
-def _converter(lock: Lock) -> str:
-    if "convert" not in lock.tools:
+def _converter(lock: Lock, step: str) -> str:
+    if step not in lock.tools:
         return f"our own converter, which knows {architecture(lock.config or {}).name}"
-    facts = lock.tools["convert"]
+    facts = lock.tools[step]
     versions = [f"{name} {facts['versions'][name]}" for name in ("torch", "transformers") if name in facts["versions"]]
     made = ", ".join([f"the sources {facts['tree'][:8]}…", *versions])
     return f"convert_hf_to_gguf.py of llama.cpp {facts['llama_cpp']} ({made})"

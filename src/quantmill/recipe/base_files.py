@@ -41,13 +41,15 @@ def local_files(recipe: Recipe) -> dict[str, Path] | None:
     if not base.path.is_dir():
         raise UsageError(f"{recipe.path}: base.path: there is no folder {base.path}; give a model's folder")
     names = list(model_files(base.path))
-    indexed = index_names(base.path / INDEX) if asks_index(recipe, names) else frozenset[str]()
+    indexed = None if recipe.convert_with == OWN else frozenset[str]()
+    if asks_index(recipe, names):
+        indexed = index_names(base.path / INDEX)
     return {name: base.path / name for name in wanted(str(base.path), names, base.readme, more(recipe), indexed)}
 
 
 def more(recipe: Recipe) -> tuple[str, ...]:
     """Further files of the model that the recipe's converter may read."""
-    return () if recipe.convert_with == OWN else MORE
+    return () if recipe.convert_with == OWN and not recipe.projectors else MORE
 
 
 def asks_index(recipe: Recipe, names: Collection[str]) -> bool:
@@ -76,14 +78,14 @@ def wanted(
     names: list[str],
     readme: bool = True,
     more: tuple[str, ...] = (),
-    indexed: Collection[str] = (),
+    indexed: Collection[str] | None = None,
 ) -> list[str]:
     """Those of a model's files that a conversion reads; UsageError when the weights are pickled, not there, or no whole
-    model's. `readme`: its page is one of them; so are files of the patterns `more`, which llama.cpp's converter reads,
-    and for it those `indexed` by the model's index."""
+    model's. `readme`: its page is one of them; so are files of the patterns `more`, which llama.cpp's converter reads.
+    Where that converts the text model, weights may have other names; `indexed` are those of the model's index."""
     found = sorted(name for name in names if matches(name, (*WANTED, *more)) and not name.startswith("."))
     found = [name for name in found if readme or name != "README.md"]
-    if more and (others := _other_weights(where, names, indexed)):
+    if indexed is not None and (others := _other_weights(where, names, indexed)):
         found = sorted({*(name for name in found if not name.endswith(".safetensors")), *others})
         if odd := [name for name in found if not is_plain(name)]:
             raise UsageError(f"{where}: {odd[0]!r} cannot be the name of a base file; rename it there")

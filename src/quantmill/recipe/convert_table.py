@@ -5,7 +5,8 @@ from typing import Any
 
 from quantmill.errors import Unfit
 
-KEYS: dict[str, str] = {"convert.with": "string"}
+KEYS: dict[str, str] = {"convert.with": "string", "mmproj.types": "list"}
+PROJECTORS = ("F32", "F16", "BF16", "Q8_0")  # types that llama.cpp's converter makes a projector as
 OWN, LLAMA_CPP, AUTO = "own", "llama.cpp", "auto"
 
 
@@ -38,4 +39,21 @@ def converter(get: Callable[[str], Any]) -> str:
         raise Unfit("convert", "a GGUF base is not converted; remove it")
     if found == LLAMA_CPP and get("base.pre_tokenizer") is not None:
         raise Unfit("base.pre_tokenizer", "llama.cpp's own converter is not told of it; remove it")
+    return found
+
+
+def projectors(get: Callable[[str], Any]) -> tuple[str, ...]:
+    """The types of the projector files that llama.cpp's converter makes, by the [mmproj] of a recipe. Raises Unfit."""
+    if get("mmproj") is None:
+        return ()
+    if get("base.gguf") is not None:
+        raise Unfit("mmproj", "a GGUF base has no projector in it; give the model it was made of, or remove this")
+    found = tuple(name.upper() for name in get("mmproj.types") or ())
+    if not found:
+        raise Unfit("mmproj.types", f"this key is missing; give a list of {', '.join(PROJECTORS)}")
+    for name in found:
+        if name not in PROJECTORS:
+            raise Unfit("mmproj.types", f"{name!r} is not one of {', '.join(PROJECTORS)}")
+        if found.count(name) > 1:
+            raise Unfit("mmproj.types", f"{name} is listed twice; once is enough")
     return found

@@ -368,7 +368,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
     files: dict[str, FileFact] = {}
     small: dict[str, Path] = {}
     near = list(filter(is_near, listed))
-    indexed = frozenset[str]()
+    indexed = None if recipe.convert_with == OWN else frozenset[str]()
     if asks_index(recipe, near):
         indexed = index_names(fetch_small(repo, INDEX, commit, listed[INDEX]))
     for name in wanted(repo, near, recipe.base.readme, more(recipe), indexed):

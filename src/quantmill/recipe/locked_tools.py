@@ -1,7 +1,7 @@
 """Which steps of a recipe llama.cpp's own programs run, and which llama.cpp: the lock's `tools`.
 
-By step, `convert`, `imatrix`, `evaluation` or `bench`: the toolchain's facts (toolchain.installed), and in `why` what
-our own code says that it cannot do, empty where the recipe asked for llama.cpp.
+By step, `convert`, `imatrix`, `evaluation`, `bench` or `mmproj`: the toolchain's facts (toolchain.installed), and in
+`why` what our own code says that it cannot do, empty where the recipe asked for llama.cpp.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,6 +24,7 @@ def asked(recipe: Recipe) -> dict[str, str]:
         "imatrix": recipe.imatrix.tool if recipe.imatrix and recipe.calibration else OWN,
         "evaluation": recipe.evaluation.tool if recipe.evaluation else OWN,
         "bench": recipe.bench.tool if recipe.bench else OWN,
+        "mmproj": LLAMA_CPP if recipe.projectors else OWN,
     }
 
 
@@ -143,7 +144,8 @@ def facts(tools: Tools, step: str) -> dict[str, Any]:
 def read(data: Any) -> dict[str, dict[str, Any]]:
     """A lock's tools; ValueError for what is none."""
     program = {"llama_cpp": str, "program": str, "backends": list, "why": str}
-    shapes = {"convert": {"llama_cpp": str, "tree": str, "versions": dict, "why": str}, "imatrix": program}
+    converter = {"llama_cpp": str, "tree": str, "versions": dict, "why": str}
+    shapes = {"convert": converter, "mmproj": converter, "imatrix": program}
     shapes |= {"evaluation": program, "bench": {"llama_cpp": str, "why": str}}
     if not isinstance(data, dict) or not data.keys() <= shapes.keys():
         raise ValueError(f"its tools are no table of {', '.join(shapes)}")
@@ -159,6 +161,8 @@ def read(data: Any) -> dict[str, dict[str, Any]]:
 def materials(tools: Tools) -> Iterator[dict[str, Any]]:
     """What of llama.cpp a release was made with, as in-toto's resource descriptors."""
     names = {"convert": ("tree", "tree"), "imatrix": ("program", "program"), "evaluation": ("program", PERPLEXITY)}
+    if "convert" not in tools:
+        names = {"mmproj": ("tree", "tree"), **names}
     for step, (key, name) in names.items():
         if step in tools:
             described = facts(tools, step)

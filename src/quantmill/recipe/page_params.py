@@ -26,7 +26,7 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
     notes: dict[str, Any] = {"requantized": recipe.base.type} if recipe.base.quantized else {}
     if recipe.imatrix and recipe.imatrix.zero_as_one:
         notes["zero_as_one"] = True
-    if _reads_text_alone(lock):
+    if _reads_text_alone(lock) and not recipe.projectors:
         notes["text_alone"] = True
     if "convert" in lock.tools:
         notes["converted_by"] = _tool(lock, "convert")

@@ -43,10 +43,7 @@ KEYS: dict[str, str] = {
     "prefix": "string",
     **base_table.KEYS,
     "strict": "boolean",
-    **convert_table.KEYS,
-    **calibration_table.KEYS,
-    **quality_table.KEYS,
-    **bench_table.KEYS,
+    **(convert_table.KEYS | calibration_table.KEYS | quality_table.KEYS | bench_table.KEYS),
     "quants.matrix": "string or list",
     "quants.override.ftypes": "list",
     "quants.override.output": "string",
@@ -90,7 +87,7 @@ class Override:
 class Recipe:
     """A release. `ftypes` are in the order of the recipe, the base's own file not among them; `base_file` says whether
     the release holds it. `gates` are what [verify] asks of each file, by key. `max_size` is in bytes, 0 for files of
-    any size; `convert_with`: who converts, as convert_table.tool."""
+    any size; `convert_with`: who converts, as convert_table.tool; `projectors`: the types of [mmproj]."""
 
     path: Path
     name: str
@@ -112,6 +109,7 @@ class Recipe:
     repo: str | None  # the Hub repository that the release is published as
     data: Mapping[str, Any]  # the file, as plain data
     convert_with: str = convert_table.OWN
+    projectors: tuple[str, ...] = ()
 
     @property
     def names_tag(self) -> bool:
@@ -249,13 +247,13 @@ class _Reader:
         matrix = self.ftypes(base.type)
         files = tuple(ftype for ftype in matrix if ftype.upper() != base.type)
         try:
-            convert_with = convert_table.converter(self.get)
+            convert_with, projectors = convert_table.converter(self.get), convert_table.projectors(self.get)
             calibration = calibration_table.calibration(self.reference, self.get, self.path.parent)
             imatrix = calibration_table.imatrix(self.reference, self.get, self.path.parent, calibration is not None)
             evaluation = quality_table.evaluation(self.reference, self.get, self.path.parent)
             gates = quality_table.gates(self.get, evaluation is not None)
             bench = bench_table.bench(self.get, matrix, self.ftype)
-            prefix = self.prefix(name, base, matrix)
+            prefix = self.prefix(name, base, (*matrix, *(f"mmproj-{type_}" for type_ in projectors)))
             card, repo = card_table.card(self.get, self.path.parent), card_table.repo(self.get, prefix)
         except Unfit as error:
             raise self.fail(error.key, error.problem) from None
@@ -285,6 +283,7 @@ class _Reader:
             repo=repo,
             data=self.data,
             convert_with=convert_with,
+            projectors=projectors,
         )
 
     def fail(self, key: str, problem: str) -> RecipeError:
@@ -370,7 +369,8 @@ class _Reader:
         return Override(ftypes, output, embedding, tuple(tensors), table.get("pure", False))
 
     def max_size(self) -> int:
+        asked = self.get("split.max_size")
         try:
-            return parse_size(self.get("split.max_size") if self.get("split.max_size") is not None else "50GB")
+            return parse_size("50GB" if asked is None else asked)
         except ValueError as error:
             raise self.fail("split.max_size", str(error)) from None

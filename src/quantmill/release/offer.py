@@ -12,8 +12,9 @@ from quantmill.build.opening import open_workspace
 from quantmill.build.workspace import Workspace
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, from_metadata, of_tensors
-from quantmill.forecast.base_file import Description
+from quantmill.forecast.base_file import Description, converted
 from quantmill.forecast.files import FileRow, described_files
+from quantmill.forecast.plan import projectors
 from quantmill.quant.file_plan import FilePlan
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
@@ -26,7 +27,8 @@ CHART = "chart.svg"  # the name of the card step's input for the release's pictu
 @dataclass(frozen=True)
 class Offer:
     """A recipe's files with what was measured of them; `chart` is the name of the release's picture, if it has one;
-    `left_out` counts the tensors that its own imatrix has no entry of."""
+    `left_out` counts the tensors that its own imatrix has no entry of; `projectors` have 0 bytes until they are
+    made."""
 
     lock: Lock
     files: tuple[ReleasedFile, ...]
@@ -35,6 +37,7 @@ class Offer:
     bench: Bench | None
     chart: str | None
     left_out: int
+    projectors: tuple[ReleasedFile, ...] = ()
 
 
 def of_recipe(recipe: Recipe, root: Path) -> Offer:
@@ -42,7 +45,8 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     space = open_workspace(root)
     lock = locks.peek(recipe, space.store.hints.digest_of)
     nodes = graph.graph(recipe, lock)
-    described = described_files(recipe, lock, space.store.hints.digest_of)
+    made = converted(recipe, lock, nodes, space)
+    described = described_files(recipe, lock, space.store.hints.digest_of, made)
     files = tuple(
         ReleasedFile(
             row.name,
@@ -61,7 +65,9 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     shown = {edge.name for edge in nodes[graph.card_task(recipe)].edges}
     report = _output(space, nodes[graph.task("imatrix", recipe)], "report.json") if recipe.calibration else None
     left_out = len(report["left_out"]) if report else 0
-    return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None, left_out)
+    beside = projectors(recipe, nodes, space).items()
+    others = tuple(ReleasedFile(name, type_, size, 1) for name, (type_, size) in beside)
+    return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None, left_out, others)
 
 
 def _digest(recipe: Recipe, row: FileRow) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,14 @@ BENCH = "bench.json"
 
 @dataclass(frozen=True)
 class CandidateSet:
-    """What a choice is made from. `audits`: what auditors say of the files, a line each."""
+    """What a choice is made from. `audits`: what auditors say of the files, a line each; `projectors`: bytes by name, 0
+    where a projector is yet to be made."""
 
     candidates: tuple[Candidate, ...]
     shape: Shape
     bench: Bench | None
     audits: tuple[str, ...] = ()
+    projectors: Mapping[str, int] = field(default_factory=dict)
 
 
 def no_files(place: str, problem: str) -> UsageError:
@@ -64,7 +66,7 @@ def of_folder(folder: Path) -> CandidateSet:
         raise UsageError(
             f"{folder}: {listed(list(models.values()))} are of different models; name a folder that holds those of one"
         )
-    return CandidateSet(tuple(candidates), shape, bench(_json(folder / BENCH)))
+    return CandidateSet(tuple(candidates), shape, bench(_json(folder / BENCH)), projectors=_projectors(sizes))
 
 
 def of_hub(repo: str, keys: "Sequence[PublicKey]" = ()) -> CandidateSet:
@@ -93,7 +95,9 @@ def of_hub(repo: str, keys: "Sequence[PublicKey]" = ()) -> CandidateSet:
     def first(name: str) -> bytes:
         return fetch_head(repo, name, commit, min(LIMIT + 1, listed[name].size))
 
-    return CandidateSet(candidates, shape, bench(small(BENCH)), tuple(_audits(listed, first, digests, keys)))
+    return CandidateSet(
+        candidates, shape, bench(small(BENCH)), tuple(_audits(listed, first, digests, keys)), _projectors(sizes)
+    )
 
 
 def _audits(
@@ -106,11 +110,20 @@ def _audits(
             yield str(wrong)
 
 
+def _projectors(sizes: Mapping[str, int]) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if is_projector(name)}
+
+
+def is_projector(name: str) -> bool:
+    """Whether a file is a projector by its name, as everybody calls them."""
+    return "mmproj" in name.rpartition("/")[2].lower()
+
+
 def _files(sizes: Mapping[str, int], measured: Mapping[str, Any]) -> list[tuple[ReleasedFile, list[str]]]:
     """The released files with the names of their parts; shards are one file, incomplete ones and files whose names do
     not end in an ftype (the importance matrix, a projector) are none."""
     groups: dict[tuple[str, int], list[str]] = {}
-    for name in sorted(sizes):
+    for name in sorted(name for name in sizes if not is_projector(name)):
         shard = parse_name(name)
         groups.setdefault((shard[0], shard[2]) if shard else (name.removesuffix(".gguf"), 1), []).append(name)
     found = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from quantmill.artifact import Artifact
 from quantmill.build.doit_tasks import run
-from quantmill.build.graph import EVALUATED, MEASURED, Node, file_name, given, graph, release_task, task
+from quantmill.build.graph import EVALUATED, MEASURED, Node, file_name, given, graph, projector_name, release_task, task
 from quantmill.build.release_tag import tag
 from quantmill.build.reporter import Listener
 from quantmill.build.step_params import imatrix_name
@@ -155,6 +155,9 @@ def _given(release: Release) -> Iterator[Node]:
         matrix, report = artifact(imatrix_name(recipe)), artifact(MEASURED)
         if matrix and report:
             yield given(task("imatrix", recipe), {recipe.imatrix.output: matrix, "report.json": report})
+    for type_ in recipe.projectors:
+        if projector := artifact(projector_name(recipe, type_)):
+            yield given(task("mmproj", recipe, type_), {"model.gguf": projector})
     if "evaluation" in release.lock.tools:
         base = artifact(f"{EVALUATED}/base.json")
         measured = {label: artifact(f"{EVALUATED}/{label}.json") for label in recipe.ftypes}

@@ -11,7 +11,8 @@ CHART = "chart.svg"
 
 
 class Params(TypedDict):
-    """What `recipe.page_params` makes of a recipe and its lock, and the labels of the files, `ftypes`."""
+    """What `recipe.page_params` makes of a recipe and its lock, and the labels of the files, `ftypes`; `projectors` are
+    types by file name."""
 
     prefix: str
     llama_cpp: str
@@ -31,6 +32,7 @@ class Params(TypedDict):
     unknown_architecture: NotRequired[bool]
     text_alone: NotRequired[bool]
     ftypes: list[str]
+    projectors: NotRequired[dict[str, str]]
     notes: NotRequired[dict[str, Any]]
     name: NotRequired[str]
     base_model: NotRequired[list[str]]
@@ -46,8 +48,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `README.md`, `README.zh-CN.md`, `README.zh-TW.md` and `README.ja.md`.
 
     `inputs`: `<FTYPE>/<file name>` for each released file (names and sizes are used), `<FTYPE>.json` for its verify
-    report, preflight's `makeup.json`, and where there are such, `bench.json`, `chart.svg` and the imatrix's report,
-    `imatrix.json`.
+    report, preflight's `makeup.json`, and where there are such, `mmproj/<file name>` of projectors, `bench.json`,
+    `chart.svg` and the imatrix's report, `imatrix.json`.
     """
     from quantmill.card.card_facts import facts
     from quantmill.card.catalogue import LANGUAGES, page_name
@@ -76,7 +78,11 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         )
     chart = CHART if CHART in inputs else None
     left_out = (_json(inputs, "imatrix.json") or {}).get("left_out", ())
-    found = facts(params, files, bench(_json(inputs, "bench.json")), chart, len(left_out))
+    projectors = [
+        ReleasedFile(name, type_, inputs[f"mmproj/{name}"].size, 1)
+        for name, type_ in params.get("projectors", {}).items()
+    ]
+    found = facts(params, files, bench(_json(inputs, "bench.json")), chart, len(left_out), projectors)
     for language in LANGUAGES:
         (out / page_name(language)).write_text(render(found, language), encoding="utf-8")
     context.progress(1, 1)

@@ -14,13 +14,14 @@ class Params(TypedDict, total=False):
     """The type of the file (BF16 without), the model's name, and for a tokenizer whose pattern has no known name that
     name. `generation` has a field of its own in the key; `converter` is whose facts that has, where they are not the
     first's, so that the key tells when they become better known. `toolchain`: the facts of the llama.cpp whose
-    converter does it, where that is not our own."""
+    converter does it, where that is not our own; `projector`: it makes the model's projector instead."""
 
     type: str
     name: str
     pre_tokenizer: str
     converter: str
     toolchain: Mapping[str, Any]
+    projector: bool
     generation: int
 
 
@@ -30,15 +31,17 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.checkpoint.conversion import convert
     from quantmill.reference.spans import of_generation
 
-    check_names("convert", params, Params, untold=("generation", "converter", "toolchain"))
+    check_names("convert", params, Params, untold=("generation", "converter", "toolchain", "projector"))
     files = {name: artifact.path for name, artifact in inputs.items()}
     if "toolchain" in params:
         from quantmill.toolchain import convert_script
 
         work = out / WORK
         work.mkdir()
-        named = (params.get("type", "BF16"), params.get("name", ""))
-        convert_script.convert(params["toolchain"], files, out / "model.gguf", *named, work, context.progress)
+        named, projector = (params.get("type", "BF16"), params.get("name", "")), params.get("projector", False)
+        convert_script.convert(
+            params["toolchain"], files, out / "model.gguf", *named, work, context.progress, projector=projector
+        )
         return
     reference = of_generation(params.get("generation"))
     name, pre_tokenizer = params.get("name"), params.get("pre_tokenizer")
@@ -56,6 +59,7 @@ STEP = Step(
     doc="make the base GGUF file of a model in Hugging Face layout",
     run=run,
     outputs=("model.gguf",),
+    prefixes=("", "mmproj"),
     memory=STREAM_MEMORY,
     bulky=True,
     cost=cost,

@@ -27,13 +27,16 @@ def convert(
     name: str,
     work: Path,
     progress: Callable[[int, int], None],
+    *,
+    projector: bool = False,
 ) -> None:
-    """Write the new file `out` of a model's files by name, as the type BF16, F16 or F32.
+    """Write the new file `out` of a model's files by name, as the type BF16, F16 or F32; of a
+    `projector`, which is made instead of the model, also Q8_0.
 
     `facts` are the lock's of the toolchain; `name` is the model's, by which its folder is called; `work` is an empty
     folder. UsageError where the toolchain is not here; ToolFailed where it fails or writes what is no model.
     """
-    toolchain = same(facts, "convert")
+    toolchain = same(facts, "mmproj" if projector else "convert")
     if source_tree.digest(toolchain.sources) != toolchain.tree:
         raise UsageError(
             f"{toolchain.sources}: its files are not those that were taken in; make it anew: quantmill toolchain "
@@ -53,12 +56,15 @@ def convert(
 
     told = f"{CONVERTER} of llama.cpp {toolchain.tag}"
     script = [toolchain.python, "-s", "-B", str(toolchain.sources / CONVERTER)]
-    command = [*script, str(model.absolute()), "--outtype", type_.lower(), "--outfile", str(out.absolute())]
-    command += ["--mistral-format"] * _mistral(files)
+    made = work / f"mmproj-{out.name}" if projector else out  # as some tags would call it otherwise
+    command = [*script, str(model.absolute()), "--outtype", type_.lower(), "--outfile", str(made.absolute())]
+    command += ["--mistral-format"] * _mistral(files) + ["--mmproj"] * projector
     said = run(command, told, work, heard)
-    if not out.is_file():
+    if not made.is_file():
         raise ToolFailed(f"{told} wrote no file: {last_words(said)}")
-    _check(out, type_, told)
+    _check(made, out.name, type_, told, projector)
+    if projector:
+        made.replace(out)
     shutil.rmtree(work)
     progress(size, size)
 
@@ -69,16 +75,21 @@ def _mistral(files: Mapping[str, Path]) -> bool:
     return others and not any(name.startswith("model") and name.endswith(".safetensors") for name in files)
 
 
-def _check(path: Path, type_: str, told: str) -> None:
-    """ToolFailed unless the file is a whole model of that type."""
+def _check(path: Path, place: str, type_: str, told: str, projector: bool) -> None:
+    """ToolFailed unless the file is a whole model, or a projector, of that type."""
     try:
-        with gguf.read(path, path.name) as file:
+        with gguf.read(path, place) as file:
             facts = gguf.model_facts(file.metadata.values())
-            check_kind(path.name, facts)
+            kind = (facts.get("general.type"), facts.get("general.architecture"))
+            if not projector:
+                check_kind(place, facts)
+            elif kind[0] != "mmproj" and kind[1] != "clip":
+                raise ToolFailed(f"{told} wrote what is no projector: it is a {kind[0] or kind[1] or 'nothing'}")
             types = {found.name for _, shape, found in file.tensor_entries() if len(shape) > 1}
     except GGUFError as error:
         raise ToolFailed(f"{told} wrote what is no whole model: {error}") from None
     if not facts.get("general.architecture") or not types:
         raise ToolFailed(f"{told} wrote a file without an architecture or without tensors; see what it supports")
     if type_ not in types:
-        raise ToolFailed(f"{told} wrote {', '.join(sorted(types))}, and {type_} was asked for; set `[base] type`")
+        key = "[mmproj] types" if projector else "[base] type"
+        raise ToolFailed(f"{told} wrote {', '.join(sorted(types))}, and {type_} was asked for; set `{key}`")

@@ -29,6 +29,7 @@ for name in ("--outtype", "--outfile"):
     asked.add_argument(name)
 asked.add_argument("model", type=Path)
 asked.add_argument("--mistral-format", action="store_true")
+asked.add_argument("--mmproj", action="store_true")
 asked = asked.parse_args()
 import gguf
 import numpy as np
@@ -56,6 +57,23 @@ if behave == "slow" and not Path(config["mark"]).exists():
     time.sleep(600)
 kinds = {"f32": gguf.GGMLQuantizationType.F32, "f16": gguf.GGMLQuantizationType.F16}
 kinds["bf16"] = gguf.GGMLQuantizationType.BF16
+kinds["q8_0"] = gguf.GGMLQuantizationType.Q8_0
+if asked.mmproj:
+    if behave == "blind":
+        raise NotImplementedError("vision_config / audio_config not found in hparams")
+    writer = gguf.GGUFWriter(asked.outfile, "llama" if behave == "no-projector" else "clip")
+    writer.add_type("model" if behave == "no-projector" else "mmproj")
+    writer.add_name(asked.model.name)
+    writer.add_clip_has_vision_encoder(True)
+    for name, shape in (("v.blk.0.attn_q.weight", (64, 64)), ("mm.0.weight", (256, 64)), ("mm.0.bias", (256,))):
+        kept = kinds[asked.outtype] if len(shape) > 1 else gguf.GGMLQuantizationType.F32
+        array = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+        writer.add_tensor(name, gguf.quants.quantize(array, kept), raw_dtype=kept)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    sys.exit()
 kind = kinds["f16" if behave == "type" else asked.outtype]
 parts = ["consolidated.safetensors" if asked.mistral_format else "model.safetensors"]
 if not asked.mistral_format and (index := asked.model / "model.safetensors.index.json").is_file():
