@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from forward_models import MODELS, VOCABULARY, metadata
+from quantmill.architectures.hyperparameters import hyper
 from quantmill.architectures.known import ARCHITECTURES
+from quantmill.runtime.loader import CannotRun, layer_parts
 
 PAGE = Path(__file__).parents[2] / "docs" / "new-architecture.md"
 HEAD = "| architecture | convert | imatrix | quality | bench |"
+OTHER = "llama.cpp's"
 OTHERS = "| any other | llama.cpp's | llama.cpp's | no | llama.cpp's |"
 
 
@@ -14,10 +18,22 @@ def rows() -> Iterator[str]:
     yield HEAD
     yield "| --- | --- | --- | --- | --- |"
     for name, known in sorted(ARCHITECTURES.items()):
-        convert = "ours" if known.classes else "llama.cpp's"
-        computed = ("ours", "ours", "ours") if known.computed else ("llama.cpp's", "no", "llama.cpp's")
-        yield f"| `{name}` | {convert} | {' | '.join(computed)} |"
+        convert = "ours" if known.classes else OTHER
+        computed = ("ours", "ours") if known.is_computed else (OTHER, "no")
+        yield f"| `{name}` | {convert} | {' | '.join(computed)} | {'ours' if runs(name) else OTHER} |"
     yield OTHERS
+
+
+def runs(name: str) -> bool:
+    """Whether our kernels run any small model of the architecture."""
+    for small in MODELS.values():
+        if small.architecture == name:
+            try:
+                layer_parts(name, hyper(name, {entry.key: entry for entry in metadata(small)}, VOCABULARY))
+            except CannotRun:
+                continue
+            return True
+    return False
 
 
 def written(page: str) -> str:

@@ -11,7 +11,8 @@ from convert_golden import models
 from convert_golden.vocabularies import QWEN2, byte_level, split
 from quantmill import gguf
 from quantmill.architectures import known
-from quantmill.architectures.architecture import Architecture, MetadataKey, ModelClass, TensorLine, behind, leading
+from quantmill.architectures.architecture import Architecture, MetadataKey, ModelClass, TensorLine
+from quantmill.architectures.conditions import behind, leading
 from quantmill.architectures.description import describe
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.pieces import (
@@ -42,8 +43,8 @@ TOY = Architecture(
         *QKV,
         ATTN_OUTPUT,
         FFN_NORM,
-        TensorLine("ffn_gate.weight", "embd ff", _FUSED, where=leading, change="first half"),
-        TensorLine("ffn_up.weight", "embd ff", _FUSED, where=leading, change="second half"),
+        TensorLine("ffn_gate.weight", "embd ff", _FUSED, where=leading, cut=("", "ff ff")),
+        TensorLine("ffn_up.weight", "embd ff", _FUSED, where=leading, cut=("ff", "ff ff")),
         TensorLine("ffn_down.weight", "ff embd", "mlp.down_proj.weight", where=leading),
         *changed(EXPERTS, where=behind),
         TensorLine("shortconv.conv.weight", "taps embd", "conv.weight", change="squeeze", f32=True),
@@ -55,19 +56,21 @@ TOY = Architecture(
             {**COMMON, "max_position_embeddings": 4096},
             spellings={"n_routed_experts": "num_experts"},
             mixture=True,
+            dropped=r"model\.mtp_",
+            stacks=("ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"),
             facts=lambda found: {"shared": found["n_shared"] * found["moe_intermediate_size"]},
         ),
     ),
     keys=(
         LEADING,
         "expert_feed_forward_length",
+        MetadataKey("expert_count", "num_experts", behind=True),
         MetadataKey("attention.head_count_kv", lambda found: [found["num_key_value_heads"]] * 2),
         MetadataKey("taps", "conv_kernel", size="taps"),
         MetadataKey("expert_shared_feed_forward_length", "shared", size="shared"),
         MetadataKey("logit_scale", "logit_scale", ValueType.FLOAT32),
     ),
     since=7830,
-    computed=False,
 )
 
 
@@ -85,6 +88,8 @@ def config() -> dict[str, Any]:
         **more,
         first_k_dense_replace=1,
         conv_kernel=4,
+        n_group=1,
+        scoring_func="sigmoid",
         logit_scale=0.5,
         tie_word_embeddings=True,
     )
@@ -99,6 +104,7 @@ def model(tmp_path: Path) -> Path:
     for expert in range(3):
         for name, shape in {"gate": (32, 64), "up": (32, 64), "down": (64, 32)}.items():
             shapes[f"model.layers.1.mlp.experts.{expert}.{name}_proj.weight"] = shape
+    shapes |= {"model.mtp_block.0.norm.weight": (64,)}
     shapes |= {f"model.layers.{layer}.conv.weight": (64, 1, 4) for layer in (0, 1)}
     settings = {"eos_token": "<|end|>", "bos_token": None}
     files = {"tokenizer.json": byte_level(split(QWEN2), [("<|end|>", True, False)]), "tokenizer_config.json": settings}
@@ -134,9 +140,13 @@ def test_a_record_converts(model: Path, tmp_path: Path) -> None:
         *([2, 2], 1, 0.5)
     ]
     assert [values[key] for key in ("taps", "expert_shared_feed_forward_length")] == [4, 64]
+    assert [values[key] for key in ("expert_group_count", "expert_gating_func")] == [1, 2]
     assert np.prod(list(file.tensors["blk.1.ffn_down_exps.weight"].shape)) == 32 * 64 * 3
     order = [key.removeprefix("toy.") for key in file.metadata if key.startswith("toy.")]
-    base = [key for key in newest().converter.shape if key in order]
+    base = [key for key in newest().converter.shape if key in order and key != "expert_count"]
+    stacks = [name for name in data if "_exps" in name]
+    assert [name.split("_")[1] for name in stacks] == ["gate", "up", "down"]
+    assert order.index("expert_count") == len(base) + 2
     assert order == [*base, *(key for key in order if key not in base)]  # the base class's keys, then its own
 
 
@@ -160,6 +170,11 @@ def test_what_is_not_computed_is_refused(model: Path, tmp_path: Path, capsys: py
 def test_a_converter_from_before_its_time_is_not_followed() -> None:
     with pytest.raises(ModelError, match=r"^config\.json: a toy is converted as llama\.cpp b7830 and later do it, not"):
         describe(config(), "BF16", reference=B4867)
+
+
+def test_another_way_to_score_experts_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"^config\.json's `scoring_func` is 'tanh'; one of softmax, sigmoid, sqrt"):
+        describe(config() | {"scoring_func": "tanh"}, "BF16")
 
 
 def test_a_class_without_defaults_says_what_is_missing(tmp_path: Path) -> None:

@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from quantmill.architectures.conditions import Sizes, Where, always
+from quantmill.architectures.operations import Operation
 from quantmill.gguf import ValueType
 
-# Whole numbers of a model by name; of those that differ between layers, one a layer.
-Sizes = Mapping[str, int | tuple[int, ...]]
-# Of a model's sizes and a layer: whether the layer has something.
-Where = Callable[[Sizes, int], bool]
 # config.json's facts, as configuration.hparams gives them.
 Facts = Mapping[str, Any]
 
@@ -18,33 +16,6 @@ NEEDED = (
     *("context_length", "embedding_length", "block_count", "feed_forward_length"),
     *("attention.head_count", "attention.layer_norm_rms_epsilon"),
 )
-
-
-def always(sizes: Sizes, layer: int) -> bool:
-    return True
-
-
-def dense(sizes: Sizes, layer: int) -> bool:
-    return not sizes["experts"]
-
-
-def mixture(sizes: Sizes, layer: int) -> bool:
-    return bool(sizes["experts"])
-
-
-def leading(sizes: Sizes, layer: int) -> bool:
-    """One of the dense layers that go before a mixture's (pieces.LEADING)."""
-    return layer < _whole(sizes["leading"])
-
-
-def behind(sizes: Sizes, layer: int) -> bool:
-    """One of a mixture's layers behind the dense ones."""
-    return not leading(sizes, layer)
-
-
-def _whole(size: int | tuple[int, ...]) -> int:
-    assert isinstance(size, int)
-    return size
 
 
 @dataclass(frozen=True)
@@ -59,6 +30,7 @@ class TensorLine:
     `optional`: a GGUF file may be without it
     `spared`: llama.cpp loads a file without it, with which nothing is computed here
     `placed`: False where checkpoints ask for it and llama.cpp has no place for it
+    `cut`: the sizes whose rows of the source are before it, and those that all of the source's rows are
     `heads`: the size that counts the heads whose rows leave Hugging Face's rotary layout
     `added`: what is added to every value
     `change`: what else is done to the values, a name of checkpoint/changes.py
@@ -73,6 +45,7 @@ class TensorLine:
     optional: bool = False
     spared: bool = False
     placed: bool = True
+    cut: tuple[str, str] = ("", "")
     heads: str = ""
     added: int = 0
     change: str = ""
@@ -85,12 +58,14 @@ class MetadataKey:
 
     `config`: config.json's keys of it, the first that is there; or a function of its facts, None for no key
     `size`: the name under which tensors and layers ask for the number; empty for none
+    `behind`: it comes behind the base class's keys, although it is one of them
     """
 
     key: str
     config: str | Callable[[Facts], Any]
     type: ValueType = ValueType.UINT32
     size: str = ""
+    behind: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +86,8 @@ class ModelClass:
     `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
     `layers`: what a layer's tensors begin with, before its number
     `others`: what tensors of other models begin with, which are left out
+    `dropped`: a pattern of what else of a checkpoint's tensors is left out, from their names' beginning
+    `stacks`: GGUF names of a layer's stacks of experts in the converter's order; by their sources' names without
     `tensors`: lines in the place of the architecture's, by their GGUF name
     """
 
@@ -128,6 +105,8 @@ class ModelClass:
     part: str = ""
     layers: str = "model.layers."
     others: tuple[str, ...] = ()
+    dropped: str = ""
+    stacks: tuple[str, ...] = ()
     tensors: tuple[TensorLine, ...] = ()
 
 
@@ -138,13 +117,13 @@ class Architecture:
     `name`: GGUF's general.architecture
     `top`, `layer`: its tensors, in the order of llama.cpp's graph: those outside the layers, and a layer's
     `classes`: the classes of transformers that become it
-    `keys`: its own metadata keys, in the converter's order behind those of all; a plain name is one of all's
+    `keys`: its own metadata keys, in the converter's order behind those of all; a plain name is one of KEYS, and one
+    that the base class writes takes its place there
     `sizes`: further sizes, computed from those that there are
     `needed`: metadata keys that llama.cpp refuses a file without
     `since`: the first build whose converter is known to write it so; 0: any that is offered
-    `computed`: whether the engine and our kernels evaluate it; False: it is converted only
+    `operations`: what a layer computes; none: it is converted only
     `experts`: whether it is a mixture
-    `rope`: how a head's columns are paired: "neox" pairs column i with i + half, "norm" pairs neighbours
     `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
     `window_base`: the rope base of the layers with a window, whose rope is not scaled
     `embedding_scale`: multiply embeddings by sqrt(n_embd)
@@ -160,12 +139,15 @@ class Architecture:
     sizes: Callable[[Sizes], Sizes] | None = None
     needed: tuple[str, ...] = NEEDED
     since: int = 0
-    computed: bool = True
+    operations: tuple[Operation, ...] = ()
     experts: Literal["never", "maybe", "always"] = "never"
-    rope: Literal["neox", "norm"] = "neox"
-    activation: Literal["silu", "gelu"] = "silu"
     window_pattern: int = 0
     window_base: float = 10000.0
     embedding_scale: bool = False
     wide_scale_layers: int = 0
     whole_heads: bool = False
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the engine evaluates it."""
+        return bool(self.operations)

@@ -4,17 +4,19 @@ So a plan knows a release's bytes before any weight exists. Names and order are 
 convert_hf_to_gguf.py at b5490.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from quantmill.architectures.architecture import Architecture, Facts, ModelClass, Sizes, TensorLine
+from quantmill.architectures.architecture import Architecture, Facts, ModelClass, TensorLine
+from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.known import class_of
 from quantmill.architectures.metadata_keys import config_sizes
-from quantmill.architectures.sizes import shape_of, with_products
+from quantmill.architectures.sizes import shape_of, size_of, with_products
 from quantmill.gguf.types import TYPES, Type
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class TensorSpec:
     `shape`: in ggml's order (the row's length first)
     `sources`: the checkpoint's names that it is made of (each one matrix of a stack); empty: computed from config.json
     `keep_f32`: stays F32 whatever the file's type (norms, biases, everything of one dimension)
+    `cut`: the first row of the source that is its own, and how many the source has; (0, 0): all are
     `heads`: the number of heads whose rows are to be permuted, 0 for none
     `added`: what is added to every value, in the checkpoint's own precision
     `change`: what else is done to the values, a name of checkpoint/changes.py
@@ -43,6 +46,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     sources: tuple[str, ...]
     keep_f32: bool
+    cut: tuple[int, int] = (0, 0)
     heads: int = 0
     added: int = 0
     change: str = ""
@@ -69,7 +73,8 @@ class TensorSpec:
 
 def _left_out(class_: ModelClass, source: str) -> bool:
     """Whether a checkpoint's tensor is one that the converter drops without a word."""
-    return source.endswith(_BUFFERS) or source.startswith(class_.others)
+    dropped = class_.dropped and re.match(class_.dropped, source)
+    return bool(dropped) or source.endswith(_BUFFERS) or source.startswith(class_.others)
 
 
 def tensors(
@@ -101,28 +106,35 @@ def tensors(
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise ModelError(f"the safetensors files lack the tensor {missing[0]!r}{more}, which {class_.name} needs")
-    return [*(spec for spec in specs if not spec.sources), *_in_order(order, expected, specs)]
+    return [*(spec for spec in specs if not spec.sources), *_in_order(order, expected, specs, class_.stacks)]
 
 
 def _in_order(
-    order: list[str], expected: Mapping[str, list[TensorSpec]], specs: list[TensorSpec]
+    order: list[str], expected: Mapping[str, list[TensorSpec]], specs: list[TensorSpec], stacks: tuple[str, ...]
 ) -> Iterator[TensorSpec]:
     """The tensors as the converter comes to them, those of several sources when it has met the last of these: stacks
     of a layer together, when it has met the last of the layer's experts."""
     groups: dict[str, list[TensorSpec]] = {}
+    group_of: dict[str, str] = {}
     for spec in specs:
         if len(spec.sources) > 1 or spec.is_stack:
+            group_of[spec.name] = _group(spec)
             groups.setdefault(_group(spec), []).append(spec)
-    waiting = {name: sum(len(spec.sources) for spec in group) for name, group in groups.items()}
+    waiting = {group: sum(len(spec.sources) for spec in found) for group, found in groups.items()}
     for name in order:
         for spec in expected[name]:
-            group = _group(spec)
-            if group not in groups:
+            group = group_of.get(spec.name)
+            if group is None:
                 yield spec
                 continue
             waiting[group] -= 1
             if not waiting[group]:
-                yield from sorted(groups[group], key=lambda spec: spec.sources[0])
+                yield from sorted(groups[group], key=lambda spec: _rank(spec, stacks))
+
+
+def _rank(spec: TensorSpec, stacks: tuple[str, ...]) -> tuple[int, str]:
+    name = spec.name.split(".", 2)[-1]
+    return (stacks.index(name) if name in stacks else len(stacks)), spec.sources[0]
 
 
 def _group(spec: TensorSpec) -> str:
@@ -154,9 +166,13 @@ def _spec(line: TensorLine, sizes: Sizes, layer: int, source: str, prefix: str) 
     parts = [str(expert) for expert in range(dims[-1])] if "*" in line.source else [""]
     sources = tuple(source + name.replace("*", part) for part in parts for name in line.source.split())
     keep = line.f32 or len(dims) == 1 or not line.name.endswith(".weight") or line.name.endswith(_F32)
-    heads = sizes[line.heads] if line.heads else 0
-    count = heads if isinstance(heads, int) else heads[layer]
-    return TensorSpec(prefix + line.name, dims, sources, keep, count, line.added, line.change)
+    count = size_of(line.heads, sizes, layer) if line.heads else 0
+    cut = (_sum(line.cut[0], sizes, layer), _sum(line.cut[1], sizes, layer))
+    return TensorSpec(prefix + line.name, dims, sources, keep, cut, count, line.added, line.change)
+
+
+def _sum(names: str, sizes: Sizes, layer: int) -> int:
+    return sum(size_of(name, sizes, layer) for name in names.split())
 
 
 def _sizes(row: Architecture, class_: ModelClass, found: Facts) -> Sizes:

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from quantmill.architectures.architecture import Architecture, Sizes
+from quantmill.architectures.architecture import Architecture
+from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
 from quantmill.architectures.known import ARCHITECTURES, computed
 from quantmill.architectures.metadata_keys import own_sizes
+from quantmill.architectures.operations import Operation
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
 from quantmill.architectures.sizes import with_products
 from quantmill.gguf import KV
@@ -19,7 +21,7 @@ MAX_EXPERTS = 256  # of a layer: llama.cpp, LLAMA_MAX_EXPERTS
 @dataclass(frozen=True)
 class Hyper:
     """`attention_scale` multiplies the products of queries and keys; `window` is 0 where all layers see everything;
-    `more` are the sizes that the architecture has keys of its own for."""
+    `n_eff` is n_ff of an expert; `more` are the sizes that the architecture has keys of its own for."""
 
     architecture: str
     row: Architecture
@@ -29,6 +31,7 @@ class Hyper:
     n_head_kv: int
     head: int
     n_ff: int
+    n_eff: int
     n_vocab: int
     n_expert: int
     n_expert_used: int
@@ -43,6 +46,10 @@ class Hyper:
         """Whether the layer attends to a sliding window."""
         pattern = self.row.window_pattern
         return pattern > 0 and self.window > 0 and layer % pattern < pattern - 1
+
+    def operations(self, layer: int) -> list[Operation]:
+        """What the layer computes."""
+        return [operation for operation in self.row.operations if operation.where(self.sizes, layer)]
 
     def rope_of(self, layer: int) -> Rope:
         """The layer's rotary positions."""
@@ -61,7 +68,7 @@ class Hyper:
                 "kv_heads": self.n_head_kv,
                 "head": self.head,
                 "ff": self.n_ff,
-                "eff": self.n_ff,
+                "eff": self.n_eff,
                 "experts": self.n_expert,
                 "experts_used": self.n_expert_used,
                 **self.more,
@@ -101,6 +108,8 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         raise keys.wrong("attention.key_length", f"is {head} for each of {n_head} heads", f"{n_embd} for all of them")
     n_expert, n_expert_used = _experts(keys, row)
     context = keys.size("context_length")
+    more = {key.size: keys.per_layer(key.key, n_layer) for key in own_sizes(row)}
+    n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, bool(more.get("leading")))
     width = n_embd // n_head if n_layer == row.wide_scale_layers else head
     return Hyper(
         architecture=name,
@@ -110,7 +119,8 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         n_head=n_head,
         n_head_kv=n_head_kv,
         head=head,
-        n_ff=_feed_forward(keys, n_expert, n_expert_used),
+        n_ff=n_ff,
+        n_eff=n_eff,
         n_vocab=n_vocab,
         n_expert=n_expert,
         n_expert_used=n_expert_used,
@@ -119,7 +129,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         rope=rope_of_file(keys, context),
         attention_scale=1 / math.sqrt(width),
         window=keys.size("attention.sliding_window") if row.window_pattern else 0,
-        more={key.size: keys.size(key.key, 0, least=0) for key in own_sizes(row)},
+        more=more,
     )
 
 
@@ -140,11 +150,13 @@ def _experts(keys: KeyReader, row: Architecture) -> tuple[int, int]:
     return n_expert, used
 
 
-def _feed_forward(keys: KeyReader, n_expert: int, used: int) -> int:
-    """Columns between the feed-forward matrices; an expert's may have a key of their own."""
+def _feed_forward(keys: KeyReader, n_expert: int, used: int, leading: bool) -> tuple[int, int]:
+    """Columns between the feed-forward matrices, and between an expert's, which may have a key of their own; where no
+    dense layers lead, both are the same."""
     if not n_expert:
-        return keys.size("feed_forward_length")
-    if own := keys.size("expert_feed_forward_length", 0, least=0):
-        return own
-    whole = keys.size("feed_forward_length")
-    return whole if ARCHITECTURES[keys.architecture].experts == "maybe" else max(1, whole // used)
+        return (keys.size("feed_forward_length"),) * 2
+    own = keys.size("expert_feed_forward_length", 0, least=0)
+    if not own:
+        whole = keys.size("feed_forward_length")
+        own = whole if ARCHITECTURES[keys.architecture].experts == "maybe" else max(1, whole // used)
+    return keys.size("feed_forward_length") if leading else own, own

@@ -36,6 +36,17 @@ class KeyReader:
             raise self.wrong(key, "is missing" if value is None else f"is {value!r}", f"a whole number from {least}")
         return value
 
+    def per_layer(self, key: str, layers: int) -> int | tuple[int, ...]:
+        """A whole number that is 0 where it is not said, or one for each layer where they differ."""
+        found = self.metadata.get(f"{self.architecture}.{key}")
+        value = found.value if found is not None else None
+        if not isinstance(value, list) or not value or all(item == value[0] for item in value):
+            return self.size(key, 0, least=0)
+        whole = all(isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= _MOST for item in value)
+        if len(value) != layers or not whole:
+            raise self.wrong(key, f"has {len(value)} values for {layers} layers", "a whole number for each")
+        return tuple(value)
+
     def number(self, key: str, default: float | None = None, least: float = 0.0) -> float:
         value = self.value(key)
         if value is None and default is not None:

@@ -45,7 +45,7 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
 
 def computed() -> list[str]:
     """The names of the architectures that the engine evaluates."""
-    return [known.name for known in ARCHITECTURES.values() if known.computed]
+    return [known.name for known in ARCHITECTURES.values() if known.is_computed]
 
 
 def _listed(names: Collection[str]) -> str:

@@ -95,7 +95,7 @@ def _wanted(
 ) -> Iterator[tuple[str, tuple[tuple[int, ...], bool]]]:
     """(name, (shape, whether it may be absent)) of every tensor that there is a place for; of an architecture that is
     not computed, shapes are those that there are."""
-    if row.computed:
+    if row.is_computed:
         for tensor, shape, optional in expected(hyper(_CONFIG, metadata, _rows(shapes))):
             yield tensor, (shape, optional)
         return

@@ -1,9 +1,10 @@
 """The `<arch>.*` keys: what llama.cpp needs to know of a model's shape."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from quantmill.architectures.architecture import Architecture, MetadataKey, Sizes
+from quantmill.architectures.architecture import Architecture, Facts, MetadataKey
+from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.architectures.known import architecture
@@ -21,6 +22,27 @@ _LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 _FLOAT = ValueType.FLOAT32
 _NUMBERS = (ValueType.UINT32, _FLOAT)
 
+_SCORES = (
+    *("score_function", "scoring_func", "score_func"),
+    *("moe_router_activation", "moe_router_activation_func", "expert_selection_fn"),
+)
+_GATING = {"softmax": 1, "sigmoid": 2, "sqrtsoftplus": 4}  # gguf.ExpertGatingFuncType
+
+
+def _of_mixture(name: str) -> Callable[[Facts], Any]:
+    return lambda found: found.get(name) if "num_experts" in found else None
+
+
+def _gating(found: Facts) -> int | None:
+    """How a mixture scores its experts, where config.json says it."""
+    name = next((name for name in _SCORES if found.get(name) is not None), "")
+    if not name or "num_experts" not in found:
+        return None
+    if not isinstance(found[name], str) or found[name] not in _GATING:
+        raise ModelError(f"config.json's `{name}` is {found[name]!r}; one of {', '.join(_GATING)} would be right")
+    return _GATING[found[name]]
+
+
 # The keys that the converter's base class writes, and those that several of its classes do.
 KEYS = (
     MetadataKey("block_count", "num_hidden_layers", size="layers"),
@@ -36,6 +58,9 @@ KEYS = (
     MetadataKey("attention.layer_norm_epsilon", "layer_norm_eps layer_norm_epsilon norm_epsilon", _FLOAT),
     MetadataKey("expert_count", "num_experts", size="experts"),
     MetadataKey("expert_used_count", "num_experts_per_tok", size="experts_used"),
+    MetadataKey("expert_group_count", _of_mixture("n_group")),
+    MetadataKey("expert_group_used_count", _of_mixture("topk_group")),
+    MetadataKey("expert_gating_func", _gating),
     MetadataKey("expert_feed_forward_length", "moe_intermediate_size", size="eff"),
     MetadataKey("attention.key_length", "head_dim", size="head"),
     MetadataKey("attention.value_length", "head_dim"),
@@ -78,8 +103,10 @@ def _order(row: Architecture, converter: Converter) -> Sequence[str]:
     """The span's own order for the architecture, or else the base class's keys, then the architecture's."""
     if row.name in converter.model:
         return converter.model[row.name]
+    behind = {key.key for key in _own(row) if key.behind}
+    shape = [key for key in converter.shape if key not in behind]
     own = [key.key if isinstance(key, MetadataKey) else key for key in row.keys]
-    return (*converter.shape, *(key for key in own if key not in converter.shape), *converter.last)
+    return (*shape, *(key for key in own if key not in shape), *converter.last)
 
 
 def _entry(architecture: str, key: MetadataKey, found: Mapping[str, Any], above: str) -> Iterator[KV]:

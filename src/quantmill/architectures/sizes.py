@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from quantmill.architectures.architecture import Architecture, Sizes, TensorLine
+from quantmill.architectures.architecture import Architecture, TensorLine
+from quantmill.architectures.conditions import Sizes
 
 Size = int | tuple[int, ...]
 
@@ -29,8 +30,13 @@ def _times(one: Size, other: Size) -> Size:
 
 def shape_of(line: TensorLine, sizes: Sizes, layer: int) -> tuple[int, ...]:
     """The shape of a line's tensor in a layer, in ggml's order."""
-    found = (sizes[name] for name in line.dims.split())
-    return tuple(size if isinstance(size, int) else size[layer] for size in found)
+    return tuple(size_of(name, sizes, layer) for name in line.dims.split())
+
+
+def size_of(name: str, sizes: Sizes, layer: int) -> int:
+    """A size in a layer."""
+    size = sizes[name]
+    return size if isinstance(size, int) else size[layer]
 
 
 def lines(architecture: Architecture, sizes: Sizes, layers: int) -> Iterator[tuple[str, TensorLine, int]]:

@@ -26,20 +26,6 @@ def _squeezed(shape: Shape, sources: Sequence[Values], dtype: str, begin: int, e
     return sources[0].reshape(-1, shape[0])[begin:end], dtype
 
 
-def _first(shape: Shape, sources: Sequence[Values], dtype: str, begin: int, end: int) -> tuple[Values, str]:
-    return sources[0].reshape(-1, shape[0])[begin:end], dtype
-
-
-def _second(shape: Shape, sources: Sequence[Values], dtype: str, begin: int, end: int) -> tuple[Values, str]:
-    return sources[0].reshape(-1, shape[0])[shape[1] + begin : shape[1] + end], dtype
-
-
-def _twice(shape: Shape) -> Shape:
-    return 2 * shape[1], shape[0]
-
-
 CHANGES = {
     "squeeze": Change(lambda shape: (shape[1], 1, shape[0]), _squeezed),  # the weights of a convolution by channels
-    "first half": Change(_twice, _first),  # of the rows of a matrix that is two
-    "second half": Change(_twice, _second),
 }

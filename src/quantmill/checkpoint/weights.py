@@ -32,6 +32,8 @@ def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
             expected = CHANGES[spec.change].source(spec.shape)
         else:  # a stack's third dimension counts the sources
             expected = tuple(reversed(spec.shape[:2] if spec.is_stack else spec.shape))
+        if spec.cut[1]:
+            expected = (spec.cut[1], *expected[1:])
         if weight.shape != expected:
             raise ModelError(
                 f"{weight.file}: the tensor {source!r} has shape {list(weight.shape)}; by config.json it should "
@@ -65,6 +67,8 @@ def rows(
         sources = [weights[name].data.view(_NUMPY[weights[name].dtype]) for name in spec.sources]
         return cast(*CHANGES[spec.change].rows(spec.shape, sources, weight.dtype, begin, end), type_)
     values = weight.data.view(_NUMPY[weight.dtype]).reshape(-1, spec.shape[0] if len(spec.shape) > 1 else 1)
+    if spec.cut[1]:
+        values = values[spec.cut[0] : spec.cut[0] + spec.shape[-1]]
     if spec.added:
         return cast(*_sum(values[begin:end], weight.dtype, spec.added), type_)
     if spec.heads:

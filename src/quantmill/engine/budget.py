@@ -85,10 +85,11 @@ def token_bytes(model: Model) -> int:
     """Bytes of the buffers of one token as it passes a layer."""
     hyper = model.hyper
     attention = 2 * hyper.n_embd + 2 * hyper.n_head * hyper.head + 4 * hyper.n_head_kv * _whole(hyper.head)
+    dense = 2 * hyper.n_ff + hyper.n_embd
     if not hyper.n_expert:
-        return 4 * (attention + 2 * hyper.n_ff + hyper.n_embd)
-    rows = 2 * hyper.n_embd + 2 * hyper.n_ff  # of an expert; at worst all tokens choose the same one
-    return 4 * (attention + rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used)
+        return 4 * (attention + dense)
+    rows = 2 * hyper.n_embd + 2 * hyper.n_eff  # of an expert; at worst all tokens choose the same one
+    return 4 * (attention + max(dense, rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used))
 
 
 def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
@@ -103,7 +104,7 @@ def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
 def _packed(model: Model, run: Run, tokens: int) -> int:
     """Bytes of the widest input of a product, packed."""
     hyper = model.hyper
-    columns = _whole(max(hyper.n_embd, hyper.n_ff, hyper.n_head * hyper.head))
+    columns = _whole(max(hyper.n_embd, hyper.n_ff, hyper.n_eff, hyper.n_head * hyper.head))
     return min(_PACKED_ROWS, tokens + 32) * columns * _PACKED[run.arithmetic]
 
 
@@ -127,5 +128,6 @@ def _sums(model: Model) -> int:
     """Bytes of all importance sums, three times: a checkpoint makes two copies."""
     hyper = model.hyper
     experts = max(1, hyper.n_expert)
-    columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * (hyper.n_embd + hyper.n_ff)
+    between = max(hyper.n_ff, experts * hyper.n_eff)
+    columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * hyper.n_embd + between
     return 3 * 4 * hyper.n_layer * columns

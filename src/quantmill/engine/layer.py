@@ -29,6 +29,7 @@ class LayerWeights:
         self.model, self.run, self.space, self.plan, self.prefix = model, run, space, plan, f"blk.{index}."
         self.window = self.hyper.window if self.hyper.windowed(index) else 0
         self.rope = self.hyper.rope_of(index)
+        self.operations = self.hyper.operations(index)
         self._vectors: dict[str, Floats | None] = {}
         self._matrices: dict[str, Matrix] = {}
 
@@ -83,10 +84,9 @@ class LayerWeights:
         return outs
 
     def norm(self, name: str, x: Floats, out: Floats) -> Floats:
-        """The root-mean-square norm of the rows of x; unchanged where the layer has no such norm. `out` may be x."""
+        """The root-mean-square norm of the rows of x. `out` may be x."""
         weight = self.vector(f"{name}.weight")
-        if weight is None:
-            return x
+        assert weight is not None  # checked when the model was opened
         _kernels.rms_norm(x, weight, out, self.hyper.eps, self.run.threads)
         return out
 
@@ -94,9 +94,9 @@ class LayerWeights:
         if importance is not None:
             importance.dense(tuple(f"{self.prefix}{name}.weight" for name in names.split()), x)
 
-    def activate(self, gate: Floats, up: Floats) -> None:
+    def activate(self, activation: str, gate: Floats, up: Floats) -> None:
         """gate = activation(gate) * up."""
-        getattr(_kernels, _ACTIVATIONS[self.hyper.row.activation])(gate, up, gate, self.run.threads)
+        getattr(_kernels, _ACTIVATIONS[activation])(gate, up, gate, self.run.threads)
 
     def names(self) -> list[str]:
         """Every tensor of the layer, for a search of what is wrong with it."""

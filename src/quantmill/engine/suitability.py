@@ -53,7 +53,7 @@ def base_notes(place: str, tag: str, metadata: Mapping[str, KV], tensors: Sequen
 def check_config_computable(config: Mapping[str, Any], wanted: Sequence[str]) -> None:
     """`check_computable` of a base that our own converter makes of that config.json."""
     known = architecture(config)
-    if not known.computed:
+    if not known.is_computed:
         check_computable("config.json", {_ARCHITECTURE: kv(_ARCHITECTURE, known.name)}, (), wanted)
 
 

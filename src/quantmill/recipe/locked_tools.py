@@ -61,7 +61,7 @@ def _incomputable(recipe: Recipe, config: Mapping[str, Any] | None, unconverted:
             known = architecture(config or {})
         except ModelError as error:
             return str(error)
-        return "" if known.computed else str(uncomputed("config.json", known.name))
+        return "" if known.is_computed else str(uncomputed("config.json", known.name))
     from quantmill import gguf
     from quantmill.architectures.tensor_check import check
 

@@ -1,13 +1,16 @@
 """A GGUF file as a model that evaluates tokens on its quantized blocks."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
+from quantmill.architectures.conditions import always
 from quantmill.architectures.hyperparameters import Hyper, hyper
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Operation
 from quantmill.architectures.rope_scaling import Rope
 from quantmill.architectures.tensor_check import check
 from quantmill.errors import QuantmillError
@@ -74,7 +77,7 @@ def load(
         check(place, facts, found)
         _check_runnable(place, facts, found)
         room = min(facts.context, context or facts.context)
-        model = _kernels.Model(_configuration(facts, room), threads, repack, activation_bits)
+        model = _kernels.Model(_configuration(place, facts, room), threads, repack, activation_bits)
         _set_positions(model, facts, room, _factors(source, found))
         for name, (shape, type_) in found.items():
             _set(model, source, name, shape, type_)
@@ -97,7 +100,8 @@ def _check_runnable(place: str, facts: Hyper, found: dict[str, tuple[tuple[int, 
             raise CannotRun(f"{place}: has rows of {size} weights; these kernels need a multiple of 32")
 
 
-def _configuration(facts: Hyper, context: int) -> dict[str, float]:
+def _configuration(place: str, facts: Hyper, context: int) -> dict[str, float]:
+    attend, part = layer_parts(place, facts)
     return {
         "layers": facts.n_layer,
         "width": facts.n_embd,
@@ -115,9 +119,22 @@ def _configuration(facts: Hyper, context: int) -> dict[str, float]:
         "eps": facts.eps,
         "embedding_scale": math.sqrt(facts.n_embd) if facts.row.embedding_scale else 1.0,
         "attention_scale": facts.attention_scale,
-        "halves_apart": facts.row.rope == "neox",
-        "gelu": facts.row.activation == "gelu",
+        "halves_apart": attend.rope == "neox",
+        "gelu": part.activation == "gelu",
     }
+
+
+def layer_parts(place: str, facts: Hyper) -> tuple[Attend, Feed | Experts]:
+    """What differs between the layers that these kernels run; all layers of a model are the same. Raises CannotRun."""
+    first, *others = ([replace(each, where=always) for each in facts.operations(n)] for n in range(facts.n_layer))
+    attend = next((each for each in first if isinstance(each, Attend)), Attend())
+    part = next((each for each in first if isinstance(each, Feed | Experts)), Feed())
+    attend, part = Attend(attend.rope, attend.qk_norm), type(part)(part.activation)
+    plain: list[Operation] = [Norm("attn_norm"), attend, Add(), Norm("ffn_norm"), part, Add()]
+    after = [Norm(f"post_{name}_norm", of="change") for name in ("attention", "ffw")]
+    if first not in (plain, [*plain[:2], after[0], *plain[2:5], after[1], Add()]) or any(o != first for o in others):
+        raise CannotRun(f"{place}: a layer of {facts.architecture} computes what these kernels do not; llama.cpp's do")
+    return attend, part
 
 
 def _factors(source: Source, found: dict[str, tuple[tuple[int, ...], Type]]) -> NDArray[np.float32] | None:

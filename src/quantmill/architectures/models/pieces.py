@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from quantmill.architectures.architecture import Facts, MetadataKey, TensorLine, dense
+from quantmill.architectures.architecture import Facts, MetadataKey, TensorLine
+from quantmill.architectures.conditions import dense
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Operation
 
 # What transformers assumes in most classes.
 COMMON = {"rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False}
@@ -64,6 +66,16 @@ EXPERTS = (
     TensorLine("ffn_up_exps.weight", "embd eff experts", "mlp.experts.*.up_proj.weight"),
     TensorLine("ffn_down_exps.weight", "eff embd experts", "mlp.experts.*.down_proj.weight"),
 )
+
+# The layer of most: each part's change of the normed states is added to them.
+FED: tuple[Operation, ...] = (Norm("ffn_norm"), Feed(), Add())
+MIXED: tuple[Operation, ...] = (Norm("ffn_norm"), Experts(), Add())
+
+
+def attended(attend: Attend) -> tuple[Operation, ...]:
+    """A layer's first half."""
+    return Norm("attn_norm"), attend, Add()
+
 
 LEADING = MetadataKey("leading_dense_block_count", "first_k_dense_replace", size="leading")
 

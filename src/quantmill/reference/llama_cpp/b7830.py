@@ -35,6 +35,7 @@ _SHAPE = (
     *("rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow"),
     *("rope.freq_base", "rope.freq_base_swa"),
     *("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "expert_count", "expert_used_count"),
+    *("expert_group_count", "expert_group_used_count", "expert_gating_func"),
     *("attention.key_length", "attention.value_length", "general.file_type"),
 )
 

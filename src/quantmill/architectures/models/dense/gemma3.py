@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from quantmill.architectures.architecture import NEEDED, Architecture, ModelClass, TensorLine
 from quantmill.architectures.models.pieces import ATTN_NORM, ATTN_OUTPUT, FFN, ONLY, QK_NORM, QKV, TOP, one_added
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 
 _TEXT = ModelClass(
     "Gemma3ForCausalLM",
@@ -61,7 +62,16 @@ GEMMA3 = Architecture(
     ),
     keys=("attention.sliding_window",),
     needed=(*NEEDED, "attention.sliding_window"),
-    activation="gelu",
+    operations=(
+        Norm("attn_norm"),
+        Attend(qk_norm=True),
+        Norm("post_attention_norm", of="change"),
+        Add(),
+        Norm("ffn_norm"),
+        Feed("gelu"),
+        Norm("post_ffw_norm", of="change"),
+        Add(),
+    ),
     window_pattern=6,
     embedding_scale=True,
     wide_scale_layers=62,

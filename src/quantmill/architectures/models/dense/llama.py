@@ -1,6 +1,7 @@
 """Llama, with Mistral's and SmolLM's models; GGUF files of it may be mixtures (Mixtral)."""
 
-from quantmill.architectures.architecture import Architecture, Facts, ModelClass, TensorLine, mixture
+from quantmill.architectures.architecture import Architecture, Facts, ModelClass, TensorLine
+from quantmill.architectures.conditions import dense, mixture
 from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
@@ -15,9 +16,11 @@ from quantmill.architectures.models.pieces import (
     SILU,
     TOP,
     asked,
+    attended,
     changed,
     in_dense,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm
 
 _SCALINGS = ("linear", "yarn", "llama3")
 
@@ -69,5 +72,11 @@ LLAMA = Architecture(
     ),
     keys=("vocab_size", "rope.dimension_count"),
     experts="maybe",
-    rope="norm",
+    operations=(
+        *attended(Attend(rope="norm")),
+        Norm("ffn_norm"),
+        Feed(where=dense),
+        Experts(where=mixture),
+        Add(),
+    ),
 )

@@ -5,13 +5,16 @@ from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
     COMMON,
+    FED,
     FFN,
     FFN_NORM,
     QKV,
     QKV_BIAS,
     SILU,
     TOP,
+    attended,
 )
+from quantmill.architectures.operations import Attend
 
 QWEN2 = Architecture(
     "qwen2",
@@ -25,5 +28,6 @@ QWEN2 = Architecture(
             windows="asked",
         ),
     ),
+    operations=(*attended(Attend()), *FED),
     whole_heads=True,
 )

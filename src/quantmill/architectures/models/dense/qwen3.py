@@ -6,6 +6,7 @@ from quantmill.architectures.models.pieces import (
     ATTN_OUTPUT,
     ATTN_OUTPUT_BIAS,
     COMMON,
+    FED,
     FFN,
     FFN_NORM,
     QK_NORM,
@@ -14,7 +15,9 @@ from quantmill.architectures.models.pieces import (
     SILU,
     TOP,
     asked,
+    attended,
 )
+from quantmill.architectures.operations import Attend
 
 # A layer's attention, of Qwen 3's mixtures too. llama.cpp has no place for the biases that config.json may ask for.
 ATTENTION = (
@@ -38,4 +41,5 @@ QWEN3 = Architecture(
             windows="asked",
         ),
     ),
+    operations=(*attended(Attend(qk_norm=True)), *FED),
 )

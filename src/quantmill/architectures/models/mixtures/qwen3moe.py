@@ -2,7 +2,8 @@
 
 from quantmill.architectures.architecture import NEEDED, Architecture, ModelClass
 from quantmill.architectures.models.dense.qwen3 import ATTENTION
-from quantmill.architectures.models.pieces import COMMON, EXPERTS, FFN_NORM, OUTPUT, SILU, TOP, changed
+from quantmill.architectures.models.pieces import COMMON, EXPERTS, FFN_NORM, MIXED, OUTPUT, SILU, TOP, attended, changed
+from quantmill.architectures.operations import Attend
 
 QWEN3MOE = Architecture(
     "qwen3moe",
@@ -30,4 +31,5 @@ QWEN3MOE = Architecture(
     keys=("expert_feed_forward_length",),
     needed=(*NEEDED, "expert_count", "expert_used_count"),
     experts="always",
+    operations=(*attended(Attend(qk_norm=True)), *MIXED),
 )

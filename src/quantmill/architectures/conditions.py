@@ -1,0 +1,35 @@
+"""Conditions that a tensor or an operation of a layer may have: functions of a model's sizes and the layer."""
+
+from collections.abc import Callable, Mapping
+
+# Whole numbers of a model by name; of those that differ between layers, one a layer.
+Sizes = Mapping[str, int | tuple[int, ...]]
+# Of a model's sizes and a layer: whether the layer has something.
+Where = Callable[[Sizes, int], bool]
+
+
+def always(sizes: Sizes, layer: int) -> bool:
+    return True
+
+
+def dense(sizes: Sizes, layer: int) -> bool:
+    return not sizes["experts"]
+
+
+def mixture(sizes: Sizes, layer: int) -> bool:
+    return bool(sizes["experts"])
+
+
+def leading(sizes: Sizes, layer: int) -> bool:
+    """One of the dense layers that go before a mixture's (pieces.LEADING)."""
+    return layer < _whole(sizes["leading"])
+
+
+def behind(sizes: Sizes, layer: int) -> bool:
+    """One of a mixture's layers behind the dense ones."""
+    return not leading(sizes, layer)
+
+
+def _whole(size: int | tuple[int, ...]) -> int:
+    assert isinstance(size, int)
+    return size

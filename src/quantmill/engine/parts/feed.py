@@ -1,0 +1,14 @@
+"""The feed-forward part of a layer that is one for all tokens."""
+
+from quantmill.architectures.operations import Feed
+from quantmill.engine.parts.rows import Rows
+
+
+def feed(rows: Rows, operation: Feed) -> None:
+    """The change is what the gated matrices make of the rows."""
+    layer, x = rows.layer, rows.seen(operation.of)
+    layer.tap(rows.importance, "ffn_gate ffn_up", x)
+    gate, up = layer.products(["ffn_gate", "ffn_up"], x)
+    layer.activate(operation.activation, gate, up)
+    layer.tap(rows.importance, "ffn_down", gate)
+    rows.change = layer.product("ffn_down", gate) if rows.wanted else None
