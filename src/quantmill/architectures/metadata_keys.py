@@ -80,11 +80,14 @@ def facts(config: Mapping[str, Any], file_type: str, reference: Reference | None
         )
     scaling = found.get("rope_scaling") or {}
     kind = scaling.get("type")
-    keys = {key.key: key for key in (*KEYS, *_own(row))}
+    keys = {key.key: key for key in KEYS}
+    own = {key.key: key for key in _own(row)}
     scaled = {key.key: key for key in SCALING_KEYS}
     for name in _order(row, reference.converter):
         if name == _FILE_TYPE:
             yield kv(name, FILE_TYPES[file_type])
+        elif name in own:
+            yield from _entry(row.name, own[name], found, "")
         elif name == "rope.scaling.type":
             if kind in ("linear", "yarn"):
                 yield kv(f"{row.name}.{name}", kind)
