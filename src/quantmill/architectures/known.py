@@ -5,10 +5,22 @@ from typing import Any
 
 from quantmill.architectures.architecture import Architecture, ModelClass
 from quantmill.architectures.errors import UnsuitableModel
+from quantmill.architectures.models.dense.cohere2 import COHERE2
+from quantmill.architectures.models.dense.ernie4_5 import ERNIE4_5
+from quantmill.architectures.models.dense.exaone4 import EXAONE4
+from quantmill.architectures.models.dense.gemma2 import GEMMA2
 from quantmill.architectures.models.dense.gemma3 import GEMMA3
+from quantmill.architectures.models.dense.glm4 import GLM4
+from quantmill.architectures.models.dense.granite import GRANITE
+from quantmill.architectures.models.dense.hunyuan_dense import HUNYUAN_DENSE
 from quantmill.architectures.models.dense.llama import LLAMA
+from quantmill.architectures.models.dense.mistral3 import MISTRAL3
+from quantmill.architectures.models.dense.olmo2 import OLMO2
+from quantmill.architectures.models.dense.phi3 import PHI3
 from quantmill.architectures.models.dense.qwen2 import QWEN2
 from quantmill.architectures.models.dense.qwen3 import QWEN3
+from quantmill.architectures.models.dense.seed_oss import SEED_OSS
+from quantmill.architectures.models.dense.smollm3 import SMOLLM3
 from quantmill.architectures.models.mixtures.qwen3moe import QWEN3MOE
 
 _SHOWN = 12  # of the classes in a message
@@ -18,6 +30,18 @@ _ALL = (
     QWEN3MOE,
     LLAMA,
     GEMMA3,
+    COHERE2,
+    ERNIE4_5,
+    EXAONE4,
+    GEMMA2,
+    GLM4,
+    GRANITE,
+    HUNYUAN_DENSE,
+    MISTRAL3,
+    OLMO2,
+    PHI3,
+    SEED_OSS,
+    SMOLLM3,
 )
 ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
 CLASSES: dict[str, tuple[Architecture, ModelClass]] = {
