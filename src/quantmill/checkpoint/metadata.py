@@ -35,7 +35,7 @@ def metadata(
 
     `files` are the model's by name; `type` is F32, F16 or BF16. `name` is what llama.cpp's converter takes from the
     model's folder, so that a folder's name decides nothing here. `specs` are the tensors when they are known to differ
-    from `arch.tensors(config)`; `notes` is given a sentence for whatever is left out or odd. Raises a ModelError with
+    from `tensors(config)`; `notes` is given a sentence for whatever is left out or odd. Raises a ModelError with
     one sentence, also for what llama.cpp would not load, or UsageError when nothing names the model.
     """
     reference, notes = reference or newest(), [] if notes is None else notes
