@@ -124,9 +124,9 @@ def check_whole_heads(facts: Facts) -> None:
         )
 
 
-def positive(facts: Facts, *keys: str) -> None:
-    """Raises a ModelError unless the keys are numbers above 0."""
+def positive(facts: Facts, *keys: str, above: str = "") -> None:
+    """Raises a ModelError unless the keys, of the table `above`, are numbers above 0."""
     for key in keys:
         value = facts.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-            raise ModelError(f"config.json's `{key}` is {value!r}; a number above 0 would be right")
+            raise ModelError(f"config.json's `{above}{key}` is {value!r}; a number above 0 would be right")

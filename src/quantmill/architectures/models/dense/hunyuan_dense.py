@@ -28,7 +28,7 @@ def _scaled(facts: Facts) -> Mapping[str, Any]:
     scaling = facts["rope_scaling"]
     if scaling is None:
         return {}
-    positive(scaling, "alpha")
+    positive(scaling, "alpha", above="rope_scaling.")
     if facts["rope_theta"] != _BASE or facts["max_position_embeddings"] not in _CONTEXTS:
         raise ModelError(
             f"config.json's `rope_theta` {facts['rope_theta']!r} and `max_position_embeddings` "

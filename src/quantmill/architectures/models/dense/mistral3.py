@@ -34,7 +34,7 @@ def _scaled(facts: Facts) -> Mapping[str, Any]:
         return {"log_multiplier": None, "temperature": None}
     if scaling.get("type") != "yarn":
         raise ModelError("config.json's `rope_parameters` has no YaRN, without which no ministral3 can be converted")
-    positive(scaling, "llama_4_scaling_beta")
+    positive(scaling, "llama_4_scaling_beta", above="rope_parameters.")
     for key in _YARN[:2]:
         if scaling.get(key) != 1:
             raise ModelError(f"config.json's `rope_parameters.{key}` is {scaling.get(key)!r}; 1 can be converted")
