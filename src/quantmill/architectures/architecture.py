@@ -133,7 +133,12 @@ class Architecture:
     `operations`: what a layer computes; none: it is converted only
     `experts`: whether it is a mixture
     `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
-    `window_base`: the rope base of the layers with a window, whose rope is not scaled
+    `window_base`: the rope base of the layers with a window, whose rope is not scaled; 0: they turn as the others
+    `windowed_layers`: a model of so many layers has windows, and no other; 0: any may
+    `eps`: the metadata key of what norms add
+    `norm`: the kind of the last norm, as operations.Norm's
+    `numbers`: further metadata keys that are numbers of the computation → what is taken where they are absent
+    `logits`: "over" divides logits by logit_scale, "times" multiplies them by it
     `embedding_scale`: multiply embeddings by sqrt(n_embd)
     `wide_scale_layers`: a model of so many layers scales attention by its width, not by key_length
     `whole_heads`: all heads together are as wide as an embedding
@@ -154,6 +159,11 @@ class Architecture:
     embedding_scale: bool = False
     wide_scale_layers: int = 0
     whole_heads: bool = False
+    windowed_layers: int = 0
+    eps: str = "attention.layer_norm_rms_epsilon"
+    norm: Literal["rms", "layer"] = "rms"
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    logits: Literal["", "over", "times"] = ""
 
     @property
     def is_computed(self) -> bool:

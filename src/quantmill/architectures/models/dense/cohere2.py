@@ -15,6 +15,7 @@ from quantmill.architectures.models.pieces import (
     positive,
     without,
 )
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 from quantmill.gguf import ValueType
 
 
@@ -57,6 +58,18 @@ COHERE2 = Architecture(
     ),
     needed=(*NEEDED[:-1], "attention.layer_norm_epsilon", "logit_scale", "attention.sliding_window"),
     since=11312,
+    operations=(
+        Norm("attn_norm", kind="layer"),
+        Attend("norm", turns="windowed"),
+        Add(),
+        Feed(),
+        Add(),
+    ),
+    eps="attention.layer_norm_epsilon",
+    norm="layer",
+    numbers={"logit_scale": 0.0},
+    logits="times",
+    window_base=0.0,
     window_pattern=4,
     whole_heads=True,
 )

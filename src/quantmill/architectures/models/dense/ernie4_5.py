@@ -1,7 +1,8 @@
 """Baidu's ERNIE 4.5."""
 
 from quantmill.architectures.architecture import Architecture, ModelClass
-from quantmill.architectures.models.pieces import ATTN_NORM, ATTN_OUTPUT, FFN, FFN_NORM, QKV, SILU, TOP
+from quantmill.architectures.models.pieces import ATTN_NORM, ATTN_OUTPUT, FED, FFN, FFN_NORM, QKV, SILU, TOP, attended
+from quantmill.architectures.operations import Attend
 
 ERNIE4_5 = Architecture(
     "ernie4_5",
@@ -23,4 +24,5 @@ ERNIE4_5 = Architecture(
         ),
     ),
     since=11312,
+    operations=(*attended(Attend("norm")), *FED),
 )

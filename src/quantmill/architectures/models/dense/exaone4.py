@@ -18,6 +18,7 @@ from quantmill.architectures.models.pieces import (
     TOP,
     check_whole_heads,
 )
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 from quantmill.gguf import ValueType
 
 WINDOWED_LAYERS = 64  # a model of so many layers has windows in llama.cpp, and no other
@@ -86,5 +87,16 @@ EXAONE4 = Architecture(
         MetadataKey("attention.sliding_window_pattern", "windows", ValueType.BOOL),
     ),
     since=11312,
+    operations=(
+        Attend(qk_norm=True, turns="windowed", of="states"),
+        Norm("post_attention_norm", of="change"),
+        Add(),
+        Feed(of="states"),
+        Norm("post_ffw_norm", of="change"),
+        Add(),
+    ),
+    window_pattern=4,
+    window_base=0.0,
+    windowed_layers=WINDOWED_LAYERS,
     whole_heads=True,
 )

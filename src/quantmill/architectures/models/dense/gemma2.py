@@ -18,6 +18,7 @@ from quantmill.architectures.models.pieces import (
     positive,
     without,
 )
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 from quantmill.gguf import ValueType
 
 _CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
@@ -82,6 +83,18 @@ GEMMA2 = Architecture(
         "attention.sliding_window",
     ),
     since=11312,
+    operations=(
+        Norm("attn_norm"),
+        Attend(capped=True),
+        Norm("post_attention_norm", of="change"),
+        Add(),
+        Norm("ffn_norm"),
+        Feed("gelu"),
+        Norm("post_ffw_norm", of="change"),
+        Add(),
+    ),
+    numbers={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    window_base=0.0,
     window_pattern=2,
     embedding_scale=True,
     wide_scale_layers=46,

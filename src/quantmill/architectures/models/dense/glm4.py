@@ -16,6 +16,7 @@ from quantmill.architectures.models.pieces import (
     asked,
     without,
 )
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 
 
 def rotary(facts: Facts) -> int:
@@ -63,4 +64,14 @@ GLM4 = Architecture(
     keys=(MetadataKey("rope.dimension_count", rotary, size="rotary"),),
     sizes=_fused,
     since=11312,
+    operations=(
+        Norm("attn_norm"),
+        Attend("norm"),
+        Norm("post_attention_norm", of="change"),
+        Add(),
+        Norm("ffn_norm"),
+        Feed(fused=True),
+        Norm("post_ffw_norm", of="change"),
+        Add(),
+    ),
 )

@@ -23,6 +23,7 @@ from quantmill.architectures.models.pieces import (
     positive,
     without,
 )
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 from quantmill.gguf import ValueType
 
 SCALES = ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling")
@@ -67,5 +68,15 @@ GRANITE = Architecture(
     keys=("vocab_size", "rope.dimension_count", *SCALE_KEYS),
     needed=(*NEEDED, "logit_scale"),
     since=11312,
+    operations=(
+        Norm("attn_norm"),
+        Attend("norm"),
+        Add(scaled=True),
+        Norm("ffn_norm"),
+        Feed(),
+        Add(scaled=True),
+    ),
+    numbers={"attention.scale": 0.0, "embedding_scale": 0.0, "residual_scale": 0.0, "logit_scale": 0.0},
+    logits="over",
     whole_heads=True,
 )

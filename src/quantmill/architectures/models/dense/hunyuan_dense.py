@@ -9,13 +9,16 @@ from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
     COMMON,
+    FED,
     FFN,
     FFN_NORM,
     QKV,
     SILU,
     TOP,
+    attended,
     positive,
 )
+from quantmill.architectures.operations import Attend
 from quantmill.gguf import ValueType
 
 _CONTEXT = 1 << 18  # of a model whose rope is scaled, whatever config.json says
@@ -81,4 +84,5 @@ HUNYUAN_DENSE = Architecture(
         MetadataKey("rope.scaling.original_context_length", _if_scaled(_CONTEXT), behind=True),
     ),
     since=11312,
+    operations=(*attended(Attend(qk_norm=True, normed="turned")), *FED),
 )

@@ -11,14 +11,17 @@ from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
     COMMON,
+    FED,
     FFN,
     FFN_NORM,
     QKV,
     SILU,
     TOP,
+    attended,
     permuted,
     positive,
 )
+from quantmill.architectures.operations import Attend
 from quantmill.gguf import ValueType
 
 _YARN = ("mscale", "mscale_all_dim", "llama_4_scaling_beta")
@@ -81,4 +84,6 @@ MISTRAL3 = Architecture(
         MetadataKey("attention.temperature_scale", "temperature", ValueType.FLOAT32),
     ),
     since=11312,
+    operations=(*attended(Attend("norm", tempered=True)), *FED),
+    numbers={"attention.temperature_scale": 0.0, "rope.scaling.yarn_log_multiplier": 0.0},
 )

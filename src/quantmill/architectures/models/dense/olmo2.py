@@ -17,6 +17,7 @@ from quantmill.architectures.models.pieces import (
     changed,
     check_whole_heads,
 )
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 
 
 def _whole(facts: Facts) -> Mapping[str, Any]:
@@ -46,5 +47,13 @@ OLMO2 = Architecture(
         ),
     ),
     since=11312,
+    operations=(
+        Attend(qk_norm=True, normed="whole", of="states"),
+        Norm("post_attention_norm", of="change"),
+        Add(),
+        Feed(of="states"),
+        Norm("post_ffw_norm", of="change"),
+        Add(),
+    ),
     whole_heads=True,
 )

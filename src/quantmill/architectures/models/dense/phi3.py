@@ -15,9 +15,11 @@ from quantmill.architectures.models.pieces import (
     FFN_NORM,
     SILU,
     TOP,
+    attended,
     check_whole_heads,
     without,
 )
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 from quantmill.gguf import ValueType
 
 _LONG, _SHORT = "long_factor", "short_factor"
@@ -126,5 +128,6 @@ PHI3 = Architecture(
     ),
     sizes=_fused,
     since=11312,
+    operations=(*attended(Attend(fused=True)), Norm("ffn_norm"), Feed(fused=True), Add()),
     whole_heads=True,
 )

@@ -12,7 +12,9 @@ from quantmill.architectures.models.pieces import (
     SILU,
     TOP,
     asked,
+    attended,
 )
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
 
 SEED_OSS = Architecture(
     "seed_oss",
@@ -32,4 +34,5 @@ SEED_OSS = Architecture(
         ),
     ),
     since=11312,
+    operations=(*attended(Attend()), Norm("post_attention_norm"), Feed(), Add()),
 )

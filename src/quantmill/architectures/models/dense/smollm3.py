@@ -4,20 +4,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from quantmill.architectures.architecture import Architecture, Facts, ModelClass
+from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
     COMMON,
+    FED,
     FFN,
     FFN_NORM,
     QKV,
     SILU,
     TOP,
+    attended,
     permuted,
 )
+from quantmill.architectures.operations import Attend
 
 _STEP = 4  # llama.cpp's, of which a file says nothing
+
+
+def _turns(sizes: Sizes, layer: int) -> bool:
+    return (layer + 1) % _STEP != 0
 
 
 def _turned(facts: Facts) -> Mapping[str, Any]:
@@ -56,4 +64,5 @@ SMOLLM3 = Architecture(
     ),
     keys=("vocab_size", "rope.dimension_count"),
     since=11312,
+    operations=(*attended(Attend("norm", turns=_turns)), *FED),
 )
