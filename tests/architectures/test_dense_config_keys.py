@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from config_tables import USED, WITHOUT
+from architecture_helpers.config_tables import USED, WITHOUT
 from convert_golden.models import config
 from quantmill.architectures.configuration import hparams, notes
 from quantmill.architectures.description import describe

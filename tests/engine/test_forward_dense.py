@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dense_models import DENSE_MODELS
+from architecture_helpers.dense_models import DENSE_MODELS
 from forward_models import chunks, write
 from projects import GOLDEN
 from quantmill.engine.evaluation import MatrixInputs, Run, collect, open_model

@@ -9,7 +9,7 @@ from quantmill.architectures.architecture import Architecture
 from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
-from quantmill.architectures.known import ARCHITECTURES, computed
+from quantmill.architectures.known import ARCHITECTURES, computed, listed
 from quantmill.architectures.metadata_keys import own_sizes
 from quantmill.architectures.operations import Attend, Operation
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
@@ -112,7 +112,7 @@ class Hyper:
 def uncomputed(place: str, name: str) -> UnsuitableModel:
     """What is wrong with a model of an architecture that is not computed."""
     return UnsuitableModel(
-        f"{place}: the architecture {name!r} cannot be evaluated; {', '.join(computed())} can, any other with "
+        f"{place}: the architecture {name!r} cannot be evaluated; {listed(computed())} can, any other with "
         "llama.cpp's own tools"
     )
 

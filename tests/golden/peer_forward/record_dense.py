@@ -1,4 +1,4 @@
-"""Record what llama-imatrix makes of the small models of dense_models.py.
+"""Record what llama-imatrix makes of the small models of architecture_helpers/dense_models.py.
 
     PYTHONPATH=tests/helpers:tests/golden python tests/golden/peer_forward/record_dense.py PATH_TO_LLAMA_IMATRIX
 
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dense_models import DENSE_MODELS
+from architecture_helpers.dense_models import DENSE_MODELS
 from forward_models import LENGTH, text, write
 from quantmill.imatrix import gguf_form
 
