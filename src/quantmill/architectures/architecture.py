@@ -127,6 +127,7 @@ class Architecture:
     `classes`: the classes of transformers that become it
     `keys`: its own metadata keys, in the converter's order behind those of all; a plain name is one of KEYS, and one
     that the base class writes takes its place there
+    `order`: all of its keys, where its class of the converter writes them without the base class
     `sizes`: further sizes, computed from those that there are
     `needed`: metadata keys that llama.cpp refuses a file without
     `since`: the first build whose converter is known to write it so; 0: any that is offered
@@ -149,6 +150,7 @@ class Architecture:
     layer: tuple[TensorLine, ...]
     classes: tuple[ModelClass, ...] = ()
     keys: tuple[str | MetadataKey, ...] = ()
+    order: tuple[str, ...] = ()
     sizes: Callable[[Sizes], Sizes] | None = None
     needed: tuple[str, ...] = NEEDED
     since: int = 0

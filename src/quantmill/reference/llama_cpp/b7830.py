@@ -38,20 +38,6 @@ _SHAPE = (
     *("expert_group_count", "expert_group_used_count", "expert_gating_func"),
     *("attention.key_length", "attention.value_length", "general.file_type"),
 )
-# Of classes that write all keys of their shape themselves.
-_GEMMA2 = (
-    *("context_length", "embedding_length", "block_count", "feed_forward_length"),
-    *("attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon"),
-    *("attention.key_length", "attention.value_length", "general.file_type"),
-    *("attn_logit_softcapping", "final_logit_softcapping", "attention.sliding_window"),
-)
-_PHI3 = (
-    *("rope.scaling.attn_factor", "context_length", "rope.scaling.original_context_length", "embedding_length"),
-    *("feed_forward_length", "block_count", "attention.head_count", "attention.head_count_kv"),
-    *("attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.freq_base", "general.file_type"),
-    "attention.sliding_window",
-)
-
 B7830 = replace(
     B7324,
     first=7830,
@@ -71,8 +57,6 @@ B7830 = replace(
         model={
             "qwen3moe": (*_SHAPE, "expert_feed_forward_length"),
             "gemma3": (*_SHAPE, "attention.sliding_window"),
-            "gemma2": _GEMMA2,
-            "phi3": _PHI3,
         },
         reranks=True,
     ),

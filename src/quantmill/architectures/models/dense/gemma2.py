@@ -82,6 +82,12 @@ GEMMA2 = Architecture(
         MetadataKey("final_logit_softcapping", "final_logit_softcapping", ValueType.FLOAT32),
         "attention.sliding_window",
     ),
+    order=(
+        *("context_length", "embedding_length", "block_count", "feed_forward_length"),
+        *("attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon"),
+        *("attention.key_length", "attention.value_length", "general.file_type"),
+        *("attn_logit_softcapping", "final_logit_softcapping", "attention.sliding_window"),
+    ),
     since=11312,
     operations=(
         Norm("attn_norm"),

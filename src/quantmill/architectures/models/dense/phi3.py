@@ -126,6 +126,12 @@ PHI3 = Architecture(
         MetadataKey("rope.dimension_count", "rotary", size="rotary"),
         MetadataKey("attention.sliding_window", lambda facts: facts["sliding_window"] or 0),
     ),
+    order=(
+        *("rope.scaling.attn_factor", "context_length", "rope.scaling.original_context_length", "embedding_length"),
+        *("feed_forward_length", "block_count", "attention.head_count", "attention.head_count_kv"),
+        *("attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.freq_base", "general.file_type"),
+        "attention.sliding_window",
+    ),
     sizes=_fused,
     since=11312,
     operations=(*attended(Attend(fused=True)), Norm("ffn_norm"), Feed(fused=True), Add()),
