@@ -99,7 +99,7 @@ def vocabulary(
     if class_.vocabulary == "ernie" and "add_prefix_space" in settings:
         entries.append(kv(_PREFIX + "add_space_prefix", bool(settings["add_prefix_space"])))
     if class_.vocabulary == "hunyuan":
-        entries = _hunyuan(entries, files, config, size)
+        entries = _hunyuan(entries, files, size)
     return entries
 
 
@@ -215,18 +215,19 @@ def _missing(files: Mapping[str, Path]) -> str:
     return "the model has neither tokenizer.model nor tokenizer.json; one of them is needed"
 
 
-def _hunyuan(entries: list[KV], files: Mapping[str, Path], config: Mapping[str, Any], size: int) -> list[KV]:
-    """The entries, whose ends of a text and of a turn are those of config.json and generation_config.json."""
+def _hunyuan(entries: list[KV], files: Mapping[str, Path], size: int) -> list[KV]:
+    """The entries, with generation_config.json's end of a turn. config.json's `eod_token_id` is not read: transformers
+    4.57 drops it before the converter sees it."""
     ends = (load_json(files, "generation_config.json", TokenizerError) or {}).get("eos_token_id")
-    stated = {"eos": config.get("eod_token_id"), "eot": ends[0] if isinstance(ends, list) and len(ends) > 1 else None}
+    if not isinstance(ends, list) or len(ends) < 2:
+        return entries
+    if not isinstance(ends[0], int) or isinstance(ends[0], bool) or not 0 <= ends[0] < size:
+        raise TokenizerError(
+            f"generation_config.json's first `eos_token_id` is {ends[0]!r}, and the vocabulary has {size} tokens; "
+            "correct it there"
+        )
     found = {entry.key: entry for entry in entries}
-    for kind, id_ in stated.items():
-        if id_ is None:
-            continue
-        if not isinstance(id_, int) or isinstance(id_, bool) or not 0 <= id_ < size:
-            where = "config.json's `eod_token_id`" if kind == "eos" else "generation_config.json's first `eos_token_id`"
-            raise TokenizerError(f"{where} is {id_!r}, and the vocabulary has {size} tokens; correct it there")
-        found[_PREFIX + _ID_KEYS[kind]] = kv(_PREFIX + _ID_KEYS[kind], id_)
+    found[_PREFIX + _ID_KEYS["eot"]] = kv(_PREFIX + _ID_KEYS["eot"], ends[0])
     return list(found.values())
 
 

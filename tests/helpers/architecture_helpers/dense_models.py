@@ -23,7 +23,7 @@ DENSE_MODELS = {
         keys={"attention.scale": 0.4, "embedding_scale": 12.0, "residual_scale": 0.22, "logit_scale": 8.0},
         without=(".bias",),
     ),
-    "granite-bias": Small("granite", keys={"logit_scale": 2.0}, without=("rope_freqs.weight", "output.weight")),
+    "granite-bias": Small("granite", keys={"logit_scale": 2.0}, without=("output.weight",)),
     "gemma2": Small(
         "gemma2",
         layers=4,

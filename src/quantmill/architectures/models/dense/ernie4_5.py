@@ -23,6 +23,6 @@ ERNIE4_5 = Architecture(
             vocabulary="ernie",
         ),
     ),
-    since=11312,
+    since=8560,
     operations=(*attended(Attend("norm")), *FED),
 )

@@ -86,7 +86,7 @@ EXAONE4 = Architecture(
         "attention.sliding_window",
         MetadataKey("attention.sliding_window_pattern", "windows", ValueType.BOOL),
     ),
-    since=11312,
+    since=6122,
     operations=(
         Attend(qk_norm=True, turns="windowed", of="states"),
         Norm("post_attention_norm", of="change"),

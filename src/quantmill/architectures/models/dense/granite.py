@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from quantmill.architectures.architecture import NEEDED, Architecture, Facts, MetadataKey, ModelClass, TensorLine
-from quantmill.architectures.models.dense.llama import rope_factors
+from quantmill.architectures.architecture import NEEDED, Architecture, Facts, MetadataKey, ModelClass
 from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
@@ -44,7 +43,7 @@ def _scaled(facts: Facts) -> Mapping[str, Any]:
 
 GRANITE = Architecture(
     "granite",
-    (*TOP, TensorLine("rope_freqs.weight", "pairs", asked=rope_factors, optional=True)),
+    TOP,
     (
         ATTN_NORM,
         *permuted(QKV),
@@ -59,7 +58,6 @@ GRANITE = Architecture(
         ModelClass(
             "GraniteForCausalLM",
             {**COMMON, "num_key_value_heads": None, "max_position_embeddings": 2048, **dict.fromkeys(SCALES, 1.0)},
-            scalings=("linear", "yarn", "llama3"),
             only=without(SILU, *SCALES),
             facts=_scaled,
             vocabulary="llama",
@@ -67,7 +65,7 @@ GRANITE = Architecture(
     ),
     keys=("vocab_size", "rope.dimension_count", *SCALE_KEYS),
     needed=(*NEEDED, "logit_scale"),
-    since=11312,
+    since=6122,
     operations=(
         Norm("attn_norm"),
         Attend("norm"),

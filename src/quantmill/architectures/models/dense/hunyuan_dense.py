@@ -83,6 +83,6 @@ HUNYUAN_DENSE = Architecture(
         MetadataKey("rope.scaling.factor", _if_scaled(1.0), ValueType.FLOAT32, behind=True),
         MetadataKey("rope.scaling.original_context_length", _if_scaled(_CONTEXT), behind=True),
     ),
-    since=11312,
+    since=6122,
     operations=(*attended(Attend(qk_norm=True, normed="turned")), *FED),
 )

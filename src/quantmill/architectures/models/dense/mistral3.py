@@ -83,7 +83,7 @@ MISTRAL3 = Architecture(
         MetadataKey("rope.scaling.yarn_log_multiplier", "log_multiplier", ValueType.FLOAT32),
         MetadataKey("attention.temperature_scale", "temperature", ValueType.FLOAT32),
     ),
-    since=11312,
+    since=8560,
     operations=(*attended(Attend("norm", tempered=True)), *FED),
     numbers={"attention.temperature_scale": 0.0, "rope.scaling.yarn_log_multiplier": 0.0},
 )

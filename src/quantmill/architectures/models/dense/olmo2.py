@@ -46,7 +46,7 @@ OLMO2 = Architecture(
             facts=_whole,
         ),
     ),
-    since=11312,
+    since=6122,
     operations=(
         Attend(qk_norm=True, normed="whole", of="states"),
         Norm("post_attention_norm", of="change"),

@@ -33,6 +33,6 @@ SEED_OSS = Architecture(
             only=SILU | {"attention_out_bias": (False, None), "mlp_bias": (False, None)},
         ),
     ),
-    since=11312,
+    since=8560,
     operations=(*attended(Attend()), Norm("post_attention_norm"), Feed(), Add()),
 )

@@ -63,6 +63,6 @@ SMOLLM3 = Architecture(
         ),
     ),
     keys=("vocab_size", "rope.dimension_count"),
-    since=11312,
+    since=6122,
     operations=(*attended(Attend("norm", turns=_turns)), *FED),
 )
