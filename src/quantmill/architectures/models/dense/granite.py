@@ -65,7 +65,6 @@ GRANITE = Architecture(
     ),
     keys=("vocab_size", "rope.dimension_count", *SCALE_KEYS),
     needed=(*NEEDED, "logit_scale"),
-    since=6122,
     operations=(
         Norm("attn_norm"),
         Attend("norm"),

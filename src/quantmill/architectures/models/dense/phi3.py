@@ -133,7 +133,6 @@ PHI3 = Architecture(
         "attention.sliding_window",
     ),
     sizes=_fused,
-    since=6122,
     operations=(*attended(Attend(fused=True)), Norm("ffn_norm"), Feed(fused=True), Add()),
     whole_heads=True,
 )
