@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from quantmill.architectures.architecture import MetadataKey
 from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
 from quantmill.architectures.configuration import hparams
 from quantmill.architectures.errors import ModelError, TokenizerError
@@ -57,6 +58,8 @@ def metadata(
         "vocabulary": lambda: vocabulary(files, config, pre_tokenizer, notes, reference),
     }
     entries = [entry for part in reference.converter.parts for entry in parts[part]()]
+    first = {f"{row.name}.{key.key}" for key in row.keys if isinstance(key, MetadataKey) and key.first}
+    entries[1:] = sorted(entries[1:], key=lambda entry: entry.key not in first)
     tokens = TokenFacts({entry.key: entry for entry in entries}, hparams(config)["vocab_size"])
     if (problem := next(tokens.refused(), None)) is not None:
         raise TokenizerError(
