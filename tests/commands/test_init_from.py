@@ -240,7 +240,8 @@ def test_what_the_recipes_say(built: Mapping[str, Recipe]) -> None:
     tables = data["dynamic"]["quants"]["override"]
     assert {len(table["tensors"]) for table in tables} == {2}
     assert "# a model of mine.gguf is called single-IQ3_XXS.gguf here." in texts["single"]
-    assert built["ends"].overrides_of("Q5_K_M")[0].token_embedding == "Q8_0"
+    assert data["ends"]["quants"]["matrix"] == ["Q3_K_M", "Q4_K_M", "Q5_K_L"]  # the embedding is the output, too
+    assert built["ends"].overrides_of("Q4_K_M")[0].token_embedding == "F16"
     assert np.all([recipe.max_size == 50_000_000_000 for name, recipe in built.items() if name != "shards"])
 
 

@@ -199,7 +199,7 @@ class Derived:
     def _differences(self) -> list[str]:
         """What the base's bytes and metadata show that no recipe gives."""
         if self.base is None or not any(model.verdict for model in self.models):
-            return ["The base's bytes were not compared: with --base FILE.gguf the tag is found by them too."]
+            return ["The base's bytes were not compared: those of files and a GGUF base that are here tell the tag."]
         said = []
         for model in self.models:
             if model.verdict is None:
