@@ -82,10 +82,7 @@ def tags_of(spans: Sequence[Reference]) -> str:
 
 
 def recognize(metadata: Mapping[str, Any], tensors: Sequence[TensorEntry]) -> KnownMix | None:
-    """The mix of a file with these decoded metadata and tensors; None where no ftype explains most of it, and of more
-    tensors than any model has."""
-    if len(tensors) > MOST_TENSORS:
-        return None
+    """The mix of a file with these decoded metadata and tensors; None where no ftype explains most of it."""
     best = min(matches(metadata, tensors), key=lambda found: len(found.others), default=None)
     if best is None or len(best.others) * 2 > sum(entry.type.name not in UNQUANTIZED for entry in tensors):
         return None
@@ -93,7 +90,10 @@ def recognize(metadata: Mapping[str, Any], tensors: Sequence[TensorEntry]) -> Kn
 
 
 def matches(metadata: Mapping[str, Any], tensors: Sequence[TensorEntry]) -> Iterator[KnownMix]:
-    """What each ftype explains of a file, the likeliest first; nothing more once one explains all."""
+    """What each ftype explains of a file, the likeliest first; nothing more once one explains all, and nothing of more
+    tensors than any model has."""
+    if len(tensors) > MOST_TENSORS:
+        return
     try:
         hparams = Hparams.from_metadata(metadata)
     except QuantmillError:
