@@ -303,7 +303,7 @@ def test_nothing_to_do_opens_no_weights(project: Project) -> None:
     project.run("doit")
     log = project.folder / "opened"
     hook = (
-        "import sys; log = open(sys.argv[1], 'w'); "
+        "import sys; log = open(sys.argv.pop(), 'w'); "
         "sys.addaudithook(lambda event, facts: event == 'open' and print(facts[0], file=log)); "
         "from doit.doit_cmd import DoitMain; code = DoitMain().run([]); log.flush(); sys.exit(code)"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from forward_helpers import normal
-from ggml_graph import FLOAT, INT, LONG, Graph
+from ggml_peer.graph import FLOAT, INT, LONG, Graph
 from quantmill import _kernels
 
 BASE = 10000.0

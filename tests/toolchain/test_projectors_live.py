@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from architecture_helpers.small_checkpoints import VOCABULARY
 from projects import TINY, Project
 from quantmill import gguf
-from small_checkpoints import VOCABULARY
 
 NAMED = ("QUANTMILL_TEST_LLAMA_CPP", "QUANTMILL_TEST_TAG", "QUANTMILL_TEST_TORCH", "QUANTMILL_TEST_TOOLS")
 pytestmark = pytest.mark.skipif(not all(name in os.environ for name in NAMED), reason=f"needs {', '.join(NAMED)}")

@@ -1,0 +1,1 @@
+"""The peers of kernels: ggml as a library."""
