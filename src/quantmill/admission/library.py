@@ -166,10 +166,10 @@ class _Quantizer:
             load(os.path.dirname(path).encode())
 
     def answer(self, request: dict[str, Any]) -> str:
-        """`done` or `refused`, by a fork where the library may stop: for want of an embedding's importance, or of a
-        projector's heads."""
-        type_, is_pure = FTYPES[request["ftype"]].type, OPTIONS[request["options"]].get("pure")
-        if request["model"] != "clip" and not (is_pure and type_.name.startswith("IQ")):
+        """`done` or `refused`, by a fork where the library may stop and tables be lost: where an option gives an
+        embedding a type that needs its importance, or does not fit it, and for want of a projector's heads."""
+        type_ = FTYPES[request["ftype"]].type
+        if request["model"] != "clip" and not (request["options"] and type_.name.startswith("IQ")):
             return "done" if self.quantize(request) else "refused"
         if init := getattr(self.library, "ggml_quantize_init", None):
             init(type_.id)  # makes its tables, unless they are there
