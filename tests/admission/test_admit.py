@@ -40,6 +40,8 @@ ASKED = [
 class Written:
     """What a llama.cpp of these rules would write, with one thing changed in the end."""
 
+    aborted = False
+
     def __init__(self, reference: Reference, change: Callable[[bytearray], None] = lambda data: None) -> None:
         self.path, self._reference, self._change = Path(__file__), reference, change
 
@@ -63,7 +65,7 @@ def few(ftypes: list[str]) -> Iterable[Call]:
 
 
 def test_the_rules_that_hold_are_found() -> None:
-    found, unknown = admit("b10300", Written(of_tag("b10300")), candidates("b11739"), asked=few)
+    found, unknown, _ = admit("b10300", Written(of_tag("b10300")), candidates("b11739"), asked=few)
     assert unknown == ()
     own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     assert (found.tag, found.span, found.oracle, found.files, found.refused) == ("b10300", 10236, own, 2, 2)
@@ -135,7 +137,7 @@ def test_what_the_library_does_not_load_is_left_out_and_told() -> None:
             return call.model != "qwen3-moe" and call.model != "gemma3n" and super().answer(call, base, out)
 
     asked = [*ASKED, Call("qwen3moe-moe", "Q2_K", guided=True)]
-    found, unknown = admit("b12000", Old(NEWEST), candidates("b12000"), asked=lambda ftypes: asked)
+    found, unknown, _ = admit("b12000", Old(NEWEST), candidates("b12000"), asked=lambda ftypes: asked)
     assert (unknown, found.files + found.refused) == (("gemma3n",), 4)
 
     class Nothing(Written):
@@ -145,6 +147,20 @@ def test_what_the_library_does_not_load_is_left_out_and_told() -> None:
     assert len(CORE) == 21  # the shapes that every tag loads, which are never left out
     with pytest.raises(NotAdmitted, match="1 of 1 files differ; the first is falcon, Q4_K_M, with an imatrix: it w"):
         admit("b12000", Nothing(NEWEST), [NEWEST], asked=few)
+
+
+def test_data_at_which_an_old_library_stops_is_left_out_and_counted() -> None:
+    class Old(Written):
+        def answer(self, call: Call, base: Path, out: Path) -> bool:
+            self.aborted = call.ftype == "IQ1_S"
+            return not self.aborted and super().answer(call, base, out)
+
+    asked = [Call("nasty", "IQ1_S", guided=True), Call("nasty", "Q4_K_M", guided=True)]
+    found, _, stopped = admit("b8100", Old(of_tag("b8095")), [of_tag("b8095")], asked=lambda ftypes: asked)
+    assert (found.files, found.refused, stopped) == (1, 0, 1)
+    asked = [Call("tiny", "IQ1_S", guided=True)]
+    with pytest.raises(NotAdmitted, match="the first is tiny, IQ1_S, with an imatrix: it writes none, we do"):
+        admit("b8100", Old(of_tag("b8095")), [of_tag("b8095")], asked=lambda ftypes: asked)
 
 
 @pytest.mark.parametrize("ftype", ["IQ1_S", "IQ2_XXS", "IQ2_XS"])

@@ -45,7 +45,7 @@ def refused(tools: Path) -> str:
 
 
 def test_one_that_changes_nothing_is_admitted(tools: Path) -> None:
-    found, unknown = admit("b12000", Tool(tools), [NEWEST], asked=lambda ftypes: ASKED)
+    found, unknown, _ = admit("b12000", Tool(tools), [NEWEST], asked=lambda ftypes: ASKED)
     assert (found.span, found.files, found.refused, unknown) == (NEWEST.first, 3, 2, ())
 
 

@@ -18,6 +18,7 @@ from quantmill.reference.admissions import Admission
 from quantmill.reference.reference import Reference
 
 CAME = {"tensor_types": "--tensor-type", "prune_layers": "--prune-layers"}  # by build
+STOPPED = b""  # in place of a digest: ggml before b8229 stops in the midst of some of the nasty data's blocks
 MOST_SHOWN = 20  # differences that are kept for a report; the rest are counted
 
 
@@ -25,17 +26,20 @@ class Oracle(Protocol):
     """What writes the files that ours are compared with."""
 
     path: Path
+    aborted: bool
 
     def answer(self, call: Call, base: Path, out: Path) -> bool: ...
 
 
 @dataclass
 class Comparison:
-    """What the calls gave under one reference: `different` says of each call in what, the first ones in words."""
+    """What the calls gave under one reference: `different` says of each call in what, the first ones in words.
+    `stopped`: how many the oracle stops at for their data, of which nothing is said."""
 
     reference: Reference
     equal: int = 0
     refused: int = 0
+    stopped: int = 0
     different: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,10 +57,12 @@ class NotAdmitted(QuantmillError):
 
 
 class Admitted(NamedTuple):
-    """An admission, and the models that this llama.cpp does not load, which were left out."""
+    """An admission, and what was left out: the models that this llama.cpp does not load, and how many files it stops at
+    for their data."""
 
     admission: Admission
     unknown: tuple[str, ...]
+    stopped: int
 
 
 def admit(
@@ -81,7 +87,8 @@ def admit(
         for reference in spans:
             comparison = trial.compare(reference, stop=True)
             if not comparison.different:
-                return Admitted(_admission(tag, oracle, comparison, trial.questions), trial.unknown)
+                found = _admission(tag, oracle, comparison, trial.questions)
+                return Admitted(found, trial.unknown, comparison.stopped)
             reached.append((comparison.equal + comparison.refused, reference))
         nearest = max(reached, key=lambda found: found[0])[1]
         raise NotAdmitted(tag, trial.compare(nearest, stop=False))
@@ -127,8 +134,10 @@ class _Trial:
             theirs = asked.result()
             if problem is None and theirs and theirs == _digest(self._ours):
                 found.equal += 1
-            elif problem is not None and theirs is None:
+            elif problem is not None and not theirs:
                 found.refused += 1
+            elif theirs == STOPPED:
+                found.stopped += 1
             else:
                 found.different[str(call)] = self._difference(call, problem, len(found.different))
                 if stop:
@@ -144,7 +153,8 @@ class _Trial:
     def _ask(self, call: Call) -> bytes | None:
         if call not in self._answers:
             written = self._oracle.answer(call, self._folder / f"{call.model}.gguf", self._theirs)
-            self._answers[call] = _digest(self._theirs) if written else None
+            stopped = STOPPED if self._oracle.aborted and call.model == "nasty" else None
+            self._answers[call] = _digest(self._theirs) if written else stopped
         return self._answers[call]
 
     def _write(self, reference: Reference, call: Call) -> str | None:

@@ -9,6 +9,7 @@ the process is gone, and so is the call, with tables that take seconds. Where th
 
 import ctypes
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -25,7 +26,6 @@ from quantmill.reference.ftypes import FTYPES
 FIRST_BUILD = 8660  # whose llama_model_quantize takes arrays
 UNSURE = range(8590, FIRST_BUILD)  # b8589's takes containers
 ARRAYS, CONTAINERS = "arrays", "containers"
-REFUSED = 3  # the exit code of a fork whose library says no
 
 
 def form_of(tag: str) -> str:
@@ -115,14 +115,14 @@ def find(place: Path) -> Path:
 
 
 class Tool:
-    """A llama-quantize, each call a process of its own. Any tag's will do."""
+    """A llama-quantize, each call a process of its own. Any tag's will do. `aborted`: it did at the last call."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "llama-quantize" if folder.is_dir() else folder
         if not self.path.is_file():
             what = "no llama-quantize in it" if folder.is_dir() else "there is no such folder"
             raise UsageError(f"{folder}: {what}; give the folder of llama.cpp's programs")
-        self.path = self.path.resolve()  # it runs elsewhere
+        self.path, self.aborted = self.path.resolve(), False  # it runs elsewhere
 
     def answer(self, call: Call, base: Path, out: Path) -> bool:
         """Whether `out` is now the tool's file of the call on a base, whose imatrix lies beside it."""
@@ -145,6 +145,7 @@ class Tool:
             command += ["--imatrix", IMATRIX_NAME]
         command += [base.name, str(out), ftype.base, "1"]
         done = subprocess.run(command, cwd=base.parent, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        self.aborted = done.returncode < 0
         return done.returncode == 0 and out.exists()
 
     def close(self) -> None:
@@ -166,21 +167,27 @@ class _Quantizer:
             load(os.path.dirname(path).encode())
 
     def answer(self, request: dict[str, Any]) -> str:
-        """`done` or `refused`, by a fork where the library may stop: for want of an embedding's importance, or of a
-        projector's heads."""
-        type_, is_pure = FTYPES[request["ftype"]].type, OPTIONS[request["options"]].get("pure")
-        if request["model"] != "clip" and not (is_pure and type_.name.startswith("IQ")):
+        """`done` or `refused`, by a fork where the library may stop and tables be lost.
+
+        It may where an option gives an embedding a type that its width or its want of importance forbids, and for
+        want of a projector's heads.
+        """
+        type_ = FTYPES[request["ftype"]].type
+        if request["model"] != "clip" and not (request["options"] and type_.name.startswith("IQ")):
             return "done" if self.quantize(request) else "refused"
         if init := getattr(self.library, "ggml_quantize_init", None):
             init(type_.id)  # makes its tables, unless they are there
-        child, code = os.fork(), 1
-        if not child:
-            try:
-                code = 0 if self.quantize(request) else REFUSED
-            finally:
-                os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return {0: "done", REFUSED: "refused"}.get(code, "aborted")
+        fork = multiprocessing.get_context("fork")
+        told, tell = fork.Pipe(duplex=False)
+        child = fork.Process(target=lambda: tell.send(self.quantize(request)))
+        child.start()
+        tell.close()
+        try:
+            return "done" if told.recv() else "refused"
+        except EOFError:
+            return "aborted"
+        finally:
+            child.join()
 
     def quantize(self, request: dict[str, Any]) -> bool:
         params = self.library.llama_model_quantize_default_params()

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     oracle = _oracle(options)
     try:
         with bar(f"admit {options.tag}", "files") as progress:
-            admission, unknown = admit(
+            admission, unknown, stopped = admit(
                 options.tag,
                 oracle,
                 spans,
@@ -63,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
     found = f"{admission.files} files are equal, {admission.refused} are refused by both"
     if unknown:
         found += f"; {len(unknown)} models that it does not load were left out: {', '.join(unknown)}"
+    if stopped:
+        found += f"; {stopped} files at which it stops were left out"
     if options.every > 1:
         say(f"{options.tag} looks like b{admission.span}: {found}. Without --every it would be admitted.")
         return 0
