@@ -46,14 +46,6 @@ CLASSES: dict[str, dict[str, object]] = {
     "SmolLM3": {},
     "Arcee": {},
     "FalconH1": {"head_dim": 64, "mamba_d_ssm": 256, "mamba_n_heads": 4, "mamba_d_head": 64, "mamba_d_state": 32},
-    "Dots1": {
-        **EXPERTS,
-        "num_key_value_heads": 4,
-        "n_routed_experts": 4,
-        "head_dim": 64,
-        "n_shared_experts": 1,
-        "first_k_dense_replace": 1,
-    },
     "GraniteMoeHybrid": {
         "vocab_size": 50264,
         "layer_types": ["mamba", "attention"],
