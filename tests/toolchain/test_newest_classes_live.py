@@ -46,8 +46,8 @@ CLASSES: dict[str, dict[str, object]] = {
     "SmolLM3": {},
     "Arcee": {},
     "FalconH1": {"head_dim": 64, "mamba_d_ssm": 256, "mamba_n_heads": 4, "mamba_d_head": 64, "mamba_d_state": 32},
-    "Dots1": {**EXPERTS, "n_routed_experts": 4, "head_dim": 64, "n_shared_experts": 1, "first_k_dense_replace": 1},
     "GraniteMoeHybrid": {
+        "vocab_size": 50264,
         "layer_types": ["mamba", "attention"],
         "num_local_experts": 4,
         "num_experts_per_tok": 2,
@@ -56,7 +56,7 @@ CLASSES: dict[str, dict[str, object]] = {
         "mamba_d_head": 64,
         "mamba_d_state": 32,
     },
-    "Cohere2": {"num_hidden_layers": 4, "sliding_window": 64},
+    "Cohere2": {"num_hidden_layers": 4, "sliding_window": 64, "rotary_pct": 1.0},
 }
 RECIPE = """
 llama_cpp = "TAG"

@@ -155,6 +155,8 @@ def test_other_sources_convert_anew(toolchain: Made, tmp_path: Path) -> None:
         ("half", "wrote what is no whole model: model.gguf: "),
         ("nothing", "wrote no file: it said nothing"),
         ("noise", "failed with code 3: "),
+        ("bare", "failed with code 1: AssertionError: assert config['layers'] == 0"),
+        ("lacks", "failed with code 1: FileNotFoundError: [Errno 2] No such file or directory: 'model/Stand In/none'"),
         ("type", "wrote F16, and BF16 was asked for; set `[base] type`"),
     ],
 )

@@ -117,3 +117,29 @@ def test_what_an_index_names_must_be_there(project: Project, hub: Hub, tmp_path:
     project.edit('with = "llama.cpp"', 'with = "own"')
     said = project.run("quantmill", "lock", "small", check=2, **named).stderr
     assert "acme/tiny: its weights are named consolidated-00001-of-00002.safetensors; those of a model in" in said
+
+
+def test_a_published_release_is_reproduced_by_what_it_carries(hub: Hub, tmp_path: Path) -> None:
+    """The base is converted again; what llama.cpp measured is taken from the Hub, and no program measures it anew."""
+    text = RECIPE.replace(', "IQ3_XXS"', "") + '\n[evaluation]\ntext = "other.txt"\nn_ctx = 128\nwith = "llama.cpp"\n'
+    made = standin_project(tmp_path / "project", text + '\n[publish]\nrepo = "acme/tiny"\n')
+    (made.folder / "recipes" / "other.txt").write_text("nothing that the calibration text has in it, ever. " * 200)
+    named = ready(made, tmp_path / "ready", sources(tmp_path / "sources"), tools(tmp_path / "bin"))
+    made.run("quantmill", "build", "small", **named)
+    release = made.release()
+    tag = json.loads(release["release.json"])["tag"]
+    replace(hub, release)
+    hub.repository.tag(tag)
+    (tmp_path / "bin" / "llama-imatrix").unlink()
+    (tmp_path / "bin" / "llama-perplexity").unlink()
+    shutil.rmtree(made.folder / "cache")
+    beside = str(made.folder / "recipes")
+    said = made.run(
+        "quantmill",
+        *("reproduce", f"acme/tiny@{tag}", "--beside", beside, "--work", str(tmp_path / "work")),
+        **named,
+        HF_ENDPOINT=hub.front.url,
+        HF_HOME=str(tmp_path / "hf"),
+        NO_PROXY="127.0.0.1,localhost",
+    ).stdout
+    assert "files are the same" in said

@@ -187,7 +187,8 @@ def test_auto_asks_llama_cpp_for_what_our_engine_does_not_know(toolchain: Made, 
     for step, program in (("evaluation", "llama-perplexity"), ("bench", "llama-bench"), ("imatrix", "llama-imatrix")):
         (line,) = [line for line in plan if line.startswith(f"{step}: {program} of llama.cpp {TAG}")]
         assert why in line
-    assert not any("left out" in line for line in plan)
+    assert not any(line.startswith("quality and speeds are left out") for line in plan)
+    assert any(line.startswith("quality: what llama-perplexity of the tag does not tell (") for line in plan)
     (memory,) = [line for line in plan if line.startswith("memory by step: ")]
     assert all(f"{step} at least " in memory for step in ("convert", "imatrix", "evaluate", "quality"))
     found = json.loads(project.run("quantmill", "plan", "small", "--json", **toolchain[1]).stdout)

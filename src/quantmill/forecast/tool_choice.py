@@ -17,6 +17,10 @@ LEFT_OUT = (
     "quality and speeds are left out: our engine is not known to compute with this architecture; [evaluation] and "
     "[bench] may ask llama.cpp for them (`with`)"
 )
+NOT_TOLD = (
+    "quality: what llama-perplexity of the tag does not tell (at some the median and tails of KLD, and the change of "
+    "probabilities) is left out; its time is not known before"
+)
 
 
 def tool_choice(recipe: Recipe, lock: Lock) -> Iterator[str]:
@@ -25,6 +29,8 @@ def tool_choice(recipe: Recipe, lock: Lock) -> Iterator[str]:
         if tool != OWN:
             said = _program(lock, step) if step in PROGRAMS else _converter(lock, step)
             yield f"{step}: {said}{_why(tool, lock.tools[step]) if step in lock.tools else ''}"
+    if "evaluation" in lock.tools:
+        yield NOT_TOLD
     unknown = any(lock.tools[step]["why"] for step in ("convert", *PROGRAMS) if step in lock.tools)
     computes = locked_tools.asked(recipe)["imatrix"] == AUTO and "imatrix" not in lock.tools
     if unknown and not (recipe.evaluation or recipe.bench or computes):

@@ -12,10 +12,11 @@ from quantmill.recipe import git
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe, parse, read
-from quantmill.release.reproduction import BENCH, Release, listed, load, no_release, release
+from quantmill.release.reproduction import BENCH, Release, carried, listed, load, no_release, release
 from quantmill.store.remote.signature import NAME as SIGNATURE
 from quantmill.store.remote.signature import STATEMENT
 
+MATRIX_LIMIT = 1 << 30  # bytes of an importance matrix, of which the largest known have a third
 SMALL = (LISTING, BENCH, STATEMENT, SIGNATURE)  # what is fetched of a release to tell whose it is
 UNLISTED = (LISTING, SUMS, STATEMENT)
 LIMIT = 10_000_000  # bytes of a file that is fetched to be read
@@ -33,7 +34,9 @@ def from_hub(repo: str, tag: str, beside: Path | None, root: Path, inputs: Path)
     found = _published(repo, tag, tree)
     name = PurePosixPath(listed(tree)["recipe"]).name
     _fetch(repo, found, tree, (f"{name}.toml", f"{name}.lock"))
-    return _with_files(load(tree, beside, root), repo, tag, found[1])
+    made = load(tree, beside, root)
+    _fetch(repo, found, tree, tuple(carried(made.recipe, made.lock)), MATRIX_LIMIT)
+    return _with_files(made, repo, tag, found[1])
 
 
 def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, inputs: Path) -> Release:
@@ -55,6 +58,7 @@ def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, in
         raise not_published(recipe.name, tag, "its recipe names no Hub repository")
     tree = _new(inputs / "published")
     found = _published(recipe.repo, tag, tree)
+    _fetch(recipe.repo, found, tree, tuple(carried(recipe, lock)), MATRIX_LIMIT)
     return _with_files(release(tree, recipe, lock), recipe.repo, tag, found[1])
 
 
@@ -97,10 +101,13 @@ def _published(repo: str, tag: str, tree: Path) -> tuple[str, Mapping[str, HubFi
     return found
 
 
-def _fetch(repo: str, found: tuple[str, Mapping[str, HubFile]], tree: Path, names: tuple[str, ...]) -> None:
+def _fetch(
+    repo: str, found: tuple[str, Mapping[str, HubFile]], tree: Path, names: tuple[str, ...], most: int = LIMIT
+) -> None:
     commit, files = found
     for name in names:
-        if name in files and files[name].size <= LIMIT:
+        if name in files and files[name].size <= most:
+            (tree / name).parent.mkdir(exist_ok=True)
             (tree / name).write_bytes(fetch_head(repo, name, commit, files[name].size))
             if not files[name].describes(tree / name):
                 raise HubError(repo, commit, f"{name} arrives with other content than the Hub lists; try again later")

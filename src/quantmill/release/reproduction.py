@@ -168,6 +168,14 @@ def _given(release: Release) -> Iterator[Node]:
                     yield given(task("measure", recipe, label), {"quality.json": found})
 
 
+def carried(recipe: Recipe, lock: Lock) -> list[str]:
+    """The files of a release by which what llama.cpp's programs measured is taken from it."""
+    found = [imatrix_name(recipe), MEASURED] if "imatrix" in lock.tools else []
+    if "evaluation" in lock.tools:
+        found += [f"{EVALUATED}/{label}.json" for label in ("base", *recipe.ftypes)]
+    return found
+
+
 def compare_files(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[FileComparison]:
     """Each file of the release or of the one built anew, by name, with how they differ."""
     anew = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}

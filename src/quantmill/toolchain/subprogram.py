@@ -20,6 +20,7 @@ DEVICES = tuple(f"{name}_" for name in _DRIVERS.split())
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 OFFLINE |= {"USER": "quantmill", "LANG": "C.UTF-8", "PYTHONUTF8": "1", "NO_COLOR": "1"}
 BAR = re.compile(r"\d+%\|")  # of tqdm: progress, and nothing that was said
+BARE = re.compile(r"[A-Za-z_.]+(Error|Exception)")
 ERROR = re.compile(r"\berror\b", re.IGNORECASE)
 
 Heard = Callable[[str], None]
@@ -64,6 +65,7 @@ def run(
             raise
         code = process.wait()
     if code:
+        said = said.replace(f"{work.absolute()}/", "")  # nobody knows that folder
         raise ToolFailed(f"{name} {_ended(code)}: {last_words(said)}")
     return said
 
@@ -88,6 +90,9 @@ def last_words(said: str) -> str:
     lines = [line.strip() for line in re.split(r"[\r\n]+", said)]
     kept = [line for line in lines if line and not BAR.search(line)]
     first = next((line for line in kept if ERROR.search(line)), "")
+    if len(kept) > 1 and BARE.fullmatch(kept[-1]):  # of Python, with nothing said: then its line of code tells more
+        code = [line for line in kept[:-1] if line.strip("^~ ")]
+        return f"{kept[-1]}: {code[-1]}" if code else kept[-1]
     return " / ".join(dict.fromkeys(filter(None, (first, *kept[-1:])))) or "it said nothing"
 
 

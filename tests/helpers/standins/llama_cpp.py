@@ -50,6 +50,10 @@ if behave == "noise":
     sys.exit(3)
 if behave == "nothing":
     sys.exit()
+if behave == "bare":
+    assert config['layers'] == 0
+if behave == "lacks":
+    (asked.model / "none").read_bytes()
 if behave == "network":
     socket.create_connection(("127.0.0.1", config["port"]), timeout=5).sendall(b"here")
 if behave == "slow" and not Path(config["mark"]).exists():
