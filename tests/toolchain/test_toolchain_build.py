@@ -70,7 +70,7 @@ def test_a_model_that_only_llama_cpp_knows_becomes_a_release(built: tuple[Projec
     assert (report["perplexity"], report["perplexity_error"], report["chunks"]) == (10.1, 0.25, 4)
     with gguf.read(project.folder / "release" / "small" / "small-Q8_0.gguf") as file:
         assert file.metadata["general.name"].value == "Stand In"
-        assert file.metadata["general.architecture"].value == "phi3"
+        assert file.metadata["general.architecture"].value == "chatglm"
         assert file.tensors["blk.0.attn_qkv.weight"].type.name == "Q8_0"
 
 

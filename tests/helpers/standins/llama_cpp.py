@@ -290,7 +290,7 @@ def tools(folder: Path, version: str = TAG[1:], extra: str = "") -> Path:
     return folder
 
 
-def checkpoint(folder: Path, gguf: str = "phi3", **more: object) -> Path:
+def checkpoint(folder: Path, gguf: str = "chatglm", **more: object) -> Path:
     """A model in Hugging Face layout of a class that our own converter does not know."""
     folder.mkdir(parents=True, exist_ok=True)
     known = {"architectures": ["StandInForCausalLM"], "gguf": gguf, "width": WIDTH, "layers": LAYERS}

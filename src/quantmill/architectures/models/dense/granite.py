@@ -18,6 +18,7 @@ from quantmill.architectures.models.pieces import (
     TOP,
     asked,
     check_whole_heads,
+    in_dense,
     permuted,
     positive,
     without,
@@ -51,8 +52,8 @@ GRANITE = Architecture(
         ATTN_OUTPUT,
         *asked([ATTN_OUTPUT_BIAS], "attention_bias", optional=True),
         FFN_NORM,
-        *FFN,
-        *asked(FFN_BIAS, "mlp_bias", optional=True),
+        *in_dense(FFN),
+        *asked(in_dense(FFN_BIAS), "mlp_bias", optional=True),
     ),
     (
         ModelClass(

@@ -95,7 +95,7 @@ PHI3 = Architecture(
     ),
     (
         ATTN_NORM,
-        TensorLine("attn_qkv.weight", "embd qkv", "self_attn.qkv_proj.weight"),
+        TensorLine("attn_qkv.weight", "embd qkv", "self_attn.qkv_proj.weight", spared=True),
         ATTN_OUTPUT,
         FFN_NORM,
         TensorLine("ffn_up.weight", "embd gate_up", "mlp.gate_up_proj.weight"),
