@@ -32,7 +32,7 @@ def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
         raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
     if names[0] not in CLASSES:
         raise UnsuitableModel(
-            f"config.json: the architecture {names[0]!r} cannot be converted; {_listed(CLASSES)} can, and any "
+            f"config.json: the architecture {names[0]!r} cannot be converted; {listed(CLASSES)} can, and any "
             "other is used as the GGUF file that llama.cpp's converter makes"
         )
     return CLASSES[names[0]]
@@ -48,6 +48,7 @@ def computed() -> list[str]:
     return [known.name for known in ARCHITECTURES.values() if known.is_computed]
 
 
-def _listed(names: Collection[str]) -> str:
+def listed(names: Collection[str]) -> str:
+    """Names for a message: the first of them, and how many more there are."""
     shown = list(names)[:_SHOWN]
     return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
