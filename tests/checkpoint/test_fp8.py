@@ -46,8 +46,8 @@ def test_rows_are_those_of_the_whole() -> None:
 
 def refused(tmp_path: Path, checkpoint: Checkpoint, tag: str = "b11312") -> str:
     checkpoint.write(tmp_path / "model")
+    files, out = model_files(tmp_path / "model"), tmp_path / "m.gguf"
     with pytest.raises(QuantmillError) as error:
-        files, out = model_files(tmp_path / "model"), tmp_path / "m.gguf"
         convert(files, out, "BF16", "m", "qwen2", Context(), reference=of_tag(tag))
     return str(error.value)
 

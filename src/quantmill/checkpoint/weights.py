@@ -22,16 +22,18 @@ from quantmill.checkpoint.safetensors import Weight
 
 CHUNK = 16 << 20  # bytes of a chunk as float32
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
+_NUMBERS = "BF16, F16, F32 and F64"
+_PACKED = {**_NUMPY, "U8": "u1"}
 
 Bytes = NDArray[np.uint8]
 
 
 def check(spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight]) -> None:
     """Raises a ModelError unless the sources of `spec` are what config.json says."""
-    for source in spec.sources:
-        weight = weights[source]
+    for index, source in enumerate(spec.sources):
+        weight, packed = weights[source], ""
         if spec.change:
-            expected = CHANGES[spec.change].source(spec.shape)
+            expected, packed = CHANGES[spec.change].shape_of(spec.shape, index), CHANGES[spec.change].dtype
         else:  # a stack's third dimension counts the sources
             expected = tuple(reversed(spec.shape[:2] if spec.is_stack else spec.shape))
         if spec.cut[1]:
@@ -43,9 +45,9 @@ def check(spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Wei
             )
         if weight.dtype == fp8.DTYPE:
             fp8.check(config, weights, source)
-        elif weight.dtype not in _NUMPY:
+        elif weight.dtype != packed if packed else weight.dtype not in _NUMPY:
             raise UnsuitableModel(
-                f"{weight.file}: the tensor {source!r} is {weight.dtype}; BF16, F16, F32 and F64 can be converted"
+                f"{weight.file}: the tensor {source!r} is {weight.dtype}; {packed or _NUMBERS} can be converted"
             )
 
 
@@ -96,7 +98,7 @@ def _source(config: Mapping[str, Any], weights: Mapping[str, Weight], name: str)
     weight = weights[name]
     if weight.dtype == fp8.DTYPE:
         return fp8.floats(config, weights, name, slice(None))
-    return weight.data.view(_NUMPY[weight.dtype]).reshape(weight.shape)
+    return weight.data.view(_PACKED[weight.dtype]).reshape(weight.shape)
 
 
 def _sum(values: NDArray[Any], dtype: str, added: int) -> tuple[NDArray[Any], str]:
