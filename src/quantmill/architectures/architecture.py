@@ -35,6 +35,7 @@ class TensorLine:
     `added`: what is added to every value
     `change`: what else is done to the values, a name of checkpoint/changes.py
     `f32`: stays F32, although it is a matrix of another name than those that do
+    `type`: the type that it has in every file, whatever the file's; empty for the file's
     """
 
     name: str
@@ -50,6 +51,7 @@ class TensorLine:
     added: int = 0
     change: str = ""
     f32: bool = False
+    type: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class ModelClass:
     `spellings`: other names of keys → ours
     `ignored`: keys of config.json that the class does not look at, where others of the architecture do
     `mixture`: its feed-forward part is a mixture
+    `since`: as an architecture's, where older builds convert the others of its classes
+    `packings`: the ways of quantizing of which its checkpoints are converted, as packing.py names them
     `scalings`: the kinds of rope scaling that llama.cpp computes for it
     `yarn`: what YaRN's table may hold beside what it may for all, by its keys
     `only`: key of config.json → the values that a GGUF file can hold, beside that key's absence
@@ -85,7 +89,7 @@ class ModelClass:
     `windows`: how a window of attention is told of, whose layers a GGUF file cannot name
     `facts`: further facts, computed from those that there are; raises ModelError for what cannot be converted
     `notes`: what a person should know of a model beside what its file says
-    `vocabulary`: "llama", "phi3", "glm4" and "hunyuan" add the converter's rules for these; "sentencepiece" is
+    `vocabulary`: "llama", "phi3", "glm", "glm4" and "hunyuan" add the converter's rules for these; "sentencepiece" is
     tokenizer.model alone, and no space goes before a text; "ernie" is so too, with a space as it is stated
     `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
     `layers`: what a layer's tensors begin with, before its number
@@ -101,6 +105,8 @@ class ModelClass:
     spellings: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     mixture: bool = False
+    since: int = 0
+    packings: tuple[str, ...] = ("fp8",)
     scalings: tuple[str, ...] = ("linear", "yarn")
     yarn: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -108,7 +114,7 @@ class ModelClass:
     windows: Literal["", "asked", "always", "pattern"] = ""
     facts: Callable[[Facts], Mapping[str, Any]] | None = None
     notes: Callable[[Facts], Iterable[str]] | None = None
-    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm4", "hunyuan"] = ""
+    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm", "glm4", "hunyuan"] = ""
     part: str = ""
     layers: str = "model.layers."
     others: tuple[str, ...] = ()

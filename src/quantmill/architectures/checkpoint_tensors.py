@@ -16,6 +16,7 @@ from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import DamagedModel, ModelError
 from quantmill.architectures.known import class_of
 from quantmill.architectures.metadata_keys import config_sizes
+from quantmill.architectures.packing import own_names
 from quantmill.architectures.sizes import shape_of, size_of, with_products
 from quantmill.gguf.types import TYPES, Type
 
@@ -40,6 +41,7 @@ class TensorSpec:
     `heads`: the number of heads whose rows are to be permuted, 0 for none
     `added`: what is added to every value, in the checkpoint's own precision
     `change`: what else is done to the values, a name of checkpoint/changes.py
+    `fixed`: the type that it has whatever the file's; empty for the file's
     """
 
     name: str
@@ -50,6 +52,7 @@ class TensorSpec:
     heads: int = 0
     added: int = 0
     change: str = ""
+    fixed: str = ""
 
     @property
     def is_stack(self) -> bool:
@@ -58,7 +61,7 @@ class TensorSpec:
 
     def type(self, file_type: str) -> Type:
         """The tensor's type in a file of type F32, F16 or BF16."""
-        return TYPES["F32" if self.keep_f32 else file_type]
+        return TYPES["F32" if self.keep_f32 else self.fixed or file_type]
 
     def entry(self, file_type: str) -> "TensorEntry":
         """The tensor in the header of such a file."""
@@ -99,7 +102,8 @@ def tensors(
     if sources is None:
         order = sorted(expected)
     else:
-        order = [name for name in sources if not _left_out(class_, name) and not (alone and name == _HEAD)]
+        own = own_names(config, sources)
+        order = [name for name in own if not _left_out(class_, name) and not (alone and name == _HEAD)]
         for name in order:
             if name not in expected:
                 raise ModelError(f"the safetensors files hold a tensor {name!r}, for which {class_.name} has no place")
@@ -108,7 +112,9 @@ def tensors(
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise DamagedModel(f"the safetensors files lack the tensor {missing[0]!r}{more}, which {class_.name} needs")
-    return [*(spec for spec in specs if not spec.sources), *_in_order(order, expected, specs, class_.stacks)]
+    found_in_order = list(_in_order(order, expected, specs, class_.stacks))
+    first = [spec for spec in specs if not spec.sources] + [spec for spec in found_in_order if spec.fixed]
+    return first + [spec for spec in found_in_order if not spec.fixed]
 
 
 def _in_order(
@@ -170,7 +176,7 @@ def _spec(line: TensorLine, sizes: Sizes, layer: int, source: str, prefix: str) 
     keep = line.f32 or len(dims) == 1 or not line.name.endswith(".weight") or line.name.endswith(_F32)
     count = size_of(line.heads, sizes, layer) if line.heads else 0
     cut = (_sum(line.cut[0], sizes, layer), _sum(line.cut[1], sizes, layer))
-    return TensorSpec(prefix + line.name, dims, sources, keep, cut, count, line.added, line.change)
+    return TensorSpec(prefix + line.name, dims, sources, keep, cut, count, line.added, line.change, line.type)
 
 
 def _sum(names: str, sizes: Sizes, layer: int) -> int:

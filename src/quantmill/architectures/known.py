@@ -21,6 +21,13 @@ from quantmill.architectures.models.dense.qwen2 import QWEN2
 from quantmill.architectures.models.dense.qwen3 import QWEN3
 from quantmill.architectures.models.dense.seed_oss import SEED_OSS
 from quantmill.architectures.models.dense.smollm3 import SMOLLM3
+from quantmill.architectures.models.mixtures.ernie4_5_moe import ERNIE4_5_MOE
+from quantmill.architectures.models.mixtures.glm4moe import GLM4MOE
+from quantmill.architectures.models.mixtures.gpt_oss import GPT_OSS
+from quantmill.architectures.models.mixtures.granitemoe import GRANITEMOE
+from quantmill.architectures.models.mixtures.llama4 import LLAMA4
+from quantmill.architectures.models.mixtures.minimax_m2 import MINIMAX_M2
+from quantmill.architectures.models.mixtures.qwen2moe import QWEN2MOE
 from quantmill.architectures.models.mixtures.qwen3moe import QWEN3MOE
 
 _SHOWN = 12  # of the classes in a message
@@ -42,6 +49,13 @@ _ALL = (
     PHI3,
     SEED_OSS,
     SMOLLM3,
+    ERNIE4_5_MOE,
+    GLM4MOE,
+    GPT_OSS,
+    GRANITEMOE,
+    LLAMA4,
+    MINIMAX_M2,
+    QWEN2MOE,
 )
 ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
 CLASSES: dict[str, tuple[Architecture, ModelClass]] = {

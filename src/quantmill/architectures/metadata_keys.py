@@ -7,7 +7,8 @@ from quantmill.architectures.architecture import Architecture, Facts, MetadataKe
 from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import ModelError, UnsuitableModel
-from quantmill.architectures.known import architecture
+from quantmill.architectures.known import class_of
+from quantmill.architectures.packing import check_since, packing
 from quantmill.architectures.rope_scaling import LINEAR_KEYS, SCALING_KEYS
 from quantmill.architectures.sizes import Size
 from quantmill.gguf import KV, ValueType, kv
@@ -17,7 +18,7 @@ from quantmill.reference.spans import newest
 
 # The number that general.file_type has for a file whose matrices are of a type (llama.h, llama_ftype).
 FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
-_FILE_TYPE = "general.file_type"
+_FILE_TYPE, _MXFP4 = "general.file_type", 38
 _LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 _FLOAT = ValueType.FLOAT32
 _NUMBERS = (ValueType.UINT32, _FLOAT)
@@ -72,12 +73,13 @@ KEYS = (
 def facts(config: Mapping[str, Any], file_type: str, reference: Reference | None = None) -> Iterator[KV]:
     """The keys of the model's shape and general.quantization_version, in the order of the reference's converter;
     `file_type` is F32, F16 or BF16."""
-    row, found = architecture(config), hparams(config)
+    (row, class_), found = class_of(config), hparams(config)
     reference = reference or newest()
-    if reference.last < row.since:
+    if reference.last < (since := max(row.since, class_.since)):
         raise UnsuitableModel(
-            f"config.json: a {row.name} is converted as llama.cpp b{row.since} and later do it, not as {reference}"
+            f"config.json: a {row.name} is converted as llama.cpp b{since} and later do it, not as {reference}"
         )
+    check_since(config, reference.last, reference)
     scaling = found.get("rope_scaling") or {}
     kind = scaling.get("type")
     keys = {key.key: key for key in KEYS}
@@ -85,7 +87,7 @@ def facts(config: Mapping[str, Any], file_type: str, reference: Reference | None
     scaled = {key.key: key for key in SCALING_KEYS}
     for name in _order(row, reference.converter):
         if name == _FILE_TYPE:
-            yield kv(name, FILE_TYPES[file_type])
+            yield kv(name, _MXFP4 if packing(config) == "mxfp4" else FILE_TYPES[file_type])
         elif name in own:
             yield from _entry(row.name, own[name], found, "")
         elif name == "rope.scaling.type":

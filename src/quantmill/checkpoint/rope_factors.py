@@ -32,7 +32,10 @@ def llama3_factors(found: Mapping[str, Any]) -> list[float]:
 
 
 def llama3_scaling(found: Mapping[str, Any]) -> tuple[float, float, float, float, float]:
-    """What the factors are made of: base, factor, low and high frequency factor, context. Raises ModelError."""
+    """What the factors are made of: base, factor, low and high frequency factor, context. Raises ModelError.
+
+    Of a class that `may_be_sudden`, nothing need lie between low and high.
+    """
 
     def stated(key: str, default: float) -> float:
         return _stated(f"rope_scaling.{key}", found["rope_scaling"].get(key, default))
@@ -41,7 +44,8 @@ def llama3_scaling(found: Mapping[str, Any]) -> tuple[float, float, float, float
     factor, low, high = stated("factor", 8.0), stated("low_freq_factor", 1.0), stated("high_freq_factor", 4.0)
     # The converter looks for it beside rope_scaling alone; the models that it was written for all have 8192.
     context = stated("original_max_position_embeddings", 8192)
-    if not (base > 0 and factor > 0 and low > 0 and high > low):
+    in_order = high >= low if found.get("may_be_sudden") else high > low
+    if not (base > 0 and factor > 0 and low > 0 and in_order):
         raise ModelError("config.json's `rope_scaling` has factors that are not positive or not in order")
     return base, factor, low, high, context
 

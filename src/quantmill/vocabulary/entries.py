@@ -33,7 +33,10 @@ _NORMALIZERS = {"Lowercase": "lowercase", "StripAccents": "strip_accents"}
 _FLAG_KEYS = {"bos": "add_bos_token", "eos": "add_eos_token", "sep": "add_sep_token"}
 _MODEL_ALONE = ("sentencepiece", "ernie", "phi3")  # vocabularies that are made of tokenizer.model alone
 _END = "<|endoftext|>"
-_TAKEN = {"glm4": {"eos": _END, "eot": "<|user|>", "unk": _END, "bos": _END}}
+_TAKEN = {
+    "glm": {"bos": "[gMASK]", "eot": "<|user|>", "unk": _END, "eom": "<|observation|>"},
+    "glm4": {"eos": _END, "eot": "<|user|>", "unk": _END, "bos": _END},
+}
 _NEEDED = ("bos", "eos")  # what llama.cpp never does without
 # Two vocabularies that the converter's llama class knows by their size alone.
 _CODE_LLAMA, _GRANITE = 32016, 49152

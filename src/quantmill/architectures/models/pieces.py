@@ -70,6 +70,22 @@ EXPERTS = (
     TensorLine("ffn_down_exps.weight", "eff embd experts", "mlp.experts.*.down_proj.weight"),
 )
 
+# Experts that all tokens take, and what is added to scores before experts are chosen.
+SHARED = (
+    TensorLine("ffn_gate_shexp.weight", "embd shared", "mlp.shared_expert.gate_proj.weight"),
+    TensorLine("ffn_up_shexp.weight", "embd shared", "mlp.shared_expert.up_proj.weight"),
+    TensorLine("ffn_down_shexp.weight", "shared embd", "mlp.shared_expert.down_proj.weight"),
+)
+# Experts as Mixtral's classes name them: w1 is the gate, w3 goes up.
+W_EXPERTS = (
+    TensorLine("ffn_gate_inp.weight", "embd experts", "block_sparse_moe.gate.weight"),
+    TensorLine("ffn_gate_exps.weight", "embd eff experts", "block_sparse_moe.experts.*.w1.weight"),
+    TensorLine("ffn_up_exps.weight", "embd eff experts", "block_sparse_moe.experts.*.w3.weight"),
+    TensorLine("ffn_down_exps.weight", "eff embd experts", "block_sparse_moe.experts.*.w2.weight"),
+)
+# An expert's width by the name that those classes have for it that know no other.
+EXPERTS_ALONE = {"intermediate_size": "moe_intermediate_size"}
+
 # The layer of most: each part's change of the normed states is added to them.
 FED: tuple[Operation, ...] = (Norm("ffn_norm"), Feed(), Add())
 MIXED: tuple[Operation, ...] = (Norm("ffn_norm"), Experts(), Add())
@@ -97,6 +113,11 @@ def permuted(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
     """The lines, of which the rows of queries and keys leave Hugging Face's rotary layout."""
     heads = {"attn_q": "heads", "attn_k": "kv_heads"}
     return tuple(replace(line, heads=heads.get(line.name.partition(".")[0], line.heads)) for line in lines)
+
+
+def renamed(lines: Iterable[TensorLine], old: str, new: str) -> tuple[TensorLine, ...]:
+    """The lines, whose sources have a part of their names otherwise."""
+    return tuple(replace(line, source=line.source.replace(old, new)) for line in lines)
 
 
 def in_dense(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
