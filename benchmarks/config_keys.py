@@ -22,6 +22,18 @@ CLASSES = {
     "LlamaForCausalLM": "LlamaConfig",
     "MistralForCausalLM": "MistralConfig",
     "Gemma3ForCausalLM": "Gemma3TextConfig",
+    "Cohere2ForCausalLM": "Cohere2Config",
+    "Ernie4_5ForCausalLM": "Ernie4_5Config",
+    "Exaone4ForCausalLM": "Exaone4Config",
+    "Gemma2ForCausalLM": "Gemma2Config",
+    "Glm4ForCausalLM": "Glm4Config",
+    "GraniteForCausalLM": "GraniteConfig",
+    "HunYuanDenseV1ForCausalLM": "HunYuanDenseV1Config",
+    "Ministral3ForCausalLM": "Ministral3Config",
+    "Olmo2ForCausalLM": "Olmo2Config",
+    "Phi3ForCausalLM": "Phi3Config",
+    "SeedOssForCausalLM": "SeedOssConfig",
+    "SmolLM3ForCausalLM": "SmolLM3Config",
 }
 KWARGS = re.compile(r"""kwargs\.(?:get|pop)\(\s*["'](\w+)["']""")
 

@@ -62,6 +62,7 @@ MODELS = {
         },
         without=("output.weight",),
     ),
+    "ernie4_5": Small("ernie4_5", keys={"attention.key_length": 32, "attention.value_length": 32}),
     "qwen3moe": Small("qwen3moe", keys={**_MIXTURE, "expert_feed_forward_length": 32}),
 }
 
@@ -105,7 +106,7 @@ def weights(small: Small) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.flo
         if optional and any(part in name for part in small.without):
             continue
         unit = ((raw >> np.uint64(48)).astype(np.float32) - 32768) / 32768
-        if name == "rope_freqs.weight":
+        if name.startswith("rope_f"):
             values = np.linspace(1, 8, len(unit), dtype=np.float32)
         elif "norm" in name:
             values = 1 + unit / 4

@@ -1,6 +1,6 @@
 """What an architecture is, as one record: its classes, tensors, metadata keys and hyperparameters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,6 +59,7 @@ class MetadataKey:
     `config`: config.json's keys of it, the first that is there; or a function of its facts, None for no key
     `size`: the name under which tensors and layers ask for the number; empty for none
     `behind`: it comes behind the base class's keys, although it is one of them
+    `first`: it comes behind general.architecture, before all others
     """
 
     key: str
@@ -66,6 +67,7 @@ class MetadataKey:
     type: ValueType = ValueType.UINT32
     size: str = ""
     behind: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,19 @@ class ModelClass:
     `ignored`: keys of config.json that the class does not look at, where others of the architecture do
     `mixture`: its feed-forward part is a mixture
     `scalings`: the kinds of rope scaling that llama.cpp computes for it
+    `yarn`: what YaRN's table may hold beside what it may for all, by its keys
     `only`: key of config.json → the values that a GGUF file can hold, beside that key's absence
     `absent`: key → what transformers takes where it is absent, of those that a GGUF file cannot hold
     `windows`: how a window of attention is told of, whose layers a GGUF file cannot name
     `facts`: further facts, computed from those that there are; raises ModelError for what cannot be converted
-    `vocabulary`: "llama" adds the converter's rules for llama; "sentencepiece" is tokenizer.model alone, and no space
-    goes before a text
+    `notes`: what a person should know of a model beside what its file says
+    `vocabulary`: "llama", "phi3", "glm4" and "hunyuan" add the converter's rules for these; "sentencepiece" is
+    tokenizer.model alone, and no space goes before a text; "ernie" is so too, with a space as it is stated
     `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
     `layers`: what a layer's tensors begin with, before its number
     `others`: what tensors of other models begin with, which are left out
     `dropped`: a pattern of what else of a checkpoint's tensors is left out, from their names' beginning
+    `is_tied_alone`: beside tied embeddings an output matrix is left out
     `stacks`: GGUF names of a layer's stacks of experts in the converter's order; by their sources' names without
     `tensors`: lines in the place of the architecture's, by their GGUF name
     """
@@ -97,15 +102,18 @@ class ModelClass:
     ignored: tuple[str, ...] = ()
     mixture: bool = False
     scalings: tuple[str, ...] = ("linear", "yarn")
+    yarn: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
     windows: Literal["", "asked", "always", "pattern"] = ""
     facts: Callable[[Facts], Mapping[str, Any]] | None = None
-    vocabulary: Literal["", "llama", "sentencepiece"] = ""
+    notes: Callable[[Facts], Iterable[str]] | None = None
+    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm4", "hunyuan"] = ""
     part: str = ""
     layers: str = "model.layers."
     others: tuple[str, ...] = ()
     dropped: str = ""
+    is_tied_alone: bool = False
     stacks: tuple[str, ...] = ()
     tensors: tuple[TensorLine, ...] = ()
 
@@ -119,13 +127,19 @@ class Architecture:
     `classes`: the classes of transformers that become it
     `keys`: its own metadata keys, in the converter's order behind those of all; a plain name is one of KEYS, and one
     that the base class writes takes its place there
+    `order`: all of its keys, where its class of the converter writes them without the base class
     `sizes`: further sizes, computed from those that there are
     `needed`: metadata keys that llama.cpp refuses a file without
     `since`: the first build whose converter is known to write it so; 0: any that is offered
     `operations`: what a layer computes; none: it is converted only
     `experts`: whether it is a mixture
     `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
-    `window_base`: the rope base of the layers with a window, whose rope is not scaled
+    `window_base`: the rope base of the layers with a window, whose rope is not scaled; 0: they turn as the others
+    `windowed_layers`: a model of so many layers has windows, and no other; 0: any may
+    `eps`: the metadata key of what norms add
+    `norm`: the kind of the last norm, as operations.Norm's
+    `numbers`: further metadata keys that are numbers of the computation → what is taken where they are absent
+    `logits`: "over" divides logits by logit_scale, "times" multiplies them by it
     `embedding_scale`: multiply embeddings by sqrt(n_embd)
     `wide_scale_layers`: a model of so many layers scales attention by its width, not by key_length
     `whole_heads`: all heads together are as wide as an embedding
@@ -136,6 +150,7 @@ class Architecture:
     layer: tuple[TensorLine, ...]
     classes: tuple[ModelClass, ...] = ()
     keys: tuple[str | MetadataKey, ...] = ()
+    order: tuple[str, ...] = ()
     sizes: Callable[[Sizes], Sizes] | None = None
     needed: tuple[str, ...] = NEEDED
     since: int = 0
@@ -146,6 +161,11 @@ class Architecture:
     embedding_scale: bool = False
     wide_scale_layers: int = 0
     whole_heads: bool = False
+    windowed_layers: int = 0
+    eps: str = "attention.layer_norm_rms_epsilon"
+    norm: Literal["rms", "layer"] = "rms"
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    logits: Literal["", "over", "times"] = ""
 
     @property
     def is_computed(self) -> bool:

@@ -22,7 +22,7 @@ from quantmill.gguf.types import TYPES, Type
 if TYPE_CHECKING:
     from quantmill.gguf.layout import TensorEntry
 
-_OUTPUT = "output.weight"
+_OUTPUT, _HEAD = "output.weight", "lm_head.weight"
 _F32 = ("_norm.weight", "ffn_gate_inp.weight")  # matrices that the converter keeps as they count for much
 
 # What old checkpoints carry and the converter drops: buffers that a model computes for itself.
@@ -89,7 +89,9 @@ def tensors(
     """
     (row, class_), found = class_of(config), hparams(config)
     tied = bool(found["tie_word_embeddings"])
-    specs = list(_specs(row, class_, found, has_output=output or sources is not None or not tied))
+    has_output = output or sources is not None or not tied
+    alone = tied and class_.is_tied_alone
+    specs = list(_specs(row, class_, found, has_output=has_output and not alone))
     expected: dict[str, list[TensorSpec]] = {}
     for spec in specs:
         for source in spec.sources:
@@ -97,7 +99,7 @@ def tensors(
     if sources is None:
         order = sorted(expected)
     else:
-        order = [name for name in sources if not _left_out(class_, name)]
+        order = [name for name in sources if not _left_out(class_, name) and not (alone and name == _HEAD)]
         for name in order:
             if name not in expected:
                 raise ModelError(f"the safetensors files hold a tensor {name!r}, for which {class_.name} has no place")

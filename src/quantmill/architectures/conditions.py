@@ -22,7 +22,7 @@ def mixture(sizes: Sizes, layer: int) -> bool:
 
 def leading(sizes: Sizes, layer: int) -> bool:
     """One of the dense layers that go before a mixture's (pieces.LEADING)."""
-    return layer < _whole(sizes["leading"])
+    return layer < whole(sizes["leading"])
 
 
 def behind(sizes: Sizes, layer: int) -> bool:
@@ -30,6 +30,7 @@ def behind(sizes: Sizes, layer: int) -> bool:
     return not leading(sizes, layer)
 
 
-def _whole(size: int | tuple[int, ...]) -> int:
+def whole(size: int | tuple[int, ...]) -> int:
+    """A size that is the same in all layers."""
     assert isinstance(size, int)
     return size

@@ -39,7 +39,8 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
     if "head_dim" in class_.defaults and found["head_dim"] is None:
         found["head_dim"] = found["hidden_size"] // found["num_attention_heads"]
     stated_width = ("head_dim",) if found.get("head_dim") is not None else ()
-    present = (*stated_width, *(("sliding_window",) if "sliding_window" in class_.defaults else ()))
+    windowed = class_.defaults.get("sliding_window") is not None
+    present = (*stated_width, *(("sliding_window",) if windowed else ()))
     for key in ("num_key_value_heads", "max_position_embeddings", *present):
         _positive(found, key)
     if found["num_attention_heads"] % found["num_key_value_heads"]:
@@ -66,11 +67,12 @@ def notes(config: Mapping[str, Any]) -> list[str]:
             f"the file holds the text model of {config['architectures'][0]} alone; its images need an mmproj file, "
             "which llama.cpp's own converter makes (--mmproj)"
         )
-    if class_.windows == "always" and (width := window(found, stated)):
+    if class_.windows == "always" and (width := window(found)):
         said.append(
             f"config.json's `sliding_window` is {width}; llama.cpp's {row.name} has no windows, so that a text beyond "
             f"{width} tokens is read otherwise than by transformers"
         )
+    said += class_.notes(found) if class_.notes else ()
     for key, taken in class_.absent.items():
         if key not in stated and not _fits(row, class_, found, key, taken):
             said.append(

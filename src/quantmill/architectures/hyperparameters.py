@@ -1,27 +1,30 @@
 """A model's hyperparameters from its metadata, read as llama.cpp reads them (llama-model.cpp at b5490)."""
 
 import math
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from quantmill.architectures.architecture import Architecture
 from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
-from quantmill.architectures.known import ARCHITECTURES, computed
+from quantmill.architectures.known import ARCHITECTURES, computed, listed
 from quantmill.architectures.metadata_keys import own_sizes
-from quantmill.architectures.operations import Operation
+from quantmill.architectures.operations import Attend, Operation
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
 from quantmill.architectures.sizes import with_products
 from quantmill.gguf import KV
 
+_LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
 MAX_EXPERTS = 256  # of a layer: llama.cpp, LLAMA_MAX_EXPERTS
 
 
 @dataclass(frozen=True)
 class Hyper:
     """`attention_scale` multiplies the products of queries and keys; `window` is 0 where all layers see everything;
-    `n_eff` is n_ff of an expert; `more` are the sizes that the architecture has keys of its own for."""
+    `n_eff` is n_ff of an expert; `more` are the sizes that the architecture has keys of its own for, `numbers` its
+    other numbers; `windows` says which layers have a window, where a file does."""
 
     architecture: str
     row: Architecture
@@ -41,10 +44,14 @@ class Hyper:
     attention_scale: float
     window: int
     more: Sizes = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    windows: tuple[bool, ...] = ()
 
     def windowed(self, layer: int) -> bool:
         """Whether the layer attends to a sliding window."""
         pattern = self.row.window_pattern
+        if self.windows:
+            return self.window > 0 and self.windows[layer]
         return pattern > 0 and self.window > 0 and layer % pattern < pattern - 1
 
     def operations(self, layer: int) -> list[Operation]:
@@ -53,7 +60,33 @@ class Hyper:
 
     def rope_of(self, layer: int) -> Rope:
         """The layer's rotary positions."""
-        return Rope(self.row.window_base) if self.windowed(layer) else self.rope
+        own = self.windowed(layer) and self.row.window_base
+        return Rope(self.row.window_base) if own else self.rope
+
+    def turns(self, attend: Attend, layer: int) -> bool:
+        """Whether the layer's queries and keys turn."""
+        if attend.turns == "windowed":
+            return self.windowed(layer) or not self.window
+        return attend.turns(self.sizes, layer)
+
+    @property
+    def rotated(self) -> int:
+        """Columns of a head that turn."""
+        rotary = self.more.get("rotary")
+        return rotary if isinstance(rotary, int) and rotary else self.head
+
+    @property
+    def embedding_scale(self) -> float:
+        """What embeddings are multiplied by, as a float32."""
+        if self.row.embedding_scale:
+            return _float32(math.sqrt(self.n_embd))
+        return self.numbers.get("embedding_scale") or 1.0
+
+    @property
+    def logit_scale(self) -> float:
+        """What logits are multiplied by, as a float32."""
+        scale = _float32(self.numbers.get("logit_scale", 1.0)) or 1.0
+        return _float32(1 / scale) if self.row.logits == "over" else scale
 
     @property
     def sizes(self) -> Sizes:
@@ -79,7 +112,7 @@ class Hyper:
 def uncomputed(place: str, name: str) -> UnsuitableModel:
     """What is wrong with a model of an architecture that is not computed."""
     return UnsuitableModel(
-        f"{place}: the architecture {name!r} cannot be evaluated; {', '.join(computed())} can, any other with "
+        f"{place}: the architecture {name!r} cannot be evaluated; {listed(computed())} can, any other with "
         "llama.cpp's own tools"
     )
 
@@ -99,9 +132,12 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     if n_head % n_head_kv:
         raise keys.wrong("attention.head_count_kv", f"is {n_head_kv}", f"a divisor of the {n_head} heads")
     head = keys.size("attention.key_length", max(1, n_embd // n_head))
-    for key in ("attention.value_length", "rope.dimension_count"):
+    partial = any(key.size == "rotary" for key in own_sizes(row))
+    for key in ("attention.value_length", *(() if partial else ("rope.dimension_count",))):
         if keys.size(key, head) != head:
             raise keys.wrong(key, f"is {keys.size(key)}", f"the length of a key, {head},")
+    if partial and ((rotary := keys.size("rope.dimension_count", head)) > head or rotary % 2):
+        raise keys.wrong("rope.dimension_count", f"is {rotary}", f"an even one up to the length of a key, {head},")
     if head % 2:
         raise keys.wrong("attention.key_length", f"is {head}", "an even one")
     if row.whole_heads and n_head * head != n_embd:
@@ -111,6 +147,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     more = {key.size: keys.per_layer(key.key, n_layer) for key in own_sizes(row)}
     n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, bool(more.get("leading")))
     width = n_embd // n_head if n_layer == row.wide_scale_layers else head
+    numbers = {key: keys.number(key, default) for key, default in row.numbers.items()}
     return Hyper(
         architecture=name,
         row=row,
@@ -124,13 +161,48 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         n_vocab=n_vocab,
         n_expert=n_expert,
         n_expert_used=n_expert_used,
-        eps=keys.number("attention.layer_norm_rms_epsilon"),
+        eps=keys.number(row.eps),
         context=context,
-        rope=rope_of_file(keys, context),
-        attention_scale=1 / math.sqrt(width),
-        window=keys.size("attention.sliding_window") if row.window_pattern else 0,
+        rope=_rope(keys, context, numbers.get(_LOG_MULTIPLIER, 0.0)),
+        attention_scale=numbers.get("attention.scale") or 1 / math.sqrt(width),
+        window=_window(keys, row, n_layer),
         more=more,
+        numbers=numbers,
+        windows=_windows(keys, row, n_layer),
     )
+
+
+def _rope(keys: KeyReader, context: int, multiplier: float) -> Rope:
+    """The model's rotary positions; a multiplier of YaRN's logarithm undoes so much of what YaRN multiplies."""
+    rope = rope_of_file(keys, context)
+    if rope.scaling != "yarn" or not multiplier:
+        return rope
+    for key, right in (("rope.scaling.yarn_beta_fast", 32.0), ("rope.scaling.yarn_beta_slow", 1.0)):
+        if keys.number(key, right) != right:
+            raise keys.wrong(key, f"is {keys.number(key)}", f"{right}")
+    return replace(rope, attention=rope.attention / (1 + 0.1 * multiplier * math.log(max(1.0, 1 / rope.scale))))
+
+
+def _window(keys: KeyReader, row: Architecture, layers: int) -> int:
+    if not row.window_pattern or row.windowed_layers not in (0, layers):
+        return 0
+    return keys.size("attention.sliding_window")
+
+
+def _windows(keys: KeyReader, row: Architecture, layers: int) -> tuple[bool, ...]:
+    """Which layers have a window, where the file lists them; llama.cpp takes the pattern for a list of none."""
+    name = "attention.sliding_window_pattern"
+    found = keys.metadata.get(f"{row.name}.{name}")
+    if found is None or row.windowed_layers != layers:
+        return ()
+    value = found.value
+    if not isinstance(value, list) or len(value) != layers or not all(isinstance(item, bool) for item in value):
+        raise keys.wrong(name, "is another list", f"{layers} truths")
+    return tuple(value)
+
+
+def _float32(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 def _experts(keys: KeyReader, row: Architecture) -> tuple[int, int]:

@@ -5,10 +5,22 @@ from typing import Any
 
 from quantmill.architectures.architecture import Architecture, ModelClass
 from quantmill.architectures.errors import UnsuitableModel
+from quantmill.architectures.models.dense.cohere2 import COHERE2
+from quantmill.architectures.models.dense.ernie4_5 import ERNIE4_5
+from quantmill.architectures.models.dense.exaone4 import EXAONE4
+from quantmill.architectures.models.dense.gemma2 import GEMMA2
 from quantmill.architectures.models.dense.gemma3 import GEMMA3
+from quantmill.architectures.models.dense.glm4 import GLM4
+from quantmill.architectures.models.dense.granite import GRANITE
+from quantmill.architectures.models.dense.hunyuan_dense import HUNYUAN_DENSE
 from quantmill.architectures.models.dense.llama import LLAMA
+from quantmill.architectures.models.dense.mistral3 import MISTRAL3
+from quantmill.architectures.models.dense.olmo2 import OLMO2
+from quantmill.architectures.models.dense.phi3 import PHI3
 from quantmill.architectures.models.dense.qwen2 import QWEN2
 from quantmill.architectures.models.dense.qwen3 import QWEN3
+from quantmill.architectures.models.dense.seed_oss import SEED_OSS
+from quantmill.architectures.models.dense.smollm3 import SMOLLM3
 from quantmill.architectures.models.mixtures.qwen3moe import QWEN3MOE
 
 _SHOWN = 12  # of the classes in a message
@@ -18,6 +30,18 @@ _ALL = (
     QWEN3MOE,
     LLAMA,
     GEMMA3,
+    COHERE2,
+    ERNIE4_5,
+    EXAONE4,
+    GEMMA2,
+    GLM4,
+    GRANITE,
+    HUNYUAN_DENSE,
+    MISTRAL3,
+    OLMO2,
+    PHI3,
+    SEED_OSS,
+    SMOLLM3,
 )
 ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
 CLASSES: dict[str, tuple[Architecture, ModelClass]] = {
@@ -32,7 +56,7 @@ def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
         raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
     if names[0] not in CLASSES:
         raise UnsuitableModel(
-            f"config.json: the architecture {names[0]!r} cannot be converted; {_listed(CLASSES)} can, and any "
+            f"config.json: the architecture {names[0]!r} cannot be converted; {listed(CLASSES)} can, and any "
             "other is used as the GGUF file that llama.cpp's converter makes"
         )
     return CLASSES[names[0]]
@@ -48,6 +72,7 @@ def computed() -> list[str]:
     return [known.name for known in ARCHITECTURES.values() if known.is_computed]
 
 
-def _listed(names: Collection[str]) -> str:
+def listed(names: Collection[str]) -> str:
+    """Names for a message: the first of them, and how many more there are."""
     shown = list(names)[:_SHOWN]
     return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -80,11 +80,14 @@ def facts(config: Mapping[str, Any], file_type: str, reference: Reference | None
         )
     scaling = found.get("rope_scaling") or {}
     kind = scaling.get("type")
-    keys = {key.key: key for key in (*KEYS, *_own(row))}
+    keys = {key.key: key for key in KEYS}
+    own = {key.key: key for key in _own(row)}
     scaled = {key.key: key for key in SCALING_KEYS}
     for name in _order(row, reference.converter):
         if name == _FILE_TYPE:
             yield kv(name, FILE_TYPES[file_type])
+        elif name in own:
+            yield from _entry(row.name, own[name], found, "")
         elif name == "rope.scaling.type":
             if kind in ("linear", "yarn"):
                 yield kv(f"{row.name}.{name}", kind)
@@ -100,13 +103,16 @@ def _own(row: Architecture) -> list[MetadataKey]:
 
 
 def _order(row: Architecture, converter: Converter) -> Sequence[str]:
-    """The span's own order for the architecture, or else the base class's keys, then the architecture's."""
+    """The architecture's own order or the span's for it, or else the base class's keys, then the architecture's."""
+    if row.order:
+        return row.order
     if row.name in converter.model:
         return converter.model[row.name]
     behind = {key.key for key in _own(row) if key.behind}
     shape = [key for key in converter.shape if key not in behind]
     own = [key.key if isinstance(key, MetadataKey) else key for key in row.keys]
-    return (*shape, *(key for key in own if key not in shape), *converter.last)
+    own = [key for key in own if key not in shape]
+    return (*shape, *own, *(key for key in converter.last if key not in own))
 
 
 def _entry(architecture: str, key: MetadataKey, found: Mapping[str, Any], above: str) -> Iterator[KV]:

@@ -16,10 +16,14 @@ Seen = Literal["normed", "states"]
 
 @dataclass(frozen=True)
 class Norm:
-    """The root-mean-square norm: of the states, as the normed rows, or of the change in its place."""
+    """A norm of the states, as the normed rows, or of the change in its place.
+
+    `kind`: "rms" divides by the root of the mean square, "layer" by the deviation from the mean
+    """
 
     name: str
     of: Literal["states", "change"] = "states"
+    kind: Literal["rms", "layer"] = "rms"
     where: Where = always
 
 
@@ -29,20 +33,31 @@ class Attend:
 
     `rope`: how a head's columns are paired: "neox" pairs column i with i + half, "norm" pairs neighbours
     `qk_norm`: queries and keys are normed by the head
+    `normed`: "first" norms them before they turn, "turned" behind it, "whole" before it and all heads together
+    `turns`: the layers whose queries and keys turn; "windowed" are those with a window, or all where none has one
+    `fused`: queries, keys and values are one matrix
+    `capped`: scores are capped by attn_logit_softcapping
+    `tempered`: queries grow with their position by attention.temperature_scale
     `of`: the rows that are projected
     """
 
     rope: Literal["neox", "norm"] = "neox"
     qk_norm: bool = False
+    normed: Literal["first", "turned", "whole"] = "first"
+    turns: Where | Literal["windowed"] = always
+    fused: bool = False
+    capped: bool = False
+    tempered: bool = False
     of: Seen = "normed"
     where: Where = always
 
 
 @dataclass(frozen=True)
 class Feed:
-    """The feed-forward part with a gate, whose result is the change."""
+    """The feed-forward part with a gate, whose result is the change; `fused`: gate and up are one matrix, ffn_up."""
 
     activation: Activation = "silu"
+    fused: bool = False
     of: Seen = "normed"
     where: Where = always
 
@@ -58,8 +73,9 @@ class Experts:
 
 @dataclass(frozen=True)
 class Add:
-    """The change is added to the states."""
+    """The change is added to the states; `scaled`: times residual_scale, where the model has one."""
 
+    scaled: bool = False
     where: Where = always
 
 

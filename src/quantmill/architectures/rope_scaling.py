@@ -136,6 +136,8 @@ def _scaling(
         shown = dict(table)
         if class_.scalings == ("linear",):
             raise ModelError(f"config.json's `{key}` is {shown!r}; {name} has linear, with a `factor`")
+        if not class_.scalings:
+            raise ModelError(f"config.json's `{key}` is {shown!r}; {name} in a GGUF file has no scaling")
         raise ModelError(
             f"config.json's `{key}` is of the kind {kind!r}; llama.cpp's {name} computes "
             f"{', '.join(class_.scalings)}. Without that table the model is converted for the context that it was "
@@ -161,12 +163,12 @@ def _check_factor(name: str, class_: ModelClass, key: str, table: Mapping[str, A
 
 
 def _check_yarn(name: str, class_: ModelClass, key: str, table: Mapping[str, Any]) -> None:
-    for name, right in _YARN.items():
-        if table.get(name) not in right:
+    for part, right in {**_YARN, **class_.yarn}.items():
+        if table.get(part) not in right:
             raise ModelError(
-                f"config.json's `{key}.{name}` is {table[name]!r}; llama.cpp's {name} computes by {right[0]!r} alone"
+                f"config.json's `{key}.{part}` is {table[part]!r}; llama.cpp's {name} computes by {right[0]!r} alone"
             )
-    usual = 0.1 * math.log(max(table["factor"], 1)) + 1
+    usual = 1.0 if table.get("mscale") else 0.1 * math.log(max(table["factor"], 1)) + 1
     stated = table.get("attention_factor")
     if stated is not None and (not isinstance(stated, int | float) or abs(stated - usual) > 1e-4 * usual):
         raise ModelError(

@@ -9,9 +9,9 @@ from quantmill.architectures.errors import ModelError
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 
 
-def window(found: Mapping[str, Any], stated: Mapping[str, Any]) -> int:
+def window(found: Mapping[str, Any]) -> int:
     """The window that is shorter than the context; 0 where none is."""
-    width = stated.get("sliding_window", 4096)
+    width = found.get("sliding_window", 4096)
     return width if isinstance(width, int) and 0 < width < found["max_position_embeddings"] else 0
 
 
@@ -46,12 +46,12 @@ def _check_pattern(row: Architecture, layers: int, kinds: list[str] | None, stat
 def _check_asked(
     row: Architecture, found: Mapping[str, Any], kinds: list[str] | None, stated: Mapping[str, Any]
 ) -> None:
-    if not window(found, stated) or not stated.get("use_sliding_window"):
+    if not window(found) or not stated.get("use_sliding_window"):
         return
     first = stated.get("max_window_layers", 28 if row.experts == "never" else 0)
     asked = _SLIDING in kinds if kinds is not None else not isinstance(first, int) or first < found["num_hidden_layers"]
     if asked:
         raise ModelError(
-            f"config.json asks for a window of {window(found, stated)} tokens (`use_sliding_window`); llama.cpp's "
+            f"config.json asks for a window of {window(found)} tokens (`use_sliding_window`); llama.cpp's "
             f"{row.name} has none. A `max_position_embeddings` within the window would be right"
         )

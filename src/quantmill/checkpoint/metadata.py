@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from quantmill.architectures.architecture import MetadataKey
 from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
 from quantmill.architectures.configuration import hparams
 from quantmill.architectures.errors import ModelError, TokenizerError
@@ -34,7 +35,7 @@ def metadata(
 
     `files` are the model's by name; `type` is F32, F16 or BF16. `name` is what llama.cpp's converter takes from the
     model's folder, so that a folder's name decides nothing here. `specs` are the tensors when they are known to differ
-    from `arch.tensors(config)`; `notes` is given a sentence for whatever is left out or odd. Raises a ModelError with
+    from `tensors(config)`; `notes` is given a sentence for whatever is left out or odd. Raises a ModelError with
     one sentence, also for what llama.cpp would not load, or UsageError when nothing names the model.
     """
     reference, notes = reference or newest(), [] if notes is None else notes
@@ -57,6 +58,8 @@ def metadata(
         "vocabulary": lambda: vocabulary(files, config, pre_tokenizer, notes, reference),
     }
     entries = [entry for part in reference.converter.parts for entry in parts[part]()]
+    first = {f"{row.name}.{key.key}" for key in row.keys if isinstance(key, MetadataKey) and key.first}
+    entries[1:] = sorted(entries[1:], key=lambda entry: entry.key not in first)
     tokens = TokenFacts({entry.key: entry for entry in entries}, hparams(config)["vocab_size"])
     if (problem := next(tokens.refused(), None)) is not None:
         raise TokenizerError(

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from quantmill.architectures.configuration import head_dim
@@ -73,4 +73,8 @@ def _power(base: float, exponent: float) -> float:
 
 
 # The tensors that no checkpoint has: what computes their values of config.json's facts.
-GENERATED = {"rope_freqs.weight": llama3_factors}
+GENERATED: dict[str, Callable[[Mapping[str, Any]], list[float]]] = {
+    "rope_freqs.weight": llama3_factors,
+    "rope_factors_long.weight": lambda found: list(found["rope_scaling"]["long_factor"]),
+    "rope_factors_short.weight": lambda found: list(found["rope_scaling"]["short_factor"]),
+}

@@ -30,13 +30,16 @@ def push(layer: LayerWeights, x: Floats, positions: Positions, importance: Taps 
 
 def _norm(rows: Rows, operation: Norm) -> None:
     if operation.of == "states":
-        rows.layer.norm(operation.name, rows.states, rows.normed)
+        rows.layer.norm(operation.name, rows.states, rows.normed, operation.kind)
     elif rows.change is not None:
-        rows.layer.norm(operation.name, rows.change, rows.change)
+        rows.layer.norm(operation.name, rows.change, rows.change, operation.kind)
 
 
 def _add(rows: Rows, operation: Add) -> None:
+    scale = rows.layer.hyper.numbers.get("residual_scale") if operation.scaled else None
     if rows.change is not None:
+        if scale:
+            _kernels.scale(rows.change, scale, rows.layer.run.threads)
         _kernels.add(rows.states, rows.change, rows.states, rows.layer.run.threads)
 
 

@@ -6,6 +6,7 @@ so that it is gone when it is no longer used. The heap holds small things only.
 
 from dataclasses import dataclass
 
+from quantmill.architectures.operations import Attend, Feed
 from quantmill.engine.errors import TooLittleMemory
 from quantmill.engine.matrix import panel_bytes
 from quantmill.engine.model import Model
@@ -86,6 +87,10 @@ def token_bytes(model: Model) -> int:
     hyper = model.hyper
     attention = 2 * hyper.n_embd + 2 * hyper.n_head * hyper.head + 4 * hyper.n_head_kv * _whole(hyper.head)
     dense = 2 * hyper.n_ff + hyper.n_embd
+    if any(isinstance(each, Attend) and each.fused for each in hyper.row.operations):
+        attention += (hyper.n_head + 2 * hyper.n_head_kv) * hyper.head
+    if any(isinstance(each, Feed) and each.fused for each in hyper.row.operations):
+        dense += 2 * hyper.n_ff
     if not hyper.n_expert:
         return 4 * (attention + dense)
     rows = 2 * hyper.n_embd + 2 * hyper.n_eff  # of an expert; at worst all tokens choose the same one

@@ -83,10 +83,13 @@ class LayerWeights:
                 _kernels.add(out, bias, out, self.run.threads)
         return outs
 
-    def norm(self, name: str, x: Floats, out: Floats) -> Floats:
-        """The root-mean-square norm of the rows of x. `out` may be x."""
+    def norm(self, name: str, x: Floats, out: Floats, kind: str = "rms") -> Floats:
+        """A norm of the rows of x, of a kind as operations.Norm's. `out` may be x."""
         weight = self.vector(f"{name}.weight")
         assert weight is not None  # checked when the model was opened
+        if kind == "layer":
+            _kernels.layer_norm(x, weight, None, out, self.hyper.eps, self.run.threads)
+            return out
         _kernels.rms_norm(x, weight, out, self.hyper.eps, self.run.threads)
         return out
 

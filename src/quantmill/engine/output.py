@@ -52,7 +52,11 @@ class Output:
     def normed(self, states: Floats) -> Floats:
         """The states as the output matrix sees them."""
         out = floats(*states.shape)
-        _kernels.rms_norm(states, self._norm, out, self.model.hyper.eps, self.run.threads)
+        hyper = self.model.hyper
+        if hyper.row.norm == "layer":
+            _kernels.layer_norm(states, self._norm, None, out, hyper.eps, self.run.threads)
+        else:
+            _kernels.rms_norm(states, self._norm, out, hyper.eps, self.run.threads)
         return out
 
     def logits(self, normed: Floats, out: Floats | None = None) -> Floats:
@@ -60,6 +64,11 @@ class Output:
         if out is None:
             out = floats(len(normed), self.n_vocab)
         self._matrix.apply(normed, out, self.run.threads)
+        hyper, threads = self.model.hyper, self.run.threads
+        if hyper.logit_scale != 1:
+            _kernels.scale(out, hyper.logit_scale, threads)
+        if cap := hyper.numbers.get("final_logit_softcapping"):
+            _kernels.soft_cap(out, cap, threads)
         return out
 
     def nll(self, normed: Floats, targets: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -15,16 +15,18 @@ class Positions:
     def __init__(self, model: Model, length: int) -> None:
         self.length = length
         self._hyper: Hyper = model.hyper
-        self._factors = model.vector("rope_freqs.weight")
+        long = "long" if length > self._hyper.rope.context else "short"
+        factors = model.vector("rope_freqs.weight")
+        self._factors = model.vector(f"rope_factors_{long}.weight") if factors is None else factors
         self._tables: dict[Rope, tuple[Floats, Floats]] = {}
 
     def tables(self, rope: Rope) -> tuple[Floats, Floats]:
-        """(cosines, sines), each of shape (length, head / 2)."""
+        """(cosines, sines), each of shape (length, rotated / 2)."""
         if rope not in self._tables:
-            shape = (self.length, self._hyper.head // 2)
+            shape = (self.length, self._hyper.rotated // 2)
             cos, sin = np.empty(shape, np.float32), np.empty(shape, np.float32)
             _kernels.rope_table(
-                self._hyper.head,
+                self._hyper.rotated,
                 rope.base,
                 cos,
                 sin,

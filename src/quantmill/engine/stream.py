@@ -140,8 +140,8 @@ def embedded(model: Model, chunks: Tokens) -> NDArray[np.float32]:
     x = floats(len(ids), model.hyper.n_embd)
     for begin in range(0, len(ids), _ROWS):
         x[begin : begin + _ROWS] = model.gather("token_embd.weight", ids[begin : begin + _ROWS])
-    if model.hyper.row.embedding_scale:
-        _kernels.scale(x, float(np.sqrt(np.float32(model.hyper.n_embd))), 1)
+    if model.hyper.embedding_scale != 1:
+        _kernels.scale(x, model.hyper.embedding_scale, 1)
     if not finite(x):
         model.find_bad(["token_embd.weight"])
     return x

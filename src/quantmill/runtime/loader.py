@@ -117,7 +117,7 @@ def _configuration(place: str, facts: Hyper, context: int) -> dict[str, float]:
         "window": facts.window,
         "pattern": facts.row.window_pattern,
         "eps": facts.eps,
-        "embedding_scale": math.sqrt(facts.n_embd) if facts.row.embedding_scale else 1.0,
+        "embedding_scale": facts.embedding_scale,
         "attention_scale": facts.attention_scale,
         "halves_apart": attend.rope == "neox",
         "gelu": part.activation == "gelu",

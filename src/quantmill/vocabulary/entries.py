@@ -31,6 +31,9 @@ _ID_KEYS = {
 }
 _NORMALIZERS = {"Lowercase": "lowercase", "StripAccents": "strip_accents"}
 _FLAG_KEYS = {"bos": "add_bos_token", "eos": "add_eos_token", "sep": "add_sep_token"}
+_MODEL_ALONE = ("sentencepiece", "ernie", "phi3")  # vocabularies that are made of tokenizer.model alone
+_END = "<|endoftext|>"
+_TAKEN = {"glm4": {"eos": _END, "eot": "<|user|>", "unk": _END, "bos": _END}}
 _NEEDED = ("bos", "eos")  # what llama.cpp never does without
 # Two vocabularies that the converter's llama class knows by their size alone.
 _CODE_LLAMA, _GRANITE = 32016, 49152
@@ -56,9 +59,11 @@ def vocabulary(
     size: int = found["vocab_size"]
     rules = reference.converter.tokens
     tokenizer = HFTokenizer(data or {}, settings, str(config.get("model_type", "")))
-    if "tokenizer.model" in files:
-        entries = list(_spm(spm.from_model(files, settings, size, notes, rules.takes_surplus)))
-    elif class_.vocabulary == "sentencepiece":
+    bytes_alone = class_.vocabulary == "phi3" and settings.get("tokenizer_class") == "GPT2Tokenizer"
+    if "tokenizer.model" in files and not bytes_alone:
+        beside = (data or {}) if class_.vocabulary == "phi3" else None
+        entries = list(_spm(spm.from_model(files, settings, size, notes, rules.takes_surplus, beside)))
+    elif class_.vocabulary in _MODEL_ALONE and not bytes_alone:
         raise UnknownVocabulary(
             f"the model has no tokenizer.model, the only file that {row.name}'s vocabulary is made of; "
             "take that of the model that it was tuned from"
@@ -80,7 +85,7 @@ def vocabulary(
             notes.append(f"added_tokens.json has {shown(lost[0])}, which tokenizer.json lacks: it is left out")
     if pre_tokenizer is not None and entries[0].value == "llama":
         notes.append(f"its vocabulary is SentencePiece's, which has no pre-tokenizer: {pre_tokenizer} is not used")
-    entries += _special(data or {}, settings, config, size, notes, rules)
+    entries += _special(data or {}, settings, config, size, notes, rules, _TAKEN.get(class_.vocabulary, {}))
     chat_template.check(files, settings, rules.is_jinja_first)
     templates = list(chat_template.template_entries(files, settings, rules.is_jinja_first))
     if templates and templates[-1].key != chat_template.KEY:
@@ -91,6 +96,10 @@ def vocabulary(
         entries = _llama(entries, settings, size, rules)
     if class_.vocabulary == "sentencepiece":
         entries.append(kv(_PREFIX + "add_space_prefix", False))
+    if class_.vocabulary == "ernie" and "add_prefix_space" in settings:
+        entries.append(kv(_PREFIX + "add_space_prefix", bool(settings["add_prefix_space"])))
+    if class_.vocabulary == "hunyuan":
+        entries = _hunyuan(entries, files, size)
     return entries
 
 
@@ -119,11 +128,13 @@ def _special(
     size: int,
     notes: list[str],
     rules: TokenRules,
+    taken: Mapping[str, str],
 ) -> Iterator[KV]:
     """Ids by the token's text among tokenizer.json's added tokens, else as config.json has them; then add_…_token.
 
     What is, as a list of ids is, not one number is left out, and so is an id that no token has: llama.cpp would take
-    another in its place. For BOS and EOS, which it never does without, that is an error.
+    another in its place. For BOS and EOS, which it never does without, that is an error. `taken` are added tokens that
+    the class takes for a kind, whatever the files say.
     """
     entries = data.get("added_tokens")
     by_content: dict[str, Any] = {}
@@ -149,6 +160,10 @@ def _special(
             if kind in _NEEDED:
                 raise TokenizerError(f"{problem}; correct it there")
             notes.append(f"{problem}: it is left out")
+    for kind, text in taken.items():
+        if not isinstance(by_content.get(text), int):
+            raise TokenizerError(f"tokenizer.json has no added token {text!r}, which the class takes for {kind}")
+        ids[kind] = by_content[text]
     if "eos" not in ids:
         notes.append("no file gives the eos token one id, in whose place llama.cpp takes a token of its own choice")
     yield from (kv(_PREFIX + _ID_KEYS[kind], id_) for kind, id_ in ids.items() if kind in _ID_KEYS)
@@ -198,6 +213,22 @@ def _missing(files: Mapping[str, Path]) -> str:
     if other := sorted(name for name in files if name.endswith(".model")):
         return f"the model has no tokenizer.json, and {shown(other[0])} is none of tokenizer.model's kind; {made}"
     return "the model has neither tokenizer.model nor tokenizer.json; one of them is needed"
+
+
+def _hunyuan(entries: list[KV], files: Mapping[str, Path], size: int) -> list[KV]:
+    """The entries, with generation_config.json's end of a turn. config.json's `eod_token_id` is not read: transformers
+    4.57 drops it before the converter sees it."""
+    ends = (load_json(files, "generation_config.json", TokenizerError) or {}).get("eos_token_id")
+    if not isinstance(ends, list) or len(ends) < 2:
+        return entries
+    if not isinstance(ends[0], int) or isinstance(ends[0], bool) or not 0 <= ends[0] < size:
+        raise TokenizerError(
+            f"generation_config.json's first `eos_token_id` is {ends[0]!r}, and the vocabulary has {size} tokens; "
+            "correct it there"
+        )
+    found = {entry.key: entry for entry in entries}
+    found[_PREFIX + _ID_KEYS["eot"]] = kv(_PREFIX + _ID_KEYS["eot"], ends[0])
+    return list(found.values())
 
 
 def _llama(entries: list[KV], settings: Mapping[str, Any], size: int, rules: TokenRules) -> list[KV]:

@@ -1,7 +1,7 @@
 """SentencePiece vocabularies (`tokenizer.ggml.model` llama), from tokenizer.model or a tokenizer.json of its kind."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ def from_model(
     vocab_size: int,
     notes: list[str],
     takes_surplus: bool = False,
+    beside: Mapping[str, Any] | None = None,
 ) -> list[Piece]:
     """tokenizer.model's pieces, then added_tokens.json's, then those of tokenizer_config.json; `[PAD…]` for the rest.
 
     User-defined pieces of tokenizer.model itself are written as normal ones, as the converter does. `config` is
     tokenizer_config.json; `notes` is told of tokens beyond `vocab_size`, which are left out, and of pieces that others
-    replace. Raises TokenizerError when there are more pieces than `vocab_size`, unless it `takes_surplus`.
+    replace. `beside` is a Phi 3's tokenizer.json, whose added tokens come last; a token is special there if it says so,
+    and no text changes. Raises TokenizerError when there are more pieces than `vocab_size`, unless it `takes_surplus`.
     """
     lost: dict[int, str] = {}
     data = read_file(files["tokenizer.model"], "tokenizer.model", TokenizerError)
@@ -47,8 +49,7 @@ def from_model(
             found[id_] = Piece(added.encode(), _ADDED_SCORE, USER_DEFINED)
         else:
             lost[id_] = added
-    decoder = config.get("added_tokens_decoder")
-    for key, entry in decoder.items() if isinstance(decoder, Mapping) else ():
+    for key, entry in _added(config, beside):
         text = content(entry) if isinstance(entry, Mapping) else None
         if not (key.isdecimal() and len(key) <= 10) or text is None:
             raise TokenizerError(f"tokenizer_config.json's `added_tokens_decoder` has a bad entry {key!r}")
@@ -56,8 +57,8 @@ def from_model(
             lost[int(key)] = text
         else:
             _told(notes, int(key), found[int(key)], text)
-            special = entry.get("special") or looks_special(text)
-            text = text if special else text.replace("▁", " ")
+            special = entry.get("special") or (beside is None and looks_special(text))
+            text = text if special or beside is not None else text.replace("▁", " ")
             found[int(key)] = Piece(text.encode(), _ADDED_SCORE, CONTROL if special else USER_DEFINED)
     if lost:
         first = min(lost)
@@ -67,6 +68,15 @@ def from_model(
             f"{vocab_size}: left out"
         )
     return found
+
+
+def _added(config: Mapping[str, Any], beside: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
+    """(id, entry) of the tokens that tokenizer_config.json adds, then of those that tokenizer.json does."""
+    decoder = config.get("added_tokens_decoder")
+    yield from decoder.items() if isinstance(decoder, Mapping) else ()
+    more = beside.get("added_tokens") if beside is not None else None
+    for entry in more if isinstance(more, list) else ():
+        yield str(entry.get("id") if isinstance(entry, Mapping) else None), entry
 
 
 def _told(notes: list[str], id_: int, before: Piece, text: str) -> None:

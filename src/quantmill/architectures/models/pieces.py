@@ -1,11 +1,12 @@
 """What several architectures have in common: lines of tensors, and facts of config.json."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from quantmill.architectures.architecture import Facts, MetadataKey, TensorLine
 from quantmill.architectures.conditions import dense
+from quantmill.architectures.errors import ModelError
 from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Operation
 
 # What transformers assumes in most classes.
@@ -50,6 +51,8 @@ ATTN_OUTPUT = TensorLine("attn_output.weight", "q embd", "self_attn.o_proj.weigh
 ATTN_OUTPUT_BIAS = TensorLine("attn_output.bias", "embd", "self_attn.o_proj.bias")
 
 FFN_NORM = TensorLine("ffn_norm.weight", "embd", "post_attention_layernorm.weight")
+POST_ATTENTION_NORM = TensorLine("post_attention_norm.weight", "embd", "post_attention_layernorm.weight")
+POST_FFN_NORM = TensorLine("post_ffw_norm.weight", "embd", "post_feedforward_layernorm.weight")
 FFN = (
     TensorLine("ffn_gate.weight", "embd ff", "mlp.gate_proj.weight"),
     TensorLine("ffn_up.weight", "embd ff", "mlp.up_proj.weight"),
@@ -90,6 +93,12 @@ def asked(lines: Iterable[TensorLine], by: str | Callable[[Facts], bool], **chan
     return changed(lines, asked=by, **change)
 
 
+def permuted(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
+    """The lines, of which the rows of queries and keys leave Hugging Face's rotary layout."""
+    heads = {"attn_q": "heads", "attn_k": "kv_heads"}
+    return tuple(replace(line, heads=heads.get(line.name.partition(".")[0], line.heads)) for line in lines)
+
+
 def in_dense(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
     """The lines, where a model is no mixture."""
     return changed(lines, where=dense)
@@ -98,3 +107,26 @@ def in_dense(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
 def one_added(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
     """The lines, whose norms a checkpoint holds as what is to be added to 1."""
     return tuple(replace(line, added=1) if line.source.endswith("norm.weight") else line for line in lines)
+
+
+def without(only: Mapping[str, tuple[Any, ...]], *keys: str) -> dict[str, tuple[Any, ...]]:
+    """What a file holds some values of alone, but for those keys."""
+    return {key: values for key, values in only.items() if key not in keys}
+
+
+def check_whole_heads(facts: Facts) -> None:
+    """Raises a ModelError where all heads together are not as wide as an embedding."""
+    usual = facts["hidden_size"] // facts["num_attention_heads"]
+    if facts.get("head_dim") not in (None, usual):
+        raise ModelError(
+            f"config.json's `head_dim` is {facts['head_dim']!r}; llama.cpp has heads that are together as wide as an "
+            f"embedding, of {usual} each"
+        )
+
+
+def positive(facts: Facts, *keys: str, above: str = "") -> None:
+    """Raises a ModelError unless the keys, of the table `above`, are numbers above 0."""
+    for key in keys:
+        value = facts.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+            raise ModelError(f"config.json's `{above}{key}` is {value!r}; a number above 0 would be right")

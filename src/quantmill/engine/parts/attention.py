@@ -1,7 +1,10 @@
 """Attention: queries, keys and values of the rows, turned by their positions, and what they give."""
 
+import numpy as np
+
 from quantmill import _kernels
 from quantmill.architectures.operations import Attend
+from quantmill.engine.buffers import Floats
 from quantmill.engine.parts.rows import Rows
 
 
@@ -9,16 +12,51 @@ def attend(rows: Rows, operation: Attend) -> None:
     """The change is what attention makes of the rows."""
     layer, positions, x = rows.layer, rows.positions, rows.seen(operation.of)
     hyper, threads = layer.hyper, layer.run.threads
-    layer.tap(rows.importance, "attn_q attn_k attn_v", x)
-    q, k, v = (out.reshape(len(x), -1, hyper.head) for out in layer.products(["attn_q", "attn_k", "attn_v"], x))
+    q, k, v = (out.reshape(len(x), -1, hyper.head) for out in _projected(rows, operation, x))
+    turned = hyper.turns(operation, layer.index)
     cos, sin = positions.tables(layer.rope)
     for name, heads in (("attn_q_norm", q), ("attn_k_norm", k)):
-        if operation.qk_norm:
-            by_head = heads.reshape(-1, hyper.head)
-            layer.norm(name, by_head, by_head)
-        _kernels.rope(heads, cos, sin, operation.rope, positions.length, threads)
+        normed = heads.reshape(len(x), -1) if operation.normed == "whole" else heads.reshape(-1, hyper.head)
+        if operation.qk_norm and operation.normed != "turned":
+            layer.norm(name, normed, normed)
+        if turned:
+            _kernels.rope(heads, cos, sin, operation.rope, positions.length, threads)
+        if operation.qk_norm and operation.normed == "turned":
+            layer.norm(name, normed, normed)
+    if operation.tempered:
+        _temper(rows, q)
     out = layer.space.floats("attended", *q.shape)
-    _kernels.attention(q, k, v, out, hyper.attention_scale, positions.length, layer.window, threads)
+    cap = hyper.numbers.get("attn_logit_softcapping", 0.0) if operation.capped else 0.0
+    scale, window = hyper.attention_scale, layer.window
+    _kernels.attention(q, k, v, out, scale, positions.length, window, threads, soft_cap=cap)
     result = out.reshape(len(x), -1)
     layer.tap(rows.importance, "attn_output", result)
     rows.change = layer.product("attn_output", result) if rows.wanted else None
+
+
+def _projected(rows: Rows, operation: Attend, x: Floats) -> list[Floats]:
+    """Queries, keys and values, each contiguous."""
+    layer = rows.layer
+    if not operation.fused:
+        layer.tap(rows.importance, "attn_q attn_k attn_v", x)
+        return layer.products(["attn_q", "attn_k", "attn_v"], x)
+    layer.tap(rows.importance, "attn_qkv", x)
+    whole = layer.product("attn_qkv", x)
+    hyper, found, begin = layer.hyper, [], 0
+    for name, heads in (("attn_q", hyper.n_head), ("attn_k", hyper.n_head_kv), ("attn_v", hyper.n_head_kv)):
+        part = layer.space.floats(name, len(x), heads * hyper.head)
+        part[:] = whole[:, begin : begin + heads * hyper.head]
+        begin += heads * hyper.head
+        found.append(part)
+    return found
+
+
+def _temper(rows: Rows, q: Floats) -> None:
+    """Queries beyond the original context are multiplied by what their positions say (llm_graph_input_attn_temp)."""
+    hyper, length = rows.layer.hyper, rows.positions.length
+    scale, step = hyper.numbers.get("attention.temperature_scale", 0.0), hyper.rope.context
+    if not scale or length <= step:
+        return
+    factors = (np.log(np.arange(length) // step + 1.0) * scale + 1.0).astype(np.float32)
+    every = np.tile(factors, len(q) // length)
+    _kernels.scale_rows(q.reshape(len(q), -1), every, rows.layer.run.threads)

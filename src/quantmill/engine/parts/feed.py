@@ -7,8 +7,15 @@ from quantmill.engine.parts.rows import Rows
 def feed(rows: Rows, operation: Feed) -> None:
     """The change is what the gated matrices make of the rows."""
     layer, x = rows.layer, rows.seen(operation.of)
-    layer.tap(rows.importance, "ffn_gate ffn_up", x)
-    gate, up = layer.products(["ffn_gate", "ffn_up"], x)
+    if operation.fused:
+        layer.tap(rows.importance, "ffn_up", x)
+        both = layer.product("ffn_up", x)
+        half = both.shape[1] // 2
+        gate, up = layer.space.floats("ffn_gate", len(x), half), layer.space.floats("ffn_split", len(x), half)
+        gate[:], up[:] = both[:, :half], both[:, half:]
+    else:
+        layer.tap(rows.importance, "ffn_gate ffn_up", x)
+        gate, up = layer.products(["ffn_gate", "ffn_up"], x)
     layer.activate(operation.activation, gate, up)
     layer.tap(rows.importance, "ffn_down", gate)
     rows.change = layer.product("ffn_down", gate) if rows.wanted else None

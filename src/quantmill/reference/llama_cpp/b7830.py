@@ -38,7 +38,6 @@ _SHAPE = (
     *("expert_group_count", "expert_group_used_count", "expert_gating_func"),
     *("attention.key_length", "attention.value_length", "general.file_type"),
 )
-
 B7830 = replace(
     B7324,
     first=7830,

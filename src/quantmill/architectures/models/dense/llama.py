@@ -19,6 +19,7 @@ from quantmill.architectures.models.pieces import (
     attended,
     changed,
     in_dense,
+    permuted,
 )
 from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm
 
@@ -30,19 +31,13 @@ def rope_factors(facts: Facts) -> bool:
     return bool(facts.get("rope_scaling")) and facts["rope_scaling"]["type"] == "llama3"
 
 
-def _permuted(lines: tuple[TensorLine, TensorLine, TensorLine]) -> tuple[TensorLine, ...]:
-    """Of q, k and v, the rows of the first two leave Hugging Face's rotary layout."""
-    q, k, v = lines
-    return *changed([q], heads="heads"), *changed([k], heads="kv_heads"), v
-
-
 LLAMA = Architecture(
     "llama",
     (*TOP, TensorLine("rope_freqs.weight", "pairs", asked=rope_factors, optional=True)),
     (
         ATTN_NORM,
-        *_permuted(QKV),
-        *asked(_permuted(QKV_BIAS), "attention_bias", optional=True),
+        *permuted(QKV),
+        *asked(permuted(QKV_BIAS), "attention_bias", optional=True),
         ATTN_OUTPUT,
         *asked([ATTN_OUTPUT_BIAS], "attention_bias", optional=True),
         FFN_NORM,

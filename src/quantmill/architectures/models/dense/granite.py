@@ -1,0 +1,80 @@
+"""IBM's Granite: a llama whose embeddings, attention, residuals and logits are scaled by factors of their own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantmill.architectures.architecture import NEEDED, Architecture, Facts, MetadataKey, ModelClass
+from quantmill.architectures.models.pieces import (
+    ATTN_NORM,
+    ATTN_OUTPUT,
+    ATTN_OUTPUT_BIAS,
+    COMMON,
+    FFN,
+    FFN_BIAS,
+    FFN_NORM,
+    QKV,
+    QKV_BIAS,
+    SILU,
+    TOP,
+    asked,
+    check_whole_heads,
+    permuted,
+    positive,
+    without,
+)
+from quantmill.architectures.operations import Add, Attend, Feed, Norm
+from quantmill.gguf import ValueType
+
+SCALES = ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling")
+SCALE_KEYS = (
+    MetadataKey("attention.scale", "attention_multiplier", ValueType.FLOAT32),
+    MetadataKey("embedding_scale", "embedding_multiplier", ValueType.FLOAT32),
+    MetadataKey("residual_scale", "residual_multiplier", ValueType.FLOAT32),
+    MetadataKey("logit_scale", "logits_scaling", ValueType.FLOAT32),
+)
+
+
+def _scaled(facts: Facts) -> Mapping[str, Any]:
+    """A file has no key of a head's width, which follows from the others."""
+    check_whole_heads(facts)
+    positive(facts, *SCALES)
+    return {"head_dim": None}
+
+
+GRANITE = Architecture(
+    "granite",
+    TOP,
+    (
+        ATTN_NORM,
+        *permuted(QKV),
+        *asked(permuted(QKV_BIAS), "attention_bias", optional=True),
+        ATTN_OUTPUT,
+        *asked([ATTN_OUTPUT_BIAS], "attention_bias", optional=True),
+        FFN_NORM,
+        *FFN,
+        *asked(FFN_BIAS, "mlp_bias", optional=True),
+    ),
+    (
+        ModelClass(
+            "GraniteForCausalLM",
+            {**COMMON, "num_key_value_heads": None, "max_position_embeddings": 2048, **dict.fromkeys(SCALES, 1.0)},
+            only=without(SILU, *SCALES),
+            facts=_scaled,
+            vocabulary="llama",
+        ),
+    ),
+    keys=("vocab_size", "rope.dimension_count", *SCALE_KEYS),
+    needed=(*NEEDED, "logit_scale"),
+    since=6122,
+    operations=(
+        Norm("attn_norm"),
+        Attend("norm"),
+        Add(scaled=True),
+        Norm("ffn_norm"),
+        Feed(),
+        Add(scaled=True),
+    ),
+    numbers={"attention.scale": 0.0, "embedding_scale": 0.0, "residual_scale": 0.0, "logit_scale": 0.0},
+    logits="over",
+    whole_heads=True,
+)
