@@ -24,7 +24,8 @@ class TensorLine:
 
     `name`: in a GGUF file; a layer's without its `blk.N.`
     `dims`: names of sizes, in ggml's order (a row's length first)
-    `source`: in a checkpoint, a layer's without its `model.layers.N.`; `*` is each expert; empty: computed or not there
+    `source`: in a checkpoint, a layer's without its `model.layers.N.`; `*` is each expert; empty: computed or not
+    there; with `/` before it, the whole name
     `asked`: whether a checkpoint has it: a key of config.json that must be true, or a function of its facts
     `where`: the layers that have it
     `optional`: a GGUF file may be without it
@@ -79,21 +80,26 @@ class ModelClass:
     `ignored`: keys of config.json that the class does not look at, where others of the architecture do
     `mixture`: its feed-forward part is a mixture
     `scalings`: the kinds of rope scaling that llama.cpp computes for it
-    `yarn`: what YaRN's table may hold beside what it may for all, by its keys
+    `yarn`: what YaRN's table may hold beside what it may for all, by its keys; nothing for what `facts` looks at
     `only`: key of config.json → the values that a GGUF file can hold, beside that key's absence
     `absent`: key → what transformers takes where it is absent, of those that a GGUF file cannot hold
     `windows`: how a window of attention is told of, whose layers a GGUF file cannot name
+    `when`: of a class that has several records, whether config.json's model is this one
+    `reading`: what config.json says, in the keys that others say it by; raises ModelError
     `facts`: further facts, computed from those that there are; raises ModelError for what cannot be converted
     `notes`: what a person should know of a model beside what its file says
     `vocabulary`: "llama", "phi3", "glm4" and "hunyuan" add the converter's rules for these; "sentencepiece" is
     tokenizer.model alone, and no space goes before a text; "ernie" is so too, with a space as it is stated
     `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
     `layers`: what a layer's tensors begin with, before its number
+    `behind`: what those of the `nextn` last layers begin with, which are counted anew
     `others`: what tensors of other models begin with, which are left out
     `dropped`: a pattern of what else of a checkpoint's tensors is left out, from their names' beginning
+    `is_cut`: layers beyond those that config.json counts are left out
     `is_tied_alone`: beside tied embeddings an output matrix is left out
     `stacks`: GGUF names of a layer's stacks of experts in the converter's order; by their sources' names without
     `tensors`: lines in the place of the architecture's, by their GGUF name
+    `fused`: lines in the place of those whose sources a checkpoint lacks, by their GGUF name
     """
 
     name: str
@@ -106,16 +112,21 @@ class ModelClass:
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
     windows: Literal["", "asked", "always", "pattern"] = ""
+    when: Callable[[Facts], bool] | None = None
+    reading: Callable[[Facts], Mapping[str, Any]] | None = None
     facts: Callable[[Facts], Mapping[str, Any]] | None = None
     notes: Callable[[Facts], Iterable[str]] | None = None
     vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm4", "hunyuan"] = ""
     part: str = ""
     layers: str = "model.layers."
+    behind: str = ""
     others: tuple[str, ...] = ()
     dropped: str = ""
+    is_cut: bool = False
     is_tied_alone: bool = False
     stacks: tuple[str, ...] = ()
     tensors: tuple[TensorLine, ...] = ()
+    fused: tuple[TensorLine, ...] = ()
 
 
 @dataclass(frozen=True)

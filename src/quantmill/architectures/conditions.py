@@ -30,6 +30,22 @@ def behind(sizes: Sizes, layer: int) -> bool:
     return not leading(sizes, layer)
 
 
+def of(name: str, sizes: Sizes, layer: int) -> int:
+    """A size in a layer."""
+    size = sizes[name]
+    return size if isinstance(size, int) else size[layer]
+
+
+def attending(sizes: Sizes, layer: int) -> bool:
+    """One with attention, where the others have no key-value heads."""
+    return of("kv_heads", sizes, layer) > 0
+
+
+def recurrent(sizes: Sizes, layer: int) -> bool:
+    """One without attention."""
+    return not attending(sizes, layer)
+
+
 def whole(size: int | tuple[int, ...]) -> int:
     """A size that is the same in all layers."""
     assert isinstance(size, int)

@@ -21,6 +21,11 @@ from quantmill.architectures.models.dense.qwen2 import QWEN2
 from quantmill.architectures.models.dense.qwen3 import QWEN3
 from quantmill.architectures.models.dense.seed_oss import SEED_OSS
 from quantmill.architectures.models.dense.smollm3 import SMOLLM3
+from quantmill.architectures.models.hybrids.lfm2 import LFM2
+from quantmill.architectures.models.hybrids.qwen3next import QWEN3NEXT
+from quantmill.architectures.models.hybrids.qwen35 import QWEN35
+from quantmill.architectures.models.hybrids.qwen35moe import QWEN35MOE
+from quantmill.architectures.models.mixtures.deepseek2 import DEEPSEEK2
 from quantmill.architectures.models.mixtures.qwen3moe import QWEN3MOE
 
 _SHOWN = 12  # of the classes in a message
@@ -42,11 +47,18 @@ _ALL = (
     PHI3,
     SEED_OSS,
     SMOLLM3,
+    DEEPSEEK2,
+    LFM2,
+    QWEN3NEXT,
+    QWEN35,
+    QWEN35MOE,
 )
 ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
-CLASSES: dict[str, tuple[Architecture, ModelClass]] = {
-    class_.name: (known, class_) for known in _ALL for class_ in known.classes
-}
+_RECORDS: dict[str, list[tuple[Architecture, ModelClass]]] = {}  # a class may have several
+for _known in _ALL:
+    for _class in _known.classes:
+        _RECORDS.setdefault(_class.name, []).append((_known, _class))
+CLASSES = {name: records[0] for name, records in _RECORDS.items()}
 
 
 def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
@@ -54,12 +66,14 @@ def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
-    if names[0] not in CLASSES:
+    records = _RECORDS.get(names[0], [])
+    found = next((record for record in records if record[1].when is None or record[1].when(config)), None)
+    if found is None:
         raise UnsuitableModel(
             f"config.json: the architecture {names[0]!r} cannot be converted; {listed(CLASSES)} can, and any "
             "other is used as the GGUF file that llama.cpp's converter makes"
         )
-    return CLASSES[names[0]]
+    return found
 
 
 def architecture(config: Mapping[str, Any]) -> Architecture:
