@@ -21,7 +21,10 @@ from quantmill.architectures.models.dense.qwen2 import QWEN2
 from quantmill.architectures.models.dense.qwen3 import QWEN3
 from quantmill.architectures.models.dense.seed_oss import SEED_OSS
 from quantmill.architectures.models.dense.smollm3 import SMOLLM3
+from quantmill.architectures.models.hybrids.falcon_h1 import FALCON_H1
+from quantmill.architectures.models.hybrids.granitehybrid import GRANITEHYBRID
 from quantmill.architectures.models.hybrids.lfm2 import LFM2
+from quantmill.architectures.models.hybrids.nemotron_h import NEMOTRON_H, NEMOTRON_H_MOE
 from quantmill.architectures.models.hybrids.qwen3next import QWEN3NEXT
 from quantmill.architectures.models.hybrids.qwen35 import QWEN35
 from quantmill.architectures.models.hybrids.qwen35moe import QWEN35MOE
@@ -52,6 +55,10 @@ _ALL = (
     QWEN3NEXT,
     QWEN35,
     QWEN35MOE,
+    FALCON_H1,
+    GRANITEHYBRID,
+    NEMOTRON_H,
+    NEMOTRON_H_MOE,
 )
 ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
 _RECORDS: dict[str, list[tuple[Architecture, ModelClass]]] = {}  # a class may have several

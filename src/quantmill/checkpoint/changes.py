@@ -127,6 +127,35 @@ def _of_groups(gate: bool) -> Callable[..., Rows]:
     return rows
 
 
+def _multiplied(rows: Values, dtype: str, factors: Sequence[Any]) -> Rows:
+    """One factor after the other, each product rounded: F16 stays F16, all else is F32."""
+    made = floats(rows, dtype)
+    for factor in factors:
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = made * np.asarray(factor, "<f4")
+            made = made.astype("<f2").astype("<f4") if dtype == "F16" else made
+    return (made.astype("<f2"), dtype) if dtype == "F16" else (made, "F32")
+
+
+def _times(*keys: str) -> Change:
+    """By those of the model's multipliers; `key N` is one of a list."""
+
+    def rows(facts: Facts, shape: Shape, sources: Sequence[Values], dtype: str, begin: int, end: int) -> Rows:
+        named = [key.partition(" ") for key in keys]
+        factors = [facts[key][int(index)] if index else facts[key] for key, _, index in named]
+        return _multiplied(sources[0].reshape(-1, shape[0])[begin:end], dtype, factors)
+
+    return Change(lambda shape: shape[::-1], rows, by_facts=True)
+
+
+def _times_parts(facts: Facts, shape: Shape, sources: Sequence[Values], dtype: str, begin: int, end: int) -> Rows:
+    """By a multiplier of all rows, and by one for gates, inputs, B, C and time steps each."""
+    inner, states = facts["mamba_d_ssm"], facts["mamba_n_groups"] * facts["mamba_d_state"]
+    counts = [inner, inner, states, states, shape[1] - 2 * inner - 2 * states]
+    parts = np.repeat(np.asarray(facts["ssm_multipliers"], "<f4"), counts)[begin:end, None]
+    return _multiplied(sources[0].reshape(-1, shape[0])[begin:end], dtype, (facts["ssm_in_multiplier"], parts))
+
+
 CHANGES = {
     # the weights of a convolution by channels
     "squeeze": Change(lambda shape: (shape[1], 1, shape[0]), _shaped),
@@ -144,4 +173,13 @@ CHANGES = {
     "columns tiled": Change(lambda shape: shape[::-1], _columns_tiled, by_facts=True),
     "without gates": Change(lambda shape: (0, shape[0]), _of_groups(gate=False), by_facts=True),
     "gates": Change(lambda shape: (0, shape[0]), _of_groups(gate=True), by_facts=True),
+    "embedding multiplier": _times("embedding_multiplier"),
+    "output multiplier": _times("lm_head_multiplier"),
+    "attention multiplier": _times("attention_in_multiplier"),
+    "key multipliers": _times("key_multiplier", "attention_in_multiplier"),
+    "attention output multiplier": _times("attention_out_multiplier"),
+    "gate multiplier": _times("mlp_multipliers 0"),
+    "down multiplier": _times("mlp_multipliers 1"),
+    "ssm output multiplier": _times("ssm_out_multiplier"),
+    "ssm multipliers": Change(lambda shape: shape[::-1], _times_parts, by_facts=True),
 }
