@@ -26,7 +26,8 @@ class TensorLine:
     `dims`: names of sizes, in ggml's order (a row's length first)
     `source`: in a checkpoint, a layer's without its `model.layers.N.`; `*` is each expert; empty: computed or not
     there; with `/` before it, the whole name
-    `asked`: whether a checkpoint has it: a key of config.json that must be true, or a function of its facts
+    `asked`: whether a checkpoint has it: a key of config.json that must be true, or a function of its facts and of the
+    `layer` beside them
     `where`: the layers that have it
     `optional`: a GGUF file may be without it
     `spared`: llama.cpp loads a file without it, with which nothing is computed here
@@ -86,10 +87,12 @@ class ModelClass:
     `windows`: how a window of attention is told of, whose layers a GGUF file cannot name
     `when`: of a class that has several records, whether config.json's model is this one
     `reading`: what config.json says, in the keys that others say it by; raises ModelError
-    `facts`: further facts, computed from those that there are; raises ModelError for what cannot be converted
+    `facts`: further facts, computed from those that there are, and `sizes`, of sources alone, by their names; raises
+    ModelError for what cannot be converted
     `notes`: what a person should know of a model beside what its file says
     `vocabulary`: "llama", "phi3", "glm4" and "hunyuan" add the converter's rules for these; "sentencepiece" is
-    tokenizer.model alone, and no space goes before a text; "ernie" is so too, with a space as it is stated
+    tokenizer.model alone, and no space goes before a text; "ernie" is so too, with a space as it is stated; "gemma4" is
+    tokenizer.json's BPE of characters
     `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
     `layers`: what a layer's tensors begin with, before its number
     `behind`: what those of the `nextn` last layers begin with, which are counted anew
@@ -116,7 +119,7 @@ class ModelClass:
     reading: Callable[[Facts], Mapping[str, Any]] | None = None
     facts: Callable[[Facts], Mapping[str, Any]] | None = None
     notes: Callable[[Facts], Iterable[str]] | None = None
-    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm4", "hunyuan"] = ""
+    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm4", "hunyuan", "gemma4"] = ""
     part: str = ""
     layers: str = "model.layers."
     behind: str = ""

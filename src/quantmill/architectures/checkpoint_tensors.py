@@ -161,8 +161,9 @@ def _specs(
     places += [(row.layer, i, f"{class_.part}{class_.layers}{i}.", f"blk.{i}.") for i in range(first)]
     places += [(row.layer, i, f"{class_.behind}{i - first}.", f"blk.{i}.") for i in range(first, layers)]
     for table, layer, source, prefix in places:
+        here = {**found, "layer": layer}
         for line in (own.get(line.name, line) for line in table):
-            asked = has_output if line.name == _OUTPUT else _asked(line, found)
+            asked = has_output if line.name == _OUTPUT else _asked(line, here)
             if asked and line.where(sizes, layer):
                 spec = _spec(line, sizes, layer, source, prefix)
                 if line.name in fused and there.isdisjoint(spec.sources):
@@ -206,9 +207,10 @@ def _sizes(row: Architecture, class_: ModelClass, found: Facts) -> Sizes:
             "kv_heads": found["num_key_value_heads"],
             "head": head,
             "ff": found["intermediate_size"],
-            "eff": found.get("moe_intermediate_size", 0),
+            "eff": found.get("moe_intermediate_size") or 0,
             "experts": found["num_experts"] if class_.mixture else 0,
             "experts_used": found["num_experts_per_tok"] if class_.mixture else 0,
             **config_sizes(row, found),
+            **found.get("sizes", {}),
         },
     )

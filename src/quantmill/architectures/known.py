@@ -22,6 +22,8 @@ from quantmill.architectures.models.dense.qwen3 import QWEN3
 from quantmill.architectures.models.dense.seed_oss import SEED_OSS
 from quantmill.architectures.models.dense.smollm3 import SMOLLM3
 from quantmill.architectures.models.hybrids.falcon_h1 import FALCON_H1
+from quantmill.architectures.models.hybrids.gemma3n import GEMMA3N
+from quantmill.architectures.models.hybrids.gemma4 import GEMMA4
 from quantmill.architectures.models.hybrids.granitehybrid import GRANITEHYBRID
 from quantmill.architectures.models.hybrids.lfm2 import LFM2
 from quantmill.architectures.models.hybrids.nemotron_h import NEMOTRON_H, NEMOTRON_H_MOE
@@ -59,6 +61,8 @@ _ALL = (
     GRANITEHYBRID,
     NEMOTRON_H,
     NEMOTRON_H_MOE,
+    GEMMA4,
+    GEMMA3N,
 )
 ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
 _RECORDS: dict[str, list[tuple[Architecture, ModelClass]]] = {}  # a class may have several

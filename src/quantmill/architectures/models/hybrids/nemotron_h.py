@@ -83,7 +83,7 @@ _LAYER = (
         for line in (*permuted(QKV), ATTN_OUTPUT)
     ),
 )
-_KEYS = (
+_KEYS: tuple[str | MetadataKey, ...] = (
     MetadataKey("feed_forward_length", "ff_by_layer", size="ff"),
     MetadataKey("attention.head_count_kv", "kv_by_layer", size="kv_heads"),
     "vocab_size",
