@@ -14,7 +14,8 @@ from quantmill.architectures import known
 from quantmill.architectures.architecture import Architecture, MetadataKey, ModelClass, TensorLine
 from quantmill.architectures.conditions import behind, leading
 from quantmill.architectures.description import describe
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import ForwardError, ModelError
+from quantmill.architectures.key_reader import KeyReader
 from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
@@ -26,6 +27,7 @@ from quantmill.architectures.models.pieces import (
     TOP,
     changed,
 )
+from quantmill.architectures.sizes import shape_of, with_products
 from quantmill.checkpoint.safetensors import open_weights
 from quantmill.cli import main
 from quantmill.engine.suitability import check_config_computable
@@ -185,3 +187,25 @@ def test_a_class_without_defaults_says_what_is_missing(tmp_path: Path) -> None:
     ):
         with pytest.raises(ModelError, match=said):
             describe({k: v for k, v in stated.items() if k != key}, "BF16")
+
+
+def test_sizes_may_differ_between_layers() -> None:
+    sizes = with_products(TOY, {"embd": 64, "heads": 4, "kv_heads": (2, 1), "head": 16})
+    assert [shape_of(QKV[1], sizes, layer) for layer in (0, 1)] == [(64, 32), (64, 16)]
+    assert [shape_of(QKV[0], sizes, layer) for layer in (0, 1)] == [(64, 64), (64, 64)]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [([2, 1], (2, 1)), ([3, 3], 3), (7, 7), (None, 0), ([2, 1, 0], None), ([2, -1], None), ([2.5, 1.5], None)],
+)
+def test_a_size_is_read_for_each_layer(value: Any, found: Any) -> None:
+    entries = {} if value is None else {"toy.x": gguf.kv("toy.x", value)}
+    keys = KeyReader("m", "toy", entries)
+    if found is not None:
+        assert keys.per_layer("x", 2) == found
+        return
+    with pytest.raises(
+        ForwardError, match=rf"^m: toy\.x has {len(value)} values for 2 layers; a whole number for each"
+    ):
+        keys.per_layer("x", 2)

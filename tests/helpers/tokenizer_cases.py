@@ -3,8 +3,9 @@
     python tests/helpers/tokenizer_cases.py LLAMA_TOKENIZE
 
 runs llama.cpp's own llama-tokenize (the file in the repository was made by that of llama-cpp-python 0.3.9's sources,
-May 2025, which stand for b5490) over each vocabulary and text, with `--no-escape`, with and without special tokens.
-Ids are stored for two vocabularies; for each name of a way of cutting words, the sha256 of all its ids.
+May 2025, which stand for b5490; names that are younger by b11312's) over each vocabulary and text, with `--no-escape`,
+with and without special tokens. Ids are stored for two vocabularies; for each name of a way of cutting words, the
+sha256 of all its ids.
 """
 
 import hashlib

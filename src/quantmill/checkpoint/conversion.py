@@ -7,6 +7,7 @@ The file is byte for byte that of the reference's converter (b5490's with transf
 - A chat template in chat_template.jinja, and the newer spellings of config.json, both of newer transformers, are read.
 - Linear and YaRN rope scaling are written for every architecture and spelling, llama3's original context is read.
 - What config.json says and no GGUF file of the architecture holds is an error.
+- Of Hunyuan's ends of a text, config.json's `eod_token_id` is not read: transformers 4.57 drops it.
 - An id of a special token that no token has is left out, and tokens that a tokenizer.json lacks are filled up.
 - A reranker is refused, and so is a Gemma 3 without tokenizer.model, of which later converters make other files.
 - Several named chat templates are listed in their own order; there, in an order that changes from run to run.

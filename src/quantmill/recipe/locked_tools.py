@@ -94,10 +94,10 @@ def _incomputable(recipe: Recipe, config: Mapping[str, Any] | None, unconverted:
         try:
             if unconverted is not None:
                 describe(config or {}, recipe.base.type)
-            known = architecture(config or {})
+            known = architecture(config) if config else None
         except ModelError as error:
             return str(error)
-        return "" if known.is_computed else str(uncomputed("config.json", known.name))
+        return str(uncomputed("config.json", known.name)) if known and not known.is_computed else ""
     from quantmill import gguf
     from quantmill.architectures.tensor_check import check
 

@@ -4,7 +4,7 @@ A name stands for expressions that are applied one after another, each to the pi
 matches becomes a piece, what lies between matches becomes one too. An expression with a category (`\\p{L}`, always
 within brackets here) looks at the text with each code point beyond ASCII collapsed to one byte of its category, as
 there. Any other looks at the text itself. `\\s` and `\\d` are ASCII's. Source of the facts: llama.cpp's llama-vocab.cpp
-and unicode.cpp at b5490, all of whose names are here.
+and unicode.cpp at b5490, all of whose names are here, and at b11312 for names that are younger.
 """
 
 import re
@@ -24,6 +24,7 @@ _CATEGORIES = {
     r"\p{P}": r"!-#%-*,-/:;?@\[-\]_{}" + chr(PUNCTUATION),
     r"\p{M}": chr(MARK),
     r"\p{S}": "$+<=>^`|" + chr(SYMBOL),
+    r"\p{Symbol}": "$+<=>^`|~" + chr(SYMBOL),  # as later builds know it
 }
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -32,6 +33,7 @@ _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORD = r"[^\r\n\p{L}\p{N}]?"
 _LLAMA3 = _SUFFIX + "|" + _WORD + r"[\p{L}]+|[\p{N}]{1,3}" + _TAIL
 _QWEN2 = _SUFFIX + "|" + _WORD + r"[\p{L}]+|[\p{N}]" + _TAIL
+_SEED = _SUFFIX + "|" + _WORD + r"[\p{L}]+|[\p{N}]| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 _BAILING = (
     r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|"
     + _WORD
@@ -104,9 +106,14 @@ def _rows() -> Iterator[tuple[str, Cutting]]:
         ("dbrx smaug-bpe glm4 chatglm-bpe", Cutting((_LLAMA3,))),
         ("qwen2 deepseek-r1-qwen stablelm2 megrez", Cutting((_QWEN2,))),
         ("starcoder refact command-r smollm codeshell exaone minerva-7b", Cutting((_DIGIT, _GPT2))),
-        ("gpt-2 phi-2 jina-es jina-de gigachat jina-v1-en jina-v2-es jina-v2-de jina-v2-code", Cutting((_GPT2,))),
+        (
+            "gpt-2 phi-2 jina-es jina-de gigachat jina-v1-en jina-v2-es jina-v2-de jina-v2-code exaone4",
+            Cutting((_GPT2,)),
+        ),
         ("roberta-bpe mpt olmo jais trillion", Cutting((_GPT2,))),
+        ("seed-coder", Cutting((_SEED,))),
         ("deepseek-v3", Cutting((r"[\p{N}]{1,3}", _KANA, _DEEPSEEK3))),
+        ("hunyuan-dense", Cutting((r"[\p{N}]{1,3}", _KANA, _DEEPSEEK3.replace(r"\p{S}", r"\p{Symbol}")))),
         ("deepseek-llm", Cutting(_DEEPSEEK_LLM)),
         ("deepseek-coder", Cutting((LINE_END, r"\s?[\p{L}]+", r"\s?[\p{P}]+", CJK, _DIGIT))),
         ("falcon", Cutting((r"[\p{P}$+<=>^~|`]+", _GPT2, "[0-9][0-9][0-9]"))),

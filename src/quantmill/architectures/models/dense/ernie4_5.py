@@ -1,13 +1,24 @@
 """Baidu's ERNIE 4.5."""
 
 from quantmill.architectures.architecture import Architecture, ModelClass
-from quantmill.architectures.models.pieces import ATTN_NORM, ATTN_OUTPUT, FED, FFN, FFN_NORM, QKV, SILU, TOP, attended
+from quantmill.architectures.models.pieces import (
+    ATTN_NORM,
+    ATTN_OUTPUT,
+    FED,
+    FFN,
+    FFN_NORM,
+    QKV,
+    SILU,
+    TOP,
+    attended,
+    in_dense,
+)
 from quantmill.architectures.operations import Attend
 
 ERNIE4_5 = Architecture(
     "ernie4_5",
     TOP,
-    (ATTN_NORM, *QKV, ATTN_OUTPUT, FFN_NORM, *FFN),
+    (ATTN_NORM, *QKV, ATTN_OUTPUT, FFN_NORM, *in_dense(FFN)),
     (
         ModelClass(
             "Ernie4_5ForCausalLM",

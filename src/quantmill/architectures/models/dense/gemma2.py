@@ -88,7 +88,6 @@ GEMMA2 = Architecture(
         *("attention.key_length", "attention.value_length", "general.file_type"),
         *("attn_logit_softcapping", "final_logit_softcapping", "attention.sliding_window"),
     ),
-    since=6122,
     operations=(
         Norm("attn_norm"),
         Attend(capped=True),

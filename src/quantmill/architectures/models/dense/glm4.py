@@ -63,7 +63,7 @@ GLM4 = Architecture(
     ),
     keys=(MetadataKey("rope.dimension_count", rotary, size="rotary"),),
     sizes=_fused,
-    since=6122,
+    since=5200,
     operations=(
         Norm("attn_norm"),
         Attend("norm"),

@@ -28,6 +28,7 @@ from quantmill.architectures.models.pieces import (
     TOP,
     asked,
     check_whole_heads,
+    in_dense,
     permuted,
     positive,
     without,
@@ -52,8 +53,8 @@ GRANITE = Architecture(
         ATTN_OUTPUT,
         *asked([ATTN_OUTPUT_BIAS], "attention_bias", optional=True),
         FFN_NORM,
-        *FFN,
-        *asked(FFN_BIAS, "mlp_bias", optional=True),
+        *in_dense(FFN),
+        *asked(in_dense(FFN_BIAS), "mlp_bias", optional=True),
     ),
     (
         ModelClass(
@@ -67,7 +68,6 @@ GRANITE = Architecture(
     ),
     keys=(*BASE_KEYS, "vocab_size", "rope.dimension_count", *SCALE_KEYS, *HYBRID_KEYS),
     needed=(*NEEDED, "logit_scale"),
-    since=6122,
     operations=(
         Norm("attn_norm"),
         Attend("norm"),

@@ -18,6 +18,7 @@ from quantmill.architectures.models.pieces import (
     SILU,
     TOP,
     attended,
+    in_dense,
     permuted,
     positive,
 )
@@ -66,7 +67,7 @@ _TEXT = ModelClass(
 MISTRAL3 = Architecture(
     "mistral3",
     (*TOP, TensorLine("rope_freqs.weight", "pairs", asked=rope_factors, optional=True)),
-    (ATTN_NORM, *permuted(QKV), ATTN_OUTPUT, FFN_NORM, *FFN),
+    (ATTN_NORM, *permuted(QKV), ATTN_OUTPUT, FFN_NORM, *in_dense(FFN)),
     (
         _TEXT,
         replace(

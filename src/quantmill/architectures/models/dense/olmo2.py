@@ -46,7 +46,6 @@ OLMO2 = Architecture(
             facts=_whole,
         ),
     ),
-    since=6122,
     operations=(
         Attend(qk_norm=True, normed="whole", of="states"),
         Norm("post_attention_norm", of="change"),

@@ -95,7 +95,7 @@ PHI3 = Architecture(
     ),
     (
         ATTN_NORM,
-        TensorLine("attn_qkv.weight", "embd qkv", "self_attn.qkv_proj.weight"),
+        TensorLine("attn_qkv.weight", "embd qkv", "self_attn.qkv_proj.weight", spared=True),
         ATTN_OUTPUT,
         FFN_NORM,
         TensorLine("ffn_up.weight", "embd gate_up", "mlp.gate_up_proj.weight"),
@@ -133,7 +133,6 @@ PHI3 = Architecture(
         "attention.sliding_window",
     ),
     sizes=_fused,
-    since=6122,
     operations=(*attended(Attend(fused=True)), Norm("ffn_norm"), Feed(fused=True), Add()),
     whole_heads=True,
 )

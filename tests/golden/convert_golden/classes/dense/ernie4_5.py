@@ -1,5 +1,7 @@
 """Ernie4_5ForCausalLM, small."""
 
+from typing import Any
+
 from convert_golden.classes.checkpoint import Checkpoint
 from convert_golden.classes.tokenizers import ERNIE
 
@@ -41,3 +43,12 @@ model.layers.[0-1].self_attn.v_proj.weight 64x64
 model.norm.weight 64
 """
 CHECKPOINT = Checkpoint(CONFIG, TENSORS, ERNIE, "-")
+
+
+def _unsaid() -> dict[str, Any]:
+    files = ERNIE()
+    settings = {key: value for key, value in files["tokenizer_config.json"].items() if key != "add_prefix_space"}
+    return {**files, "tokenizer_config.json": settings}
+
+
+UNSAID = Checkpoint(CONFIG, TENSORS, _unsaid, variant="unsaid")

@@ -54,3 +54,5 @@ model.layers.[0-3].self_attn.v_proj.weight 32x64
 model.norm.weight 64
 """
 CHECKPOINT = Checkpoint(CONFIG, TENSORS, EXAONE, "exaone4")
+_FULL = {"sliding_window": None, "sliding_window_pattern": None, "layer_types": ["full_attention"] * 4}
+FULL = Checkpoint({**CONFIG, **_FULL}, TENSORS, EXAONE, "exaone4", variant="full")

@@ -48,3 +48,4 @@ model.layers.[0-1].self_attn.v_proj.weight 64x64
 model.norm.weight 64
 """
 CHECKPOINT = Checkpoint(CONFIG, TENSORS, GEMMA, "-")
+HEAD = Checkpoint(CONFIG, TENSORS, GEMMA, variant="head", released="lm_head.weight 288x64")

@@ -47,3 +47,11 @@ model.layers.[0-1].self_attn.v_proj.weight 64x64
 model.norm.weight 64
 """
 CHECKPOINT = Checkpoint(CONFIG, TENSORS, GLM, "glm4")
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+YARN = Checkpoint(
+    {**CONFIG, "attention_bias": False, "rope_scaling": _YARN},
+    "\n".join(line for line in TENSORS.splitlines() if ".bias " not in line),
+    GLM,
+    "glm4",
+    variant="yarn",
+)

@@ -47,3 +47,15 @@ model.layers.[0-1].self_attn.v_proj.weight 32x64
 model.norm.weight 64
 """
 CHECKPOINT = Checkpoint(CONFIG, TENSORS, GRANITE, "refact")
+BIASES = """
+model.layers.[0-1].mlp.down_proj.bias 64
+model.layers.[0-1].mlp.gate_proj.bias 96
+model.layers.[0-1].mlp.up_proj.bias 96
+model.layers.[0-1].self_attn.k_proj.bias 32
+model.layers.[0-1].self_attn.o_proj.bias 64
+model.layers.[0-1].self_attn.q_proj.bias 64
+model.layers.[0-1].self_attn.v_proj.bias 32
+"""
+BIAS = Checkpoint(
+    {**CONFIG, "attention_bias": True, "mlp_bias": True}, TENSORS, GRANITE, "refact", variant="bias", released=BIASES
+)

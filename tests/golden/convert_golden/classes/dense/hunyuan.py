@@ -55,3 +55,11 @@ model.layers.[0-1].self_attn.v_proj.weight 128x128
 model.norm.weight 128
 """
 CHECKPOINT = Checkpoint(CONFIG, TENSORS, HUNYUAN, "hunyuan-dense")
+HEAD = Checkpoint(
+    CONFIG,
+    TENSORS,
+    lambda: {**HUNYUAN(), "generation_config.json": {"eos_token_id": [270, 272]}},
+    "hunyuan-dense",
+    variant="head",
+    released="lm_head.weight 288x128",
+)

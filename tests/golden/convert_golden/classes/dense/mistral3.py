@@ -79,3 +79,6 @@ vision_tower.transformer.layers.0.feed_forward.up_proj.weight 64x32
 vision_tower.transformer.layers.0.ffn_norm.weight 32
 """
 CHECKPOINT = Checkpoint(CONFIG, TENSORS, MISTRAL, "tekken")
+_LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+_SCALED = CONFIG["text_config"] | {"rope_theta": 500000.0, "rope_scaling": _LLAMA3}
+SCALED = Checkpoint({**CONFIG, "text_config": _SCALED}, TENSORS, MISTRAL, "tekken", variant="llama3")

@@ -1,5 +1,7 @@
 """Phi3ForCausalLM, small."""
 
+from typing import Any
+
 from convert_golden.classes.checkpoint import Checkpoint
 from convert_golden.classes.tokenizers import PHI3
 
@@ -58,3 +60,14 @@ LONG = Checkpoint(
     PHI3,
     variant="longrope",
 )
+
+
+def _added() -> dict[str, Any]:
+    """Beside tokenizer.model a tokenizer.json, whose added tokens win, as Phi 3's releases have it."""
+    tokens = [(0, "<unk>", True), (2, "</s>", False), (272, "<|endoftext|>", True), (273, "▁plain word", False)]
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    entries = [{"id": id_, "content": text, "special": special, **flags} for id_, text, special in tokens]
+    return {**PHI3(), "tokenizer.json": {"added_tokens": entries, "model": {"type": "BPE", "vocab": {}, "merges": []}}}
+
+
+ADDED = Checkpoint(CONFIG, TENSORS, _added, variant="added")

@@ -1,0 +1,55 @@
+"""What a class of models asks of its vocabulary's files; whole files of them are in test_class_goldens.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convert_golden.classes.registry import CHECKPOINTS
+from quantmill.architectures.errors import TokenizerError
+from quantmill.architectures.json_file import model_files
+from quantmill.checkpoint.metadata import metadata
+
+
+def entries(tmp_path: Path, name: str, changed: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of a class's checkpoint, some of whose files are others; None: not there."""
+    checkpoint, folder = CHECKPOINTS[name], tmp_path / name
+    checkpoint.write(folder)
+    for file, data in changed.items():
+        if data is None:
+            (folder / file).unlink()
+        else:
+            (folder / file).write_text(json.dumps(data))
+    pre = None if checkpoint.pre == "-" else checkpoint.pre
+    return {entry.key: entry.value for entry in metadata(model_files(folder), name=name, pre_tokenizer=pre)}
+
+
+@pytest.mark.parametrize("name", ["Phi3ForCausalLM", "Ernie4_5ForCausalLM", "Gemma2ForCausalLM"])
+def test_a_vocabulary_of_tokenizer_model_alone_needs_it(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TokenizerError, match=r"^the model has no tokenizer\.model, the only file that "):
+        entries(tmp_path, name, {"tokenizer.model": None})
+
+
+def test_phi_4_is_made_of_its_tokenizer_json(tmp_path: Path) -> None:
+    found = entries(tmp_path, "Phi-4", {"tokenizer.model": "another model's"})
+    assert found["tokenizer.ggml.model"] == "gpt2"
+
+
+def test_glm_names_its_ends_by_their_text(tmp_path: Path) -> None:
+    tokenizer = CHECKPOINTS["Glm4ForCausalLM"].files()["tokenizer.json"]
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] != "<|user|>"]
+    with pytest.raises(TokenizerError, match=r"^tokenizer\.json has no added token '<\|user\|>', which .* for eot$"):
+        entries(tmp_path, "Glm4ForCausalLM", {"tokenizer.json": tokenizer})
+
+
+@pytest.mark.parametrize("bad", [None, True, -1, 288, "x"])
+def test_hunyuans_end_of_a_turn_is_a_token(tmp_path: Path, bad: Any) -> None:
+    with pytest.raises(TokenizerError, match=r"^generation_config\.json's first `eos_token_id` is .* there$"):
+        entries(tmp_path, "HunYuanDenseV1ForCausalLM", {"generation_config.json": {"eos_token_id": [bad, 272]}})
+
+
+@pytest.mark.parametrize("one", [272, [272], None])
+def test_one_end_of_a_text_is_no_end_of_a_turn(tmp_path: Path, one: Any) -> None:
+    found = entries(tmp_path, "HunYuanDenseV1ForCausalLM", {"generation_config.json": {"eos_token_id": one}})
+    assert "tokenizer.ggml.eot_token_id" not in found
