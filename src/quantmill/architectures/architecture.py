@@ -80,6 +80,7 @@ class ModelClass:
     `spellings`: other names of keys → ours
     `ignored`: keys of config.json that the class does not look at, where others of the architecture do
     `mixture`: its feed-forward part is a mixture
+    `packings`: the ways of quantizing of which its checkpoints are converted, as packing.py names them
     `scalings`: the kinds of rope scaling that llama.cpp computes for it
     `yarn`: what YaRN's table may hold beside what it may for all, by its keys; nothing for what `facts` looks at
     `only`: key of config.json → the values that a GGUF file can hold, beside that key's absence
@@ -110,6 +111,7 @@ class ModelClass:
     spellings: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     mixture: bool = False
+    packings: tuple[str, ...] = ("fp8",)
     scalings: tuple[str, ...] = ("linear", "yarn")
     yarn: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

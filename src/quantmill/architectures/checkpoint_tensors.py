@@ -16,6 +16,7 @@ from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import DamagedModel, ModelError
 from quantmill.architectures.known import class_of
 from quantmill.architectures.metadata_keys import config_sizes
+from quantmill.architectures.packing import own_names
 from quantmill.architectures.sizes import shape_of, size_of, with_products
 from quantmill.gguf.types import TYPES, Type
 
@@ -104,7 +105,8 @@ def tensors(
     if sources is None:
         order = sorted(expected)
     else:
-        order = [name for name in sources if not _left_out(class_, layers, name) and not (alone and name == _HEAD)]
+        own = own_names(config, sources)
+        order = [name for name in own if not _left_out(class_, layers, name) and not (alone and name == _HEAD)]
         for name in order:
             if name not in expected:
                 raise ModelError(f"the safetensors files hold a tensor {name!r}, for which {class_.name} has no place")

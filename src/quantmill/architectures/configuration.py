@@ -6,6 +6,7 @@ from typing import Any
 from quantmill.architectures.architecture import Architecture, ModelClass
 from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.architectures.known import class_of
+from quantmill.architectures.packing import packing
 from quantmill.architectures.rope_scaling import partial, rope
 from quantmill.architectures.windows import check_windows, window
 
@@ -25,7 +26,7 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
     `rope_scaling` is as rope_scaling.rope makes it. Raises ModelError for what a GGUF file cannot hold.
     """
     row, class_ = class_of(config)
-    _unquantized(config)
+    _unquantized(class_, config)
     stated = _stated(class_, config)
     found = {**class_.defaults, **stated}
     found["rope_theta"], found["rope_scaling"] = rope(row.name, class_, found, stated)
@@ -114,8 +115,10 @@ def _stated(class_: ModelClass, config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**stated, **class_.reading(stated)} if class_.reading else stated
 
 
-def _unquantized(config: Mapping[str, Any]) -> None:
+def _unquantized(class_: ModelClass, config: Mapping[str, Any]) -> None:
     """A checkpoint that is quantized says so: by `quantization_config`, or in MLX's way."""
+    if packing(config) in class_.packings and not (config.get("quantization") or config.get("compression_config")):
+        return
     key = next((key for key in ("quantization_config", "quantization", "compression_config") if config.get(key)), "")
     if not key:
         return

@@ -8,6 +8,7 @@ from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.configuration import head_dim, hparams
 from quantmill.architectures.errors import ModelError, UnsuitableModel
 from quantmill.architectures.known import architecture
+from quantmill.architectures.packing import check_since
 from quantmill.architectures.rope_scaling import LINEAR_KEYS, SCALING_KEYS
 from quantmill.architectures.sizes import Size
 from quantmill.gguf import KV, ValueType, kv
@@ -78,6 +79,7 @@ def facts(config: Mapping[str, Any], file_type: str, reference: Reference | None
         raise UnsuitableModel(
             f"config.json: a {row.name} is converted as llama.cpp b{row.since} and later do it, not as {reference}"
         )
+    check_since(config, reference.last, reference)
     scaling = found.get("rope_scaling") or {}
     kind = scaling.get("type")
     keys = {key.key: key for key in KEYS}

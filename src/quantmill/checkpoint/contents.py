@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import TensorSpec
+from quantmill.architectures.packing import ENDINGS, packing
 from quantmill.checkpoint.file_names import INDEX, MERGE, SINGLE
 from quantmill.checkpoint.safetensors import Weight, check_file, read_header, read_index
 from quantmill.errors import QuantmillError, UsageError
@@ -82,23 +84,25 @@ def check_headers(files: Mapping[str, Path]) -> None:
             check_file(files[name], name)
 
 
-def check_shapes(files: Mapping[str, Path], specs: Iterable[TensorSpec]) -> None:
+def check_shapes(files: Mapping[str, Path], config: Mapping[str, Any], specs: Iterable[TensorSpec]) -> None:
     """Raises a ModelError when by the weights' headers, where those are at hand, a tensor is not what is needed."""
     from quantmill.checkpoint.weights import check
 
     found = headers(files)
     if found is not None:
         for spec in specs:
-            check(spec, found)
+            check(spec, config, found)
 
 
-def check_sources(where: str, names: Iterable[str]) -> None:
-    """UsageError when the tensors' names are those of a quantized checkpoint or of an adapter."""
+def check_sources(where: str, names: Iterable[str], config: Mapping[str, Any]) -> None:
+    """UsageError when the tensors' names are those of an adapter, or of a quantized checkpoint of another kind than
+    config.json says and can be converted."""
+    packed = ENDINGS[packing(config)]
     for name in names:
         if name.endswith(_ADAPTER):
             raise UsageError(f"{where}: its tensors are those of a LoRA adapter ({name}); {MERGE}")
         for ending, kind in _QUANTIZED.items():
-            if name.endswith(ending):
+            if name.endswith(ending) and not name.endswith(packed):
                 raise quantized(f"{where}: its weights", kind, name)
 
 

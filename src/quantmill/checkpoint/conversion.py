@@ -68,12 +68,12 @@ def convert(
     tensors(config)  # a config that cannot be converted is said before any weight is opened
     with open_weights(files) as weights:
         order = in_order(weights)
-        check_sources("the checkpoint", order)
+        check_sources("the checkpoint", order, config)
         if type_ == AUTO:
             type_ = of_weights(reference or newest(), config, weights)
         specs = tensors(config, order)
         for spec in specs:
-            check(spec, weights)
+            check(spec, config, weights)
         entries = metadata(
             files,
             type=type_,

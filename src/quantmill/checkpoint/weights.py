@@ -4,6 +4,7 @@ Only a chunk is ever in anonymous memory. Rounding is that of llama.cpp's conver
 NaNs, to f16 to nearest even with infinities past its range, and bf16 → f16 by way of f32.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.architectures.configuration import hparams
 from quantmill.architectures.errors import DamagedModel, UnsuitableModel
+from quantmill.checkpoint import fp8
 from quantmill.checkpoint.changes import CHANGES, floats
 from quantmill.checkpoint.rope_factors import GENERATED
 from quantmill.checkpoint.safetensors import Weight
@@ -24,7 +26,7 @@ _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
 Bytes = NDArray[np.uint8]
 
 
-def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
+def check(spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight]) -> None:
     """Raises a ModelError unless the sources of `spec` are what config.json says."""
     for source in spec.sources:
         weight = weights[source]
@@ -39,7 +41,9 @@ def check(spec: TensorSpec, weights: Mapping[str, Weight]) -> None:
                 f"{weight.file}: the tensor {source!r} has shape {list(weight.shape)}; by config.json it should "
                 f"be {list(expected)}"
             )
-        if weight.dtype not in _NUMPY:
+        if weight.dtype == fp8.DTYPE:
+            fp8.check(config, weights, source)
+        elif weight.dtype not in _NUMPY:
             raise UnsuitableModel(
                 f"{weight.file}: the tensor {source!r} is {weight.dtype}; BF16, F16, F32 and F64 can be converted"
             )
@@ -62,20 +66,38 @@ def rows(
         return np.array(GENERATED[spec.name](hparams(config))[begin:end], "<f4").view(np.uint8)
     if spec.is_stack:
         return np.concatenate(list(_stacked(spec, config, weights, type_, begin, end)))
-    weight = weights[spec.sources[0]]
     if spec.change:
-        sources = [weights[name].data.view(_NUMPY[weights[name].dtype]) for name in spec.sources]
-        change = CHANGES[spec.change]
+        change, kinds = CHANGES[spec.change], {weights[name].dtype for name in spec.sources}
+        sources = [_source(config, weights, name) for name in spec.sources]
+        dtype = "F32" if fp8.DTYPE in kinds else weights[spec.sources[0]].dtype
         facts = (hparams(config),) if change.by_facts else ()
-        return cast(*change.rows(*facts, spec.shape, sources, weight.dtype, begin, end), type_)
-    values = weight.data.view(_NUMPY[weight.dtype]).reshape(-1, spec.shape[0] if len(spec.shape) > 1 else 1)
-    if spec.cut[1]:
-        values = values[spec.cut[0] : spec.cut[0] + spec.shape[-1]]
-    if spec.added:
-        return cast(*_sum(values[begin:end], weight.dtype, spec.added), type_)
+        return cast(*change.rows(*facts, spec.shape, sources, dtype, begin, end), type_)
+    first, count = spec.cut[0], spec.shape[-1] if spec.cut[1] else 0
+    wanted: Any = slice(first + begin, first + end)
     if spec.heads:
-        return cast(values[_permuted(begin, end, len(values) // spec.heads)], weight.dtype, type_)
-    return cast(values[begin:end], weight.dtype, type_)
+        count = count or math.prod(weights[spec.sources[0]].shape[:1])
+        wanted = first + _permuted(begin, end, count // spec.heads)
+    values, dtype = _rows(spec, config, weights, wanted)
+    return cast(*(_sum(values, dtype, spec.added) if spec.added else (values, dtype)), type_)
+
+
+def _rows(
+    spec: TensorSpec, config: Mapping[str, Any], weights: Mapping[str, Weight], wanted: Any
+) -> tuple[NDArray[Any], str]:
+    """Rows of the only source by their slice or their numbers, and their dtype."""
+    weight = weights[spec.sources[0]]
+    if weight.dtype == fp8.DTYPE:
+        return fp8.floats(config, weights, spec.sources[0], wanted), "F32"
+    columns = spec.shape[0] if len(spec.shape) > 1 else 1
+    return weight.data.view(_NUMPY[weight.dtype]).reshape(-1, columns)[wanted], weight.dtype
+
+
+def _source(config: Mapping[str, Any], weights: Mapping[str, Weight], name: str) -> NDArray[Any]:
+    """All values of a source, in its own shape."""
+    weight = weights[name]
+    if weight.dtype == fp8.DTYPE:
+        return fp8.floats(config, weights, name, slice(None))
+    return weight.data.view(_NUMPY[weight.dtype]).reshape(weight.shape)
 
 
 def _sum(values: NDArray[Any], dtype: str, added: int) -> tuple[NDArray[Any], str]:

@@ -83,8 +83,8 @@ class GGUFSource:
 class FolderSource:
     """A Hugging Face folder: what the convert step would write, tensor by tensor, without writing it.
 
-    A matrix has the type of its safetensors dtype (F32 for float64), so that nothing is rounded. `files`, by name, and
-    `weights` are given where they are not all in the folder.
+    A matrix has the type of its safetensors dtype (F32 for float64 and FP8), so that nothing is rounded. `files`, by name,
+    and `weights` are given where they are not all in the folder.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class FolderSource:
             order = sorted(self._weights, key=lambda source: (self._weights[source].file, source))
             specs = tensors(self._config, order)
             for spec in specs:
-                check(spec, self._weights)
+                check(spec, self._config, self._weights)
         except BaseException:
             self._stack.close()
             raise
@@ -112,7 +112,7 @@ class FolderSource:
 
     def _type(self, spec: TensorSpec) -> Type:
         dtype = self._weights[spec.sources[0]].dtype if spec.sources else "F32"
-        return spec.type("F32" if dtype == "F64" else dtype)
+        return spec.type(dtype if dtype in ("F16", "BF16") else "F32")
 
     def tensors(self) -> Mapping[str, tuple[tuple[int, ...], Type]]:
         return {name: (spec.shape, type_) for name, (spec, type_) in self._specs.items()}

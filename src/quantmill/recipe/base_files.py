@@ -188,9 +188,9 @@ def converted(
     if recipe.base.path is not None:
         contents.check_headers(at_hand)
     if sources is not None:
-        contents.check_sources(where, sources)
+        contents.check_sources(where, sources, config)
         specs = tensors(config, sources)
-        contents.check_shapes(at_hand, specs)
+        contents.check_shapes(at_hand, config, specs)
         output = len(specs) > len(tensors(config))
     describe(config, recipe.base.type, sources, reference=recipe.reference)
     return output, sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))

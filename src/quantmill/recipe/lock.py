@@ -386,7 +386,7 @@ def _resolve_hub(recipe: Recipe, digest: Callable[[Path], str]) -> Lock:
             with suppress(ModelError) if recipe.convert_with == AUTO else nullcontext():
                 tensors(config)  # what config.json and the index say needs no byte of the weights
                 if sources := contents.source_order(small):
-                    contents.check_sources(repo, sources)
+                    contents.check_sources(repo, sources, config)
                 weights = [name for name in contents.weights(small, files) if name not in small]
                 at_hand = small | fetch_heads(repo, commit, weights, listed, Path(folder))
         read = _read_base(recipe, base, config, at_hand, contents.source_order(at_hand), files)

@@ -36,7 +36,7 @@ def _mla(facts: Facts) -> Mapping[str, Any]:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ModelError(f"config.json's `{key}` is {value!r}; a positive whole number would be right")
     rope = facts["qk_rope_head_dim"]
-    if facts["head_dim"] not in (None, rope):
+    if facts.get("head_dim") not in (None, rope):
         raise ModelError(f"config.json's `head_dim` is {facts['head_dim']!r}; deepseek2 has `qk_rope_head_dim`, {rope}")
     key = facts["qk_nope_head_dim"] + rope
     if facts.get("qk_head_dim", key) != key:
@@ -89,7 +89,6 @@ _V2 = ModelClass(
         **COMMON,
         "max_position_embeddings": 2048,
         "num_key_value_heads": None,
-        "head_dim": None,
         "first_k_dense_replace": 0,
         "kv_lora_rank": 512,
         "q_lora_rank": 1536,
