@@ -83,8 +83,8 @@ class GGUFSource:
 class FolderSource:
     """A Hugging Face folder: what the convert step would write, tensor by tensor, without writing it.
 
-    A matrix has the type of its safetensors dtype (F32 for float64 and FP8), so that nothing is rounded. `files`, by name,
-    and `weights` are given where they are not all in the folder.
+    A matrix has the type of its safetensors dtype (F32 for float64 and FP8), so that nothing is rounded. `files`, by
+    name, and `weights` are given where they are not all in the folder.
     """
 
     def __init__(

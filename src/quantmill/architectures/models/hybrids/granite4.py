@@ -35,6 +35,13 @@ def without_mamba(config: Facts) -> bool:
     return isinstance(kinds, list) and "mamba" not in kinds and not config.get("num_local_experts")
 
 
+def _reading(stated: Facts) -> Mapping[str, Any]:
+    return {
+        "moe_intermediate_size": stated.get("intermediate_size"),
+        "granite_used": stated.get("num_experts_per_tok", 8),
+    }
+
+
 def granite_facts(facts: Facts) -> Mapping[str, Any]:
     """Layers with attention, and Mamba 2's sizes."""
     check_whole_heads(facts)
@@ -60,6 +67,10 @@ def granite_facts(facts: Facts) -> Mapping[str, Any]:
             f"config.json's `shared_intermediate_size` is {shared} and `intermediate_size` {width}; "
             "without experts the same number would be right"
         )
+    if not facts.get("num_experts") and facts["granite_used"] != 0:
+        raise ModelError(
+            f"config.json's `num_experts_per_tok` is {facts['granite_used']!r}; 0 would be right without experts"
+        )
     if hybrid and facts["vocab_size"] % 8:
         raise ModelError(f"config.json's `vocab_size` is {facts['vocab_size']}; a multiple of 8 can be converted")
     heads = facts["num_key_value_heads"]
@@ -67,7 +78,6 @@ def granite_facts(facts: Facts) -> Mapping[str, Any]:
         "head_dim": None,
         "granite_kv": [heads if kind == "attention" else 0 for kind in kinds],
         "granite_experts": facts.get("num_experts", 0),
-        "granite_used": facts.get("num_experts_per_tok", 0),
         "granite_rope": not hybrid,
         "granite_shared": shared,
         "granite_conv": facts["mamba_d_conv"],
@@ -123,7 +133,7 @@ CLASS = ModelClass(
         "mamba_expand": 2,
     },
     when=hybrid(mixture=False),
-    reading=lambda stated: {"moe_intermediate_size": stated.get("intermediate_size")},
+    reading=_reading,
     only=without(SILU, *SCALES)
     | {
         "attention_bias": (False, None),

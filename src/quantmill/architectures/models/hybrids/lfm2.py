@@ -88,7 +88,7 @@ LFM2 = Architecture(
                 "block_auto_adjust_ff_dim": True,
                 "conv_L_cache": 3,
             },
-            spellings={"norm_eps": "rms_norm_eps", "tie_embedding": "tie_word_embeddings"},
+            spellings={"norm_eps": "rms_norm_eps", "tie_embedding": "tie_word_embeddings", "theta": "rope_theta"},
             only=ONLY | {"conv_bias": (False, None)},
             reading=_reading,
             facts=_widths,

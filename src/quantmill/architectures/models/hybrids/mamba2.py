@@ -57,7 +57,8 @@ def check_mamba(facts: Facts, *keys: str) -> None:
 def check_heads(facts: Facts, inner: int, heads: str, width: str, groups: str) -> None:
     """Raises a ModelError unless heads are together as wide as the whole, and groups are of whole heads."""
     count = facts[heads]
-    if (facts[width] not in ("auto", None) and count * facts[width] != inner) or inner % count:
+    given = facts[width] if facts[width] is not None and facts[width] != "auto" else inner // count
+    if not isinstance(given, int) or isinstance(given, bool) or count * given != inner:
         raise ModelError(f"config.json's `{heads}` {count} of `{width}` {facts[width]!r} are not {inner} together")
     if count % facts[groups]:
         raise ModelError(f"config.json's `{groups}` {facts[groups]} does not divide the {count} of `{heads}`")

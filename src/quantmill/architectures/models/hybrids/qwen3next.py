@@ -61,7 +61,8 @@ def is_next(sizes: Sizes, layer: int) -> bool:
 
 def linear_facts(facts: Facts) -> Mapping[str, Any]:
     """Layers with delta nets, columns of a head that turn, and the layer that predicts a token more."""
-    for key in (*_SIZES, "full_attention_interval"):
+    mixed = ("shared_expert_intermediate_size",) if "num_experts" in facts else ()
+    for key in (*_SIZES, "full_attention_interval", *mixed):
         value = facts[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ModelError(f"config.json's `{key}` is {value!r}; a positive whole number would be right")

@@ -31,9 +31,9 @@ def _mla(facts: Facts) -> Mapping[str, Any]:
         raise ModelError(
             f"config.json's `num_key_value_heads` is {facts['num_key_value_heads']}; deepseek2 has as many as heads"
         )
-    for key in (*_SIZES, *(["q_lora_rank"] if facts["q_lora_rank"] is not None else [])):
+    for key in (*_SIZES, "first_k_dense_replace", *(["q_lora_rank"] if facts["q_lora_rank"] is not None else [])):
         value = facts[key]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < (key != "first_k_dense_replace"):
             raise ModelError(f"config.json's `{key}` is {value!r}; a positive whole number would be right")
     rope = facts["qk_rope_head_dim"]
     if facts.get("head_dim") not in (None, rope):
