@@ -154,6 +154,7 @@ class Architecture:
     `windowed_layers`: a model of so many layers has windows, and no other; 0: any may
     `eps`: the metadata key of what norms add
     `norm`: the kind of the last norm, as operations.Norm's
+    `last_norm`: its name
     `numbers`: further metadata keys that are numbers of the computation → what is taken where they are absent
     `logits`: "over" divides logits by logit_scale, "times" multiplies them by it
     `embedding_scale`: multiply embeddings by sqrt(n_embd)
@@ -180,6 +181,7 @@ class Architecture:
     windowed_layers: int = 0
     eps: str = "attention.layer_norm_rms_epsilon"
     norm: Literal["rms", "layer"] = "rms"
+    last_norm: str = "output_norm"
     numbers: Mapping[str, float] = field(default_factory=dict)
     logits: Literal["", "over", "times"] = ""
 

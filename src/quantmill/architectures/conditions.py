@@ -12,6 +12,10 @@ def always(sizes: Sizes, layer: int) -> bool:
     return True
 
 
+def never(sizes: Sizes, layer: int) -> bool:
+    return False
+
+
 def dense(sizes: Sizes, layer: int) -> bool:
     return not sizes["experts"]
 

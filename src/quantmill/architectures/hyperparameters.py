@@ -70,6 +70,12 @@ class Hyper:
         return attend.turns(self.sizes, layer)
 
     @property
+    def n_next(self) -> int:
+        """Layers behind the model's own, which predict further tokens and are not computed."""
+        nextn = self.more.get("nextn", 0)
+        return nextn if isinstance(nextn, int) else 0
+
+    @property
     def rotated(self) -> int:
         """Columns of a head that turn."""
         rotary = self.more.get("rotary")
@@ -94,7 +100,7 @@ class Hyper:
         return with_products(
             self.row,
             {
-                "layers": self.n_layer,
+                "layers": self.n_layer + self.n_next,
                 "embd": self.n_embd,
                 "vocab": self.n_vocab,
                 "heads": self.n_head,
@@ -128,7 +134,15 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         raise uncomputed(place, name)
     row, keys = ARCHITECTURES[name], KeyReader(place, name, metadata)
     n_embd, n_head = keys.size("embedding_length"), keys.size("attention.head_count")
-    n_layer, n_head_kv = keys.size("block_count"), keys.size("attention.head_count_kv", n_head)
+    more = {key.size: keys.per_layer(key.key, keys.size("block_count")) for key in own_sizes(row)}
+    nextn = more.get("nextn", 0)
+    n_layer = keys.size("block_count") - (nextn if isinstance(nextn, int) else 0)
+    if n_layer < 1:
+        raise keys.wrong("nextn_predict_layers", f"is {nextn}", "fewer than `block_count`")
+    most = {size: max(value) for size, value in more.items() if isinstance(value, tuple)}  # of any layer
+    n_head_kv = most.get("kv_heads") or keys.size("attention.head_count_kv", n_head)
+    if not more.get("kv_heads", 1):
+        more["kv_heads"] = n_head_kv
     if n_head % n_head_kv:
         raise keys.wrong("attention.head_count_kv", f"is {n_head_kv}", f"a divisor of the {n_head} heads")
     head = keys.size("attention.key_length", max(1, n_embd // n_head))
@@ -144,8 +158,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         raise keys.wrong("attention.key_length", f"is {head} for each of {n_head} heads", f"{n_embd} for all of them")
     n_expert, n_expert_used = _experts(keys, row)
     context = keys.size("context_length")
-    more = {key.size: keys.per_layer(key.key, n_layer) for key in own_sizes(row)}
-    n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, bool(more.get("leading")))
+    n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, bool(more.get("leading")), most.get("ff"))
     width = n_embd // n_head if n_layer == row.wide_scale_layers else head
     numbers = {key: keys.number(key, default) for key, default in row.numbers.items()}
     return Hyper(
@@ -222,11 +235,11 @@ def _experts(keys: KeyReader, row: Architecture) -> tuple[int, int]:
     return n_expert, used
 
 
-def _feed_forward(keys: KeyReader, n_expert: int, used: int, leading: bool) -> tuple[int, int]:
+def _feed_forward(keys: KeyReader, n_expert: int, used: int, leading: bool, most: int | None) -> tuple[int, int]:
     """Columns between the feed-forward matrices, and between an expert's, which may have a key of their own; where no
-    dense layers lead, both are the same."""
+    dense layers lead, both are the same; `most` is the widest layer's, where they differ."""
     if not n_expert:
-        return (keys.size("feed_forward_length"),) * 2
+        return (most or keys.size("feed_forward_length"),) * 2
     own = keys.size("expert_feed_forward_length", 0, least=0)
     if not own:
         whole = keys.size("feed_forward_length")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from quantmill.architectures.conditions import Where, always
 
-Activation = Literal["silu", "gelu"]
+Activation = Literal["silu", "gelu", "relu_squared"]
 Seen = Literal["normed", "states"]
 
 
@@ -38,6 +38,7 @@ class Attend:
     `fused`: queries, keys and values are one matrix
     `capped`: scores are capped by attn_logit_softcapping
     `tempered`: queries grow with their position by attention.temperature_scale
+    `gated`: the result is multiplied by the sigmoid of gates, which attn_q makes beside a head's queries
     `of`: the rows that are projected
     """
 
@@ -48,16 +49,19 @@ class Attend:
     fused: bool = False
     capped: bool = False
     tempered: bool = False
+    gated: bool = False
     of: Seen = "normed"
     where: Where = always
 
 
 @dataclass(frozen=True)
 class Feed:
-    """The feed-forward part with a gate, whose result is the change; `fused`: gate and up are one matrix, ffn_up."""
+    """The feed-forward part, whose result is the change; `fused`: gate and up are one matrix, ffn_up; `gated`: it has a
+    gate, or else the activation is of ffn_up alone."""
 
     activation: Activation = "silu"
     fused: bool = False
+    gated: bool = True
     of: Seen = "normed"
     where: Where = always
 
@@ -79,4 +83,29 @@ class Add:
     where: Where = always
 
 
-Operation = Norm | Attend | Feed | Experts | Add
+@dataclass(frozen=True)
+class ShortConvolve:
+    """A convolution over few tokens between two gates, whose result is the change."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Mamba 2: a convolution and a recurrence by heads, gated, whose result is the change."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class DeltaNet:
+    """A gated delta net, whose result is the change.
+
+    `interleaved`: value heads that share a key head are neighbours
+    """
+
+    interleaved: bool = False
+    where: Where = always
+
+
+Operation = Norm | Attend | Feed | Experts | ShortConvolve | Scan | DeltaNet | Add

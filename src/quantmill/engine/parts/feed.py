@@ -1,5 +1,6 @@
 """The feed-forward part of a layer that is one for all tokens."""
 
+from quantmill import _kernels
 from quantmill.architectures.operations import Feed
 from quantmill.engine.parts.rows import Rows
 
@@ -7,6 +8,13 @@ from quantmill.engine.parts.rows import Rows
 def feed(rows: Rows, operation: Feed) -> None:
     """The change is what the gated matrices make of the rows."""
     layer, x = rows.layer, rows.seen(operation.of)
+    if not operation.gated:
+        layer.tap(rows.importance, "ffn_up", x)
+        up = layer.product("ffn_up", x)
+        _kernels.activate(operation.activation, up, up, layer.run.threads)
+        layer.tap(rows.importance, "ffn_down", up)
+        rows.change = layer.product("ffn_down", up) if rows.wanted else None
+        return
     if operation.fused:
         layer.tap(rows.importance, "ffn_up", x)
         both = layer.product("ffn_up", x)

@@ -14,7 +14,8 @@ from quantmill.architectures.models.hybrids.mamba2 import (
     mamba_lines,
     mamba_sizes,
 )
-from quantmill.architectures.models.pieces import ATTN_NORM, ATTN_OUTPUT, COMMON, QKV, SILU, TOP, without
+from quantmill.architectures.models.pieces import ATTN_NORM, ATTN_OUTPUT, COMMON, FED, QKV, SILU, TOP, without
+from quantmill.architectures.operations import Add, Attend, Norm, Scan
 
 _FACTORS = (
     *("embedding_multiplier", "lm_head_multiplier", "attention_in_multiplier", "attention_out_multiplier"),
@@ -118,4 +119,5 @@ FALCON_H1 = Architecture(
     ),
     sizes=mamba_sizes,
     since=11312,
+    operations=(Norm("attn_norm"), Attend(), Add(), Scan(), Add(), *FED),
 )

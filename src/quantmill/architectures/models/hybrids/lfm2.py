@@ -6,7 +6,8 @@ from typing import Any
 from quantmill.architectures.architecture import Architecture, Facts, MetadataKey, ModelClass, TensorLine
 from quantmill.architectures.conditions import Sizes, attending, recurrent, whole
 from quantmill.architectures.errors import ModelError
-from quantmill.architectures.models.pieces import COMMON, ONLY, QKV, changed, check_whole_heads
+from quantmill.architectures.models.pieces import COMMON, FED, ONLY, QKV, changed, check_whole_heads
+from quantmill.architectures.operations import Add, Attend, Norm, ShortConvolve
 
 _KINDS = {"conv", "full_attention"}
 
@@ -101,4 +102,12 @@ LFM2 = Architecture(
     ),
     sizes=_sizes,
     since=11312,
+    operations=(
+        Norm("attn_norm"),
+        Attend(qk_norm=True, where=attending),
+        ShortConvolve(where=recurrent),
+        Add(),
+        *FED,
+    ),
+    last_norm="token_embd_norm",
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from quantmill.architectures.architecture import NEEDED, Architecture, Facts, MetadataKey, ModelClass, TensorLine
-from quantmill.architectures.conditions import Sizes, attending, of
+from quantmill.architectures.conditions import Sizes, attending, never, of
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.hybrids.mamba2 import (
     check_heads,
@@ -15,6 +15,7 @@ from quantmill.architectures.models.hybrids.mamba2 import (
     mamba_sizes,
 )
 from quantmill.architectures.models.pieces import ATTN_OUTPUT, EXPERTS, ONLY, QKV, changed, permuted
+from quantmill.architectures.operations import Add, Attend, Feed, Norm, Scan
 from quantmill.gguf import ValueType
 
 _CONTEXT = 1 << 20  # of a model whose attention has no positions, whatever config.json says
@@ -87,7 +88,7 @@ _KEYS: tuple[str | MetadataKey, ...] = (
     MetadataKey("feed_forward_length", "ff_by_layer", size="ff"),
     MetadataKey("attention.head_count_kv", "kv_by_layer", size="kv_heads"),
     "vocab_size",
-    MetadataKey("rope.dimension_count", "rope_columns"),
+    MetadataKey("rope.dimension_count", "rope_columns", size="rotary"),
     *mamba_keys("conv_kernel", "inner", "ssm_state_size", "mamba_num_heads", "n_groups"),
     MetadataKey("rope.scaling.finetuned", "finetuned", ValueType.BOOL),
     MetadataKey("attention.key_length", "head_dim", size="head", behind=True),
@@ -138,6 +139,13 @@ NEMOTRON_H = Architecture(
     sizes=mamba_sizes,
     needed=_NEEDED,
     since=11312,
+    operations=(
+        Norm("attn_norm"),
+        Attend(turns=never, where=attending),
+        Scan(where=_scanned),
+        Feed("relu_squared", gated=False, where=_fed),
+        Add(),
+    ),
     eps="attention.layer_norm_epsilon",
 )
 NEMOTRON_H_MOE = Architecture(

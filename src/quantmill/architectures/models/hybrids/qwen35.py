@@ -13,10 +13,13 @@ from quantmill.architectures.models.hybrids.qwen3next import (
     NEXT,
     POST_NORM,
     delta,
+    is_attending,
+    is_delta,
     linear_facts,
     linear_sizes,
 )
 from quantmill.architectures.models.pieces import ATTN_NORM, COMMON, FFN, OUTPUT, SILU, TOP, one_added, without
+from quantmill.architectures.operations import Add, Attend, DeltaNet, Feed, Norm
 from quantmill.gguf import ValueType
 
 
@@ -109,4 +112,13 @@ QWEN35 = Architecture(
     order=order(),
     sizes=linear_sizes,
     since=11312,
+    operations=(
+        Norm("attn_norm"),
+        Attend(qk_norm=True, gated=True, where=is_attending),
+        DeltaNet(where=is_delta),
+        Add(),
+        Norm("post_attention_norm"),
+        Feed(),
+        Add(),
+    ),
 )
