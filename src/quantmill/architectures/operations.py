@@ -55,22 +55,46 @@ class Attend:
 
 
 @dataclass(frozen=True)
+class AttendCompressed:
+    """Attention to one compressed key-value of all heads, whose result is the change; neighbours of a head's last
+    columns are paired."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
 class Feed:
     """The feed-forward part, whose result is the change; `fused`: gate and up are one matrix, ffn_up; `gated`: it has a
-    gate, or else the activation is of ffn_up alone."""
+    gate, or else the activation is of ffn_up alone.
+
+    `part`: what its matrices' names have behind them, of an expert that all tokens share
+    `shared`: that expert's result is multiplied by the sigmoid of ffn_gate_inp_shexp
+    """
 
     activation: Activation = "silu"
     fused: bool = False
     gated: bool = True
+    part: str = ""
+    shared: bool = False
     of: Seen = "normed"
     where: Where = always
 
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts, whose result is the change: shares by softmax, divided by their sum."""
+    """A mixture of experts, whose result is the change.
+
+    `scoring`: how logits become scores; "stated" by expert_gating_func, softmax where it is not there
+    `normalized`: shares are divided by their sum; "stated" by expert_weights_norm
+    `biased`: exp_probs_b is added where experts are chosen, and they are chosen within the best groups
+    `gated`: experts have gates; without, the activation is of ffn_up_exps alone
+    """
 
     activation: Activation = "silu"
+    scoring: Literal["softmax", "sigmoid", "stated"] = "softmax"
+    normalized: bool | Literal["stated"] = True
+    biased: bool = False
+    gated: bool = True
     of: Seen = "normed"
     where: Where = always
 
@@ -108,4 +132,4 @@ class DeltaNet:
     where: Where = always
 
 
-Operation = Norm | Attend | Feed | Experts | ShortConvolve | Scan | DeltaNet | Add
+Operation = Norm | Attend | AttendCompressed | Feed | Experts | ShortConvolve | Scan | DeltaNet | Add

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from quantmill.architectures.architecture import NEEDED, Architecture, TensorLine
-from quantmill.architectures.conditions import attending, dense, mixture, recurrent
+from quantmill.architectures.conditions import attending, dense, mixture, never, recurrent
 from quantmill.architectures.models.hybrids.granite4 import (
     BASE_KEYS,
     CLASS,
@@ -24,6 +24,7 @@ from quantmill.architectures.models.pieces import (
     changed,
     permuted,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Scan
 
 _MIXED = (
     TensorLine(EXPERTS[0].name, EXPERTS[0].dims, "block_sparse_moe.router.layer.weight"),
@@ -50,4 +51,18 @@ GRANITEHYBRID = Architecture(
     needed=(*NEEDED, "logit_scale"),
     since=11312,
     experts="maybe",
+    operations=(
+        Norm("attn_norm"),
+        Attend("norm", turns=never, where=attending),
+        Scan(where=recurrent),
+        Add(scaled=True),
+        Norm("ffn_norm"),
+        Feed(where=dense),
+        Experts(where=mixture),
+        Add(scaled=True),
+        Feed(part="_shexp", where=mixture),
+        Add(scaled=True, where=mixture),
+    ),
+    numbers={"attention.scale": 0.0, "embedding_scale": 0.0, "residual_scale": 0.0, "logit_scale": 0.0},
+    logits="over",
 )

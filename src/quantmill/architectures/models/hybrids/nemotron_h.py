@@ -15,7 +15,7 @@ from quantmill.architectures.models.hybrids.mamba2 import (
     mamba_sizes,
 )
 from quantmill.architectures.models.pieces import ATTN_OUTPUT, EXPERTS, ONLY, QKV, changed, permuted
-from quantmill.architectures.operations import Add, Attend, Feed, Norm, Scan
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Scan
 from quantmill.gguf import ValueType
 
 _CONTEXT = 1 << 20  # of a model whose attention has no positions, whatever config.json says
@@ -188,4 +188,13 @@ NEMOTRON_H_MOE = Architecture(
     since=11312,
     eps="attention.layer_norm_epsilon",
     experts="always",
+    operations=(
+        Norm("attn_norm"),
+        Attend(turns=never, where=attending),
+        Scan(where=_scanned),
+        Experts("relu_squared", scoring="sigmoid", normalized="stated", biased=True, gated=False, where=_fed),
+        Add(),
+        Feed("relu_squared", gated=False, part="_shexp", where=_fed),
+        Add(where=_fed),
+    ),
 )

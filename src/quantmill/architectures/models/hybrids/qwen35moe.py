@@ -10,6 +10,8 @@ from quantmill.architectures.models.hybrids.qwen3next import (
     POST_NORM,
     SHARED_EXPERT,
     SHARED_KEY,
+    is_attending,
+    is_delta,
     linear_sizes,
 )
 from quantmill.architectures.models.hybrids.qwen35 import (
@@ -22,6 +24,7 @@ from quantmill.architectures.models.hybrids.qwen35 import (
     sectioned_facts,
 )
 from quantmill.architectures.models.pieces import ATTN_NORM, COMMON, EXPERTS
+from quantmill.architectures.operations import Add, Attend, DeltaNet, Experts, Feed, Norm
 
 # All experts of a layer in one tensor.
 _FUSED = (
@@ -60,4 +63,15 @@ QWEN35MOE = Architecture(
     needed=(*(key for key in NEEDED if key != "feed_forward_length"), "expert_count", "expert_used_count"),
     since=11312,
     experts="always",
+    operations=(
+        Norm("attn_norm"),
+        Attend(qk_norm=True, gated=True, where=is_attending),
+        DeltaNet(where=is_delta),
+        Add(),
+        Norm("post_attention_norm"),
+        Experts(),
+        Add(),
+        Feed(part="_shexp", shared=True),
+        Add(),
+    ),
 )

@@ -21,6 +21,7 @@ from quantmill.architectures.models.pieces import (
     one_added,
     without,
 )
+from quantmill.architectures.operations import Add, Attend, DeltaNet, Experts, Feed, Norm
 from quantmill.gguf import ValueType
 
 _SIZES = (
@@ -207,4 +208,15 @@ QWEN3NEXT = Architecture(
     needed=(*NEEDED, "expert_count", "expert_used_count"),
     since=11312,
     experts="always",
+    operations=(
+        Norm("attn_norm"),
+        Attend(qk_norm=True, gated=True, where=is_attending),
+        DeltaNet(interleaved=True, where=is_delta),
+        Add(),
+        Norm("post_attention_norm"),
+        Experts(),
+        Add(),
+        Feed(part="_shexp", shared=True),
+        Add(),
+    ),
 )

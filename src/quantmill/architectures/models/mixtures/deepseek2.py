@@ -19,6 +19,7 @@ from quantmill.architectures.models.pieces import (
     changed,
     without,
 )
+from quantmill.architectures.operations import Add, AttendCompressed, Experts, Feed, Norm
 from quantmill.gguf import ValueType
 
 _SIZES = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "n_shared_experts")
@@ -59,7 +60,7 @@ def _mla(facts: Facts) -> Mapping[str, Any]:
 
 
 def _widths(sizes: Sizes) -> Sizes:
-    heads, key, rope, values, rank = (whole(sizes[name]) for name in ("heads", "mla", "rope", "v_head", "kv_rank"))
+    heads, key, rope, values, rank = (whole(sizes[name]) for name in ("heads", "mla", "rotary", "v_head", "kv_rank"))
     nope = key - rope
     return {
         "nope": nope,
@@ -197,11 +198,22 @@ DEEPSEEK2 = Architecture(
         MetadataKey("expert_shared_count", "n_shared_experts", size="shared"),
         MetadataKey("expert_weights_scale", "routed_scaling_factor", ValueType.FLOAT32),
         MetadataKey("expert_weights_norm", lambda facts: True if facts["norm_topk_prob"] else None, ValueType.BOOL),
-        MetadataKey("rope.dimension_count", "qk_rope_head_dim", size="rope"),
+        MetadataKey("rope.dimension_count", "qk_rope_head_dim", size="rotary"),
         MetadataKey("rope.scaling.yarn_log_multiplier", "log_multiplier", ValueType.FLOAT32),
     ),
     sizes=_widths,
     needed=(*NEEDED, "expert_count", "expert_used_count"),
     since=11312,
     experts="always",
+    operations=(
+        Norm("attn_norm"),
+        AttendCompressed(),
+        Add(),
+        Norm("ffn_norm"),
+        Feed(where=leading),
+        Experts(scoring="stated", normalized="stated", biased=True, where=behind),
+        Add(),
+        Feed(part="_shexp", where=behind),
+        Add(where=behind),
+    ),
 )
