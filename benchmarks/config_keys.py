@@ -34,6 +34,17 @@ CLASSES = {
     "Phi3ForCausalLM": "Phi3Config",
     "SeedOssForCausalLM": "SeedOssConfig",
     "SmolLM3ForCausalLM": "SmolLM3Config",
+    "DeepseekV2ForCausalLM": "DeepseekV2Config",
+    "DeepseekV3ForCausalLM": "DeepseekV3Config",
+    "FalconH1ForCausalLM": "FalconH1Config",
+    "Gemma3nForConditionalGeneration": "Gemma3nTextConfig",
+    "Gemma4ForCausalLM": "Gemma4TextConfig",
+    "GraniteMoeHybridForCausalLM": "GraniteMoeHybridConfig",
+    "Lfm2ForCausalLM": "Lfm2Config",
+    "NemotronHForCausalLM": "NemotronHConfig",
+    "Qwen3NextForCausalLM": "Qwen3NextConfig",
+    "Qwen3_5ForCausalLM": "Qwen3_5TextConfig",
+    "Qwen3_5MoeForCausalLM": "Qwen3_5MoeTextConfig",
 }
 KWARGS = re.compile(r"""kwargs\.(?:get|pop)\(\s*["'](\w+)["']""")
 

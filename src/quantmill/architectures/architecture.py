@@ -24,8 +24,10 @@ class TensorLine:
 
     `name`: in a GGUF file; a layer's without its `blk.N.`
     `dims`: names of sizes, in ggml's order (a row's length first)
-    `source`: in a checkpoint, a layer's without its `model.layers.N.`; `*` is each expert; empty: computed or not there
-    `asked`: whether a checkpoint has it: a key of config.json that must be true, or a function of its facts
+    `source`: in a checkpoint, a layer's without its `model.layers.N.`; `*` is each expert; empty: computed or not
+    there; with `/` before it, the whole name
+    `asked`: whether a checkpoint has it: a key of config.json that must be true, or a function of its facts and of the
+    `layer` beside them
     `where`: the layers that have it
     `optional`: a GGUF file may be without it
     `spared`: llama.cpp loads a file without it, with which nothing is computed here
@@ -83,21 +85,28 @@ class ModelClass:
     `since`: as an architecture's, where older builds convert the others of its classes
     `packings`: the ways of quantizing of which its checkpoints are converted, as packing.py names them
     `scalings`: the kinds of rope scaling that llama.cpp computes for it
-    `yarn`: what YaRN's table may hold beside what it may for all, by its keys
+    `yarn`: what YaRN's table may hold beside what it may for all, by its keys; nothing for what `facts` looks at
     `only`: key of config.json → the values that a GGUF file can hold, beside that key's absence
     `absent`: key → what transformers takes where it is absent, of those that a GGUF file cannot hold
     `windows`: how a window of attention is told of, whose layers a GGUF file cannot name
-    `facts`: further facts, computed from those that there are; raises ModelError for what cannot be converted
+    `when`: of a class that has several records, whether config.json's model is this one
+    `reading`: what config.json says, in the keys that others say it by; raises ModelError
+    `facts`: further facts, computed from those that there are, and `sizes`, of sources alone, by their names; raises
+    ModelError for what cannot be converted
     `notes`: what a person should know of a model beside what its file says
     `vocabulary`: "llama", "phi3", "glm", "glm4" and "hunyuan" add the converter's rules for these; "sentencepiece" is
-    tokenizer.model alone, and no space goes before a text; "ernie" is so too, with a space as it is stated
+    tokenizer.model alone, and no space goes before a text; "ernie" is so too, with a space as it is stated; "gemma4" is
+    tokenizer.json's BPE of characters
     `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
     `layers`: what a layer's tensors begin with, before its number
+    `behind`: what those of the `nextn` last layers begin with, which are counted anew
     `others`: what tensors of other models begin with, which are left out
     `dropped`: a pattern of what else of a checkpoint's tensors is left out, from their names' beginning
+    `is_cut`: layers beyond those that config.json counts are left out
     `is_tied_alone`: beside tied embeddings an output matrix is left out
     `stacks`: GGUF names of a layer's stacks of experts in the converter's order; by their sources' names without
     `tensors`: lines in the place of the architecture's, by their GGUF name
+    `fused`: lines in the place of those whose sources a checkpoint lacks, by their GGUF name
     """
 
     name: str
@@ -112,16 +121,21 @@ class ModelClass:
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
     windows: Literal["", "asked", "always", "pattern"] = ""
+    when: Callable[[Facts], bool] | None = None
+    reading: Callable[[Facts], Mapping[str, Any]] | None = None
     facts: Callable[[Facts], Mapping[str, Any]] | None = None
     notes: Callable[[Facts], Iterable[str]] | None = None
-    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm", "glm4", "hunyuan"] = ""
+    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm", "glm4", "hunyuan", "gemma4"] = ""
     part: str = ""
     layers: str = "model.layers."
+    behind: str = ""
     others: tuple[str, ...] = ()
     dropped: str = ""
+    is_cut: bool = False
     is_tied_alone: bool = False
     stacks: tuple[str, ...] = ()
     tensors: tuple[TensorLine, ...] = ()
+    fused: tuple[TensorLine, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,7 @@ class Architecture:
     `windowed_layers`: a model of so many layers has windows, and no other; 0: any may
     `eps`: the metadata key of what norms add
     `norm`: the kind of the last norm, as operations.Norm's
+    `last_norm`: its name
     `numbers`: further metadata keys that are numbers of the computation → what is taken where they are absent
     `logits`: "over" divides logits by logit_scale, "times" multiplies them by it
     `embedding_scale`: multiply embeddings by sqrt(n_embd)
@@ -170,6 +185,7 @@ class Architecture:
     windowed_layers: int = 0
     eps: str = "attention.layer_norm_rms_epsilon"
     norm: Literal["rms", "layer"] = "rms"
+    last_norm: str = "output_norm"
     numbers: Mapping[str, float] = field(default_factory=dict)
     logits: Literal["", "over", "times"] = ""
 

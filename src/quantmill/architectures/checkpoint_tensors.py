@@ -74,8 +74,11 @@ class TensorSpec:
         return prod(self.shape)
 
 
-def _left_out(class_: ModelClass, source: str) -> bool:
+def _left_out(class_: ModelClass, layers: int, source: str) -> bool:
     """Whether a checkpoint's tensor is one that the converter drops without a word."""
+    layer = class_.is_cut and re.match(re.escape(class_.part + class_.layers) + r"(\d+)\.", source)
+    if layer and int(layer[1]) >= layers:
+        return True
     dropped = class_.dropped and re.match(class_.dropped, source)
     return bool(dropped) or source.endswith(_BUFFERS) or source.startswith(class_.others)
 
@@ -92,9 +95,11 @@ def tensors(
     """
     (row, class_), found = class_of(config), hparams(config)
     tied = bool(found["tie_word_embeddings"])
+    layers: int = found["num_hidden_layers"]
     has_output = output or sources is not None or not tied
     alone = tied and class_.is_tied_alone
-    specs = list(_specs(row, class_, found, has_output=has_output and not alone))
+    sources = list(sources) if sources is not None else None
+    specs = list(_specs(row, class_, found, has_output and not alone, frozenset(sources or ())))
     expected: dict[str, list[TensorSpec]] = {}
     for spec in specs:
         for source in spec.sources:
@@ -103,7 +108,7 @@ def tensors(
         order = sorted(expected)
     else:
         own = own_names(config, sources)
-        order = [name for name in own if not _left_out(class_, name) and not (alone and name == _HEAD)]
+        order = [name for name in own if not _left_out(class_, layers, name) and not (alone and name == _HEAD)]
         for name in order:
             if name not in expected:
                 raise ModelError(f"the safetensors files hold a tensor {name!r}, for which {class_.name} has no place")
@@ -147,20 +152,30 @@ def _rank(spec: TensorSpec, stacks: tuple[str, ...]) -> tuple[int, str]:
 
 def _group(spec: TensorSpec) -> str:
     """What is written together: the stacks of a layer's experts, or the tensor alone."""
-    return spec.name.rpartition(".ffn_")[0] if spec.is_stack else spec.name
+    return (spec.is_stack and spec.name.rpartition(".ffn_")[0]) or spec.name
 
 
-def _specs(row: Architecture, class_: ModelClass, found: Facts, has_output: bool) -> Iterator[TensorSpec]:
+def _specs(
+    row: Architecture, class_: ModelClass, found: Facts, has_output: bool, there: frozenset[str]
+) -> Iterator[TensorSpec]:
+    """`there` are the checkpoint's tensors, none where they are not known."""
     sizes = _sizes(row, class_, found)
-    own = {line.name: line for line in class_.tensors}
+    own, fused = ({line.name: line for line in lines} for lines in (class_.tensors, class_.fused))
     layers: int = found["num_hidden_layers"]
+    first = layers - found.get("nextn", 0)  # of those behind the model's own
     places = [(row.top, 0, class_.part, "")]
-    places += [(row.layer, i, f"{class_.part}{class_.layers}{i}.", f"blk.{i}.") for i in range(layers)]
+    places += [(row.layer, i, f"{class_.part}{class_.layers}{i}.", f"blk.{i}.") for i in range(first)]
+    places += [(row.layer, i, f"{class_.behind}{i - first}.", f"blk.{i}.") for i in range(first, layers)]
     for table, layer, source, prefix in places:
+        here = {**found, "layer": layer}
         for line in (own.get(line.name, line) for line in table):
-            there = has_output if line.name == _OUTPUT else _asked(line, found)
-            if there and line.where(sizes, layer):
-                yield _spec(line, sizes, layer, source, prefix)
+            asked = has_output if line.name == _OUTPUT else _asked(line, here)
+            if asked and line.where(sizes, layer):
+                spec = _spec(line, sizes, layer, source, prefix)
+                if line.name in fused and there.isdisjoint(spec.sources):
+                    other = _spec(fused[line.name], sizes, layer, source, prefix)
+                    spec = other if there.issuperset(other.sources) else spec
+                yield spec
 
 
 def _asked(line: TensorLine, found: Facts) -> bool:
@@ -172,7 +187,8 @@ def _asked(line: TensorLine, found: Facts) -> bool:
 def _spec(line: TensorLine, sizes: Sizes, layer: int, source: str, prefix: str) -> TensorSpec:
     dims = shape_of(line, sizes, layer)
     parts = [str(expert) for expert in range(dims[-1])] if "*" in line.source else [""]
-    sources = tuple(source + name.replace("*", part) for part in parts for name in line.source.split())
+    names = [name.replace("*", part) for part in parts for name in line.source.split()]
+    sources = tuple(name[1:] if name.startswith("/") else source + name for name in names)
     keep = line.f32 or len(dims) == 1 or not line.name.endswith(".weight") or line.name.endswith(_F32)
     count = size_of(line.heads, sizes, layer) if line.heads else 0
     cut = (_sum(line.cut[0], sizes, layer), _sum(line.cut[1], sizes, layer))
@@ -197,9 +213,10 @@ def _sizes(row: Architecture, class_: ModelClass, found: Facts) -> Sizes:
             "kv_heads": found["num_key_value_heads"],
             "head": head,
             "ff": found["intermediate_size"],
-            "eff": found.get("moe_intermediate_size", 0),
+            "eff": found.get("moe_intermediate_size") or 0,
             "experts": found["num_experts"] if class_.mixture else 0,
             "experts_used": found["num_experts_per_tok"] if class_.mixture else 0,
             **config_sizes(row, found),
+            **found.get("sizes", {}),
         },
     )

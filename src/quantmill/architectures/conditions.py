@@ -12,6 +12,10 @@ def always(sizes: Sizes, layer: int) -> bool:
     return True
 
 
+def never(sizes: Sizes, layer: int) -> bool:
+    return False
+
+
 def dense(sizes: Sizes, layer: int) -> bool:
     return not sizes["experts"]
 
@@ -28,6 +32,22 @@ def leading(sizes: Sizes, layer: int) -> bool:
 def behind(sizes: Sizes, layer: int) -> bool:
     """One of a mixture's layers behind the dense ones."""
     return not leading(sizes, layer)
+
+
+def of(name: str, sizes: Sizes, layer: int) -> int:
+    """A size in a layer."""
+    size = sizes[name]
+    return size if isinstance(size, int) else size[layer]
+
+
+def attending(sizes: Sizes, layer: int) -> bool:
+    """One with attention, where the others have no key-value heads."""
+    return of("kv_heads", sizes, layer) > 0
+
+
+def recurrent(sizes: Sizes, layer: int) -> bool:
+    """One without attention."""
+    return not attending(sizes, layer)
 
 
 def whole(size: int | tuple[int, ...]) -> int:

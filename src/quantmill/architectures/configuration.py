@@ -34,7 +34,8 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
         found["partial_rotary_factor"] = part
     _experts(class_, found, stated)
     for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-        _positive(found, key)
+        if class_.defaults.get(key, 0) is not None or found[key] is not None:
+            _positive(found, key)
     if found.get("num_key_value_heads") is None:
         found["num_key_value_heads"] = found["num_attention_heads"]
     if "head_dim" in class_.defaults and found["head_dim"] is None:
@@ -52,7 +53,7 @@ def hparams(config: Mapping[str, Any]) -> dict[str, Any]:
     if class_.mixture:
         _mixture(found)
     for key in ("rms_norm_eps", "rope_theta"):
-        if found.get(key, 0) is None:
+        if found.get(key, 0) is None and class_.defaults.get(key, 0) is not None:
             raise ModelError(f"config.json's `{key}` is None; a number would be right")
     _only(row, class_, found, stated)
     check_windows(row, class_, found, stated)
@@ -104,12 +105,14 @@ def head_dim(found: Mapping[str, Any]) -> int:
 def _stated(class_: ModelClass, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What config.json says of the text model, by our names of keys."""
     text = config.get("text_config")
-    stated = {**config, **text} if class_.part and isinstance(text, Mapping) else dict(config)
+    inner = (class_.part or class_.others) and isinstance(text, Mapping)
+    stated = {**config, **text} if inner and isinstance(text, Mapping) else dict(config)
     stated |= {ours: stated[key] for key, ours in class_.spellings.items() if key in stated and ours not in stated}
     for key in _SWITCHES:
         if not isinstance(stated.get(key), bool | None):
             raise ModelError(f"config.json's `{key}` is {stated[key]!r}; true or false would be right")
-    return {key: value for key, value in stated.items() if key not in class_.ignored}
+    stated = {key: value for key, value in stated.items() if key not in class_.ignored}
+    return {**stated, **class_.reading(stated)} if class_.reading else stated
 
 
 def _unquantized(class_: ModelClass, config: Mapping[str, Any]) -> None:

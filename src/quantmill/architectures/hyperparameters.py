@@ -11,13 +11,27 @@ from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
 from quantmill.architectures.known import ARCHITECTURES, computed, listed
 from quantmill.architectures.metadata_keys import own_sizes
-from quantmill.architectures.operations import Attend, Operation
+from quantmill.architectures.operations import Attend, AttendCompressed, Operation
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
 from quantmill.architectures.sizes import with_products
 from quantmill.gguf import KV
 
 _LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
 MAX_EXPERTS = 256  # of a layer: llama.cpp, LLAMA_MAX_EXPERTS
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How a mixture's router chooses, where its metadata say it."""
+
+    scoring: str = "softmax"
+    is_normalized: bool = False
+    scale: float = 1.0
+    groups: int = 1
+    groups_chosen: int = 1
+
+
+_SCORES = {0: "softmax", 1: "softmax", 2: "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,7 @@ class Hyper:
     more: Sizes = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)
     windows: tuple[bool, ...] = ()
+    routing: Routing = Routing()
 
     def windowed(self, layer: int) -> bool:
         """Whether the layer attends to a sliding window."""
@@ -68,6 +83,12 @@ class Hyper:
         if attend.turns == "windowed":
             return self.windowed(layer) or not self.window
         return attend.turns(self.sizes, layer)
+
+    @property
+    def n_next(self) -> int:
+        """Layers behind the model's own, which predict further tokens and are not computed."""
+        nextn = self.more.get("nextn", 0)
+        return nextn if isinstance(nextn, int) else 0
 
     @property
     def rotated(self) -> int:
@@ -94,7 +115,7 @@ class Hyper:
         return with_products(
             self.row,
             {
-                "layers": self.n_layer,
+                "layers": self.n_layer + self.n_next,
                 "embd": self.n_embd,
                 "vocab": self.n_vocab,
                 "heads": self.n_head,
@@ -128,12 +149,22 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         raise uncomputed(place, name)
     row, keys = ARCHITECTURES[name], KeyReader(place, name, metadata)
     n_embd, n_head = keys.size("embedding_length"), keys.size("attention.head_count")
-    n_layer, n_head_kv = keys.size("block_count"), keys.size("attention.head_count_kv", n_head)
+    more = {key.size: keys.per_layer(key.key, keys.size("block_count")) for key in own_sizes(row)}
+    nextn = more.get("nextn", 0)
+    n_layer = keys.size("block_count") - (nextn if isinstance(nextn, int) else 0)
+    if n_layer < 1:
+        raise keys.wrong("nextn_predict_layers", f"is {nextn}", "fewer than `block_count`")
+    most = {size: max(value) for size, value in more.items() if isinstance(value, tuple)}  # of any layer
+    n_head_kv = most.get("kv_heads") or keys.size("attention.head_count_kv", n_head)
+    if not more.get("kv_heads", 1):
+        more["kv_heads"] = n_head_kv
     if n_head % n_head_kv:
         raise keys.wrong("attention.head_count_kv", f"is {n_head_kv}", f"a divisor of the {n_head} heads")
     head = keys.size("attention.key_length", max(1, n_embd // n_head))
     partial = any(key.size == "rotary" for key in own_sizes(row))
-    for key in ("attention.value_length", *(() if partial else ("rope.dimension_count",))):
+    compressed = any(isinstance(operation, AttendCompressed) for operation in row.operations)
+    same = () if compressed else ("attention.value_length",)
+    for key in (*same, *(() if partial else ("rope.dimension_count",))):
         if keys.size(key, head) != head:
             raise keys.wrong(key, f"is {keys.size(key)}", f"the length of a key, {head},")
     if partial and ((rotary := keys.size("rope.dimension_count", head)) > head or rotary % 2):
@@ -144,10 +175,15 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         raise keys.wrong("attention.key_length", f"is {head} for each of {n_head} heads", f"{n_embd} for all of them")
     n_expert, n_expert_used = _experts(keys, row)
     context = keys.size("context_length")
-    more = {key.size: keys.per_layer(key.key, n_layer) for key in own_sizes(row)}
-    n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, bool(more.get("leading")))
+    n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, bool(more.get("leading")), most.get("ff"))
     width = n_embd // n_head if n_layer == row.wide_scale_layers else head
     numbers = {key: keys.number(key, default) for key, default in row.numbers.items()}
+    scale = numbers.get("attention.scale") or 1 / math.sqrt(width)
+    if compressed:
+        mla = keys.size("attention.key_length_mla")
+        rope, scale = _compressed(rope_of_file(keys, context), mla, keys.number(_LOG_MULTIPLIER, 0.0))
+    else:
+        rope = _rope(keys, context, numbers.get(_LOG_MULTIPLIER, 0.0))
     return Hyper(
         architecture=name,
         row=row,
@@ -163,13 +199,36 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         n_expert_used=n_expert_used,
         eps=keys.number(row.eps),
         context=context,
-        rope=_rope(keys, context, numbers.get(_LOG_MULTIPLIER, 0.0)),
-        attention_scale=numbers.get("attention.scale") or 1 / math.sqrt(width),
+        rope=rope,
+        attention_scale=scale,
         window=_window(keys, row, n_layer),
         more=more,
         numbers=numbers,
         windows=_windows(keys, row, n_layer),
+        routing=_routing(keys),
     )
+
+
+def _routing(keys: KeyReader) -> Routing:
+    scores = keys.size("expert_gating_func", 0, least=0)
+    if scores not in _SCORES:
+        raise keys.wrong("expert_gating_func", f"is {scores}", "1 for softmax or 2 for sigmoid")
+    return Routing(
+        scoring=_SCORES[scores],
+        is_normalized=bool(keys.value("expert_weights_norm")),
+        scale=keys.number("expert_weights_scale", 1.0) or 1.0,
+        groups=keys.size("expert_group_count", 1, least=0) or 1,
+        groups_chosen=keys.size("expert_group_used_count", 1, least=0) or 1,
+    )
+
+
+def _compressed(rope: Rope, key: int, multiplier: float) -> tuple[Rope, float]:
+    """The rotary positions and the scale of attention of DeepSeek's, as llama.cpp makes them of YaRN's multiplier."""
+    grown = 1 + 0.1 * math.log(max(1.0, 1 / rope.scale))
+    if rope.scaling == "yarn" and multiplier:
+        rope = replace(rope, attention=rope.attention / grown)
+    every = rope.attention * grown * (1 + multiplier * math.log(max(1.0, 1 / rope.scale)))
+    return rope, every * every / math.sqrt(key)
 
 
 def _rope(keys: KeyReader, context: int, multiplier: float) -> Rope:
@@ -222,11 +281,11 @@ def _experts(keys: KeyReader, row: Architecture) -> tuple[int, int]:
     return n_expert, used
 
 
-def _feed_forward(keys: KeyReader, n_expert: int, used: int, leading: bool) -> tuple[int, int]:
+def _feed_forward(keys: KeyReader, n_expert: int, used: int, leading: bool, most: int | None) -> tuple[int, int]:
     """Columns between the feed-forward matrices, and between an expert's, which may have a key of their own; where no
-    dense layers lead, both are the same."""
+    dense layers lead, both are the same; `most` is the widest layer's, where they differ."""
     if not n_expert:
-        return (keys.size("feed_forward_length"),) * 2
+        return (most or keys.size("feed_forward_length"),) * 2
     own = keys.size("expert_feed_forward_length", 0, least=0)
     if not own:
         whole = keys.size("feed_forward_length")

@@ -42,7 +42,7 @@ class KeyReader:
         value = found.value if found is not None else None
         if not isinstance(value, list) or not value or all(item == value[0] for item in value):
             return self.size(key, 0, least=0)
-        whole = all(isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= _MOST for item in value)
+        whole = all(isinstance(item, int) and 0 <= item <= _MOST for item in value)
         if len(value) != layers or not whole:
             raise self.wrong(key, f"has {len(value)} values for {layers} layers", "a whole number for each")
         return tuple(value)

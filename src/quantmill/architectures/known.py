@@ -21,6 +21,16 @@ from quantmill.architectures.models.dense.qwen2 import QWEN2
 from quantmill.architectures.models.dense.qwen3 import QWEN3
 from quantmill.architectures.models.dense.seed_oss import SEED_OSS
 from quantmill.architectures.models.dense.smollm3 import SMOLLM3
+from quantmill.architectures.models.hybrids.falcon_h1 import FALCON_H1
+from quantmill.architectures.models.hybrids.gemma3n import GEMMA3N
+from quantmill.architectures.models.hybrids.gemma4 import GEMMA4
+from quantmill.architectures.models.hybrids.granitehybrid import GRANITEHYBRID
+from quantmill.architectures.models.hybrids.lfm2 import LFM2
+from quantmill.architectures.models.hybrids.nemotron_h import NEMOTRON_H, NEMOTRON_H_MOE
+from quantmill.architectures.models.hybrids.qwen3next import QWEN3NEXT
+from quantmill.architectures.models.hybrids.qwen35 import QWEN35
+from quantmill.architectures.models.hybrids.qwen35moe import QWEN35MOE
+from quantmill.architectures.models.mixtures.deepseek2 import DEEPSEEK2
 from quantmill.architectures.models.mixtures.ernie4_5_moe import ERNIE4_5_MOE
 from quantmill.architectures.models.mixtures.glm4moe import GLM4MOE
 from quantmill.architectures.models.mixtures.gpt_oss import GPT_OSS
@@ -56,11 +66,24 @@ _ALL = (
     LLAMA4,
     MINIMAX_M2,
     QWEN2MOE,
+    DEEPSEEK2,
+    LFM2,
+    QWEN3NEXT,
+    QWEN35,
+    QWEN35MOE,
+    FALCON_H1,
+    GRANITEHYBRID,
+    NEMOTRON_H,
+    NEMOTRON_H_MOE,
+    GEMMA4,
+    GEMMA3N,
 )
 ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
-CLASSES: dict[str, tuple[Architecture, ModelClass]] = {
-    class_.name: (known, class_) for known in _ALL for class_ in known.classes
-}
+_RECORDS: dict[str, list[tuple[Architecture, ModelClass]]] = {}  # a class may have several
+for _known in _ALL:
+    for _class in _known.classes:
+        _RECORDS.setdefault(_class.name, []).append((_known, _class))
+CLASSES = {name: records[0] for name, records in _RECORDS.items()}
 
 
 def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
@@ -68,12 +91,14 @@ def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
-    if names[0] not in CLASSES:
+    records = _RECORDS.get(names[0], [])
+    found = next((record for record in records if record[1].when is None or record[1].when(config)), None)
+    if found is None:
         raise UnsuitableModel(
             f"config.json: the architecture {names[0]!r} cannot be converted; {listed(CLASSES)} can, and any "
             "other is used as the GGUF file that llama.cpp's converter makes"
         )
-    return CLASSES[names[0]]
+    return found
 
 
 def architecture(config: Mapping[str, Any]) -> Architecture:

@@ -123,7 +123,8 @@ def _entry(architecture: str, key: MetadataKey, found: Mapping[str, Any], above:
         return
     if key.type in _NUMBERS and not isinstance(value, list):
         number(above + name, value, key.type)
-    kind = (ValueType.ARRAY, key.type) if isinstance(value, list) else (key.type,)
+    items = ValueType.INT32 if key.type == ValueType.UINT32 else key.type  # whole numbers of a list
+    kind = (ValueType.ARRAY, items) if isinstance(value, list) else (key.type,)
     yield kv(f"{architecture}.{key.key}", value, *kind)
 
 

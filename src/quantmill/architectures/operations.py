@@ -10,7 +10,7 @@ from typing import Literal
 
 from quantmill.architectures.conditions import Where, always
 
-Activation = Literal["silu", "gelu"]
+Activation = Literal["silu", "gelu", "relu_squared"]
 Seen = Literal["normed", "states"]
 
 
@@ -38,6 +38,7 @@ class Attend:
     `fused`: queries, keys and values are one matrix
     `capped`: scores are capped by attn_logit_softcapping
     `tempered`: queries grow with their position by attention.temperature_scale
+    `gated`: the result is multiplied by the sigmoid of gates, which attn_q makes beside a head's queries
     `of`: the rows that are projected
     """
 
@@ -48,25 +49,52 @@ class Attend:
     fused: bool = False
     capped: bool = False
     tempered: bool = False
+    gated: bool = False
     of: Seen = "normed"
     where: Where = always
 
 
 @dataclass(frozen=True)
+class AttendCompressed:
+    """Attention to one compressed key-value of all heads, whose result is the change; neighbours of a head's last
+    columns are paired."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
 class Feed:
-    """The feed-forward part with a gate, whose result is the change; `fused`: gate and up are one matrix, ffn_up."""
+    """The feed-forward part, whose result is the change; `fused`: gate and up are one matrix, ffn_up; `gated`: it has a
+    gate, or else the activation is of ffn_up alone.
+
+    `part`: what its matrices' names have behind them, of an expert that all tokens share
+    `shared`: that expert's result is multiplied by the sigmoid of ffn_gate_inp_shexp
+    """
 
     activation: Activation = "silu"
     fused: bool = False
+    gated: bool = True
+    part: str = ""
+    shared: bool = False
     of: Seen = "normed"
     where: Where = always
 
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts, whose result is the change: shares by softmax, divided by their sum."""
+    """A mixture of experts, whose result is the change.
+
+    `scoring`: how logits become scores; "stated" by expert_gating_func, softmax where it is not there
+    `normalized`: shares are divided by their sum; "stated" by expert_weights_norm
+    `biased`: exp_probs_b is added where experts are chosen, and they are chosen within the best groups
+    `gated`: experts have gates; without, the activation is of ffn_up_exps alone
+    """
 
     activation: Activation = "silu"
+    scoring: Literal["softmax", "sigmoid", "stated"] = "softmax"
+    normalized: bool | Literal["stated"] = True
+    biased: bool = False
+    gated: bool = True
     of: Seen = "normed"
     where: Where = always
 
@@ -79,4 +107,29 @@ class Add:
     where: Where = always
 
 
-Operation = Norm | Attend | Feed | Experts | Add
+@dataclass(frozen=True)
+class ShortConvolve:
+    """A convolution over few tokens between two gates, whose result is the change."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Mamba 2: a convolution and a recurrence by heads, gated, whose result is the change."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class DeltaNet:
+    """A gated delta net, whose result is the change.
+
+    `interleaved`: value heads that share a key head are neighbours
+    """
+
+    interleaved: bool = False
+    where: Where = always
+
+
+Operation = Norm | Attend | AttendCompressed | Feed | Experts | ShortConvolve | Scan | DeltaNet | Add

@@ -164,7 +164,7 @@ def _check_factor(name: str, class_: ModelClass, key: str, table: Mapping[str, A
 
 def _check_yarn(name: str, class_: ModelClass, key: str, table: Mapping[str, Any]) -> None:
     for part, right in {**_YARN, **class_.yarn}.items():
-        if table.get(part) not in right:
+        if right and table.get(part) not in right:
             raise ModelError(
                 f"config.json's `{key}.{part}` is {table[part]!r}; llama.cpp's {name} computes by {right[0]!r} alone"
             )

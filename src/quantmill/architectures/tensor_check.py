@@ -13,7 +13,7 @@ _NUMBERS = frozenset({"I8", "I16", "I32", "I64", "F64"})
 def expected(hyper: Hyper) -> Iterator[tuple[str, tuple[int, ...], bool]]:
     """(name, shape, whether it may be absent) of every tensor; shapes in ggml's order."""
     sizes = hyper.sizes
-    for name, line, layer in lines(hyper.row, sizes, hyper.n_layer):
+    for name, line, layer in lines(hyper.row, sizes, hyper.n_layer + hyper.n_next):
         yield name, shape_of(line, sizes, layer), line.optional
 
 

@@ -81,7 +81,7 @@ def general(
 
 
 def _size_label(specs: Sequence[TensorSpec]) -> str:
-    stacks = [spec for spec in specs if "_exps." in spec.name and len(spec.shape) == 3]
+    stacks = [spec for spec in specs if "_exps." in spec.name and len(spec.shape) > 2]
     total = sum(spec.n_elements for spec in specs)
     shared = total - sum(spec.n_elements for spec in stacks)
     expert = sum(spec.n_elements // spec.shape[2] for spec in stacks)

@@ -76,9 +76,17 @@ def _power(base: float, exponent: float) -> float:
     return float(exact.power(Decimal(base), Decimal(exponent)))
 
 
+def _rope_freqs(found: Mapping[str, Any]) -> list[float]:
+    """llama3's, or Gemma 4's: pairs that turn, then those that do not, whose frequency is divided by a large number."""
+    if found["rope_scaling"]["type"] != "proportional":
+        return llama3_factors(found)
+    turning: int = found["turning"]
+    return [1.0] * turning + [1e30] * (found["head_dim"] // 2 - turning)
+
+
 # The tensors that no checkpoint has: what computes their values of config.json's facts.
 GENERATED: dict[str, Callable[[Mapping[str, Any]], list[float]]] = {
-    "rope_freqs.weight": llama3_factors,
+    "rope_freqs.weight": _rope_freqs,
     "rope_factors_long.weight": lambda found: list(found["rope_scaling"]["long_factor"]),
     "rope_factors_short.weight": lambda found: list(found["rope_scaling"]["short_factor"]),
 }

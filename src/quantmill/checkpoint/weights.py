@@ -16,7 +16,7 @@ from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.architectures.configuration import hparams
 from quantmill.architectures.errors import DamagedModel, UnsuitableModel
 from quantmill.checkpoint import fp8
-from quantmill.checkpoint.changes import CHANGES
+from quantmill.checkpoint.changes import CHANGES, floats
 from quantmill.checkpoint.rope_factors import GENERATED
 from quantmill.checkpoint.safetensors import Weight
 
@@ -72,7 +72,8 @@ def rows(
         change, kinds = CHANGES[spec.change], {weights[name].dtype for name in spec.sources}
         sources = [_source(config, weights, name) for name in spec.sources]
         dtype = "F32" if fp8.DTYPE in kinds else weights[spec.sources[0]].dtype
-        return cast(*change.rows(spec.shape, sources, dtype, begin, end), type_)
+        facts = (hparams(config),) if change.by_facts else ()
+        return cast(*change.rows(*facts, spec.shape, sources, dtype, begin, end), type_)
     first, count = spec.cut[0], spec.shape[-1] if spec.cut[1] else 0
     wanted: Any = slice(first + begin, first + end)
     if spec.heads:
@@ -105,7 +106,7 @@ def _sum(values: NDArray[Any], dtype: str, added: int) -> tuple[NDArray[Any], st
     """The values with a number added, and their dtype: F16 stays F16, all else is F32 before, as in the converter."""
     if dtype == "F16":
         return values + np.float16(added), dtype
-    return _floats(values, dtype) + np.float32(added), "F32"
+    return floats(values, dtype) + np.float32(added), "F32"
 
 
 def _stacked(
@@ -132,19 +133,15 @@ def cast(values: NDArray[Any], dtype: str, type_: str) -> Bytes:
     """Rows of a safetensors `dtype` as the bytes of a GGUF `type_`; bf16 values come as their 16 bits."""
     if dtype == type_:
         return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-    floats = _floats(values, dtype)
+    numbers = floats(values, dtype)
     if type_ == "F32":
-        return np.ascontiguousarray(floats).reshape(-1).view(np.uint8)
+        return np.ascontiguousarray(numbers).reshape(-1).view(np.uint8)
     if type_ == "F16":
-        return np.ascontiguousarray(_as(floats, "<f2")).reshape(-1).view(np.uint8)
-    bits = np.ascontiguousarray(floats).view("<u4")
+        return np.ascontiguousarray(_as(numbers, "<f2")).reshape(-1).view(np.uint8)
+    bits = np.ascontiguousarray(numbers).view("<u4")
     nan = (bits & 0x7FFFFFFF) > 0x7F800000
     rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
     return np.where(nan, bits >> 16 | 64, rounded).astype("<u2").reshape(-1).view(np.uint8)
-
-
-def _floats(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    return (values.astype("<u4") << 16).view("<f4") if dtype == "BF16" else _as(values, "<f4")
 
 
 def _as(values: NDArray[Any], dtype: str) -> NDArray[Any]:

@@ -7,12 +7,24 @@ from collections.abc import Callable
 from typing import Any
 
 from quantmill import _kernels
-from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm
+from quantmill.architectures.operations import (
+    Add,
+    Attend,
+    AttendCompressed,
+    DeltaNet,
+    Experts,
+    Feed,
+    Norm,
+    Scan,
+    ShortConvolve,
+)
 from quantmill.engine.buffers import Floats
 from quantmill.engine.layer import LayerWeights, Taps
 from quantmill.engine.parts.attention import attend
+from quantmill.engine.parts.compressed import attend_compressed
 from quantmill.engine.parts.experts import mixture
 from quantmill.engine.parts.feed import feed
+from quantmill.engine.parts.recurrent import delta_net, scan, short_convolve
 from quantmill.engine.parts.rows import Rows
 from quantmill.engine.positions import Positions
 
@@ -43,4 +55,14 @@ def _add(rows: Rows, operation: Add) -> None:
         _kernels.add(rows.states, rows.change, rows.states, rows.layer.run.threads)
 
 
-_WORK: dict[type, Callable[[Rows, Any], None]] = {Norm: _norm, Attend: attend, Feed: feed, Experts: mixture, Add: _add}
+_WORK: dict[type, Callable[[Rows, Any], None]] = {
+    Norm: _norm,
+    Attend: attend,
+    AttendCompressed: attend_compressed,
+    Feed: feed,
+    Experts: mixture,
+    ShortConvolve: short_convolve,
+    Scan: scan,
+    DeltaNet: delta_net,
+    Add: _add,
+}

@@ -6,7 +6,8 @@ so that it is gone when it is no longer used. The heap holds small things only.
 
 from dataclasses import dataclass
 
-from quantmill.architectures.operations import Attend, Feed
+from quantmill.architectures.conditions import whole
+from quantmill.architectures.operations import Attend, AttendCompressed, DeltaNet, Feed, Scan, ShortConvolve
 from quantmill.engine.errors import TooLittleMemory
 from quantmill.engine.matrix import panel_bytes
 from quantmill.engine.model import Model
@@ -91,10 +92,32 @@ def token_bytes(model: Model) -> int:
         attention += (hyper.n_head + 2 * hyper.n_head_kv) * hyper.head
     if any(isinstance(each, Feed) and each.fused for each in hyper.row.operations):
         dense += 2 * hyper.n_ff
+    attention += _recurrent(model)
     if not hyper.n_expert:
         return 4 * (attention + dense)
     rows = 2 * hyper.n_embd + 2 * hyper.n_eff  # of an expert; at worst all tokens choose the same one
     return 4 * (attention + max(dense, rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used))
+
+
+def _recurrent(model: Model) -> int:
+    """Numbers of one token in the buffers of parts that go through a text token by token, and of gated attention."""
+    hyper, sizes, count = model.hyper, model.hyper.sizes, 0
+    for operation in hyper.row.operations:
+        if isinstance(operation, ShortConvolve):
+            count += 6 * hyper.n_embd
+        if isinstance(operation, Scan):
+            count += whole(sizes["ssm_in"]) + 3 * whole(sizes["ssm_conv"]) + 2 * whole(sizes["inner"]) + 64
+        if isinstance(operation, DeltaNet):
+            count += 3 * whole(sizes["qkv"]) + 2 * whole(sizes["inner"]) + 4 * whole(sizes["ssm_heads"])
+        if isinstance(operation, AttendCompressed):
+            rank, rotary, values = (whole(sizes[name]) for name in ("kv_rank", "rotary", "v_head"))
+            wide = whole(sizes["mla"]) + 3 * rank + 2 * rotary + 2 * values
+            count += hyper.n_head * wide + 4 * (rank + rotary) + whole(sizes["q_rank"])
+        if isinstance(operation, Feed) and operation.part:
+            count += 2 * whole(sizes["sff"]) + hyper.n_embd
+        if isinstance(operation, Attend) and operation.gated:
+            count += 3 * hyper.n_head * hyper.head
+    return count
 
 
 def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
@@ -135,4 +158,11 @@ def _sums(model: Model) -> int:
     experts = max(1, hyper.n_expert)
     between = max(hyper.n_ff, experts * hyper.n_eff)
     columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * hyper.n_embd + between
+    inner = hyper.sizes.get("inner", 0)
+    for name in ("sff", "q_rank"):
+        size = hyper.sizes.get(name, 0)
+        columns += size if isinstance(size, int) else 0
+    if "kv_rank" in hyper.sizes:
+        columns += 2 * hyper.n_head * (whole(hyper.sizes["kv_rank"]) + whole(hyper.sizes["mla"]))
+    columns += 4 * hyper.n_embd + (inner if isinstance(inner, int) else 0)
     return 3 * 4 * hyper.n_layer * columns

@@ -17,6 +17,8 @@ from quantmill.engine.workers import InTurn
 
 Taps = Importance | InTurn
 
+# Matrices that no product takes.
+_NO_FACTORS = ("shortconv.conv", "ssm_conv1d", "ssm_a", "ssm_d", "ssm_norm")
 _ROWS = 64  # whose answers are looked at together
 _ACTIVATIONS = {"silu": "silu_mul", "gelu": "gelu_mul"}
 
@@ -31,12 +33,28 @@ class LayerWeights:
         self.rope = self.hyper.rope_of(index)
         self.operations = self.hyper.operations(index)
         self._vectors: dict[str, Floats | None] = {}
+        self._tables: dict[str, Floats] = {}
         self._matrices: dict[str, Matrix] = {}
 
     def vector(self, name: str) -> Floats | None:
         if name not in self._vectors:
             self._vectors[name] = self.model.vector(self.prefix + name)
         return self._vectors[name]
+
+    def has(self, name: str) -> bool:
+        return self.model.has(self.prefix + name)
+
+    def needed(self, name: str) -> Floats:
+        """A vector that the layer has."""
+        vector = self.vector(name)
+        assert vector is not None  # checked when the model was opened
+        return vector
+
+    def table(self, name: str) -> Floats:
+        """All rows of a small matrix, which no product takes."""
+        if name not in self._tables:
+            self._tables[name] = self.model.table(self.prefix + name)
+        return self._tables[name]
 
     def matrix(self, name: str) -> Matrix:
         if name not in self._matrices:
@@ -55,8 +73,8 @@ class LayerWeights:
         """Packs all matrices that are to be kept, by all threads, into the panels that a layer before had; `free` holds
         them, and then this layer's."""
         for whole in self.names():
-            if len(self.model.described(whole)[0]) == 2:
-                name = whole.removeprefix(self.prefix).removesuffix(".weight")
+            name = whole.removeprefix(self.prefix).removesuffix(".weight")
+            if len(self.model.described(whole)[0]) == 2 and not name.startswith(_NO_FACTORS):
                 self.matrix(name).hold(free.get(name))
                 if held := self.matrix(name).held:
                     free[name] = held
@@ -85,7 +103,7 @@ class LayerWeights:
 
     def norm(self, name: str, x: Floats, out: Floats, kind: str = "rms") -> Floats:
         """A norm of the rows of x, of a kind as operations.Norm's. `out` may be x."""
-        weight = self.vector(f"{name}.weight")
+        weight = self.vector(f"{name}.weight" if self.has(f"{name}.weight") else name)
         assert weight is not None  # checked when the model was opened
         if kind == "layer":
             _kernels.layer_norm(x, weight, None, out, self.hyper.eps, self.run.threads)

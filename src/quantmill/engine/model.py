@@ -56,6 +56,13 @@ class Model:
             self.find_bad([name])
         return values
 
+    def table(self, name: str) -> Floats:
+        """All rows of a small matrix; what `vector` says of bad values."""
+        values = self.dense(name, 0, prod(self.described(name)[0][1:]))
+        if not np.isfinite(values).all():
+            self.find_bad([name])
+        return values
+
     def gather(self, name: str, ids: NDArray[np.int32]) -> Floats:
         """The rows `ids` of a matrix, shape (len(ids), columns)."""
         shape, type_ = self.described(name)

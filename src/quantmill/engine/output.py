@@ -35,7 +35,7 @@ class Output:
 
     def __init__(self, model: Model, run: Run, plan: Budget, counted: int) -> None:
         self.model, self.run = model, run
-        norm = model.vector("output_norm.weight")
+        norm = model.vector(f"{model.hyper.row.last_norm}.weight")
         assert norm is not None  # checked when the model was opened
         self._norm = norm
         (columns, n_vocab), type_ = model.described(model.output)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # The tensors of a layer in the order in which llama.cpp's graphs multiply by them.
 _ORDER = (
+    *("shortconv.in_proj", "shortconv.out_proj", "ssm_in"),
+    *("attn_qkv", "attn_gate", "ssm_beta", "ssm_alpha", "ssm_ba", "ssm_out"),
     *("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate_inp"),
     *("ffn_gate", "ffn_gate_exps", "ffn_up", "ffn_up_exps", "ffn_down", "ffn_down_exps"),
 )

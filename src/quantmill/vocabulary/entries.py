@@ -13,7 +13,7 @@ from quantmill.gguf.errors import shown
 from quantmill.reference.converter import TokenRules
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import newest
-from quantmill.vocabulary import byte_level, chat_template, pretokenizer, spm
+from quantmill.vocabulary import byte_level, character_bpe, chat_template, pretokenizer, spm
 from quantmill.vocabulary.hf_tokenizer import SPECIALS, HFTokenizer, content
 from quantmill.vocabulary.post_processor import added
 from quantmill.vocabulary.sentencepiece import Piece
@@ -63,7 +63,7 @@ def vocabulary(
     rules = reference.converter.tokens
     tokenizer = HFTokenizer(data or {}, settings, str(config.get("model_type", "")))
     bytes_alone = class_.vocabulary == "phi3" and settings.get("tokenizer_class") == "GPT2Tokenizer"
-    if "tokenizer.model" in files and not bytes_alone:
+    if "tokenizer.model" in files and not bytes_alone and class_.vocabulary != "gemma4":
         beside = (data or {}) if class_.vocabulary == "phi3" else None
         entries = list(_spm(spm.from_model(files, settings, size, notes, rules.takes_surplus, beside)))
     elif class_.vocabulary in _MODEL_ALONE and not bytes_alone:
@@ -73,6 +73,8 @@ def vocabulary(
         )
     elif data is None:
         raise UnknownVocabulary(_missing(files))
+    elif class_.vocabulary == "gemma4":
+        entries = list(_characters(tokenizer, size))
     elif class_.vocabulary == "llama" and spm.is_spm_json(data):
         entries = list(_spm(spm.from_json(tokenizer, size)))
     else:
@@ -101,6 +103,10 @@ def vocabulary(
         entries.append(kv(_PREFIX + "add_space_prefix", False))
     if class_.vocabulary == "ernie" and "add_prefix_space" in settings:
         entries.append(kv(_PREFIX + "add_space_prefix", bool(settings["add_prefix_space"])))
+    if class_.vocabulary == "gemma4":
+        written = {entry.key: entry for entry in entries}
+        more = [kv(_PREFIX + "add_space_prefix", False), kv(_PREFIX + "add_bos_token", True)]
+        entries = list((written | {entry.key: entry for entry in more}).values())
     if class_.vocabulary == "hunyuan":
         entries = _hunyuan(entries, files, size)
     return entries
@@ -111,6 +117,16 @@ def _byte_level(tokenizer: HFTokenizer, size: int, pre: str) -> Iterator[KV]:
     yield kv(_PREFIX + "model", "gpt2")
     yield kv(_PREFIX + "pre", pre)
     yield kv(_PREFIX + "tokens", [text for text, _ in tokens])
+    yield kv(_PREFIX + "token_type", [type_ for _, type_ in tokens], subtype=ValueType.INT32)
+    if tokenizer.merges:
+        yield kv(_PREFIX + "merges", tokenizer.merges)
+
+
+def _characters(tokenizer: HFTokenizer, size: int) -> Iterator[KV]:
+    tokens = character_bpe.tokens(tokenizer, size)
+    yield kv(_PREFIX + "model", "gemma4")
+    yield kv(_PREFIX + "tokens", [text for text, _ in tokens])
+    yield kv(_PREFIX + "scores", [character_bpe.SCORE] * len(tokens), subtype=ValueType.FLOAT32)
     yield kv(_PREFIX + "token_type", [type_ for _, type_ in tokens], subtype=ValueType.INT32)
     if tokenizer.merges:
         yield kv(_PREFIX + "merges", tokenizer.merges)

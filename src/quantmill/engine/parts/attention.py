@@ -12,7 +12,9 @@ def attend(rows: Rows, operation: Attend) -> None:
     """The change is what attention makes of the rows."""
     layer, positions, x = rows.layer, rows.positions, rows.seen(operation.of)
     hyper, threads = layer.hyper, layer.run.threads
-    q, k, v = (out.reshape(len(x), -1, hyper.head) for out in _projected(rows, operation, x))
+    projected = _projected(rows, operation, x)
+    gate = _ungated(rows, projected) if operation.gated else None
+    q, k, v = (out.reshape(len(x), -1, hyper.head) for out in projected)
     turned = hyper.turns(operation, layer.index)
     cos, sin = positions.tables(layer.rope)
     for name, heads in (("attn_q_norm", q), ("attn_k_norm", k)):
@@ -30,6 +32,8 @@ def attend(rows: Rows, operation: Attend) -> None:
     scale, window = hyper.attention_scale, layer.window
     _kernels.attention(q, k, v, out, scale, positions.length, window, threads, soft_cap=cap)
     result = out.reshape(len(x), -1)
+    if gate is not None:
+        _kernels.gated("sigmoid", gate, result, result, threads)
     layer.tap(rows.importance, "attn_output", result)
     rows.change = layer.product("attn_output", result) if rows.wanted else None
 
@@ -49,6 +53,16 @@ def _projected(rows: Rows, operation: Attend, x: Floats) -> list[Floats]:
         begin += heads * hyper.head
         found.append(part)
     return found
+
+
+def _ungated(rows: Rows, projected: list[Floats]) -> Floats:
+    """The gates of all heads, which attn_q makes behind each head's queries; these take its place in the list."""
+    both, head = projected[0], rows.layer.hyper.head
+    parts = both.reshape(len(both), -1, 2, head)
+    q, gate = (rows.layer.space.floats(f"attn_q {name}", len(both), both.shape[1] // 2) for name in ("own", "gate"))
+    q[:], gate[:] = parts[:, :, 0].reshape(q.shape), parts[:, :, 1].reshape(gate.shape)
+    projected[0] = q
+    return gate
 
 
 def _temper(rows: Rows, q: Floats) -> None:

@@ -1,9 +1,19 @@
 """IBM's Granite: a llama whose embeddings, attention, residuals and logits are scaled by factors of their own."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from quantmill.architectures.architecture import NEEDED, Architecture, Facts, MetadataKey, ModelClass
+from quantmill.architectures.architecture import NEEDED, Architecture, Facts, ModelClass
+from quantmill.architectures.models.hybrids.granite4 import (
+    BASE_KEYS,
+    CLASS,
+    DENSE_FFN,
+    HYBRID_KEYS,
+    SCALE_KEYS,
+    SCALES,
+    without_mamba,
+)
 from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
@@ -24,15 +34,6 @@ from quantmill.architectures.models.pieces import (
     without,
 )
 from quantmill.architectures.operations import Add, Attend, Feed, Norm
-from quantmill.gguf import ValueType
-
-SCALES = ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling")
-SCALE_KEYS = (
-    MetadataKey("attention.scale", "attention_multiplier", ValueType.FLOAT32),
-    MetadataKey("embedding_scale", "embedding_multiplier", ValueType.FLOAT32),
-    MetadataKey("residual_scale", "residual_multiplier", ValueType.FLOAT32),
-    MetadataKey("logit_scale", "logits_scaling", ValueType.FLOAT32),
-)
 
 
 def _scaled(facts: Facts) -> Mapping[str, Any]:
@@ -63,8 +64,9 @@ GRANITE = Architecture(
             facts=_scaled,
             vocabulary="llama",
         ),
+        replace(CLASS, when=without_mamba, tensors=DENSE_FFN),
     ),
-    keys=("vocab_size", "rope.dimension_count", *SCALE_KEYS),
+    keys=(*BASE_KEYS, "vocab_size", "rope.dimension_count", *SCALE_KEYS, *HYBRID_KEYS),
     needed=(*NEEDED, "logit_scale"),
     operations=(
         Norm("attn_norm"),

@@ -1,0 +1,1 @@
+"""Architectures whose layers are of several kinds: attention, and recurrent parts or experts beside it."""
