@@ -348,3 +348,19 @@ def test_a_base_of_another_tokenizer_of_the_same_size_is_told(
             main(["perplexity", str(model), "-f", str(text), "--base", str(other), "--n-ctx", "64", "--chunks", "2"])
         assert ended.value.code == 2, changes
         assert capsys.readouterr().err.startswith(f"quantmill: {other}: {message}"), changes
+
+
+def test_ones_at_the_end_of_a_shape_are_none(tmp_path: Path) -> None:
+    """Converters write a norm of one group as 512 x 1, and llama-quantize makes 512 of it."""
+    from gguf import GGUFWriter
+
+    for name, shape in (("base", (1, 512)), ("file", (512,)), ("other", (2, 256))):
+        writer = GGUFWriter(tmp_path / f"{name}.gguf", "mamba")
+        writer.add_tensor("blk.0.ssm_norm.weight", np.ones(shape, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    assert tensor_errors.errors(tmp_path / "base.gguf", tmp_path / "file.gguf", "file") == {}
+    with pytest.raises(QualityError, match="is 256 x 2, and 512 x 1 in its base"):
+        tensor_errors.errors(tmp_path / "base.gguf", tmp_path / "other.gguf", "other")

@@ -31,7 +31,7 @@ def errors(base: Path, file: Path, place: str) -> dict[str, float]:
             other = theirs.tensors.get(name)
             if other is None:
                 raise NotOneModel(f"{place}: no tensor {name}, which its base has; it is not a file of this model")
-            if other.shape != info.shape:
+            if _trimmed(other) != _trimmed(info):
                 raise NotOneModel(
                     f"{place}: {name} is {_shape(other)}, and {_shape(info)} in its base; compare files of one model"
                 )
@@ -74,6 +74,14 @@ def bits(file: Path) -> float:
     with gguf.read(file) as opened:
         size = sum(info.nbytes for info in opened.tensors.values())
         return 8 * size / sum(info.n_elements for info in opened.tensors.values())
+
+
+def _trimmed(info: TensorInfo) -> tuple[int, ...]:
+    """The shape without ones at its end, which converters write and quantizers do not."""
+    shape = list(info.shape)
+    while len(shape) > 1 and shape[-1] == 1:
+        shape.pop()
+    return tuple(shape)
 
 
 def _shape(info: TensorInfo) -> str:
