@@ -21,6 +21,7 @@ _FILE_TYPE = "general.file_type"
 _LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 _FLOAT = ValueType.FLOAT32
 _NUMBERS = (ValueType.UINT32, _FLOAT)
+_BY_LAYER = ("feed_forward_length", "attention.head_count", "attention.head_count_kv")  # may be a number each
 
 _SCORES = (
     *("score_function", "scoring_func", "score_func"),
@@ -119,8 +120,10 @@ def _entry(architecture: str, key: MetadataKey, found: Mapping[str, Any], above:
     name, value = _stated(key, found)
     if value is None:
         return
-    if key.type in _NUMBERS and not isinstance(value, list):
-        number(above + name, value, key.type)
+    if key.type in _NUMBERS:
+        several = isinstance(value, list) and key.key in _BY_LAYER
+        for item in value if several else [value]:
+            number(above + name, item, key.type)
     kind = (ValueType.ARRAY, key.type) if isinstance(value, list) else (key.type,)
     yield kv(f"{architecture}.{key.key}", value, *kind)
 
