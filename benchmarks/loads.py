@@ -1,10 +1,13 @@
 """Whether llama.cpp loads and generates from what odd checkpoints are converted to; see benchmarks/README.md.
 
-Each checkpoint of broken.py and faulty_tokenizers.py in tests/golden/convert_golden, and each file given: refused by a
-plan or a conversion, or loaded and generated from by the xllamacpp of another environment, in a process of its own.
+Each checkpoint of broken.py, faulty_tokenizers.py and mutants.py in tests/golden/convert_golden, and each file given:
+refused by a plan or a conversion, or loaded and generated from by the xllamacpp of another environment, in a process of
+its own. `--record` keeps the digests of what becomes of mutants.
 """
 
 import argparse
+import hashlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -19,7 +22,8 @@ from quantmill.errors import QuantmillError
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "golden"))
 
-from convert_golden import broken, faulty_tokenizers  # noqa: E402  (found through the line above)
+from convert_golden import broken, faulty_tokenizers, mutants  # noqa: E402  (found through the line above)
+from convert_golden.classes.registry import CHECKPOINTS  # noqa: E402
 
 LOAD = """
 import os, sys, xllamacpp
@@ -48,6 +52,21 @@ def made(folder: Path, only: str) -> Iterator[tuple[str, str, Path | None]]:
                 yield kind, name, path
             except QuantmillError:
                 yield kind, name, None
+    for kind, found in mutated(folder, only):
+        yield from ((kind, name, path) for name, path in found)
+
+
+def mutated(folder: Path, only: str) -> Iterator[tuple[str, list[tuple[str, Path | None]]]]:
+    """Each checkpoint of which mutants.json tells, and what becomes of its mutants."""
+    for kind in json.loads(mutants.RECORD.read_text()):
+        found = [mutant for mutant in mutants.mutants(CHECKPOINTS[kind]) if only in f"{kind} {mutant.name}"]
+        paths: list[tuple[str, Path | None]] = []
+        for number, mutant in enumerate(found):
+            try:
+                paths.append((mutant.name, mutants.built(CHECKPOINTS[kind], mutant, folder / kind / str(number))))
+            except QuantmillError:
+                paths.append((mutant.name, None))
+        yield kind, paths
 
 
 def problem(python: str, path: Path) -> str:
@@ -65,10 +84,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("python", help="a Python that has xllamacpp")
     parser.add_argument("files", nargs="*", type=Path, help="further files")
+    parser.add_argument("--record", action="store_true", help="write the mutants' digests to mutants.json")
     parser.add_argument("--only", default="", help="checkpoints whose kind or change holds this text")
     options = parser.parse_args()
     counts: Counter[tuple[str, str]] = Counter()
     failed = []
+    digests: dict[str, dict[str, str]] = {kind: {} for kind in json.loads(mutants.RECORD.read_text())}
     with tempfile.TemporaryDirectory() as folder:
         given = (("file", str(path), path) for path in options.files)
         for kind, name, path in (*made(Path(folder), options.only), *given):
@@ -77,9 +98,13 @@ def main() -> int:
             counts[kind, outcome] += 1
             if said:
                 failed.append(f"{kind}, {name}: {said}")
+            elif path and kind in digests:
+                digests[kind][name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     for kind in dict.fromkeys(kind for kind, _ in counts):
         print(kind, {outcome: counts[kind, outcome] for outcome in ("refused", "generated", "failed")})
     print(*failed, sep="\n")
+    if options.record and not options.only:
+        mutants.RECORD.write_text(json.dumps(digests, indent=1) + "\n")
     return 1 if failed else 0
 
 

@@ -242,6 +242,16 @@ def test_what_has_no_effect_has_none(class_: str) -> None:
             assert result(made(class_, **{key: False if key == "attention_bias" else "odd"})) == plain, key
 
 
+@pytest.mark.parametrize("class_", TABLE)
+def test_a_number_in_a_list_is_none(class_: str) -> None:
+    """llama.cpp loads no file whose key is a list where it reads one number."""
+    keys = TABLE[class_]
+    for key, value in {**USED, **keys.used}.items():
+        if key not in keys.of and isinstance(value, int | float) and not isinstance(value, bool):
+            with pytest.raises(QuantmillError, match=rf"^config\.json's `{key}` "):
+                result(made(class_, **{key: [value]}))
+
+
 @pytest.mark.parametrize("class_", SCALED)
 @pytest.mark.parametrize("spelled", ["type", "rope_type"])
 @pytest.mark.parametrize("kind", ["linear", "yarn"])
@@ -282,6 +292,13 @@ def test_factors_of_a_long_context() -> None:
     assert [tensor.name for tensor in tensors[:2]] == ["rope_factors_long.weight", "rope_factors_short.weight"]
     assert GENERATED["rope_factors_long.weight"](hparams(stated)) == _LONG["long_factor"]
     assert describe({**stated, "rope_scaling": {**_LONG, "type": "su"}}, "BF16") == (entries, tensors)
+
+
+@pytest.mark.parametrize("class_", ["Ministral3ForCausalLM", "SeedOssForCausalLM"])
+def test_an_original_context_in_a_list(class_: str) -> None:
+    table = {**(_MINISTRAL if "Ministral" in class_ else _YARN), "original_max_position_embeddings": [512]}
+    with pytest.raises(QuantmillError, match="original_max_position_embeddings` is \\[512\\]; a whole number"):
+        result(made(class_, rope_parameters=table))
 
 
 def test_hunyuans_base() -> None:

@@ -1,6 +1,11 @@
 """`quantmill init`: a project for a base that has a plan at once, and what is refused."""
 
 import re
+import resource
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,3 +140,40 @@ def test_nothing_is_overwritten_and_wrong_calls_end_in_a_sentence(
     assert call("-C", "empty", "init", "empty", "--base", small) == 2
     assert re.search("empty.toml: it exists, and nothing is overwritten", capsys.readouterr().err)
     assert (here / "empty/recipes/empty.toml").read_text() == text
+
+
+INIT = [sys.executable, "-m", "quantmill.cli", "init", "mine", "--base", "small.gguf"]
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_what_cannot_all_be_written_leaves_nothing(here: Path, small: Path, project: bool) -> None:
+    """The texts are longer than a file may be; the same call then does it, once it can."""
+    if project:
+        (here / "quantmill.toml").touch()
+    before = sorted(here.rglob("*"))
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (32 << 10, 32 << 10))
+
+    done = subprocess.run(INIT, cwd=here, capture_output=True, text=True, preexec_fn=limited)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "calibration.txt: File too large" in done.stderr
+    assert sorted(here.rglob("*")) == before
+    subprocess.run(INIT, cwd=here, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("first", [".", "recipes", "recipes/calibration.txt"])
+def test_a_project_is_whole_or_not_there(here: Path, small: Path, first: str, number: int) -> None:
+    run = subprocess.Popen(INIT, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while run.poll() is None and not (here / "mine" / first).exists():
+        assert time.monotonic() < end
+    run.send_signal(number)
+    _, said = run.communicate(timeout=120)
+    if (here / "mine").exists():  # it was done before
+        load(here / "mine" / "recipes" / "mine.toml")
+        return
+    assert run.returncode == 1
+    assert said.endswith("run the same command to go on\n")
+    assert sorted(here.rglob("*")) == [small]

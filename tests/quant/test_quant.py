@@ -103,7 +103,8 @@ def test_the_command_says_which_pattern_matches_nothing(
 
 
 @pytest.mark.parametrize(
-    ("call", "why"), [(["Q8_0", "--pure"], "with --pure"), (["F32"], "on F32"), (["bf16"], "on BF16")]
+    ("call", "why"),
+    [(["Q8_0", "--pure", "--llama-cpp", "b5490"], "with --pure"), (["F32"], "on F32"), (["bf16"], "on BF16")],
 )
 def test_the_command_says_where_types_by_tensor_have_no_effect(
     bases: dict[str, dict[str, Path]], tmp_path: Path, call: list[str], why: str, capsys: pytest.CaptureFixture[str]
@@ -113,6 +114,18 @@ def test_the_command_says_where_types_by_tensor_have_no_effect(
         main(["quantize", str(base), str(out), *call, "--tensor-type", "ffn_up=Q8_0"])
     assert ended.value.code == 0
     assert capsys.readouterr().err == f"quantmill: --tensor-type has no effect {why}, as in llama-quantize\n"
+
+
+def test_nothing_is_said_where_they_have_one(
+    bases: dict[str, dict[str, Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, out = bases["narrow"]["F16"], tmp_path / "out.gguf"
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(base), str(out), "Q8_0", "--pure", "--tensor-type", "ffn_up=Q4_0"])
+    assert ended.value.code == 0
+    with gguf.read(out) as file:
+        assert {info.type.name for name, info in file.tensors.items() if "ffn_up" in name} == {"Q4_0"}
+    assert not capsys.readouterr().err
 
 
 def test_what_is_read_is_not_written_over(bases: dict[str, dict[str, Path]], tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from quantmill.store.key import StepKey, canonical, difference
+from quantmill.store.key import StepKey, canonical, difference, finite
 
 KEY = StepKey("quant", 1, 1, {"ftype": "Q4_K_M"}, {"model.gguf": "a" * 64})
 
@@ -63,3 +63,10 @@ def test_the_difference_in_words() -> None:
     assert difference(KEY.fields(), other.fields()) == (
         'version 1 → 2, imatrix.dat none → 9c020000…, model.gguf aaaaaaaa… → none, ftype "Q4_K_M" → "Q4_K_S"'
     )
+
+
+def test_numbers_that_json_has_not_are_texts_in_a_key() -> None:
+    """A config.json may hold them, for Python writes and reads them; all else is as it was."""
+    plain = {"a": [1, 0.5, None, "x", {"b": True}]}
+    assert finite(plain) == plain
+    assert finite({"a": [0.0, float("inf")], "b": float("nan")}) == {"a": [0.0, "Infinity"], "b": "NaN"}

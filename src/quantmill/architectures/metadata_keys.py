@@ -22,6 +22,7 @@ _FILE_TYPE, _MXFP4 = "general.file_type", 38
 _LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 _FLOAT = ValueType.FLOAT32
 _NUMBERS = (ValueType.UINT32, _FLOAT)
+_BY_LAYER = ("feed_forward_length", "attention.head_count", "attention.head_count_kv")  # may be a number each
 
 _SCORES = (
     *("score_function", "scoring_func", "score_func"),
@@ -121,8 +122,10 @@ def _entry(architecture: str, key: MetadataKey, found: Mapping[str, Any], above:
     name, value = _stated(key, found)
     if value is None:
         return
-    if key.type in _NUMBERS and not isinstance(value, list):
-        number(above + name, value, key.type)
+    if key.type in _NUMBERS:
+        several = isinstance(value, list) and (key.key in _BY_LAYER or callable(key.config))
+        for item in value if several else [value]:
+            number(above + name, item, key.type)
     items = ValueType.INT32 if key.type == ValueType.UINT32 else key.type  # whole numbers of a list
     kind = (ValueType.ARRAY, items) if isinstance(value, list) else (key.type,)
     yield kv(f"{architecture}.{key.key}", value, *kind)

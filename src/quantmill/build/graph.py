@@ -22,6 +22,7 @@ from quantmill.recipe.recipe import Recipe
 from quantmill.steps import STEPS
 from quantmill.steps.split import Params as SplitParams
 from quantmill.steps.verify import Params as VerifyParams
+from quantmill.store.key import finite
 
 __all__ = ["ALL", "Edge", "Node", "file_name", "given", "graph", "projector_name", "task"]
 EVALUATED = "evaluation"  # the folder of a release's measurements by llama-perplexity
@@ -200,7 +201,7 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     params = preflight_params(recipe)
     edges = imatrix
     if _known_before(recipe, lock):
-        params["config"] = lock.config
+        params["config"] = finite(lock.config)
         if lock.output:
             params["output"] = True
     else:

@@ -1,6 +1,8 @@
 """`quantmill init`: write a recipe for a base, or one that makes a release that exists, and a project around it."""
 
 import argparse
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,12 +55,28 @@ def run(options: argparse.Namespace) -> int:
         files |= {f"recipes/{text}": brought(text) for text in TEXTS if not (recipe.parent / text).exists()}
     files[f"recipes/{name}.toml"] = text = outline.text()
     parse(recipe, text)
-    for file, data in files.items():
-        write_atomic(root / file, data if isinstance(data, bytes) else data.encode())
-        say(_shown(root / file))
+    with _all_or_none(root, files):
+        for file, data in files.items():
+            write_atomic(root / file, data if isinstance(data, bytes) else data.encode())
+    say(*(_shown(root / file) for file in files))
     where = "" if root == project() else f" -C {_shown(root)}"
     say(f"next: quantmill{where} plan {name}")
     return 0
+
+
+@contextmanager
+def _all_or_none(root: Path, names: Iterable[str]) -> Iterator[None]:
+    """Of files that are not there yet below `root`, none is left where not all could be written, nor their folders."""
+    folders = [folder for folder in (root / "recipes", root) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for name in names:
+            (root / name).unlink(missing_ok=True)
+        for folder in folders:
+            with suppress(OSError):  # not there, or somebody else has written in it
+                folder.rmdir()
+        raise
 
 
 def _shown(path: Path) -> str:

@@ -34,7 +34,8 @@ class Overrides:
     """What the caller sets by hand, as llama-quantize's options of the same names.
 
     `tensor_types` are regular expressions, lower-cased as llama-quantize does, searched for anywhere in the tensor's
-    name and in order: the first that matches decides. They act on mixes of quantized types only, and not with `pure`.
+    name and in order: the first that matches decides. They act on mixes of quantized types only, and with `pure`
+    where the reference's `pure_fits`.
     """
 
     output_tensor_type: Type | None = None

@@ -6,6 +6,7 @@ task) cannot reach the hash.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,15 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=
 def canonical(value: Any) -> str:
     """The one JSON text of `value`: sorted keys, no spaces, ASCII. Raises ValueError for NaN and infinities."""
     return _ENCODER.encode(value)
+
+
+def finite(value: Any) -> Any:
+    """`value` with texts for the numbers that JSON has not: a stranger's file may hold NaN, Infinity and -Infinity."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,7 @@ CHANGES: dict[str, Change] = {
     "no norm eps": leave_out("rms_norm_eps"),
     "no key-value heads": leave_out("num_key_value_heads"),
     "no vocabulary's size": leave_out("vocab_size"),
+    "numbers that JSON has not": state(time_step_limit=[0.0, float("inf")], dropout=float("nan")),
     "a norm is missing": tensor("input_layernorm.weight", lambda name, found: {}),
     "a matrix is missing": tensor("o_proj.weight", lambda name, found: {}),
     "the embeddings are missing": tensor("embed_tokens.weight", lambda name, found: {}),

@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
     if report.absent:
         listed = ", ".join(map(str, report.absent))
         say(f"quantmill: {source}: it has no layer {listed} to prune, as llama-quantize allows", file=sys.stderr)
-    if types and (why := _ignores(options.pure, ftype.upper())):
+    if types and (why := _ignores(options.pure and not reference.pure_fits, ftype.upper())):
         say(f"quantmill: --tensor-type has no effect {why}, as in llama-quantize", file=sys.stderr)
     for pattern in unmatched((pattern for pattern, _ in types), [tensor.name for tensor in report.tensors]):
         say(f"quantmill: --tensor-type {pattern!r} matches no tensor of {options.source}", file=sys.stderr)
@@ -165,7 +165,7 @@ def _foresee(report: "QuantizeReport", reference: "Reference", ftype: str) -> No
 
 
 def _ignores(pure: bool, ftype: str) -> str:
-    """Why types by tensor count for nothing, empty where they do."""
+    """Why types by tensor count for nothing, empty where they do; `pure`: by an older --pure, which goes before."""
     from quantmill.quant.mix import UNQUANTIZED
 
     if pure:

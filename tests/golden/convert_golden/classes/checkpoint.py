@@ -59,7 +59,7 @@ class Checkpoint:
             (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         specs = self.specs()
         order = sorted(specs, key=lambda name: (_ORDER.index(specs[name][1]), name))
-        models.save_safetensors(folder / "model.safetensors", {name: _values(name, *specs[name]) for name in order})
+        models.save_safetensors(folder / "model.safetensors", {name: values_of(name, *specs[name]) for name in order})
 
 
 def _specs(lines: str) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -82,7 +82,7 @@ def _named(pattern: str) -> Iterator[str]:
         yield "".join(part + number for part, number in zip(parts[::2], texts, strict=True))
 
 
-def _values(name: str, shape: tuple[int, ...], dtype: str) -> tuple[str, np.ndarray]:
+def values_of(name: str, shape: tuple[int, ...], dtype: str) -> tuple[str, np.ndarray]:
     """As models.weight; of those that are computed with, what has an exact or a finite result."""
     random = np.random.Generator(np.random.PCG64(sum(name.encode()) * 7919 + len(name)))
     if dtype == "F8_E4M3":  # all but the two NaNs

@@ -46,7 +46,9 @@ def _stretched(facts: Facts) -> Mapping[str, Any]:
     if not isinstance(original, int) or isinstance(original, bool) or original < 2:
         raise ModelError(f"config.json's `{_ORIGINAL}` is {original!r}; a whole number from 2 would be right")
     rotary = _rotary(facts)
+    window = 0 if facts["sliding_window"] is None else facts["sliding_window"]
     found = {"head_dim": None, _ORIGINAL: original, "rotary": rotary, "attention_factor": None}
+    found |= {"sliding_window": window}
     if not scaling:
         return found
     for key in (_LONG, _SHORT):
@@ -124,7 +126,7 @@ PHI3 = Architecture(
         MetadataKey("rope.scaling.attn_factor", "attention_factor", ValueType.FLOAT32, first=True),
         MetadataKey("rope.scaling.original_context_length", _ORIGINAL),
         MetadataKey("rope.dimension_count", "rotary", size="rotary"),
-        MetadataKey("attention.sliding_window", lambda facts: facts["sliding_window"] or 0),
+        "attention.sliding_window",
     ),
     order=(
         *("rope.scaling.attn_factor", "context_length", "rope.scaling.original_context_length", "embedding_length"),
