@@ -6,6 +6,7 @@ so that it is gone when it is no longer used. The heap holds small things only.
 
 from dataclasses import dataclass
 
+from quantmill.architectures.hyperparameters import Hyper
 from quantmill.architectures.operations import Attend, Feed
 from quantmill.engine.errors import TooLittleMemory
 from quantmill.engine.matrix import panel_bytes
@@ -93,8 +94,19 @@ def token_bytes(model: Model) -> int:
         dense += 2 * hyper.n_ff
     if not hyper.n_expert:
         return 4 * (attention + dense)
+    shared = _shared(hyper)
+    dense = max(dense, 2 * shared + hyper.n_embd + 1 if shared else 0)
     rows = 2 * hyper.n_embd + 2 * hyper.n_eff  # of an expert; at worst all tokens choose the same one
-    return 4 * (attention + max(dense, rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used))
+    return 4 * (
+        attention
+        + max(dense, (dense if shared else 0) + rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used)
+    )
+
+
+def _shared(hyper: Hyper) -> int:
+    """Columns of the experts that all tokens take."""
+    columns = hyper.sizes.get("shared", 0)
+    return columns if isinstance(columns, int) else max(columns)
 
 
 def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
@@ -135,4 +147,6 @@ def _sums(model: Model) -> int:
     experts = max(1, hyper.n_expert)
     between = max(hyper.n_ff, experts * hyper.n_eff)
     columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * hyper.n_embd + between
+    if shared := _shared(hyper):
+        columns += hyper.n_embd + shared
     return 3 * 4 * hyper.n_layer * columns

@@ -31,12 +31,25 @@ class LayerWeights:
         self.rope = self.hyper.rope_of(index)
         self.operations = self.hyper.operations(index)
         self._vectors: dict[str, Floats | None] = {}
+        self._biases: dict[str, Floats | None] = {}
         self._matrices: dict[str, Matrix] = {}
 
     def vector(self, name: str) -> Floats | None:
         if name not in self._vectors:
             self._vectors[name] = self.model.vector(self.prefix + name)
         return self._vectors[name]
+
+    def has(self, name: str) -> bool:
+        """Whether the layer has a matrix of that name."""
+        return self.model.has(f"{self.prefix}{name}.weight")
+
+    def biases(self, name: str) -> Floats | None:
+        """The biases of a stack, one row an expert; None where it has none."""
+        whole = f"{self.prefix}{name}.bias"
+        if name not in self._biases:
+            count = self.hyper.n_expert
+            self._biases[name] = self.model.dense(whole, 0, count) if self.model.has(whole) else None
+        return self._biases[name]
 
     def matrix(self, name: str) -> Matrix:
         if name not in self._matrices:
@@ -55,7 +68,7 @@ class LayerWeights:
         """Packs all matrices that are to be kept, by all threads, into the panels that a layer before had; `free` holds
         them, and then this layer's."""
         for whole in self.names():
-            if len(self.model.described(whole)[0]) == 2:
+            if len(self.model.described(whole)[0]) == 2 and whole.endswith(".weight"):
                 name = whole.removeprefix(self.prefix).removesuffix(".weight")
                 self.matrix(name).hold(free.get(name))
                 if held := self.matrix(name).held:

@@ -27,8 +27,9 @@ def attend(rows: Rows, operation: Attend) -> None:
         _temper(rows, q)
     out = layer.space.floats("attended", *q.shape)
     cap = hyper.numbers.get("attn_logit_softcapping", 0.0) if operation.capped else 0.0
+    sinks = layer.vector("attn_sinks.weight") if operation.sinks else None
     scale, window = hyper.attention_scale, layer.window
-    _kernels.attention(q, k, v, out, scale, positions.length, window, threads, soft_cap=cap)
+    _kernels.attention(q, k, v, out, scale, positions.length, window, threads, soft_cap=cap, sinks=sinks)
     result = out.reshape(len(x), -1)
     layer.tap(rows.importance, "attn_output", result)
     rows.change = layer.product("attn_output", result) if rows.wanted else None

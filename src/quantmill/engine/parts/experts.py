@@ -1,15 +1,19 @@
 """A mixture of experts: the router chooses some for each token, and their weighted results are added up.
 
-Source: build_moe_ffn of llama-graph.cpp at b5490, with softmax over all experts and weights divided by their sum.
+Source: build_moe_ffn of llama-graph.cpp at b5490, and what b11312's has beside it.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.architectures.operations import Experts
+from quantmill.engine.buffers import Floats
 from quantmill.engine.importance import order
 from quantmill.engine.parts.rows import Rows
 from quantmill.engine.workers import InTurn
+
+_ALPHA, _LIMIT = 1.702, 7.0  # of ggml_swiglu_oai in build_moe_ffn
 
 
 def mixture(rows: Rows, operation: Experts) -> None:
@@ -20,7 +24,7 @@ def mixture(rows: Rows, operation: Experts) -> None:
     layer.tap(importance, "ffn_gate_inp", x)
     ids = np.empty((len(x), hyper.n_expert_used), np.int32)
     weights = np.empty(ids.shape, np.float32)
-    _kernels.top_k(layer.product("ffn_gate_inp", x), ids, weights, True, threads)
+    _choose(rows, operation, x, ids, weights)
     tokens, places = order(layer.run.reference, ids, length)
     ends = np.cumsum(np.bincount(ids.reshape(-1), minlength=hyper.n_expert))
     if importance is not None:
@@ -41,12 +45,59 @@ def mixture(rows: Rows, operation: Experts) -> None:
         gate, up = space.floats("gate", len(own_rows), hyper.n_eff), space.floats("up", len(own_rows), hyper.n_eff)
         layer.matrix("ffn_gate_exps").apply(own, gate, threads, expert)
         layer.matrix("ffn_up_exps").apply(own, up, threads, expert)
-        layer.activate(operation.activation, gate, up)
+        for name, made in (("gate", gate), ("up", up)):
+            _add_bias(rows, f"ffn_{name}_exps", expert, made)
+        if operation.clamped:
+            _kernels.clamped_swiglu(gate, up, gate, _ALPHA, _LIMIT, 1.0, threads)
+        else:
+            layer.activate(operation.activation, gate, up)
         if importance is not None:
             importance.expert(seen, expert, own)
             importance.expert(between, expert, gate)
         result = space.floats("result of an expert", len(own_rows), hyper.n_embd)
         layer.matrix("ffn_down_exps").apply(gate, result, threads, expert)
+        _add_bias(rows, "ffn_down_exps", expert, result)
         share = np.ascontiguousarray(weights[own_rows, places[chosen]])
         _kernels.add_rows(out, own_rows.astype(np.int32), share, result, threads)
+    if operation.shared and layer.has("ffn_up_shexp"):
+        _kernels.add(out, _shared(rows, operation, x), out, threads)
     rows.change = out
+
+
+def _choose(rows: Rows, operation: Experts, x: Floats, ids: NDArray[np.int32], weights: Floats) -> None:
+    """The experts of every row and their shares."""
+    layer, numbers = rows.layer, rows.layer.hyper.numbers
+    _kernels.top_k(
+        layer.product("ffn_gate_inp", x),
+        ids,
+        weights,
+        operation.normalized,
+        layer.run.threads,
+        scoring=operation.scoring,
+        bias=layer.vector("exp_probs_b.bias"),
+        groups=int(numbers.get("expert_group_count") or 1),
+        groups_chosen=int(numbers.get("expert_group_used_count") or 1),
+        scale=numbers.get("expert_weights_scale") or 1.0,
+    )
+
+
+def _add_bias(rows: Rows, name: str, expert: int, made: Floats) -> None:
+    biases = rows.layer.biases(name)
+    if biases is not None:
+        _kernels.add(made, biases[expert], made, rows.layer.run.threads)
+
+
+def _shared(rows: Rows, operation: Experts, x: Floats) -> Floats:
+    """What the experts that all tokens take make of the rows."""
+    layer, threads = rows.layer, rows.layer.run.threads
+    gated = " ffn_gate_inp_shexp" if operation.shared == "gated" else ""
+    layer.tap(rows.importance, f"ffn_gate_shexp ffn_up_shexp{gated}", x)
+    gate, up = layer.products(["ffn_gate_shexp", "ffn_up_shexp"], x)
+    layer.activate(operation.activation, gate, up)
+    layer.tap(rows.importance, "ffn_down_shexp", gate)
+    made = layer.product("ffn_down_shexp", gate)
+    if gated:
+        share = layer.product("ffn_gate_inp_shexp", x)
+        _kernels.activate("sigmoid", share, share, threads)
+        _kernels.scale_rows(made, share.reshape(-1), threads)
+    return made
