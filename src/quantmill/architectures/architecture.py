@@ -142,6 +142,7 @@ class Architecture:
     `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
     `window_base`: the rope base of the layers with a window, whose rope is not scaled; 0: they turn as the others
     `windowed_layers`: a model of so many layers has windows, and no other; 0: any may
+    `chunk`: the window, which no file says and which is of chunks; 0: a file says it
     `eps`: the metadata key of what norms add
     `norm`: the kind of the last norm, as operations.Norm's
     `numbers`: further metadata keys that are numbers of the computation → what is taken where they are absent
@@ -168,6 +169,7 @@ class Architecture:
     wide_scale_layers: int = 0
     whole_heads: bool = False
     windowed_layers: int = 0
+    chunk: int = 0
     eps: str = "attention.layer_norm_rms_epsilon"
     norm: Literal["rms", "layer"] = "rms"
     numbers: Mapping[str, float] = field(default_factory=dict)

@@ -42,6 +42,10 @@ def mixture(rows: Rows, operation: Experts) -> None:
             continue
         own = space.floats("rows of an expert", len(own_rows), hyper.n_embd)
         np.take(x, own_rows, axis=0, out=own)
+        share = np.ascontiguousarray(weights[own_rows, places[chosen]])
+        if operation.before:
+            _kernels.scale_rows(own, share, threads)
+            share[:] = 1
         gate, up = space.floats("gate", len(own_rows), hyper.n_eff), space.floats("up", len(own_rows), hyper.n_eff)
         layer.matrix("ffn_gate_exps").apply(own, gate, threads, expert)
         layer.matrix("ffn_up_exps").apply(own, up, threads, expert)
@@ -57,7 +61,6 @@ def mixture(rows: Rows, operation: Experts) -> None:
         result = space.floats("result of an expert", len(own_rows), hyper.n_embd)
         layer.matrix("ffn_down_exps").apply(gate, result, threads, expert)
         _add_bias(rows, "ffn_down_exps", expert, result)
-        share = np.ascontiguousarray(weights[own_rows, places[chosen]])
         _kernels.add_rows(out, own_rows.astype(np.int32), share, result, threads)
     if operation.shared and layer.has("ffn_up_shexp"):
         _kernels.add(out, _shared(rows, operation, x), out, threads)
