@@ -11,6 +11,7 @@ import pytest
 
 import forward_models
 from forward_models import MODELS, Small, chunks
+from quantmill.architectures.known import computed, listed
 from quantmill.engine.evaluation import Run, collect, open_model
 from quantmill.errors import QuantmillError
 from quantmill.gguf import Writer, kv
@@ -90,7 +91,7 @@ def test_odd_tensors(tmp_path: Path, change: Change, expected: str) -> None:
     [
         (
             {"general.architecture": "mamba"},
-            "the architecture 'mamba' cannot be evaluated; qwen2, qwen3, qwen3moe, llama, gemma3 can, any other with "
+            f"the architecture 'mamba' cannot be evaluated; {listed(computed())} can, any other with "
             "llama.cpp's own tools",
         ),
         ({"qwen2.block_count": None}, "qwen2.block_count is missing; a whole number from 1 would be right"),
