@@ -156,6 +156,7 @@ class Architecture:
     `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
     `window_base`: the rope base of the layers with a window, whose rope is not scaled; 0: they turn as the others
     `windowed_layers`: a model of so many layers has windows, and no other; 0: any may
+    `chunk`: the window, which no file says and which is of chunks; 0: a file says it
     `eps`: the metadata key of what norms add
     `norm`: the kind of the last norm, as operations.Norm's
     `last_norm`: its name
@@ -183,6 +184,7 @@ class Architecture:
     wide_scale_layers: int = 0
     whole_heads: bool = False
     windowed_layers: int = 0
+    chunk: int = 0
     eps: str = "attention.layer_norm_rms_epsilon"
     norm: Literal["rms", "layer"] = "rms"
     last_norm: str = "output_norm"

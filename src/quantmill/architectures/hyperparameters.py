@@ -11,7 +11,7 @@ from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
 from quantmill.architectures.known import ARCHITECTURES, computed, listed
 from quantmill.architectures.metadata_keys import own_sizes
-from quantmill.architectures.operations import Attend, AttendCompressed, Operation
+from quantmill.architectures.operations import Attend, AttendCompressed, Feed, Operation, Scoring
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
 from quantmill.architectures.sizes import with_products
 from quantmill.gguf import KV
@@ -24,14 +24,14 @@ MAX_EXPERTS = 256  # of a layer: llama.cpp, LLAMA_MAX_EXPERTS
 class Routing:
     """How a mixture's router chooses, where its metadata say it."""
 
-    scoring: str = "softmax"
+    scoring: Scoring = "softmax"
     is_normalized: bool = False
     scale: float = 1.0
     groups: int = 1
     groups_chosen: int = 1
 
 
-_SCORES = {0: "softmax", 1: "softmax", 2: "sigmoid"}
+_SCORES: dict[int, Scoring] = {0: "softmax", 1: "softmax", 2: "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         raise keys.wrong("attention.key_length", f"is {head} for each of {n_head} heads", f"{n_embd} for all of them")
     n_expert, n_expert_used = _experts(keys, row)
     context = keys.size("context_length")
-    n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, bool(more.get("leading")), most.get("ff"))
+    n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, _both(row) or bool(more.get("leading")), most.get("ff"))
     width = n_embd // n_head if n_layer == row.wide_scale_layers else head
     numbers = {key: keys.number(key, default) for key, default in row.numbers.items()}
     scale = numbers.get("attention.scale") or 1 / math.sqrt(width)
@@ -231,6 +231,11 @@ def _compressed(rope: Rope, key: int, multiplier: float) -> tuple[Rope, float]:
     return rope, every * every / math.sqrt(key)
 
 
+def _both(row: Architecture) -> bool:
+    """Whether some layers of a mixture are dense, with a width of their own."""
+    return row.experts == "always" and any(isinstance(each, Feed) for each in row.operations)
+
+
 def _rope(keys: KeyReader, context: int, multiplier: float) -> Rope:
     """The model's rotary positions; a multiplier of YaRN's logarithm undoes so much of what YaRN multiplies."""
     rope = rope_of_file(keys, context)
@@ -245,6 +250,9 @@ def _rope(keys: KeyReader, context: int, multiplier: float) -> Rope:
 def _window(keys: KeyReader, row: Architecture, layers: int) -> int:
     if not row.window_pattern or row.windowed_layers not in (0, layers):
         return 0
+    if row.chunk:  # llama.cpp's own, whatever the file says, but for none
+        keys.size("attention.sliding_window", row.chunk)
+        return row.chunk
     return keys.size("attention.sliding_window")
 
 
@@ -281,13 +289,13 @@ def _experts(keys: KeyReader, row: Architecture) -> tuple[int, int]:
     return n_expert, used
 
 
-def _feed_forward(keys: KeyReader, n_expert: int, used: int, leading: bool, most: int | None) -> tuple[int, int]:
+def _feed_forward(keys: KeyReader, n_expert: int, used: int, both: bool, most: int | None) -> tuple[int, int]:
     """Columns between the feed-forward matrices, and between an expert's, which may have a key of their own; where no
-    dense layers lead, both are the same; `most` is the widest layer's, where they differ."""
+    layers are dense, both are the same; `most` is the widest layer's, where they differ."""
     if not n_expert:
         return (most or keys.size("feed_forward_length"),) * 2
     own = keys.size("expert_feed_forward_length", 0, least=0)
     if not own:
         whole = keys.size("feed_forward_length")
         own = whole if ARCHITECTURES[keys.architecture].experts == "maybe" else max(1, whole // used)
-    return keys.size("feed_forward_length") if leading else own, own
+    return keys.size("feed_forward_length") if both else own, own

@@ -12,6 +12,7 @@ from quantmill.architectures.conditions import Where, always
 
 Activation = Literal["silu", "gelu", "relu_squared"]
 Seen = Literal["normed", "states"]
+Scoring = Literal["softmax", "sigmoid", "softmax_chosen", "sigmoid_chosen"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Attend:
     `capped`: scores are capped by attn_logit_softcapping
     `tempered`: queries grow with their position by attention.temperature_scale
     `gated`: the result is multiplied by the sigmoid of gates, which attn_q makes beside a head's queries
+    `sinks`: each head has one more score, of attn_sinks, which has a weight and no value
+    `chunked`: layers with a window see their chunk of that many tokens alone, and norms that have no weights are only
+    where queries and keys turn, behind it
     `of`: the rows that are projected
     """
 
@@ -50,6 +54,8 @@ class Attend:
     capped: bool = False
     tempered: bool = False
     gated: bool = False
+    sinks: bool = False
+    chunked: bool = False
     of: Seen = "normed"
     where: Where = always
 
@@ -82,19 +88,25 @@ class Feed:
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts, whose result is the change.
+    """A mixture of experts, whose result is the change. Biases, and what is added for choosing alone (exp_probs_b), are
+    used where the model has them.
 
-    `scoring`: how logits become scores; "stated" by expert_gating_func, softmax where it is not there
-    `normalized`: shares are divided by their sum; "stated" by expert_weights_norm
-    `biased`: exp_probs_b is added where experts are chosen, and they are chosen within the best groups
+    `scoring`: what makes scores of the router's logits, as _kernels.top_k names it; "stated" by expert_gating_func
+    `normalized`: shares are divided by their sum, "stated" by expert_weights_norm; then they are multiplied by
+    expert_weights_scale, where it is there
     `gated`: experts have gates; without, the activation is of ffn_up_exps alone
+    `clamped`: gates and what goes up are clamped, and gated as gpt-oss does
+    `shared`: experts that all tokens take are added: "plain" as they are, "gated" by a share of each token's own
+    `before`: shares multiply what an expert sees, not what it makes
     """
 
     activation: Activation = "silu"
-    scoring: Literal["softmax", "sigmoid", "stated"] = "softmax"
+    scoring: Scoring | Literal["stated"] = "softmax"
     normalized: bool | Literal["stated"] = True
-    biased: bool = False
     gated: bool = True
+    clamped: bool = False
+    shared: Literal["", "plain", "gated"] = ""
+    before: bool = False
     of: Seen = "normed"
     where: Where = always
 

@@ -32,6 +32,8 @@ from quantmill.engine.positions import Positions
 def push(layer: LayerWeights, x: Floats, positions: Positions, importance: Taps | None, wanted: bool = True) -> None:
     """Replaces the states of whole chunks, shape (m, n_embd), by the layer's; where they are not wanted, goes only
     as far as the importance needs it."""
+    if not layer.operations:
+        return  # one that predicts a token more
     normed = layer.space.floats("normed", *x.shape)
     rows = Rows(layer, positions, importance, states=x, normed=normed, change=None)
     last = max(index for index, operation in enumerate(layer.operations) if not isinstance(operation, Norm | Add))

@@ -7,6 +7,7 @@ so that it is gone when it is no longer used. The heap holds small things only.
 from dataclasses import dataclass
 
 from quantmill.architectures.conditions import whole
+from quantmill.architectures.hyperparameters import Hyper
 from quantmill.architectures.operations import Attend, AttendCompressed, DeltaNet, Feed, Scan, ShortConvolve
 from quantmill.engine.errors import TooLittleMemory
 from quantmill.engine.matrix import panel_bytes
@@ -95,8 +96,19 @@ def token_bytes(model: Model) -> int:
     attention += _recurrent(model)
     if not hyper.n_expert:
         return 4 * (attention + dense)
+    shared = _shared(hyper)
+    dense = max(dense, 2 * shared + hyper.n_embd + 1 if shared else 0)
     rows = 2 * hyper.n_embd + 2 * hyper.n_eff  # of an expert; at worst all tokens choose the same one
-    return 4 * (attention + max(dense, rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used))
+    return 4 * (
+        attention
+        + max(dense, (dense if shared else 0) + rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used)
+    )
+
+
+def _shared(hyper: Hyper) -> int:
+    """Columns of the experts that all tokens take."""
+    columns = hyper.sizes.get("shared", 0)
+    return columns if isinstance(columns, int) else max(columns)
 
 
 def _recurrent(model: Model) -> int:
@@ -165,4 +177,6 @@ def _sums(model: Model) -> int:
     if "kv_rank" in hyper.sizes:
         columns += 2 * hyper.n_head * (whole(hyper.sizes["kv_rank"]) + whole(hyper.sizes["mla"]))
     columns += 4 * hyper.n_embd + (inner if isinstance(inner, int) else 0)
+    if shared := _shared(hyper):
+        columns += hyper.n_embd + shared
     return 3 * 4 * hyper.n_layer * columns

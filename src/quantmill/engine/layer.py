@@ -34,6 +34,7 @@ class LayerWeights:
         self.operations = self.hyper.operations(index)
         self._vectors: dict[str, Floats | None] = {}
         self._tables: dict[str, Floats] = {}
+        self._biases: dict[str, Floats | None] = {}
         self._matrices: dict[str, Matrix] = {}
 
     def vector(self, name: str) -> Floats | None:
@@ -42,6 +43,7 @@ class LayerWeights:
         return self._vectors[name]
 
     def has(self, name: str) -> bool:
+        """Whether the layer has a tensor of that whole name."""
         return self.model.has(self.prefix + name)
 
     def needed(self, name: str) -> Floats:
@@ -55,6 +57,14 @@ class LayerWeights:
         if name not in self._tables:
             self._tables[name] = self.model.table(self.prefix + name)
         return self._tables[name]
+
+    def biases(self, name: str) -> Floats | None:
+        """The biases of a stack, one row an expert; None where it has none."""
+        whole = f"{self.prefix}{name}.bias"
+        if name not in self._biases:
+            count = self.hyper.n_expert
+            self._biases[name] = self.model.dense(whole, 0, count) if self.model.has(whole) else None
+        return self._biases[name]
 
     def matrix(self, name: str) -> Matrix:
         if name not in self._matrices:
@@ -74,7 +84,8 @@ class LayerWeights:
         them, and then this layer's."""
         for whole in self.names():
             name = whole.removeprefix(self.prefix).removesuffix(".weight")
-            if len(self.model.described(whole)[0]) == 2 and not name.startswith(_NO_FACTORS):
+            is_factor = whole.endswith(".weight") and not name.startswith(_NO_FACTORS)
+            if len(self.model.described(whole)[0]) == 2 and is_factor:
                 self.matrix(name).hold(free.get(name))
                 if held := self.matrix(name).held:
                     free[name] = held

@@ -24,6 +24,7 @@ _ORDER = (
     *("attn_qkv", "attn_gate", "ssm_beta", "ssm_alpha", "ssm_ba", "ssm_out"),
     *("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate_inp"),
     *("ffn_gate", "ffn_gate_exps", "ffn_up", "ffn_up_exps", "ffn_down", "ffn_down_exps"),
+    *("ffn_gate_inp_shexp", "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"),
 )
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 

@@ -120,7 +120,7 @@ def _rows() -> Iterator[tuple[str, Cutting]]:
         ("poro-chat bloom gpt3-finnish", Cutting((_BLOOM,))),
         ("viking", Cutting((_BLOOM, _DIGIT))),
         ("tekken", Cutting((_TEKKEN,), whole_words=True, bos=True)),
-        ("gpt-4o llama4", Cutting((_GPT4O,))),
+        ("gpt-4o llama4 minimax-m2", Cutting((_GPT4O,))),
         ("superbpe", Cutting((r"[\p{N}]+", r"(?=(?:\d{3})+(?!\d))"))),
         ("bailingmoe", Cutting((_BAILING,))),
         ("chameleon", Cutting((*_CHAMELEON, _DIGIT, r"[\p{P}!-/:-@\[-`{-~]", _GPT2), bos=True)),

@@ -7,6 +7,9 @@ from quantmill.architectures.operations import Attend
 from quantmill.engine.buffers import Floats
 from quantmill.engine.parts.rows import Rows
 
+_UNNORMED = 128  # experts of the only Llama 4 that norms no queries and keys
+_CHUNKS_SCALE = 0.1  # of its queries' growth (llama4.cpp)
+
 
 def attend(rows: Rows, operation: Attend) -> None:
     """The change is what attention makes of the rows."""
@@ -25,12 +28,17 @@ def attend(rows: Rows, operation: Attend) -> None:
             _kernels.rope(heads, cos, sin, operation.rope, positions.length, threads)
         if operation.qk_norm and operation.normed == "turned":
             layer.norm(name, normed, normed)
-    if operation.tempered:
+        if operation.chunked and turned and hyper.n_expert != _UNNORMED:
+            _kernels.rms_norm(normed, None, normed, hyper.eps, threads)
+    if operation.tempered and not (operation.chunked and turned):
         _temper(rows, q)
     out = layer.space.floats("attended", *q.shape)
     cap = hyper.numbers.get("attn_logit_softcapping", 0.0) if operation.capped else 0.0
-    scale, window = hyper.attention_scale, layer.window
-    _kernels.attention(q, k, v, out, scale, positions.length, window, threads, soft_cap=cap)
+    sinks = layer.vector("attn_sinks.weight") if operation.sinks else None
+    scale, window, chunk = hyper.attention_scale, layer.window, 0
+    if operation.chunked:
+        window, chunk = 0, window
+    _kernels.attention(q, k, v, out, scale, positions.length, window, threads, chunk=chunk, soft_cap=cap, sinks=sinks)
     result = out.reshape(len(x), -1)
     if gate is not None:
         _kernels.gated("sigmoid", gate, result, result, threads)
@@ -68,9 +76,11 @@ def _ungated(rows: Rows, projected: list[Floats]) -> Floats:
 def _temper(rows: Rows, q: Floats) -> None:
     """Queries beyond the original context are multiplied by what their positions say (llm_graph_input_attn_temp)."""
     hyper, length = rows.layer.hyper, rows.positions.length
-    scale, step = hyper.numbers.get("attention.temperature_scale", 0.0), hyper.rope.context
-    if not scale or length <= step:
+    scale, step, first = hyper.numbers.get("attention.temperature_scale", 0.0), hyper.rope.context, 0
+    if hyper.row.chunk:
+        scale, step, first = _CHUNKS_SCALE, hyper.row.chunk, 1
+    if not scale or length + first <= step:
         return
-    factors = (np.log(np.arange(length) // step + 1.0) * scale + 1.0).astype(np.float32)
+    factors = (np.log(np.arange(first, length + first) // step + 1.0) * scale + 1.0).astype(np.float32)
     every = np.tile(factors, len(q) // length)
     _kernels.scale_rows(q.reshape(len(q), -1), every, rows.layer.run.threads)

@@ -1,11 +1,10 @@
 """A mixture of experts: the router chooses some for each token, and their weighted results are added up.
 
-Source: build_moe_ffn of llama-graph.cpp at b5490, with softmax over all experts and weights divided by their sum.
+Source: build_moe_ffn of llama-graph.cpp at b5490, and what b11312's has beside it.
 """
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.architectures.operations import Experts
@@ -13,6 +12,8 @@ from quantmill.engine.buffers import Floats
 from quantmill.engine.importance import order
 from quantmill.engine.parts.rows import Rows
 from quantmill.engine.workers import InTurn
+
+_ALPHA, _LIMIT = 1.702, 7.0  # of ggml_swiglu_oai in build_moe_ffn
 
 
 def mixture(rows: Rows, operation: Experts) -> None:
@@ -23,7 +24,7 @@ def mixture(rows: Rows, operation: Experts) -> None:
     layer.tap(importance, "ffn_gate_inp", x)
     ids = np.empty((len(x), hyper.n_expert_used), np.int32)
     weights = np.empty(ids.shape, np.float32)
-    _kernels.top_k(layer.product("ffn_gate_inp", x), ids, weights, **_routing(rows, operation))
+    _choose(rows, operation, x, ids, weights)
     tokens, places = order(layer.run.reference, ids, length)
     ends = np.cumsum(np.bincount(ids.reshape(-1), minlength=hyper.n_expert))
     if importance is not None:
@@ -42,14 +43,20 @@ def mixture(rows: Rows, operation: Experts) -> None:
             continue
         own = space.floats("rows of an expert", len(own_rows), hyper.n_embd)
         np.take(x, own_rows, axis=0, out=own)
+        share = np.ascontiguousarray(weights[own_rows, places[chosen]])
+        if operation.before:
+            _kernels.scale_rows(own, share, threads)
+            share[:] = 1
         gate = _between(rows, operation, own, expert)
         if importance is not None:
             importance.expert(seen, expert, own)
             importance.expert(between, expert, gate)
         result = space.floats("result of an expert", len(own_rows), hyper.n_embd)
         layer.matrix("ffn_down_exps").apply(gate, result, threads, expert)
-        share = np.ascontiguousarray(weights[own_rows, places[chosen]])
+        _add_bias(rows, "ffn_down_exps", expert, result)
         _kernels.add_rows(out, own_rows.astype(np.int32), share, result, threads)
+    if operation.shared and layer.has("ffn_up_shexp.weight"):
+        _kernels.add(out, _shared(rows, operation, x), out, threads)
     rows.change = out
 
 
@@ -58,23 +65,53 @@ def _between(rows: Rows, operation: Experts, own: Floats, expert: int) -> Floats
     layer, threads, shape = rows.layer, rows.layer.run.threads, (len(own), rows.layer.hyper.n_eff)
     gate, up = layer.space.floats("gate", *shape), layer.space.floats("up", *shape)
     layer.matrix("ffn_up_exps").apply(own, up, threads, expert)
+    _add_bias(rows, "ffn_up_exps", expert, up)
     if not operation.gated:
         _kernels.activate(operation.activation, up, up, threads)
         return up
     layer.matrix("ffn_gate_exps").apply(own, gate, threads, expert)
-    layer.activate(operation.activation, gate, up)
+    _add_bias(rows, "ffn_gate_exps", expert, gate)
+    if operation.clamped:
+        _kernels.clamped_swiglu(gate, up, gate, _ALPHA, _LIMIT, 1.0, threads)
+    else:
+        layer.activate(operation.activation, gate, up)
     return gate
 
 
-def _routing(rows: Rows, operation: Experts) -> dict[str, Any]:
-    """How the router's logits become choices and shares."""
-    layer, hyper = rows.layer, rows.layer.hyper
-    scoring = hyper.routing.scoring if operation.scoring == "stated" else operation.scoring
-    normalized = hyper.routing.is_normalized if operation.normalized == "stated" else operation.normalized
-    found: dict[str, Any] = {"normalize": normalized, "threads": layer.run.threads, "scoring": scoring}
-    found["scale"] = hyper.routing.scale
-    if operation.biased:
-        found |= {"groups": hyper.routing.groups, "groups_chosen": hyper.routing.groups_chosen}
-        if (bias := layer.vector("exp_probs_b.bias")) is not None:
-            found["bias"] = bias
-    return found
+def _choose(rows: Rows, operation: Experts, x: Floats, ids: NDArray[np.int32], weights: Floats) -> None:
+    """The experts of every row and their shares."""
+    layer, routing = rows.layer, rows.layer.hyper.routing
+    _kernels.top_k(
+        layer.product("ffn_gate_inp", x),
+        ids,
+        weights,
+        routing.is_normalized if operation.normalized == "stated" else operation.normalized,
+        layer.run.threads,
+        scoring=routing.scoring if operation.scoring == "stated" else operation.scoring,
+        bias=layer.vector("exp_probs_b.bias"),
+        groups=routing.groups,
+        groups_chosen=routing.groups_chosen,
+        scale=routing.scale,
+    )
+
+
+def _add_bias(rows: Rows, name: str, expert: int, made: Floats) -> None:
+    biases = rows.layer.biases(name)
+    if biases is not None:
+        _kernels.add(made, biases[expert], made, rows.layer.run.threads)
+
+
+def _shared(rows: Rows, operation: Experts, x: Floats) -> Floats:
+    """What the experts that all tokens take make of the rows."""
+    layer, threads = rows.layer, rows.layer.run.threads
+    gated = " ffn_gate_inp_shexp" if operation.shared == "gated" else ""
+    layer.tap(rows.importance, f"ffn_gate_shexp ffn_up_shexp{gated}", x)
+    gate, up = layer.products(["ffn_gate_shexp", "ffn_up_shexp"], x)
+    layer.activate(operation.activation, gate, up)
+    layer.tap(rows.importance, "ffn_down_shexp", gate)
+    made = layer.product("ffn_down_shexp", gate)
+    if gated:
+        share = layer.product("ffn_gate_inp_shexp", x)
+        _kernels.activate("sigmoid", share, share, threads)
+        _kernels.scale_rows(made, share.reshape(-1), threads)
+    return made

@@ -192,7 +192,7 @@ NEMOTRON_H_MOE = Architecture(
         Norm("attn_norm"),
         Attend(turns=never, where=attending),
         Scan(where=_scanned),
-        Experts("relu_squared", scoring="sigmoid", normalized="stated", biased=True, gated=False, where=_fed),
+        Experts("relu_squared", scoring="sigmoid", normalized="stated", gated=False, where=_fed),
         Add(),
         Feed("relu_squared", gated=False, part="_shexp", where=_fed),
         Add(where=_fed),

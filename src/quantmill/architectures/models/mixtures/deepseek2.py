@@ -211,7 +211,7 @@ DEEPSEEK2 = Architecture(
         Add(),
         Norm("ffn_norm"),
         Feed(where=leading),
-        Experts(scoring="stated", normalized="stated", biased=True, where=behind),
+        Experts(scoring="stated", normalized="stated", where=behind),
         Add(),
         Feed(part="_shexp", where=behind),
         Add(where=behind),

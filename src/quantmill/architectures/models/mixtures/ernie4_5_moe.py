@@ -16,9 +16,11 @@ from quantmill.architectures.models.pieces import (
     SHARED,
     SILU,
     TOP,
+    attended,
     changed,
     renamed,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm
 
 
 def _one(sizes: Sizes) -> Sizes:
@@ -102,5 +104,12 @@ ERNIE4_5_MOE = Architecture(
     sizes=_one,
     needed=(*NEEDED, "expert_count", "expert_used_count", "expert_feed_forward_length"),
     since=11312,
+    operations=(
+        *attended(Attend("norm")),
+        Norm("ffn_norm"),
+        Feed(where=leading),
+        Experts(shared="plain", where=behind),
+        Add(),
+    ),
     experts="always",
 )

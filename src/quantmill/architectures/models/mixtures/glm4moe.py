@@ -24,6 +24,7 @@ from quantmill.architectures.models.pieces import (
     renamed,
     without,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm
 from quantmill.gguf import ValueType
 
 # What a layer that predicts a token more has beside others, and what it may share with the model.
@@ -42,6 +43,14 @@ _NEXT_OWN = (
 def predicts(sizes: Sizes, layer: int) -> bool:
     """One of the last layers, which predict a token more."""
     return layer >= whole(sizes["layers"]) - whole(sizes["next"])
+
+
+def _main(sizes: Sizes, layer: int) -> bool:
+    return not predicts(sizes, layer)
+
+
+def _mixed(sizes: Sizes, layer: int) -> bool:
+    return _main(sizes, layer) and behind(sizes, layer)
 
 
 def _rotary(facts: Facts) -> int:
@@ -123,5 +132,14 @@ GLM4MOE = Architecture(
     sizes=_shared,
     needed=(*NEEDED, "expert_count", "expert_used_count", "expert_feed_forward_length", "expert_shared_count"),
     since=11312,
+    operations=(
+        Norm("attn_norm", where=_main),
+        Attend(qk_norm=True, where=_main),
+        Add(where=_main),
+        Norm("post_attention_norm", where=_main),
+        Feed(where=leading),
+        Experts(scoring="sigmoid", shared="plain", where=_mixed),
+        Add(where=_main),
+    ),
     experts="always",
 )

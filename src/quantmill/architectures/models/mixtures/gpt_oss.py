@@ -14,8 +14,10 @@ from quantmill.architectures.models.pieces import (
     QKV_BIAS,
     SILU,
     TOP,
+    attended,
     changed,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Norm
 from quantmill.architectures.packing import packing
 
 
@@ -82,6 +84,12 @@ GPT_OSS = Architecture(
     keys=("attention.sliding_window", MetadataKey("expert_feed_forward_length", "intermediate_size")),
     needed=(*NEEDED, "expert_count", "expert_used_count", "expert_feed_forward_length", "attention.sliding_window"),
     since=11312,
+    operations=(
+        *attended(Attend(sinks=True)),
+        Norm("post_attention_norm"),
+        Experts(scoring="softmax_chosen", normalized=False, clamped=True),
+        Add(),
+    ),
     experts="always",
     window_pattern=2,
     window_base=0,

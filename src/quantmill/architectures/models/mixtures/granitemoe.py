@@ -21,6 +21,7 @@ from quantmill.architectures.models.pieces import (
     positive,
     without,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Norm
 from quantmill.gguf import ValueType
 
 _SCALES = ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling")
@@ -77,6 +78,16 @@ GRANITEMOE = Architecture(
     ),
     needed=(*NEEDED, "expert_count", "expert_used_count", "logit_scale"),
     since=11312,
-    experts="always",
+    operations=(
+        Norm("attn_norm"),
+        Attend("norm"),
+        Add(scaled=True),
+        Norm("ffn_norm"),
+        Experts(),
+        Add(scaled=True),
+    ),
+    numbers={"attention.scale": 0.0, "embedding_scale": 0.0, "residual_scale": 0.0, "logit_scale": 0.0},
+    logits="over",
+    experts="maybe",
     whole_heads=True,
 )

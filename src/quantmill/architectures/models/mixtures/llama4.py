@@ -18,9 +18,11 @@ from quantmill.architectures.models.pieces import (
     SHARED,
     SILU,
     TOP,
+    attended,
     changed,
     renamed,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm
 
 _STEP = 4  # every fourth layer sees everything, and its queries do not turn
 _CHUNKED, _FULL = "chunked_attention", "full_attention"
@@ -30,6 +32,10 @@ _BOTH = "feed_forward.experts.gate_up_proj"
 def mixed(sizes: Sizes, layer: int) -> bool:
     """One of the layers that are mixtures."""
     return (layer + 1) % whole(sizes["step"]) == 0
+
+
+def _turns(sizes: Sizes, layer: int) -> bool:
+    return (layer + 1) % _STEP != 0
 
 
 def _dense(sizes: Sizes, layer: int) -> bool:
@@ -129,5 +135,15 @@ LLAMA4 = Architecture(
     sizes=lambda sizes: {"shared": sizes["eff"]},
     needed=(*NEEDED, "expert_count", "expert_used_count", "expert_feed_forward_length", "interleave_moe_layer_step"),
     since=11312,
+    operations=(
+        *attended(Attend("norm", turns=_turns, chunked=True, tempered=True)),
+        Norm("ffn_norm"),
+        Feed(where=_dense),
+        Experts(scoring="sigmoid_chosen", normalized=False, shared="plain", before=True, where=mixed),
+        Add(),
+    ),
+    window_pattern=_STEP,
+    window_base=0,
+    chunk=8192,
     experts="always",
 )

@@ -15,8 +15,10 @@ from quantmill.architectures.models.pieces import (
     SILU,
     TOP,
     W_EXPERTS,
+    attended,
     changed,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Norm
 
 
 def _checked(facts: Facts) -> Mapping[str, Any]:
@@ -77,5 +79,6 @@ MINIMAX_M2 = Architecture(
     ),
     needed=(*NEEDED, "expert_count", "expert_used_count", "expert_feed_forward_length"),
     since=11312,
+    operations=(*attended(Attend(qk_norm=True, normed="whole")), Norm("ffn_norm"), Experts(scoring="sigmoid"), Add()),
     experts="always",
 )

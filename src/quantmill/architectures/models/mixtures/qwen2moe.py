@@ -14,8 +14,10 @@ from quantmill.architectures.models.pieces import (
     SHARED,
     SILU,
     TOP,
+    attended,
     changed,
 )
+from quantmill.architectures.operations import Add, Attend, Experts, Norm
 
 
 def _gate(sizes: Sizes) -> Sizes:
@@ -61,6 +63,7 @@ QWEN2MOE = Architecture(
     sizes=_gate,
     needed=(*NEEDED, "expert_count", "expert_used_count"),
     since=11312,
+    operations=(*attended(Attend()), Norm("ffn_norm"), Experts(normalized=False, shared="gated"), Add()),
     experts="always",
     whole_heads=True,
 )
