@@ -13,6 +13,7 @@ import pytest
 
 from convert_golden import models
 from quantmill.architectures.checkpoint_tensors import tensors
+from quantmill.architectures.known import CLASSES, listed
 from quantmill.artifact import Artifact, Context
 from quantmill.checkpoint import weights
 from quantmill.checkpoint.metadata import metadata
@@ -160,9 +161,7 @@ WRONG_CONFIGS: list[tuple[Mapping[str, Any], str]] = [
     (
         {"architectures": ["MambaForCausalLM"]},
         "config.json: the architecture 'MambaForCausalLM' cannot be converted; "
-        "Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, LlamaForCausalLM, MistralForCausalLM, "
-        "Gemma3ForCausalLM, Gemma3ForConditionalGeneration can, and any other is used as the GGUF file that "
-        "llama.cpp's converter makes",
+        f"{listed(CLASSES)} can, and any other is used as the GGUF file that llama.cpp's converter makes",
     ),
     ({"architectures": ...}, "config.json has no list `architectures` that begins with the model's class"),
     ({"hidden_size": ...}, "config.json lacks `hidden_size`, without which the tensors' shapes are not known"),

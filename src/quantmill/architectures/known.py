@@ -65,11 +65,12 @@ _ALL = (
     GEMMA3N,
 )
 ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
-_RECORDS: dict[str, list[tuple[Architecture, ModelClass]]] = {}  # a class may have several
+CLASSES: dict[str, tuple[Architecture, ModelClass]] = {}
+_OTHERS: dict[str, list[tuple[Architecture, ModelClass]]] = {}  # further records of a class
 for _known in _ALL:
     for _class in _known.classes:
-        _RECORDS.setdefault(_class.name, []).append((_known, _class))
-CLASSES = {name: records[0] for name, records in _RECORDS.items()}
+        if CLASSES.setdefault(_class.name, (_known, _class)) != (_known, _class):
+            _OTHERS.setdefault(_class.name, []).append((_known, _class))
 
 
 def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
@@ -77,7 +78,7 @@ def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
-    records = _RECORDS.get(names[0], [])
+    records = [CLASSES[names[0]], *_OTHERS.get(names[0], ())] if names[0] in CLASSES else []
     found = next((record for record in records if record[1].when is None or record[1].when(config)), None)
     if found is None:
         raise UnsuitableModel(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from quantmill.architectures.architecture import Architecture, Facts, MetadataKey, ModelClass, TensorLine
+from quantmill.architectures.architecture import Architecture, Facts, ModelClass, TensorLine
 from quantmill.architectures.conditions import always
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.hybrids.mamba2 import (
@@ -109,7 +109,7 @@ FALCON_H1 = Architecture(
     ),
     keys=(
         *mamba_keys("mamba_d_conv", "mamba_d_ssm", "mamba_d_state", "mamba_n_heads", "mamba_n_groups"),
-        MetadataKey("vocab_size", "vocab_size", size="vocab"),
+        "vocab_size",
     ),
     order=(
         *("context_length", "embedding_length", "feed_forward_length", "attention.head_count", "block_count"),
