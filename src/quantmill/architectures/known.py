@@ -78,7 +78,9 @@ def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
-    records = [CLASSES[names[0]], *_OTHERS.get(names[0], ())] if names[0] in CLASSES else []
+    records: list[tuple[Architecture, ModelClass]] = []
+    if names[0] in CLASSES:
+        records = [CLASSES[names[0]], *_OTHERS.get(names[0], ())]
     found = next((record for record in records if record[1].when is None or record[1].when(config)), None)
     if found is None:
         raise UnsuitableModel(

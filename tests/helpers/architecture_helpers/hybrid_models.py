@@ -73,6 +73,16 @@ HYBRID_MODELS = {
     ),
     "lfm2": Small("lfm2", layers=3, keys={"attention.head_count_kv": [0, 2, 0], "shortconv.l_cache": 3}),
     "qwen3next": Small("qwen3next", layers=4, keys={**_DELTA, **_SHARED}),
+    "qwen3next-many": Small(
+        "qwen3next",
+        keys={
+            **_DELTA,
+            "attention.recurrent_layers": [True, False],
+            **_SHARED,
+            "expert_count": 300,
+            "expert_used_count": 10,
+        },
+    ),
     "qwen35": Small("qwen35", layers=4, keys={**_DELTA, **_SECTIONS}),
     "qwen35moe": Small("qwen35moe", layers=4, keys={**_DELTA, **_SECTIONS, **_SHARED}),
     "falcon-h1": Small("falcon-h1", keys={**_MAMBA, "attention.key_length": 16, "attention.value_length": 16}),

@@ -118,6 +118,6 @@ FALCON_H1 = Architecture(
         *("attention.key_length", "attention.value_length", "rope.freq_base"),
     ),
     sizes=mamba_sizes,
-    since=8643,
+    since=6133,
     operations=(Norm("attn_norm"), Attend(), Add(), Scan(), Add(), *FED),
 )
