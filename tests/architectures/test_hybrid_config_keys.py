@@ -13,17 +13,66 @@ from quantmill.architectures.description import describe
 from quantmill.errors import QuantmillError
 
 READ = json.loads((Path(__file__).parent / "config_keys.json").read_text())
+# Beside hybrid_override_pattern, how the scan is divided, older names, and what training begins with.
+_NEMOTRON = [
+    "layer_types",
+    "layers_block_type",
+    "mtp_hybrid_override_pattern",
+    "mtp_layers_block_type",
+    "chunk_size",
+    "mamba_chunk_size",
+    "expand",
+    "mamba_expand",
+    "hidden_dropout",
+    "mamba_conv_bias",
+    "mamba_d_conv",
+    "mamba_dt_init_floor",
+    "mamba_dt_limit",
+    "mamba_dt_max",
+    "mamba_dt_min",
+    "mamba_n_groups",
+    "mamba_ssm_cache_dtype",
+    "num_logits_to_keep",
+    "rescale_prenorm_residual",
+    "residual_in_fp32",
+    "time_step_floor",
+    "time_step_max",
+    "time_step_min",
+    "use_mamba_kernels",
+]
+_NO_MIXTURE = [
+    "moe_intermediate_size",
+    "moe_latent_size",
+    "moe_shared_expert_intermediate_size",
+    "moe_shared_expert_overlap",
+    "n_group",
+    "n_routed_experts",
+    "n_shared_experts",
+    "num_local_experts",
+    "routed_scaling_factor",
+    "topk_group",
+]
 # Keys without effect: training's, how work is divided, and what others say too.
 HARMLESS = {
     "DeepseekV2ForCausalLM": ("aux_loss_alpha", "seq_aux"),
     "DeepseekV2ForCausalLM-Lite": ("aux_loss_alpha", "seq_aux"),
-    "DeepseekV3ForCausalLM": (),
+    "DeepseekV3ForCausalLM": ("num_mtp_layers", "num_nextn_predict_layers"),  # layers that are left out
     "Lfm2ForCausalLM": ("full_attn_idxs", "theta"),  # beside layer_types and rope_theta
-    "Qwen3NextForCausalLM": (),
+    "Qwen3NextForCausalLM": ("ignore_keys_at_rope_validation",),
+    # partial_rotary_factor: beside that of rope_parameters
+    "Qwen3_5ForCausalLM": ("ignore_keys_at_rope_validation", "partial_rotary_factor"),
+    "Qwen3_5MoeForCausalLM": ("ignore_keys_at_rope_validation", "partial_rotary_factor"),
+    "Gemma4ForCausalLM": ("num_experts", "partial_rotary_factor", "top_k_experts"),
+    "Gemma4ForCausalLM-MoE": ("partial_rotary_factor", "vocab_size_per_layer_input"),
+    "NemotronHForCausalLM": (*_NEMOTRON, *_NO_MIXTURE),
+    "NemotronHForCausalLM-MoE": (*_NEMOTRON, "moe_shared_expert_overlap"),
     "GraniteMoeHybridForCausalLM": ("layers_block_type", "mamba_chunk_size"),
     "GraniteMoeHybridForCausalLM-Dense": ("layers_block_type", "mamba_chunk_size"),
     "GraniteMoeHybridForCausalLM-Attention": ("layers_block_type", "mamba_chunk_size"),
-    "FalconH1ForCausalLM": ("mamba_chunk_size", "mamba_expand", "mamba_norm_before_gate", "num_logits_to_keep"),
+    "FalconH1ForCausalLM": (
+        *("layer_types", "layers_block_type", "mamba_chunk_size", "mamba_expand", "mamba_norm_before_gate"),
+        "num_logits_to_keep",
+    ),
     "Gemma3nForConditionalGeneration": ("altup_coef_clip",),
 }
 VALUES: tuple[Any, ...] = (True, False, 5, 2, "odd", 0.5, None, [1], {"a": 1})

@@ -160,8 +160,8 @@ def weights_of(folder: Path) -> dict[str, tuple[str, Any]]:
 WRONG_CONFIGS: list[tuple[Mapping[str, Any], str]] = [
     (
         {"architectures": ["MambaForCausalLM"]},
-        f"config.json: the architecture 'MambaForCausalLM' cannot be converted; {listed(CLASSES)} can, and any other "
-        "is used as the GGUF file that llama.cpp's converter makes",
+        "config.json: the architecture 'MambaForCausalLM' cannot be converted; "
+        f"{listed(CLASSES)} can, and any other is used as the GGUF file that llama.cpp's converter makes",
     ),
     ({"architectures": ...}, "config.json has no list `architectures` that begins with the model's class"),
     ({"hidden_size": ...}, "config.json lacks `hidden_size`, without which the tensors' shapes are not known"),

@@ -108,6 +108,8 @@ def weights(small: Small) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.flo
         unit = ((raw >> np.uint64(48)).astype(np.float32) - 32768) / 32768
         if name.startswith("rope_f"):
             values = np.linspace(1, 8, len(unit), dtype=np.float32)
+        elif name.endswith("ssm_a"):
+            values = -1 - unit / 2  # a decay
         elif "norm" in name:
             values = 1 + unit / 4
         else:

@@ -153,6 +153,7 @@ class Architecture:
     `since`: the first build whose converter is known to write it so; 0: any that is offered
     `operations`: what a layer computes; none: it is converted only
     `experts`: whether it is a mixture
+    `most_experts`: how many a layer may have: llama.cpp's LLAMA_MAX_EXPERTS, which has grown
     `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
     `window_base`: the rope base of the layers with a window, whose rope is not scaled; 0: they turn as the others
     `windowed_layers`: a model of so many layers has windows, and no other; 0: any may
@@ -178,6 +179,7 @@ class Architecture:
     since: int = 0
     operations: tuple[Operation, ...] = ()
     experts: Literal["never", "maybe", "always"] = "never"
+    most_experts: int = 256
     window_pattern: int = 0
     window_base: float = 10000.0
     embedding_scale: bool = False

@@ -17,7 +17,6 @@ from quantmill.architectures.sizes import with_products
 from quantmill.gguf import KV
 
 _LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
-MAX_EXPERTS = 256  # of a layer: llama.cpp, LLAMA_MAX_EXPERTS
 
 
 @dataclass(frozen=True)
@@ -282,8 +281,8 @@ def _experts(keys: KeyReader, row: Architecture) -> tuple[int, int]:
     if not n_expert:
         return 0, 0
     used = keys.size("expert_used_count")
-    if n_expert > MAX_EXPERTS:
-        raise keys.wrong("expert_count", f"is {n_expert}", f"at most {MAX_EXPERTS}")
+    if n_expert > row.most_experts:
+        raise keys.wrong("expert_count", f"is {n_expert}", f"at most {row.most_experts}")
     if used > n_expert:
         raise keys.wrong("expert_used_count", f"is {used}", f"at most the {n_expert} experts")
     return n_expert, used

@@ -1,8 +1,9 @@
-"""Record what llama-imatrix makes of the small models of architecture_helpers/dense_models.py.
+"""Record what llama-imatrix makes of the small models of architecture_helpers: dense ones, and the hybrids.
 
     PYTHONPATH=tests/helpers:tests/golden python tests/golden/peer_forward/record_dense.py PATH_TO_LLAMA_IMATRIX
 
-Writes dense.json: {model: {"perplexity": value, "entries": {tensor: [rows, columns, {column: sum of squares}]}}}. Keys
+Writes dense.json and hybrid.json: {model: {"perplexity": value, "entries": {tensor: [rows, columns, {column: sum of
+squares}]}}}. Keys
 and values of attention are kept in float32. Recorded with the llama.cpp of llama-cpp-python 0.3.36 (b11312).
 """
 
@@ -15,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from architecture_helpers.dense_models import DENSE_MODELS
-from forward_models import LENGTH, text, write
+from architecture_helpers.hybrid_models import HYBRID_MODELS
+from forward_models import LENGTH, Small, text, write
 from quantmill.imatrix import gguf_form
 
 KEPT = 3  # columns of each entry, at least
 
 
-def record(binary: str, folder: Path, name: str) -> dict[str, Any]:
-    model = write(DENSE_MODELS[name], folder / "model.gguf")
+def record(binary: str, folder: Path, small: Small) -> dict[str, Any]:
+    model = write(small, folder / "model.gguf")
     (folder / "text").write_text(text())
     command = [binary, "-m", str(model), "-f", "text", "-o", "imatrix.gguf", "-c", str(LENGTH), "--process-output"]
     command += ["-ctk", "f32", "-ctv", "f32", "-t", "1", "-fa", "off"]
@@ -40,7 +42,8 @@ def record(binary: str, folder: Path, name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        values = {name: record(sys.argv[1], Path(temporary), name) for name in DENSE_MODELS}
-    out = Path(__file__).parent / "dense.json"
-    out.write_text("{\n" + ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in values.items()) + "\n}\n")
+    for file, models in (("dense.json", DENSE_MODELS), ("hybrid.json", HYBRID_MODELS)):
+        with tempfile.TemporaryDirectory() as temporary:
+            values = {name: record(sys.argv[1], Path(temporary), small) for name, small in models.items()}
+        lines = ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in values.items())
+        (Path(__file__).parent / file).write_text("{\n" + lines + "\n}\n")

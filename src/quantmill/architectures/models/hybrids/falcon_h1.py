@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from quantmill.architectures.architecture import Architecture, Facts, MetadataKey, ModelClass, TensorLine
+from quantmill.architectures.architecture import Architecture, Facts, ModelClass, TensorLine
 from quantmill.architectures.conditions import always
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.hybrids.mamba2 import (
@@ -109,7 +109,7 @@ FALCON_H1 = Architecture(
     ),
     keys=(
         *mamba_keys("mamba_d_conv", "mamba_d_ssm", "mamba_d_state", "mamba_n_heads", "mamba_n_groups"),
-        MetadataKey("vocab_size", "vocab_size", size="vocab"),
+        "vocab_size",
     ),
     order=(
         *("context_length", "embedding_length", "feed_forward_length", "attention.head_count", "block_count"),
@@ -118,6 +118,6 @@ FALCON_H1 = Architecture(
         *("attention.key_length", "attention.value_length", "rope.freq_base"),
     ),
     sizes=mamba_sizes,
-    since=11312,
+    since=6133,
     operations=(Norm("attn_norm"), Attend(), Add(), Scan(), Add(), *FED),
 )

@@ -193,5 +193,5 @@ GEMMA3N = Architecture(
     ),
     sizes=_sizes,
     needed=(*NEEDED, "attention.sliding_window"),
-    since=11312,
+    since=8643,
 )

@@ -70,6 +70,9 @@ def _layers(facts: Facts) -> Mapping[str, Any]:
         raise ModelError(f"config.json's `layer_types` is no list of {count} times {_FULL!r} or {_SLIDING!r}")
     head, head_swa = _size(facts, "global_head_dim"), _size(facts, "head_dim")
     shared, per_layer = _size(facts, "num_kv_shared_layers", 0), facts["hidden_size_per_layer_input"] or 0
+    for key in ("hidden_size_per_layer_input", "moe_intermediate_size"):
+        if facts.get(key) is not None:
+            _size(facts, key, 0)
     if per_layer and facts["vocab_size_per_layer_input"] != facts["vocab_size"]:
         raise ModelError(
             f"config.json's `vocab_size_per_layer_input` is {facts['vocab_size_per_layer_input']!r}; `vocab_size`, "

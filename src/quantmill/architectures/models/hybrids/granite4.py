@@ -138,6 +138,7 @@ CLASS = ModelClass(
     | {
         "attention_bias": (False, None),
         "mamba_proj_bias": (False, None),
+        "mamba_expand": (2, None),
         "mamba_conv_bias": (True, None),
         "time_step_limit": (None,),
     },

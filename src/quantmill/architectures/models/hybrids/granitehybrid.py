@@ -49,7 +49,7 @@ GRANITEHYBRID = Architecture(
     keys=(*BASE_KEYS, "vocab_size", "rope.dimension_count", *SCALE_KEYS, *HYBRID_KEYS),
     sizes=mamba_sizes,
     needed=(*NEEDED, "logit_scale"),
-    since=11312,
+    since=8643,
     experts="maybe",
     operations=(
         Norm("attn_norm"),

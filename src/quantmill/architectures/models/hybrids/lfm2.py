@@ -101,7 +101,7 @@ LFM2 = Architecture(
         MetadataKey("shortconv.l_cache", "conv_L_cache", size="conv"),
     ),
     sizes=_sizes,
-    since=11312,
+    since=9665,
     operations=(
         Norm("attn_norm"),
         Attend(qk_norm=True, where=attending),

@@ -188,6 +188,7 @@ NEMOTRON_H_MOE = Architecture(
     since=11312,
     eps="attention.layer_norm_epsilon",
     experts="always",
+    most_experts=1024,
     operations=(
         Norm("attn_norm"),
         Attend(turns=never, where=attending),

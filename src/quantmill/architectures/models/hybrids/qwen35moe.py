@@ -63,6 +63,7 @@ QWEN35MOE = Architecture(
     needed=(*(key for key in NEEDED if key != "feed_forward_length"), "expert_count", "expert_used_count"),
     since=11312,
     experts="always",
+    most_experts=1024,
     operations=(
         Norm("attn_norm"),
         Attend(qk_norm=True, gated=True, where=is_attending),

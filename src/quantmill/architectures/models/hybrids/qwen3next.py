@@ -208,6 +208,7 @@ QWEN3NEXT = Architecture(
     needed=(*NEEDED, "expert_count", "expert_used_count"),
     since=11312,
     experts="always",
+    most_experts=1024,
     operations=(
         Norm("attn_norm"),
         Attend(qk_norm=True, gated=True, where=is_attending),

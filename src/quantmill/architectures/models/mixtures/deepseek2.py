@@ -205,6 +205,7 @@ DEEPSEEK2 = Architecture(
     needed=(*NEEDED, "expert_count", "expert_used_count"),
     since=11312,
     experts="always",
+    most_experts=1024,
     operations=(
         Norm("attn_norm"),
         AttendCompressed(),
