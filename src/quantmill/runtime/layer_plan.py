@@ -1,0 +1,173 @@
+"""An architecture's operations as what the kernels compute: attention, a feed-forward part, and what is around them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from quantmill.architectures.conditions import always
+from quantmill.architectures.hyperparameters import Hyper
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Operation
+from quantmill.errors import UsageError
+
+Kind = TypeVar("Kind", Norm, Attend, Feed, Experts, Add)
+
+# By their numbers in kernels/infer.
+_ACTIVATIONS = ("silu", "gelu")
+_HEAD_NORMS = ("first", "turned", "whole")
+# What an operation may say; a field that is not here must have its default.
+_FIELDS: dict[type, tuple[str, ...]] = {
+    Attend: ("rope", "qk_norm", "normed", "turns", "fused", "capped", "tempered", "of"),
+    Feed: ("activation", "fused", "of"),
+    Experts: ("activation", "of"),
+}
+# The numbers of a model that the kernels know; who has others computes something else.
+_NUMBERS = frozenset(
+    {
+        *("attention.scale", "embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping"),
+        *("final_logit_softcapping", "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"),
+    }
+)
+# What the kernels call the norms before a part and behind it, whatever a file calls them.
+NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+
+
+class CannotRun(UsageError):
+    """A model that the quantized kernels do not run. The message is the sentence."""
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What all layers of a model have in common, and what each has.
+
+    `norms`: a file's name of a norm → the kernels', both without ".weight"
+    `parallel`: the feed-forward part sees the rows that attention saw
+    `feed`, `experts`: the parts of dense layers and of mixtures, None where no layer is one
+    `mixtures`: the layers that are
+    """
+
+    attend: Attend
+    feed: Feed | None
+    experts: Experts | None
+    norms: Mapping[str, str]
+    parallel: bool
+    scaled: bool
+    mixtures: tuple[bool, ...]
+
+    def configuration(self, facts: Hyper, context: int) -> dict[str, float]:
+        """The numbers that the kernels ask for."""
+        numbers = facts.numbers
+        part = self.feed or self.experts
+        assert part is not None
+        return {
+            "layers": facts.n_layer,
+            "width": facts.n_embd,
+            "hidden": facts.n_ff,
+            "heads": facts.n_head,
+            "kv_heads": facts.n_head_kv,
+            "head_dim": facts.head,
+            "vocabulary": facts.n_vocab,
+            "context": context,
+            "rotated": facts.rotated,
+            "experts": facts.n_expert,
+            "experts_used": facts.n_expert_used,
+            "expert_hidden": facts.n_eff if self.experts else 0,
+            "shared_hidden": 0,
+            "eps": facts.eps,
+            "embedding_scale": facts.embedding_scale,
+            "attention_scale": facts.attention_scale,
+            "residual_scale": (numbers.get("residual_scale") if self.scaled else 0) or 1,
+            "logit_scale": facts.logit_scale,
+            "score_cap": numbers.get("attn_logit_softcapping", 0) if self.attend.capped else 0,
+            "logit_cap": numbers.get("final_logit_softcapping", 0),
+            "temper_scale": numbers.get("attention.temperature_scale", 0) if self.attend.tempered else 0,
+            "temper_step": facts.rope.context or context,
+            "halves_apart": self.attend.rope == "neox",
+            "layer_norm": facts.row.norm == "layer",
+            "attention_normed": "attn_norm" in self.norms.values(),
+            "feed_normed": "ffn_norm" in self.norms.values(),
+            "parallel": self.parallel,
+            "head_norm": _HEAD_NORMS.index(self.attend.normed),
+            "activation": _ACTIVATIONS.index(part.activation),
+            "gate_alpha": 0,
+            "gate_limit": 0,
+            "scoring": 0,
+            "shares_normed": True,
+            "shares_scale": 1,
+            "groups": 1,
+            "groups_used": 1,
+        }
+
+    def layers(self, facts: Hyper) -> dict[str, list[float]]:
+        """The numbers that differ between layers, one a layer."""
+        every = range(facts.n_layer)
+        return {
+            "window": [facts.window if facts.windowed(layer) else 0 for layer in every],
+            "turns": [facts.turns(self.attend, layer) for layer in every],
+            "mixture": list(self.mixtures),
+        }
+
+
+def layer_plan(place: str, facts: Hyper) -> LayerPlan:
+    """What the kernels shall compute; raises CannotRun where that is not what the architecture's operations say."""
+    plans = [_plan(facts.operations(layer), facts.row.norm) for layer in range(facts.n_layer)]
+    whole = _joined([plan for plan in plans if plan is not None])
+    if whole is None or None in plans or not _NUMBERS.issuperset(facts.row.numbers):
+        raise CannotRun(f"{place}: a layer of {facts.architecture} computes what these kernels do not; llama.cpp's do")
+    return whole
+
+
+def _plan(operations: Sequence[Operation], norm: str) -> LayerPlan | None:
+    """Of one layer; None where the kernels do not compute it."""
+    rest = list(operations)
+    norms: dict[str, str] = {}
+    before, attend = _norm(rest, "states"), _taken(rest, Attend)
+    behind, added = _norm(rest, "change"), _taken(rest, Add)
+    before_feed = _norm(rest, "states")
+    feed, experts = _taken(rest, Feed), _taken(rest, Experts)
+    behind_feed, added_feed = _norm(rest, "change"), _taken(rest, Add)
+    part = feed or experts
+    if rest or not (attend and added and part and added_feed) or (feed and experts) or added != added_feed:
+        return None
+    for name, found in zip(NORMS, (before, behind, before_feed, behind_feed), strict=True):
+        if found:
+            if found.kind != norm:
+                return None
+            norms[found.name] = name
+    parallel = part.of == "normed" and before is not None and before_feed is None
+    sees = attend.of == "normed", part.of == "normed" and not parallel
+    if sees != (before is not None, before_feed is not None) or not _is_known(attend) or not _is_known(part):
+        return None
+    return LayerPlan(attend, feed, experts, norms, parallel, added.scaled, (experts is not None,))
+
+
+def _taken(rest: list[Operation], kind: type[Kind]) -> Kind | None:
+    """The first of the operations, where it is of that kind; it is in all layers from now on."""
+    if not rest or not isinstance(first := rest[0], kind):
+        return None
+    del rest[0]
+    return replace(first, where=always)
+
+
+def _norm(rest: list[Operation], of: str) -> Norm | None:
+    return _taken(rest, Norm) if rest and isinstance(rest[0], Norm) and rest[0].of == of else None
+
+
+def _is_known(operation: Attend | Feed | Experts) -> bool:
+    """Whether the kernels compute all that the operation says."""
+    if not isinstance(operation, Attend) and operation.activation not in _ACTIVATIONS:
+        return False
+    plain = type(operation)()
+    known = {field: getattr(plain, field) for field in _FIELDS[type(operation)]}
+    return replace(operation, **known) == plain
+
+
+def _joined(plans: Sequence[LayerPlan]) -> LayerPlan | None:
+    """Of all layers, which are the same but for what a plan has of each; None where they are not."""
+    feeds = {plan.feed for plan in plans if plan.feed}
+    experts = {plan.experts for plan in plans if plan.experts}
+    if not plans or len(feeds) > 1 or len(experts) > 1 or len({part.activation for part in feeds | experts}) > 1:
+        return None
+    feed, mixture = next(iter(feeds), None), next(iter(experts), None)
+    mixtures = tuple(flag for plan in plans for flag in plan.mixtures)
+    first, *others = (replace(plan, feed=feed, experts=mixture, mixtures=mixtures) for plan in plans)
+    return first if all(other == first for other in others) else None
