@@ -159,6 +159,7 @@ static Config config_of(const std::map<std::string, double> &given) {
     c.score_cap = real("score_cap"), c.logit_cap = real("logit_cap");
     c.temper_scale = real("temper_scale"), c.temper_step = count("temper_step", 1, 1 << 30);
     c.halves_apart = truth("halves_apart"), c.layer_norm = truth("layer_norm"), c.parallel = truth("parallel");
+    c.gated = truth("gated");
     c.attention_normed = truth("attention_normed"), c.feed_normed = truth("feed_normed");
     if (c.parallel && (!c.attention_normed || c.feed_normed)) fail("parallel parts have the norm before attention and no other");
     c.head_norm = Config::HeadNorm(count("head_norm", 0, 2));

@@ -172,24 +172,27 @@ void Model::attend(int thread, int index, std::int64_t n, std::int64_t position)
 }
 
 void Model::feed(int thread, const Feed &part, const Source &from, std::int64_t n) {
-    const std::int64_t hidden = part.hidden, panels = part.gate.weights.panels(), chunk = chunk_of(part.gate, n);
+    const bool gated = part.gate.given();
+    const Matrix &first_matrix = gated ? part.gate : part.up;
+    const std::int64_t hidden = part.hidden, panels = first_matrix.weights.panels(), chunk = chunk_of(first_matrix, n);
     float *gate = gate_.as<float>(), *up = up_.as<float>();
-    const Use uses[2] = {{&part.gate, gate, hidden}, {&part.up, up, hidden}};
-    const Vector *biases[2] = {part.gate_bias, part.up_bias};
+    const Use uses[2] = {{&first_matrix, gate, hidden}, {&part.up, up, hidden}};
+    const Vector *biases[2] = {gated ? part.gate_bias : part.up_bias, part.up_bias};
+    const int halves = gated ? 2 : 1;
     Inputs inputs = activate(thread, {uses[0], uses[1]}, from, n);
     pool.share(thread, (panels + chunk - 1) / chunk, [&](std::int64_t i) {
         if (!inputs.made) ready(thread, from, inputs, 0, 1);
         inputs.made = true;
         const std::int64_t first = i * chunk, last = std::min(panels, first + chunk);
-        for (const Use &use : uses) multiply(thread, use, inputs, false, first, last);
+        for (int half = 0; half < halves; ++half) multiply(thread, uses[half], inputs, false, first, last);
         const std::int64_t row = first * ROWS, count = std::min(hidden, last * ROWS) - row;
         for (std::int64_t t = 0; t < n; ++t) {
             const std::int64_t at = t * hidden + row;
-            for (int half = 0; half < 2; ++half) {
+            for (int half = 0; half < halves; ++half) {
                 if (!biases[half] || biases[half]->empty()) continue;
                 for (std::int64_t j = 0; j < count; ++j) uses[half].out[at + j] += (*biases[half])[std::size_t(row + j)];
             }
-            kernels.gate(gate + at, up + at, gate + at, count, config.gate);
+            kernels.gate(gate + at, gated ? up + at : nullptr, gate + at, count, config.gate);
         }
     });
 }

@@ -59,9 +59,10 @@ static std::int64_t k_normed(const Config &c) { return c.head_norm == Config::wh
 
 // The tensors of a layer, by the names that most files give them without ".weight", and their shapes. The norms before and behind a
 // part have one name each, whatever a file calls them.
-enum class In { all, dense, mixture, shared };
+enum class In { all, dense, gated, mixture, shared };
 static bool has(In which, const Layer &layer, const Config &c) {
     if (which == In::shared) return layer.kind.mixture && c.shared_hidden > 0;
+    if (which == In::gated && !c.gated) return false;
     return which == In::all || (which == In::mixture) == layer.kind.mixture;
 }
 static bool never(const Config &) { return false; }
@@ -85,7 +86,7 @@ static const struct {
     {"ffn_gate_shexp", &Layer::shared_gate, In::shared, shared_hidden, width},
     {"ffn_up_shexp", &Layer::shared_up, In::shared, shared_hidden, width},
     {"ffn_down_shexp", &Layer::shared_down, In::shared, width, shared_hidden},
-    {"ffn_gate", &Layer::gate, In::dense, hidden, width},
+    {"ffn_gate", &Layer::gate, In::gated, hidden, width},
     {"ffn_up", &Layer::up, In::dense, hidden, width},
     {"ffn_down", &Layer::down, In::dense, width, hidden},
 };

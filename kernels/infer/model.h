@@ -25,6 +25,7 @@ struct Config {
     bool halves_apart, layer_norm;
     bool attention_normed, feed_normed;  // the part sees normed states
     bool parallel;  // the feed-forward part sees what attention saw
+    bool gated;  // the feed-forward part of dense layers has a gate; if not, the activation is of `up`
     enum HeadNorm { first, turned, whole } head_norm;  // before a head turns, behind it; before it and all heads together
     Gate gate;
     Routing routing;
@@ -130,7 +131,7 @@ class Model {
         float *out;
         std::int64_t stride;
     };
-    struct Feed {  // a feed-forward part; the biases may be empty
+    struct Feed {  // a feed-forward part, which may have no gate; the biases may be empty
         const Matrix &gate, &up;
         const Vector *gate_bias, *up_bias;
         std::int64_t hidden;

@@ -33,6 +33,7 @@ SHARED_SHAPES = {
     "ffn_up_shexp": (SHARED, WIDTH),
     "ffn_down_shexp": (WIDTH, SHARED),
 }
+UNGATED = {"ffn_up": (HIDDEN, WIDTH), "ffn_down": (WIDTH, HIDDEN)}
 BIASES = {
     "ffn_gate_inp.bias": (EXPERTS,),
     "ffn_gate_exps.bias": (EXPERTS, HIDDEN),
@@ -54,38 +55,25 @@ CASES: dict[str, tuple[Mapping[str, float], Mapping[str, tuple[int, ...]]]] = {
     "shared": ({"shared_hidden": SHARED}, SHARED_SHAPES),
     "shared with a gate": ({"shared_hidden": SHARED}, SHARED_SHAPES | {"ffn_gate_inp_shexp": (WIDTH,)}),
     "biases, clamped": ({"scoring": 2, "activation": 3}, BIASES),
+    "no gate": ({"gated": 0, "activation": 2}, UNGATED | {"ffn_up.bias": (HIDDEN,)}),
     "sinks": ({}, {"attn_sinks": (HEADS,)}),
     "residual scale, norm behind": ({"residual_scale": 0.22}, {"post_ffw_norm": (WIDTH,)}),
 }
 
 
 def configuration(change: Mapping[str, float]) -> dict[str, float]:
-    names = [
-        "embedding_scale",
-        "residual_scale",
-        "logit_scale",
-        "shares_scale",
-        "groups",
-        "groups_used",
-        "layers",
-        "temper_step",
-    ]
-    names += ["halves_apart", "attention_normed", "feed_normed", "shares_normed"]
-    none = [
-        "shared_hidden",
-        "score_cap",
-        "logit_cap",
-        "temper_scale",
-        "layer_norm",
-        "parallel",
-        "head_norm",
-        "activation",
-        "scoring",
-    ]
+    ones = (
+        *("embedding_scale", "residual_scale", "logit_scale", "shares_scale", "groups", "groups_used", "layers"),
+        *("temper_step", "halves_apart", "attention_normed", "feed_normed", "shares_normed", "gated"),
+    )
+    none = (
+        *("shared_hidden", "score_cap", "logit_cap", "temper_scale", "layer_norm", "parallel", "head_norm"),
+        *("activation", "scoring"),
+    )
     sizes = {"width": WIDTH, "hidden": HIDDEN, "expert_hidden": HIDDEN, "experts": EXPERTS, "experts_used": USED}
     sizes |= {"heads": HEADS, "kv_heads": HEADS // 2, "head_dim": HEAD, "vocabulary": VOCABULARY, "context": LENGTH}
     numbers = {"eps": EPS, "attention_scale": SCALE, "rotated": HEAD, "gate_alpha": ALPHA, "gate_limit": LIMIT}
-    return {**dict.fromkeys(names, 1), **dict.fromkeys(none, 0), **sizes, **numbers, **change}
+    return {**dict.fromkeys(ones, 1), **dict.fromkeys(none, 0), **sizes, **numbers, **change}
 
 
 def tensors(more: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
@@ -98,10 +86,11 @@ def tensors(more: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32
 
 
 def model(change: Mapping[str, float], found: Mapping[str, NDArray[np.float32]], repack: bool) -> _kernels.Model:
-    made = _kernels.Model(configuration(change), {"window": [0], "turns": [0], "mixture": [1]}, 2, repack)
+    layers = {"window": [0.0], "turns": [0.0], "mixture": [float("ffn_up" not in found)]}
+    made = _kernels.Model(configuration(change), layers, 2, repack)
     for name, values in found.items():
         whole = name if name.partition("_")[0] in ("token", "output") else f"blk.0.{name}"
-        if name in SHAPES | SHARED_SHAPES:
+        if name in SHAPES | SHARED_SHAPES | UNGATED:
             flat = values.reshape(-1, values.shape[-1])
             made.set_matrix(whole, "F32", flat.view(np.uint8).reshape(-1), *flat.shape)
         else:
@@ -178,11 +167,15 @@ def mixture(x: Floats, of: Mapping[str, Any], how: Mapping[str, float]) -> Float
     return rms(out, of["post_ffw_norm"]) if "post_ffw_norm" in of else out
 
 
+def ungated(x: Floats, of: Mapping[str, Any]) -> Floats:
+    return np.maximum(rms(x, of["ffn_norm"]) @ of["ffn_up"].T + of["ffn_up.bias"], 0) ** 2 @ of["ffn_down"].T
+
+
 def by_formulas(found: Mapping[str, NDArray[np.float32]], how: Mapping[str, float]) -> Floats:
     of: Mapping[str, Any] = {name: values.astype(np.float64) for name, values in found.items()}
     x = of["token_embd"][TOKENS]
     x = x + how["residual_scale"] * attention(x, of)
-    x = x + how["residual_scale"] * mixture(x, of, how)
+    x = x + how["residual_scale"] * (mixture(x, of, how) if how["gated"] else ungated(x, of))
     return rms(x, of["output_norm"]) @ of["output"].T
 
 

@@ -80,12 +80,13 @@ class LayerPlan:
             "score_cap": numbers.get("attn_logit_softcapping", 0) if self.attend.capped else 0,
             "logit_cap": numbers.get("final_logit_softcapping", 0),
             "temper_scale": numbers.get("attention.temperature_scale", 0) if self.attend.tempered else 0,
-            "temper_step": facts.rope.context or context,
+            "temper_step": min(facts.rope.context or context, context),
             "halves_apart": self.attend.rope == "neox",
             "layer_norm": facts.row.norm == "layer",
             "attention_normed": "attn_norm" in self.norms.values(),
             "feed_normed": "ffn_norm" in self.norms.values(),
             "parallel": self.parallel,
+            "gated": True,
             "head_norm": _HEAD_NORMS.index(self.attend.normed),
             "activation": _ACTIVATIONS.index(part.activation),
             "gate_alpha": 0,
@@ -97,11 +98,11 @@ class LayerPlan:
             "groups_used": 1,
         }
 
-    def layers(self, facts: Hyper) -> dict[str, list[float]]:
+    def layers(self, facts: Hyper, context: int) -> dict[str, list[float]]:
         """The numbers that differ between layers, one a layer."""
-        every = range(facts.n_layer)
+        every, window = range(facts.n_layer), min(facts.window, context)
         return {
-            "window": [facts.window if facts.windowed(layer) else 0 for layer in every],
+            "window": [window if facts.windowed(layer) else 0 for layer in every],
             "turns": [facts.turns(self.attend, layer) for layer in every],
             "mixture": list(self.mixtures),
         }
