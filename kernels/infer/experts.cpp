@@ -93,7 +93,7 @@ void Model::feed_experts(int thread, const Layer &layer, const Source &from, std
     const std::int64_t groups = std::min(c.experts, n * used), tiles = n * used / T + (T == 1 ? 0 : groups);
     float *logits = x.logits.as<float>(), *out = x.out.as<float>();
     float *gate = x.gate.as<float>(), *up = x.up.as<float>();
-    const bool shared = c.shared_hidden > 0;
+    const bool shared = layer.shared_up.given();
     if (shared) {
         feed(thread, {layer.shared_gate, layer.shared_up, nullptr, nullptr, c.shared_hidden}, from, n);
         product(thread, {{&layer.shared_down, after_.as<float>(), width}}, {gate_.as<float>(), nullptr}, n, false);

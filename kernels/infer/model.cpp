@@ -61,7 +61,7 @@ static std::int64_t k_normed(const Config &c) { return c.head_norm == Config::wh
 // part have one name each, whatever a file calls them.
 enum class In { all, dense, gated, mixture, shared };
 static bool has(In which, const Layer &layer, const Config &c) {
-    if (which == In::shared) return layer.kind.mixture && c.shared_hidden > 0;
+    if (which == In::shared) return layer.shared_up.given();
     if (which == In::gated && !c.gated) return false;
     return which == In::all || (which == In::mixture) == layer.kind.mixture;
 }

@@ -12,6 +12,7 @@ from quantmill.architectures.conditions import Where, always
 
 Activation = Literal["silu", "gelu"]
 Seen = Literal["normed", "states"]
+Scoring = Literal["softmax", "sigmoid", "softmax_chosen", "sigmoid_chosen"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Attend:
     `fused`: queries, keys and values are one matrix
     `capped`: scores are capped by attn_logit_softcapping
     `tempered`: queries grow with their position by attention.temperature_scale
+    `sinks`: each head has one more score, of attn_sinks, which has a weight and no value
     `of`: the rows that are projected
     """
 
@@ -48,6 +50,7 @@ class Attend:
     fused: bool = False
     capped: bool = False
     tempered: bool = False
+    sinks: bool = False
     of: Seen = "normed"
     where: Where = always
 
@@ -64,9 +67,20 @@ class Feed:
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts, whose result is the change: shares by softmax, divided by their sum."""
+    """A mixture of experts, whose result is the change. Biases, and what is added for choosing alone (exp_probs_b), are
+    used where the model has them.
+
+    `scoring`: what makes scores of the router's logits, as _kernels.top_k names it
+    `normalized`: shares are divided by their sum; then they are multiplied by expert_weights_scale, where it is there
+    `clamped`: gates and what goes up are clamped, and gated as gpt-oss does
+    `shared`: experts that all tokens take are added: "plain" as they are, "gated" by a share of each token's own
+    """
 
     activation: Activation = "silu"
+    scoring: Scoring = "softmax"
+    normalized: bool = True
+    clamped: bool = False
+    shared: Literal["", "plain", "gated"] = ""
     of: Seen = "normed"
     where: Where = always
 

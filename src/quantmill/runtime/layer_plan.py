@@ -12,21 +12,24 @@ from quantmill.errors import UsageError
 Kind = TypeVar("Kind", Norm, Attend, Feed, Experts, Add)
 
 # By their numbers in kernels/infer.
-_ACTIVATIONS = ("silu", "gelu")
+_ACTIVATIONS = ("silu", "gelu", "relu_squared", "clamped")
+_SCORINGS = ("softmax", "sigmoid", "softmax_chosen", "sigmoid_chosen")
 _HEAD_NORMS = ("first", "turned", "whole")
 # What an operation may say; a field that is not here must have its default.
 _FIELDS: dict[type, tuple[str, ...]] = {
-    Attend: ("rope", "qk_norm", "normed", "turns", "fused", "capped", "tempered", "of"),
+    Attend: ("rope", "qk_norm", "normed", "turns", "fused", "capped", "tempered", "sinks", "of"),
     Feed: ("activation", "fused", "of"),
-    Experts: ("activation", "of"),
+    Experts: ("activation", "scoring", "normalized", "clamped", "shared", "of"),
 }
 # The numbers of a model that the kernels know; who has others computes something else.
 _NUMBERS = frozenset(
     {
         *("attention.scale", "embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping"),
         *("final_logit_softcapping", "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"),
+        *("expert_weights_scale", "expert_group_count", "expert_group_used_count"),
     }
 )
+_ALPHA, _LIMIT = 1.702, 7.0  # of clamped gates
 # What the kernels call the norms before a part and behind it, whatever a file calls them.
 NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
 
@@ -42,7 +45,7 @@ class LayerPlan:
     `norms`: a file's name of a norm → the kernels', both without ".weight"
     `parallel`: the feed-forward part sees the rows that attention saw
     `feed`, `experts`: the parts of dense layers and of mixtures, None where no layer is one
-    `mixtures`: the layers that are
+    `mixtures`: of each layer, whether it is one; layers behind them compute nothing
     """
 
     attend: Attend
@@ -56,10 +59,12 @@ class LayerPlan:
     def configuration(self, facts: Hyper, context: int) -> dict[str, float]:
         """The numbers that the kernels ask for."""
         numbers = facts.numbers
-        part = self.feed or self.experts
-        assert part is not None
+        experts = self.experts or Experts()
+        part = self.feed or experts
+        shared = facts.sizes.get("shared", 0) if experts.shared else 0
+        assert isinstance(shared, int)  # layer_plan
         return {
-            "layers": facts.n_layer,
+            "layers": len(self.mixtures),
             "width": facts.n_embd,
             "hidden": facts.n_ff,
             "heads": facts.n_head,
@@ -71,7 +76,7 @@ class LayerPlan:
             "experts": facts.n_expert,
             "experts_used": facts.n_expert_used,
             "expert_hidden": facts.n_eff if self.experts else 0,
-            "shared_hidden": 0,
+            "shared_hidden": shared,
             "eps": facts.eps,
             "embedding_scale": facts.embedding_scale,
             "attention_scale": facts.attention_scale,
@@ -88,19 +93,19 @@ class LayerPlan:
             "parallel": self.parallel,
             "gated": True,
             "head_norm": _HEAD_NORMS.index(self.attend.normed),
-            "activation": _ACTIVATIONS.index(part.activation),
-            "gate_alpha": 0,
-            "gate_limit": 0,
-            "scoring": 0,
-            "shares_normed": True,
-            "shares_scale": 1,
-            "groups": 1,
-            "groups_used": 1,
+            "activation": _ACTIVATIONS.index("clamped" if experts.clamped else part.activation),
+            "gate_alpha": _ALPHA,
+            "gate_limit": _LIMIT,
+            "scoring": _SCORINGS.index(experts.scoring),
+            "shares_normed": experts.normalized,
+            "shares_scale": numbers.get("expert_weights_scale") or 1,
+            "groups": numbers.get("expert_group_count") or 1,
+            "groups_used": numbers.get("expert_group_used_count") or 1,
         }
 
     def layers(self, facts: Hyper, context: int) -> dict[str, list[float]]:
         """The numbers that differ between layers, one a layer."""
-        every, window = range(facts.n_layer), min(facts.window, context)
+        every, window = range(len(self.mixtures)), min(facts.window, context)
         return {
             "window": [window if facts.windowed(layer) else 0 for layer in every],
             "turns": [facts.turns(self.attend, layer) for layer in every],
@@ -110,9 +115,13 @@ class LayerPlan:
 
 def layer_plan(place: str, facts: Hyper) -> LayerPlan:
     """What the kernels shall compute; raises CannotRun where that is not what the architecture's operations say."""
-    plans = [_plan(facts.operations(layer), facts.row.norm) for layer in range(facts.n_layer)]
+    layers = [facts.operations(layer) for layer in range(facts.n_layer)]
+    while layers and not layers[-1]:
+        layers.pop()  # those that predict a token more
+    plans = [_plan(operations, facts.row.norm) for operations in layers]
     whole = _joined([plan for plan in plans if plan is not None])
-    if whole is None or None in plans or not _NUMBERS.issuperset(facts.row.numbers):
+    differ = any(isinstance(size, tuple) for size in facts.more.values())
+    if whole is None or None in plans or differ or not _NUMBERS.issuperset(facts.row.numbers):
         raise CannotRun(f"{place}: a layer of {facts.architecture} computes what these kernels do not; llama.cpp's do")
     return whole
 
@@ -169,6 +178,8 @@ def _joined(plans: Sequence[LayerPlan]) -> LayerPlan | None:
     if not plans or len(feeds) > 1 or len(experts) > 1 or len({part.activation for part in feeds | experts}) > 1:
         return None
     feed, mixture = next(iter(feeds), None), next(iter(experts), None)
+    if mixture and mixture.clamped and (feed or mixture.shared):
+        return None
     mixtures = tuple(flag for plan in plans for flag in plan.mixtures)
     first, *others = (replace(plan, feed=feed, experts=mixture, mixtures=mixtures) for plan in plans)
     return first if all(other == first for other in others) else None

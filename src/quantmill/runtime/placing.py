@@ -16,8 +16,8 @@ Tensors = Mapping[str, tuple[tuple[int, ...], Type]]
 
 
 def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a product is made with the tensor; the biases of experts are no matrix."""
-    return len(shape) > 1 and not name.endswith(".bias")
+    """Whether a product is made with the tensor; the biases of experts and what has a single row are no matrix."""
+    return len(shape) > 1 and not name.endswith((".bias", ".ffn_gate_inp_shexp.weight"))
 
 
 def rope_factors(source: Source, found: Tensors, *, long: bool) -> NDArray[np.float32] | None:
@@ -32,8 +32,9 @@ def set_tensors(
     place: str, model: _kernels.Model, source: Source, plan: LayerPlan, facts: Hyper, found: Tensors
 ) -> None:
     """Gives the model all of its tensors; raises CannotRun for one that the kernels have no use for."""
+    behind = tuple(f"blk.{layer}." for layer in range(len(plan.mixtures), facts.n_layer))
     for name, (shape, _) in found.items():
-        if name.startswith(("rope_freqs.", "rope_factors_")):
+        if name.startswith(("rope_freqs.", "rope_factors_", *behind)):
             continue
         for as_name, begin, end in _places(name, shape, plan, facts):
             try:
