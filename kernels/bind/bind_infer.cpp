@@ -158,6 +158,7 @@ static Config config_of(const std::map<std::string, double> &given) {
     c.residual_scale = real("residual_scale"), c.logit_scale = real("logit_scale");
     c.score_cap = real("score_cap"), c.logit_cap = real("logit_cap");
     c.temper_scale = real("temper_scale"), c.temper_step = count("temper_step", 1, 1 << 30);
+    c.temper_first = count("temper_first", 0, 1), c.chunked = truth("chunked"), c.shares_before = truth("shares_before");
     c.halves_apart = truth("halves_apart"), c.layer_norm = truth("layer_norm"), c.parallel = truth("parallel");
     c.gated = truth("gated");
     c.attention_normed = truth("attention_normed"), c.feed_normed = truth("feed_normed");
@@ -185,10 +186,12 @@ static std::vector<Kind> kinds_of(const std::map<std::string, std::vector<double
         return found->second;
     };
     const auto windows = numbers("window", 1 << 24), turns = numbers("turns", 1);
+    const auto tempers = numbers("tempers", 1);
     const auto mixtures = numbers("mixture", config.experts ? 1 : 0);
     std::vector<Kind> kinds;
     for (std::size_t i = 0; i < windows.size(); ++i) {
-        kinds.push_back({std::int64_t(windows[i]), turns[i] != 0, mixtures[i] != 0});
+        if (config.chunked && std::int64_t(windows[i]) % ROWS) fail("a chunk must be a multiple of 16");
+        kinds.push_back({std::int64_t(windows[i]), turns[i] != 0, tempers[i] != 0, mixtures[i] != 0});
     }
     return kinds;
 }

@@ -138,8 +138,9 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
         if (!norm.empty() && config.head_norm == Config::first) kernels.norm(x, norm.data(), config.eps, dims, x);
         if (layer.kind.turns) kernels.rotate(x, turn.data() + at * half, rise.data() + at * half, half, config.halves_apart);
         if (!norm.empty() && config.head_norm == Config::turned) kernels.norm(x, norm.data(), config.eps, dims, x);
-        if (query && config.temper_scale != 0) {
-            const float factor = std::log(float(at / config.temper_step) + 1.f) * config.temper_scale + 1.f;
+        if (query && layer.kind.tempers) {
+            const std::int64_t steps = (at + config.temper_first) / config.temper_step;
+            const float factor = std::log(float(steps) + 1.f) * config.temper_scale + 1.f;
             for (std::int64_t i = 0; i < dims; ++i) x[i] *= factor;
         }
         if (key) kernels.store_key(x, dims, layer.keys.as<std::uint16_t>() + head * context * dims, at);
@@ -149,25 +150,32 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
 void Model::attend(int thread, int index, std::int64_t n, std::int64_t position) {
     Layer &layer = layers_[std::size_t(index)];
     const std::int64_t dims = config.head_dim, wide = config.heads * dims, context = (config.context + ROWS - 1) / ROWS * ROWS;
-    const std::int64_t shared = config.heads / config.kv_heads, window = layer.kind.window;
-    const auto heads_of = [&](std::int64_t head) {
-        const std::int64_t at = head / shared * context * dims;
+    const std::int64_t shared = config.heads / config.kv_heads, chunk = config.chunked ? layer.kind.window : 0, window = chunk ? 0 : layer.kind.window;
+    const auto heads_of = [&](std::int64_t head, std::int64_t first) {
+        const std::int64_t at = (head / shared * context + first) * dims;
         return Heads{layer.keys.as<std::uint16_t>() + at, layer.values.as<std::uint16_t>() + at, dims, config.attention_scale,
                      config.score_cap, layer.sinks.empty() ? nullptr : layer.sinks.data() + head};
     };
     float *q = q_.as<float>(), *out = mixed_.as<float>(), *scores = threads_[std::size_t(thread)].scores.as<float>();
+    const std::int64_t begin = chunk ? position / chunk * chunk : 0;  // of what a token at that position sees
     if (n == 1 && config.kv_heads % pool.threads() == 0) {  // the heads that share keys read them together
         return pool.share(thread, config.kv_heads, [&](std::int64_t kv) {
             const std::int64_t at = kv * shared * dims;
-            kernels.attend(heads_of(kv * shared), q + at, dims, shared, position, true, window, out + at, dims, scores);
+            kernels.attend(heads_of(kv * shared, begin), q + at, dims, shared, position - begin, true, window, out + at, dims, scores);
         });
     }
     // Queries of several tokens read keys together; the last ones, which see most, come first.
     const std::int64_t some = n == 1 ? 1 : 4 * kernels.tokens, chunks = (n + some - 1) / some;
     pool.share(thread, chunks * config.heads, [&](std::int64_t i) {
         const std::int64_t t = (chunks - 1 - i / config.heads) * some, head = i % config.heads, at = t * wide + head * dims;
-        kernels.attend(heads_of(head), q + at, wide, std::min(some, n - t), position + t, false, window, out + at, wide,
-                       scores);
+        const std::int64_t end = std::min(n, t + some);
+        for (std::int64_t from = t; from < end;) {  // a chunk's tokens see nothing before it
+            const std::int64_t start = chunk ? (position + from) / chunk * chunk : 0;
+            const std::int64_t to = chunk ? std::min(end, start + chunk - position) : end, own = at + (from - t) * wide;
+            kernels.attend(heads_of(head, start), q + own, wide, to - from, position + from - start, false, window, out + own, wide,
+                           scores);
+            from = to;
+        }
     });
 }
 

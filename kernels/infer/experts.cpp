@@ -21,7 +21,7 @@ Experts::Experts(const Config &c, std::int64_t batch, int planes, bool floats)
       chosen(std::size_t(pairs)),
       shares(std::size_t(pairs)),
       slot(std::size_t(pairs)),
-      token(std::size_t(slots)),
+      pair(std::size_t(slots)),
       groups(std::size_t(c.experts)) {
     tiles.reserve(std::size_t(pairs));
 }
@@ -42,7 +42,7 @@ void Experts::arrange(const Config &c, std::int64_t n, std::int64_t tile) {
     for (std::int64_t i = 0; i < n * c.experts_used; ++i) {
         Group &group = groups[std::size_t(chosen[std::size_t(i)])];
         slot[std::size_t(i)] = group.first + group.tokens++;
-        token[std::size_t(slot[std::size_t(i)])] = i / c.experts_used;
+        pair[std::size_t(slot[std::size_t(i)])] = i;
     }
     std::stable_partition(groups.begin(), groups.end(), [](const Group &group) { return group.tokens > 0; });
 }
@@ -136,17 +136,20 @@ void Model::feed_experts(int thread, const Layer &layer, const Source &from, std
         });
     };
 
-    // One token's experts all take the same activations.
-    pool.share(thread, n == 1 ? 1 : tiles, [&](std::int64_t i) {
+    // One token's experts all take the same activations, unless their shares multiply them.
+    const bool same = n == 1 && !c.shares_before;
+    pool.share(thread, same ? 1 : tiles, [&](std::int64_t i) {
         if (i >= std::int64_t(x.tiles.size())) return;
         const auto [at, tokens] = x.tiles[std::size_t(i)];
         for (std::int64_t s = at; s < at + tokens; ++s) {
-            normed(x.token[std::size_t(s)], out + s * width);
+            const std::int64_t pair = x.pair[std::size_t(s)];
+            normed(pair / used, out + s * width);
+            for (std::int64_t j = 0; j < width && c.shares_before; ++j) out[s * width + j] *= x.shares[std::size_t(pair)];
         }
         quantize(out + at * width, part(wide, at / T, tokens), {&layer.gates, &layer.ups});
     });
     multiplied(hidden / ROWS, [&](const Experts::Group &group, std::int64_t first, std::int64_t last) {
-        const Inputs inputs = part(wide, n == 1 ? 0 : group.first / T, group.tokens);
+        const Inputs inputs = part(wide, same ? 0 : group.first / T, group.tokens);
         float *to[2] = {gate + group.first * hidden, up + group.first * hidden};
         const Matrix own[2] = {expert_of(layer.gates, c.experts, group.expert), expert_of(layer.ups, c.experts, group.expert)};
         for (int i = 0; i < 2; ++i) multiply(thread, {&own[i], to[i], hidden}, inputs, false, first, last);
@@ -173,9 +176,11 @@ void Model::feed_experts(int thread, const Layer &layer, const Source &from, std
         for (std::int64_t j = t * used; j < (t + 1) * used; ++j) {
             add_bias(layer.downs_bias, x.chosen[std::size_t(j)] * width, width, out + x.slot[std::size_t(j)] * width);
         }
-        for (std::int64_t i = 0; i < width; ++i) sum[i] *= x.shares[std::size_t(t * used)];
+        const auto share_of = [&](std::int64_t j) { return c.shares_before ? 1.f : x.shares[std::size_t(j)]; };
+        const float first_share = share_of(t * used);
+        for (std::int64_t i = 0; i < width; ++i) sum[i] *= first_share;
         for (std::int64_t j = t * used + 1; j < (t + 1) * used; ++j) {
-            const float *row = out + x.slot[std::size_t(j)] * width, share = x.shares[std::size_t(j)];
+            const float *row = out + x.slot[std::size_t(j)] * width, share = share_of(j);
             for (std::int64_t i = 0; i < width; ++i) sum[i] += share * row[i];
         }
         if (shared) {

@@ -20,10 +20,12 @@ struct Config {
     std::int64_t shared_hidden;  // of the expert of a mixture that all tokens take; 0: none
     float eps, embedding_scale, attention_scale, residual_scale, logit_scale;
     float score_cap, logit_cap;  // 0: none
-    float temper_scale;  // queries grow by a logarithm of how often `temper_step` is in their position
-    std::int64_t temper_step;
+    float temper_scale;  // queries grow by a logarithm of how often `temper_step` is in their position, counted from `temper_first`
+    std::int64_t temper_step, temper_first;
     bool halves_apart, layer_norm;
     bool attention_normed, feed_normed;  // the part sees normed states
+    bool chunked;  // a layer's window is a chunk of so many positions, of which a token sees those before itself
+    bool shares_before;  // an expert's share multiplies what it sees, not what it makes
     bool parallel;  // the feed-forward part sees what attention saw
     bool gated;  // the feed-forward part of dense layers has a gate; if not, the activation is of `up`
     enum HeadNorm { first, turned, whole } head_norm;  // before a head turns, behind it; before it and all heads together
@@ -34,7 +36,7 @@ struct Config {
 // What may differ between layers.
 struct Kind {
     std::int64_t window;  // positions it sees; 0: all
-    bool turns, mixture;
+    bool turns, tempers, mixture;
 };
 
 struct Matrix {
@@ -88,7 +90,7 @@ struct Experts {
     Memory logits, scores, gate, up, out;
     std::vector<std::int32_t> chosen;       // of each pair of a token and one of its experts: the expert,
     std::vector<float> shares;              // its share of the result,
-    std::vector<std::int64_t> slot, token;  // and the slot; of each slot: the token
+    std::vector<std::int64_t> slot, pair;  // and the slot; of each slot: the pair
     std::vector<Group> groups;
     std::vector<Tile> tiles;
 };

@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 WIDTH, HIDDEN, SHARED, EXPERTS, USED, HEADS, HEAD, VOCABULARY, LENGTH = 64, 32, 96, 8, 3, 4, 16, 50, 40
 EPS, SCALE = 1e-5, 0.3
 ALPHA, LIMIT = 1.702, 0.7
+CHUNK = 16
 TOKENS = np.random.default_rng(3).integers(0, VOCABULARY, LENGTH).astype(np.int32)
 SCORINGS = ("softmax", "sigmoid", "softmax_chosen", "sigmoid_chosen")
 SHAPES = {
@@ -56,6 +57,9 @@ CASES: dict[str, tuple[Mapping[str, float], Mapping[str, tuple[int, ...]]]] = {
     "shared with a gate": ({"shared_hidden": SHARED}, SHARED_SHAPES | {"ffn_gate_inp_shexp": (WIDTH,)}),
     "biases, clamped": ({"scoring": 2, "activation": 3}, BIASES),
     "no gate": ({"gated": 0, "activation": 2}, UNGATED | {"ffn_up.bias": (HIDDEN,)}),
+    "shares before": ({"scoring": 3, "shares_normed": 0, "shares_before": 1}, {}),
+    "chunks": ({"chunked": 1}, {}),
+    "growing queries": ({"temper_scale": 0.5, "temper_step": 9, "temper_first": 1}, {}),
     "sinks": ({}, {"attn_sinks": (HEADS,)}),
     "residual scale, norm behind": ({"residual_scale": 0.22}, {"post_ffw_norm": (WIDTH,)}),
 }
@@ -68,7 +72,7 @@ def configuration(change: Mapping[str, float]) -> dict[str, float]:
     )
     none = (
         *("shared_hidden", "score_cap", "logit_cap", "temper_scale", "layer_norm", "parallel", "head_norm"),
-        *("activation", "scoring"),
+        *("activation", "scoring", "chunked", "shares_before", "temper_first"),
     )
     sizes = {"width": WIDTH, "hidden": HIDDEN, "expert_hidden": HIDDEN, "experts": EXPERTS, "experts_used": USED}
     sizes |= {"heads": HEADS, "kv_heads": HEADS // 2, "head_dim": HEAD, "vocabulary": VOCABULARY, "context": LENGTH}
@@ -86,7 +90,12 @@ def tensors(more: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32
 
 
 def model(change: Mapping[str, float], found: Mapping[str, NDArray[np.float32]], repack: bool) -> _kernels.Model:
-    layers = {"window": [0.0], "turns": [0.0], "mixture": [float("ffn_up" not in found)]}
+    layers = {
+        "window": [CHUNK * change.get("chunked", 0)],
+        "turns": [0.0],
+        "tempers": [float("temper_scale" in change)],
+        "mixture": [float("ffn_up" not in found)],
+    }
     made = _kernels.Model(configuration(change), layers, 2, repack)
     for name, values in found.items():
         whole = name if name.partition("_")[0] in ("token", "output") else f"blk.0.{name}"
@@ -113,12 +122,17 @@ def softmax(x: Floats) -> Floats:
     return raised / raised.sum(-1, keepdims=True)
 
 
-def attention(x: Floats, of: Mapping[str, Any]) -> Floats:
+def attention(x: Floats, of: Mapping[str, Any], how: Mapping[str, float]) -> Floats:
     seen = rms(x, of["attn_norm"])
     q, k, v = ((seen @ of[f"attn_{part}"].T).reshape(LENGTH, -1, HEAD) for part in "qkv")
     k, v = (np.repeat(each, 2, axis=1) for each in (k, v))
+    positions = np.arange(LENGTH)
+    steps = (positions + how["temper_first"]) // how["temper_step"]
+    q = q * (np.log(steps + 1) * how["temper_scale"] + 1)[:, None, None]
     scores = np.einsum("thd,shd->hts", q, k) * SCALE
     scores[:, np.triu(np.ones((LENGTH, LENGTH), bool), 1)] = -np.inf
+    chunks = positions // (CHUNK if how["chunked"] else LENGTH)
+    scores[:, chunks[:, None] != chunks] = -np.inf
     if "attn_sinks" in of:
         sinks = np.broadcast_to(of["attn_sinks"][:, None, None], (HEADS, LENGTH, 1))
         scores = np.concatenate([scores, sinks], axis=2)
@@ -154,12 +168,15 @@ def mixture(x: Floats, of: Mapping[str, Any], how: Mapping[str, float]) -> Float
     for row, token in zip(out, seen, strict=True):
         logits = of["ffn_gate_inp"] @ token + of.get("ffn_gate_inp.bias", 0)
         for number, share in zip(*routed(logits, how, of.get("exp_probs_b.bias", 0)), strict=True):
+            seen_by = token * (share if how["shares_before"] else 1)
             gate, up = (
-                of[f"ffn_{part}_exps"][number] @ token + of.get(f"ffn_{part}_exps.bias", none)[number]
+                of[f"ffn_{part}_exps"][number] @ seen_by + of.get(f"ffn_{part}_exps.bias", none)[number]
                 for part in ("gate", "up")
             )
             between = expert(token, gate, up, clamped)
-            row += share * (of["ffn_down_exps"][number] @ between + of.get("ffn_down_exps.bias", none)[number])
+            row += (1 if how["shares_before"] else share) * (
+                of["ffn_down_exps"][number] @ between + of.get("ffn_down_exps.bias", none)[number]
+            )
     if how["shared_hidden"]:
         between = expert(seen, seen @ of["ffn_gate_shexp"].T, seen @ of["ffn_up_shexp"].T, clamped)
         share = sigmoid(seen @ of["ffn_gate_inp_shexp"])[:, None] if "ffn_gate_inp_shexp" in of else 1
@@ -174,7 +191,7 @@ def ungated(x: Floats, of: Mapping[str, Any]) -> Floats:
 def by_formulas(found: Mapping[str, NDArray[np.float32]], how: Mapping[str, float]) -> Floats:
     of: Mapping[str, Any] = {name: values.astype(np.float64) for name, values in found.items()}
     x = of["token_embd"][TOKENS]
-    x = x + how["residual_scale"] * attention(x, of)
+    x = x + how["residual_scale"] * attention(x, of, how)
     x = x + how["residual_scale"] * (mixture(x, of, how) if how["gated"] else ungated(x, of))
     return rms(x, of["output_norm"]) @ of["output"].T
 
@@ -189,14 +206,14 @@ def test_logits_are_what_the_formulas_say(name: str) -> None:
         made.evaluate(TOKENS, 0, logits)
         assert np.abs(logits - wanted).max() < 2e-3 * np.abs(wanted).max()
         again = model(change, found, repack)
-        for at in range(12):
+        for at in range(LENGTH // 2):
             one = np.empty((1, VOCABULARY), np.float32)
             again.evaluate(TOKENS[at : at + 1], at, one)
             assert np.abs(one - logits[at]).max() < 2e-4 * np.abs(wanted).max()
 
 
 def test_a_configuration_that_does_not_fit_is_refused() -> None:
-    layers: dict[str, list[float]] = {"window": [0], "turns": [0], "mixture": [1]}
+    layers: dict[str, list[float]] = {"window": [0], "turns": [0], "tempers": [0], "mixture": [1]}
     for change, words in (
         ({"groups": 3}, "experts must be a multiple of groups"),
         ({"groups": 4, "groups_used": 5}, "groups_used must be from 1 to 4, not 5"),

@@ -40,6 +40,8 @@ class Attend:
     `capped`: scores are capped by attn_logit_softcapping
     `tempered`: queries grow with their position by attention.temperature_scale
     `sinks`: each head has one more score, of attn_sinks, which has a weight and no value
+    `chunked`: layers with a window see their chunk of that many tokens alone, and norms that have no weights are only
+    where queries and keys turn, behind it
     `of`: the rows that are projected
     """
 
@@ -51,6 +53,7 @@ class Attend:
     capped: bool = False
     tempered: bool = False
     sinks: bool = False
+    chunked: bool = False
     of: Seen = "normed"
     where: Where = always
 
@@ -74,6 +77,7 @@ class Experts:
     `normalized`: shares are divided by their sum; then they are multiplied by expert_weights_scale, where it is there
     `clamped`: gates and what goes up are clamped, and gated as gpt-oss does
     `shared`: experts that all tokens take are added: "plain" as they are, "gated" by a share of each token's own
+    `before`: shares multiply what an expert sees, not what it makes
     """
 
     activation: Activation = "silu"
@@ -81,6 +85,7 @@ class Experts:
     normalized: bool = True
     clamped: bool = False
     shared: Literal["", "plain", "gated"] = ""
+    before: bool = False
     of: Seen = "normed"
     where: Where = always
 

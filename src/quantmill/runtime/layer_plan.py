@@ -17,9 +17,9 @@ _SCORINGS = ("softmax", "sigmoid", "softmax_chosen", "sigmoid_chosen")
 _HEAD_NORMS = ("first", "turned", "whole")
 # What an operation may say; a field that is not here must have its default.
 _FIELDS: dict[type, tuple[str, ...]] = {
-    Attend: ("rope", "qk_norm", "normed", "turns", "fused", "capped", "tempered", "sinks", "of"),
+    Attend: ("rope", "qk_norm", "normed", "turns", "fused", "capped", "tempered", "sinks", "chunked", "of"),
     Feed: ("activation", "fused", "of"),
-    Experts: ("activation", "scoring", "normalized", "clamped", "shared", "of"),
+    Experts: ("activation", "scoring", "normalized", "clamped", "shared", "before", "of"),
 }
 # The numbers of a model that the kernels know; who has others computes something else.
 _NUMBERS = frozenset(
@@ -30,6 +30,8 @@ _NUMBERS = frozenset(
     }
 )
 _ALPHA, _LIMIT = 1.702, 7.0  # of clamped gates
+_CHUNKS_SCALE = 0.1  # of the growth of queries, where windows are chunks
+_UNNORMED = 128  # experts of the only model with chunks that norms no queries and keys
 # What the kernels call the norms before a part and behind it, whatever a file calls them.
 NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
 
@@ -60,7 +62,7 @@ class LayerPlan:
         """The numbers that the kernels ask for."""
         numbers = facts.numbers
         experts = self.experts or Experts()
-        part = self.feed or experts
+        part, chunked = self.feed or experts, self.attend.chunked
         shared = facts.sizes.get("shared", 0) if experts.shared else 0
         assert isinstance(shared, int)  # layer_plan
         return {
@@ -84,31 +86,42 @@ class LayerPlan:
             "logit_scale": facts.logit_scale,
             "score_cap": numbers.get("attn_logit_softcapping", 0) if self.attend.capped else 0,
             "logit_cap": numbers.get("final_logit_softcapping", 0),
-            "temper_scale": numbers.get("attention.temperature_scale", 0) if self.attend.tempered else 0,
-            "temper_step": min(facts.rope.context or context, context),
+            "temper_scale": _CHUNKS_SCALE if chunked else numbers.get("attention.temperature_scale", 0),
+            "temper_step": (facts.window if chunked else facts.rope.context) or context,
+            "temper_first": chunked,
+            "chunked": chunked,
             "halves_apart": self.attend.rope == "neox",
             "layer_norm": facts.row.norm == "layer",
             "attention_normed": "attn_norm" in self.norms.values(),
             "feed_normed": "ffn_norm" in self.norms.values(),
             "parallel": self.parallel,
             "gated": True,
-            "head_norm": _HEAD_NORMS.index(self.attend.normed),
+            "head_norm": _HEAD_NORMS.index("turned" if chunked else self.attend.normed),
             "activation": _ACTIVATIONS.index("clamped" if experts.clamped else part.activation),
             "gate_alpha": _ALPHA,
             "gate_limit": _LIMIT,
             "scoring": _SCORINGS.index(experts.scoring),
             "shares_normed": experts.normalized,
+            "shares_before": experts.before,
             "shares_scale": numbers.get("expert_weights_scale") or 1,
             "groups": numbers.get("expert_group_count") or 1,
             "groups_used": numbers.get("expert_group_used_count") or 1,
         }
 
-    def layers(self, facts: Hyper, context: int) -> dict[str, list[float]]:
+    def unweighted(self, facts: Hyper) -> list[int]:
+        """The layers whose queries and keys have norms without weights."""
+        if not self.attend.chunked or facts.n_expert == _UNNORMED:
+            return []
+        return [layer for layer in range(len(self.mixtures)) if facts.turns(self.attend, layer)]
+
+    def layers(self, facts: Hyper) -> dict[str, list[float]]:
         """The numbers that differ between layers, one a layer."""
-        every, window = range(len(self.mixtures)), min(facts.window, context)
+        every = range(len(self.mixtures))
+        turns: list[float] = [facts.turns(self.attend, layer) for layer in every]
         return {
-            "window": [window if facts.windowed(layer) else 0 for layer in every],
-            "turns": [facts.turns(self.attend, layer) for layer in every],
+            "window": [facts.window if facts.windowed(layer) else 0 for layer in every],
+            "turns": turns,
+            "tempers": [self.attend.tempered and not (self.attend.chunked and turned) for turned in turns],
             "mixture": list(self.mixtures),
         }
 

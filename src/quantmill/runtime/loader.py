@@ -68,7 +68,7 @@ def load(
         check(place, facts, found)
         plan = _check_runnable(place, facts, found)
         room = min(facts.context, context or facts.context)
-        settings = plan.configuration(facts, room), plan.layers(facts, room)
+        settings = plan.configuration(facts, room), plan.layers(facts)
         model = _kernels.Model(*settings, threads, repack, activation_bits)
         _set_positions(model, facts, room, rope_factors(source, found, long=room > facts.rope.context))
         set_tensors(place, model, source, plan, facts, found)

@@ -43,6 +43,9 @@ def set_tensors(
                 raise CannotRun(
                     f"{place}: has the tensor {name}, which these kernels have no use for; llama.cpp's do"
                 ) from None
+    for layer in plan.unweighted(facts):
+        for part in "qk":
+            model.set_vector(f"blk.{layer}.attn_{part}_norm", np.ones(facts.head, np.float32))
     if "output.weight" not in found:
         _set(model, source, "output.weight", "token_embd.weight", 0, facts.n_vocab)
 
