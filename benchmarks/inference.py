@@ -129,11 +129,11 @@ def flat(base: Path, folder: Path) -> Path:
 
 
 def report(name: str, file: Path, options: argparse.Namespace) -> None:
-    runners: dict[str, Kernels | LlamaBench] = {"ours": Kernels([file], 1024, options.t, True, options.activation_bits)}
+    runners: dict[str, Kernels | LlamaBench] = {"ours": Kernels(1024, options.t, True, options.activation_bits)}
     if options.llama_bench:
         runners["llama.cpp"] = LlamaBench(options.t)
     if name in options.plain.split(","):
-        runners["plain"] = Kernels([file], 1024, options.t, False, options.activation_bits)
+        runners["plain"] = Kernels(1024, options.t, False, options.activation_bits)
     line = f"{name:8}"
     for trial in TRIALS:
         rates: dict[str, list[float]] = {who: [] for who in runners}

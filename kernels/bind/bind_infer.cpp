@@ -1,6 +1,7 @@
 // Inference for Python: models that evaluate tokens, and products with one quantized matrix.
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <atomic>
 #include <chrono>
@@ -144,21 +145,65 @@ static Config config_of(const std::map<std::string, double> &given) {
     c.rotated = count("rotated", 2, double(c.head_dim));
     c.experts = count("experts", 0, 4096);
     c.experts_used = count("experts_used", c.experts ? 1 : 0, double(c.experts));
-    c.window = count("window", 0, 1 << 24);
-    c.pattern = count("pattern", 0, 4096);
+    c.expert_hidden = count("expert_hidden", c.experts ? 32 : 0, 1 << 22);
+    c.shared_hidden = count("shared_hidden", 0, c.experts ? 1 << 22 : 0);
     if (c.heads % c.kv_heads) fail("heads must be a multiple of kv_heads");
-    if (c.experts && (c.width % ROWS || c.hidden % ROWS)) fail("width and hidden of a mixture must be multiples of 16");
+    if (c.experts && (c.width % ROWS || c.expert_hidden % ROWS)) {
+        fail("width and expert_hidden of a mixture must be multiples of 16");
+    }
     if (c.head_dim % 16 || c.rotated % 2) fail("head_dim must be a multiple of 16 and rotated of 2");
-    c.eps = float(number("eps")), c.embedding_scale = float(number("embedding_scale"));
-    c.attention_scale = float(number("attention_scale"));
-    c.halves_apart = number("halves_apart") != 0, c.gelu = number("gelu") != 0;
+    const auto real = [&](const char *key) { return float(number(key)); };
+    const auto truth = [&](const char *key) { return number(key) != 0; };
+    c.eps = real("eps"), c.embedding_scale = real("embedding_scale"), c.attention_scale = real("attention_scale");
+    c.residual_scale = real("residual_scale"), c.logit_scale = real("logit_scale");
+    c.score_cap = real("score_cap"), c.logit_cap = real("logit_cap");
+    c.temper_scale = real("temper_scale"), c.temper_step = count("temper_step", 1, 1 << 30);
+    c.temper_first = count("temper_first", 0, 1), c.chunked = truth("chunked"), c.shares_before = truth("shares_before");
+    c.halves_apart = truth("halves_apart"), c.layer_norm = truth("layer_norm"), c.parallel = truth("parallel");
+    c.gated = truth("gated");
+    c.attention_normed = truth("attention_normed"), c.feed_normed = truth("feed_normed");
+    if (c.parallel && (!c.attention_normed || c.feed_normed)) fail("parallel parts have the norm before attention and no other");
+    c.head_norm = Config::HeadNorm(count("head_norm", 0, 2));
+    c.gate.kind = decltype(c.gate.kind)(count("activation", 0, 3));
+    c.gate.alpha = real("gate_alpha"), c.gate.limit = real("gate_limit");
+    c.routing.scoring = Routing::Scoring(count("scoring", 0, 3));
+    c.routing.normed = truth("shares_normed"), c.routing.scale = real("shares_scale");
+    c.routing.groups = count("groups", 1, double(std::max<std::int64_t>(1, c.experts / 2)));
+    c.routing.groups_used = count("groups_used", 1, double(c.routing.groups));
+    if (c.experts % c.routing.groups) fail("experts must be a multiple of groups");
     return c;
+}
+
+// What differs between layers: numbers by name, one a layer.
+static std::vector<Kind> kinds_of(const std::map<std::string, std::vector<double>> &given, const Config &config) {
+    const auto numbers = [&](const char *key, double most) {
+        const auto found = given.find(key);
+        const std::size_t layers = std::size_t(config.layers);
+        if (found == given.end() || found->second.size() != layers) fail(std::string(key) + " must have a number for each layer");
+        for (const double value : found->second) {
+            if (!(value >= 0 && value <= most)) fail(std::string(key) + " must be from 0 to " + std::to_string(std::int64_t(most)));
+        }
+        return found->second;
+    };
+    const auto windows = numbers("window", 1 << 24), turns = numbers("turns", 1);
+    const auto tempers = numbers("tempers", 1);
+    const auto mixtures = numbers("mixture", config.experts ? 1 : 0);
+    std::vector<Kind> kinds;
+    for (std::size_t i = 0; i < windows.size(); ++i) {
+        if (config.chunked && std::int64_t(windows[i]) % ROWS) fail("a chunk must be a multiple of 16");
+        kinds.push_back({std::int64_t(windows[i]), turns[i] != 0, tempers[i] != 0, mixtures[i] != 0});
+    }
+    return kinds;
 }
 
 class PyModel {
   public:
-    PyModel(const std::map<std::string, double> &config, int threads, bool repack, int bits)
-        : model_(config_of(config), infer_kernels(current_level().name).kernels, checked_threads(threads), repack,
+    PyModel(const std::map<std::string, double> &config, const std::map<std::string, std::vector<double>> &layers, int threads,
+            bool repack, int bits)
+        : PyModel(config_of(config), layers, threads, repack, bits) {}
+
+    PyModel(const Config &config, const std::map<std::string, std::vector<double>> &layers, int threads, bool repack, int bits)
+        : model_(config, kinds_of(layers, config), infer_kernels(current_level().name).kernels, checked_threads(threads), repack,
                  checked_planes(bits)) {}
 
     void set_matrix(const std::string &name, const std::string &type, nb::handle data, std::int64_t rows, std::int64_t cols) {
@@ -256,8 +301,8 @@ static void bind(nb::module_ &m) {
         .def("multiply", &PyMatrix::multiply, nb::arg("x"), nb::arg("out"))
         .def_prop_ro("nbytes", &PyMatrix::bytes);
     nb::class_<PyModel>(m, "Model")
-        .def(nb::init<const std::map<std::string, double> &, int, bool, int>(), nb::arg("config"), nb::arg("threads"),
-             nb::arg("repack") = true, nb::arg("activation_bits") = 16)
+        .def(nb::init<const std::map<std::string, double> &, const std::map<std::string, std::vector<double>> &, int, bool, int>(),
+             nb::arg("config"), nb::arg("layers"), nb::arg("threads"), nb::arg("repack") = true, nb::arg("activation_bits") = 16)
         .def("set_matrix", &PyModel::set_matrix, nb::arg("name"), nb::arg("type"), nb::arg("data"), nb::arg("rows"), nb::arg("cols"))
         .def("set_vector", &PyModel::set_vector, nb::arg("name"), nb::arg("data"))
         .def("evaluate", &PyModel::evaluate, nb::arg("tokens"), nb::arg("position"), nb::arg("logits"));

@@ -38,8 +38,8 @@ static void score(const Heads &h, const float *q, std::int64_t stride, std::int6
     while (v < total) some(Int<1>{});
 }
 
-// Weights of one query's scores: exp(score - largest) and 0 for keys it does not see. Their sum.
-static float weigh(const Heads &h, float *scores, std::int64_t from, std::int64_t to, std::int64_t end) {
+// Weights of one query's scores: exp(score - largest) and 0 for keys it does not see. Their sum, with a sink's where there is one.
+static float weigh(float scale, const float *sink, float *scores, std::int64_t from, std::int64_t to, std::int64_t end) {
     for (std::int64_t i = 0; i < from; ++i) scores[i] = -__builtin_inff();
     for (std::int64_t i = to; i < end; ++i) scores[i] = -__builtin_inff();
     V most = load<V>(scores);
@@ -49,11 +49,11 @@ static float weigh(const Heads &h, float *scores, std::int64_t from, std::int64_
     V sum = {};
     for (std::int64_t i = 0; i < end; i += W) {
         const V s = load<V>(scores + i);
-        const V p = select(s > -__builtin_inff(), exponential((s - largest) * h.scale), V{});
+        const V p = select(s > -__builtin_inff(), exponential((s - largest) * scale), V{});
         store(scores + i, p);
         sum += p;
     }
-    return across(sum);
+    return across(sum) + (sink ? exponential(splat(*sink - largest * scale))[0] : 0.f);
 }
 
 // Values weighed: N vectors of dimensions for T queries.
@@ -88,7 +88,9 @@ static void attend_some(const Heads &h, const float *q, std::int64_t stride, std
     float sums[T];
     for (int t = 0; t < T; ++t) {
         const std::int64_t at = position + (same ? 0 : t), start = window && at >= window ? at - window + 1 : 0;
-        sums[t] = weigh(h, scores + t * row, start - first * KEYS, at + 1 - first * KEYS, row);
+        float *own = scores + t * row, scale = h.scale;
+        if (h.cap > 0) limit(own, row, scale, h.cap), scale = 1;
+        sums[t] = weigh(scale, h.sinks ? h.sinks + (same ? t : 0) : nullptr, own, start - first * KEYS, at + 1 - first * KEYS, row);
     }
     constexpr int N = W == 16 ? 4 : 2;
     const std::int64_t count = last + 1 - first * KEYS;
@@ -97,13 +99,15 @@ static void attend_some(const Heads &h, const float *q, std::int64_t stride, std
     for (; dim < h.dims; dim += W) gather<T, 1>(h, scores, row, first * KEYS, count, sums, dim, out, out_stride);
 }
 
-void attend(const Heads &h, const float *q, std::int64_t stride, std::int64_t n, std::int64_t position, bool same,
+void attend(const Heads &heads, const float *q, std::int64_t stride, std::int64_t n, std::int64_t position, bool same,
             std::int64_t window, float *out, std::int64_t out_stride, float *scores) {
+    Heads h = heads;
     while (n > 0) {
         const auto some = [&](auto count) {
             attend_some<count.value>(h, q, stride, position, same, window, out, out_stride, scores);
             n -= count.value, q += count.value * stride, out += count.value * out_stride;
             if (!same) position += count.value;
+            else if (h.sinks) h.sinks += count.value;
         };
         if (n >= TOKENS) some(Int<TOKENS>{});
         else if (n >= 3) some(Int<3>{});

@@ -13,6 +13,15 @@ void norm(const float *x, const float *weight, float eps, std::int64_t n, float 
     for (i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
 }
 
+void layer_norm(const float *x, const float *weight, float eps, std::int64_t n, float *out) {
+    float sum = 0, squares = 0;
+    for (std::int64_t i = 0; i < n; ++i) sum += x[i];
+    const float mean = sum / float(n);
+    for (std::int64_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    const float scale = 1.f / __builtin_sqrtf(squares / float(n) + eps);
+    for (std::int64_t i = 0; i < n; ++i) out[i] = (x[i] - mean) * scale * weight[i];
+}
+
 void rotate(float *x, const float *cosines, const float *sines, std::int64_t half, bool halves_apart) {
     const std::int64_t step = halves_apart ? 1 : 2, apart = halves_apart ? half : 1;
     for (std::int64_t i = 0; i < half; ++i) {
@@ -27,14 +36,43 @@ QM_INLINE V silu(V x) { return x / (1.f + exponential(-x)); }
 // x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))); (1 + tanh(y)) / 2 is 1 / (1 + exp(-2 y)).
 QM_INLINE V gelu_of(V x) { return x / (1.f + exponential(-1.5957691216057308f * x * (1.f + 0.044715f * x * x))); }
 
-void gate(const float *gate, const float *up, float *out, std::int64_t n, bool gelu) {
+// `up` is 1 where there is none.
+template <class Function>
+QM_INLINE void gate_by(const float *gate, const float *up, float *out, std::int64_t n, Function function) {
     for (std::int64_t i = 0; i < n; i += W) {
         const std::int64_t count = n - i < W ? n - i : W;
-        V g = {}, u = {};
+        V g = {}, u = splat(1.f);
         std::memcpy(&g, gate + i, std::size_t(count) * 4);
-        std::memcpy(&u, up + i, std::size_t(count) * 4);
-        const V v = (gelu ? gelu_of(g) : silu(g)) * u;
+        if (up) std::memcpy(&u, up + i, std::size_t(count) * 4);
+        const V v = function(g, u);
         std::memcpy(out + i, &v, std::size_t(count) * 4);
+    }
+}
+
+void gate(const float *gate, const float *up, float *out, std::int64_t n, const Gate &how) {
+    const float most = how.limit, alpha = how.alpha;
+    switch (how.kind) {
+        case Gate::silu: return gate_by(gate, up, out, n, [](V g, V u) { return silu(g) * u; });
+        case Gate::gelu: return gate_by(gate, up, out, n, [](V g, V u) { return gelu_of(g) * u; });
+        case Gate::relu_squared:
+            return gate_by(gate, up, out, n, [](V g, V u) { return greater(g, V{}) * greater(g, V{}) * u; });
+        case Gate::clamped:
+            return gate_by(gate, up, out, n, [=](V g, V u) {
+                g = lesser(g, splat(most)), u = greater(lesser(u, splat(most)), splat(-most));
+                return g / (1.f + exponential(-alpha * g)) * (u + 1.f);
+            });
+    }
+}
+
+// cap * tanh(x * scale / cap); tanh(y) is 1 - 2 / (1 + exp(2 y)).
+void limit(float *x, std::int64_t n, float scale, float cap) {
+    for (std::int64_t i = 0; i < n; i += W) {
+        const std::int64_t count = n - i < W ? n - i : W;
+        V v = {};
+        std::memcpy(&v, x + i, std::size_t(count) * 4);
+        v *= scale;
+        if (cap > 0) v = cap - 2.f * cap / (1.f + exponential(v * (2.f / cap)));
+        std::memcpy(x + i, &v, std::size_t(count) * 4);
     }
 }
 

@@ -1,20 +1,24 @@
 // The evaluation of some tokens. Every thread walks through forward() and does its part of each phase; they meet between phases.
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 
 #include "infer/model.h"
 
 namespace quantmill::infer {
+
+void Model::norm(const float *x, const Vector &weights, float *out) const {
+    (config.layer_norm ? kernels.layer_norm : kernels.norm)(x, weights.data(), config.eps, config.width, out);
+}
 
 // Rows of activations made ready for the matrices that take them; `last` is behind the tiles.
 void Model::ready(int thread, const Source &from, const Inputs &to, std::int64_t first, std::int64_t last) {
     const Activations &all = to.integers;
     const std::int64_t n = all.tokens, cols = all.cols;
     const float *x = from.x;
-    if (from.norm) {
+    if (from.norm && !from.norm->empty()) {
         float *normed = n == 1 ? threads_[std::size_t(thread)].row.as<float>() : normed_.as<float>();
         for (std::int64_t t = first * all.tile; t < std::min(n, last * all.tile); ++t) {
-            kernels.norm(x + t * cols, from.norm->data(), config.eps, cols, normed + t * cols);
+            norm(x + t * cols, *from.norm, normed + t * cols);
         }
         x = normed;
     }
@@ -70,16 +74,41 @@ void Model::product(int thread, std::initializer_list<Use> uses, const Source &f
     });
 }
 
-// Adds a product to the stream of activations, through a norm where the model has one there.
-void Model::join(int thread, const Matrix &matrix, const float *x, std::int64_t n, const Vector &after) {
+// Adds what a part of the layer made of a token to the stream of activations, through what the model has there.
+void Model::settle(float *change, std::int64_t token, const Vector &bias, const Vector &after) const {
+    const std::int64_t width = config.width;
+    float *stream = x_.as<float>() + token * width;
+    if (!bias.empty()) {
+        for (std::int64_t i = 0; i < width; ++i) change[i] += bias[std::size_t(i)];
+    }
+    if (!after.empty()) norm(change, after, change);
+    if (config.residual_scale != 1) {
+        for (std::int64_t i = 0; i < width; ++i) change[i] *= config.residual_scale;
+    }
+    for (std::int64_t i = 0; i < width; ++i) stream[i] += change[i];
+}
+
+// Adds a product to the stream.
+void Model::join(int thread, const Matrix &matrix, const float *x, std::int64_t n, const Vector &bias, const Vector &after) {
     float *stream = x_.as<float>();
     const std::int64_t width = config.width;
-    if (after.empty()) return product(thread, {{&matrix, stream, width}}, {x, nullptr}, n, true);
+    if (bias.empty() && after.empty() && config.residual_scale == 1) {
+        return product(thread, {{&matrix, stream, width}}, {x, nullptr}, n, true);
+    }
     float *out = after_.as<float>();
     product(thread, {{&matrix, out, width}}, {x, nullptr}, n, false);
-    pool.share(thread, n, [&](std::int64_t t) {
-        kernels.norm(out + t * width, after.data(), config.eps, width, out + t * width);
-        for (std::int64_t i = 0; i < width; ++i) stream[t * width + i] += out[t * width + i];
+    pool.share(thread, n, [&](std::int64_t t) { settle(out + t * width, t, bias, after); });
+}
+
+// Biases and norms of queries and of keys, all heads of a token together.
+void Model::norm_heads(int thread, const Layer &layer, std::int64_t n) {
+    pool.share(thread, 2 * n, [&](std::int64_t unit) {
+        const bool query = unit % 2 == 0;
+        const std::int64_t cols = (query ? config.heads : config.kv_heads) * config.head_dim;
+        float *x = (query ? q_ : k_).as<float>() + unit / 2 * cols;
+        const Vector &bias = query ? layer.q_bias : layer.k_bias, &by = query ? layer.q_norm : layer.k_norm;
+        for (std::int64_t i = 0; i < cols && !bias.empty(); ++i) x[i] += bias[std::size_t(i)];
+        if (!by.empty()) kernels.norm(x, by.data(), config.eps, cols, x);
     });
 }
 
@@ -88,7 +117,8 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
     Layer &layer = layers_[std::size_t(index)];
     const std::int64_t dims = config.head_dim, half = config.rotated / 2, context = (config.context + ROWS - 1) / ROWS * ROWS;
     const std::int64_t units = config.heads + 2 * config.kv_heads;
-    const Vector &turn = local(index) ? local_cosines : cosines, &rise = local(index) ? local_sines : sines;
+    const bool own = layer.kind.window > 0 && !local_cosines.empty(), whole = config.head_norm == Config::whole;
+    const Vector &turn = own ? local_cosines : cosines, &rise = own ? local_sines : sines;
     pool.share(thread, n * units, [&](std::int64_t unit) {
         const std::int64_t t = unit / units, at = position + t;
         std::int64_t head = unit % units;
@@ -97,7 +127,7 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
         const Memory &from = query ? q_ : key ? k_ : v_;
         float *x = from.as<float>() + (t * (query ? config.heads : config.kv_heads) + head) * dims;
         const Vector &bias = query ? layer.q_bias : key ? layer.k_bias : layer.v_bias;
-        if (!bias.empty()) {
+        if (!bias.empty() && (!whole || (!query && !key))) {
             for (std::int64_t i = 0; i < dims; ++i) x[i] += bias[std::size_t(head * dims + i)];
         }
         if (!query && !key) {
@@ -105,8 +135,14 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
             return;
         }
         const Vector &norm = query ? layer.q_norm : layer.k_norm;
-        if (!norm.empty()) kernels.norm(x, norm.data(), config.eps, dims, x);
-        kernels.rotate(x, turn.data() + at * half, rise.data() + at * half, half, config.halves_apart);
+        if (!norm.empty() && config.head_norm == Config::first) kernels.norm(x, norm.data(), config.eps, dims, x);
+        if (layer.kind.turns) kernels.rotate(x, turn.data() + at * half, rise.data() + at * half, half, config.halves_apart);
+        if (!norm.empty() && config.head_norm == Config::turned) kernels.norm(x, norm.data(), config.eps, dims, x);
+        if (query && layer.kind.tempers) {
+            const std::int64_t steps = (at + config.temper_first) / config.temper_step;
+            const float factor = std::log(float(steps) + 1.f) * config.temper_scale + 1.f;
+            for (std::int64_t i = 0; i < dims; ++i) x[i] *= factor;
+        }
         if (key) kernels.store_key(x, dims, layer.keys.as<std::uint16_t>() + head * context * dims, at);
     }, n == 1 ? 4 : units);
 }
@@ -114,42 +150,57 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
 void Model::attend(int thread, int index, std::int64_t n, std::int64_t position) {
     Layer &layer = layers_[std::size_t(index)];
     const std::int64_t dims = config.head_dim, wide = config.heads * dims, context = (config.context + ROWS - 1) / ROWS * ROWS;
-    const std::int64_t shared = config.heads / config.kv_heads, window = local(index) ? config.window : 0;
-    const auto heads_of = [&](std::int64_t kv) {
-        return Heads{layer.keys.as<std::uint16_t>() + kv * context * dims, layer.values.as<std::uint16_t>() + kv * context * dims,
-                     dims, config.attention_scale};
+    const std::int64_t shared = config.heads / config.kv_heads, chunk = config.chunked ? layer.kind.window : 0, window = chunk ? 0 : layer.kind.window;
+    const auto heads_of = [&](std::int64_t head, std::int64_t first) {
+        const std::int64_t at = (head / shared * context + first) * dims;
+        return Heads{layer.keys.as<std::uint16_t>() + at, layer.values.as<std::uint16_t>() + at, dims, config.attention_scale,
+                     config.score_cap, layer.sinks.empty() ? nullptr : layer.sinks.data() + head};
     };
     float *q = q_.as<float>(), *out = mixed_.as<float>(), *scores = threads_[std::size_t(thread)].scores.as<float>();
+    const std::int64_t begin = chunk ? position / chunk * chunk : 0;  // of what a token at that position sees
     if (n == 1 && config.kv_heads % pool.threads() == 0) {  // the heads that share keys read them together
         return pool.share(thread, config.kv_heads, [&](std::int64_t kv) {
             const std::int64_t at = kv * shared * dims;
-            kernels.attend(heads_of(kv), q + at, dims, shared, position, true, window, out + at, dims, scores);
+            kernels.attend(heads_of(kv * shared, begin), q + at, dims, shared, position - begin, true, window, out + at, dims, scores);
         });
     }
     // Queries of several tokens read keys together; the last ones, which see most, come first.
     const std::int64_t some = n == 1 ? 1 : 4 * kernels.tokens, chunks = (n + some - 1) / some;
     pool.share(thread, chunks * config.heads, [&](std::int64_t i) {
         const std::int64_t t = (chunks - 1 - i / config.heads) * some, head = i % config.heads, at = t * wide + head * dims;
-        kernels.attend(heads_of(head / shared), q + at, wide, std::min(some, n - t), position + t, false, window, out + at, wide,
-                       scores);
+        const std::int64_t end = std::min(n, t + some);
+        for (std::int64_t from = t; from < end;) {  // a chunk's tokens see nothing before it
+            const std::int64_t start = chunk ? (position + from) / chunk * chunk : 0;
+            const std::int64_t to = chunk ? std::min(end, start + chunk - position) : end, own = at + (from - t) * wide;
+            kernels.attend(heads_of(head, start), q + own, wide, to - from, position + from - start, false, window, out + own, wide,
+                           scores);
+            from = to;
+        }
     });
 }
 
-void Model::feed(int thread, const Layer &layer, std::int64_t n) {
-    const std::int64_t hidden = config.hidden, panels = layer.gate.weights.panels(), chunk = chunk_of(layer.gate, n);
+void Model::feed(int thread, const Feed &part, const Source &from, std::int64_t n) {
+    const bool gated = part.gate.given();
+    const Matrix &first_matrix = gated ? part.gate : part.up;
+    const std::int64_t hidden = part.hidden, panels = first_matrix.weights.panels(), chunk = chunk_of(first_matrix, n);
     float *gate = gate_.as<float>(), *up = up_.as<float>();
-    const Use uses[2] = {{&layer.gate, gate, hidden}, {&layer.up, up, hidden}};
-    const Source from = {x_.as<float>(), &layer.feed_norm};
+    const Use uses[2] = {{&first_matrix, gate, hidden}, {&part.up, up, hidden}};
+    const Vector *biases[2] = {gated ? part.gate_bias : part.up_bias, part.up_bias};
+    const int halves = gated ? 2 : 1;
     Inputs inputs = activate(thread, {uses[0], uses[1]}, from, n);
     pool.share(thread, (panels + chunk - 1) / chunk, [&](std::int64_t i) {
         if (!inputs.made) ready(thread, from, inputs, 0, 1);
         inputs.made = true;
         const std::int64_t first = i * chunk, last = std::min(panels, first + chunk);
-        for (const Use &use : uses) multiply(thread, use, inputs, false, first, last);
+        for (int half = 0; half < halves; ++half) multiply(thread, uses[half], inputs, false, first, last);
         const std::int64_t row = first * ROWS, count = std::min(hidden, last * ROWS) - row;
         for (std::int64_t t = 0; t < n; ++t) {
             const std::int64_t at = t * hidden + row;
-            kernels.gate(gate + at, up + at, gate + at, count, config.gelu);
+            for (int half = 0; half < halves; ++half) {
+                if (!biases[half] || biases[half]->empty()) continue;
+                for (std::int64_t j = 0; j < count; ++j) uses[half].out[at + j] += (*biases[half])[std::size_t(row + j)];
+            }
+            kernels.gate(gate + at, gated ? up + at : nullptr, gate + at, count, config.gate);
         }
     });
 }
@@ -164,21 +215,34 @@ void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std:
     const std::int64_t wide = config.heads * config.head_dim, narrow = config.kv_heads * config.head_dim;
     for (int i = 0; i < int(config.layers); ++i) {
         const Layer &layer = layers_[std::size_t(i)];
+        Source seen = {x, &layer.attention_norm}, fed = {x, &layer.feed_norm};
+        if (config.parallel) {
+            float *kept = kept_.as<float>();
+            pool.share(thread, n, [&](std::int64_t t) { norm(x + t * width, layer.attention_norm, kept + t * width); });
+            seen = fed = {kept, nullptr};
+        }
         product(thread, {{&layer.q, q_.as<float>(), wide}, {&layer.k, k_.as<float>(), narrow}, {&layer.v, v_.as<float>(), narrow}},
-                {x, &layer.attention_norm}, n, false);
+                seen, n, false);
+        if (config.head_norm == Config::whole) norm_heads(thread, layer, n);
         place_heads(thread, i, n, position);
         attend(thread, i, n, position);
-        join(thread, layer.o, mixed_.as<float>(), n, layer.after_attention);
-        if (config.experts) {
-            feed_experts(thread, layer, n);
+        join(thread, layer.o, mixed_.as<float>(), n, layer.o_bias, layer.after_attention);
+        if (layer.kind.mixture) {
+            feed_experts(thread, layer, fed, n);
             continue;
         }
-        feed(thread, layer, n);
-        join(thread, layer.down, gate_.as<float>(), n, layer.after_feed);
+        feed(thread, {layer.gate, layer.up, &layer.gate_bias, &layer.up_bias, config.hidden}, fed, n);
+        join(thread, layer.down, gate_.as<float>(), n, layer.down_bias, layer.after_feed);
     }
     if (!logits) return;
     const std::int64_t vocabulary = config.vocabulary, skipped = all ? 0 : n - 1;
     product(thread, {{&output, logits, vocabulary}}, {x + skipped * width, &output_norm}, n - skipped, false);
+    if (config.logit_scale == 1 && config.logit_cap == 0) return;
+    constexpr std::int64_t some = 4096;
+    const std::int64_t total = (n - skipped) * vocabulary;
+    pool.share(thread, (total + some - 1) / some, [&](std::int64_t i) {
+        kernels.limit(logits + i * some, std::min(some, total - i * some), config.logit_scale, config.logit_cap);
+    });
 }
 
 void Model::evaluate(const std::int32_t *tokens, std::int64_t count, std::int64_t position, float *logits, bool all) {

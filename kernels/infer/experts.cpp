@@ -12,33 +12,18 @@ namespace quantmill::infer {
 Experts::Experts(const Config &c, std::int64_t batch, int planes, bool floats)
     : pairs(batch * c.experts_used),
       slots(pairs + c.experts * (MOST_TOKENS - 1)),
-      room(slots, std::max(c.width, c.hidden), planes, floats),
+      room(slots, std::max(c.width, c.expert_hidden), planes, floats),
       logits(std::size_t(batch * c.experts * 4)),
-      gate(std::size_t(slots * c.hidden * 4)),
-      up(std::size_t(slots * c.hidden * 4)),
+      scores(std::size_t(3 * batch * c.experts * 4)),
+      gate(std::size_t(slots * c.expert_hidden * 4)),
+      up(std::size_t(slots * c.expert_hidden * 4)),
       out(std::size_t(slots * c.width * 4)),
       chosen(std::size_t(pairs)),
       shares(std::size_t(pairs)),
       slot(std::size_t(pairs)),
-      token(std::size_t(slots)),
+      pair(std::size_t(slots)),
       groups(std::size_t(c.experts)) {
     tiles.reserve(std::size_t(pairs));
-}
-
-// The experts of the largest logits, descending, of equals the first; their shares are the softmax of those alone, which is that
-// of all divided by their sum. A NaN is never the largest.
-static void choose(const float *logits, std::int64_t experts, std::int64_t used, std::int32_t *chosen, float *shares) {
-    float sum = 0;
-    for (std::int64_t j = 0; j < used; ++j) {
-        std::int64_t best = -1;
-        for (std::int64_t e = 0; e < experts; ++e) {
-            if (std::find(chosen, chosen + j, std::int32_t(e)) != chosen + j) continue;
-            if (best < 0 || logits[e] > logits[best]) best = e;
-        }
-        chosen[j] = std::int32_t(best);
-        sum += shares[j] = std::exp(logits[best] - logits[chosen[0]]);
-    }
-    for (std::int64_t j = 0; j < used; ++j) shares[j] /= sum;
 }
 
 // Gives every pair its slot. Experts with tokens come first, so that as many groups as there are pairs are enough to look at.
@@ -57,7 +42,7 @@ void Experts::arrange(const Config &c, std::int64_t n, std::int64_t tile) {
     for (std::int64_t i = 0; i < n * c.experts_used; ++i) {
         Group &group = groups[std::size_t(chosen[std::size_t(i)])];
         slot[std::size_t(i)] = group.first + group.tokens++;
-        token[std::size_t(slot[std::size_t(i)])] = i / c.experts_used;
+        pair[std::size_t(slot[std::size_t(i)])] = i;
     }
     std::stable_partition(groups.begin(), groups.end(), [](const Group &group) { return group.tokens > 0; });
 }
@@ -82,17 +67,48 @@ static Matrix expert_of(const Matrix &all, std::int64_t experts, std::int64_t ex
     return one;
 }
 
-void Model::feed_experts(int thread, const Layer &layer, std::int64_t n) {
+// Adds the rows of an expert's bias, where there is one.
+static void add_bias(const Vector &bias, std::int64_t from, std::int64_t count, float *to) {
+    for (std::int64_t i = 0; i < count && !bias.empty(); ++i) to[i] += bias[std::size_t(from + i)];
+}
+
+// Adds what the expert that all tokens take made of one, by its own gate where it has one.
+void Model::add_shared(std::int64_t token, const float *normed, const Layer &layer, float *sum) const {
+    const std::int64_t width = config.width;
+    const float *row = after_.as<float>() + token * width;
+    float share = 1;
+    if (!layer.shared_router.empty()) {
+        float logit = 0;
+        for (std::int64_t i = 0; i < width; ++i) logit += normed[i] * layer.shared_router[std::size_t(i)];
+        share = 1.f / (1.f + std::exp(-logit));
+    }
+    for (std::int64_t i = 0; i < width; ++i) sum[i] += share * row[i];
+}
+
+void Model::feed_experts(int thread, const Layer &layer, const Source &from, std::int64_t n) {
     const Config &c = config;
     Experts &x = *experts_;
-    const std::int64_t used = c.experts_used, width = c.width, hidden = c.hidden, T = n == 1 || !repack ? 1 : kernels.tokens;
+    const std::int64_t used = c.experts_used, width = c.width, hidden = c.expert_hidden, T = n == 1 || !repack ? 1 : kernels.tokens;
     // How many there are at most: a thread that is late must not ask what the router has said since.
     const std::int64_t groups = std::min(c.experts, n * used), tiles = n * used / T + (T == 1 ? 0 : groups);
-    float *stream = x_.as<float>(), *logits = x.logits.as<float>(), *out = x.out.as<float>();
+    float *logits = x.logits.as<float>(), *out = x.out.as<float>();
     float *gate = x.gate.as<float>(), *up = x.up.as<float>();
-    product(thread, {{&layer.router, logits, c.experts}}, {stream, &layer.feed_norm}, n, false);
+    const bool shared = layer.shared_up.given();
+    if (shared) {
+        feed(thread, {layer.shared_gate, layer.shared_up, nullptr, nullptr, c.shared_hidden}, from, n);
+        product(thread, {{&layer.shared_down, after_.as<float>(), width}}, {gate_.as<float>(), nullptr}, n, false);
+    }
+    const auto normed = [this, width, &from](std::int64_t t, float *to) {
+        const float *row = from.x + t * width;
+        if (from.norm && !from.norm->empty()) norm(row, *from.norm, to);
+        else std::copy(row, row + width, to);
+    };
+    product(thread, {{&layer.router, logits, c.experts}}, from, n, false);
     pool.share(thread, n, [&](std::int64_t t) {
-        choose(logits + t * c.experts, c.experts, used, &x.chosen[std::size_t(t * used)], &x.shares[std::size_t(t * used)]);
+        float *own = logits + t * c.experts;
+        add_bias(layer.router_bias, 0, c.experts, own);
+        choose(c.routing, own, layer.choice_bias.empty() ? nullptr : layer.choice_bias.data(), c.experts, used,
+               &x.chosen[std::size_t(t * used)], &x.shares[std::size_t(t * used)], x.scores.as<float>() + 3 * t * c.experts);
     });
     pool.share(thread, 1, [&](std::int64_t) { x.arrange(c, n, T); });
 
@@ -120,24 +136,29 @@ void Model::feed_experts(int thread, const Layer &layer, std::int64_t n) {
         });
     };
 
-    // One token's experts all take the same activations.
-    pool.share(thread, n == 1 ? 1 : tiles, [&](std::int64_t i) {
+    // One token's experts all take the same activations, unless their shares multiply them.
+    const bool same = n == 1 && !c.shares_before;
+    pool.share(thread, same ? 1 : tiles, [&](std::int64_t i) {
         if (i >= std::int64_t(x.tiles.size())) return;
         const auto [at, tokens] = x.tiles[std::size_t(i)];
         for (std::int64_t s = at; s < at + tokens; ++s) {
-            kernels.norm(stream + x.token[std::size_t(s)] * width, layer.feed_norm.data(), c.eps, width, out + s * width);
+            const std::int64_t pair = x.pair[std::size_t(s)];
+            normed(pair / used, out + s * width);
+            for (std::int64_t j = 0; j < width && c.shares_before; ++j) out[s * width + j] *= x.shares[std::size_t(pair)];
         }
         quantize(out + at * width, part(wide, at / T, tokens), {&layer.gates, &layer.ups});
     });
     multiplied(hidden / ROWS, [&](const Experts::Group &group, std::int64_t first, std::int64_t last) {
-        const Inputs inputs = part(wide, n == 1 ? 0 : group.first / T, group.tokens);
+        const Inputs inputs = part(wide, same ? 0 : group.first / T, group.tokens);
         float *to[2] = {gate + group.first * hidden, up + group.first * hidden};
         const Matrix own[2] = {expert_of(layer.gates, c.experts, group.expert), expert_of(layer.ups, c.experts, group.expert)};
         for (int i = 0; i < 2; ++i) multiply(thread, {&own[i], to[i], hidden}, inputs, false, first, last);
         const std::int64_t row = first * ROWS, count = last * ROWS - row;
         for (std::int64_t t = 0; t < group.tokens; ++t) {
             const std::int64_t at = t * hidden + row;
-            kernels.gate(to[0] + at, to[1] + at, to[0] + at, count, c.gelu);
+            add_bias(layer.gates_bias, group.expert * hidden + row, count, to[0] + at);
+            add_bias(layer.ups_bias, group.expert * hidden + row, count, to[1] + at);
+            kernels.gate(to[0] + at, to[1] + at, to[0] + at, count, c.gate);
         }
     });
     pool.share(thread, tiles, [&](std::int64_t i) {
@@ -152,13 +173,22 @@ void Model::feed_experts(int thread, const Layer &layer, std::int64_t n) {
     });
     pool.share(thread, n, [&](std::int64_t t) {
         float *sum = out + x.slot[std::size_t(t * used)] * width;
-        for (std::int64_t i = 0; i < width; ++i) sum[i] *= x.shares[std::size_t(t * used)];
+        for (std::int64_t j = t * used; j < (t + 1) * used; ++j) {
+            add_bias(layer.downs_bias, x.chosen[std::size_t(j)] * width, width, out + x.slot[std::size_t(j)] * width);
+        }
+        const auto share_of = [&](std::int64_t j) { return c.shares_before ? 1.f : x.shares[std::size_t(j)]; };
+        const float first_share = share_of(t * used);
+        for (std::int64_t i = 0; i < width; ++i) sum[i] *= first_share;
         for (std::int64_t j = t * used + 1; j < (t + 1) * used; ++j) {
-            const float *row = out + x.slot[std::size_t(j)] * width, share = x.shares[std::size_t(j)];
+            const float *row = out + x.slot[std::size_t(j)] * width, share = share_of(j);
             for (std::int64_t i = 0; i < width; ++i) sum[i] += share * row[i];
         }
-        if (!layer.after_feed.empty()) kernels.norm(sum, layer.after_feed.data(), c.eps, width, sum);
-        for (std::int64_t i = 0; i < width; ++i) stream[t * width + i] += sum[i];
+        if (shared) {
+            float *row = normed_.as<float>() + t * width;
+            normed(t, row);
+            add_shared(t, row, layer, sum);
+        }
+        settle(sum, t, {}, layer.after_feed);
     });
 }
 

@@ -96,7 +96,15 @@ struct Activations {
 struct Heads {
     const std::uint16_t *keys, *values;
     std::int64_t dims;
-    float scale;  // of the scores
+    float scale;         // of the scores
+    float cap;           // they go no further than this, by a tangent; 0: no cap
+    const float *sinks;  // a score of each head that no value belongs to, or null
+};
+
+// What a feed-forward part makes of its gate g and its other half u, of 1 where there is none.
+struct Gate {
+    enum { silu, gelu, relu_squared, clamped } kind;  // clamped: g / (1 + exp(-alpha g)) * (u + 1) of values that have a limit
+    float alpha, limit;
 };
 
 struct InferKernels {
@@ -116,11 +124,16 @@ struct InferKernels {
     void (*multiply_plain)(const Weights &, const Activations &a, float *out, std::int64_t stride, bool add, std::int64_t first,
                            std::int64_t last, std::uint8_t *buffer);
     void (*norm)(const float *x, const float *weight, float eps, std::int64_t n, float *out);
+    // By the deviation from the mean.
+    void (*layer_norm)(const float *x, const float *weight, float eps, std::int64_t n, float *out);
     // Pairs (i, i + half) or (2i, 2i + 1) of one head are turned by angles of which cosines and sines are given.
     void (*rotate)(float *x, const float *cosines, const float *sines, std::int64_t half, bool halves_apart);
-    void (*gate)(const float *gate, const float *up, float *out, std::int64_t n, bool gelu);
+    void (*gate)(const float *gate, const float *up, float *out, std::int64_t n, const Gate &how);  // up may be null
+    // x * scale, which goes no further than `cap` where that is not 0.
+    void (*limit)(float *x, std::int64_t n, float scale, float cap);
     // Attention of `n` <= tokens queries (rows of q, `stride` apart) at the positions from `position` on (all at that one where
-    // `same`), each seeing the keys from its position - window on (window 0: all). scores: (past + 16) * tokens floats.
+    // `same`: a head each), each seeing the keys from its position - window on (window 0: all). scores: (past + 16) * tokens
+    // floats.
     void (*attend)(const Heads &, const float *q, std::int64_t stride, std::int64_t n, std::int64_t position, bool same,
                    std::int64_t window, float *out, std::int64_t out_stride, float *scores);
     void (*store_key)(const float *key, std::int64_t dims, std::uint16_t *keys, std::int64_t position);

@@ -4,7 +4,7 @@
 namespace quantmill::QM_LEVEL {
 
 extern const InferKernels kernels;
-const InferKernels kernels = {TOKENS, pack, quantize_tiles, multiply,  multiply_one, multiply_plain, norm,
-                              rotate, gate, attend,         store_key, store_value,  read};
+const InferKernels kernels = {TOKENS, pack, quantize_tiles, multiply, multiply_one, multiply_plain, norm, layer_norm,
+                              rotate, gate, limit,          attend,   store_key,    store_value,    read};
 
 }  // namespace quantmill::QM_LEVEL

@@ -69,7 +69,9 @@ void multiply_plain(const Weights &, const Activations &a, float *out, std::int6
                     std::int64_t last, std::uint8_t *buffer);
 void norm(const float *x, const float *weight, float eps, std::int64_t n, float *out);
 void rotate(float *x, const float *cosines, const float *sines, std::int64_t half, bool halves_apart);
-void gate(const float *gate, const float *up, float *out, std::int64_t n, bool gelu);
+void layer_norm(const float *x, const float *weight, float eps, std::int64_t n, float *out);
+void gate(const float *gate, const float *up, float *out, std::int64_t n, const Gate &how);
+void limit(float *x, std::int64_t n, float scale, float cap);
 void attend(const Heads &, const float *q, std::int64_t stride, std::int64_t n, std::int64_t position, bool same,
             std::int64_t window, float *out, std::int64_t out_stride, float *scores);
 void store_key(const float *key, std::int64_t dims, std::uint16_t *keys, std::int64_t position);

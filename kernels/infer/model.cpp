@@ -36,22 +36,39 @@ Activations Room::of(std::int64_t tokens, std::int64_t cols, std::int64_t tile, 
             floats_.as<float>()};
 }
 
-Model::Model(const Config &given, const InferKernels &used, int threads, bool repacked, int planes)
-    : config(given), kernels(used), repack(repacked), planes_(planes), layers_(std::size_t(given.layers)), pool(threads) {}
+Model::Model(const Config &given, const std::vector<Kind> &kinds, const InferKernels &used, int threads, bool repacked, int planes)
+    : config(given), kernels(used), repack(repacked), planes_(planes), layers_(std::size_t(given.layers)), pool(threads) {
+    for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i].kind = kinds[i];
+}
 
 // Sizes as a configuration gives them.
 using Size = std::int64_t (*)(const Config &);
 static std::int64_t width(const Config &c) { return c.width; }
 static std::int64_t hidden(const Config &c) { return c.hidden; }
-static std::int64_t head(const Config &c) { return c.head_dim; }
 static std::int64_t wide(const Config &c) { return c.heads * c.head_dim; }
 static std::int64_t narrow(const Config &c) { return c.kv_heads * c.head_dim; }
 static std::int64_t experts(const Config &c) { return c.experts; }
-static std::int64_t all_hidden(const Config &c) { return c.experts * c.hidden; }
+static std::int64_t own_hidden(const Config &c) { return c.expert_hidden; }
+static std::int64_t shared_hidden(const Config &c) { return c.shared_hidden; }
+static std::int64_t all_hidden(const Config &c) { return c.experts * c.expert_hidden; }
 static std::int64_t all_width(const Config &c) { return c.experts * c.width; }
 
-// The tensors of a layer, by the names that files give them without ".weight", and their shapes.
-enum class In { all, dense, mixture };
+static std::int64_t heads(const Config &c) { return c.heads; }
+static std::int64_t q_normed(const Config &c) { return c.head_norm == Config::whole ? wide(c) : c.head_dim; }
+static std::int64_t k_normed(const Config &c) { return c.head_norm == Config::whole ? narrow(c) : c.head_dim; }
+
+// The tensors of a layer, by the names that most files give them without ".weight", and their shapes. The norms before and behind a
+// part have one name each, whatever a file calls them.
+enum class In { all, dense, gated, mixture, shared };
+static bool has(In which, const Layer &layer, const Config &c) {
+    if (which == In::shared) return layer.shared_up.given();
+    if (which == In::gated && !c.gated) return false;
+    return which == In::all || (which == In::mixture) == layer.kind.mixture;
+}
+static bool never(const Config &) { return false; }
+static bool before_attention(const Config &c) { return c.attention_normed; }
+static bool before_feed(const Config &c) { return c.feed_normed; }
+
 static const struct {
     const char *name;
     Matrix Layer::*at;
@@ -65,26 +82,40 @@ static const struct {
     {"ffn_gate_inp", &Layer::router, In::mixture, experts, width},
     {"ffn_gate_exps", &Layer::gates, In::mixture, all_hidden, width},
     {"ffn_up_exps", &Layer::ups, In::mixture, all_hidden, width},
-    {"ffn_down_exps", &Layer::downs, In::mixture, all_width, hidden},
-    {"ffn_gate", &Layer::gate, In::dense, hidden, width},
+    {"ffn_down_exps", &Layer::downs, In::mixture, all_width, own_hidden},
+    {"ffn_gate_shexp", &Layer::shared_gate, In::shared, shared_hidden, width},
+    {"ffn_up_shexp", &Layer::shared_up, In::shared, shared_hidden, width},
+    {"ffn_down_shexp", &Layer::shared_down, In::shared, width, shared_hidden},
+    {"ffn_gate", &Layer::gate, In::gated, hidden, width},
     {"ffn_up", &Layer::up, In::dense, hidden, width},
     {"ffn_down", &Layer::down, In::dense, width, hidden},
 };
 static const struct {
     const char *name;
     Vector Layer::*at;
-    bool needed;
+    bool (*needed)(const Config &);
     Size size;
 } VECTORS[] = {
-    {"attn_norm", &Layer::attention_norm, true, width},
-    {"ffn_norm", &Layer::feed_norm, true, width},
-    {"attn_q.bias", &Layer::q_bias, false, wide},
-    {"attn_k.bias", &Layer::k_bias, false, narrow},
-    {"attn_v.bias", &Layer::v_bias, false, narrow},
-    {"attn_q_norm", &Layer::q_norm, false, head},
-    {"attn_k_norm", &Layer::k_norm, false, head},
-    {"post_attention_norm", &Layer::after_attention, false, width},
-    {"post_ffw_norm", &Layer::after_feed, false, width},
+    {"attn_norm", &Layer::attention_norm, before_attention, width},
+    {"ffn_norm", &Layer::feed_norm, before_feed, width},
+    {"attn_q.bias", &Layer::q_bias, never, wide},
+    {"attn_k.bias", &Layer::k_bias, never, narrow},
+    {"attn_v.bias", &Layer::v_bias, never, narrow},
+    {"attn_q_norm", &Layer::q_norm, never, q_normed},
+    {"attn_k_norm", &Layer::k_norm, never, k_normed},
+    {"attn_output.bias", &Layer::o_bias, never, width},
+    {"attn_sinks", &Layer::sinks, never, heads},
+    {"post_attention_norm", &Layer::after_attention, never, width},
+    {"ffn_gate.bias", &Layer::gate_bias, never, hidden},
+    {"ffn_up.bias", &Layer::up_bias, never, hidden},
+    {"ffn_down.bias", &Layer::down_bias, never, width},
+    {"ffn_gate_inp.bias", &Layer::router_bias, never, experts},
+    {"exp_probs_b.bias", &Layer::choice_bias, never, experts},
+    {"ffn_gate_exps.bias", &Layer::gates_bias, never, all_hidden},
+    {"ffn_up_exps.bias", &Layer::ups_bias, never, all_hidden},
+    {"ffn_down_exps.bias", &Layer::downs_bias, never, all_width},
+    {"ffn_gate_inp_shexp", &Layer::shared_router, never, width},
+    {"post_ffw_norm", &Layer::after_feed, never, width},
 };
 
 // The member of a layer that a table has under this name; null for other names.
@@ -150,16 +181,17 @@ std::string Model::missing() const {
         if (!vector(*v, angles, true)) return "cosines and sines";
     }
     for (const Vector *v : {&local_cosines, &local_sines}) {
-        if (!vector(*v, angles, c.window > 0)) return "local_cosines and local_sines";
+        if (!vector(*v, angles, false)) return "local_cosines and local_sines";
     }
+    if (local_cosines.size() != local_sines.size()) return "local_cosines and local_sines";
     for (std::size_t i = 0; i < layers_.size(); ++i) {
         const Layer &l = layers_[i];
         for (const auto &row : MATRICES) {
-            if (row.layers != In::all && (row.layers == In::mixture) != (c.experts > 0)) continue;
+            if (!has(row.layers, l, c)) continue;
             if (!matrix(l.*row.at, row.rows(c), row.cols(c))) return whole_name(i, row.name);
         }
         for (const auto &row : VECTORS) {
-            if (!vector(l.*row.at, row.size(c), row.needed)) return whole_name(i, row.name);
+            if (!vector(l.*row.at, row.size(c), row.needed(c))) return whole_name(i, row.name);
         }
     }
     return "";
@@ -167,7 +199,8 @@ std::string Model::missing() const {
 
 void Model::prepare() {
     const Config &c = config;
-    const std::int64_t cols = std::max(std::max(c.width, c.hidden), wide(c)), context = rounded(c.context, ROWS);
+    const std::int64_t between = std::max({c.hidden, c.expert_hidden, c.shared_hidden});
+    const std::int64_t cols = std::max({c.width, between, wide(c)}), context = rounded(c.context, ROWS);
     bool floats = output.weights.form->scale == Scale::none;
     for (Layer &l : layers_) {
         for (const auto &row : MATRICES) {
@@ -187,8 +220,9 @@ void Model::prepare() {
     const auto room = [&](std::int64_t cols_of) { return Memory(batch * cols_of * 4); };
     x_ = room(c.width), normed_ = room(cols), q_ = room(wide(c)), k_ = room(narrow(c)), v_ = room(narrow(c)), mixed_ = room(wide(c));
     after_ = room(c.width);
+    if (c.parallel) kept_ = room(c.width);
     if (c.experts) experts_ = std::make_unique<Experts>(c, batch, planes_, floats);
-    else gate_ = room(c.hidden), up_ = room(c.hidden);
+    gate_ = room(std::max(c.hidden, c.shared_hidden)), up_ = room(std::max(c.hidden, c.shared_hidden));
 }
 
 }  // namespace quantmill::infer

@@ -1,4 +1,5 @@
-// A decoder of the llama family on quantized weights: its tensors, its cache, and the evaluation of some tokens.
+// A decoder on quantized weights: its tensors, its cache, and the evaluation of some tokens. A layer is attention and a part that
+// feeds forward, one for all tokens or a mixture of experts; the configuration says what is around them.
 #pragma once
 
 #include <memory>
@@ -9,15 +10,33 @@
 #include "common/memory.h"
 #include "infer/infer.h"
 #include "infer/phase_pool.h"
+#include "infer/route.h"
 
 namespace quantmill::infer {
 
 struct Config {
     std::int64_t layers, width, hidden, heads, kv_heads, head_dim, vocabulary, context, rotated;
-    std::int64_t experts, experts_used;  // 0: no mixture; with one, `hidden` is an expert's
-    std::int64_t window, pattern;  // layers see `window` positions but every pattern-th, which sees all; 0: all see all
-    float eps, embedding_scale, attention_scale;
-    bool halves_apart, gelu;
+    std::int64_t experts, experts_used, expert_hidden;  // 0: no mixture
+    std::int64_t shared_hidden;  // of the expert of a mixture that all tokens take; 0: none
+    float eps, embedding_scale, attention_scale, residual_scale, logit_scale;
+    float score_cap, logit_cap;  // 0: none
+    float temper_scale;  // queries grow by a logarithm of how often `temper_step` is in their position, counted from `temper_first`
+    std::int64_t temper_step, temper_first;
+    bool halves_apart, layer_norm;
+    bool attention_normed, feed_normed;  // the part sees normed states
+    bool chunked;  // a layer's window is a chunk of so many positions, of which a token sees those before itself
+    bool shares_before;  // an expert's share multiplies what it sees, not what it makes
+    bool parallel;  // the feed-forward part sees what attention saw
+    bool gated;  // the feed-forward part of dense layers has a gate; if not, the activation is of `up`
+    enum HeadNorm { first, turned, whole } head_norm;  // before a head turns, behind it; before it and all heads together
+    Gate gate;
+    Routing routing;
+};
+
+// What may differ between layers.
+struct Kind {
+    std::int64_t window;  // positions it sees; 0: all
+    bool turns, tempers, mixture;
 };
 
 struct Matrix {
@@ -46,7 +65,11 @@ using Vector = std::vector<float>;
 struct Layer {
     Matrix q, k, v, o, gate, up, down;
     Matrix router, gates, ups, downs;  // of a mixture, in place of the last three; one expert's rows after the other's
-    Vector attention_norm, q_bias, k_bias, v_bias, q_norm, k_norm, after_attention, feed_norm, after_feed;
+    Matrix shared_gate, shared_up, shared_down;  // of the expert that all tokens take
+    Vector attention_norm, q_bias, k_bias, v_bias, q_norm, k_norm, o_bias, sinks, after_attention;
+    Vector feed_norm, gate_bias, up_bias, down_bias, after_feed;
+    Vector router_bias, choice_bias, gates_bias, ups_bias, downs_bias, shared_router;
+    Kind kind;
     Memory keys, values;
 };
 
@@ -64,17 +87,17 @@ struct Experts {
 
     const std::int64_t pairs, slots;  // at most
     Room room;
-    Memory logits, gate, up, out;
+    Memory logits, scores, gate, up, out;
     std::vector<std::int32_t> chosen;       // of each pair of a token and one of its experts: the expert,
     std::vector<float> shares;              // its share of the result,
-    std::vector<std::int64_t> slot, token;  // and the slot; of each slot: the token
+    std::vector<std::int64_t> slot, pair;  // and the slot; of each slot: the pair
     std::vector<Group> groups;
     std::vector<Tile> tiles;
 };
 
 class Model {
   public:
-    Model(const Config &config, const InferKernels &kernels, int threads, bool repack, int planes);
+    Model(const Config &config, const std::vector<Kind> &kinds, const InferKernels &kernels, int threads, bool repack, int planes);
 
     // A tensor by its name in the file without ".weight"; false where this kind of model has none of that name.
     Matrix *matrix(const std::string &name);
@@ -95,7 +118,7 @@ class Model {
     const bool repack;
     Matrix output;
     Vector output_norm;
-    // For each position, head_dim / 2 of each: how far a head's pairs are turned, and in layers that see a window.
+    // For each position, rotated / 2 of each: how far a head's pairs are turned; and in layers with a window, where that differs.
     Vector cosines, sines, local_cosines, local_sines;
 
   private:
@@ -110,7 +133,12 @@ class Model {
         float *out;
         std::int64_t stride;
     };
-    struct Source {  // of a product's activations: rows, and what they are normed by or null
+    struct Feed {  // a feed-forward part, which may have no gate; the biases may be empty
+        const Matrix &gate, &up;
+        const Vector *gate_bias, *up_bias;
+        std::int64_t hidden;
+    };
+    struct Source {  // of a product's activations: rows, and what they are normed by, null or empty for nothing
         const float *x;
         const Vector *norm;
     };
@@ -121,18 +149,20 @@ class Model {
 
     // The steps of an evaluation, in every thread: phases of the pool.
     void forward(int thread, const std::int32_t *tokens, std::int64_t n, std::int64_t position, float *logits, bool all);
+    void norm_heads(int thread, const Layer &layer, std::int64_t n);
     void place_heads(int thread, int index, std::int64_t n, std::int64_t position);
     void attend(int thread, int index, std::int64_t n, std::int64_t position);
-    void feed(int thread, const Layer &layer, std::int64_t n);
-    void feed_experts(int thread, const Layer &layer, std::int64_t n);
+    void feed(int thread, const Feed &part, const Source &from, std::int64_t n);
+    void feed_experts(int thread, const Layer &layer, const Source &from, std::int64_t n);
+    void add_shared(std::int64_t token, const float *normed, const Layer &layer, float *sum) const;
+    void settle(float *change, std::int64_t token, const Vector &bias, const Vector &after) const;
+    void norm(const float *x, const Vector &weights, float *out) const;
     void product(int thread, std::initializer_list<Use> uses, const Source &from, std::int64_t n, bool add);
-    void join(int thread, const Matrix &matrix, const float *x, std::int64_t n, const Vector &after);
+    void join(int thread, const Matrix &matrix, const float *x, std::int64_t n, const Vector &bias, const Vector &after);
     Inputs activate(int thread, std::initializer_list<Use> uses, const Source &from, std::int64_t n);
     void ready(int thread, const Source &from, const Inputs &to, std::int64_t first, std::int64_t last);
     void multiply(int thread, const Use &use, const Inputs &inputs, bool add, std::int64_t first, std::int64_t last);
     std::int64_t chunk_of(const Matrix &matrix, std::int64_t n) const;
-    bool local(int index) const { return config.window > 0 && (config.pattern == 0 || (index + 1) % config.pattern != 0); }
-
     const int planes_;
     const Kernel *embedding_ = nullptr;
     const std::uint8_t *embedding_data_ = nullptr;
@@ -140,7 +170,7 @@ class Model {
     std::vector<Thread> threads_;
     std::unique_ptr<Room> room_;
     std::unique_ptr<Experts> experts_;
-    Memory x_, normed_, q_, k_, v_, mixed_, gate_, up_, after_;
+    Memory x_, normed_, kept_, q_, k_, v_, mixed_, gate_, up_, after_;
 
   public:
     Pool pool;  // the last member, since its threads look at the others until they end

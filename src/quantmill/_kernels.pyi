@@ -348,10 +348,18 @@ class Matrix:
         """Bytes in memory."""
 
 class Model:
-    """A decoder of the llama family on quantized blocks, with its cache of keys and values."""
+    """A decoder on quantized blocks, with its cache of keys and values."""
 
-    def __init__(self, config: dict[str, float], threads: int, repack: bool = True, activation_bits: int = 16) -> None:
-        """`config` has every size and constant by name (kernels/infer/model.h); ValueError if one is missing."""
+    def __init__(
+        self,
+        config: dict[str, float],
+        layers: dict[str, list[float]],
+        threads: int,
+        repack: bool = True,
+        activation_bits: int = 16,
+    ) -> None:
+        """`config` has every size and constant by name, `layers` what differs between them, a number for each
+        (kernels/infer/model.h); ValueError if one is missing."""
 
     def set_matrix(self, name: str, type: str, data: npt.NDArray[np.uint8], rows: int, cols: int) -> None:
         """Give a tensor by its name in the file without ".weight". "token_embd" and blocks not repacked are kept."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from architecture_helpers.dense_models import DENSE_MODELS
 from forward_models import MODELS, VOCABULARY, metadata
 from quantmill.architectures.hyperparameters import hyper
 from quantmill.architectures.known import ARCHITECTURES
-from quantmill.runtime.loader import CannotRun, layer_parts
+from quantmill.runtime.layer_plan import CannotRun, layer_plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "new-architecture.md"
 HEAD = "| architecture | convert | imatrix | quality | bench |"
@@ -26,10 +27,10 @@ def rows() -> Iterator[str]:
 
 def runs(name: str) -> bool:
     """Whether our kernels run any small model of the architecture."""
-    for small in MODELS.values():
+    for small in (MODELS | DENSE_MODELS).values():
         if small.architecture == name:
             try:
-                layer_parts(name, hyper(name, {entry.key: entry for entry in metadata(small)}, VOCABULARY))
+                layer_plan(name, hyper(name, {entry.key: entry for entry in metadata(small)}, VOCABULARY))
             except CannotRun:
                 continue
             return True

@@ -10,7 +10,8 @@ from quantmill.architectures.loading import check_loadable
 from quantmill.engine.model import open_model
 from quantmill.gguf import read, verify
 from quantmill.runtime.generator import generate
-from quantmill.runtime.loader import CannotRun, load
+from quantmill.runtime.layer_plan import CannotRun
+from quantmill.runtime.loader import load
 from quantmill.runtime.sampler import Sampling
 from quantmill.vocabulary.tokenizer import load as tokenizer_of
 

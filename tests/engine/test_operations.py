@@ -13,7 +13,8 @@ from quantmill.architectures.operations import Add, Attend, Feed, Norm, Operatio
 from quantmill.engine.evaluation import Run, evaluate, open_model
 from quantmill.gguf import Writer
 from quantmill.gguf.types import TYPES
-from quantmill.runtime.loader import CannotRun, load
+from quantmill.runtime.layer_plan import CannotRun
+from quantmill.runtime.loader import load
 
 QWEN2 = known.ARCHITECTURES["qwen2"].operations
 Layer = tuple[Operation, ...]

@@ -6,24 +6,27 @@ import numpy as np
 import pytest
 
 import forward_models
-from forward_models import LENGTH, MODELS, write
+from architecture_helpers.dense_models import DENSE_MODELS
+from forward_models import LENGTH, MODELS, Small, metadata, weights, write
 from quantmill.commands.files.generate import tokens_of
 from quantmill.engine.evaluation import Run, evaluate, open_model
 from quantmill.errors import QuantmillError
-from quantmill.gguf import kv, read
+from quantmill.gguf import Writer, kv, read
+from quantmill.gguf.types import TYPES
 from quantmill.quant.quantizer import quantize_file
 from quantmill.reference.llama_cpp.b4867 import B4867
-from quantmill.runtime.loader import CannotRun, load
+from quantmill.runtime.layer_plan import CannotRun
+from quantmill.runtime.loader import load
 from quantmill.vocabulary.tokenizer import from_metadata
 
 TOKENS = forward_models.chunks(MODELS["qwen2"])
-RUNNABLE = [name for name in MODELS if name != "llama-bias"]
+SMALL = MODELS | DENSE_MODELS
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("small")
-    return {name: write(small, folder / f"{name}.gguf") for name, small in MODELS.items()}
+    return {name: write(small, folder / f"{name}.gguf") for name, small in SMALL.items()}
 
 
 def exact(path: Path) -> np.ndarray:
@@ -50,7 +53,7 @@ def test_a_conversation_begins_with_one_bos_where_the_model_adds_it(wants: bool)
     assert tokens_of(tokenizer, "<s>abc", raw=True) == [*(bos * wants), *b"<s>abc"]
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", SMALL)
 def test_logits_are_the_engines(files: dict[str, Path], name: str) -> None:
     base = exact(files[name])
     for repack in (True, False):
@@ -62,7 +65,11 @@ def test_logits_are_the_engines(files: dict[str, Path], name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "ftype"),
-    [("qwen2", "Q8_0"), ("qwen2", "Q4_0"), ("qwen2", "IQ4_NL"), ("mixtral", "Q4_0"), ("qwen3moe", "Q8_0")],
+    [
+        *[("qwen2", "Q8_0"), ("qwen2", "Q4_0"), ("qwen2", "IQ4_NL"), ("mixtral", "Q4_0"), ("qwen3moe", "Q8_0")],
+        *[(name, "Q8_0") for name in DENSE_MODELS],
+        *[("phi3", "Q4_K_M"), ("cohere2", "Q4_0")],
+    ],
 )
 def test_a_quantized_file_is_as_far_from_its_base_as_the_engine_says(
     files: dict[str, Path], tmp_path: Path, name: str, ftype: str
@@ -76,7 +83,13 @@ def test_a_quantized_file_is_as_far_from_its_base_as_the_engine_says(
         assert divergence(of_file, logits) < max(0.02 * own, 1e-5)
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3", "mixtral", "qwen3moe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llama", "llama-bias", "gemma3", "mixtral", "qwen3moe", "olmo2", "exaone4-windows", "hunyuan-dense"),
+        *("granite-bias", "gemma2", "cohere2", "glm4", "mistral3"),
+    ],
+)
 def test_token_by_token_is_what_a_prompt_is(files: dict[str, Path], name: str) -> None:
     tokens = TOKENS[0]
     whole = load(files[name], threads=2).evaluate(tokens, 0, every=True)
@@ -102,13 +115,23 @@ def test_the_cache_can_be_rewound(files: dict[str, Path]) -> None:
         model.evaluate(np.array([258], np.int32), 0)
 
 
-def test_models_that_do_not_run(files: dict[str, Path]) -> None:
-    path = files["llama-bias"]
+def test_models_that_do_not_run(tmp_path: Path) -> None:
+    path = write(Small("qwen2", heads=8), tmp_path / "m.gguf")
     with pytest.raises(CannotRun) as caught:
         load(path)
-    assert str(caught.value) == (
-        f"{path}: has the bias blk.0.attn_output.bias, which these kernels do not add; llama.cpp's do"
-    )
+    assert str(caught.value) == f"{path}: has heads of 8 columns; these kernels need a multiple of 16"
+
+
+def test_the_factors_are_those_of_the_context(tmp_path: Path) -> None:
+    """A longer context than the original one takes the long factors, also where the text is short."""
+    small, path = DENSE_MODELS["phi3-long"], tmp_path / "m.gguf"
+    tensors = [(name, shape, values * (2 if "long" in name else 1)) for name, shape, values in weights(small)]
+    with Writer(path, metadata(small), [(name, shape, TYPES["F32"]) for name, shape, _ in tensors]) as writer:
+        for _, _, values in tensors:
+            writer.append(values.view(np.uint8).reshape(-1))
+    short, long = (load(path, context=context).evaluate(TOKENS[0][:40], 0) for context in (64, 65))
+    assert np.array_equal(short, load(path, context=40).evaluate(TOKENS[0][:40], 0))
+    assert not np.array_equal(short, long)
 
 
 @pytest.mark.parametrize(("id_", "name"), [(31, "Q4_0_4_4"), (32, "Q4_0_4_8"), (33, "Q4_0_8_8"), (36, "IQ4_NL_4_4")])
