@@ -56,7 +56,6 @@ CLASSES: dict[str, dict[str, object]] = {
         "mamba_d_head": 64,
         "mamba_d_state": 32,
     },
-    "Cohere2": {"num_hidden_layers": 4, "sliding_window": 64, "rotary_pct": 1.0},
 }
 RECIPE = """
 llama_cpp = "TAG"
