@@ -114,7 +114,7 @@ GLM4MOE = Architecture(
             },
             spellings={"n_routed_experts": "num_experts"},
             mixture=True,
-            only=without(SILU, "partial_rotary_factor"),
+            only=without(SILU, "partial_rotary_factor") | {"norm_topk_prob": (True, None)},
             facts=_layers,
             vocabulary="glm",
         ),
