@@ -163,13 +163,14 @@ def test_a_converted_models_tensors_are_the_packages(name: str, tmp_path: Path) 
 def test_the_tensors_that_are_computed_with_are_the_packages(name: str) -> None:
     row = ARCHITECTURES[name]
     top = [line.name for line in row.top if line.placed]
-    layer = [f"blk.10.{line.name}" for line in row.layer if line.placed]
+    # Those of a layer that predicts a further token are not computed with, and newer than the package.
+    layer = [f"blk.10.{line.name}" for line in row.layer if line.placed and not line.name.startswith("nextn.")]
     assert unlisted(name, [*top, *layer]) == []
 
 
 def test_each_architecture_is_one_of_the_packages() -> None:
-    names = {row.name for row, _ in CLASSES.values()}
-    assert names == ARCHITECTURES.keys()
+    names = {row.name for row in ARCHITECTURES.values() if row.classes}
+    assert names == ARCHITECTURES.keys() >= {row.name for row, _ in CLASSES.values()}
     assert names <= set(package.MODEL_ARCH_NAMES.values())
 
 
