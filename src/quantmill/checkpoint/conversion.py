@@ -12,6 +12,7 @@ The file is byte for byte that of the reference's converter (b5490's with transf
 - A reranker is refused, and so is a Gemma 3 without tokenizer.model, of which later converters make other files.
 - Several named chat templates are listed in their own order; there, in an order that changes from run to run.
 - llama3's rope factors are correctly rounded; PyTorch's power may differ in the last bit (not for base 500000).
+- A recurrence's decays, -exp of what a checkpoint has, are correctly rounded; PyTorch's may differ in the last bit.
 - Tensors that are missing, unexpected or of another shape than config.json says are errors.
 """
 
