@@ -101,7 +101,7 @@ class LayerPlan:
             "gate_alpha": _ALPHA,
             "gate_limit": _LIMIT,
             "scoring": _SCORINGS.index(experts.scoring),
-            "shares_normed": experts.normalized,
+            "shares_normed": experts.normalized is True,
             "shares_before": experts.before,
             "shares_scale": numbers.get("expert_weights_scale") or 1,
             "groups": numbers.get("expert_group_count") or 1,
@@ -178,6 +178,10 @@ def _norm(rest: list[Operation], of: str) -> Norm | None:
 def _is_known(operation: Attend | Feed | Experts) -> bool:
     """Whether the kernels compute all that the operation says."""
     if not isinstance(operation, Attend) and operation.activation not in _ACTIVATIONS:
+        return False
+    if isinstance(operation, Experts) and (
+        operation.scoring not in _SCORINGS or operation.normalized not in (True, False)
+    ):
         return False
     plain = type(operation)()
     known = {field: getattr(plain, field) for field in _FIELDS[type(operation)]}
