@@ -11,12 +11,12 @@ import pytest
 
 import forward_models
 from forward_models import MODELS
-from newer_wrong_calls import RECIPES as WRONG_RECIPES
-from newer_wrong_calls import newer
 from projects import RECIPE, TINY
 from quantmill import gguf
 from quantmill.cli import COMMANDS, main, parser
 from wrong_calls import USE, WORK, Wrong, says_nothing
+from wrong_calls.newer import RECIPES as WRONG_RECIPES
+from wrong_calls.newer import newer
 
 
 def files() -> Iterator[Wrong]:
