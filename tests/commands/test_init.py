@@ -82,7 +82,7 @@ def test_a_project_that_exists_gets_the_recipe_alone(here: Path, small: Path) ->
 def test_a_base_that_cannot_be_run_here_has_no_imatrix(here: Path, small: Path) -> None:
     with gguf.read(small) as file:
         kvs = [
-            gguf.kv(entry.key.replace("qwen2.", "phi3."), "phi3" if entry.value == "qwen2" else entry.value)
+            gguf.kv(entry.key.replace("qwen2.", "phi2."), "phi2" if entry.value == "qwen2" else entry.value)
             for entry in file.metadata.values()
         ]
         with gguf.Writer(here / "phi.gguf", kvs, file.tensor_entries()) as writer:

@@ -1,5 +1,6 @@
 """Calls that make no sense, over all commands: the right code, one sentence that names the thing, nothing written."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import forward_models
 from forward_models import MODELS
 from projects import RECIPE, TINY
 from quantmill import gguf
-from quantmill.cli import COMMANDS, main
+from quantmill.cli import COMMANDS, main, parser
 from wrong_calls import USE, WORK, Wrong, says_nothing
+from wrong_calls.newer import RECIPES as WRONG_RECIPES
+from wrong_calls.newer import newer
 
 
 def files() -> Iterator[Wrong]:
@@ -229,7 +232,7 @@ def grammar() -> Iterator[Wrong]:
         yield Wrong(f"{command} --none", USE, "")
 
 
-TABLE: Iterable[Wrong] = [*files(), *outputs(), *numbers(), *words(), *says_nothing(), *recipes(), *grammar()]
+TABLE: Iterable[Wrong] = [*files(), *outputs(), *numbers(), *words(), *says_nothing(), *newer(), *recipes(), *grammar()]
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +241,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("place")
     (here / "recipes").mkdir()
     (here / "recipes" / "small.toml").write_text(RECIPE)
+    for name, text in WRONG_RECIPES.items():
+        (here / "recipes" / f"{name}.toml").write_text(text)
     (here / "recipes" / "tiny").symlink_to(TINY)
     (here / "folder").mkdir()
     (here / "other").mkdir()
@@ -276,6 +281,22 @@ def tree(folder: Path) -> list[tuple[str, int]]:
 def test_there_are_three_hundred() -> None:
     assert len({wrong.call for wrong in TABLE}) >= 300
     assert {wrong.call.split()[0] for wrong in TABLE if wrong.call} >= COMMANDS.keys()
+
+
+def test_every_option_that_takes_a_value_is_in_the_table() -> None:
+    """Of every command, by its grammar."""
+    used = {(wrong.call.split()[0], word.split("=")[0]) for wrong in TABLE for word in wrong.call.split()[1:]}
+    for command in COMMANDS:
+        (commands,) = (
+            action for action in parser([command])._actions if action.dest == argparse.SUPPRESS and action.choices
+        )
+        asked = [commands.choices[command]]
+        for found in asked:
+            for action in found._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    asked += action.choices.values()
+                elif action.option_strings and action.nargs != 0:
+                    assert any((command, name) in used for name in action.option_strings), (command, action.dest)
 
 
 @pytest.mark.parametrize("wrong", TABLE, ids=lambda wrong: wrong.call[:60])

@@ -37,8 +37,9 @@ def open_base(name: str, whole: bool = True, on_hub: bool = False) -> Iterator[A
         with _elsewhere(name) as found:
             yield found
         return
-    if not path.exists():
-        raise UsageError(f"{name}: there is no such file or folder; give the base's GGUF file or its model's folder")
+    if not path.is_file() and not path.is_dir():
+        what = "this is no file" if path.exists() else "there is no such file or folder"
+        raise UsageError(f"{name}: {what}; give the base's GGUF file or its model's folder")
     if path.is_dir():
         names = list(model_files(path))
         if any(each.endswith(".safetensors") for each in names) or "config.json" in names:

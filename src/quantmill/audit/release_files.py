@@ -156,7 +156,8 @@ def find_release(name: str) -> AuditedRelease:
         return _here(name, tuple(models_in(path)), there)
     if path.exists() or not is_remote(name):
         if not path.is_file():
-            raise UsageError(f"{path}: there is no such file; give the path of a GGUF file")
+            what = "this is no file" if path.exists() else "there is no such file"
+            raise UsageError(f"{path}: {what}; give the path of a GGUF file")
         near = {file.name: file for file in path.absolute().parent.iterdir() if file.is_file()}
         return _here(name, (path,), near, True)
     if name.startswith(("http://", "https://")):

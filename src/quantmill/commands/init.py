@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import MARKS, bar, existing, file_path, followed, parallel, project, say, threads
+from quantmill.commands.common import MARKS, bar, existing, file_path, followed, parallel, place, project, say, threads
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,10 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from quantmill.commands.common import add_tag
 
     parser.add_argument("name", metavar="NAME", help="the recipe's, and a new project's folder's")
-    parser.add_argument("--base", metavar="BASE", help="a GGUF file, a model's folder, or OWNER/NAME of the Hub")
+    parser.add_argument(
+        "--base", type=place, metavar="BASE", help="a GGUF file, a model's folder, or OWNER/NAME of the Hub"
+    )
     parser.add_argument(
         "--from",
         dest="release",
+        type=place,
         metavar="RELEASE",
         help="write the recipe that makes this file or folder",
     )

@@ -1,6 +1,7 @@
 """`quantmill audit`: whether files that anybody made are what quantizing their base gives."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         told += [f"imatrix {called}, found beside the release" if imatrix else called] * bool(called)
     written = [path for path in (None if to_stdout else options.json, options.html) if path]
     if written:
-        _apart(written, release, base, imatrix)
+        _apart([*written, *_statements(None if to_stdout else options.json, options.html)], release, base, imatrix)
     if not to_stdout:
         say(*told)
     asked = AuditOptions(imatrix, tag, sample, threads(options))
@@ -130,6 +131,18 @@ def _beside(release: "AuditedRelease", own: str, digests: dict[str, str | None])
         except WrongStatement as wrong:
             lines.append(str(wrong))
     return lines
+
+
+def _statements(record: Path | None, page: Path | None) -> list[Path]:
+    """What is written beside a record. Raises UsageError where the page would be written over one of them."""
+    from quantmill.release.audit_statements import ENDING, SEALED
+
+    if record is None or (record.exists() and not record.is_file()):  # stdout, or a device
+        return []
+    beside = [record.with_name(record.stem + ending) for ending in (ENDING, SEALED)]
+    if page and os.path.realpath(page) in map(os.path.realpath, (record, *beside)):
+        raise UsageError(f"--html {page}: --json writes this file; name another")
+    return beside
 
 
 def _apart(targets: list[Path], release: "AuditedRelease", base: str, imatrix: Path | None) -> None:
