@@ -127,6 +127,18 @@ def test_the_best_types_for_a_size_are_found() -> None:
         assert choose_types(choices, least - 1) is None
 
 
+def test_a_large_model_is_filled_by_single_changes() -> None:
+    rng = random.Random(1)
+    choices = {
+        f"blk.{i}": [TypeChoice(f"T{k}", 32 * (k + 1) * rng.randint(8, 9), rng.random() / (k + 1)) for k in range(6)]
+        for i in range(900)
+    }
+    room = 900 * 32 * 30
+    found = choose_types(choices, room)
+    assert found is not None
+    assert room * 0.995 < sum(choice.bytes for choice in found.values()) <= room
+
+
 def test_no_file_is_larger_than_asked(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, stock = tmp_path / "out.gguf", tmp_path / "stock.gguf"
     for ftype in ("Q4_0", "Q5_1"):

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-_MOST_MOVES = 4000  # up or down, of which all pairs are looked at
+_MOST_MOVES = 2500  # of which all pairs are looked at; in larger models a single one fills the size as well
 
 
 @dataclass(frozen=True)
@@ -71,22 +71,25 @@ def _above(a: TypeChoice, b: TypeChoice, c: TypeChoice) -> bool:
 
 def _refine(useful: Mapping[str, Sequence[TypeChoice]], now: dict[str, TypeChoice], left: int) -> None:
     """Changes `now` by one change, or two of different tensors, as long as one gains within the bytes left."""
+    order = {name: index for index, name in enumerate(useful)}
     while True:
         moves = [(name, choice) for name, all_ in useful.items() for choice in all_ if choice != now[name]]
-        if not moves or len(moves) > _MOST_MOVES:
+        if not moves:
             return
         more = np.array([choice.bytes - now[name].bytes for name, choice in moves])
         gain = np.array([now[name].cost - choice.cost for name, choice in moves])
-        order = {name: index for index, name in enumerate(useful)}
-        of = np.array([order[name] for name, _ in moves])
         alone = np.where(more <= left, gain, -np.inf)
-        both = gain[:, None] + gain[None, :]
-        both[(more[:, None] + more[None, :] > left) | (of[:, None] == of[None, :])] = -np.inf
-        single, pair = int(np.argmax(alone)), int(np.argmax(both))
-        best = max(alone[single], both.flat[pair])
+        taken = [int(np.argmax(alone))]
+        best = alone[taken[0]]
+        if len(moves) <= _MOST_MOVES:
+            of = np.array([order[name] for name, _ in moves])
+            both = gain[:, None] + gain[None, :]
+            both[(more[:, None] + more[None, :] > left) | (of[:, None] == of[None, :])] = -np.inf
+            pair = int(np.argmax(both))
+            if both.flat[pair] > best:
+                taken, best = list(divmod(pair, len(moves))), both.flat[pair]
         if best <= 1e-12 * sum(choice.cost for choice in now.values()):
             return
-        taken = [single] if alone[single] == best else list(divmod(pair, len(moves)))
         for index in taken:
             name, choice = moves[index]
             left -= choice.bytes - now[name].bytes
