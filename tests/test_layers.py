@@ -44,6 +44,7 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"architectures", "checkpoint", "gguf", "imatrix", "reference", "vocabulary"},
     "runtime": {"architectures", "gguf", "reference", "vocabulary"},
     "quality": {"engine", "gguf"},
+    "mix_search": {"engine", "gguf", "quant", "reference"},
     "choose": {"gguf"},
     "card": {"choose", "reference"},
     "recipe": {"architectures", "checkpoint", "choose", "gguf", "network", "reference", "store", "toolchain"},
@@ -73,7 +74,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "distributed": {"build", "forecast", "gguf", "quant", "recipe", "reference", "steps", "store"},
 }
-KERNELS = {"host", "quant", "audit", "engine", "runtime", "quality", "steps", "forecast", "commands"}  # who calls C++
+# Who calls C++.
+KERNELS = {"host", "quant", "audit", "engine", "runtime", "quality", "mix_search", "steps", "forecast", "commands"}
 HEAVY = {"numpy", "gguf", "rich", "huggingface_hub", "tokenizers", "jinja2"}
 
 

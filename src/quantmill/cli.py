@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "lock": "Resolve a recipe's base to commits and digests, and write its lock.",
     "explain": "Say why a task would run: quantmill explain quant:tiny/Q4_K_M",
     "quantize": "Quantize a GGUF file, byte for byte as llama-quantize does.",
+    "fit": "Find the types for a size that cost a model the least, by measuring, and write the file.",
     "imatrix": "Measure the importance of a model's columns on a text, as llama-imatrix does.",
     "convert": "Convert a model in Hugging Face layout to GGUF.",
     "split": "Cut a GGUF file into shards, as llama-gguf-split does.",
@@ -43,7 +44,7 @@ COMMANDS: dict[str, str] = {
     "diff": "Say in what two GGUF files differ: metadata, tensors, types, blocks.",
 }
 ON_FILES = {
-    *("quantize", "imatrix", "convert", "split", "merge", "perplexity"),
+    *("quantize", "fit", "imatrix", "convert", "split", "merge", "perplexity"),
     *("bench", "generate", "show", "audit", "verify", "diff"),
 }
 

@@ -79,6 +79,16 @@ class LayerWeights:
         other.run, other.space = replace(self.run, threads=1), space
         return other
 
+    def changed(self, model: Model, whole: str) -> Self:
+        """The same layer with the tensor `whole` of another model in the place of its own."""
+        name = whole.removeprefix(self.prefix).removesuffix(".weight")
+        other = copy(self)
+        other.model = model
+        other._matrices = {key: matrix for key, matrix in self._matrices.items() if key != name}
+        if self.plan.piece:
+            other.matrix(name).hold(None)
+        return other
+
     def load(self, free: dict[str, _kernels.Panels]) -> None:
         """Packs all matrices that are to be kept, by all threads, into the panels that a layer before had; `free` holds
         them, and then this layer's."""

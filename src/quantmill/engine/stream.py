@@ -85,13 +85,13 @@ def through_layers(
         for first, last in groups:
             x = states.get(first, last)
             told = partial(_report, progress, index * count + first)
-            _push(layer, spaces, x, positions, importance, told, wanted or index < model.hyper.n_layer - 1)
+            through_layer(layer, spaces, x, positions, importance, told, wanted or index < model.hyper.n_layer - 1)
             states.put(first, x)
         states.turn()
         checkpoint.after(states, importance, last=index == layers.stop - 1)
 
 
-def _push(
+def through_layer(
     layer: LayerWeights,
     spaces: list[BufferPool],
     x: Floats,
