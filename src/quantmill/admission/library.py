@@ -104,7 +104,8 @@ def find(place: Path) -> Path:
     if place.is_file():
         return place.resolve()
     if not place.is_dir():
-        raise UsageError(f"{place}: there is no such folder or file; give the one that holds libllama.so")
+        what = "this is no file" if place.exists() else "there is no such folder or file"
+        raise UsageError(f"{place}: {what}; give the one that holds libllama.so")
     found = [path for path in place.rglob("libllama*.so*") if "common" not in path.name]
     own = sorted({path.resolve() for path in found}, key=lambda path: (len(path.parts), path.name))
     same = {path.parent for path in own}

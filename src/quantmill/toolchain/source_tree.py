@@ -62,7 +62,8 @@ def _folder(source: str, work: Path) -> tuple[Path, str]:
     if path.is_dir():
         return path.resolve(), ""
     if not path.is_file():
-        raise UsageError(f"{source}: there is no such folder or archive; give the sources of a llama.cpp")
+        what = "this is no file" if path.exists() else "there is no such folder or archive"
+        raise UsageError(f"{source}: {what}; give the sources of a llama.cpp")
     return _unpacked(path, source, work), path.name
 
 

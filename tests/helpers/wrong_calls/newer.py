@@ -113,6 +113,8 @@ def _others() -> Iterator[Wrong]:
     yield Wrong("admit b5490 --lib folder --every 2 --share", USE, "--share is for what all files were compared of")
     yield Wrong("admit b5490 --lib folder --tools folder", USE, "--tools")
     yield Wrong("admit b5490", USE, "--lib")
+    yield Wrong("admit b5490 --lib /dev/null", USE, "/dev/null: this is no file")
+    yield Wrong("toolchain b11739 --from /dev/null --only converter --to new", USE, "/dev/null: this is no file")
     for option in ("--tls-cert", "--tls-key"):
         yield Wrong(f"build small --engine dask --scheduler tls://x {option} EMPTY", USE, "''")
         yield Wrong(f"build small {option} text", USE, option)
