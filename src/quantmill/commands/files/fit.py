@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from quantmill.mix_search.search import FoundMix
     from quantmill.vocabulary.tokenizer import Tokenizer
 
-CHUNKS = 24  # of the text, evenly spaced, that the search measures on
+CHUNKS = 8  # of the text, evenly spaced, that the search measures on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
