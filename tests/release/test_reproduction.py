@@ -114,8 +114,8 @@ def test_a_folder_that_it_did_not_make_is_refused_as_it_is(built: Project, copy:
             "",
         )
         assert files_below(theirs) == before
-    done = built.run("quantmill", "reproduce", str(copy), "--work", str(theirs / "index"), check=1)
-    assert done.stderr == f"quantmill: {theirs}/index: Not a directory; check the path, its rights and the room left\n"
+    done = built.run("quantmill", "reproduce", str(copy), "--work", str(theirs / "index"), check=2)
+    assert done.stderr == f"quantmill: {theirs}/index: this is no folder; name a new one for --work\n"
 
 
 def test_a_work_folder_lies_apart_from_the_release(built: Project, copy: Path, tmp_path: Path) -> None:

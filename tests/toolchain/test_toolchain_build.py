@@ -141,7 +141,7 @@ def test_other_sources_convert_anew(toolchain: Made, tmp_path: Path) -> None:
     edited.chmod(0o644)
     edited.write_text("touched by hand")
     project.edit('name = "Stand In"', 'name = "Another"')
-    done = project.run("quantmill", "build", "small", check=1, **other)
+    done = project.run("quantmill", "build", "small", check=2, **other)
     assert "its files are not those that were taken in; make it anew: quantmill toolchain" in done.stderr
     ready(project, tmp_path / "other", tmp_path / "s", tmp_path / "bin")
     assert "convert:small" in project.ran("quantmill", "build", "small", **other)
@@ -247,7 +247,7 @@ def test_a_matrix_of_llama_imatrix_guides_as_our_own(toolchain: Made, tmp_path: 
 def test_what_our_engine_does_not_know_is_not_measured(toolchain: Made, tmp_path: Path) -> None:
     project = standin_project(tmp_path / "p", RECIPE + '\n[evaluation]\ntext = "other.txt"\nn_ctx = 128\n')
     (project.folder / "recipes" / "other.txt").write_text("nothing that the calibration text has in it, ever. " * 200)
-    done = project.run("quantmill", "build", "small", check=1, **toolchain[1])
+    done = project.run("quantmill", "build", "small", check=2, **toolchain[1])
     assert "and [evaluation] would; leave out [evaluation] and its gates" in done.stderr
 
 

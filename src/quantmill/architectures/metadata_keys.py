@@ -122,8 +122,8 @@ def _entry(architecture: str, key: MetadataKey, found: Mapping[str, Any], above:
     name, value = _stated(key, found)
     if value is None:
         return
-    if key.type in _NUMBERS:
-        several = isinstance(value, list) and (key.key in _BY_LAYER or callable(key.config))
+    if key.type in _NUMBERS and not (callable(key.config) and isinstance(value, list)):  # such a list is made here
+        several = isinstance(value, list) and key.key in _BY_LAYER
         for item in value if several else [value]:
             number(above + name, item, key.type)
     items = ValueType.INT32 if key.type == ValueType.UINT32 else key.type  # whole numbers of a list

@@ -21,6 +21,7 @@ def says_nothing() -> Iterator[Wrong]:
         "build small --engine dask --scheduler X": "--scheduler",
         "quantize m.gguf out Q8_0 --llama-cpp X": "--llama-cpp",
         "quantize m.gguf out Q8_0 --imatrix-name X": "--imatrix-name",
+        "fit m.gguf out --bits 6 --imatrix i.dat -f text --imatrix-name X": "--imatrix-name",
         "quantize m.gguf out Q8_0 --output-tensor-type X": "--output-tensor-type",
         "quantize m.gguf out Q8_0 --token-embedding-type X": "--token-embedding-type",
         "quantize m.gguf out Q8_0 --imatrix i.dat --include-weights X": "--include-weights",
