@@ -391,6 +391,7 @@ def test_an_audit_is_written_to_a_device(to: str, place: Path, monkeypatch: pyte
     assert call(f"audit q.gguf --base m.gguf --json {to}") == 0
     assert Path("/dev/null").is_char_device()
     (place / "link").unlink(missing_ok=True)
+    assert not [*Path("/dev").glob("null.*"), *place.glob("link.*")]
 
 
 @pytest.mark.parametrize("line", ["quantize m.gguf out Q8_0", "generate m.gguf -p a --raw", "bench m.gguf"])

@@ -185,6 +185,8 @@ def _record(
 
     data = json_bytes(stated)
     write_output(target, data)
+    if not target.is_file():  # a device or a pipe, beside which nothing is to lie
+        return
     named = [(name, digest, verdict.word) for verdict, parts in files for name, digest in parts]
     audited = [Audited(name, digest, word) for name, digest, word in named if digest]
     if len(audited) < len(named):
