@@ -188,7 +188,7 @@ GEMMA3N = Architecture(
         MetadataKey("altup.num_inputs", "altup_num_inputs", size="altup"),
         MetadataKey("embedding_length_per_layer_input", "hidden_size_per_layer_input", size="per_layer"),
         MetadataKey("attention.shared_kv_layers", "num_kv_shared_layers", size="shared_kv"),
-        MetadataKey("activation_sparsity_scale", "sparsity", ValueType.FLOAT32),
+        MetadataKey("activation_sparsity_scale", lambda facts: facts["sparsity"], ValueType.FLOAT32),
         MetadataKey("attention.sliding_window_pattern", "windowed", ValueType.BOOL, size="windowed"),
     ),
     sizes=_sizes,
