@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from architecture_helpers.dense_models import DENSE_MODELS
+from architecture_helpers.mixture_models import NAMES as MIXTURES
+from convert_golden.classes.registry import CHECKPOINTS
 from forward_models import MODELS, VOCABULARY, metadata
-from quantmill.architectures.hyperparameters import hyper
-from quantmill.architectures.known import ARCHITECTURES
+from quantmill.architectures.description import describe
+from quantmill.architectures.hyperparameters import Hyper, hyper
+from quantmill.architectures.known import ARCHITECTURES, architecture
 from quantmill.runtime.layer_plan import CannotRun, layer_plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "new-architecture.md"
@@ -27,14 +30,26 @@ def rows() -> Iterator[str]:
 
 def runs(name: str) -> bool:
     """Whether our kernels run any small model of the architecture."""
+    for facts in small_models(name):
+        try:
+            layer_plan(name, facts)
+        except CannotRun:
+            continue
+        return True
+    return False
+
+
+def small_models(name: str) -> Iterator[Hyper]:
+    """What is known of the small models of an architecture: those of the engine's tests, and golden checkpoints."""
     for small in (MODELS | DENSE_MODELS).values():
         if small.architecture == name:
-            try:
-                layer_plan(name, hyper(name, {entry.key: entry for entry in metadata(small)}, VOCABULARY))
-            except CannotRun:
-                continue
-            return True
-    return False
+            yield hyper(name, {entry.key: entry for entry in metadata(small)}, VOCABULARY)
+    for mixture in MIXTURES:
+        config = CHECKPOINTS[mixture].config
+        if architecture(config).name == name:
+            entries, tensors = describe(config, "F32")
+            rows = {tensor.name: tensor.shape for tensor in tensors}["token_embd.weight"][1]
+            yield hyper(name, {entry.key: entry for entry in entries}, rows)
 
 
 def written(page: str) -> str:

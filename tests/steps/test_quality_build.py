@@ -57,7 +57,7 @@ def test_a_text_that_cannot_be_evaluated_is_told_before_the_base_is_made(measure
         (b"\xfe" * 5000, "not UTF-8: byte 0 begins no character; save the text as UTF-8"),
     ):
         text.write_bytes(data)
-        failed = measured.run("quantmill", "build", "small", check=1)
+        failed = measured.run("quantmill", "build", "small", check=2)
         assert failed.stderr == f"quantmill: preflight:small: tiny/evaluation.txt: {message}\n"
         assert "convert:small" not in failed.stdout
 

@@ -25,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "revoke":
             text = "digest of a record or an output (8 digits suffice), or a task such as quant:tiny/Q4_K_M"
             action.add_argument("records", type=words, nargs="+", metavar="RECORD", help=text)
-            action.add_argument(
-                "--why", type=words, default="", metavar="TEXT", help="the reason, which others are told"
-            )
+            action.add_argument("--why", type=words, metavar="TEXT", help="the reason, which others are told")
         if name == "gc":
             action.add_argument(
                 "--keep",
@@ -152,7 +150,7 @@ def _revoke(options: argparse.Namespace) -> int:
     from quantmill.store.remote.admin import revoke
 
     space = open_workspace(project())
-    for found in revoke(space.store.root, options.records, options.why, _hear):
+    for found in revoke(space.store.root, options.records, options.why or "", _hear):
         outputs = ", ".join(f"{name} {sha256[:16]}…" for name, (sha256, _) in sorted(found.outputs.items()))
         say(f"revoked: {found.task or 'a step'}, record {found.digest[:16]}…: {outputs}")
     return 0
