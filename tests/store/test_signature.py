@@ -239,7 +239,7 @@ def test_another_release_is_not_under_the_old_signature(signed: Project, ours: P
 
 def test_a_key_that_nobody_accepts_signs_nothing(copy: Project, ours: PublicKey, tmp_path: Path) -> None:
     known = {"QUANTMILL_SIGN": str(tmp_path / "ours.key")}
-    said = copy.run("quantmill", "build", "small", check=1, **known).stderr
+    said = copy.run("quantmill", "build", "small", check=2, **known).stderr
     assert "is not among the keys of quantmill.toml, so nobody would believe what it signs" in said
     assert said.count("\n") == 1
     assert not (tree(copy) / NAME).exists()
