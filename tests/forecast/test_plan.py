@@ -151,7 +151,7 @@ def test_a_gguf_base_is_what_the_recipe_says(project: Project) -> None:
     project.edit('path = "tiny"\nname = "Small"', 'gguf = "base.gguf"\ntype = "BF16"')
     message = 'base.type: the GGUF base is F16, the recipe takes it for BF16; write type = "F16" in [base]\n'
     assert project.run("quantmill", "plan", "small", check=2).stderr == f"quantmill: {message}"
-    assert project.run("doit", check=1).stderr == f"quantmill: preflight:small: {message}"
+    assert project.run("doit", check=2).stderr == f"quantmill: preflight:small: {message}"
     project.edit('\ntype = "BF16"', "")  # and where it says nothing, what the file is
     project.edit('["BF16", "Q8_0"', '["F16", "Q8_0"')
     plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
@@ -200,9 +200,9 @@ def test_what_must_fail_is_said_first(project: Project) -> None:
         "become IQ2_S, which needs an importance vector of each, and there is none; give a matrix (`[imatrix] file`), "
         "or a text to measure one on ([calibration])"
     )
-    failed = project.run("doit", check=1)
+    failed = project.run("doit", check=2)
     assert failed.stderr.startswith("quantmill: preflight:small: IQ2_M: blk.0.attn_k.weight, ")
-    assert project.run("doit", check=1).stdout.startswith("preflight:small\n1 run, ")  # nothing before it
+    assert project.run("doit", check=2).stdout.startswith("preflight:small\n1 run, ")  # nothing before it
 
 
 def test_a_plan_says_that_the_imatrix_is_missing_or_another(project: Project) -> None:

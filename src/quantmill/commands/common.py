@@ -93,9 +93,15 @@ def words(text: str) -> str:
 
 def place(text: str) -> str:
     """A file, a folder or a repository that the call names, or an address."""
-    if not text.startswith(("http://", "https://")):
-        file_path(words(text))
-    return words(text)
+    if text.startswith(("http://", "https://")):
+        return words(text)
+    file_path(text)
+    return text
+
+
+def base_place(text: str) -> str:
+    """The same of an option, in one line."""
+    return place(words(text))
 
 
 def existing(path: Path) -> Path:

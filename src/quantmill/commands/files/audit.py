@@ -6,7 +6,19 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantmill.commands.common import bar, existing, file_path, parallel, place, project, say, say_json, threads, words
+from quantmill.commands.common import (
+    bar,
+    base_place,
+    existing,
+    file_path,
+    parallel,
+    place,
+    project,
+    say,
+    say_json,
+    threads,
+    words,
+)
 from quantmill.errors import UsageError, listed
 from quantmill.output_file import check_output, write_output
 
@@ -29,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--base",
-        type=place,
+        type=base_place,
         metavar="BASE",
         help="what it is to be made of: a GGUF file, a model's folder; of a sample, also elsewhere (what the release's "
         "card or metadata name)",
