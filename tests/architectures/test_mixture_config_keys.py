@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from convert_golden.classes.registry import CHECKPOINTS
+from quantmill.architectures.checkpoint_tensors import tensors
+from quantmill.architectures.configuration import hparams
 from quantmill.architectures.description import describe
+from quantmill.architectures.errors import ModelError
 from quantmill.errors import QuantmillError
 
 READ = json.loads((Path(__file__).parent / "mixture_config_keys.json").read_text())["keys"]
@@ -208,3 +211,32 @@ def test_other_rope_scaling_is_refused(class_: str) -> None:
     for kind in ("dynamic", "longrope", "mrope", 5):
         with pytest.raises(QuantmillError, match=r"^config\.json's `rope_scaling"):
             result(class_, rope_scaling={"rope_type": kind, "factor": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("groups", "chosen"),
+    [(2, 0), (2, 2), (2, None), (3, 1), (64, 1), ("2", 1), (2, True)],
+    ids=lambda value: repr(value),
+)
+def test_groups_of_experts_that_llama_cpp_does_not_load(groups: object, chosen: object) -> None:
+    config = CHECKPOINTS["DeepseekV3ForCausalLM"].config | {"n_group": groups, "topk_group": chosen}
+    with pytest.raises(ModelError, match=r"^config\.json has \d+ experts in groups, `n_group` "):
+        hparams(config)
+
+
+def test_experts_that_nothing_says_how_to_score() -> None:
+    config = {key: value for key, value in CHECKPOINTS["MiniMaxM2ForCausalLM"].config.items() if key != "scoring_func"}
+    with pytest.raises(ModelError, match=r"^config\.json lacks `scoring_func`, without which"):
+        hparams(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("Glm4MoeForCausalLM", "first_k_dense_replace"), ("Qwen2MoeForCausalLM", "shared_expert_intermediate_size")],
+)
+def test_a_size_in_a_list_is_none(name: str, key: str) -> None:
+    config = CHECKPOINTS[name].config
+    with pytest.raises(
+        ModelError, match=rf"^config\.json's `{key}` is \[{config[key]}\]; a whole number would be right"
+    ):
+        tensors(config | {key: [config[key]]})

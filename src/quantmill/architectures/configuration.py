@@ -164,6 +164,19 @@ def _mixture(found: Mapping[str, Any]) -> None:
         )
     if found.get("decoder_sparse_step", 1) != 1 or found.get("mlp_only_layers"):
         raise ModelError("config.json has layers without experts among those with; all need to have them")
+    _groups(found)
+
+
+def _groups(found: Mapping[str, Any]) -> None:
+    """Of experts: llama.cpp does not load others."""
+    groups, chosen, experts = found.get("n_group"), found.get("topk_group"), found["num_experts"]
+    if groups is None or (isinstance(groups, int) and groups < 2):
+        return
+    if not (type(groups) is int and type(chosen) is int and not experts % groups and 0 < chosen < groups < experts):
+        raise ModelError(
+            f"config.json has {experts} experts in groups, `n_group` {groups!r} of which `topk_group` {chosen!r} are "
+            "chosen; groups of equal size, of which fewer are chosen than there are, would be right"
+        )
 
 
 def _only(row: Architecture, class_: ModelClass, found: Mapping[str, Any], stated: Mapping[str, Any]) -> None:

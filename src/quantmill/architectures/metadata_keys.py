@@ -156,7 +156,13 @@ def own_sizes(row: Architecture) -> list[MetadataKey]:
 
 def config_sizes(row: Architecture, found: Mapping[str, Any]) -> dict[str, Size]:
     """The sizes that the architecture has keys of its own for, of `hparams`."""
-    return {key.size: _size(_stated(key, found)[1]) for key in own_sizes(row)}
+    sizes = {}
+    for key in own_sizes(row):
+        name, value = _stated(key, found)
+        if value is not None and not callable(key.config) and key.key not in _BY_LAYER:
+            number(name, value, key.type)
+        sizes[key.size] = _size(value)
+    return sizes
 
 
 def stated_sizes(row: Architecture, metadata: Mapping[str, KV]) -> Sizes:

@@ -30,6 +30,10 @@ def _checked(facts: Facts) -> Mapping[str, Any]:
         )
     if kinds is not None and (not isinstance(kinds, list) or any(kind != 1 for kind in kinds)):
         raise ModelError("config.json's `attn_type_list` has layers of another attention than 1; all need to have that")
+    if facts.get("scoring_func") is None:
+        raise ModelError(
+            "config.json lacks `scoring_func`, without which llama.cpp does not run the model; sigmoid is it"
+        )
     return {}
 
 
