@@ -240,3 +240,11 @@ def test_a_size_in_a_list_is_none(name: str, key: str) -> None:
         ModelError, match=rf"^config\.json's `{key}` is \[{config[key]}\]; a whole number would be right"
     ):
         tensors(config | {key: [config[key]]})
+
+
+def test_a_key_that_llama_cpp_needs() -> None:
+    config = CHECKPOINTS["Ernie4_5_MoeForCausalLM"].config | {"moe_layer_interval": None}
+    with pytest.raises(
+        ModelError, match=r"^config\.json gives no ernie4_5-moe\.interleave_moe_layer_step, without which"
+    ):
+        describe(config, "F32")

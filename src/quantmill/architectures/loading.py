@@ -64,6 +64,9 @@ def check_convertible(entries: Iterable[KV], tensors: Iterable[TensorEntry]) -> 
     metadata = {entry.key: entry for entry in entries}
     shapes = {name: shape for name, shape, _ in tensors}
     name = metadata[_NAME].value
+    for key in (f"{name}.{key}" for key in ARCHITECTURES[name].needed):
+        if key not in metadata:
+            raise ModelError(f"{_CONFIG} gives no {key}, without which llama.cpp does not load a model")
     known = dict(_wanted(ARCHITECTURES[name], metadata, shapes))
     for tensor, (_, optional) in known.items():
         if tensor in shapes or optional:

@@ -102,7 +102,10 @@ ERNIE4_5_MOE = Architecture(
         MetadataKey("expert_shared_feed_forward_length", _shared, size="shared"),
     ),
     sizes=_one,
-    needed=(*NEEDED, "expert_count", "expert_used_count", "expert_feed_forward_length"),
+    needed=(
+        *(*NEEDED, "expert_count", "expert_used_count", "expert_feed_forward_length"),
+        *("interleave_moe_layer_step", "leading_dense_block_count"),
+    ),
     since=11312,
     operations=(
         *attended(Attend("norm")),
