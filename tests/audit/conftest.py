@@ -2,8 +2,9 @@
 
 import http.server
 import re
+import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,22 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyModel:
 @pytest.fixture(scope="session")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> ToyModel:
     return ToyModel(tmp_path_factory.mktemp("mixture"), experts=4)
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a file whose tensor's bytes a function changed in place."""
+
+    def patch(source: Path, change: Callable[[Any, gguf.TensorInfo], None], name: str = "blk.1.ffn_up.weight") -> Path:
+        target = tmp_path / source.name
+        shutil.copy(source, target)
+        with gguf.read(source) as file:
+            info = file.tensors[name]
+            data = file.data(info).copy()
+            change(data, info)
+            with open(target, "r+b") as out:
+                out.seek(file.data_offset + info.offset)
+                out.write(data.tobytes())
+        return target
+
+    return patch

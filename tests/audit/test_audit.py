@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from quantmill.admission.conformance import write
 from quantmill.audit.file_audit import AuditOptions, audit_file
 from quantmill.audit.mixes import tags_of
 from quantmill.audit.verdict import FileVerdict, TensorVerdict
-from quantmill.cli import main
 from quantmill.errors import QuantmillError
 from quantmill.gguf.types import TYPES
 from quantmill.quant.quantizer import quantize_file
@@ -55,25 +52,6 @@ def placed(verdict: FileVerdict, base: Path, path: Path, name: str = VICTIM) -> 
             values.append(float(rows.reshape(-1)[spot.block * TYPES[of(verdict, name).type].block + spot.weight]))
     assert [spot.base, spot.found] == values
     return spot.block
-
-
-@pytest.fixture
-def patched(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a file whose tensor's bytes a function changed in place."""
-
-    def patch(source: Path, change: Callable[[Any, gguf.TensorInfo], None], name: str = VICTIM) -> Path:
-        target = tmp_path / source.name
-        shutil.copy(source, target)
-        with gguf.read(source) as file:
-            info = file.tensors[name]
-            data = file.data(info).copy()
-            change(data, info)
-            with open(target, "r+b") as out:
-                out.seek(file.data_offset + info.offset)
-                out.write(data.tobytes())
-        return target
-
-    return patch
 
 
 @pytest.mark.parametrize("ftype", STANDARD_MATRIX)
@@ -353,58 +331,3 @@ def test_a_requantized_file_is_the_same_as_its_base_gives(toy: Any, tmp_path: Pa
     assert (words(found), found.through) == ({"same"}, "Q8_0")
     asked = AuditOptions(toy.imatrix, None, None, 1)
     assert words(audit_file(path, middle, asked)) == {"same"}
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """The command's exit code, and what it prints."""
-    with pytest.raises(SystemExit) as ended:
-        main(["audit", *map(str, arguments)])
-    shown = capsys.readouterr()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, shown.out, shown.err
-
-
-def test_the_command_tells_and_records(
-    toy: Any, patched: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, record = tmp_path / "release", tmp_path / "audit.json"
-    folder.mkdir()
-    gguf.split(toy.quantized("Q4_K_M"), folder, "toy-Q4_K_M", max_tensors=12)
-    shutil.copy(toy.quantized("Q8_0"), folder / "renamed.gguf")
-    given = (folder, "--base", toy.base, "--imatrix", toy.imatrix)
-    code, out, _ = run(capsys, *given, "--json", record)
-    assert code == 0
-    assert "renamed.gguf: same\n" in out
-    assert "toy-Q4_K_M-00001-of-00002.gguf: same\n" in out
-    found = json.loads(record.read_bytes())
-    assert [len(file["digests"]) for file in found["files"]] == [1, 2]
-    assert found["base"][0]["name"] == "base.gguf"
-    assert len(found["base"][0]["sha256"]) == 64
-    assert run(capsys, *given, "--json")[1] == record.read_text()
-    shutil.copy(toy.quantized("Q4_K_M", "b5490"), folder / "renamed.gguf")
-
-    def change(data: Any, info: gguf.TensorInfo) -> None:
-        data[144 * 3 + 50] ^= 4
-
-    shutil.copy(patched(toy.quantized("Q4_K_S"), change), folder / "renamed.gguf")
-    code, out, _ = run(capsys, *given)
-    assert code == 1
-    assert f"  {VICTIM} (Q4_K): changed, " in out
-    assert "; block 3, weight " in out
-
-
-def test_wrong_calls_end_in_a_sentence(toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = toy.quantized("Q4_K_M")
-    for arguments, said in (
-        ((tmp_path / "none.gguf", "--base", toy.base), "there is no such file"),
-        ((path, "--base", toy.base, "--tag", "b1"), "is not supported"),
-        ((path, "--base", toy.base, "--seed", "1"), "--seed is for a sample"),
-        ((path, "--base", toy.base, "--sample", "0%"), "is no part of the rows"),
-        ((path, "--base", toy.base, "--json", path), "cannot be what it writes"),
-        ((path, "--base", toy.base, "--imatrix", tmp_path), "this is a folder"),
-        ((tmp_path, "--base", toy.base), "there are no GGUF files of a model"),
-    ):
-        code, out, err = run(capsys, *arguments)
-        assert code == 2, (arguments, err)
-        assert not out
-        assert said in err

@@ -15,6 +15,7 @@ from projects import RECIPE, TINY
 from quantmill import gguf
 from quantmill.cli import COMMANDS, main, parser
 from wrong_calls import USE, WORK, Wrong, says_nothing
+from wrong_calls.fits import fits
 from wrong_calls.newer import RECIPES as WRONG_RECIPES
 from wrong_calls.newer import newer
 
@@ -171,31 +172,6 @@ def words() -> Iterator[Wrong]:
         Wrong("quantize m.gguf out IQ2_XXS --llama-cpp b5490", USE, "imatrix"),
         Wrong("quantize q.gguf out Q4_0", USE, "requantiz"),
         Wrong("imatrix m.gguf -f text -o out --arithmetic f64", USE, "--arithmetic"),
-        Wrong("fit m.gguf out --imatrix i.dat -f text", USE, "--bits --size --like"),
-        Wrong("fit m.gguf out --bits 4 --like Q4_0 --imatrix i.dat -f text", USE, "not allowed with"),
-        Wrong("fit m.gguf out --bits none --imatrix i.dat -f text", USE, "bits a weight"),
-        Wrong("fit m.gguf out --bits nan --imatrix i.dat -f text", USE, "bits a weight"),
-        Wrong("fit m.gguf out --size none --imatrix i.dat -f text", USE, "not a size"),
-        Wrong("fit m.gguf out --like Q4_M --imatrix i.dat -f text --n-ctx 64", USE, "Q4_M"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --n-ctx 64 --types Q4_0,Q9", USE, "Q9"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --n-ctx 64 --types Q4_K", USE, "allow none of"),
-        Wrong("fit m.gguf out --bits 1 --imatrix i.dat -f text --n-ctx 64", USE, "smaller than the types allow"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --llama-cpp b4867", USE, "no --tensor-type"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --export e --llama-cpp b5490", USE, "tensor-type-file"),
-        Wrong("fit m.gguf m.gguf --bits 6 --imatrix i.dat -f text", USE, "m.gguf"),
-        Wrong("fit m.gguf /dev/null --bits 6 --imatrix i.dat -f text", USE, "folder to work in"),
-        Wrong("fit m.gguf none/out --bits 6 --imatrix i.dat -f text", USE, "none"),
-        Wrong("fit m.gguf out --bits 6 --imatrix none -f text --n-ctx 64", USE, "none"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f none", USE, "none"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --n-ctx 64 -e none", USE, "none"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --n-ctx 64 -e text", USE, "another text"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --chunks 0", USE, "--chunks"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --memory none", USE, "--memory"),
-        Wrong("fit m.gguf out --bits 6 --imatrix i.dat -f text --threads 0", USE, "--threads"),
-        Wrong("fit none out --bits 6 --imatrix i.dat -f text", USE, "none"),
-        Wrong("fit folder out --bits 6 --imatrix i.dat -f text", USE, "folder"),
-        Wrong("fit bytes out --bits 6 --imatrix i.dat -f text", USE, "bytes"),
-        Wrong("fit q.gguf out --bits 6 --imatrix i.dat -f text --n-ctx 64", USE, "is Q8_0 in the base; start from"),
         Wrong("imatrix m.gguf -f text -o out --output-format onnx", USE, "--output-format"),
         Wrong("imatrix m.gguf", USE, "-f"),
         Wrong("imatrix -f text", USE, "model"),
@@ -257,7 +233,17 @@ def grammar() -> Iterator[Wrong]:
         yield Wrong(f"{command} --none", USE, "")
 
 
-TABLE: Iterable[Wrong] = [*files(), *outputs(), *numbers(), *words(), *says_nothing(), *newer(), *recipes(), *grammar()]
+TABLE: Iterable[Wrong] = [
+    *files(),
+    *outputs(),
+    *numbers(),
+    *words(),
+    *says_nothing(),
+    *fits(),
+    *newer(),
+    *recipes(),
+    *grammar(),
+]
 
 
 @pytest.fixture(scope="module")

@@ -394,8 +394,7 @@ def test_the_step_refuses_a_param_that_it_does_not_have(bases: dict[str, dict[st
         quant.run(inputs, {"ftype": "Q8_0", "tensor_type": []}, tmp_path, Context())
     assert str(caught.value) == (
         "quant has no parameter 'tensor_type' (did you mean tensor_types?); it has ftype, generation, imatrix_name, "
-        "output_tensor_type, token_embedding_type, tensor_types, pure, zero_as_one, "
-        "allow_requantize"
+        "output_tensor_type, token_embedding_type, tensor_types, pure, zero_as_one, allow_requantize"
     )
 
 
