@@ -293,3 +293,7 @@ def test_a_pure_file_of_a_type_that_needs_importance_is_refused(tmp_path: Path) 
         f"{tmp_path / 'tiny.gguf'}: token_embd.weight is to become IQ2_XS, which needs an importance vector, and there "
         "is none for it; choose another type for it, or give an imatrix that has it"
     )
+
+
+def test_every_type_that_a_mix_can_ask_for_is_in_the_table() -> None:
+    assert {ftype.type.name for ftype in FTYPES.values()} <= TYPES.keys()

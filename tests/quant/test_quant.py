@@ -396,7 +396,3 @@ def test_the_step_refuses_a_param_that_it_does_not_have(bases: dict[str, dict[st
         "quant has no parameter 'tensor_type' (did you mean tensor_types?); it has ftype, generation, imatrix_name, "
         "output_tensor_type, token_embedding_type, tensor_types, pure, zero_as_one, allow_requantize"
     )
-
-
-def test_every_type_that_a_mix_can_ask_for_is_in_the_table() -> None:
-    assert {ftype.type.name for ftype in FTYPES.values()} <= TYPES.keys()
