@@ -49,10 +49,16 @@ ON_FILES = {
 }
 
 
+RESUMED = {"imatrix"}  # of those, what goes on where it was interrupted
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program `quantmill`. Exits with the call's code; an error is one line on stderr."""
     try:
         if arguments is None:  # it is the process's own
+            words = sys.argv[3:] if sys.argv[1:2] == ["-C"] else sys.argv[1:]
+            if words and words[0] in ON_FILES - RESUMED:
+                interrupt.keeps_nothing()
             interrupt.heed()
         options = parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
         code = options.run(options)

@@ -12,11 +12,13 @@ from types import FrameType
 from typing import NoReturn
 
 MESSAGE = "interrupted; finished work is kept, run the same command to go on"
+ANEW = "interrupted; nothing half done is left, run the same command to begin anew"
 AGAIN = 0.2  # seconds until a main thread that has not heard of it is woken
 GRACE = 15.0  # seconds that a program has to end by itself
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _said = threading.Lock()  # taken by whoever tells of it, for good
+_words = [MESSAGE]  # the last is what is told
 
 
 def heed(grace: float = GRACE) -> None:
@@ -37,6 +39,11 @@ def heed(grace: float = GRACE) -> None:
             signal.signal(number, watch.interrupt)
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
         threading.Thread(target=watch.run, name="interrupt", daemon=True).start()
+
+
+def keeps_nothing() -> None:
+    """Tell from here on that what was begun is begun anew."""
+    _words.append(ANEW)
 
 
 class _Watch:
@@ -82,4 +89,4 @@ def leave() -> NoReturn:
 def _say() -> None:
     if _said.acquire(blocking=False):
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            print(f"quantmill: {MESSAGE}", file=sys.stderr, flush=True)
+            print(f"quantmill: {_words[-1]}", file=sys.stderr, flush=True)
