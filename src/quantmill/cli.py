@@ -38,10 +38,43 @@ COMMANDS: dict[str, str] = {
     "toolchain": "Make the llama.cpp of a tag usable, for models that our own code does not know.",
     "admit": "Compare our files with those of a llama.cpp, so that recipes may name its tag.",
     "cache": "Look after the store: what is in it, whether it is whole, what may go.",
+    "doctor": "Say what this machine has for the work, and what is wrong.",
+    "completion": "Print the script by which a shell completes commands: bash, zsh or fish.",
     "key": "Make the keys that sign a shared store's records.",
     "reproduce": "Build a release again from the recipe in it, and compare every file.",
     "publish": "Send a release to the Hub: without --yes, show what would be sent.",
     "diff": "Say in what two GGUF files differ: metadata, tensors, types, blocks.",
+}
+# A call of each, for its help.
+EXAMPLES = {
+    "init": "quantmill init my-model --base Qwen/Qwen3-8B",
+    "build": "quantmill build tiny --only Q4_K_M",
+    "plan": "quantmill plan tiny",
+    "choose": "quantmill choose tiny --vram 8GB --context 8192",
+    "card": "quantmill card tiny -o page",
+    "lock": "quantmill lock tiny",
+    "explain": "quantmill explain quant:tiny/Q4_K_M",
+    "quantize": "quantmill quantize model-BF16.gguf model-Q4_K_M.gguf Q4_K_M --imatrix model.imatrix",
+    "fit": "quantmill fit model-BF16.gguf model-4.5.gguf --bits 4.5 --imatrix model.imatrix -f text.txt",
+    "imatrix": "quantmill imatrix model-BF16.gguf -f text.txt -o model.imatrix",
+    "convert": "quantmill convert folder/of/model model-BF16.gguf",
+    "split": "quantmill split model-Q8_0.gguf shards --max-size 50GB",
+    "merge": "quantmill merge shards/model-Q8_0-00001-of-00002.gguf model-Q8_0.gguf",
+    "perplexity": "quantmill perplexity model-Q4_K_M.gguf -f text.txt --base model-BF16.gguf",
+    "bench": "quantmill bench model-Q4_K_M.gguf model-Q8_0.gguf -p 512 -n 128",
+    "generate": "quantmill generate model-Q4_K_M.gguf -p 'Why is the sky blue?'",
+    "show": "quantmill show bartowski/Qwen_Qwen3-8B-GGUF",
+    "audit": "quantmill audit bartowski/Qwen_Qwen3-8B-GGUF --base Qwen/Qwen3-8B --sample 2%",
+    "verify": "quantmill verify model-Q4_K_M.gguf",
+    "toolchain": "quantmill toolchain b11739 --from llama.cpp",
+    "admit": "quantmill admit b11800 --lib folder/of/libllama",
+    "cache": "quantmill cache gc --keep 30d --dry-run",
+    "doctor": "quantmill doctor",
+    "completion": "quantmill completion bash > ~/.local/share/bash-completion/completions/quantmill",
+    "key": "quantmill key new ~/.quantmill/key.pem",
+    "reproduce": "quantmill reproduce release/tiny",
+    "publish": "quantmill publish tiny",
+    "diff": "quantmill diff one.gguf another.gguf",
 }
 ON_FILES = {
     *("quantize", "fit", "imatrix", "convert", "split", "merge", "perplexity"),
@@ -90,7 +123,8 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"quantmill {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
-        found = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        example = f"example: {EXAMPLES[name]}"
+        found = commands.add_parser(name, help=text, description=text, epilog=example, allow_abbrev=False)
         if name in arguments:
             module = import_module(f"quantmill.commands.{'files.' * (name in ON_FILES)}{name}")
             module.add_arguments(found)

@@ -229,7 +229,8 @@ def recipes() -> Iterator[Wrong]:
 
 def grammar() -> Iterator[Wrong]:
     for command in COMMANDS:
-        yield Wrong(command, USE, "required" if command != "imatrix" else "nothing to do")
+        if command != "doctor":  # it needs nothing
+            yield Wrong(command, USE, "required" if command != "imatrix" else "nothing to do")
         yield Wrong(f"{command} --none", USE, "")
 
 

@@ -131,3 +131,6 @@ def _others() -> Iterator[Wrong]:
     yield Wrong("toolchain b11739 --from folder --only converter --tools folder", USE, "--tools is not for --only")
     yield Wrong("toolchain b11739 --from folder --tools folder --cmake A=1", USE, "--cmake is for tools that are built")
     yield Wrong("toolchain b11739", USE, "--from")
+    for shell in ("tcsh", "EMPTY", "Bash", "folder"):
+        yield Wrong(f"completion {shell}", USE, "SHELL")
+    yield Wrong("doctor small", USE, "small")
