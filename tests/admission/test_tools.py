@@ -49,6 +49,15 @@ def test_one_that_changes_nothing_is_admitted(tools: Path) -> None:
     assert (found.span, found.files, found.refused, unknown) == (NEWEST.first, 3, 2, ())
 
 
+def test_one_that_aborts_calls_no_debugger(tmp_path: Path) -> None:
+    program, out = tmp_path / "llama-quantize", tmp_path / "out"
+    program.write_text(f'#!/bin/sh\nprintf "$GGML_NO_BACKTRACE" > "{out}"\nkill -ABRT $$\n')
+    program.chmod(0o755)
+    tool = Tool(tmp_path)
+    assert not tool.answer(Call("tiny", "Q4_0", guided=False), tmp_path / "tiny.gguf", out)
+    assert (tool.aborted, out.read_text()) == (True, "1")
+
+
 def test_one_tensor_s_type(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHANGE", "type")
     ours = ("Q4_K", "Q4_K", "Q6_K")

@@ -20,7 +20,7 @@ from quantmill import _kernels  # noqa: E402  (found through the line above)
 from quantmill.gguf.types import TYPES  # noqa: E402  (found through the line above)
 from quantmill.reference.arithmetic import QuantArithmetic  # noqa: E402  (found through the line above)
 
-FIRST = {"MXFP4": QuantArithmetic.B6301} | dict.fromkeys(("NVFP4", "Q1_0", "Q2_0"), QuantArithmetic.B11108)
+FIRST = {"MXFP4": QuantArithmetic.B6301} | dict.fromkeys(("NVFP4", "Q1_0", "Q2_0"), QuantArithmetic.B8356)
 NEED_IMPORTANCE = ("IQ2_XXS", "IQ2_XS", "IQ1_S")
 # What no fill of the stack shows, before b8229: levels of a fit that are no levels of a point lead behind the table of
 # points, and a row keeps what the row before it left on the stack.

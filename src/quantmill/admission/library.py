@@ -26,6 +26,8 @@ from quantmill.reference.ftypes import FTYPES
 FIRST_BUILD = 8660  # whose llama_model_quantize takes arrays
 UNSURE = range(8590, FIRST_BUILD)  # b8589's takes containers
 ARRAYS, CONTAINERS = "arrays", "containers"
+# Where ggml aborts it has a debugger show a trace, which takes seconds.
+SETTINGS = {"OMP_NUM_THREADS": "1", "GGML_NO_BACKTRACE": "1"}
 
 
 def form_of(tag: str) -> str:
@@ -82,7 +84,7 @@ class Library:
     def _start(self) -> subprocess.Popen[str]:
         folder = str(self.path.parent)
         known = os.environ.get("LD_LIBRARY_PATH")
-        env = os.environ | {"LD_LIBRARY_PATH": f"{folder}:{known}" if known else folder, "OMP_NUM_THREADS": "1"}
+        env = os.environ | SETTINGS | {"LD_LIBRARY_PATH": f"{folder}:{known}" if known else folder}
         command = [sys.executable, "-m", "quantmill.admission.library", str(self.path), self._form]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
@@ -145,7 +147,8 @@ class Tool:
             shutil.copyfile(base.with_suffix(".imatrix"), base.parent / IMATRIX_NAME)
             command += ["--imatrix", IMATRIX_NAME]
         command += [base.name, str(out), ftype.base, "1"]
-        done = subprocess.run(command, cwd=base.parent, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True}
+        done = subprocess.run(command, cwd=base.parent, env=os.environ | SETTINGS, check=False, **pipes)
         self.aborted = done.returncode < 0
         return done.returncode == 0 and out.exists()
 
