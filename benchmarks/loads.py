@@ -2,7 +2,7 @@
 
 Each checkpoint of broken.py, faulty_tokenizers.py and mutants.py in tests/golden/convert_golden, and each file given:
 refused by a plan or a conversion, or loaded and generated from by the xllamacpp of another environment, in a process of
-its own. `--record` keeps the digests of what becomes of mutants.
+its own. `--record` keeps the digests of what becomes of mutants, for the suite; `--seed` draws others.
 """
 
 import argparse
@@ -10,10 +10,12 @@ import hashlib
 import json
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
@@ -36,7 +38,7 @@ os._exit(0)  # its threads do not always end
 """
 
 
-def made(folder: Path, only: str) -> Iterator[tuple[str, str, Path | None]]:
+def made(folder: Path, only: str, seed: str) -> Iterator[tuple[str, str, Path | Exception | None]]:
     """The kind and the name of each checkpoint, and the file that becomes of it, None where it is refused."""
     for class_, name in broken.cases():
         if only in f"{class_} {name}":
@@ -52,25 +54,23 @@ def made(folder: Path, only: str) -> Iterator[tuple[str, str, Path | None]]:
                 yield kind, name, path
             except QuantmillError:
                 yield kind, name, None
-    for kind, found in mutated(folder, only):
-        yield from ((kind, name, path) for name, path in found)
+    for kind, checkpoint in CHECKPOINTS.items():
+        for mutant in mutants.mutants(checkpoint, seed=seed):
+            if only in f"{kind} {mutant.name}":
+                with TemporaryDirectory(dir=folder) as place:
+                    path: Path | Exception | None = None
+                    with suppress(QuantmillError):
+                        try:
+                            path = mutants.built(checkpoint, mutant, Path(place) / kind)
+                        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+                            path = error
+                    yield kind, mutant.name, path
 
 
-def mutated(folder: Path, only: str) -> Iterator[tuple[str, list[tuple[str, Path | None]]]]:
-    """Each checkpoint of which mutants.json tells, and what becomes of its mutants."""
-    for kind in json.loads(mutants.RECORD.read_text()):
-        found = [mutant for mutant in mutants.mutants(CHECKPOINTS[kind]) if only in f"{kind} {mutant.name}"]
-        paths: list[tuple[str, Path | None]] = []
-        for number, mutant in enumerate(found):
-            try:
-                paths.append((mutant.name, mutants.built(CHECKPOINTS[kind], mutant, folder / kind / str(number))))
-            except QuantmillError:
-                paths.append((mutant.name, None))
-        yield kind, paths
-
-
-def problem(python: str, path: Path) -> str:
+def problem(python: str, path: Path | Exception) -> str:
     """What the other program says of a file that it does not generate from; nothing for one that it does."""
+    if isinstance(path, Exception):
+        return f"ends in a traceback: {path!r}"
     call = [python, "-c", LOAD, str(path)]
     try:
         done = subprocess.run(call, capture_output=True, text=True, errors="replace", timeout=120)
@@ -86,25 +86,27 @@ def main() -> int:
     parser.add_argument("files", nargs="*", type=Path, help="further files")
     parser.add_argument("--record", action="store_true", help="write the mutants' digests to mutants.json")
     parser.add_argument("--only", default="", help="checkpoints whose kind or change holds this text")
+    parser.add_argument("--seed", default="", help="draw other mutants than the suite's")
     options = parser.parse_args()
     counts: Counter[tuple[str, str]] = Counter()
-    failed = []
-    digests: dict[str, dict[str, str]] = {kind: {} for kind in json.loads(mutants.RECORD.read_text())}
-    with tempfile.TemporaryDirectory() as folder:
+    failed = False
+    digests: dict[str, dict[str, str]] = {kind: {} for kind in CHECKPOINTS}
+    with TemporaryDirectory() as folder:
         given = (("file", str(path), path) for path in options.files)
-        for kind, name, path in (*made(Path(folder), options.only), *given):
+        for kind, name, path in chain(given, made(Path(folder), options.only, options.seed)):
             said = path and problem(options.python, path)
             outcome = "refused" if path is None else "failed" if said else "generated"
             counts[kind, outcome] += 1
             if said:
-                failed.append(f"{kind}, {name}: {said}")
-            elif path and kind in digests:
+                failed = True
+                print(f"{kind}, {name}: {said}", flush=True)
+            elif isinstance(path, Path) and kind in digests:
                 digests[kind][name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     for kind in dict.fromkeys(kind for kind, _ in counts):
         print(kind, {outcome: counts[kind, outcome] for outcome in ("refused", "generated", "failed")})
-    print(*failed, sep="\n")
-    if options.record and not options.only:
-        mutants.RECORD.write_text(json.dumps(digests, indent=1) + "\n")
+    if options.record and not (options.only or options.seed):
+        found = {kind: digests[kind] for kind in digests if digests[kind]}
+        mutants.RECORD.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if failed else 0
 
 

@@ -28,7 +28,9 @@ def test_a_mutant_is_refused_or_a_file_that_loads(tmp_path: Path, name: str) -> 
     assert "as it is" in made
 
 
-def test_there_are_fifty_of_each() -> None:
+def test_there_are_fifty_of_each_checkpoint() -> None:
+    """One of the registry's is refused in whatever state: its tokens are in Python code of its own."""
+    assert CHECKPOINTS.keys() - RECORDED.keys() == {"HunYuanMoEV1ForCausalLM"}
     for name in RECORDED:
         found = [mutant.name for mutant in mutants.mutants(CHECKPOINTS[name])]
         assert len(set(found)) == len(found) > 50

@@ -18,10 +18,14 @@ from quantmill.architectures.json_file import model_files
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 
-# {checkpoint: {mutant: the first 16 digits of its file's sha256}}; mutants that are not in it are refused.
+# {checkpoint: {mutant: the first 16 digits of its file's sha256}}; mutants that are not in it are refused. Written by
+# benchmarks/loads.py --record, which has each of them loaded.
 RECORD = Path(__file__).parent / "mutants.json"
 EACH = {"config": 24, "tensor": 14, "tokenizer": 16}
 FACTS, WEIGHTS = "config.json", "model.safetensors"
+# What is no number, and what is infinite, by dtype as arrays hold it; where there is no infinity, the largest.
+ODD = {"BF16": (0x7FC0, 0x7F80), "F16": (0x7E00, 0x7C00), "F8_E4M3": (0x7F, 0x7E), "U8": (0xFF, 0xFE)}
+ODD["F32"] = ODD["F64"] = (float("nan"), float("inf"))
 
 
 class Folder(NamedTuple):
@@ -128,9 +132,9 @@ def _rename(of: Callable[[Folder], Any], parent: tuple[Any, ...], key: str) -> C
     return change
 
 
-def _filled(array: np.ndarray, bits: int) -> np.ndarray:
+def _filled(array: np.ndarray, value: float) -> np.ndarray:
     array = array.copy()
-    array.reshape(-1)[array.size // 2] = bits
+    array.reshape(-1)[array.size // 2] = value
     return array
 
 
@@ -156,8 +160,8 @@ def _of_tensors(sound: Folder) -> Iterator[Mutant]:
             "is of F8": {name: ("F8_E4M3", np.zeros(array.shape, "u1"))},
             "is of F32": {name: ("F32", np.ones(array.shape, "<f4"))},
             "is zero": {name: (dtype, np.zeros_like(array))},
-            "has a NaN": {name: (dtype, _filled(array, 0x7FC0))},
-            "has an infinity": {name: (dtype, _filled(array, 0x7F80))},
+            "has a NaN": {name: (dtype, _filled(array, ODD[dtype][0]))},
+            "has an infinity": {name: (dtype, _filled(array, ODD[dtype][1]))},
             "has a bias": {name: (dtype, array), name.replace("weight", "bias"): (dtype, array.reshape(-1)[:64])},
             "has a scale": {name: (dtype, array), f"{name}_scale_inv": ("F32", np.ones((1, 1), "<f4"))},
         }
