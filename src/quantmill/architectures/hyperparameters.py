@@ -232,7 +232,7 @@ def _compressed(rope: Rope, key: int, multiplier: float) -> tuple[Rope, float]:
 
 def _both(row: Architecture) -> bool:
     """Whether some layers of a mixture are dense, with a width of their own."""
-    return row.experts == "always" and any(isinstance(each, Feed) and not each.part for each in row.operations)
+    return row.experts == "always" and any(isinstance(each, Feed) for each in row.operations)
 
 
 def _rope(keys: KeyReader, context: int, multiplier: float) -> Rope:

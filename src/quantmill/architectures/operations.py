@@ -72,31 +72,26 @@ class AttendCompressed:
 class Feed:
     """The feed-forward part, whose result is the change; `fused`: gate and up are one matrix, ffn_up; `gated`: it has a
     gate, or else the activation is of ffn_up alone.
-
-    `part`: what its matrices' names have behind them, of an expert that all tokens share
-    `shared`: that expert's result is multiplied by the sigmoid of ffn_gate_inp_shexp
     """
 
     activation: Activation = "silu"
     fused: bool = False
     gated: bool = True
-    part: str = ""
-    shared: bool = False
     of: Seen = "normed"
     where: Where = always
 
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts, whose result is the change. Biases, and what is added for choosing alone (exp_probs_b), are
-    used where the model has them.
+    """A mixture of experts, whose result is the change. Biases, what is added for choosing alone (exp_probs_b), and
+    experts that all tokens take (ffn_*_shexp) are used where the model has them: their result is added as it is, or
+    by the sigmoid of ffn_gate_inp_shexp.
 
     `scoring`: what makes scores of the router's logits, as _kernels.top_k names it; "stated" by expert_gating_func
     `normalized`: shares are divided by their sum, "stated" by expert_weights_norm; then they are multiplied by
     expert_weights_scale, where it is there
-    `gated`: experts have gates; without, the activation is of ffn_up_exps alone
+    `gated`: experts have gates; without, the activation is of what goes up alone
     `clamped`: gates and what goes up are clamped, and gated as gpt-oss does
-    `shared`: experts that all tokens take are added: "plain" as they are, "gated" by a share of each token's own
     `before`: shares multiply what an expert sees, not what it makes
     """
 
@@ -105,7 +100,6 @@ class Experts:
     normalized: bool | Literal["stated"] = True
     gated: bool = True
     clamped: bool = False
-    shared: Literal["", "plain", "gated"] = ""
     before: bool = False
     of: Seen = "normed"
     where: Where = always

@@ -107,7 +107,7 @@ def token_bytes(model: Model) -> int:
 
 def _shared(hyper: Hyper) -> int:
     """Columns of the experts that all tokens take."""
-    columns = hyper.sizes.get("shared", 0)
+    columns = hyper.sizes.get("sff", 0)
     return columns if isinstance(columns, int) else max(columns)
 
 
@@ -125,8 +125,6 @@ def _recurrent(model: Model) -> int:
             rank, rotary, values = (whole(sizes[name]) for name in ("kv_rank", "rotary", "v_head"))
             wide = whole(sizes["mla"]) + 3 * rank + 2 * rotary + 2 * values
             count += hyper.n_head * wide + 4 * (rank + rotary) + whole(sizes["q_rank"])
-        if isinstance(operation, Feed) and operation.part:
-            count += 2 * whole(sizes["sff"]) + hyper.n_embd
         if isinstance(operation, Attend) and operation.gated:
             count += 3 * hyper.n_head * hyper.head
     return count
@@ -171,10 +169,8 @@ def _sums(model: Model) -> int:
     between = max(hyper.n_ff, experts * hyper.n_eff)
     columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * hyper.n_embd + between
     inner = hyper.sizes.get("inner", 0)
-    for name in ("sff", "q_rank"):
-        size = hyper.sizes.get(name, 0)
-        columns += size if isinstance(size, int) else 0
     if "kv_rank" in hyper.sizes:
+        columns += whole(hyper.sizes["q_rank"])
         columns += 2 * hyper.n_head * (whole(hyper.sizes["kv_rank"]) + whole(hyper.sizes["mla"]))
     columns += 4 * hyper.n_embd + (inner if isinstance(inner, int) else 0)
     if shared := _shared(hyper):

@@ -19,7 +19,7 @@ _HEAD_NORMS = ("first", "turned", "whole")
 _FIELDS: dict[type, tuple[str, ...]] = {
     Attend: ("rope", "qk_norm", "normed", "turns", "fused", "capped", "tempered", "sinks", "chunked", "of"),
     Feed: ("activation", "fused", "of"),
-    Experts: ("activation", "scoring", "normalized", "clamped", "shared", "before", "of"),
+    Experts: ("activation", "scoring", "normalized", "clamped", "before", "of"),
 }
 # The numbers of a model that the kernels know; who has others computes something else.
 _NUMBERS = frozenset(
@@ -62,7 +62,7 @@ class LayerPlan:
         numbers, routing = facts.numbers, facts.routing
         experts = self.experts or Experts()
         part, chunked = self.feed or experts, self.attend.chunked
-        shared = facts.sizes.get("shared", 0) if experts.shared else 0
+        shared = facts.sizes.get("sff", 0) if self.experts else 0
         assert isinstance(shared, int)  # layer_plan
         return {
             "layers": len(self.mixtures),
@@ -194,7 +194,7 @@ def _joined(plans: Sequence[LayerPlan]) -> LayerPlan | None:
     if not plans or len(feeds) > 1 or len(experts) > 1 or len({part.activation for part in feeds | experts}) > 1:
         return None
     feed, mixture = next(iter(feeds), None), next(iter(experts), None)
-    if mixture and mixture.clamped and (feed or mixture.shared):
+    if mixture and mixture.clamped and feed:
         return None
     mixtures = tuple(flag for plan in plans for flag in plan.mixtures)
     first, *others = (replace(plan, feed=feed, experts=mixture, mixtures=mixtures) for plan in plans)

@@ -70,11 +70,12 @@ EXPERTS = (
     TensorLine("ffn_down_exps.weight", "eff embd experts", "mlp.experts.*.down_proj.weight"),
 )
 
-# Experts that all tokens take, and what is added to scores before experts are chosen.
+# Experts that all tokens take, by the share of each token's own and as they are.
+SHARED_GATE = TensorLine("ffn_gate_inp_shexp.weight", "embd one", "mlp.shared_expert_gate.weight", f32=True)
 SHARED = (
-    TensorLine("ffn_gate_shexp.weight", "embd shared", "mlp.shared_expert.gate_proj.weight"),
-    TensorLine("ffn_up_shexp.weight", "embd shared", "mlp.shared_expert.up_proj.weight"),
-    TensorLine("ffn_down_shexp.weight", "shared embd", "mlp.shared_expert.down_proj.weight"),
+    TensorLine("ffn_gate_shexp.weight", "embd sff", "mlp.shared_expert.gate_proj.weight"),
+    TensorLine("ffn_up_shexp.weight", "embd sff", "mlp.shared_expert.up_proj.weight"),
+    TensorLine("ffn_down_shexp.weight", "sff embd", "mlp.shared_expert.down_proj.weight"),
 )
 # Experts as Mixtral's classes name them: w1 is the gate, w3 goes up.
 W_EXPERTS = (

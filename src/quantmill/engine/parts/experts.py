@@ -10,6 +10,7 @@ from quantmill import _kernels
 from quantmill.architectures.operations import Experts
 from quantmill.engine.buffers import Floats
 from quantmill.engine.importance import order
+from quantmill.engine.parts.feed import between
 from quantmill.engine.parts.rows import Rows
 from quantmill.engine.workers import InTurn
 
@@ -32,7 +33,7 @@ def mixture(rows: Rows, operation: Experts) -> None:
         names = ("ffn_gate_exps", "ffn_up_exps") if operation.gated else ("ffn_up_exps",)
         inputs = tuple(f"{layer.prefix}{name}.weight" for name in names)
         seen = importance.mixture(inputs, hyper.n_expert, hyper.n_embd, chunks)
-        between = importance.mixture((f"{layer.prefix}ffn_down_exps.weight",), hyper.n_expert, hyper.n_eff, chunks)
+        inner = importance.mixture((f"{layer.prefix}ffn_down_exps.weight",), hyper.n_expert, hyper.n_eff, chunks)
     out = space.floats("mixture", len(x), hyper.n_embd)
     out[:] = 0
     begin = 0
@@ -50,12 +51,12 @@ def mixture(rows: Rows, operation: Experts) -> None:
         gate = _between(rows, operation, own, expert)
         if importance is not None:
             importance.expert(seen, expert, own)
-            importance.expert(between, expert, gate)
+            importance.expert(inner, expert, gate)
         result = space.floats("result of an expert", len(own_rows), hyper.n_embd)
         layer.matrix("ffn_down_exps").apply(gate, result, threads, expert)
         _add_bias(rows, "ffn_down_exps", expert, result)
         _kernels.add_rows(out, own_rows.astype(np.int32), share, result, threads)
-    if operation.shared and layer.has("ffn_up_shexp.weight"):
+    if layer.has("ffn_up_shexp.weight"):
         _kernels.add(out, _shared(rows, operation, x), out, threads)
     rows.change = out
 
@@ -104,12 +105,12 @@ def _add_bias(rows: Rows, name: str, expert: int, made: Floats) -> None:
 def _shared(rows: Rows, operation: Experts, x: Floats) -> Floats:
     """What the experts that all tokens take make of the rows."""
     layer, threads = rows.layer, rows.layer.run.threads
-    gated = " ffn_gate_inp_shexp" if operation.shared == "gated" else ""
-    layer.tap(rows.importance, f"ffn_gate_shexp ffn_up_shexp{gated}", x)
-    gate, up = layer.products(["ffn_gate_shexp", "ffn_up_shexp"], x)
-    layer.activate(operation.activation, gate, up)
-    layer.tap(rows.importance, "ffn_down_shexp", gate)
-    made = layer.product("ffn_down_shexp", gate)
+    gated = layer.has("ffn_gate_inp_shexp.weight")
+    if gated:
+        layer.tap(rows.importance, "ffn_gate_inp_shexp", x)
+    seen = between(rows, x, operation.activation, gated=operation.gated, part="_shexp")
+    layer.tap(rows.importance, "ffn_down_shexp", seen)
+    made = layer.product("ffn_down_shexp", seen)
     if gated:
         share = layer.product("ffn_gate_inp_shexp", x)
         _kernels.activate("sigmoid", share, share, threads)

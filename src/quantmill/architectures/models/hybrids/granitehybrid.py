@@ -60,8 +60,6 @@ GRANITEHYBRID = Architecture(
         Feed(where=dense),
         Experts(where=mixture),
         Add(scaled=True),
-        Feed(part="_shexp", where=mixture),
-        Add(scaled=True, where=mixture),
     ),
     numbers={"attention.scale": 0.0, "embedding_scale": 0.0, "residual_scale": 0.0, "logit_scale": 0.0},
     logits="over",

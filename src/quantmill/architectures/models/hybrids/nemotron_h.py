@@ -195,7 +195,5 @@ NEMOTRON_H_MOE = Architecture(
         Scan(where=_scanned),
         Experts("relu_squared", scoring="sigmoid", normalized="stated", gated=False, where=_fed),
         Add(),
-        Feed("relu_squared", gated=False, part="_shexp", where=_fed),
-        Add(where=_fed),
     ),
 )

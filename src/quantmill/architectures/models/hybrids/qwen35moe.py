@@ -8,7 +8,6 @@ from quantmill.architectures.models.hybrids.qwen3next import (
     LINEAR,
     NEXT,
     POST_NORM,
-    SHARED_EXPERT,
     SHARED_KEY,
     is_attending,
     is_delta,
@@ -23,8 +22,8 @@ from quantmill.architectures.models.hybrids.qwen35 import (
     order,
     sectioned_facts,
 )
-from quantmill.architectures.models.pieces import ATTN_NORM, COMMON, EXPERTS
-from quantmill.architectures.operations import Add, Attend, DeltaNet, Experts, Feed, Norm
+from quantmill.architectures.models.pieces import ATTN_NORM, COMMON, EXPERTS, SHARED, SHARED_GATE
+from quantmill.architectures.operations import Add, Attend, DeltaNet, Experts, Norm
 
 # All experts of a layer in one tensor.
 _FUSED = (
@@ -55,7 +54,7 @@ _MIXTURE = ModelClass(
 QWEN35MOE = Architecture(
     "qwen35moe",
     TOP_SECTIONED,
-    (replace(ATTN_NORM, added=1), *GATED, *DELTA, POST_NORM, *EXPERTS, *SHARED_EXPERT, *NEXT),
+    (replace(ATTN_NORM, added=1), *GATED, *DELTA, POST_NORM, *EXPERTS, SHARED_GATE, *SHARED, *NEXT),
     (_MIXTURE, conditional(_MIXTURE, "Qwen3_5MoeForConditionalGeneration")),
     keys=("expert_feed_forward_length", SHARED_KEY, *SECTIONED_KEYS),
     order=order("expert_feed_forward_length", "expert_shared_feed_forward_length"),
@@ -71,8 +70,6 @@ QWEN35MOE = Architecture(
         Add(),
         Norm("post_attention_norm"),
         Experts(),
-        Add(),
-        Feed(part="_shexp", shared=True),
         Add(),
     ),
 )

@@ -15,13 +15,15 @@ from quantmill.architectures.models.pieces import (
     OUTPUT,
     QK_NORM,
     QKV,
+    SHARED,
+    SHARED_GATE,
     SILU,
     TOP,
     changed,
     one_added,
     without,
 )
-from quantmill.architectures.operations import Add, Attend, DeltaNet, Experts, Feed, Norm
+from quantmill.architectures.operations import Add, Attend, DeltaNet, Experts, Norm
 from quantmill.gguf import ValueType
 
 _SIZES = (
@@ -139,12 +141,6 @@ NEXT = (
     _added("nextn.hnorm.weight", "embd", "/mtp.pre_fc_norm_hidden.weight"),
     _added("nextn.shared_head_norm.weight", "embd", "/mtp.norm.weight"),
 )
-SHARED_EXPERT = (
-    TensorLine("ffn_gate_inp_shexp.weight", "embd one", "mlp.shared_expert_gate.weight", f32=True),
-    TensorLine("ffn_gate_shexp.weight", "embd sff", "mlp.shared_expert.gate_proj.weight"),
-    TensorLine("ffn_up_shexp.weight", "embd sff", "mlp.shared_expert.up_proj.weight"),
-    TensorLine("ffn_down_shexp.weight", "sff embd", "mlp.shared_expert.down_proj.weight"),
-)
 
 
 def delta(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
@@ -180,7 +176,8 @@ QWEN3NEXT = Architecture(
         ),
         POST_NORM,
         *EXPERTS,
-        *SHARED_EXPERT,
+        SHARED_GATE,
+        *SHARED,
         *NEXT,
     ),
     (
@@ -216,8 +213,6 @@ QWEN3NEXT = Architecture(
         Add(),
         Norm("post_attention_norm"),
         Experts(),
-        Add(),
-        Feed(part="_shexp", shared=True),
         Add(),
     ),
 )

@@ -14,9 +14,11 @@ from quantmill.architectures.models.pieces import (
     FFN,
     FFN_NORM,
     LEADING,
+    SHARED,
     SILU,
     TOP,
     changed,
+    renamed,
     without,
 )
 from quantmill.architectures.operations import Add, AttendCompressed, Experts, Feed, Norm
@@ -68,7 +70,7 @@ def _widths(sizes: Sizes) -> Sizes:
         "kv_a": rank + rope,
         "kv_b": heads * (nope + values),
         "values": heads * values,
-        "sff": whole(sizes["eff"]) * whole(sizes["shared"]),
+        "sff": whole(sizes["eff"]) * whole(sizes["n_shared"]),
     }
 
 
@@ -78,10 +80,6 @@ def _compressed(sizes: Sizes, layer: int) -> bool:
 
 def _uncompressed(sizes: Sizes, layer: int) -> bool:
     return not _compressed(sizes, layer)
-
-
-def _shared(part: str, dims: str) -> TensorLine:
-    return TensorLine(f"ffn_{part}_shexp.weight", dims, f"mlp.shared_experts.{part}_proj.weight", where=behind)
 
 
 _V2 = ModelClass(
@@ -154,9 +152,7 @@ DEEPSEEK2 = Architecture(
             where=behind,
             optional=True,
         ),
-        _shared("gate", "embd sff"),
-        _shared("up", "embd sff"),
-        _shared("down", "sff embd"),
+        *changed(renamed(SHARED, "shared_expert", "shared_experts"), where=behind),
     ),
     (
         _V2,
@@ -195,7 +191,7 @@ DEEPSEEK2 = Architecture(
         MetadataKey("attention.key_length_mla", "key_length_mla", size="mla"),
         MetadataKey("attention.value_length_mla", "v_head_dim", size="v_head"),
         "expert_feed_forward_length",
-        MetadataKey("expert_shared_count", "n_shared_experts", size="shared"),
+        MetadataKey("expert_shared_count", "n_shared_experts", size="n_shared"),
         MetadataKey("expert_weights_scale", "routed_scaling_factor", ValueType.FLOAT32),
         MetadataKey("expert_weights_norm", lambda facts: True if facts["norm_topk_prob"] else None, ValueType.BOOL),
         MetadataKey("rope.dimension_count", "qk_rope_head_dim", size="rotary"),
@@ -214,7 +210,5 @@ DEEPSEEK2 = Architecture(
         Feed(where=leading),
         Experts(scoring="stated", normalized="stated", where=behind),
         Add(),
-        Feed(part="_shexp", where=behind),
-        Add(where=behind),
     ),
 )

@@ -99,7 +99,7 @@ ERNIE4_5_MOE = Architecture(
         MetadataKey("leading_dense_block_count", "moe_layer_start_index", size="leading"),
         "expert_feed_forward_length",
         MetadataKey("expert_shared_count", "moe_num_shared_experts"),
-        MetadataKey("expert_shared_feed_forward_length", _shared, size="shared"),
+        MetadataKey("expert_shared_feed_forward_length", _shared, size="sff"),
     ),
     sizes=_one,
     needed=(
@@ -111,7 +111,7 @@ ERNIE4_5_MOE = Architecture(
         *attended(Attend("norm")),
         Norm("ffn_norm"),
         Feed(where=leading),
-        Experts(shared="plain", where=behind),
+        Experts(where=behind),
         Add(),
     ),
     experts="always",

@@ -61,7 +61,7 @@ def _rotary(facts: Facts) -> int:
 
 
 def _shared(sizes: Sizes) -> Sizes:
-    return {"shared": whole(sizes["eff"]) * whole(sizes["n_shared"]), "twice": 2 * whole(sizes["embd"])}
+    return {"sff": whole(sizes["eff"]) * whole(sizes["n_shared"]), "twice": 2 * whole(sizes["embd"])}
 
 
 def _layers(facts: Facts) -> Mapping[str, Any]:
@@ -138,7 +138,7 @@ GLM4MOE = Architecture(
         Add(where=_main),
         Norm("post_attention_norm", where=_main),
         Feed(where=leading),
-        Experts(scoring="sigmoid", shared="plain", where=_mixed),
+        Experts(scoring="sigmoid", where=_mixed),
         Add(where=_main),
     ),
     experts="always",

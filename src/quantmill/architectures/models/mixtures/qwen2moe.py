@@ -1,6 +1,6 @@
 """Qwen 1.5's and 2's mixtures: experts that all tokens take beside those that they choose."""
 
-from quantmill.architectures.architecture import NEEDED, Architecture, MetadataKey, ModelClass, TensorLine
+from quantmill.architectures.architecture import NEEDED, Architecture, MetadataKey, ModelClass
 from quantmill.architectures.conditions import Sizes
 from quantmill.architectures.models.pieces import (
     ATTN_NORM,
@@ -12,6 +12,7 @@ from quantmill.architectures.models.pieces import (
     QKV,
     QKV_BIAS,
     SHARED,
+    SHARED_GATE,
     SILU,
     TOP,
     attended,
@@ -34,7 +35,7 @@ QWEN2MOE = Architecture(
         ATTN_OUTPUT,
         FFN_NORM,
         *EXPERTS,
-        TensorLine("ffn_gate_inp_shexp.weight", "embd one", "mlp.shared_expert_gate.weight", f32=True),
+        SHARED_GATE,
         *SHARED,
     ),
     (
@@ -58,12 +59,12 @@ QWEN2MOE = Architecture(
     ),
     keys=(
         "expert_feed_forward_length",
-        MetadataKey("expert_shared_feed_forward_length", "shared_expert_intermediate_size", size="shared"),
+        MetadataKey("expert_shared_feed_forward_length", "shared_expert_intermediate_size", size="sff"),
     ),
     sizes=_gate,
     needed=(*NEEDED, "expert_count", "expert_used_count"),
     since=11312,
-    operations=(*attended(Attend()), Norm("ffn_norm"), Experts(normalized=False, shared="gated"), Add()),
+    operations=(*attended(Attend()), Norm("ffn_norm"), Experts(normalized=False), Add()),
     experts="always",
     whole_heads=True,
 )
