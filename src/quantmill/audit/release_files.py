@@ -104,9 +104,13 @@ class AuditedRelease:
         names = [repository_of(name) for name in (named if isinstance(named, list) else [named])[:9]]
         return names[0] if len(names) == 1 and relation == "quantized" else ""
 
+    def imatrix_names(self) -> list[str]:
+        """What lies beside the models and is called an importance matrix."""
+        return [name for name in sorted(self.beside) if _IMATRIX_NAME.fullmatch(PurePosixPath(name).name)]
+
     def imatrix(self) -> tuple[Path | None, str]:
         """The importance matrix that lies beside the models, and its name; or none, and why where there are several."""
-        names = [name for name in sorted(self.beside) if _IMATRIX_NAME.fullmatch(PurePosixPath(name).name)]
+        names = self.imatrix_names()
         if len(names) > 1:
             entry = self.first().metadata.get(_IMATRIX_FILE)
             called = PureWindowsPath(str(entry.value)).name if entry else ""

@@ -37,9 +37,10 @@ class RemoteFile:
     fetch: Callable[[int, int], tuple[bytes, int]]
     sha256: str | None = None
 
-    def header(self) -> tuple[GGUFFile, int]:
-        """Its header, and its size. Raises QuantmillError for a file that is none, or does not end in bounds."""
-        count = FIRST
+    def header(self, expected: int = 0) -> tuple[GGUFFile, int]:
+        """Its header, which may have `expected` bytes, and its size. Raises QuantmillError for a file that is none, or
+        does not end in bounds."""
+        count = FIRST if expected <= FIRST else min(expected + FIRST, MOST)
         while True:
             data, size = self.fetch(0, count)
             found = of_head(data, self.place, size)
@@ -59,12 +60,12 @@ class RemoteSource:
     Its rows are read by many requests at a time, so that a distant server's delay counts little.
     """
 
-    def __init__(self, name: "str | Sequence[RemoteFile]") -> None:
+    def __init__(self, name: "str | Sequence[RemoteFile]", expected: int = 0) -> None:
         self._remote = remote_files(name) if isinstance(name, str) else list(name)
         self.files: list[GGUFFile] = []
         self.sizes: list[int] = []
         for remote in self._remote:
-            file, size = remote.header()
+            file, size = remote.header(expected)
             self.files.append(file)
             self.sizes.append(size)
             if sum(each.data_offset for each in self.files) > 2 * MOST:

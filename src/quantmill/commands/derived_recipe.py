@@ -4,6 +4,7 @@ bytes. What cannot be told stands in comments."""
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,16 @@ from quantmill.audit.header_facts import HeaderFacts, describe_files
 from quantmill.audit.metadata_audit import imatrix_notes
 from quantmill.audit.mixes import IMATRIX_FILE, tags_of
 from quantmill.audit.origin import Making, count, making
-from quantmill.audit.release_files import models_in
+from quantmill.audit.release_files import AuditedRelease, find_release, is_model, models_in
 from quantmill.audit.remote_source import RemoteSource, is_remote
 from quantmill.audit.row_sample import RowSample
 from quantmill.audit.verdict import FileVerdict, Word
 from quantmill.checkpoint.about import about_gguf
 from quantmill.disk import sha256_file
-from quantmill.errors import QuantmillError, UsageError, listed
+from quantmill.errors import QuantmillError, UsageError, listed, nearest
 from quantmill.gguf import model_facts
 from quantmill.gguf.kinds import check_kind
-from quantmill.gguf.reader import read
+from quantmill.gguf.reader import GGUFFile, read
 from quantmill.gguf.shard_set import shards_of
 from quantmill.gguf.shards import parse_name
 from quantmill.gguf.source import Source
@@ -73,9 +74,12 @@ def derive(
     tag: tuple[str, Reference] | None,
     threads: int,
     progress: Callable[[int, int], None],
+    wanted: str | None = None,
 ) -> "Derived":
-    """Look at a file or a folder's files. UsageError where there is nothing to go by."""
-    models = [_look(place) for place in _places(release)]
+    """Look at a file, a folder's files or a repository's; of several models at the one that is `wanted`. UsageError
+    where there is nothing to go by."""
+    place = find_release(release) if is_remote(release) and not Path(release).exists() else None
+    models = one_of(release, _looked(place) if place else [_look(path) for path in _paths(release)], wanted)
     own = _own_base(models) if base is None else None
     source, types = Path(own.place if own else base or ""), None
     if source.is_file():
@@ -91,31 +95,76 @@ def derive(
         made = None if model is own else making(model.values, model.facts.tensors, types)
         found.append(replace(model, made=made, verdict=verdict))
         progress(len(found), len(models))
-    return Derived(release, found, own.place if own else base, imatrix, tag)
+    at = own.place if own and source.is_file() else base
+    return Derived(release, found, at, imatrix, tag, place)
 
 
-def _places(release: str) -> list[str]:
+def _paths(release: str) -> list[Path]:
     path = Path(release)
     if path.is_dir():
-        return [str(model) for model in models_in(path)]
+        return models_in(path)
     if path.is_file():
-        return [str(shards_of(path)[0])]
-    if is_remote(release):
-        return [release]
+        return [shards_of(path)[0]]
     raise UsageError(f"{release}: there is no such file or folder; give a release's file or folder")
 
 
-def _look(place: str) -> ReleaseModel:
-    source = Source(Path(place)) if Path(place).exists() else RemoteSource(place)
-    with source:
-        check_kind(source.files[0].place, model_facts(source.files[0].metadata.values()))
-        facts = describe_files(source.files, source.sizes if isinstance(source, RemoteSource) else None)
-        repo = about_gguf(source.files[0]).get("repo", "")
+def _looked(release: AuditedRelease) -> list[ReleaseModel]:
+    """The models elsewhere; each header is asked for with as many bytes as the longest before it had."""
+    found: list[ReleaseModel] = []
+    longest = 0
+    for model in release.models:
+        if isinstance(model, Path):
+            continue
+        with RemoteSource(model, longest) as source:
+            longest = max(longest, *(file.data_offset for file in source.files))
+            if release.is_one or is_model(source.files[0]):
+                found.append(_described(model[0].place, source.files, source.sizes))
+    if not found:
+        raise UsageError(f"{release.place}: there are no GGUF files of a model in it; name a repository with some")
+    return found
+
+
+def _look(path: Path) -> ReleaseModel:
+    with Source(path) as source:
+        return _described(str(path), source.files, None)
+
+
+def _described(place: str, files: Sequence[GGUFFile], sizes: Sequence[int] | None) -> ReleaseModel:
+    check_kind(files[0].place, model_facts(files[0].metadata.values()))
+    facts = describe_files(files, sizes)
+    repo = about_gguf(files[0]).get("repo", "")
     values = model_facts(facts.metadata)
     name = facts.files[0][0].rpartition("/")[2]
     shard = parse_name(name)
     type_ = base_type(facts.tensors, values.get("general.file_type"))
     return ReleaseModel(place, shard[0] if shard else name.removesuffix(".gguf"), type_, facts, repo)
+
+
+def one_of(release: str, models: Sequence[ReleaseModel], wanted: str | None) -> list[ReleaseModel]:
+    """Of files of several models those of the one that is `wanted`. Files are of one model where their tensors' shapes
+    agree, and what they are called inside or outside. UsageError where it is not told which."""
+    groups: list[list[ReleaseModel]] = []
+    for model in models:
+        alike = [group for group in groups if any(_alike(model, other) for other in group)]
+        groups = [group for group in groups if group not in alike] + [[*(each for g in alike for each in g), model]]
+    groups.sort(key=lambda group: models.index(group[0]))
+    stems = [Counter(_prefix(model.stem) for model in group).most_common(1)[0][0] for group in groups]
+    names = [stem if stems.count(stem) == 1 else group[0].stem for stem, group in zip(stems, groups, strict=True)]
+    if wanted is None and len(groups) == 1:
+        return groups[0]
+    if wanted in names:
+        return groups[names.index(wanted)]
+    if wanted is None:
+        raise UsageError(f"{release}: it holds {len(groups)} models; choose one by --model: {', '.join(names)}")
+    raise UsageError(f"{release}: it holds no model {wanted!r}{nearest(wanted, names)}; it has {', '.join(names)}")
+
+
+def _alike(one: ReleaseModel, other: ReleaseModel) -> bool:
+    shapes = [sorted((entry.name, entry.shape) for entry in model.facts.tensors) for model in (one, other)]
+    if shapes[0] != shapes[1]:
+        return False
+    called = [model.values.get("general.name") for model in (one, other)]
+    return called[0] == called[1] or _prefix(one.stem).lower() == _prefix(other.stem).lower()
 
 
 def _own_base(models: Sequence[ReleaseModel]) -> ReleaseModel | None:
@@ -149,6 +198,7 @@ class Derived:
     base: str | None
     imatrix: Path | None
     tag: tuple[str, Reference] | None
+    elsewhere: AuditedRelease | None = None
 
     def outline(self, name: str, folder: Path) -> Outline:
         """The recipe `name` in `folder`."""
@@ -218,12 +268,16 @@ class Derived:
         if self.base is not None:
             found = base_of(self.base, folder)
             return found if "gguf" in found else found | named
-        repo = next((model.repo for model in self.models if model.repo), None)
-        if repo is None:
+        repo, who = next((model.repo for model in self.models if model.repo), ""), "the files say of themselves"
+        if self.elsewhere and not repo:
+            with suppress(UsageError):
+                repo, by = self.elsewhere.named_base()
+                who = f"{by} says"
+        if not repo:
             raise UsageError(
                 f"{self.release}: no file of it is unquantized, and none says what it was made of; give --base"
             )
-        comments.append(f"That the base is {repo} is what the files say of themselves.")
+        comments.append(f"That the base is {repo} is what {who}.")
         return {"repo": repo, **named}
 
     def _guide(self, outline: Outline, chosen: Sequence[ReleaseModel], folder: Path) -> None:
@@ -249,6 +303,9 @@ class Derived:
             return
         dataset = next((str(v) for m in quantized if (v := m.values.get("quantize.imatrix.dataset"))), "")
         called = f"{said or 'not named'}{f', of {dataset}' if dataset else ''}"
+        there = self.elsewhere.imatrix_names() if self.elsewhere else []
+        if there:
+            called = f"{called}; in the repository lies {listed(there)}"
         outline.calibration = {"text": "calibration.txt"}
         outline.imatrix = {"name": said} if said else None
         outline.say(

@@ -6,7 +6,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quantmill.commands.common import MARKS, bar, existing, file_path, followed, parallel, place, project, say, threads
+from quantmill.commands.common import (
+    MARKS,
+    bar,
+    existing,
+    file_path,
+    followed,
+    parallel,
+    place,
+    project,
+    say,
+    threads,
+    words,
+)
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="release",
         type=place,
         metavar="RELEASE",
-        help="write the recipe that makes this file or folder",
+        help="write the recipe that makes this file, folder, or repository of the Hub",
     )
+    parser.add_argument("--model", type=words, metavar="NAME", help="which of several models RELEASE holds")
     parser.add_argument("--imatrix", type=file_path, metavar="FILE", help="the importance matrix of RELEASE")
     parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     add_tag(parser, "whose files the release's are to be")
@@ -92,6 +105,8 @@ def _for_base(options: argparse.Namespace, folder: Path) -> "Outline":
 
     if options.imatrix:
         raise UsageError("--imatrix is for --from; without it the matrix is measured on a text (recipes/README.md)")
+    if options.model:
+        raise UsageError("--model is for --from, which may hold several; leave it out")
     tag, _ = followed(options)
     outline = Outline(options.name, tag, base_of(options.base, folder))
     problem = _look_at_base(outline, options.base)
@@ -150,7 +165,7 @@ def _of_release(options: argparse.Namespace, folder: Path) -> "Outline":
     tag = followed(options) if options.llama_cpp else None
     imatrix = existing(options.imatrix) if options.imatrix else None
     with bar(f"look at {options.release}", "files") as progress:
-        found = derive(options.release, options.base, imatrix, tag, threads(options), progress)
+        found = derive(options.release, options.base, imatrix, tag, threads(options), progress, options.model)
     outline = found.outline(options.name, folder)
     problem = _look_at_base(outline, found.base) if found.base else ""
     if problem and outline.calibration:

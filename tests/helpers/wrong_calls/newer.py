@@ -75,6 +75,9 @@ def _init() -> Iterator[Wrong]:
     for value in ("b9999", "b1", "x", "EMPTY", "SPACES", "LINES"):
         yield Wrong(f"init new --base m.gguf --llama-cpp {value}", USE, "")
         yield Wrong(f"convert TINY out --llama-cpp {value}", USE, "")
+    yield Wrong("init new --base m.gguf --model q", USE, "--model is for --from")
+    for value in ("none", "EMPTY", "SPACES", "LINES"):
+        yield Wrong(f"init new --from q.gguf --base m.gguf --model {value}", USE, "")
 
 
 def _audit() -> Iterator[Wrong]:
