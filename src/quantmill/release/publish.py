@@ -5,20 +5,16 @@ tagged. So a broken connection, a lost answer and a killed process are one case:
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quantmill.errors import QuantmillError, UsageError
 from quantmill.listing import LISTING, LISTING_LIMIT, parse_strangers
-from quantmill.network.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named, passing, patiently
+from quantmill.network.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named, patiently
+from quantmill.network.uploading import BRANCH, File, create, persistently, send_files
 from quantmill.store.remote.signature import NAME as SIGNATURE
 
-ATTEMPTS = 8  # without anything new at the Hub
-PAUSE = 0.5  # seconds after the first of them, doubled for each that follows
-BRANCH = "main"
 ENDINGS = (".gguf", ".imatrix")  # what is sent before the page and what goes with it
 
 
@@ -27,14 +23,13 @@ def different(path: Path) -> QuantmillError:
     return QuantmillError(f"{path}: this is not the file that {LISTING} lists; build the release again")
 
 
-@dataclass(frozen=True)
-class File:
-    """One file to be published; its sha256 is that of the release's listing."""
+class Lost(QuantmillError):
+    """Files of a release that are not here any more, for they were published, and not at the Hub."""
 
-    name: str
-    path: Path
-    size: int
-    sha256: str
+    def __init__(self, repo: str, files: Sequence[File]) -> None:
+        more = f" and {len(files) - 1} more files" if len(files) > 1 else ""
+        super().__init__(f"{repo}: it has {files[0].name}{more} no more, nor has this machine; build the release again")
+        self.files = files
 
 
 @dataclass(frozen=True)
@@ -64,18 +59,23 @@ class Upload:
         return sum(file.size for commit in self.commits for file in commit)
 
 
-def files_of(tree: Path, digest: Callable[[Path], str]) -> list[File]:
-    """Every file of the release in `tree`, each compared with its listing. `digest(path)` is a file's sha256."""
-    listed = {entry["name"]: entry["sha256"] for entry in json.loads((tree / LISTING).read_bytes())["files"]}
+def files_of(
+    tree: Path, digest: Callable[[Path], str], let_go: Callable[[str], bool] = lambda sha256: False
+) -> list[File]:
+    """Every file of the release in `tree`, each compared with its listing. `digest(path)` is a file's sha256;
+    `let_go(sha256)`: whether one that is not there is known to be published."""
+    listed = {entry["name"]: entry for entry in json.loads((tree / LISTING).read_bytes())["files"]}
     found = []
     for path in sorted(path for path in tree.rglob("*") if path.is_file() and not path.name.startswith(".")):
         name = path.relative_to(tree).as_posix()
         sha256 = digest(path)
-        if listed.pop(name, sha256) != sha256:
+        if listed.pop(name, {"sha256": sha256})["sha256"] != sha256:
             raise different(path)
         found.append(File(name, path, path.stat().st_size, sha256))
-    if listed:
-        raise different(tree / min(listed))
+    for name, entry in sorted(listed.items()):
+        if not let_go(entry["sha256"]):
+            raise different(tree / name)
+        found.append(File(name, tree / name, entry["size"], entry["sha256"]))
     return found
 
 
@@ -89,13 +89,13 @@ def prepare(repo: str, tag: str, files: Sequence[File]) -> Upload:
     if tag in tags:
         commit, at = list_files(repo, tag, recursive=True)
         for file in files:
-            if file.name != SIGNATURE and not _same(file, at.get(file.name)):
+            if file.name != SIGNATURE and not file.same(at.get(file.name)):
                 raise UsageError(
                     f"{repo}: the tag {tag} is there already, where {file.name} is another file; a tag is never "
                     "moved: remove it at the Hub, or find out who made other files of the same recipe and lock"
                 )
         return Upload(repo, tag, (), (), commit, len(files), False, True)
-    wanted = [file for file in files if not _same(file, there.get(file.name))]
+    wanted = [file for file in files if not file.same(there.get(file.name))]
     removed = sorted(_left(repo, commit, there) - {file.name for file in files})
     return Upload(repo, tag, _commits(wanted), tuple(removed), commit, len(files) - len(wanted), False, False)
 
@@ -109,55 +109,39 @@ def send(files: Sequence[File], upload: Upload, tell: Callable[[str], None], pri
     """Do it; the commit that is tagged at the end. `tell` hears a line for each commit; `private`: of a repository that
     is created. Raises a HubError when the Hub keeps failing: what has arrived stays, and the next call goes on from
     it."""
-    repo, failures, before = upload.repo, 0, -1
-    while True:
-        try:
-            upload = prepare(repo, upload.tag, files)
-            left = sum(map(len, upload.commits)) + len(upload.removed)
-            failures, before = (0 if left != before else failures), left
-            if upload.has_tag:
-                return upload.at
-            _step(upload, tell, private)
-        except Exception as error:
-            if not _comes_back(error) or failures >= ATTEMPTS:
-                with named(repo, BRANCH):
-                    raise
-            time.sleep(min(PAUSE * 2**failures, 30))
-            failures += 1
+    at = ""
+
+    def look() -> tuple[int, Callable[[], None] | None]:
+        nonlocal at
+        found = prepare(upload.repo, upload.tag, files)
+        if lost := [file for group in found.commits for file in group if not file.path.is_file()]:
+            raise Lost(upload.repo, lost)
+        at = found.at
+        left = sum(map(len, found.commits)) + len(found.removed)
+        return left, None if found.has_tag else lambda: _step(found, tell, private)
+
+    persistently(upload.repo, look)
+    return at
 
 
 def _step(upload: Upload, tell: Callable[[str], None], private: bool) -> None:
     """The next thing to do at the Hub."""
     from huggingface_hub import HfApi
 
-    api, repo = HfApi(), upload.repo
+    repo = upload.repo
     if upload.new:
         tell(f"create {repo}")
-        with named(repo, BRANCH):
-            api.create_repo(repo, exist_ok=True, private=private or None)
+        create(repo, private)
         return
     if upload.commits or upload.removed:
-        _commit(upload, tell)
+        group = upload.commits[0] if upload.commits else ()
+        tell(title := _title(group, upload.removed))
+        removed = upload.removed if len(upload.commits) <= 1 else ()
+        send_files(repo, group, title, f"Release {upload.tag}", different, removed)
         return
     tell(f"tag {upload.tag}")
     with named(repo, BRANCH):
-        api.create_tag(repo, tag=upload.tag, revision=upload.at, exist_ok=True)
-
-
-def _commit(upload: Upload, tell: Callable[[str], None]) -> None:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-
-    group = upload.commits[0] if upload.commits else ()
-    operations: list[Any] = []
-    for file in group:
-        operations.append(CommitOperationAdd(file.name, str(file.path)))
-        if operations[-1].upload_info.sha256.hex() != file.sha256:
-            raise different(file.path)
-    if len(upload.commits) <= 1:
-        operations += [CommitOperationDelete(name) for name in upload.removed]
-    title = _title(group, upload.removed)
-    tell(title)
-    HfApi().create_commit(upload.repo, operations, commit_message=title, commit_description=f"Release {upload.tag}")
+        HfApi().create_tag(repo, tag=upload.tag, revision=upload.at, exist_ok=True)
 
 
 def _title(group: Sequence[File], removed: Sequence[str]) -> str:
@@ -184,13 +168,6 @@ def _commits(files: Sequence[File]) -> tuple[tuple[File, ...], ...]:
     return tuple(tuple(group) for group in [*ordered, last] if group)
 
 
-def _same(file: File, there: HubFile | None) -> bool:
-    """Whether the Hub has the file: by sha256 where it keeps it in LFS, else by git's digest of the content."""
-    if there is None or there.size != file.size:
-        return False
-    return there.sha256 == file.sha256 if there.sha256 else there.describes(file.path)
-
-
 def _tags(repo: str) -> set[str]:
     from huggingface_hub import HfApi
 
@@ -208,22 +185,6 @@ def _left(repo: str, commit: str, there: Mapping[str, HubFile]) -> set[str]:
         return {SIGNATURE, *(str(entry["name"]) for entry in data["files"])} & there.keys()
     except (KeyError, TypeError):
         return set()
-
-
-def _comes_back(error: BaseException | None) -> bool:
-    """Whether the network or the Hub failed as it does now and then. Errors come wrapped, by us and by the library."""
-    import httpx2
-
-    for cause in _causes(error):
-        if isinstance(cause, httpx2.TransportError) or (isinstance(cause, Exception) and passing(cause)):
-            return True
-    return False
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 __all__ = ["File", "HubError", "Upload", "files_of", "prepare", "send"]

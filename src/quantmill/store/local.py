@@ -120,8 +120,8 @@ class Store(Objects):
         return found is not None and "origin" in found
 
     def record(self, key: StepKey, whole: bool = False) -> Mapping[str, Artifact] | None:
-        """The recorded outputs of a step, or None. Every object is here or, unless they are to be `whole`, at the
-        shared store that the record was taken from."""
+        """The recorded outputs of a step, or None. Every object is here or, unless they are to be `whole`, was let go
+        or is at the shared store that the record was taken from."""
         facts = self.facts(key, whole=whole)
         return None if facts is None else {name: self._artifact(**fact) for name, fact in facts.items()}
 
@@ -151,12 +151,15 @@ class Store(Objects):
                     return outputs
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
-        if not all(self._holds(fact["sha256"], fact["size"]) for fact in outputs.values()):
+        if not all(self._counts(fact["sha256"], fact["size"], whole) for fact in outputs.values()):
             return None
         if b'\n "digest": ' not in data:  # of a version whose records had no proof
             with suppress(OSError):
                 write_own(Path(f"{self.root}/ac/{name}"), prove(name, data))
         return outputs
+
+    def _counts(self, sha256: str, size: int, whole: bool) -> bool:
+        return self._holds(sha256, size) or (not whole and self.is_let_go(sha256))
 
     @contextmanager
     def lookup(

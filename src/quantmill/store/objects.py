@@ -24,11 +24,14 @@ from quantmill.disk import (
     link_or_copy,
     locked,
     make_way,
+    read_small,
     seal,
     sha256_file,
     sync_folder,
+    write_own,
 )
 from quantmill.store.mapped_writes import MappedWrites
+from quantmill.store.proof import prove, proven
 from quantmill.store.shared import Gone
 
 _read: set[tuple[int, int, str]] = set()  # device, inode and digest of objects that this process has hashed
@@ -127,6 +130,30 @@ class Objects:
         with suppress(OSError):  # it is another person's
             self.seal(artifact)  # a link more moves its change time
 
+    def let_go(self, artifact: Artifact) -> None:
+        """Remove an object that is whole elsewhere, or can be made again: records of it go on counting, and whatever
+        reads it has it brought back."""
+        write_own(self._mark(artifact.sha256), prove(artifact.sha256, b'{"size": %d}' % artifact.size))
+        with locked(self.root / "lock" / "gc"):
+            artifact.path.unlink(missing_ok=True)
+
+    def is_let_go(self, sha256: str) -> bool:
+        """Whether an object is not here because it was let go."""
+        return self._let_go(sha256) and not self.object_path(sha256).exists()
+
+    def lose(self, sha256: str) -> None:
+        """An object that was let go can be had nowhere: records of it count no more until it is made again."""
+        self._mark(sha256).unlink(missing_ok=True)
+
+    def _let_go(self, sha256: str) -> bool:
+        try:
+            return proven(sha256, read_small(f"{self.root}/away/{sha256}")) is not None
+        except OSError:
+            return False
+
+    def _mark(self, sha256: str) -> Path:
+        return self.root / "away" / sha256
+
     def condemn(self, sha256: str) -> None:
         """Remove an object that is damaged, and undo what was made of it."""
         self.undo(sha256)
@@ -186,6 +213,7 @@ class Objects:
             os.fsync(file.fileno())
         self.check(artifact)  # one that is there and damaged goes
         with locked(self.root / "lock" / "gc", shared=True):
+            self.lose(artifact.sha256)  # a mark of old would say of one that is lost that it was let go
             if self.has(artifact):
                 self.seal(artifact)
                 path.unlink()

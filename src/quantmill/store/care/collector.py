@@ -200,6 +200,8 @@ def _old(store: Store, cutoff: int, now: int) -> Iterator[Path]:
         found = read_table(path).get("object")
         if not is_digest(found) or not store.object_path(found).exists():
             yield path
+    named = {sha256 for record in records(store) for sha256 in record.objects}
+    yield from (path for path in _files(store.root / "away") if path.name not in named)
     for path in _files(store.root / "lock"):
         if path.name != "gc" and _before(path, cutoff) and not (store.root / "ac" / path.name).exists():
             with suppress(FileNotFoundError), unless_locked(path) as free:
