@@ -12,8 +12,8 @@ from convert_golden.models import config
 from quantmill.architectures.checkpoint_tensors import tensors
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.metadata_keys import facts
+from quantmill.architectures.rope_factors import llama3_factors
 from quantmill.checkpoint.metadata import metadata
-from quantmill.checkpoint.rope_factors import llama3_factors
 from quantmill.gguf import header_size
 
 QWEN_32B = {

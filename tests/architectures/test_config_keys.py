@@ -12,7 +12,7 @@ from convert_golden.models import config
 from quantmill.architectures.configuration import hparams, notes
 from quantmill.architectures.description import describe
 from quantmill.architectures.known import CLASSES
-from quantmill.checkpoint.rope_factors import llama3_factors
+from quantmill.architectures.rope_factors import llama3_factors
 from quantmill.errors import QuantmillError
 from quantmill.reference.llama_cpp.b4867 import B4867
 

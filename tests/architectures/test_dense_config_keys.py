@@ -12,7 +12,7 @@ from convert_golden.models import config
 from quantmill.architectures.configuration import hparams, notes
 from quantmill.architectures.description import describe
 from quantmill.architectures.known import CLASSES
-from quantmill.checkpoint.rope_factors import GENERATED
+from quantmill.architectures.rope_factors import GENERATED
 from quantmill.errors import QuantmillError
 
 READ = json.loads((Path(__file__).parent / "config_keys.json").read_text())

@@ -78,7 +78,9 @@ HARMLESS = {
 VALUES: tuple[Any, ...] = (True, False, 5, 2, "odd", 0.5, None, [1], {"a": 1})
 FULL, SLIDING = "full_attention", "sliding_attention"
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("DeepseekV2ForCausalLM", {"topk_method": "group_limited_greedy"}, "topk_method"),
+    ("DeepseekV2ForCausalLM", {"topk_method": "noaux_tc"}, "topk_method"),
+    ("DeepseekV2ForCausalLM", {"q_lora_rank": None}, "q_lora_rank"),
+    ("DeepseekV2ForCausalLM-Lite", {"q_lora_rank": 32}, "q_lora_rank"),
     ("DeepseekV2ForCausalLM", {"n_group": 2}, "n_group"),
     ("DeepseekV2ForCausalLM", {"scoring_func": "sigmoid"}, "scoring_func"),
     ("DeepseekV2ForCausalLM", {"num_key_value_heads": 2}, "num_key_value_heads"),
@@ -163,3 +165,12 @@ def test_layers_may_be_told_in_another_way() -> None:
 def test_what_is_said_and_not_refused() -> None:
     said = notes(changed("Gemma3nForConditionalGeneration"))
     assert any("`num_kv_shared_layers` is 1 of 3 layers; llama.cpp's gemma3n computes keys" in note for note in said)
+
+
+def test_what_llama_cpp_computes_otherwise_is_noted() -> None:
+    said = notes(CHECKPOINTS["DeepseekV2ForCausalLM-Groups"].config)
+    assert [note.partition(";")[2].partition(" ")[2] for note in said] == [
+        "llama.cpp's deepseek2 computes by 32",
+        "llama.cpp's deepseek2 takes those with the best two",
+    ]
+    assert notes(CHECKPOINTS["DeepseekV2ForCausalLM"].config) == []

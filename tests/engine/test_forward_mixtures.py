@@ -10,6 +10,7 @@ from architecture_helpers.mixture_models import LENGTH, NAMES, TAG, TEXT, write
 from projects import GOLDEN
 from quantmill.cli import main
 from quantmill.engine.evaluation import Run, evaluate, open_model
+from quantmill.gguf import read
 from quantmill.imatrix import gguf_form
 from quantmill.runtime.loader import load
 
@@ -48,3 +49,15 @@ def runs_alike(model: Path) -> bool:
     p, q = (v.astype(np.float64) - v.max(1, keepdims=True) for v in (base, logits))
     p, q = (v - np.log(np.exp(v).sum(1, keepdims=True)) for v in (p, q))
     return float((np.exp(p) * (p - q)).sum(1).mean()) < 1e-5
+
+
+def test_a_quantized_file_has_no_ones_at_the_end_of_shapes(tmp_path: Path) -> None:
+    """As llama-quantize writes it: the gate of the shared expert, a matrix of one row, is a vector there."""
+    model, out = write("Qwen2MoeForCausalLM", tmp_path), tmp_path / "q.gguf"
+    for call in (["quantize", str(model), str(out), "Q8_0"], ["verify", str(out)]):
+        with pytest.raises(SystemExit) as ended:
+            main(call)
+        assert ended.value.code in (0, None)
+    with read(out) as file:
+        assert file.tensors["blk.0.ffn_gate_inp_shexp.weight"].shape == (64,)
+    assert runs_alike(out)

@@ -17,6 +17,7 @@ from quantmill.architectures.errors import DamagedModel, ModelError
 from quantmill.architectures.known import class_of
 from quantmill.architectures.metadata_keys import config_sizes
 from quantmill.architectures.packing import own_names
+from quantmill.architectures.rope_factors import GENERATED
 from quantmill.architectures.sizes import shape_of, size_of, with_products
 from quantmill.gguf.types import TYPES, Type
 
@@ -100,6 +101,14 @@ def tensors(
     alone = tied and class_.is_tied_alone
     sources = list(sources) if sources is not None else None
     specs = list(_specs(row, class_, found, has_output and not alone, frozenset(sources or ())))
+    for spec in specs:
+        if not spec.sources:
+            GENERATED[spec.name](found)  # what is wrong with it is to be known before any weight is
+        if spec.fixed and spec.shape[0] % TYPES[spec.fixed].block:
+            raise ModelError(
+                f"config.json: the tensor {spec.name} would have rows of {spec.shape[0]} weights; {spec.fixed} needs a "
+                f"multiple of {TYPES[spec.fixed].block}"
+            )
     expected: dict[str, list[TensorSpec]] = {}
     for spec in specs:
         for source in spec.sources:

@@ -105,6 +105,8 @@ def head_dim(found: Mapping[str, Any]) -> int:
 def _stated(class_: ModelClass, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What config.json says of the text model, by our names of keys."""
     text = config.get("text_config")
+    if (class_.part or class_.others) and not isinstance(text, Mapping | None):
+        raise ModelError("config.json's `text_config` is neither null nor a table")
     inner = (class_.part or class_.others) and isinstance(text, Mapping)
     stated = {**config, **text} if inner and isinstance(text, Mapping) else dict(config)
     stated |= {ours: stated[key] for key, ours in class_.spellings.items() if key in stated and ours not in stated}

@@ -16,7 +16,7 @@ from quantmill.architectures.tensor_check import expected
 from quantmill.gguf import KV
 from quantmill.gguf.errors import shown
 from quantmill.gguf.known_names import unlisted
-from quantmill.gguf.layout import TensorEntry
+from quantmill.gguf.layout import TensorEntry, ggml_shape
 
 _NAME, _TYPE, _MODEL = "general.architecture", "general.type", "model"
 _VOCABULARY, _NONE = "tokenizer.ggml.model", ("none", "no_vocab")
@@ -51,7 +51,7 @@ def check_loadable(place: str, metadata: Mapping[str, KV], tensors: Iterable[Ten
     except ForwardError:
         return  # it may have what only llama.cpp knows
     for tensor, shape, _ in expected(wanted):
-        if shapes.get(tensor, shape) != shape:
+        if ggml_shape(shapes.get(tensor, shape)) != ggml_shape(shape):
             found = f"{list(shapes[tensor])} and not {list(shape)}"
             raise NotLoadable(
                 f"{place}: the tensor {tensor!r} has the shape {found}, as its metadata say, so that llama.cpp does "

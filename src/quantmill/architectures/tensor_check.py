@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from quantmill.architectures.errors import CannotEvaluate, ForwardError, missing_weights
 from quantmill.architectures.hyperparameters import Hyper
 from quantmill.architectures.sizes import lines, shape_of
+from quantmill.gguf.layout import ggml_shape
 from quantmill.gguf.types import Type
 
 _NUMBERS = frozenset({"I8", "I16", "I32", "I64", "F64"})
@@ -17,6 +18,11 @@ def expected(hyper: Hyper) -> Iterator[tuple[str, tuple[int, ...], bool]]:
         yield name, shape_of(line, sizes, layer), line.optional
 
 
+def shapes(hyper: Hyper) -> dict[str, tuple[int, ...]]:
+    """Every tensor's shape by name. A file may have it without its ones at the end, as llama.cpp's tools write it."""
+    return {name: shape for name, shape, _ in expected(hyper)}
+
+
 def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], Type]]) -> None:
     """Raises a ForwardError unless the tensors are the model's."""
     known = set()
@@ -26,7 +32,7 @@ def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], T
             if optional:
                 continue
             raise missing_weights(place, name, hyper.architecture)
-        if found[name][0] != shape:
+        if ggml_shape(found[name][0]) != ggml_shape(shape):
             raise ForwardError(
                 f"{place}: the tensor {name!r} has shape {list(found[name][0])}; by the metadata it should be "
                 f"{list(shape)}"

@@ -13,7 +13,6 @@ from quantmill.architectures.known import architecture
 from quantmill.architectures.metadata_keys import facts
 from quantmill.checkpoint import readme
 from quantmill.checkpoint.general_keys import general
-from quantmill.checkpoint.rope_factors import llama3_scaling
 from quantmill.gguf import KV
 from quantmill.gguf.token_facts import TokenFacts
 from quantmill.reference.reference import Reference
@@ -44,8 +43,6 @@ def metadata(
     config = load_config(files)
     row = architecture(config)
     specs = specs or tensors(config)
-    if any(spec.name == "rope_freqs.weight" for spec in specs):
-        llama3_scaling(hparams(config))  # what is wrong with it is to be known before any weight is
     card = readme.load(files["README.md"]) if "README.md" in files else {}
     if row.name == "qwen3" and reference.converter.reranks and _reranks(files, config, name):
         raise ModelError(

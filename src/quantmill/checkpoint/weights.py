@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.architectures.configuration import hparams
 from quantmill.architectures.errors import DamagedModel, UnsuitableModel
+from quantmill.architectures.rope_factors import GENERATED
 from quantmill.checkpoint import fp8
 from quantmill.checkpoint.changes import CHANGES, floats
-from quantmill.checkpoint.rope_factors import GENERATED
 from quantmill.checkpoint.safetensors import Weight
 
 CHUNK = 16 << 20  # bytes of a chunk as float32

@@ -154,7 +154,8 @@ def _whole(count: int) -> int:
 def _layer_bytes(model: Model, run: Run) -> int:
     """Bytes of the largest layer's packed matrices."""
     layers: dict[str, int] = {}
-    for name, (shape, type_) in model.source.tensors().items():
+    for name in model.source.tensors():
+        shape, type_ = model.described(name)
         if name.startswith("blk.") and len(shape) > 1:
             count = shape[0] * shape[1] * (shape[2] if len(shape) > 2 else 1)
             layer = name.split(".")[1]

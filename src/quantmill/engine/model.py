@@ -1,6 +1,7 @@
 """A model that can be evaluated: its weights' source and its hyperparameters, checked against each other."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.architectures.errors import missing_weights
 from quantmill.architectures.hyperparameters import Hyper, hyper
-from quantmill.architectures.tensor_check import check
+from quantmill.architectures.tensor_check import check, shapes
 from quantmill.engine.buffers import Floats
 from quantmill.engine.errors import not_finite
 from quantmill.engine.weight_source import WeightSource, open_source
@@ -38,7 +39,12 @@ class Model:
 
     def described(self, name: str) -> tuple[tuple[int, ...], Type]:
         """The tensor's shape, in ggml's order, and its type."""
-        return self.source.tensors()[name]
+        shape, type_ = self.source.tensors()[name]
+        return self._shapes.get(name, shape), type_
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return shapes(self.hyper)
 
     def dense(self, name: str, begin: int, end: int) -> Floats:
         """The rows `begin` to `end`, shape (end - begin, columns)."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from quantmill.errors import UsageError
 from quantmill.gguf.layout import TensorEntry
-from quantmill.gguf.types import Type
+from quantmill.gguf.types import TYPES, Type
 from quantmill.quant.mix import UNQUANTIZED, Fallback, Mix, needs_importance, plan_types, unmatched
 from quantmill.quant.overrides import overrides_of
 from quantmill.reference.base_type import base_type
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # llama-imatrix measures what goes into matrix products inside the layers: never the embedding, and the output only when
 # asked. They are quantized without an importance vector as a matter of course.
 UNMEASURED = ("token_embd.weight", "output.weight")
+_PLAIN = tuple(TYPES[name] for name in UNQUANTIZED)
+_EXPERTS = "_exps.weight"
 NEWER_FORM = 'write form = "gguf" in [imatrix], which keeps the experts that were reached, or use more text'
 
 
@@ -124,6 +126,8 @@ def findings(
         found.append(stranger)
         if stranger.fatal:
             return found
+    if shapes:
+        found += _again(weights, chosen, params)
     if imatrix is not None or not has_imatrix:
         found += _impossible(reference, weights, chosen, imatrix, left_out)
     if shapes:
@@ -138,6 +142,26 @@ def findings(
         found += _vectors(taken, weights, imatrix, as_one, told)
         found += harmed
     return found
+
+
+def _again(
+    weights: Mapping[str, int], chosen: Mapping[str, TensorTypes], params: Mapping[str, Mapping[str, Any]]
+) -> Iterable[Finding]:
+    """Tensors that the base has quantized, and that would not stay what they are."""
+    by_tensors: dict[tuple[str, ...], list[str]] = {}
+    for label, choice in chosen.items():
+        if params.get(label, {}).get("allow_requantize"):
+            continue
+        moved = (name for name, type_ in choice.types.items() if choice.sources[name] not in (type_, *_PLAIN))
+        if names := tuple(moved):
+            by_tensors.setdefault(names, []).append(label)
+    for names, labels in by_tensors.items():
+        types = " and ".join(dict.fromkeys(chosen[labels[0]].sources[name].name for name in names))
+        right = f"keep them {types} by [[quants.override]]"
+        if types == "MXFP4" and all(name.endswith(_EXPERTS) for name in names):
+            right += f' (tensors = {{ "{_EXPERTS}" = "MXFP4" }}), or take the ftype MXFP4_MOE'
+        text = f"{some(labels)}: {_of(names, weights)} are {types} in the base, and quantizing them again loses quality"
+        yield Finding(text, names, True, right)
 
 
 def _impossible(

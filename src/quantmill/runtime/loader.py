@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.architectures.hyperparameters import Hyper, hyper
-from quantmill.architectures.tensor_check import check
+from quantmill.architectures.tensor_check import check, shapes
 from quantmill.gguf.source import Source
 from quantmill.runtime.layer_plan import CannotRun, LayerPlan, layer_plan
 from quantmill.runtime.placing import Tensors, is_matrix, rope_factors, set_tensors
@@ -66,6 +66,7 @@ def load(
             raise CannotRun(f"{place}: lacks the tensor 'token_embd.weight'; give a whole model that generates text")
         facts = hyper(place, source.metadata, found["token_embd.weight"][0][-1])
         check(place, facts, found)
+        found = {name: (shape, found[name][1]) for name, shape in shapes(facts).items() if name in found}
         plan = _check_runnable(place, facts, found)
         room = min(facts.context, context or facts.context)
         settings = plan.configuration(facts, room), plan.layers(facts)

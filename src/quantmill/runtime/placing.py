@@ -38,7 +38,7 @@ def set_tensors(
             continue
         for as_name, begin, end in _places(name, shape, plan, facts):
             try:
-                _set(model, source, as_name, name, begin, end)
+                _set(model, source, as_name, name, shape, begin, end)
             except ValueError:
                 raise CannotRun(
                     f"{place}: has the tensor {name}, which these kernels have no use for; llama.cpp's do"
@@ -47,7 +47,8 @@ def set_tensors(
         for part in "qk":
             model.set_vector(f"blk.{layer}.attn_{part}_norm", np.ones(facts.head, np.float32))
     if "output.weight" not in found:
-        _set(model, source, "output.weight", "token_embd.weight", 0, facts.n_vocab)
+        name = "token_embd.weight"
+        _set(model, source, "output.weight", name, found[name][0], 0, facts.n_vocab)
 
 
 def _places(name: str, shape: tuple[int, ...], plan: LayerPlan, facts: Hyper) -> Iterator[tuple[str, int, int]]:
@@ -69,15 +70,16 @@ def _places(name: str, shape: tuple[int, ...], plan: LayerPlan, facts: Hyper) ->
         begin += count
 
 
-def _set(model: _kernels.Model, source: Source, as_name: str, name: str, begin: int, end: int) -> None:
-    info = source.info(name)
+def _set(
+    model: _kernels.Model, source: Source, as_name: str, name: str, shape: tuple[int, ...], begin: int, end: int
+) -> None:
     as_name = as_name.removesuffix(".weight")
-    if not is_matrix(name, info.shape):
+    if not is_matrix(name, shape):
         model.set_vector(as_name, _floats(source, name)[begin:end])
         return
     data = source.data(name)
-    size = len(data) // prod(info.shape[1:])
-    model.set_matrix(as_name, info.type.name, data[begin * size : end * size], end - begin, info.shape[0])
+    size = len(data) // prod(shape[1:])
+    model.set_matrix(as_name, source.info(name).type.name, data[begin * size : end * size], end - begin, shape[0])
 
 
 def _floats(source: Source, name: str) -> NDArray[np.float32]:

@@ -71,6 +71,13 @@ HYBRID_MODELS = {
             "expert_group_used_count": 2,
         },
     ),
+    "deepseek2-groups": Small(  # as DeepSeek V2, which has no biases of scores
+        "deepseek2",
+        layers=3,
+        heads_kv=1,
+        keys={**_COMPRESSED, "expert_gating_func": 1, "expert_group_count": 4, "expert_group_used_count": 2},
+        without=("exp_probs",),
+    ),
     "lfm2": Small("lfm2", layers=3, keys={"attention.head_count_kv": [0, 2, 0], "shortconv.l_cache": 3}),
     "qwen3next": Small("qwen3next", layers=4, keys={**_DELTA, **_SHARED}),
     "qwen3next-many": Small(

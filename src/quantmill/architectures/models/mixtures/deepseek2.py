@@ -1,6 +1,6 @@
 """DeepSeek V2 and V3: keys and values are compressed, and experts chosen in groups."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,37 @@ from quantmill.architectures.models.pieces import (
     TOP,
     changed,
     renamed,
-    without,
 )
 from quantmill.architectures.operations import Add, AttendCompressed, Experts, Feed, Norm
 from quantmill.gguf import ValueType
 
 _SIZES = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "n_shared_experts")
+
+
+_BY_GROUPS = "group_limited_greedy"
+
+
+def _check_lite(facts: Facts) -> None:
+    """llama.cpp knows the models without a low rank of queries by their layers."""
+    layers, rank = facts["num_hidden_layers"], facts["q_lora_rank"]
+    if (rank is None) != (layers in (26, 27) or (layers, facts["vocab_size"]) == (48, 128256)):
+        raise ModelError(
+            f"config.json's `q_lora_rank` is {rank!r} beside {layers} layers; llama.cpp's deepseek2 is without one "
+            "where it has 26 or 27 layers (or 48, and a vocabulary of 128256), and nowhere else"
+        )
+
+
+def _notes(facts: Facts) -> Iterator[str]:
+    """Where llama.cpp computes otherwise than transformers."""
+    scaling = facts["rope_scaling"] or {}
+    for key, right in (("beta_fast", 32), ("beta_slow", 1)):
+        if scaling.get("type") == "yarn" and scaling.get(key) not in (None, right):
+            yield f"config.json's `rope_scaling.{key}` is {scaling[key]!r}; llama.cpp's deepseek2 computes by {right}"
+    if facts["topk_method"] == _BY_GROUPS and (facts["n_group"] or 0) > 1:
+        yield (
+            "config.json's `topk_method` takes the groups of experts with the best expert; llama.cpp's deepseek2 takes "
+            "those with the best two"
+        )
 
 
 def _mla(facts: Facts) -> Mapping[str, Any]:
@@ -44,6 +69,12 @@ def _mla(facts: Facts) -> Mapping[str, Any]:
     key = facts["qk_nope_head_dim"] + rope
     if facts.get("qk_head_dim", key) != key:
         raise ModelError(f"config.json's `qk_head_dim` is {facts['qk_head_dim']!r}; its two parts have {key} columns")
+    _check_lite(facts)
+    if facts["topk_method"] != _BY_GROUPS and "has_bias" not in facts and facts["n_group"] not in (None, 0, 1):
+        raise ModelError(
+            f"config.json's `n_group` is {facts['n_group']!r} beside the `topk_method` {facts['topk_method']!r}, "
+            f"which has none; 1, or the method {_BY_GROUPS!r}, would be right"
+        )
     scaling = facts["rope_scaling"] or {}
     both = scaling.get("mscale"), scaling.get("mscale_all_dim")
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in both)
@@ -106,7 +137,7 @@ _V2 = ModelClass(
     },
     spellings={"n_routed_experts": "num_experts"},
     mixture=True,
-    yarn={"mscale": (), "mscale_all_dim": ()},
+    yarn={"mscale": (), "mscale_all_dim": (), "beta_fast": (), "beta_slow": ()},
     only=SILU
     | {
         "attention_bias": (False, None),
@@ -115,10 +146,10 @@ _V2 = ModelClass(
         "ep_size": (1, None),
         "norm_topk_prob": (False, None),
         "scoring_func": ("softmax", None),
-        "topk_method": ("greedy", None),
-        "n_group": (None, 1),
+        "topk_method": ("greedy", _BY_GROUPS, None),
     },
     facts=_mla,
+    notes=_notes,
     is_cut=True,
     is_tied_alone=True,
 )
@@ -174,7 +205,7 @@ DEEPSEEK2 = Architecture(
                 "has_bias": True,
             },
             only={
-                **without(_V2.only, "n_group"),
+                **_V2.only,
                 "norm_topk_prob": (True, False, None),
                 "scoring_func": ("sigmoid", None),
                 "topk_method": ("noaux_tc", None),
