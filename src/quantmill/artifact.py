@@ -1,6 +1,6 @@
 """What a step is handed: files of known digest, and how to work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +31,19 @@ def silent(done: int, total: int) -> None:
     """The progress callback that reports to nobody."""
 
 
+def nowhere(artifacts: Iterable[Artifact]) -> None:
+    """The `deliver` of a context that knows no place."""
+    raise ValueError("there is no shared store")
+
+
 class Context(NamedTuple):
     """How a step is to work. Nothing here may change a byte of its outputs, so nothing here reaches the step key.
 
     `progress(done, total)` is called with bytes, from any thread. `find(key)` tells where bytes of a key are that a
-    step listed before (see steps/quant.py).
+    step listed before (see steps/quant.py). `deliver` has files at the shared store before it returns, or raises.
     """
 
     threads: int = 1
     progress: Callable[[int, int], None] = silent
     find: Callable[[str], ByteRange | None] = unknown
+    deliver: Callable[[Iterable[Artifact]], None] = nowhere

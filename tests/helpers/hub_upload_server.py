@@ -10,7 +10,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -49,6 +49,8 @@ class UploadHub:
         self.objects: dict[str, bytes] = {}
         self.parts: dict[tuple[str, int], bytes] = {}
         self.received: dict[str, int] = {}  # bytes of each object that arrived
+        self.again = 0  # bytes of objects that arrived when they were there already
+        self.watch: Callable[[], object] = lambda: None  # called with each request
         self.asked: list[str] = []
         self.breaks = 0
         self.broken: dict[str, int] = {}
@@ -104,6 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with self.hub.lock:
             self.hub.asked.append(f"{self.command} {self.path}")
+            self.hub.watch()
             status, headers, answer = self._answer(body)
         if kind == "before the answer":  # it is done, and nobody hears of it
             return
@@ -222,6 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return 400, {}, {"error": "parts are missing"}
             return self._keep(oid, data)
         hub.received[oid] = hub.received.get(oid, 0) + len(body)
+        hub.again += len(body) if oid in hub.objects else 0
         if "part" in query:
             hub.parts[oid, int(query["part"][0])] = body
             return 200, {"ETag": f'"{hashlib.md5(body).hexdigest()}"'}, b""

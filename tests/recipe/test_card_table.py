@@ -32,6 +32,7 @@ def test_where_a_release_is_published(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('[publish]\nowner = "me"\nrepo = "me/x"', "publish.repo: it holds the owner already; remove publish.owner"),
+        ("[publish]\nkeep_files = 0", "publish.keep_files: a file that is made is kept meanwhile; give 1 or more"),
         ('[publish]\nowner = "a/b"', "publish.owner: 'a/b' is not the name of a Hub user or organization"),
         (
             '[publish]\nrepo = "x"',

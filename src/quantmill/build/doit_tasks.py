@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,14 @@ from doit.task import clean_targets
 
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
+from quantmill.build.as_built import Clearing, Destination, publishing
+from quantmill.build.database import sound
 from quantmill.build.doit_call import DoitCall, no_task
 from quantmill.build.opening import open_workspace
 from quantmill.build.workspace import Workspace
 from quantmill.disk import make_way, names_in, parse_json
 from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
-from quantmill.build.graph import Node, graph, labels, release_task, targets
+from quantmill.build.graph import Node, below, graph, labels, release_task, targets
 from quantmill.build.last_look import last_look
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.build.reporter import Listener
@@ -63,7 +65,7 @@ def options(root: Path, default: list[str], listener: Listener, looking: bool = 
     database.parent.mkdir(parents=True, exist_ok=True)
     if database.is_dir() or (database.is_symlink() and not database.exists()):
         make_way(database)
-    if not _sound(database):  # a power cut, say; doit begins another
+    if not sound(database):  # a power cut, say; doit begins another
         database.unlink()
     return _configuration(str(database), default, listener)
 
@@ -148,20 +150,6 @@ def wanted(recipe: Recipe, only: list[str]) -> list[str]:
     return targets(recipe, [_label(recipe, name) for name in only])
 
 
-def _sound(database: Path) -> bool:
-    """Whether doit will be able to use its database."""
-    try:
-        with closing(sqlite3.connect(database)) as connection:
-            connection.execute("create table if not exists quantmill (unused)")  # is there room for a table?
-            return bool(connection.execute("pragma quick_check").fetchone() == ("ok",))
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):  # another build is just writing to it
-            return True
-        raise QuantmillError(f"{database}: {error}; check the path, its rights and the room left") from None
-    except sqlite3.DatabaseError:
-        return False
-
-
 def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
     """The recipe's graph as far as it is known: nothing is asked of the network, and no lock is written."""
     if recipe.base.repo is not None:
@@ -169,8 +157,10 @@ def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
     return graph(recipe, locks.peek(recipe, space.store.hints.digest_of))
 
 
-def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[str, Any]]:
-    """doit's tasks of one recipe's graph."""
+def tasks(
+    recipe_nodes: Mapping[str, Node], space: Workspace, clearing: Clearing | None = None
+) -> Iterator[dict[str, Any]]:
+    """doit's tasks of one recipe's graph; `clearing` hears of each that runs."""
     _read_database(list(recipe_nodes))
     pointers = {name: space.pointer_name(node) for name, node in recipe_nodes.items()}
     for node in recipe_nodes.values():
@@ -179,7 +169,7 @@ def tasks(recipe_nodes: Mapping[str, Node], space: Workspace) -> Iterator[dict[s
             "basename": step,
             "name": name,
             "doc": node.step.doc,
-            "actions": [(_perform, [node, recipe_nodes, space])],
+            "actions": [(_perform, [node, recipe_nodes, space, clearing])],
             "targets": [pointers[node.name]],
             "file_dep": sorted({pointers[edge.node] for edge in node.edges}),
             # file_dep alone has no order
@@ -200,26 +190,39 @@ def build(
     *,
     estimate: Estimate | None = None,
     check: float = 0.0,
+    publish: Destination | None = None,
 ) -> int:
     """Build one recipe outside a dodo.py; the exit code of the build. `estimate`: as of
-    `dodo`; `check`: the share of what steps make that is made again and compared."""
+    `dodo`; `check`: the share of what steps make that is made again and compared; `publish`: where each file goes as
+    soon as it is made, and is then let go."""
     space, listener = workspace(root, threads, estimate)
     space = replace(space, check=check)
     recipe = load(path)
     names = wanted(recipe, only)
     listener.seconds = lambda: _seconds([recipe], estimate)
-    return run(nodes(recipe, space, locked), space, listener, root, names, jobs)
+    found, clearing = nodes(recipe, space, locked), None
+    if publish:
+        found, sent = publishing(recipe, found, publish, [_label(recipe, name) for name in only])
+        names = sent if only else names
+        clearing = Clearing(found, [*below(names, found)], sent, recipe.keep_files)
+    return run(found, space, listener, root, names, jobs, clearing)
 
 
 def run(
-    recipe_nodes: Mapping[str, Node], space: Workspace, listener: Listener, root: Path, names: list[str], jobs: int
+    recipe_nodes: Mapping[str, Node],
+    space: Workspace,
+    listener: Listener,
+    root: Path,
+    names: list[str],
+    jobs: int,
+    clearing: Clearing | None = None,
 ) -> int:
     """Have doit run the tasks of those names; the exit code of the build. `listener` hears of what happens."""
     from doit.cmd_base import ModuleTaskLoader
 
     def task_recipe() -> Iterator[dict[str, Any]]:
         _forgive_database()
-        yield from tasks(recipe_nodes, space)
+        yield from tasks(recipe_nodes, space, clearing)
 
     loader = ModuleTaskLoader({"task_recipe": task_recipe})
     main = DoitMain(loader, config_filenames=(), extra_config={"GLOBAL": options(root, names, listener)})
@@ -345,11 +348,17 @@ def _failed(error: Exception, message: str) -> TaskFailed:
     return failed
 
 
-def _perform(node: Node, recipe_nodes: Mapping[str, Node], space: Workspace) -> TaskFailed | None:
+def _perform(
+    node: Node, recipe_nodes: Mapping[str, Node], space: Workspace, clearing: Clearing | None
+) -> TaskFailed | None:
     gc.enable()
     try:
+        if clearing:
+            clearing.begin(node, space)
         space.perform(node, recipe_nodes)
         space.brought[node.name] = recipe_nodes
+        if clearing:
+            clearing.end(node, space)
     except QuantmillError as error:
         return _failed(error, str(error))
     except OSError as error:

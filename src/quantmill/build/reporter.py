@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from quantmill.build.time_left import TimeLeft
-from quantmill.build.workspace import FIRST
+from quantmill.build.why import FIRST
 from quantmill.errors import QuantmillError, printable
 
 OFTEN = 10.0  # seconds between two lines of how far a build is, where there is no terminal

@@ -23,6 +23,7 @@ from quantmill.build.doubt import NotMadeAgain, Rejected, doubted
 from quantmill.build.graph import Node, below
 from quantmill.build.node_key import Facts, Outputs, facts_of, key_by_digest, key_of, promised, upstream
 from quantmill.build.reading import Damaged, Reading, small
+from quantmill.build.why import FIRST, why
 from quantmill.build.worth import Worths
 from quantmill.store.shared import Gone, Worth
 from quantmill.store.remote.signature import Seal
@@ -33,7 +34,6 @@ from quantmill.store.remote import named_by
 from quantmill.build.release_folder import Tree
 
 Report = Callable[[str, str, Mapping[str, Any]], None]
-FIRST = "not built here yet"
 TRIES = 3  # of a step whose inputs are found damaged
 
 
@@ -113,7 +113,7 @@ class Workspace:
 
     def _in_place(self, node: Node, facts: Facts) -> bool:
         """Whether a release's folder is what the store has for the node's key."""
-        return not node.step.lays_out or ((tree := self._tree(node)).laid_out(facts) and tree.sealed())
+        return not node.step.lays_out or ((tree := self.laid(node)).laid_out(facts) and tree.sealed())
 
     def pointed(self, node: Node) -> Facts | None:
         """The node's pointer as it is written, None when there is none that can be read."""
@@ -138,7 +138,7 @@ class Workspace:
         recorded = known[node.name] = self._recorded(node, key)
         if recorded is not None and self.pointed(node) == (facts := facts_of(recorded)) and self._in_place(node, facts):
             return Status("up to date")
-        reason, remote = self._reason(node, key, recorded), self.store.remote
+        reason, remote = self._why(node, key, recorded), self.store.remote
         if recorded is not None or remote is None:
             return Status("run" if recorded is None else "hit", reason)
         if found := remote.find(key):
@@ -208,12 +208,12 @@ class Workspace:
     def _bring_about(self, node: Node, nodes: Mapping[str, Node], whole: bool) -> None:
         inputs = upstream(node, nodes, self.outputs)
         if inputs is None:
-            why = f"what it reads is not built, or a pointer below {self.build} cannot be read"
-            raise QuantmillError(f"{node.name}: {why}; build the release, or those tasks first")
+            lacks = f"what it reads is not built, or a pointer below {self.build} cannot be read"
+            raise QuantmillError(f"{node.name}: {lacks}; build the release, or those tasks first")
         self.store.add_root(self.build, self.release)
         key = key_of(node, inputs)
         recorded = self._recorded(node, key)
-        reason = self._reason(node, key, recorded)
+        reason = self._why(node, key, recorded)
         away = recorded is None and not whole and self._elsewhere(node, nodes, key, reason)
 
         def waits(holder: str) -> None:
@@ -245,7 +245,7 @@ class Workspace:
         if node.step.lays_out:
             self._bring_inputs(node, nodes, inputs)
             try:
-                self._tree(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
+                self.laid(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
             except Gone as gone:
                 raise Damaged(str(gone)) from None
         if node.step.findings:
@@ -263,11 +263,13 @@ class Workspace:
     def _run(self, node: Node, inputs: Outputs, folder: Path) -> Mapping[str, Artifact] | None:
         """Run the node's step; Damaged when it read something that is, whatever came of it."""
         stored = {**self._held(node), **inputs}
-        reading = Reading(self.store, stored if node.step.reads_bytes else small(stored), node.step.resumes(node.where))
+        read = stored if node.step.reads_bytes else small(self._here(stored))
+        reading = Reading(self.store, read, node.step.resumes(node.where))
         context = Context(
             self.threads,
             lambda done, total: self.report(node.name, "progress", {"done": done, "total": total}),
             reading.find,
+            self.store.deliver,
         )
 
         def run() -> Mapping[str, Artifact] | None:
@@ -302,7 +304,8 @@ class Workspace:
         for edge in node.edges:
             try:
                 wanted = upstream(replace(node, edges=(edge,)), nodes, self.outputs) or {}
-                self._bring(node, wanted.values(), self._worth(nodes[edge.node], nodes))
+                read = wanted if node.step.reads_bytes else self._here(wanted)
+                self._bring(node, read.values(), self._worth(nodes[edge.node], nodes))
             except Gone as gone:
                 self._again(nodes[edge.node], nodes, gone)
         found = upstream(node, nodes, self.outputs)
@@ -310,6 +313,10 @@ class Workspace:
             raise QuantmillError(f"{node.name}: a pointer below {self.build} cannot be read; run again")
         if found != inputs:
             raise Damaged(f"what {node.name} reads was made again with other bytes")
+
+    def _here(self, inputs: Outputs) -> Outputs:
+        """Those that were not let go; of the others, a step that reads no bytes needs names and digests alone."""
+        return {name: found for name, found in inputs.items() if not self.store.is_let_go(found.sha256)}
 
     def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:
         self.report(node.name, "finding", {"text": f"{gone}: {node.name} is made again here"})
@@ -348,43 +355,21 @@ class Workspace:
         self.store.keep(files.values())
         return {f"held/{name}": artifact for name, artifact in files.items() if self.store.has(artifact)}
 
-    def _reason(self, node: Node, key: StepKey, recorded: Outputs | None) -> str:
-        """Why the node is not up to date; empty when it is. `recorded` is what the store has for the key."""
-        old = read_json(self.pointer(node).with_suffix(".key"))
-        if old is None:
-            return FIRST
-        try:
-            moved = difference(old, key.fields())
-        except (AttributeError, TypeError, RecursionError):
-            moved = "its note cannot be read"
-        if moved:
-            return moved
-        outputs = self.outputs(node)
-        if outputs is None:
-            return "its pointer is gone"
-        if recorded is None:
-            missing = sorted(name for name, artifact in outputs.items() if not self.store.has(artifact))
-            if not missing:
-                return "its record is gone from the store"
-            return f"{missing[0]} is gone from the store, or was changed"
-        if outputs != recorded:  # a pointer and its note are two files: a power cut may keep the one and not the other
-            return "its pointer is not what the store has"
-        if node.step.lays_out and not self._tree(node).laid_out(facts_of(outputs)):
-            return "files of the release folder are gone or changed"
-        if node.step.lays_out and not self._tree(node).sealed():
-            return "its signature is missing or wrong"
-        return ""
+    def _why(self, node: Node, key: StepKey, recorded: Outputs | None) -> str:
+        note, tree = self.pointer(node).with_suffix(".key"), self.laid(node) if node.step.lays_out else None
+        return why(note, key, self.outputs(node), recorded, self.store, tree)
 
     def tree(self, node: Node) -> Path:
         """The folder of a release node's finished files."""
         return self.release / node.name.partition(":")[2]
 
-    def _tree(self, node: Node) -> Tree:
+    def laid(self, node: Node) -> Tree:
+        """That folder, as what is in it is to be seen to."""
         return Tree(self.tree(node), self.store, self.seal, self.pointer(node).with_suffix(".signed"))
 
     def remove_tree(self, node: Node) -> None:
         """Remove the release folder's files that are ours, and the folders that this leaves empty."""
-        self._tree(node).remove()
+        self.laid(node).remove()
 
 
 def _right(node: Node, key: StepKey) -> Callable[[Collection[str]], bool]:

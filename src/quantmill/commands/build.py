@@ -1,6 +1,7 @@
 """`quantmill build`: build a recipe's release; only what changed is computed."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from quantmill.commands.common import file_path, parallel, project, recipe_file, words
@@ -28,13 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", default=None, help="take a scheduler without TLS")
     text = "quantize such a part of each file's tensors twice, elsewhere, and compare, such as 2%%; at least one tensor"
     parser.add_argument("--check", type=_share, default=0.0, metavar="PERCENT", help=text)
+    text = "publish each file as soon as it is made and found right, and keep its record alone"
+    parser.add_argument("--publish", action="store_true", help=text)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="of --publish: show what would be sent, and build nothing"
+    )
     parser.add_argument("--locked", action="store_true", help="fail when the lock does not describe the recipe's base")
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
+    from quantmill.recipe.recipe import load
+
     path = recipe_file(options.recipe)
+    as_built = options.publish or load(path).as_built
+    if options.dry_run and not as_built:
+        raise UsageError("--dry-run shows what --publish would send; add that, or leave it out")
     if options.engine == "dask":
+        if as_built:
+            raise UsageError("files are published as they are built by one machine alone; leave out --engine dask")
         return _distributed(path, options)
     if given := next((name for name in DASK if getattr(options, name) is not None), None):
         raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
@@ -42,6 +55,10 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.forecast import estimates
 
     work = (path, project(), options.only, options.jobs, options.threads, options.locked)
+    if as_built:
+        from quantmill.commands.build_published import published
+
+        return published(load(path), options, partial(build, *work, estimate=estimates, check=options.check))
     return build(*work, estimate=estimates, check=options.check)
 
 

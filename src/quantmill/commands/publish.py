@@ -10,6 +10,8 @@ from quantmill.commands.common import project, recipe_file, say, say_json
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
+    from quantmill.build.workspace import Workspace
+    from quantmill.recipe.recipe import Recipe
     from quantmill.release.publish import Upload
 
 
@@ -26,11 +28,9 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.build.opening import open_workspace
     from quantmill.build.release_tag import tag
-    from quantmill.network.hub import HubError
     from quantmill.recipe import git
     from quantmill.recipe import lock as locks
     from quantmill.recipe.recipe import load
-    from quantmill.release.publish import files_of, prepare, send, unasked
 
     recipe = load(recipe_file(options.recipe))
     if recipe.repo is None:
@@ -38,20 +38,30 @@ def run(options: argparse.Namespace) -> int:
     space = open_workspace(project())
     lock = locks.current(recipe, True, space.store.hints.digest_of)
     name, tree = tag(recipe, lock), space.release / recipe.name
-    if _tag(tree) != name:
-        there = f"is {_tag(tree)}" if _tag(tree) else "is not there"
+    if tag_in(tree) != name:
+        there = f"is {tag_in(tree)}" if tag_in(tree) else "is not there"
         raise UsageError(f"{tree}: the release {there}, the recipe and its lock make {name}; build it first")
-    files = files_of(tree, space.store.hints.digest_of)
     in_git = git.check([recipe.path, locks.path_of(recipe)])
+    return publish(recipe, space, name, in_git, options.yes, options.json)
+
+
+def publish(recipe: "Recipe", space: "Workspace", name: str, in_git: bool, yes: bool, json: bool = False) -> int:
+    """Show what is to be sent of the release of that name, and send it where told so. Exit code 0, or an error."""
+    from quantmill.network.hub import HubError
+    from quantmill.recipe import git
+    from quantmill.release.publish import files_of, prepare, send, unasked
+
+    assert recipe.repo is not None
+    files = files_of(space.release / recipe.name, space.store.hints.digest_of, space.store.is_let_go)
     problem = ""
     try:
         upload = prepare(recipe.repo, name, files)
     except HubError as error:
-        if options.yes:
+        if yes:
             raise
         upload, problem = unasked(recipe.repo, name, files), str(error)
         say(f"quantmill: note: {problem}; so this is what would be sent if it had nothing", file=sys.stderr)
-    if options.json:
+    if json:
         commits = [[{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in group] for group in upload.commits]
         say_json({
             "repo": upload.repo, "tag": name, "create": upload.new, "commits": commits, "removed": upload.removed,
@@ -59,21 +69,22 @@ def run(options: argparse.Namespace) -> int:
         })  # fmt: skip
     else:
         say(*_lines(upload, in_git))
-    if not options.yes:
+    if not yes:
         return 0
     if not sys.stderr.isatty():
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-    commit = send(files, upload, lambda line: None if options.json else say(line), recipe.card.private)
+    commit = send(files, upload, lambda line: None if json else say(line), recipe.card.private)
     if in_git:
         git.tag(recipe.path.absolute().parent, name)
-    if not options.json:
-        say(f"{upload.repo} at {name} ({commit[:12]}): {len(files)} files, each as it is here")
+    if not json:
+        say(f"{upload.repo} at {name} ({commit[:12]}): {len(files)} files, each as it was made")
     return 0
 
 
-def _tag(tree: Path) -> str:
+def tag_in(tree: Path) -> str:
+    """The tag of the release in a folder, empty where there is none."""
     from quantmill.listing import LISTING, read_strangers
 
     try:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from quantmill.build.workspace import FIRST
+from quantmill.build.why import FIRST
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.plan import Plan
 from quantmill.forecast.quality_cost import QualityCost

@@ -25,7 +25,10 @@ KEYS: dict[str, str] = {
     "card.private": "boolean",
     "publish.owner": "string",
     "publish.repo": "string",
+    "publish.as_built": "boolean",
+    "publish.keep_files": "count",
 }
+KEEP_FILES = 2  # that a build which publishes as it goes has at a time
 _PART = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"  # of a Hub repository's name
 _LANGUAGE = r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*"
 
@@ -101,6 +104,16 @@ def repo(get: Callable[[str], Any], prefix: str) -> str | None:
     if name is not None and not re.fullmatch(f"{_PART}/{_PART}", name):
         raise Unfit("publish.repo", f"{name!r} is not the name of a Hub repository like someone/Qwen_Qwen3-8B-GGUF")
     return None if name is None else str(name)
+
+
+def keep_files(get: Callable[[str], Any]) -> int:
+    """How many files of the release a build that publishes them as they are built has here at a time. Raises Unfit."""
+    found = get("publish.keep_files")
+    if found is None:
+        return KEEP_FILES
+    if not found:
+        raise Unfit("publish.keep_files", "a file that is made is kept meanwhile; give 1 or more")
+    return int(found)
 
 
 def _printable(key: str, value: str) -> str:

@@ -110,6 +110,8 @@ class Recipe:
     data: Mapping[str, Any]  # the file, as plain data
     convert_with: str = convert_table.OWN
     projectors: tuple[str, ...] = ()
+    as_built: bool = False  # whether each file is published when it is built, and let go
+    keep_files: int = card_table.KEEP_FILES  # of the release, that such a build has at a time
 
     @property
     def names_tag(self) -> bool:
@@ -255,6 +257,7 @@ class _Reader:
             bench = bench_table.bench(self.get, matrix, self.ftype)
             prefix = self.prefix(name, base, (*matrix, *(f"mmproj-{type_}" for type_ in projectors)))
             card, repo = card_table.card(self.get, self.path.parent), card_table.repo(self.get, prefix)
+            keep_files = card_table.keep_files(self.get)
         except Unfit as error:
             raise self.fail(error.key, error.problem) from None
         overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
@@ -284,6 +287,8 @@ class _Reader:
             data=self.data,
             convert_with=convert_with,
             projectors=projectors,
+            as_built=self.get("publish.as_built") or False,
+            keep_files=keep_files,
         )
 
     def fail(self, key: str, problem: str) -> RecipeError:

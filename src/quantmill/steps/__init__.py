@@ -15,6 +15,7 @@ from quantmill.steps import (
     index,
     part,
     preflight,
+    publish,
     quality,
     quant,
     release,
@@ -30,9 +31,9 @@ _IN_ORDER = (
     *(download, convert, preflight, imatrix, wave, index, quant, part),
     *(evaluate, quality, bench, report, split, verify, card, release),
 )
-STEPS: dict[str, Step] = {module.STEP.name: module.STEP for module in _IN_ORDER}
+STEPS: dict[str, Step] = {module.STEP.name: module.STEP for module in (*_IN_ORDER, publish)}
 
 
 def versions() -> dict[str, int]:
-    """The version of every step, by name."""
-    return {name: step.version for name, step in STEPS.items()}
+    """The version of every step that makes something of a release, by name."""
+    return {module.STEP.name: module.STEP.version for module in _IN_ORDER}

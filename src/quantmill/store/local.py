@@ -288,6 +288,12 @@ class Store(Objects):
         if gone:
             raise gone[0]
 
+    def deliver(self, artifacts: Iterable[Artifact]) -> None:
+        """Have the objects at the shared store before this returns; QuantmillError where it does not take them."""
+        if self.remote is None:
+            raise QuantmillError(f"{self.root}: there is no shared store that files could go to; name one")
+        self.remote.deliver(artifacts)
+
 
 class _Slot:
     def __init__(self, store: Store, key: StepKey, folder: Path, task: str) -> None:

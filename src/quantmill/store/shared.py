@@ -68,6 +68,9 @@ class Remote(Protocol):
         """Have objects of the local store at the shared one before this returns, as far as that takes them, for a
         machine that is about to be told of them; `again`: those too that it says it has."""
 
+    def deliver(self, artifacts: Iterable[Artifact]) -> None:
+        """The same, for objects that are going to be let go here: QuantmillError where it does not take them."""
+
     def flush(self, wait: bool = True) -> None:
         """Wait until what was given to `send` is sent, or no more of it can be; without `wait`, leave it for the next
         build."""

@@ -110,6 +110,10 @@ def _audit() -> Iterator[Wrong]:
 
 
 def _others() -> Iterator[Wrong]:
+    yield Wrong("build small --dry-run", USE, "--dry-run")
+    yield Wrong("build small --publish", USE, "publish.owner")
+    yield Wrong("build small --publish --dry-run", USE, "publish.owner")
+    yield Wrong("build small --publish --engine dask", USE, "--engine dask")
     for value in ("0", "-1", "x", "1.5"):
         yield Wrong(f"admit b5490 --lib folder --every {value}", USE, "--every")
         yield Wrong(f"generate m.gguf -p a --raw --activation-bits {value}", USE, "--activation-bits")

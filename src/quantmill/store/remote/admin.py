@@ -9,7 +9,8 @@ from quantmill.disk import is_digest, names_in
 from quantmill.errors import UsageError
 from quantmill.store.descent import records
 from quantmill.store.remote import admitted
-from quantmill.store.remote.client import Report, SharedStore, connect, task_hint
+from quantmill.store.remote.client import Report, SharedStore, connect
+from quantmill.store.remote.outbox import task_hint
 from quantmill.store.remote.revocation import Revocation, digest_of
 
 SHORTEST = 8  # hex digits that name a record or an output

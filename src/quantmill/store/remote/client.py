@@ -18,7 +18,7 @@ from quantmill.disk import is_digest, names_in, write_own
 from quantmill.errors import QuantmillError
 from quantmill.store.key import StepKey
 from quantmill.store.record import decode
-from quantmill.store.remote.outbox import Outbox, counted
+from quantmill.store.remote.outbox import Outbox, counted, task_hint
 from quantmill.store.remote.settings import Settings, find
 from quantmill.store.remote.waiting import GRACE, LEAST, QUESTION, Slow, Waits, longest
 from quantmill.store.shared import Gone, SharedRecord, Worth, unknown
@@ -264,6 +264,13 @@ class SharedStore:
             except (Wrong, OSError):
                 continue  # not here, or damaged
 
+    def deliver(self, artifacts: Iterable[Artifact]) -> None:
+        """The same, for those that will be at the shared store alone: QuantmillError where that fails."""
+        if not self.settings.sign or self._refused:
+            raise QuantmillError(f"{self.address}: this machine may not send it files; name the key that signs")
+        for artifact in artifacts:
+            self._send_object(artifact.sha256)
+
     def flush(self, wait: bool = True) -> None:
         """Wait until everything is sent, or for `patience` seconds nothing of it was; the rest waits for the next
         build. Without `wait` it does so at once."""
@@ -390,8 +397,3 @@ class SharedStore:
         if always or text not in self._told:
             self._told.add(text)
             self._report(self.address, "told", {"text": text})
-
-
-def task_hint(task: str) -> str:
-    """The object that names the key of a task."""
-    return f"task/{task.replace(':', '/')}"

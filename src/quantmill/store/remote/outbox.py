@@ -91,3 +91,8 @@ class Outbox:
 def counted(results: int) -> str:
     """A number of results in words."""
     return "1 result" if results == 1 else f"{results} results"
+
+
+def task_hint(task: str) -> str:
+    """The object that names the key of a task."""
+    return f"task/{task.replace(':', '/')}"
