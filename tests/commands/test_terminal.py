@@ -165,4 +165,4 @@ def test_only_what_escapes_prints() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Name) and node.id == "print"
     }
-    assert printing == {"common.py", "generate.py"}
+    assert printing == {"common.py", "completion.py", "generate.py"}  # the second prints our own grammar
