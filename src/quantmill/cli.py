@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from quantmill import __version__, interrupt
-from quantmill.errors import QuantmillError, UsageError, one_line, sentence
+from quantmill.errors import QuantmillError, UsageError, asked_by, one_line, sentence
 
 # Every command, in the order of the help, with its one line. Its module, in `commands` or for those of ON_FILES in
 # `commands.files`, has `add_arguments(parser)` and `run(options) -> exit code`.
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 interrupt.keeps_nothing()
             interrupt.heed()
         options = parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
-        code = options.run(options)
+        code = _run(options)
         if sys.stdout is not None:  # a caller may have closed it
             sys.stdout.flush()
     except QuantmillError as error:
@@ -112,6 +112,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         interrupt.leave()
     sys.exit(code)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Call the command. Errors of one that works by a recipe name its keys, those of others their options."""
+    taken = vars(options)
+    if taken.keys() & {"recipe", "beside"}:
+        return int(options.run(options))
+    with asked_by([f"--{name.replace('_', '-')}" for name in taken]):
+        return int(options.run(options))
 
 
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

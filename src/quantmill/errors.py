@@ -5,7 +5,8 @@ and exits, with the error's `exit_code`.
 """
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
@@ -33,6 +34,28 @@ class UsageError(QuantmillError):
     """The call or the recipe is wrong, and nothing was started. Exit code 2."""
 
     exit_code = 2
+
+
+_options: Collection[str] | None = None  # of the command line that runs; None where a recipe says what is wanted
+
+
+@contextmanager
+def asked_by(options: Collection[str]) -> Iterator[None]:
+    """Within it, `way` speaks to a command line that has these options and no recipe."""
+    global _options
+    before, _options = _options, options
+    try:
+        yield
+    finally:
+        _options = before
+
+
+def way(key: str, option: str = "", otherwise: str = "") -> str:
+    """What helps, in the words of whoever asked: a recipe's `key`, or a command line's `option` where it has that, and
+    `otherwise` where not."""
+    if _options is None:
+        return key
+    return option if option in _options else otherwise
 
 
 def heed_machine(error: OSError) -> None:

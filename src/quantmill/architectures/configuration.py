@@ -9,6 +9,7 @@ from quantmill.architectures.known import class_of
 from quantmill.architectures.packing import packing
 from quantmill.architectures.rope_scaling import partial, rope
 from quantmill.architectures.windows import check_windows, window
+from quantmill.errors import way
 
 MAX_LAYERS = 512  # as in llama.cpp, LLAMA_MAX_LAYERS
 MAX_VOCABULARY = 1 << 20  # tokens; the largest known have 262,144, and those that a file lacks are made up
@@ -67,7 +68,7 @@ def notes(config: Mapping[str, Any]) -> list[str]:
     if class_.others:
         said.append(
             f"the file holds the text model of {config['architectures'][0]} alone; its images need an mmproj file, "
-            "which llama.cpp's own converter makes (--mmproj)"
+            f"which llama.cpp's own converter makes ({way('`[mmproj] types`', '', 'its --mmproj')})"
         )
     if class_.windows == "always" and (width := window(found)):
         said.append(

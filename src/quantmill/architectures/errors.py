@@ -1,6 +1,6 @@
 """What can be wrong with a model, as it is converted and as it is evaluated."""
 
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import QuantmillError, UsageError, way
 
 
 class ModelError(QuantmillError):
@@ -28,9 +28,10 @@ class UnknownPreTokenizer(ModelError):
 
     def __init__(self, digest: str, candidates: str = "") -> None:
         choice = f" ({candidates})" if candidates else ""
+        by = way("`[base] pre_tokenizer` in the recipe", "--pre-tokenizer", "`quantmill convert --pre-tokenizer`")
         super().__init__(
             f"tokenizer.json cuts text into words in a way that has no known llama.cpp name (pattern {digest}); "
-            f"name it by `[base] pre_tokenizer` in the recipe{choice}"
+            f"name it by {by}{choice}"
         )
 
 

@@ -14,7 +14,8 @@ from quantmill.architectures.metadata_keys import own_sizes
 from quantmill.architectures.operations import Attend, AttendCompressed, Feed, Operation, Scoring
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
 from quantmill.architectures.sizes import with_products
-from quantmill.gguf import KV
+from quantmill.gguf import KV, model_facts
+from quantmill.gguf.kinds import check_kind
 
 _LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
 
@@ -145,6 +146,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     found = metadata.get("general.architecture")
     name = found.value if found is not None and isinstance(found.value, str) else ""
     if name not in computed():
+        check_kind(place, model_facts(metadata.values()))
         raise uncomputed(place, name)
     row, keys = ARCHITECTURES[name], KeyReader(place, name, metadata)
     n_embd, n_head = keys.size("embedding_length"), keys.size("attention.head_count")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from quantmill.errors import UsageError, listed
+from quantmill.errors import UsageError, listed, way
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MERGE = "merge it into its base model first"
@@ -26,9 +26,8 @@ def check_names(where: str, names: Iterable[str]) -> None:
             f"model.safetensors, or model-00001-of-00002.safetensors and so on beside {INDEX}"
         )
     if ggufs := sorted(name for name in there if name.endswith(".gguf")):
-        raise UsageError(
-            f"{where}: it holds GGUF files ({listed(ggufs)}) and no checkpoint; name one of them by `[base] gguf`"
-        )
+        by = way(" by `[base] gguf`")
+        raise UsageError(f"{where}: it holds GGUF files ({listed(ggufs)}) and no checkpoint; name one of them{by}")
 
 
 def _check_shards(where: str, names: list[str], index: bool) -> None:

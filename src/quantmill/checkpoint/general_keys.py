@@ -9,7 +9,7 @@ from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.architectures.errors import DamagedModel
 from quantmill.checkpoint.model_name import Components, components, size_label, title
 from quantmill.checkpoint.sampling_keys import sampling
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, way
 from quantmill.gguf import KV, kv
 from quantmill.reference.reference import Reference
 
@@ -62,7 +62,8 @@ def general(
     for model_id in ids:
         _fill(facts, components(model_id, parameters))
     if facts["name"] is None:
-        raise UsageError("nothing names the model: the recipe's `[base] name` would")
+        by = way("the recipe's `[base] name`", "--name", "its config.json's `_name_or_path`")
+        raise UsageError(f"nothing names the model: {by} would")
     if facts["size_label"] is None and parameters:
         facts["size_label"] = _size_label(specs)
     if isinstance(facts["license"], list):

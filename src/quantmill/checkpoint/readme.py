@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from quantmill.architectures.errors import DamagedModel, ModelError
+from quantmill.architectures.errors import DamagedModel
+from quantmill.errors import way
 
 _LENGTH = 2_000_000  # characters; the longest known, with results of thousands of benchmarks, have a quarter of them
 _MORE = 100_000  # characters and values that aliases may add to a text
@@ -14,8 +15,17 @@ _DEPTH = 100
 _DIGITS = 4300  # of a number, Python's own limit; YAML's numbers in base 60 would go around it
 
 
+class UnreadablePage(DamagedModel):
+    """The front matter of a model's page cannot be read, by its `problem`; a release can be made without it."""
+
+    def __init__(self, name: str, problem: str, right: str = "correct it") -> None:
+        by = way("`[base] readme = false`", "--no-readme")
+        self.problem = f"{name}'s front matter {problem}"
+        super().__init__(f"{self.problem}; {right}, or leave the file out{' by ' * bool(by)}{by}")
+
+
 def load(path: Path) -> dict[str, Any]:
-    """The table between the `---` lines that begin README.md; empty when there is none. Raises ModelError for bad YAML.
+    """The table between the `---` lines that begin README.md; empty when there is none. Raises UnreadablePage.
 
     As llama.cpp's converter does, the list item `no` is the language and not the truth value, and a tab, which YAML
     forbids, is two spaces (there since 2025). A byte that is no UTF-8 is taken for Latin-1; an editor's mark at the
@@ -27,24 +37,21 @@ def load(path: Path) -> dict[str, Any]:
     end = next((index for index, line in enumerate(lines) if index and line.rstrip() == "---"), None)
     text = "\n".join(lines[1:end]).replace("\t", "  ") + "\n"
     if len(text) > _LENGTH:
-        raise DamagedModel(
-            f"{path.name}'s front matter has {len(text):,} characters; the most that are read are {_LENGTH:,}"
-        )
+        raise UnreadablePage(path.name, f"has {len(text):,} characters, and at most {_LENGTH:,} are read", "shorten it")
     yaml: Any = importlib.import_module("yaml")  # late: it costs an import that a plan without a card can do without
     try:
         loader = yaml.SafeLoader(text.replace("- no\n", '- "no"\n'))
         tree = loader.get_single_node()
         _check(tree, 2 * len(text) + _MORE, path.name)
         data = loader.construct_document(tree) if tree is not None else None
-    except ModelError:
+    except UnreadablePage:
         raise
     except Exception as error:  # besides YAMLError, whatever Python's own types say of a stranger's value for them
         if end is None:
             return {}
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 2}" if mark is not None else ""
-        right = "correct it, or leave the file out by `[base] readme = false` (convert: --no-readme)"
-        raise DamagedModel(f"{path.name}'s front matter is not valid YAML{where}; {right}") from None
+        raise UnreadablePage(path.name, f"is not valid YAML{where}") from None
     return data if isinstance(data, dict) else {}
 
 
@@ -54,19 +61,19 @@ def _text(data: bytes) -> str:
 
 
 def _check(tree: Any, left: int, name: str) -> None:
-    """Raises ModelError unless the tree has at most `left` characters and values with its aliases and merges written
-    out; a few lines can make terabytes."""
+    """Raises UnreadablePage unless the tree has at most `left` characters and values, with its aliases and merges
+    written out; a few lines can make terabytes."""
     waiting, deepest = [(tree, 0)] if tree is not None else [], 0
     while waiting:
         node, depth = waiting.pop()
         value = node.value
         left, deepest = left - 1 - len(value), max(deepest, depth)
         if left < 0:
-            raise DamagedModel(f"{name}'s front matter has aliases that make it endless; write out what they stand for")
+            raise UnreadablePage(name, "has aliases that make it endless", "write out what they stand for")
         if isinstance(value, list):
             parts = chain.from_iterable(value) if node.id == "mapping" else value
             waiting += [(part, depth + 1) for part in parts]
         elif node.tag == "tag:yaml.org,2002:int" and len(value) > _DIGITS:
-            raise DamagedModel(f"{name}'s front matter has a number of thousands of digits; a text would be right")
+            raise UnreadablePage(name, "has a number of thousands of digits", "write a text")
     if deepest > _DEPTH:
-        raise DamagedModel(f"{name}'s front matter has values in values, {deepest} deep; {_DEPTH} at most are read")
+        raise UnreadablePage(name, f"has values in values, {deepest} deep, and {_DEPTH} at most are read")

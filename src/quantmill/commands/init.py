@@ -19,6 +19,7 @@ from quantmill.commands.common import (
     threads,
     words,
 )
+from quantmill.commands.new_base import check, look_at
 from quantmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", type=words, metavar="NAME", help="which of several models RELEASE holds")
     parser.add_argument("--imatrix", type=file_path, metavar="FILE", help="the importance matrix of RELEASE")
+    parser.add_argument(
+        "--pre-tokenizer", type=words, metavar="NAME", help="llama.cpp's name for the tokenizer's pattern, if not known"
+    )
     parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     add_tag(parser, "whose files the release's are to be")
 
@@ -68,9 +72,11 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{path}: it exists, and nothing is overwritten; give another name, or remove it")
     outline = _for_base(options, recipe.parent) if options.release is None else _of_release(options, recipe.parent)
     if outline.calibration:
-        files |= {f"recipes/{text}": brought(text) for text in TEXTS if not (recipe.parent / text).exists()}
+        texts = [text for text in TEXTS if not (recipe.parent / text).exists()]
+        files |= {f"recipes/{text}": brought(text).read_bytes() for text in texts}
     files[f"recipes/{name}.toml"] = text = outline.text()
     parse(recipe, text)
+    check(outline, recipe.parent)
     with _all_or_none(root, files):
         for file, data in files.items():
             write_atomic(root / file, data if isinstance(data, bytes) else data.encode())
@@ -109,7 +115,8 @@ def _for_base(options: argparse.Namespace, folder: Path) -> "Outline":
         raise UsageError("--model is for --from, which may hold several; leave it out")
     tag, _ = followed(options)
     outline = Outline(options.name, tag, base_of(options.base, folder))
-    problem = _look_at_base(outline, options.base)
+    _name_pre_tokenizer(outline, options)
+    problem = look_at(outline, folder)
     if problem:
         from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX
 
@@ -121,42 +128,26 @@ def _for_base(options: argparse.Namespace, folder: Path) -> "Outline":
     return outline
 
 
+def _name_pre_tokenizer(outline: "Outline", options: argparse.Namespace) -> None:
+    from quantmill.recipe.team_tags import reference_of
+
+    if options.pre_tokenizer and "gguf" in outline.base:
+        raise UsageError("--pre-tokenizer is for a base that is converted; leave it out, a GGUF file names its own")
+    if options.pre_tokenizer:
+        reference_of(outline.tag, project()).check_pre_tokenizer(options.pre_tokenizer)
+        outline.base = {**outline.base, "pre_tokenizer": options.pre_tokenizer}
+
+
 def _measured(outline: "Outline") -> None:
     """With an importance matrix that the build measures, and an evaluation."""
     from quantmill.recipe.new_recipe import TEXTS
 
-    outline.calibration, outline.evaluation = {"text": TEXTS[0]}, {"text": TEXTS[1], "chunks": 20}
+    outline.calibration = {"text": TEXTS[0]}
+    outline.evaluation = {**(outline.evaluation or {}), "text": TEXTS[1], "chunks": 20}
     outline.say(
         "calibration", "The importance matrix is measured on this general text; one like the model's use serves better."
     )
     outline.say("evaluation", "On this text each file is measured against the base.")
-
-
-def _look_at_base(outline: "Outline", base: str) -> str:
-    """Raises for a GGUF base that cannot be one; says why no forward pass of it can be run here."""
-    from quantmill.engine.suitability import base_notes, check_computable
-    from quantmill.gguf import read
-    from quantmill.recipe.base_table import BASE_TYPES
-    from quantmill.reference.base_type import base_type
-
-    if "gguf" not in outline.base:
-        return ""
-    with read(base) as file:
-        number = file.metadata["general.file_type"].value if "general.file_type" in file.metadata else None
-        metadata, tensors = file.metadata, file.tensor_entries()
-        for note in base_notes(base, outline.tag, metadata, tensors):
-            outline.say("base", note)
-        if (found := base_type(tensors, number)) not in BASE_TYPES:
-            outline.base = {**outline.base, "allow_requantize": True}
-            outline.say(
-                "base",
-                f"It is quantized already ({found}), which loses quality twice; take its F16 or BF16 file.",
-            )
-        try:
-            check_computable(base, metadata, tensors, ["calibration"])
-        except UsageError as error:
-            return str(error)
-    return ""
 
 
 def _of_release(options: argparse.Namespace, folder: Path) -> "Outline":
@@ -167,7 +158,8 @@ def _of_release(options: argparse.Namespace, folder: Path) -> "Outline":
     with bar(f"look at {options.release}", "files") as progress:
         found = derive(options.release, options.base, imatrix, tag, threads(options), progress, options.model)
     outline = found.outline(options.name, folder)
-    problem = _look_at_base(outline, found.base) if found.base else ""
+    _name_pre_tokenizer(outline, options)
+    problem = look_at(outline, folder)
     if problem and outline.calibration:
         raise UsageError(f"{problem}, and the release's importance matrix is not at hand; give it by --imatrix")
     return outline

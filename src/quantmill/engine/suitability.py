@@ -63,11 +63,18 @@ def check_computable(
     """UsageError when the tables `wanted` of a recipe, of those in WAYS, ask for what cannot be computed of a base."""
     if not wanted:
         return
+    if problem := incomputable(place, metadata, tensors):
+        asked = " and ".join(f"[{name}]" for name in wanted)
+        ways = ", and ".join(WAYS[name] for name in wanted)
+        raise UsageError(f"{problem}, and {asked} would; {ways}")
+
+
+def incomputable(place: str, metadata: Mapping[str, KV], tensors: Sequence[TensorEntry]) -> str:
+    """Why our engine does not compute a base; empty where it does."""
     found = {tensor.name: (tensor.shape, tensor.type) for tensor in tensors}
     embeddings = found.get("token_embd.weight", ((), None))[0]
     try:
         check(place, hyper(place, metadata, embeddings[1] if len(embeddings) == 2 else 0), found)
     except ForwardError as error:
-        asked = " and ".join(f"[{name}]" for name in wanted)
-        ways = ", and ".join(WAYS[name] for name in wanted)
-        raise UsageError(f"{error}, and {asked} would; {ways}") from None
+        return str(error)
+    return ""

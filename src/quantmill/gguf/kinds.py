@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from quantmill.errors import way
 from quantmill.gguf.errors import GGUFUsageError
 
 _BY_TYPE = {
     "mmproj": "a vision or audio projector (mmproj); llama.cpp takes it as it is, beside a model (--mmproj)",
     "adapter": "a LoRA adapter; llama.cpp takes it as it is, beside a model (--lora)",
-    "imatrix": "an importance matrix; give it as one (--imatrix, or `[imatrix] file`) and name a model here",
+    "imatrix": "an importance matrix; give it as one{} and name a model here",
 }
 _BY_ARCHITECTURE = {
     "clip": _BY_TYPE["mmproj"],
@@ -22,4 +23,6 @@ def check_kind(place: str, facts: Mapping[str, Any], *, projectors: bool = False
     kind, name = facts.get("general.type"), facts.get("general.architecture")
     found = _BY_TYPE.get(str(kind)) or _BY_ARCHITECTURE.get(str(name))
     if found and not (projectors and found == _BY_TYPE["mmproj"]):
+        by = way("`[imatrix] file`", "--imatrix")
+        found = found.format(f" ({by})" if by else "")
         raise GGUFUsageError(f"{place}: not a model but {found}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from quantmill.errors import QuantmillError, UsageError, nearest
+from quantmill.errors import QuantmillError, UsageError, nearest, way
 
 ATTEMPTS = 4  # to reach the Hub at all
 PATIENCE = 9  # attempts without a single new byte when some have arrived: a minute, as a network takes to come back
@@ -47,8 +47,8 @@ class NoSuchRepository(UsageError):
 
     def __init__(self, repo: str, revision: str) -> None:
         super().__init__(
-            f"{repo} at {revision}: the Hub shows no such model; check base.repo, or set HF_TOKEN to the token of an "
-            "account that may read it"
+            f"{repo} at {revision}: the Hub shows no such model; check {way('base.repo', '', 'its name')}, or set "
+            "HF_TOKEN to the token of an account that may read it"
         )
 
 
@@ -60,7 +60,7 @@ class NoSuchRevision(UsageError):
         there = f", it has {', '.join(known[:8])}" if known else ""
         super().__init__(
             f"{repo} at {revision}: the model has no such branch, tag or commit{nearest(revision, known)}{there}; "
-            "check base.revision"
+            f"check {way('base.revision', '', 'its name')}"
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from quantmill import _kernels, gguf
 from quantmill.artifact import ByteRange, silent
-from quantmill.errors import UsageError, apart
+from quantmill.errors import UsageError, apart, way
 from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.shards import shard_name
@@ -260,9 +260,10 @@ class _Run:
             if type_.name not in writable:
                 raise TensorRefused(f"{name} is to become {type_.name}, which cannot be written; choose another type")
             if stored.name not in UNQUANTIZED and not allow_requantize:
+                by = way("allow_requantize = true in [base]", "--allow-requantize", "quantmill quantize does")
                 raise TensorRefused(
                     f"{name} is {stored.name} in the base, and quantizing it again loses quality; "
-                    "start from a F16, BF16 or F32 file, or allow requantizing (--allow-requantize)"
+                    f"start from a F16, BF16 or F32 file, or allow requantizing ({by})"
                 )
             if stored.name in UNQUANTIZED and stored.name not in ("F32", "F16", "BF16"):
                 raise TensorRefused(f"{name} is {stored.name} in the base, which cannot be quantized")

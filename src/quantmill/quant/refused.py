@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import QuantmillError, UsageError, way
 from quantmill.gguf.scales import first_broken
 from quantmill.gguf.types import Type
 from quantmill.reference.hparams import ModelFacts
@@ -25,10 +25,10 @@ class NotFinite(QuantmillError):
 
 def no_scale(name: str, type_: Type, expert: int | None) -> NotFinite:
     where = f"{name}: its" if expert is None else f"{name}: expert {expert}'s"
+    by = way("zero_as_one = true in [imatrix]", "--zero-as-one", "quantmill quantize --zero-as-one")
     return NotFinite(
         f"{where} importance is zero over whole blocks of {type_.name}, whose scales are then no numbers and which "
-        "llama-quantize refuses too; weigh such columns alike (--zero-as-one; in a recipe, zero_as_one in [imatrix]) "
-        "or choose another type for it"
+        f"llama-quantize refuses too; weigh such columns alike ({by}) or choose another type for it"
     )
 
 
@@ -41,7 +41,7 @@ def refuse_not_finite(name: str, type_: Type, piece: "NDArray[np.uint8]", at: in
     if type_.name == "F16" and np.isinf(piece[2 * broken[0] : 2 * broken[0] + 2].view("<f2")[0]):
         raise NotFinite(
             f"{name} is infinite at weight {weight}, as weights above 65504 are in F16; "
-            "convert the model to BF16 (in a recipe: base.type)"
+            f"convert the model to BF16{way(' (`[base] type`)')}"
         )
     raise NotFinite(f"{name} is not finite at weight {weight}; the base is damaged, get it anew")
 

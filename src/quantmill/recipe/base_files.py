@@ -198,18 +198,26 @@ def converted(
     return output, sum(len(kv.encode()) for kv in base_metadata(recipe, at_hand, specs, notes))
 
 
+class OtherType(UsageError):
+    """Weights on the Hub of which llama.cpp makes another type than the recipe took for granted: `type`."""
+
+    def __init__(self, recipe: Recipe, type_: str) -> None:
+        super().__init__(
+            f"{recipe.path}: base.type: by config.json llama.cpp {recipe.llama_cpp} makes {type_} of these weights, "
+            f'which the recipe of a Hub repository has to say; write type = "{type_}", or another'
+        )
+        self.type = type_
+
+
 def check_type(recipe: Recipe, config: Mapping[str, Any]) -> None:
-    """UsageError for a Hub repository whose weights are of another type than the recipe took for granted."""
+    """Raises OtherType."""
     from quantmill.checkpoint.auto_type import of_config
 
     if recipe.base.repo is None or not recipe.chooses_type:
         return
     chosen = of_config(recipe.reference, config)
-    if chosen not in (None, recipe.base.type):
-        raise UsageError(
-            f"{recipe.path}: base.type: by config.json llama.cpp {recipe.llama_cpp} makes {chosen} of these weights, "
-            f'which the recipe of a Hub repository has to say; write type = "{chosen}", or another'
-        )
+    if chosen is not None and chosen != recipe.base.type:
+        raise OtherType(recipe, chosen)
 
 
 def requested_base(recipe: Recipe) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.json_file import is_near
 from quantmill.checkpoint.file_names import INDEX
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import UsageError
 from quantmill.listing import UnfitJSON, strangers_json
 from quantmill.recipe import locked_tools, texts
 from quantmill.recipe.base_files import (
@@ -339,7 +339,7 @@ def _read_base(
         with told_of_base(base_words(base)):
             try:
                 output, metadata_bytes = converted(recipe, base_words(base), config, at_hand, sources, notes)
-            except QuantmillError as error:
+            except ModelError as error:
                 if recipe.convert_with != AUTO:
                     raise
                 notes.clear()

@@ -6,12 +6,16 @@ By step, `convert`, `imatrix`, `evaluation`, `bench` or `mmproj`: the toolchain'
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantmill.architectures.errors import ForwardError, ModelError
 from quantmill.errors import UsageError
+from quantmill.recipe.base_files import base_words, requested_base
 from quantmill.recipe.convert_table import AUTO, LLAMA_CPP, OWN
 from quantmill.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from quantmill.toolchain.installed import Toolchain
 
 PERPLEXITY = "llama-perplexity"
 Tools = Mapping[str, Mapping[str, Any]]
@@ -45,12 +49,26 @@ def resolve(recipe: Recipe, config: Mapping[str, Any] | None, unconverted: str |
     found = {}
     for step in filter(whys.__contains__, wanted):
         try:
-            made_by = needed(recipe.llama_cpp, step).facts(step) or {}
+            toolchain = needed(recipe.llama_cpp, step)
+            if step == "convert":
+                _check_known(toolchain, config or {})
+            made_by = toolchain.facts(step) or {}
         except UsageError as error:
-            raise UsageError(f"{whys[step]}, and {error}" if whys[step] else f"{recipe.path}: {error}") from None
+            where = base_words(requested_base(recipe)) if whys[step] else recipe.path
+            raise UsageError(f"{where}: {whys[step]}{', and ' * bool(whys[step])}{error}") from None
         # Speeds are of the program that this machine has: which it is belongs to them, and not to what decides bytes.
         found[step] = {**({"llama_cpp": made_by["llama_cpp"]} if step == "bench" else made_by), "why": whys[step]}
     return found
+
+
+def _check_known(toolchain: "Toolchain", config: Mapping[str, Any]) -> None:
+    from quantmill.toolchain.convert_script import unknown
+
+    if strange := unknown(toolchain, config):
+        raise UsageError(
+            f"the converter of llama.cpp {toolchain.tag} does not know {strange}; give a tag whose converter does, or "
+            "as the base a GGUF file that another made"
+        )
 
 
 def bench_program(recipe: Recipe) -> tuple[Path, str] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import quantmill
+from quantmill.checkpoint.file_names import check_names
 from quantmill.errors import UsageError, printable
 from quantmill.recipe import toml_text
 from quantmill.recipe.base_table import REPO
@@ -47,6 +48,7 @@ class Outline:
     tag: str
     base: Mapping[str, Any]
     matrix: str | list[str] = "standard"
+    convert: Mapping[str, Any] | None = None
     prefix: str | None = None
     imatrix: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
@@ -66,6 +68,7 @@ class Outline:
         tables = {
             "": top,
             "base": self.base,
+            "convert": self.convert,
             "calibration": self.calibration,
             "imatrix": self.imatrix,
             "quants": quants,
@@ -94,7 +97,8 @@ def base_of(name: str, folder: Path) -> dict[str, Any]:
     if path.is_file():
         return {"gguf": beside(path, folder)}
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not any((path / config).is_file() for config in ("config.json", "params.json")):
+            check_names(name, (file.name for file in path.iterdir()))
             raise UsageError(f"{name}: it has no config.json; give a model in Hugging Face layout, or a GGUF file")
         return {"path": beside(path, folder)}
     if name.endswith(".gguf") or not re.fullmatch(REPO, name):
@@ -119,10 +123,10 @@ def project_files(name: str) -> dict[str, str]:
     return {"dodo.py": _DODO.format(name=name), "quantmill.toml": _SETTINGS, ".gitignore": _IGNORED}
 
 
-def brought(name: str) -> bytes:
-    """One of TEXTS, which a package brings: general ones, for a first release."""
+def brought(name: str) -> Path:
+    """The file of one of TEXTS, which a package brings: general ones, for a first release."""
     package = Path(quantmill.__file__ or "").parent
     for folder in (package / "texts", package.parents[1] / "recipes" / "tiny"):
         if (folder / name).is_file():
-            return (folder / name).read_bytes()
+            return folder / name
     raise UsageError(f"{package}: it has no texts/{name}; install quantmill anew")

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.architectures.hyperparameters import Hyper, hyper
 from quantmill.architectures.tensor_check import check, shapes
+from quantmill.gguf import model_facts
+from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.source import Source
 from quantmill.runtime.layer_plan import CannotRun, LayerPlan, layer_plan
 from quantmill.runtime.placing import Tensors, is_matrix, rope_factors, set_tensors
@@ -63,6 +65,7 @@ def load(
         found = {name: (tuple(shape), type_) for name, shape, type_ in source.tensors()}
         place = str(path)
         if "token_embd.weight" not in found:
+            check_kind(place, model_facts(source.metadata.values()))
             raise CannotRun(f"{place}: lacks the tensor 'token_embd.weight'; give a whole model that generates text")
         facts = hyper(place, source.metadata, found["token_embd.weight"][0][-1])
         check(place, facts, found)

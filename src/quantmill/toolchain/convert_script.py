@@ -11,11 +11,12 @@ from quantmill.errors import UsageError
 from quantmill.gguf.errors import GGUFError
 from quantmill.gguf.kinds import check_kind
 from quantmill.toolchain import source_tree
-from quantmill.toolchain.installed import same
+from quantmill.toolchain.installed import Toolchain, same
 from quantmill.toolchain.source_tree import CONVERTER
 from quantmill.toolchain.subprogram import ToolFailed, last_words, run
 
 INDEX = "model.safetensors.index.json"
+_REGISTERED = "register("  # how a converter is told of a class
 _WRITTEN = re.compile(r"Writing:\s+(\d+)%\|")
 
 
@@ -67,6 +68,35 @@ def convert(
         made.replace(out)
     shutil.rmtree(work)
     progress(size, size)
+
+
+def unknown(toolchain: Toolchain, config: Mapping[str, Any]) -> str:
+    """What a config.json says of its model that is not named in a toolchain's converter; empty where all is."""
+    sources = [toolchain.sources / CONVERTER, *sorted((toolchain.sources / "conversion").glob("*.py"))]
+    text = "".join(path.read_text(errors="replace") for path in sources if path.is_file())
+    if _REGISTERED not in text:
+        return ""
+
+    def is_named(name: str) -> bool:
+        return f'"{name}"' in text or f"'{name}'" in text
+
+    classes = [
+        _first(table.get("architectures"))
+        for table in (config, config.get("text_config"))
+        if isinstance(table, Mapping)
+    ]
+    classes = [name for name in classes if name]
+    if classes and not any(map(is_named, classes)):
+        return f"the class {classes[0]!r}"
+    packed = config.get("quantization_config") or config.get("quantization")
+    method = packed.get("quant_method") if isinstance(packed, Mapping) else None
+    if packed and not is_named(str(method or "mlx")):
+        return f"weights that are quantized already ({method or 'MLX'})"
+    return ""
+
+
+def _first(names: Any) -> str:
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
 
 
 def _mistral(files: Mapping[str, Path]) -> bool:

@@ -17,7 +17,8 @@ from quantmill.architectures.errors import (
     UnknownVocabulary,
 )
 from quantmill.architectures.json_file import load_config, load_json, model_files
-from quantmill.gguf import KV
+from quantmill.gguf import KV, model_facts
+from quantmill.gguf.kinds import check_kind
 from quantmill.reference.reference import Reference
 from quantmill.vocabulary.bpe import ByteLevel
 from quantmill.vocabulary.entries import vocabulary
@@ -123,6 +124,7 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
 
     model = name("model")
     if model is None:
+        check_kind(place, model_facts(metadata.values()))
         raise UnknownVocabulary(f"{place}: it has no vocabulary, by which texts become tokens; give a whole model")
     if model not in _DEFAULT_IDS:
         raise UnknownVocabulary(
