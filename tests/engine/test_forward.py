@@ -120,7 +120,7 @@ def test_arithmetics_differ_in_little_but_do(files: dict[str, Path]) -> None:
     assert one.perplexity == pytest.approx(other.perplexity, rel=1e-3)
 
 
-@pytest.mark.parametrize("type_", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "IQ4_XS", "TQ2_0"])
+@pytest.mark.parametrize("type_", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "IQ4_XS", "TQ2_0", "MXFP4"])
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_a_quantized_model_is_the_model_of_its_dequantized_weights(type_: str, arithmetic: str, tmp_path: Path) -> None:
     small = Small("qwen2", layers=1, embd=256, ff=256, without=("output.weight",))
