@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import forward_models
+from architecture_helpers.hybrid_models import HYBRID_MODELS
 from convert_golden import models as golden
 from forward_models import CHUNKS, LENGTH, MODELS, Small, chunks, write
 from projects import GOLDEN
@@ -26,12 +27,14 @@ RECORDED = json.loads((GOLDEN / "peer_forward" / "values.json").read_text())
 DIGESTS = json.loads((GOLDEN / "peer_forward" / "digests.json").read_text())
 # Relative: the worst column of a matrix, the median of them. The tool's GELU is a table of float16 values.
 BOUNDS = {"gemma3": (5e-3, 5e-4)}
+# States of these hold keys and values for later layers, ids, or several sets of columns.
+WIDE = {name: small for name, small in HYBRID_MODELS.items() if name.startswith("gemma")}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("small")
-    return {name: write(small, folder / f"{name}.gguf") for name, small in MODELS.items()}
+    return {name: write(small, folder / f"{name}.gguf") for name, small in (MODELS | WIDE).items()}
 
 
 def run(path: Path, tokens: Any, how: Run | None = None, **options: Any) -> MatrixInputs:
@@ -90,11 +93,11 @@ def budgets(path: Path, arithmetic: str, count: int, length: int) -> list[int]:
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
-@pytest.mark.parametrize("name", ["qwen2", "llama-3", "gemma3", "qwen3moe"])
+@pytest.mark.parametrize("name", ["qwen2", "llama-3", "gemma3", "qwen3moe", *WIDE])
 def test_same_bytes_however_it_is_run(
     name: str, arithmetic: str, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokens = chunks(MODELS[name], length=75, count=7)
+    tokens = chunks((MODELS | WIDE)[name], length=75, count=7)
     digests = {
         (threads, memory): digest(run(files[name], tokens, Run(arithmetic, threads, memory, tmp_path)))
         for threads, memory in [(1, 1 << 33), (2, 1 << 33), (3, 1 << 33)]
@@ -117,7 +120,7 @@ def test_arithmetics_differ_in_little_but_do(files: dict[str, Path]) -> None:
     assert one.perplexity == pytest.approx(other.perplexity, rel=1e-3)
 
 
-@pytest.mark.parametrize("type_", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "IQ4_XS", "TQ2_0"])
+@pytest.mark.parametrize("type_", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K", "IQ4_XS", "TQ2_0", "MXFP4"])
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 def test_a_quantized_model_is_the_model_of_its_dequantized_weights(type_: str, arithmetic: str, tmp_path: Path) -> None:
     small = Small("qwen2", layers=1, embd=256, ff=256, without=("output.weight",))

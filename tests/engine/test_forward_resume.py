@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import forward_killed
+from architecture_helpers.hybrid_models import HYBRID_MODELS
 from forward_models import MODELS, Small, chunks, sparse, write
 from quantmill.engine.budget import budget
 from quantmill.engine.errors import TooLittleMemory
@@ -54,11 +55,11 @@ def least(path: Path, arithmetic: str = "f32") -> int:
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
-@pytest.mark.parametrize("name", ["gemma3", "qwen3moe"])
+@pytest.mark.parametrize("name", ["gemma3", "qwen3moe", "gemma4", "gemma3n"])
 def test_a_killed_run_goes_on_with_the_same_bytes(name: str, arithmetic: str, tmp_path: Path) -> None:
-    path = write(MODELS[name], tmp_path / "model.gguf")
+    small = (MODELS | HYBRID_MODELS)[name]
+    path, layers = write(small, tmp_path / "model.gguf"), small.layers
     work = tmp_path / "work"
-    layers = MODELS[name].layers
     _, expected, _ = finish(path, work, PLENTY, arithmetic)
     tight = least(path, arithmetic)
     for memory in (PLENTY, tight):

@@ -64,3 +64,9 @@ def test_a_pass_takes_what_it_was_measured_to_take() -> None:
     unpredicted = weigh(tensors, {"attention.head_count": 9, "attention.key_length": 64}, 512, perplexity=False)
     assert memory(unpredicted, 4096, 8 << 30) < 150e6
     assert memory(work, 4096, 200_000_000) == 200_000_000
+
+
+def test_rows_that_are_looked_up_are_no_work() -> None:
+    tensors = [("token_embd.weight", (64, 100), TYPES["F32"]), ("blk.0.ffn_up.weight", (64, 96), TYPES["F32"])]
+    looked_up = ("per_layer_token_embd.weight", (1 << 13, 1 << 18), TYPES["F32"])
+    assert weigh([*tensors, looked_up], {}, 128) == weigh(tensors, {}, 128)

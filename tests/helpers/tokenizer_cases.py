@@ -157,15 +157,33 @@ def sentencepiece(size: int = 2048, prefix: bool = True) -> dict[str, KV | None]
     }
 
 
+def characters() -> dict[str, KV | None]:
+    """Gemma 4's kind: the tokens of `sentencepiece`, each merged of two in every way, and control tokens of its own."""
+    found = sentencepiece()
+    tokens, types = (found[P + key] for key in ("tokens", "token_type"))
+    assert tokens is not None
+    assert types is not None
+    texts, kinds = [*tokens.value], [*types.value]
+    known = set(texts)
+    parts = [text for text, kind in zip(texts, kinds, strict=True) if kind == NORMAL and len(text) > 1]
+    cuts = [(text[:at], text[at:]) for text in parts for at in range(1, len(text))]
+    more = {"<eos>": NORMAL, "<turn|>": NORMAL, "<|tool_response>": USER_DEFINED, "<|channel>": USER_DEFINED}
+    made = _vocabulary("gemma4", "gemma4", [*texts, *more], [*kinds, *more.values()])
+    merges = [f"{left} {right}" for left, right in cuts if {left, right} <= known]
+    return made | {P + "merges": kv(P + "merges", merges), P + "bos_token_id": kv(P + "bos_token_id", 1)}
+
+
 def names() -> list[str]:
     """The vocabularies of the expected file by their names there."""
-    return ["tiny", "sentencepiece", "sentencepiece bare", "phi3", *(f"cut {name}" for name in CUTTINGS)]
+    return ["tiny", "sentencepiece", "sentencepiece bare", "phi3", "gemma4", *(f"cut {name}" for name in CUTTINGS)]
 
 
 def vocabulary(name: str) -> dict[str, KV | None]:
     """One of `names`, as what it changes of the tiny model's metadata."""
     if name == "tiny":
         return {}
+    if name == "gemma4":
+        return characters()
     if name.startswith("sentencepiece"):
         return sentencepiece(prefix=name == "sentencepiece")
     if name == "phi3":
@@ -200,7 +218,7 @@ def _make(program: str) -> None:
                 command = [program, "-m", str(path), "--stdin", "--ids", "--log-disable", "--no-escape", *flags]
                 done = subprocess.run(command, input=text.encode(), capture_output=True, check=True)
                 rows.append(json.loads(done.stdout))
-            found[name] = digest(rows) if name.startswith(("cut", "phi3")) else rows
+            found[name] = digest(rows) if name.startswith(("cut", "phi3", "gemma4")) else rows
     lines = ",\n".join(f"{json.dumps(name)}: {_text(value)}" for name, value in found.items())
     EXPECTED.write_text("{\n" + lines + "\n}\n")
 

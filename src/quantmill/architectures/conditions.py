@@ -54,3 +54,8 @@ def whole(size: int | tuple[int, ...]) -> int:
     """A size that is the same in all layers."""
     assert isinstance(size, int)
     return size
+
+
+def most(size: int | tuple[int, ...]) -> int:
+    """A size in the layer where it is largest."""
+    return size if isinstance(size, int) else max(size)

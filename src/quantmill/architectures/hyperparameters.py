@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from quantmill.architectures.architecture import Architecture
-from quantmill.architectures.conditions import Sizes
+from quantmill.architectures.conditions import Sizes, dense, of
 from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
 from quantmill.architectures.known import ARCHITECTURES, computed, listed
@@ -38,7 +38,8 @@ _SCORES: dict[int, Scoring] = {0: "softmax", 1: "softmax", 2: "sigmoid"}
 class Hyper:
     """`attention_scale` multiplies the products of queries and keys; `window` is 0 where all layers see everything;
     `n_eff` is n_ff of an expert; `more` are the sizes that the architecture has keys of its own for, `numbers` its
-    other numbers; `windows` says which layers have a window, where a file does."""
+    other numbers; `windows` says which layers have a window, where a file does; `window_base` is those layers' rope
+    base, 0 where they turn as the others."""
 
     architecture: str
     row: Architecture
@@ -61,6 +62,7 @@ class Hyper:
     numbers: Mapping[str, float] = field(default_factory=dict)
     windows: tuple[bool, ...] = ()
     routing: Routing = Routing()
+    window_base: float = 0.0
 
     def windowed(self, layer: int) -> bool:
         """Whether the layer attends to a sliding window."""
@@ -75,8 +77,8 @@ class Hyper:
 
     def rope_of(self, layer: int) -> Rope:
         """The layer's rotary positions."""
-        own = self.windowed(layer) and self.row.window_base
-        return Rope(self.row.window_base) if own else self.rope
+        own = self.windowed(layer) and self.window_base
+        return Rope(self.window_base, factored=False) if own else self.rope
 
     def turns(self, attend: Attend, layer: int) -> bool:
         """Whether the layer's queries and keys turn."""
@@ -90,11 +92,22 @@ class Hyper:
         nextn = self.more.get("nextn", 0)
         return nextn if isinstance(nextn, int) else 0
 
+    def giver(self, attend: Attend, layer: int, sizes: Sizes) -> int | None:
+        """The layer whose keys and values a layer attends to; None where there is none."""
+        if not attend.shared(sizes, layer):
+            return layer
+        alike = (own for own in reversed(range(layer)) if self.windowed(own) == self.windowed(layer))
+        return next((own for own in alike if not attend.shared(sizes, own)), None)
+
     @property
     def rotated(self) -> int:
         """Columns of a head that turn."""
         rotary = self.more.get("rotary")
         return rotary if isinstance(rotary, int) and rotary else self.head
+
+    def rotated_of(self, layer: int) -> int:
+        """Columns of the layer's heads that turn."""
+        return self.rotated if self.more.get("rotary") else of("head", self.sizes, layer)
 
     @property
     def embedding_scale(self) -> float:
@@ -185,7 +198,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         rope, scale = _compressed(rope_of_file(keys, context), mla, keys.number(_LOG_MULTIPLIER, 0.0))
     else:
         rope = _rope(keys, context, numbers.get(_LOG_MULTIPLIER, 0.0))
-    return Hyper(
+    made = Hyper(
         architecture=name,
         row=row,
         n_layer=n_layer,
@@ -207,7 +220,19 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         numbers=numbers,
         windows=_windows(keys, row, n_layer),
         routing=_routing(keys),
+        window_base=keys.number("rope.freq_base_swa", row.window_base, least=1.0) if row.window_base else 0.0,
     )
+    _check_givers(keys, made)
+    return made
+
+
+def _check_givers(keys: KeyReader, made: Hyper) -> None:
+    sizes = made.sizes
+    for layer in range(made.n_layer):
+        for operation in made.row.operations:
+            if isinstance(operation, Attend) and made.giver(operation, layer, sizes) is None:
+                what = f"leaves layer {layer} keys and values of no layer before it that sees as much as it does"
+                raise keys.wrong("attention.shared_kv_layers", what, "fewer")
 
 
 def _routing(keys: KeyReader) -> Routing:
@@ -234,7 +259,7 @@ def _compressed(rope: Rope, key: int, multiplier: float) -> tuple[Rope, float]:
 
 def _both(row: Architecture) -> bool:
     """Whether some layers of a mixture are dense, with a width of their own."""
-    return row.experts == "always" and any(isinstance(each, Feed) for each in row.operations)
+    return any(isinstance(each, Feed) and each.where is not dense for each in row.operations)
 
 
 def _rope(keys: KeyReader, context: int, multiplier: float) -> Rope:
@@ -249,7 +274,7 @@ def _rope(keys: KeyReader, context: int, multiplier: float) -> Rope:
 
 
 def _window(keys: KeyReader, row: Architecture, layers: int) -> int:
-    if not row.window_pattern or row.windowed_layers not in (0, layers):
+    if not _lists_windows(row) and (not row.window_pattern or row.windowed_layers not in (0, layers)):
         return 0
     if row.chunk:  # llama.cpp's own, whatever the file says, but for none
         keys.size("attention.sliding_window", row.chunk)
@@ -257,11 +282,16 @@ def _window(keys: KeyReader, row: Architecture, layers: int) -> int:
     return keys.size("attention.sliding_window")
 
 
+def _lists_windows(row: Architecture) -> bool:
+    """Whether each file says which layers have a window."""
+    return any(key.size == "windowed" for key in own_sizes(row))
+
+
 def _windows(keys: KeyReader, row: Architecture, layers: int) -> tuple[bool, ...]:
     """Which layers have a window, where the file lists them; llama.cpp takes the pattern for a list of none."""
     name = "attention.sliding_window_pattern"
     found = keys.metadata.get(f"{row.name}.{name}")
-    if found is None or row.windowed_layers != layers:
+    if found is None or (row.windowed_layers != layers and not _lists_windows(row)):
         return ()
     value = found.value
     if not isinstance(value, list) or len(value) != layers or not all(isinstance(item, bool) for item in value):

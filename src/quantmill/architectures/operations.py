@@ -8,7 +8,7 @@ engine and its line in engine/block.py.
 from dataclasses import dataclass
 from typing import Literal
 
-from quantmill.architectures.conditions import Where, always
+from quantmill.architectures.conditions import Where, always, never
 
 Activation = Literal["silu", "gelu", "relu_squared"]
 Seen = Literal["normed", "states"]
@@ -41,6 +41,8 @@ class Attend:
     `tempered`: queries grow with their position by attention.temperature_scale
     `gated`: the result is multiplied by the sigmoid of gates, which attn_q makes beside a head's queries
     `sinks`: each head has one more score, of attn_sinks, which has a weight and no value
+    `value_norm`: values are normed by the head, without weights; they are the keys where a model has no attn_v
+    `shared`: the layers that take keys and values of the last layer before them that has its own, and a window as they
     `chunked`: layers with a window see their chunk of that many tokens alone, and norms that have no weights are only
     where queries and keys turn, behind it
     `of`: the rows that are projected
@@ -55,6 +57,8 @@ class Attend:
     tempered: bool = False
     gated: bool = False
     sinks: bool = False
+    value_norm: bool = False
+    shared: Where = never
     chunked: bool = False
     of: Seen = "normed"
     where: Where = always
@@ -72,25 +76,31 @@ class AttendCompressed:
 class Feed:
     """The feed-forward part, whose result is the change; `fused`: gate and up are one matrix, ffn_up; `gated`: it has a
     gate, or else the activation is of ffn_up alone.
+
+    `sparse`: the layers in which only gates far above the mean of their row's pass the activation
     """
 
     activation: Activation = "silu"
     fused: bool = False
     gated: bool = True
+    sparse: Where = never
     of: Seen = "normed"
     where: Where = always
 
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts, whose result is the change. Biases, what is added for choosing alone (exp_probs_b), and
-    experts that all tokens take (ffn_*_shexp) are used where the model has them: their result is added as it is, or
-    by the sigmoid of ffn_gate_inp_shexp.
+    """A mixture of experts, whose result is the change. Biases, what is added for choosing alone (exp_probs_b) and
+    scales of results (ffn_down_exps.scale) are used where the model has them. So are experts that all tokens take
+    (ffn_*_shexp), and what shares of their result tokens take (ffn_gate_inp_shexp).
 
     `scoring`: what makes scores of the router's logits, as _kernels.top_k names it; "stated" by expert_gating_func
     `normalized`: shares are divided by their sum, "stated" by expert_weights_norm; then they are multiplied by
     expert_weights_scale, where it is there
     `gated`: experts have gates; without, the activation is of what goes up alone
+    `fused`: gates and what goes up are one stack, ffn_gate_up_exps
+    `routed`: "seen": the router sees the rows that experts see; "states": the states, normed, divided by the root of
+    their width, times ffn_gate_inp.scale
     `clamped`: gates and what goes up are clamped, and gated as gpt-oss does
     `before`: shares multiply what an expert sees, not what it makes
     """
@@ -99,6 +109,8 @@ class Experts:
     scoring: Scoring | Literal["stated"] = "softmax"
     normalized: bool | Literal["stated"] = True
     gated: bool = True
+    fused: bool = False
+    routed: Literal["seen", "states"] = "seen"
     clamped: bool = False
     before: bool = False
     of: Seen = "normed"
@@ -107,9 +119,64 @@ class Experts:
 
 @dataclass(frozen=True)
 class Add:
-    """The change is added to the states; `scaled`: times residual_scale, where the model has one."""
+    """The change is added to the states; `scaled`: times residual_scale, where the model has one.
+
+    `to`: "others": it is added to AltUp's sets that are not active
+    """
 
     scaled: bool = False
+    to: Literal["states", "others"] = "states"
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class Aside:
+    """The change is put aside."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class Join:
+    """What was put aside is added to the change."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The states are multiplied by a number, or by the one in the tensor of that name, where the model has it."""
+
+    by: float | str
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """What the layer is told of each token beside its state, through a gate made of the states (inp_gate, proj): that
+    is the change. The states are multiplied by altup_correct_scale before, where the model has it."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class Laurel:
+    """The normed rows, and what two narrow matrices make of them, normed: that is the change."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class Predict:
+    """AltUp's first step: each of several sets of states is predicted from all; the active one are the states."""
+
+    where: Where = always
+
+
+@dataclass(frozen=True)
+class Correct:
+    """AltUp's last step: all predictions are corrected by how far the states are from the active one."""
+
     where: Where = always
 
 
@@ -138,4 +205,5 @@ class DeltaNet:
     where: Where = always
 
 
-Operation = Norm | Attend | AttendCompressed | Feed | Experts | ShortConvolve | Scan | DeltaNet | Add
+Part = Attend | AttendCompressed | Feed | Experts | ShortConvolve | Scan | DeltaNet | LayerInputs | Laurel
+Operation = Part | Norm | Add | Aside | Join | Scale | Predict | Correct

@@ -42,6 +42,7 @@ class Rope:
     `scale`: one over the factor
     `context`: the training context of the model that YaRN stretched
     `attention`: what cosine and sine are multiplied by
+    `factored`: the factors of a file divide its angles, where there are such
     """
 
     base: float
@@ -49,6 +50,7 @@ class Rope:
     scale: float = 1.0
     context: int = 0
     attention: float = 1.0
+    factored: bool = True
 
 
 def rope_of_file(keys: KeyReader, context: int) -> Rope:

@@ -9,37 +9,53 @@ from typing import Any
 from quantmill import _kernels
 from quantmill.architectures.operations import (
     Add,
+    Aside,
     Attend,
     AttendCompressed,
+    Correct,
     DeltaNet,
     Experts,
     Feed,
+    Join,
+    Laurel,
+    LayerInputs,
     Norm,
+    Part,
+    Predict,
+    Scale,
     Scan,
     ShortConvolve,
 )
 from quantmill.engine.buffers import Floats
 from quantmill.engine.layer import LayerWeights, Taps
+from quantmill.engine.parts.altup import correct, laurel, predict
 from quantmill.engine.parts.attention import attend
 from quantmill.engine.parts.compressed import attend_compressed
 from quantmill.engine.parts.experts import mixture
 from quantmill.engine.parts.feed import feed
+from quantmill.engine.parts.layer_inputs import layer_inputs
 from quantmill.engine.parts.recurrent import delta_net, scan, short_convolve
 from quantmill.engine.parts.rows import Rows
 from quantmill.engine.positions import Positions
 
 
 def push(layer: LayerWeights, x: Floats, positions: Positions, importance: Taps | None, wanted: bool = True) -> None:
-    """Replaces the states of whole chunks, shape (m, n_embd), by the layer's; where they are not wanted, goes only
+    """Replaces the states of whole chunks, shape (m, all columns), by the layer's; where they are not wanted, goes only
     as far as the importance needs it."""
     if not layer.operations:
         return  # one that predicts a token more
-    normed = layer.space.floats("normed", *x.shape)
-    rows = Rows(layer, positions, importance, states=x, normed=normed, change=None)
-    last = max(index for index, operation in enumerate(layer.operations) if not isinstance(operation, Norm | Add))
+    width, is_alone = layer.hyper.n_embd, x.shape[1] == layer.hyper.n_embd
+    states = x if is_alone else layer.space.floats("states", len(x), width)
+    if not is_alone:
+        states[:] = x[:, :width]
+    normed = layer.space.floats("normed", *states.shape)
+    rows = Rows(layer, positions, importance, states=states, normed=normed, change=None, whole=x)
+    last = max(index for index, operation in enumerate(layer.operations) if isinstance(operation, Part))
     for index, operation in enumerate(layer.operations):
         rows.wanted = wanted or index != last
         _WORK[type(operation)](rows, operation)
+    if not is_alone:
+        x[:, :width] = states
 
 
 def _norm(rows: Rows, operation: Norm) -> None:
@@ -54,7 +70,28 @@ def _add(rows: Rows, operation: Add) -> None:
     if rows.change is not None:
         if scale:
             _kernels.scale(rows.change, scale, rows.layer.run.threads)
+        if operation.to == "others":
+            width = rows.states.shape[1]
+            for begin in range(width, rows.layer.model.columns.sets * width, width):
+                rows.whole[:, begin : begin + width] += rows.change
+            return
         _kernels.add(rows.states, rows.change, rows.states, rows.layer.run.threads)
+
+
+def _aside(rows: Rows, operation: Aside) -> None:
+    rows.aside = rows.change
+
+
+def _join(rows: Rows, operation: Join) -> None:
+    if rows.change is not None and rows.aside is not None:
+        _kernels.add(rows.aside, rows.change, rows.change, rows.layer.run.threads)
+
+
+def _scale(rows: Rows, operation: Scale) -> None:
+    vector = rows.layer.vector(f"{operation.by}.weight") if isinstance(operation.by, str) else None
+    by = float(vector[0]) if vector is not None else operation.by
+    if not isinstance(by, str):
+        _kernels.scale(rows.states, by, rows.layer.run.threads)
 
 
 _WORK: dict[type, Callable[[Rows, Any], None]] = {
@@ -66,5 +103,12 @@ _WORK: dict[type, Callable[[Rows, Any], None]] = {
     ShortConvolve: short_convolve,
     Scan: scan,
     DeltaNet: delta_net,
+    LayerInputs: layer_inputs,
+    Laurel: laurel,
+    Predict: predict,
+    Correct: correct,
+    Aside: _aside,
+    Join: _join,
+    Scale: _scale,
     Add: _add,
 }

@@ -6,12 +6,22 @@ so that it is gone when it is no longer used. The heap holds small things only.
 
 from dataclasses import dataclass
 
-from quantmill.architectures.conditions import whole
-from quantmill.architectures.hyperparameters import Hyper
-from quantmill.architectures.operations import Attend, AttendCompressed, DeltaNet, Feed, Scan, ShortConvolve
+from quantmill.architectures.conditions import most, never, whole
+from quantmill.architectures.operations import (
+    Aside,
+    Attend,
+    AttendCompressed,
+    DeltaNet,
+    Feed,
+    Laurel,
+    LayerInputs,
+    Predict,
+    Scan,
+    ShortConvolve,
+)
 from quantmill.engine.errors import TooLittleMemory
 from quantmill.engine.matrix import panel_bytes
-from quantmill.engine.model import Model
+from quantmill.engine.model import EMBEDDED, Model
 from quantmill.engine.run import Run
 
 BASE = 64 << 20  # bytes of the process itself, about twice of what was seen: the interpreter, its modules, the heap
@@ -59,8 +69,9 @@ def budget(model: Model, run: Run, chunks: int, length: int) -> Budget:
     hyper = model.hyper
     layer = _layer_bytes(model, run)
     buffers = token_bytes(model) * length
-    chunk = buffers + 4 * length * hyper.n_embd  # with a buffer of its own for spilled states
-    states = chunks * length * hyper.n_embd * 4
+    width = model.columns.width
+    chunk = buffers + 4 * length * width  # with a buffer of its own for spilled states
+    states = chunks * length * width * 4
     fixed = BASE + _WORD * hyper.n_vocab + _ID * chunks * length + _sums(model) + _scratch(model, run, chunks, length)
     free = run.memory - fixed - layer - chunk
     ranges, tokens = 0, _MANY if hyper.n_expert else _TOKENS
@@ -87,28 +98,42 @@ def budget(model: Model, run: Run, chunks: int, length: int) -> Budget:
 def token_bytes(model: Model) -> int:
     """Bytes of the buffers of one token as it passes a layer."""
     hyper = model.hyper
-    attention = 2 * hyper.n_embd + 2 * hyper.n_head * hyper.head + 4 * hyper.n_head_kv * _whole(hyper.head)
+    head = most(hyper.sizes["head"])
+    attention = 2 * hyper.n_embd + 2 * hyper.n_head * head + 4 * hyper.n_head_kv * _whole(head) + _shared_state(model)
     dense = 2 * hyper.n_ff + hyper.n_embd
     if any(isinstance(each, Attend) and each.fused for each in hyper.row.operations):
         attention += (hyper.n_head + 2 * hyper.n_head_kv) * hyper.head
     if any(isinstance(each, Feed) and each.fused for each in hyper.row.operations):
         dense += 2 * hyper.n_ff
+    if any(isinstance(each, Feed) and each.sparse is not never for each in hyper.row.operations):
+        dense += 2 * hyper.n_ff
     attention += _recurrent(model)
     if not hyper.n_expert:
         return 4 * (attention + dense)
-    shared = _shared(hyper)
+    shared = most(hyper.sizes.get("sff", 0))
+    beside = shared or any(isinstance(each, Aside) for each in hyper.row.operations)
     dense = max(dense, 2 * shared + hyper.n_embd + 1 if shared else 0)
-    rows = 2 * hyper.n_embd + 2 * hyper.n_eff  # of an expert; at worst all tokens choose the same one
+    rows = 2 * hyper.n_embd + 4 * hyper.n_eff  # of an expert; at worst all tokens choose the same one
     return 4 * (
         attention
-        + max(dense, (dense if shared else 0) + rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used)
+        + max(dense, (dense if beside else 0) + rows + hyper.n_embd + 3 * hyper.n_expert + 12 * hyper.n_expert_used)
     )
 
 
-def _shared(hyper: Hyper) -> int:
-    """Columns of the experts that all tokens take."""
-    columns = hyper.sizes.get("sff", 0)
-    return columns if isinstance(columns, int) else max(columns)
+def _shared_state(model: Model) -> int:
+    """Numbers of one token in the buffers of parts whose states hold more than one set of columns."""
+    hyper, columns = model.hyper, model.columns
+    if columns.width == hyper.n_embd:
+        return 0
+    count = hyper.n_embd
+    for operation in hyper.row.operations:
+        if isinstance(operation, LayerInputs):
+            count += 3 * hyper.n_embd + 3 * whole(hyper.sizes["per_layer"])
+        if isinstance(operation, Predict):
+            count += (columns.sets + 8) * hyper.n_embd + 4 * columns.sets * columns.sets
+        if isinstance(operation, Laurel):
+            count += hyper.n_embd + whole(hyper.sizes["rank"])
+    return count
 
 
 def _recurrent(model: Model) -> int:
@@ -135,14 +160,16 @@ def _scratch(model: Model, run: Run, chunks: int, length: int) -> int:
     thread and for each that helps another, and work on weights on their way into a product."""
     hyper = model.hyper
     packed = _packed(model, run, chunks * length)
-    scores = 4 * _whole(length) * 128 + 4 * (_whole(hyper.head) * (_whole(length) - length + 16) + 1024)
-    return packed + run.threads * (2 * scores + (1 << 19))
+    head = _whole(most(hyper.sizes["head"]))
+    scores = 4 * _whole(length) * 128 + 4 * (head * (_whole(length) - length + 16) + 1024)
+    rows = EMBEDDED * 12 * (hyper.n_embd + whole(hyper.sizes["per_layers"]) // 4) if model.columns.token >= 0 else 0
+    return packed + run.threads * (2 * scores + (1 << 19) + rows)
 
 
 def _packed(model: Model, run: Run, tokens: int) -> int:
     """Bytes of the widest input of a product, packed."""
     hyper = model.hyper
-    columns = _whole(max(hyper.n_embd, hyper.n_ff, hyper.n_eff, hyper.n_head * hyper.head))
+    columns = _whole(max(hyper.n_embd, hyper.n_ff, hyper.n_eff, hyper.n_head * most(hyper.sizes["head"])))
     return min(_PACKED_ROWS, tokens + 32) * columns * _PACKED[run.arithmetic]
 
 
@@ -160,7 +187,8 @@ def _layer_bytes(model: Model, run: Run) -> int:
             count = shape[0] * shape[1] * (shape[2] if len(shape) > 2 else 1)
             layer = name.split(".")[1]
             layers[layer] = layers.get(layer, 0) + count * panel_bytes(type_.name, run.arithmetic)
-    return max(layers.values())
+    inputs = 4 * model.hyper.n_embd * whole(model.hyper.sizes["per_layer"]) if model.columns.token >= 0 else 0
+    return max(layers.values()) + inputs
 
 
 def _sums(model: Model) -> int:
@@ -168,12 +196,15 @@ def _sums(model: Model) -> int:
     hyper = model.hyper
     experts = max(1, hyper.n_expert)
     between = max(hyper.n_ff, experts * hyper.n_eff)
-    columns = 2 * hyper.n_embd + hyper.n_head * hyper.head + experts * hyper.n_embd + between
+    columns = 2 * hyper.n_embd + hyper.n_head * most(hyper.sizes["head"]) + experts * hyper.n_embd + between
     inner = hyper.sizes.get("inner", 0)
     if "kv_rank" in hyper.sizes:
         columns += whole(hyper.sizes["q_rank"])
         columns += 2 * hyper.n_head * (whole(hyper.sizes["kv_rank"]) + whole(hyper.sizes["mla"]))
     columns += 4 * hyper.n_embd + (inner if isinstance(inner, int) else 0)
-    if shared := _shared(hyper):
+    if shared := most(hyper.sizes.get("sff", 0)):
         columns += hyper.n_embd + shared
+    if model.columns.width > hyper.n_embd:
+        columns += 6 * hyper.n_embd + 2 * model.columns.sets
+        columns += sum(most(hyper.sizes.get(name, 0)) for name in ("rank", "per_layer"))
     return 3 * 4 * hyper.n_layer * columns

@@ -107,7 +107,7 @@ def _told(run: Run, total: int, done: int) -> None:
 
 
 def _states(model: Model, plan: Budget, checkpoint: Checkpoint, count: int, length: int) -> States:
-    return States(checkpoint.folder, count, length, model.hyper.n_embd, plan.spilled)
+    return States(checkpoint.folder, count, length, model.columns.width, plan.spilled)
 
 
 def last(

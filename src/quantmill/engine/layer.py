@@ -7,6 +7,8 @@ from typing import Self
 import numpy as np
 
 from quantmill import _kernels
+from quantmill.architectures.conditions import of, whole
+from quantmill.architectures.operations import LayerInputs
 from quantmill.engine.budget import Budget
 from quantmill.engine.buffers import BufferPool, Floats
 from quantmill.engine.importance import Importance
@@ -30,7 +32,8 @@ class LayerWeights:
         self.hyper, self.index = model.hyper, index
         self.model, self.run, self.space, self.plan, self.prefix = model, run, space, plan, f"blk.{index}."
         self.window = self.hyper.window if self.hyper.windowed(index) else 0
-        self.rope = self.hyper.rope_of(index)
+        self.rope, self.sizes = self.hyper.rope_of(index), self.hyper.sizes
+        self.head = of("head", self.sizes, index)
         self.operations = self.hyper.operations(index)
         self._vectors: dict[str, Floats | None] = {}
         self._tables: dict[str, Floats] = {}
@@ -60,17 +63,26 @@ class LayerWeights:
 
     def biases(self, name: str) -> Floats | None:
         """The biases of a stack, one row an expert; None where it has none."""
-        whole = f"{self.prefix}{name}.bias"
+        tensor = f"{self.prefix}{name}.bias"
         if name not in self._biases:
             count = self.hyper.n_expert
-            self._biases[name] = self.model.dense(whole, 0, count) if self.model.has(whole) else None
+            self._biases[name] = self.model.dense(tensor, 0, count) if self.model.has(tensor) else None
         return self._biases[name]
 
     def matrix(self, name: str) -> Matrix:
         if name not in self._matrices:
-            whole = f"{self.prefix}{name}.weight"
-            step = self.plan.rows(self.model.described(whole)[0][0])
-            self._matrices[name] = Matrix(self.model, whole, self.run, self.space, step)
+            tensor = f"{self.prefix}{name}.weight"
+            step = self.plan.rows(self.model.described(tensor)[0][0])
+            self._matrices[name] = Matrix(self.model, tensor, self.run, self.space, step)
+        return self._matrices[name]
+
+    def inputs_matrix(self, rows: int) -> Matrix:
+        """The layer's rows, so many, of the matrix that makes all layers' inputs of embeddings."""
+        name = "per_layer_model_proj"
+        if name not in self._matrices:
+            step = self.plan.rows(self.hyper.n_embd)
+            part = self.index * rows, rows
+            self._matrices[name] = Matrix(self.model, f"{name}.weight", self.run, self.space, step, part)
         return self._matrices[name]
 
     def beside(self, space: BufferPool) -> Self:
@@ -79,9 +91,9 @@ class LayerWeights:
         other.run, other.space = replace(self.run, threads=1), space
         return other
 
-    def changed(self, model: Model, whole: str) -> Self:
-        """The same layer with the tensor `whole` of another model in the place of its own."""
-        name = whole.removeprefix(self.prefix).removesuffix(".weight")
+    def changed(self, model: Model, tensor: str) -> Self:
+        """The same layer with the tensor of another model in the place of its own."""
+        name = tensor.removeprefix(self.prefix).removesuffix(".weight")
         other = copy(self)
         other.model = model
         other._matrices = {key: matrix for key, matrix in self._matrices.items() if key != name}
@@ -92,13 +104,15 @@ class LayerWeights:
     def load(self, free: dict[str, _kernels.Panels]) -> None:
         """Packs all matrices that are to be kept, by all threads, into the panels that a layer before had; `free` holds
         them, and then this layer's."""
-        for whole in self.names():
-            name = whole.removeprefix(self.prefix).removesuffix(".weight")
-            is_factor = whole.endswith(".weight") and not name.startswith(_NO_FACTORS)
-            if len(self.model.described(whole)[0]) == 2 and is_factor:
+        for each in self.names():
+            name = each.removeprefix(self.prefix).removesuffix(".weight")
+            is_factor = each.endswith(".weight") and not name.startswith(_NO_FACTORS)
+            if len(self.model.described(each)[0]) == 2 and is_factor:
                 self.matrix(name).hold(free.get(name))
                 if held := self.matrix(name).held:
                     free[name] = held
+        if any(isinstance(operation, LayerInputs) for operation in self.operations):
+            self.inputs_matrix(whole(self.sizes["per_layer"])).hold(None)
 
     def product(self, name: str, x: Floats) -> Floats:
         """x times the matrix, plus its bias if it has one; in a buffer of the workspace."""

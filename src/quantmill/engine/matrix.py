@@ -19,17 +19,31 @@ def panel_bytes(type_: str, arithmetic: str) -> int:
 class Matrix:
     """A matrix, or a stack of equal ones (experts), of shape (rows, columns) each.
 
+    `part`: the first row and the number of rows of the tensor's that are the matrix; all without.
     `step` is the number of rows that are packed at a time; 0 packs a matrix whole when it is first used, and keeps it.
     """
 
-    def __init__(self, model: Model, name: str, run: Run, space: BufferPool, step: int = 0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        run: Run,
+        space: BufferPool,
+        step: int = 0,
+        part: tuple[int, int] | None = None,
+    ) -> None:
         shape, type_ = model.described(name)
-        self.name, self.rows, self.columns = name, shape[1], shape[0]
+        self._first, self.rows = part or (0, shape[1])
+        self.name, self.columns = name, shape[0]
         self._model, self._type, self._run, self._space, self._step = model, type_, run, space, step
         self._packed: dict[int, _kernels.Panels] = {}
 
+    def _raw(self, begin: int, end: int) -> NDArray[np.uint8]:
+        first = self._first
+        return np.ascontiguousarray(self._model.source.rows(self.name, first + begin, first + end))
+
     def _pack(self, begin: int, end: int) -> _kernels.Panels:
-        raw: NDArray[np.uint8] = np.ascontiguousarray(self._model.source.rows(self.name, begin, end))
+        raw = self._raw(begin, end)
         run = self._run
         return _kernels.pack(self._type.name, raw, end - begin, self.columns, run.kind, run.threads)
 
@@ -40,8 +54,7 @@ class Matrix:
         if panels is None:
             self._packed[0] = self._pack(0, self.rows)
             return
-        raw = np.ascontiguousarray(self._model.source.rows(self.name, 0, self.rows))
-        _kernels.repack(panels, self._type.name, raw, self.rows, self.columns, self._run.threads)
+        _kernels.repack(panels, self._type.name, self._raw(0, self.rows), self.rows, self.columns, self._run.threads)
         self._packed[0] = panels
 
     @property

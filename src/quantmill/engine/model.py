@@ -15,10 +15,12 @@ from quantmill.architectures.errors import missing_weights
 from quantmill.architectures.hyperparameters import Hyper, hyper
 from quantmill.architectures.tensor_check import check, shapes
 from quantmill.engine.buffers import Floats
+from quantmill.engine.columns import StateColumns, state_columns
 from quantmill.engine.errors import not_finite
 from quantmill.engine.weight_source import WeightSource, open_source
 from quantmill.gguf.types import Type
 
+EMBEDDED = 256  # rows of embeddings that are fetched together
 _STEP = 1 << 20  # weights dequantized at a time in search of one that is not finite
 
 
@@ -28,6 +30,11 @@ class Model:
 
     source: WeightSource
     hyper: Hyper
+
+    @cached_property
+    def columns(self) -> StateColumns:
+        """What the states hold."""
+        return state_columns(self.hyper)
 
     @property
     def output(self) -> str:
@@ -69,13 +76,19 @@ class Model:
             self.find_bad([name])
         return values
 
-    def gather(self, name: str, ids: NDArray[np.int32]) -> Floats:
-        """The rows `ids` of a matrix, shape (len(ids), columns)."""
-        shape, type_ = self.described(name)
+    def gather(self, name: str, ids: NDArray[np.int32], begin: int = 0, end: int | None = None) -> Floats:
+        """The rows `ids` of a matrix, shape (len(ids), columns); of these, those from `begin` to `end`."""
+        (columns, *_), type_ = self.described(name)
+        end = columns if end is None else end
+        first, last = begin // type_.block * type_.block, -(-end // type_.block) * type_.block
         unique, where = np.unique(ids, return_inverse=True)
-        out = np.empty((len(unique), shape[0]), np.float32)
-        _kernels.dequantize(type_.name, self.source.gather(name, unique), out)
-        return out[where]
+        raw = self.source.gather(name, unique)
+        if last - first < columns:
+            part = raw.reshape(len(unique), -1)[:, type_.row_bytes(first) : type_.row_bytes(last)]
+            raw = np.ascontiguousarray(part).reshape(-1)
+        out = np.empty((len(unique), last - first), np.float32)
+        _kernels.dequantize(type_.name, raw, out)
+        return out[where, begin - first : end - first]
 
     def find_bad(self, names: list[str]) -> None:
         """Raises a ForwardError for the first weight among the tensors that is not finite; returns when all are."""

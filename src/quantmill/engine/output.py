@@ -11,6 +11,7 @@ from quantmill.engine.buffers import BufferPool, Floats, floats
 from quantmill.engine.errors import not_finite
 from quantmill.engine.matrix import Matrix, panel_bytes
 from quantmill.engine.model import Model
+from quantmill.engine.parts.altup import merge
 from quantmill.engine.run import Run
 from quantmill.statistics import perplexity
 
@@ -42,17 +43,21 @@ class Output:
         self.n_vocab = n_vocab
         held = columns * n_vocab * panel_bytes(type_.name, run.arithmetic)
         step, self.rows = 0, counted
-        row = 4 * (n_vocab + 4 * columns)  # bytes
+        row = 4 * (n_vocab + 4 * columns + 2 * (model.columns.width - columns))  # bytes
         if plan.room < held + row * counted:
             self.rows = max(_LEAST, min(plan.room // 2 // row, _MANY))
             step = ranged(min(_STEP, plan.room // 16), columns, self.rows)
-        self._space = BufferPool()
+        self._space, self._step = BufferPool(), step
         self._matrix = Matrix(model, model.output, run, self._space, step)
 
     def normed(self, states: Floats) -> Floats:
         """The states as the output matrix sees them."""
+        hyper, columns = self.model.hyper, self.model.columns
+        if columns.sets > 1:
+            states = merge(self.model, states, self.run, self._step)
+        elif columns.width > hyper.n_embd:
+            states = np.ascontiguousarray(states[:, : hyper.n_embd])
         out = floats(*states.shape)
-        hyper = self.model.hyper
         if hyper.row.norm == "layer":
             _kernels.layer_norm(states, self._norm, None, out, hyper.eps, self.run.threads)
         else:

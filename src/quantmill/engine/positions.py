@@ -18,23 +18,24 @@ class Positions:
         long = "long" if length > self._hyper.rope.context else "short"
         factors = model.vector("rope_freqs.weight")
         self._factors = model.vector(f"rope_factors_{long}.weight") if factors is None else factors
-        self._tables: dict[Rope, tuple[Floats, Floats]] = {}
+        self._tables: dict[tuple[Rope, int], tuple[Floats, Floats]] = {}
 
-    def tables(self, rope: Rope) -> tuple[Floats, Floats]:
-        """(cosines, sines), each of shape (length, rotated / 2)."""
-        if rope not in self._tables:
-            shape = (self.length, self._hyper.rotated // 2)
+    def tables(self, rope: Rope, dims: int) -> tuple[Floats, Floats]:
+        """(cosines, sines), each of shape (length, dims / 2): of the columns that turn."""
+        key = rope, dims
+        if key not in self._tables:
+            shape = (self.length, dims // 2)
             cos, sin = np.empty(shape, np.float32), np.empty(shape, np.float32)
             _kernels.rope_table(
-                self._hyper.rotated,
+                dims,
                 rope.base,
                 cos,
                 sin,
                 scale=rope.scale,
-                freq_factors=self._factors,
+                freq_factors=self._factors if rope.factored else None,
                 ext_factor=float(rope.scaling == "yarn"),
                 attn_factor=rope.attention,
                 original_context=rope.context,
             )
-            self._tables[rope] = cos, sin
-        return self._tables[rope]
+            self._tables[key] = cos, sin
+        return self._tables[key]

@@ -18,6 +18,8 @@ from quantmill.engine.errors import not_finite
 from quantmill.engine.importance import Importance
 from quantmill.engine.layer import LayerWeights, finite
 from quantmill.engine.model import Model
+from quantmill.engine.parts.altup import spread
+from quantmill.engine.parts.layer_inputs import embed
 from quantmill.engine.positions import Positions
 from quantmill.engine.resume import Checkpoint
 from quantmill.engine.run import Run
@@ -26,7 +28,6 @@ from quantmill.engine.workers import InTurn, Turns, share
 from quantmill.errors import UsageError
 
 VERSION = 1  # of what a checkpoint holds
-_ROWS = 256  # embeddings that are fetched together
 Tokens = NDArray[np.int32]
 
 
@@ -77,7 +78,7 @@ def through_layers(
         if layers.start:
             raise ForwardError(f"{checkpoint.folder}: the states before layer {layers.start} are not there or damaged")
         for first, last in groups:
-            states.start(first, embedded(model, chunks[first:last]))
+            states.start(first, embedded(model, chunks[first:last], run, plan))
     for index in range(states.layer, layers.stop):
         layer = LayerWeights(model, index, run, spaces[0], plan)
         if plan.piece:
@@ -134,14 +135,18 @@ def _check(layer: LayerWeights, x: Floats) -> None:
         raise not_finite(layer.model.source.place, what)
 
 
-def embedded(model: Model, chunks: Tokens) -> NDArray[np.float32]:
-    """The states before the first layer, shape (tokens, n_embd)."""
-    ids = chunks.reshape(-1)
-    x = floats(len(ids), model.hyper.n_embd)
-    for begin in range(0, len(ids), _ROWS):
-        x[begin : begin + _ROWS] = model.gather("token_embd.weight", ids[begin : begin + _ROWS])
-    if model.hyper.embedding_scale != 1:
-        _kernels.scale(x, model.hyper.embedding_scale, 1)
+def embedded(model: Model, chunks: Tokens, run: Run, plan: Budget) -> Floats:
+    """The states before the first layer, shape (tokens, all columns)."""
+    ids, columns = chunks.reshape(-1), model.columns
+    x = embed(model, ids, floats(len(ids), model.hyper.n_embd))
     if not finite(x):
         model.find_bad(["token_embd.weight"])
-    return x
+    if columns.width == x.shape[1]:
+        return x
+    states = floats(len(ids), columns.width)
+    states[:, : x.shape[1]] = x
+    if columns.sets > 1:
+        spread(model, x, states, run, plan.rows(x.shape[1]))
+    if columns.token >= 0:
+        states[:, columns.token] = ids
+    return states

@@ -64,7 +64,7 @@ def pass_group(
         run.progress(done - count * layers.start, total)
 
     with Checkpoint(run.work, name) as checkpoint:
-        states = States(checkpoint.folder, count, length, model.hyper.n_embd, plan.spilled)
+        states = States(checkpoint.folder, count, length, model.columns.width, plan.spilled)
         try:
             output = importance if process_output and model.has("output.weight") else None
             wanted = not final or perplexity or output is not None

@@ -52,7 +52,7 @@ def weigh(
     width = 1
     output = 0
     for name, shape, type_ in tensors:
-        if len(shape) < 2:
+        if len(shape) < 2 or name == "per_layer_token_embd.weight":  # whose rows are looked up
             continue
         count = shape[0] * shape[1] * (shape[2] if len(shape) > 2 else 1)
         if name in ("token_embd.weight", "output.weight"):

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 # The tensors of a layer in the order in which llama.cpp's graphs multiply by them.
 _ORDER = (
+    *("altup_router", "altup_predict_coef", "laurel_l", "laurel_r"),
     *("shortconv.in_proj", "shortconv.out_proj", "ssm_in"),
     *("attn_qkv", "attn_gate", "ssm_beta", "ssm_alpha", "ssm_ba", "ssm_out"),
     *("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate_inp"),
-    *("ffn_gate", "ffn_gate_exps", "ffn_up", "ffn_up_exps", "ffn_down", "ffn_down_exps"),
+    *("ffn_gate", "ffn_gate_exps", "ffn_up", "ffn_up_exps", "ffn_down", "ffn_gate_up_exps", "ffn_down_exps"),
     *("ffn_gate_inp_shexp", "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"),
+    *("altup_correct_coef", "inp_gate", "proj"),
 )
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 

@@ -134,12 +134,12 @@ class _Pass:
 
     def lost(self, probes: Sequence[_Probe]) -> NDArray[np.float64]:
         """The KL divergence of each token that counts, shape (probes, chunks, rows)."""
-        states = floats((len(probes) + 1) * self.rows, self.model.hyper.n_embd)
-        states[: self.rows] = embedded(self.model, self.chunks)
+        states = floats((len(probes) + 1) * self.rows, self.model.columns.width)
+        states[: self.rows] = embedded(self.model, self.chunks, self.run, self.plan)
         begun = 1
         for probe in probes:
             if probe.layer < 0:
-                self._of(states, begun)[:] = embedded(probe.model, self.chunks)
+                self._of(states, begun)[:] = embedded(probe.model, self.chunks, self.run, self.plan)
                 begun += 1
         free: dict[str, _kernels.Panels] = {}
         for index in range(self.model.hyper.n_layer):

@@ -9,16 +9,21 @@ from quantmill.vocabulary.words import Cutting, words
 _KNOWN = 1 << 18  # words whose ids are remembered
 
 
+def ranks(merges: Iterable[str]) -> dict[tuple[str, str], int]:
+    """The places of pairs in a list of `left right`."""
+    found: dict[tuple[str, str], int] = {}
+    for rank, pair in enumerate(merges):
+        at = pair.find(" ", 1)
+        if at > 0:
+            found.setdefault((pair[:at], pair[at + 1 :]), rank)
+    return found
+
+
 class ByteLevel:
     """`ids`: token text → id; `merges`: `left right`, the first in the list first."""
 
     def __init__(self, ids: Mapping[str, int], merges: Iterable[str], cutting: Cutting) -> None:
-        self._ids, self._cutting = ids, cutting
-        self._ranks: dict[tuple[str, str], int] = {}
-        for rank, pair in enumerate(merges):
-            at = pair.find(" ", 1)
-            if at > 0:
-                self._ranks.setdefault((pair[:at], pair[at + 1 :]), rank)
+        self._ids, self._cutting, self._ranks = ids, cutting, ranks(merges)
         self._alphabet = {byte: sign for sign, byte in byte_of().items()}
         self._found: dict[str, list[int]] = {}
 

@@ -1,7 +1,7 @@
 """Text → tokens as llama.cpp (b5490) makes them, from a GGUF's metadata or a model folder's files.
 
 `encode` gives what `common_tokenize(context, text, add_special, parse_special)` gives, token by token, for byte-level
-BPE (`tokenizer.ggml.model` gpt2) and SentencePiece's BPE (llama).
+BPE (`tokenizer.ggml.model` gpt2), SentencePiece's BPE (llama) and Gemma 4's BPE of characters (gemma4).
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from quantmill.architectures.json_file import load_config, load_json, model_file
 from quantmill.gguf import KV, model_facts
 from quantmill.gguf.kinds import check_kind
 from quantmill.reference.reference import Reference
+from quantmill.vocabulary import character_merges
 from quantmill.vocabulary.bpe import ByteLevel
 from quantmill.vocabulary.entries import vocabulary
 from quantmill.vocabulary.sentencepiece import CONTROL, NORMAL
@@ -28,7 +29,7 @@ from quantmill.vocabulary.spm_merges import SentencePiece
 from quantmill.vocabulary.words import CUTTINGS
 
 _PREFIX = "tokenizer.ggml."
-_DEFAULT_IDS = {"gpt2": (11, 11), "llama": (1, 2)}  # BOS and EOS where the file names none
+_DEFAULT_IDS = {"gpt2": (11, 11), "llama": (1, 2), "gemma4": (None, None)}  # BOS and EOS where the file names none
 
 
 class Pieces(Protocol):
@@ -128,8 +129,8 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
         raise UnknownVocabulary(f"{place}: it has no vocabulary, by which texts become tokens; give a whole model")
     if model not in _DEFAULT_IDS:
         raise UnknownVocabulary(
-            f"{place}: its tokenizer is of the kind {model!r}; quantmill tokenizes gpt2 (byte-level BPE) and llama "
-            "(SentencePiece)"
+            f"{place}: its tokenizer is of the kind {model!r}; quantmill tokenizes gpt2 (byte-level BPE), llama "
+            "(SentencePiece) and gemma4 (BPE of characters)"
         )
     texts = [text or f"[EMPTY_{id_}]" for id_, text in enumerate(_list(place, "tokens", value("tokens"), str))]
     ids = {text: id_ for id_, text in enumerate(texts)}
@@ -142,6 +143,8 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
     given = {key.removeprefix(_PREFIX).removesuffix("_token_id") for key in metadata if key.endswith("_token_id")}
     for id_ in control_by_text(ids, given):
         types[id_] = CONTROL
+    if model == "gemma4":
+        types = character_merges.retyped(ids, types)
     default_bos, default_eos = _DEFAULT_IDS[model]
     pre = name("pre") or "default"
     pieces: Pieces
@@ -152,6 +155,8 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
         merges = _list(place, "merges", value("merges"), str)
         pieces = ByteLevel(ids, merges, CUTTINGS[pre])
         add_bos = CUTTINGS[pre].bos
+    elif model == "gemma4":
+        pieces, add_bos = character_merges.CharacterLevel(ids, _list(place, "merges", value("merges"), str)), True
     else:
         scores = [0.0] * len(texts)
         if value("scores") is not None:
@@ -162,7 +167,7 @@ def from_metadata(metadata: Mapping[str, KV], place: str = "the metadata") -> To
         tokens=tuple(texts),
         bos=_id(value("bos_token_id"), None if pre in ("glm4", "chatglm-bpe") else default_bos, len(texts)),
         eos=_id(value("eos_token_id"), default_eos, len(texts)),
-        add_bos=bool(value("add_bos_token", add_bos)),
+        add_bos=model == "gemma4" or bool(value("add_bos_token", add_bos)),  # whatever the file says
         add_eos=bool(value("add_eos_token", False)),
         specials=tuple(specials(texts, types, pre, str(title.value) if title else "")),
         pieces=pieces,

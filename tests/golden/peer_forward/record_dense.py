@@ -1,10 +1,12 @@
 """Record what llama-imatrix makes of the small models of architecture_helpers: dense ones, and the hybrids.
 
-    PYTHONPATH=tests/helpers:tests/golden python tests/golden/peer_forward/record_dense.py PATH_TO_LLAMA_IMATRIX
+    PYTHONPATH=tests/helpers:tests/golden python tests/golden/peer_forward/record_dense.py LLAMA_IMATRIX [NAME ...]
 
 Writes dense.json and hybrid.json: {model: {"perplexity": value, "entries": {tensor: [rows, columns, {column: sum of
 squares}]}}}. Keys
-and values of attention are kept in float32. Recorded with the llama.cpp of llama-cpp-python 0.3.36 (b11312).
+and values of attention are kept in float32. Recorded with the llama.cpp of llama-cpp-python 0.3.36 (b11312); gemma3n
+and gemma4 with one whose ggml-cpu/vec.h does not define GGML_GELU_FP16, which makes GELU a table of float16 values:
+what that rounds chooses other experts. With names, only those models are recorded anew.
 """
 
 import json
@@ -43,7 +45,11 @@ def record(binary: str, folder: Path, small: Small) -> dict[str, Any]:
 
 if __name__ == "__main__":
     for file, models in (("dense.json", DENSE_MODELS), ("hybrid.json", HYBRID_MODELS)):
-        with tempfile.TemporaryDirectory() as temporary:
-            values = {name: record(sys.argv[1], Path(temporary), small) for name, small in models.items()}
-        lines = ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in values.items())
-        (Path(__file__).parent / file).write_text("{\n" + lines + "\n}\n")
+        path = Path(__file__).parent / file
+        values = json.loads(path.read_text())
+        for name in sys.argv[2:] or models:
+            if name in models:
+                with tempfile.TemporaryDirectory() as temporary:
+                    values[name] = record(sys.argv[1], Path(temporary), models[name])
+        lines = ",\n".join(f'"{name}": {json.dumps(values[name])}' for name in models)
+        path.write_text("{\n" + lines + "\n}\n")

@@ -55,6 +55,25 @@ _SCALES = {"attention.scale": 0.4, "embedding_scale": 12.0, "residual_scale": 0.
 _GRANITE: dict[str, Any] = {"attention.head_count_kv": [0, 2, 0], "rope.scaling.finetuned": False, **_MAMBA, **_SCALES}
 _GRANITE |= {"ssm.inner_size": 128, "ssm.time_step_rank": 8}
 _NEMOTRON = {"attention.layer_norm_epsilon": 1e-5, "rope.scaling.finetuned": False, **_WIDE, **_MAMBA}
+_GEMMA4: dict[str, Any] = {
+    **_WIDE,
+    "rope.freq_base": 1e6,
+    "attention.key_length_swa": 16,
+    "attention.value_length_swa": 16,
+    "rope.dimension_count_swa": 16,
+    "attention.sliding_window": 40,
+    "final_logit_softcapping": 5.0,
+}
+_GEMMA3N: dict[str, Any] = {
+    "attention.key_length": 8,
+    "attention.value_length": 8,
+    "rope.freq_base": 1e6,
+    "attention.sliding_window": 40,
+    "attention.sliding_window_pattern": [layer % 5 < 4 for layer in range(21)] + [False],
+    "attention.shared_kv_layers": 2,
+    "embedding_length_per_layer_input": 256,
+    "altup.num_inputs": 4,
+}
 
 HYBRID_MODELS = {
     "deepseek2": Small("deepseek2", layers=3, heads_kv=1, keys=_COMPRESSED, without=("exp_probs",)),
@@ -117,4 +136,30 @@ HYBRID_MODELS = {
             "feed_forward_length": [0, 32, 0, 32],
         },
     ),
+    "gemma4": Small(
+        "gemma4",
+        layers=5,
+        keys={
+            **_GEMMA4,
+            "attention.sliding_window_pattern": [True, True, False, True, False],
+            "attention.shared_kv_layers": 2,
+            "embedding_length_per_layer_input": 32,
+            "feed_forward_length": [96, 96, 96, 192, 192],
+        },
+    ),
+    "gemma4-mixture": Small(
+        "gemma4",
+        layers=3,
+        keys={
+            **_GEMMA4,
+            "attention.sliding_window_pattern": [True, False, False],
+            "attention.head_count_kv": [2, 1, 1],
+            "embedding_length_per_layer_input": 0,
+            "expert_count": 8,
+            "expert_used_count": 3,
+            "expert_feed_forward_length": 32,
+        },
+        without=("output.weight", "blk.1.attn_v"),
+    ),
+    "gemma3n": Small("gemma3n", layers=22, embd=32, ff=48, heads=2, heads_kv=1, keys=_GEMMA3N),
 }

@@ -3,6 +3,7 @@
 import numpy as np
 
 from quantmill import _kernels
+from quantmill.architectures.conditions import of
 from quantmill.architectures.operations import Attend
 from quantmill.engine.buffers import Floats
 from quantmill.engine.parts.rows import Rows
@@ -15,13 +16,15 @@ def attend(rows: Rows, operation: Attend) -> None:
     """The change is what attention makes of the rows."""
     layer, positions, x = rows.layer, rows.positions, rows.seen(operation.of)
     hyper, threads = layer.hyper, layer.run.threads
-    projected = _projected(rows, operation, x)
+    giver = hyper.giver(operation, layer.index, layer.sizes)
+    projected = _projected(rows, operation, x) if giver == layer.index else [_queries(rows, x), *_kept(rows, giver)]
     gate = _ungated(rows, projected) if operation.gated else None
-    q, k, v = (out.reshape(len(x), -1, hyper.head) for out in projected)
+    q, k, v = (out.reshape(len(x), -1, layer.head) for out in projected)
     turned = hyper.turns(operation, layer.index)
-    cos, sin = positions.tables(layer.rope)
-    for name, heads in (("attn_q_norm", q), ("attn_k_norm", k)):
-        normed = heads.reshape(len(x), -1) if operation.normed == "whole" else heads.reshape(-1, hyper.head)
+    cos, sin = positions.tables(layer.rope, hyper.rotated_of(layer.index))
+    own = (("attn_q_norm", q), ("attn_k_norm", k)) if giver == layer.index else (("attn_q_norm", q),)
+    for name, heads in own:
+        normed = heads.reshape(len(x), -1) if operation.normed == "whole" else heads.reshape(-1, layer.head)
         if operation.qk_norm and operation.normed != "turned":
             layer.norm(name, normed, normed)
         if turned:
@@ -30,6 +33,10 @@ def attend(rows: Rows, operation: Attend) -> None:
             layer.norm(name, normed, normed)
         if operation.chunked and turned and hyper.n_expert != _UNNORMED:
             _kernels.rms_norm(normed, None, normed, hyper.eps, threads)
+    if operation.value_norm and giver == layer.index:
+        by_head = v.reshape(-1, layer.head)
+        _kernels.rms_norm(by_head, None, by_head, hyper.eps, threads)
+    _keep(rows, k, v)
     if operation.tempered and not (operation.chunked and turned):
         _temper(rows, q)
     out = layer.space.floats("attended", *q.shape)
@@ -50,17 +57,50 @@ def _projected(rows: Rows, operation: Attend, x: Floats) -> list[Floats]:
     """Queries, keys and values, each contiguous."""
     layer = rows.layer
     if not operation.fused:
-        layer.tap(rows.importance, "attn_q attn_k attn_v", x)
-        return layer.products(["attn_q", "attn_k", "attn_v"], x)
+        names = ["attn_q", "attn_k", "attn_v"]
+        if operation.value_norm and not layer.has("attn_v.weight"):
+            del names[2]
+        layer.tap(rows.importance, " ".join(names), x)
+        found = layer.products(names, x)
+        if len(found) == 2:
+            v = layer.space.floats("attn_v", *found[1].shape)
+            v[:] = found[1]
+            found.append(v)
+        return found
     layer.tap(rows.importance, "attn_qkv", x)
     whole = layer.product("attn_qkv", x)
-    hyper, found, begin = layer.hyper, [], 0
+    hyper, begin = layer.hyper, 0
+    found = []
     for name, heads in (("attn_q", hyper.n_head), ("attn_k", hyper.n_head_kv), ("attn_v", hyper.n_head_kv)):
         part = layer.space.floats(name, len(x), heads * hyper.head)
         part[:] = whole[:, begin : begin + heads * hyper.head]
         begin += heads * hyper.head
         found.append(part)
     return found
+
+
+def _queries(rows: Rows, x: Floats) -> Floats:
+    rows.layer.tap(rows.importance, "attn_q", x)
+    return rows.layer.product("attn_q", x)
+
+
+def _kept(rows: Rows, giver: int | None) -> list[Floats]:
+    """The keys and values that another layer left in the states."""
+    assert giver is not None  # checked when the model was opened
+    found = []
+    for name, first in zip(("attn_k", "attn_v"), rows.layer.model.columns.kept[giver], strict=True):
+        width = of("kv", rows.layer.sizes, giver)
+        part = rows.layer.space.floats(name, len(rows.whole), width)
+        part[:] = rows.whole[:, first : first + width]
+        found.append(part)
+    return found
+
+
+def _keep(rows: Rows, k: Floats, v: Floats) -> None:
+    """Leaves keys and values in the states where later layers take them."""
+    for part, first in zip((k, v), rows.layer.model.columns.kept.get(rows.layer.index, ()), strict=False):
+        flat = part.reshape(len(part), -1)
+        rows.whole[:, first : first + flat.shape[1]] = flat
 
 
 def _ungated(rows: Rows, projected: list[Floats]) -> Floats:

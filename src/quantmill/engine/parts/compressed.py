@@ -18,7 +18,7 @@ def attend_compressed(rows: Rows, operation: AttendCompressed) -> None:
     layer, positions, x = rows.layer, rows.positions, rows.normed
     hyper, threads, space = layer.hyper, layer.run.threads, layer.space
     rank, rotary, values, key = (whole(hyper.sizes[name]) for name in ("kv_rank", "rotary", "v_head", "mla"))
-    cos, sin = positions.tables(layer.rope)
+    cos, sin = positions.tables(layer.rope, hyper.rotated)
     q = _queries(rows).reshape(len(x), hyper.n_head, key)
     _kernels.rope(q, cos, sin, "norm", positions.length, threads, offset=key - rotary)
     layer.tap(rows.importance, "attn_kv_a_mqa", x)

@@ -3,6 +3,8 @@
 Source: build_moe_ffn of llama-graph.cpp at b5490, and what b11312's has beside it.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,21 +24,21 @@ def mixture(rows: Rows, operation: Experts) -> None:
     layer, importance, x, length = rows.layer, rows.importance, rows.seen(operation.of), rows.positions.length
     assert not isinstance(importance, InTurn)  # budget.py
     hyper, threads, space = layer.hyper, layer.run.threads, layer.space
-    layer.tap(importance, "ffn_gate_inp", x)
+    seen_by_router = _router_rows(rows, operation, x)
+    layer.tap(importance, "ffn_gate_inp", seen_by_router)
     ids = np.empty((len(x), hyper.n_expert_used), np.int32)
     weights = np.empty(ids.shape, np.float32)
-    _choose(rows, operation, x, ids, weights)
+    _choose(rows, operation, seen_by_router, ids, weights)
     tokens, places = order(layer.run.reference, ids, length)
     ends = np.cumsum(np.bincount(ids.reshape(-1), minlength=hyper.n_expert))
     if importance is not None:
         chunks = len(x) // length
-        names = ("ffn_gate_exps", "ffn_up_exps") if operation.gated else ("ffn_up_exps",)
-        inputs = tuple(f"{layer.prefix}{name}.weight" for name in names)
+        inputs = tuple(f"{layer.prefix}{name}.weight" for name in _first_names(operation))
         seen = importance.mixture(inputs, hyper.n_expert, hyper.n_embd, chunks)
         inner = importance.mixture((f"{layer.prefix}ffn_down_exps.weight",), hyper.n_expert, hyper.n_eff, chunks)
     out = space.floats("mixture", len(x), hyper.n_embd)
     out[:] = 0
-    begin = 0
+    scales, begin = layer.vector("ffn_down_exps.scale"), 0
     for expert, end in enumerate(ends.tolist()):
         chosen, begin = slice(begin, end), end
         own_rows = tokens[chosen]
@@ -54,6 +56,8 @@ def mixture(rows: Rows, operation: Experts) -> None:
             importance.expert(inner, expert, gate)
         result = space.floats("result of an expert", len(own_rows), hyper.n_embd)
         layer.matrix("ffn_down_exps").apply(gate, result, threads, expert)
+        if scales is not None:
+            _kernels.scale(result, float(scales[expert]), threads)
         _add_bias(rows, "ffn_down_exps", expert, result)
         _kernels.add_rows(out, own_rows.astype(np.int32), share, result, threads)
     if layer.has("ffn_up_shexp.weight"):
@@ -61,10 +65,35 @@ def mixture(rows: Rows, operation: Experts) -> None:
     rows.change = out
 
 
+def _first_names(operation: Experts) -> tuple[str, ...]:
+    """The stacks that see an expert's rows."""
+    if operation.fused:
+        return ("ffn_gate_up_exps",)
+    return ("ffn_gate_exps", "ffn_up_exps") if operation.gated else ("ffn_up_exps",)
+
+
+def _router_rows(rows: Rows, operation: Experts, x: Floats) -> Floats:
+    """What the router sees."""
+    if operation.routed == "seen":
+        return x
+    layer, threads = rows.layer, rows.layer.run.threads
+    out = layer.space.floats("router's rows", *x.shape)
+    _kernels.rms_norm(rows.states, None, out, layer.hyper.eps, threads)
+    _kernels.scale(out, 1 / math.sqrt(x.shape[1]), threads)
+    _kernels.multiply(out, layer.needed("ffn_gate_inp.scale"), out, threads)
+    return out
+
+
 def _between(rows: Rows, operation: Experts, own: Floats, expert: int) -> Floats:
     """What an expert's last matrix sees."""
     layer, threads, shape = rows.layer, rows.layer.run.threads, (len(own), rows.layer.hyper.n_eff)
     gate, up = layer.space.floats("gate", *shape), layer.space.floats("up", *shape)
+    if operation.fused:
+        both = layer.space.floats("gate and up", len(own), 2 * shape[1])
+        layer.matrix("ffn_gate_up_exps").apply(own, both, threads, expert)
+        gate[:], up[:] = both[:, : shape[1]], both[:, shape[1] :]
+        layer.activate(operation.activation, gate, up)
+        return gate
     layer.matrix("ffn_up_exps").apply(own, up, threads, expert)
     _add_bias(rows, "ffn_up_exps", expert, up)
     if not operation.gated:

@@ -12,7 +12,9 @@ from quantmill.engine.positions import Positions
 class Rows:
     """Of whole chunks, one row a token, as operations.py tells of them.
 
+    `whole`: the states with all that they hold (columns.py), of which `states` may be a copy of the active set
     `change`: None where no part of the layer has made one, or none is wanted
+    `aside`: a change that was put aside; `predictions`: AltUp's, of all sets
     `wanted`: whether the operation's result is; if not, it goes only as far as the importance needs it
     """
 
@@ -22,7 +24,10 @@ class Rows:
     states: Floats
     normed: Floats
     change: Floats | None
+    whole: Floats
     wanted: bool = True
+    aside: Floats | None = None
+    predictions: Floats | None = None
 
     def seen(self, by: Seen) -> Floats:
         """The rows that an operation sees."""

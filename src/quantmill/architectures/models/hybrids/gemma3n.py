@@ -20,10 +20,24 @@ from quantmill.architectures.models.pieces import (
     QKV,
     without,
 )
+from quantmill.architectures.operations import (
+    Add,
+    Aside,
+    Attend,
+    Correct,
+    Feed,
+    Join,
+    Laurel,
+    LayerInputs,
+    Norm,
+    Predict,
+    Scale,
+)
 from quantmill.gguf import ValueType
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 _OWN = 20  # layers with keys and values of their own, as llama.cpp takes it of every model
+_SPARSE = 10  # layers whose activations are sparse, so too
 
 
 def _reading(stated: Facts) -> Mapping[str, Any]:
@@ -91,6 +105,14 @@ def _sizes(sizes: Sizes) -> Sizes:
         "coefficients": whole(sizes["altup"]) ** 2,
         "rank": 64,
     }
+
+
+def _shares(sizes: Sizes, layer: int) -> bool:
+    return layer >= _OWN
+
+
+def _is_sparse(sizes: Sizes, layer: int) -> bool:
+    return layer < _SPARSE
 
 
 def _altup(name: str, source: str) -> TensorLine:
@@ -194,4 +216,26 @@ GEMMA3N = Architecture(
     sizes=_sizes,
     needed=(*NEEDED, "attention.sliding_window"),
     since=8643,
+    operations=(
+        Predict(),
+        Norm("attn_norm"),
+        Laurel(),
+        Aside(),
+        Attend(qk_norm=True, value_norm=True, shared=_shares),
+        Norm("post_attention_norm", of="change"),
+        Join(),
+        Add(),
+        Scale(math.sqrt(1 / 2)),
+        Norm("ffn_norm"),
+        Feed("gelu", sparse=_is_sparse),
+        Norm("post_ffw_norm", of="change"),
+        Add(),
+        Correct(),
+        LayerInputs(),
+        Norm("post_norm", of="change"),
+        Add(to="others"),
+    ),
+    window_pattern=5,
+    numbers={"attention.scale": 1.0, "final_logit_softcapping": 30.0},
+    embedding_scale=True,
 )

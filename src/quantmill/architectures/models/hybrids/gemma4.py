@@ -20,6 +20,17 @@ from quantmill.architectures.models.pieces import (
     changed,
     without,
 )
+from quantmill.architectures.operations import (
+    Add,
+    Aside,
+    Attend,
+    Experts,
+    Feed,
+    Join,
+    LayerInputs,
+    Norm,
+    Scale,
+)
 from quantmill.gguf import ValueType
 
 _SLIDING, _FULL = "sliding_attention", "full_attention"
@@ -129,6 +140,10 @@ def _sizes(sizes: Sizes) -> Sizes:
 def has_own(sizes: Sizes, layer: int) -> bool:
     """One with keys and values of its own."""
     return layer < whole(sizes["layers"]) - whole(sizes["shared_kv"])
+
+
+def _shares(sizes: Sizes, layer: int) -> bool:
+    return not has_own(sizes, layer)
 
 
 def has_inputs(sizes: Sizes, layer: int) -> bool:
@@ -261,4 +276,26 @@ GEMMA4 = Architecture(
     needed=(*NEEDED, "attention.sliding_window"),
     since=11312,
     experts="maybe",
+    operations=(
+        Norm("attn_norm"),
+        Attend(qk_norm=True, value_norm=True, shared=_shares),
+        Norm("post_attention_norm", of="change"),
+        Add(),
+        Norm("ffn_norm"),
+        Feed("gelu"),
+        Norm("post_ffw_norm_1", of="change", where=mixture),
+        Aside(where=mixture),
+        Norm("pre_ffw_norm_2", where=mixture),
+        Experts("gelu", fused=True, routed="states", where=mixture),
+        Norm("post_ffw_norm_2", of="change", where=mixture),
+        Join(where=mixture),
+        Norm("post_ffw_norm", of="change"),
+        Add(),
+        LayerInputs(where=has_inputs),
+        Norm("post_norm", of="change", where=has_inputs),
+        Add(where=has_inputs),
+        Scale("layer_output_scale"),
+    ),
+    numbers={"attention.scale": 1.0, "final_logit_softcapping": 30.0},
+    embedding_scale=True,
 )
