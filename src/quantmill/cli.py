@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "generate": "Let a GGUF file write text.",
     "show": "Say what a GGUF file is: metadata, tensors, types, the mix recognized, what made it.",
     "audit": "Say whether a stranger's files are what quantizing their base gives: by tensor, block and weight.",
+    "report": "Write a page of a release as it lies there: files, quality, speed, audits; or of two, compared.",
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
     "toolchain": "Make the llama.cpp of a tag usable, for models that our own code does not know.",
     "admit": "Compare our files with those of a llama.cpp, so that recipes may name its tag.",
@@ -78,7 +79,7 @@ EXAMPLES = {
 }
 ON_FILES = {
     *("quantize", "fit", "imatrix", "convert", "split", "merge", "perplexity"),
-    *("bench", "generate", "show", "audit", "verify", "diff"),
+    *("bench", "generate", "show", "audit", "report", "verify", "diff"),
 }
 
 

@@ -5,7 +5,7 @@ The page and the choice are made of these, whether they come from a plan, a buil
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 LARGE = 0.2  # a share of the weights that a file's reader is told of
@@ -21,6 +21,8 @@ class Quality:
     perplexity_error: float | None
     kld: Mapping[str, float]
     top1: float | None
+    kld_error: float | None = None
+    delta_p_rms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,29 @@ class ReleasedFile:
     is_copy: bool = False
 
 
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """A release as it lies in a folder or at the Hub.
+
+    `settings`: what its listing says of its making, by key; `recipe`: the recipe's text
+    `beside`: the digests of the files that are no weights, by name; empty for one that is not known
+    `notes`: who signed it, and what is odd; `audits`: what auditors say of its files, a line each
+    `types`: of each file whose header was read the tensors with their types and bits a weight
+    `own_mixes`: the ftypes of files that are named after none of llama.cpp's
+    """
+
+    place: str
+    files: tuple[ReleasedFile, ...]
+    settings: Mapping[str, str]
+    bench: Bench | None
+    beside: Mapping[str, str]
+    notes: tuple[str, ...]
+    audits: tuple[str, ...]
+    recipe: str = ""
+    types: Mapping[str, Mapping[str, tuple[str, float]]] = field(default_factory=dict)
+    own_mixes: frozenset[str] = frozenset()
+
+
 def by_size(files: Iterable[ReleasedFile]) -> list[ReleasedFile]:
     """Largest first; files of one size in the order given."""
     return sorted(files, key=lambda file: -file.bytes)
@@ -115,6 +140,8 @@ def quality(report: Any) -> Quality | None:
         _number(found.get("perplexity_error")),
         {name: value for name, value in values.items() if value is not None},
         _number(found.get("top1")),
+        _number(found.get("kld_error")),
+        _number(found.get("delta_p_rms")),
     )
 
 

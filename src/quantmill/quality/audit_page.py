@@ -3,13 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-from quantmill.errors import printable
+from quantmill.quality.pages import cut, rendered
 
 CELL, ROW, LABEL = 14, 16, 170  # pixels of the map: a layer's width at most, a kind's height, the names' room
 WIDE = 900
@@ -35,11 +31,8 @@ def render_audit(audit: Mapping[str, Any], told: Sequence[str] = (), statements:
     say."""
     found = [_file(file) for file in audit["files"]]
     worst = next((word for word in ORDER if any(file["word"] == word for file in found)), "same")
-    text = files("quantmill.quality").joinpath("audit.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_harmless
-    )
-    return environment.from_string(text).render(
+    return rendered(
+        "audit.html",
         worst=worst,
         files=found,
         base=[{"repo": None, "commit": None, **part} for part in audit["base"]],
@@ -52,11 +45,6 @@ def render_audit(audit: Mapping[str, Any], told: Sequence[str] = (), statements:
         words=ORDER,
         version=audit["quantmill"],
     )
-
-
-def _harmless(value: Any) -> Any:
-    """Texts without what turns a line around or cannot be seen; the template escapes the rest."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _file(file: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,9 +131,5 @@ def _map(tensors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _short(kind: str) -> str:
-    return _cut(kind.removeprefix("blk.*.").removesuffix(".weight"), 26)
-
-
 def _cut(text: str, most: int = LONGEST) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return cut(text, most)

@@ -44,10 +44,10 @@ def no_files(place: str, problem: str) -> UsageError:
 def of_folder(folder: Path) -> CandidateSet:
     """The release in a folder. Headers are read, and release.json and bench.json where they are there."""
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.gguf"))}
-    measured = _measured(_json(folder / LISTING))
+    measured = measured_entries(json_of(folder / LISTING))
     shape, candidates = None, []
     models: dict[tuple[str, Shape], str] = {}
-    for released, parts in _files(sizes, measured):
+    for released, parts in files_in(sizes, measured):
         metadata: dict[str, Any] = {}
         tensors = []
         for part in parts:
@@ -66,7 +66,7 @@ def of_folder(folder: Path) -> CandidateSet:
         raise UsageError(
             f"{folder}: {listed(list(models.values()))} are of different models; name a folder that holds those of one"
         )
-    return CandidateSet(tuple(candidates), shape, bench(_json(folder / BENCH)), projectors=_projectors(sizes))
+    return CandidateSet(tuple(candidates), shape, bench(json_of(folder / BENCH)), projectors=_projectors(sizes))
 
 
 def of_hub(repo: str, keys: "Sequence[PublicKey]" = ()) -> CandidateSet:
@@ -82,7 +82,7 @@ def of_hub(repo: str, keys: "Sequence[PublicKey]" = ()) -> CandidateSet:
             return None
         return parse_strangers(fetch_head(repo, name, commit, listed[name].size))
 
-    files = _files(sizes, _measured(small(LISTING)))
+    files = files_in(sizes, measured_entries(small(LISTING)))
     if not files:
         raise no_files(repo, "there are no GGUF files of a known ftype in it")
     _, parts = min(files, key=lambda file: sizes[file[1][0]])
@@ -96,11 +96,11 @@ def of_hub(repo: str, keys: "Sequence[PublicKey]" = ()) -> CandidateSet:
         return fetch_head(repo, name, commit, min(LIMIT + 1, listed[name].size))
 
     return CandidateSet(
-        candidates, shape, bench(small(BENCH)), tuple(_audits(listed, first, digests, keys)), _projectors(sizes)
+        candidates, shape, bench(small(BENCH)), tuple(audit_lines(listed, first, digests, keys)), _projectors(sizes)
     )
 
 
-def _audits(
+def audit_lines(
     names: Iterable[str], first: Callable[[str], bytes], digests: Mapping[str, str], keys: "Sequence[PublicKey]"
 ) -> Iterator[str]:
     for audit in read_beside(names, first, keys):
@@ -119,17 +119,19 @@ def is_projector(name: str) -> bool:
     return "mmproj" in name.rpartition("/")[2].lower()
 
 
-def _files(sizes: Mapping[str, int], measured: Mapping[str, Any]) -> list[tuple[ReleasedFile, list[str]]]:
-    """The released files with the names of their parts; shards are one file, incomplete ones and files whose names do
-    not end in an ftype (the importance matrix, a projector) are none."""
+def files_in(
+    sizes: Mapping[str, int], measured: Mapping[str, Any], any_name: bool = False
+) -> list[tuple[ReleasedFile, list[str]]]:
+    """The released files with the names of their parts; shards are one file, incomplete ones are none, and neither,
+    but for `any_name`, files whose names do not end in an ftype (the importance matrix, a projector)."""
     groups: dict[tuple[str, int], list[str]] = {}
     for name in sorted(name for name in sizes if not is_projector(name)):
         shard = parse_name(name)
         groups.setdefault((shard[0], shard[2]) if shard else (name.removesuffix(".gguf"), 1), []).append(name)
     found = []
     for (stem, count), parts in groups.items():
-        ftype = ftype_of(stem)
-        if ftype is None or len(parts) != count:
+        ftype = ftype_of(stem) or (stem.rpartition("/")[2] if any_name else "")
+        if not ftype or len(parts) != count:
             continue
         folder = stem.rpartition("/")[0]
         name = f"{folder}/" if folder and count > 1 else parts[0]
@@ -151,14 +153,14 @@ def ftype_of(stem: str) -> str | None:
     return None
 
 
-def _measured(listing: Any) -> dict[str, Any]:
+def measured_entries(listing: Any) -> dict[str, Any]:
     """The entries of a release.json by name."""
     entries = listing.get("files") if isinstance(listing, Mapping) else None
     found = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
     return {str(entry.get("name")): entry for entry in found}
 
 
-def _json(path: Path) -> Any:
+def json_of(path: Path) -> Any:
     if not path.is_file() or path.stat().st_size > LISTING_LIMIT:
         return None
     return read_strangers(path)

@@ -35,7 +35,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
 
 STEP = Step(
     name="report",
-    version=4,
+    version=5,
     doc="draw the measured quality of all files",
     run=run,
     outputs=("report.html", "chart.svg"),

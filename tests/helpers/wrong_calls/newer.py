@@ -46,6 +46,7 @@ RECIPES = {name: _BASE.format(base=base) + tables + "\n" for name, base, tables,
 
 def newer() -> Iterator[Wrong]:
     yield from _init()
+    yield from _report()
     yield from _audit()
     yield from _others()
     for command in ("build", "plan", "lock", "card", "explain quant:{}/Q8_0"):
@@ -78,6 +79,15 @@ def _init() -> Iterator[Wrong]:
     yield Wrong("init new --base m.gguf --model q", USE, "--model is for --from")
     for value in ("none", "EMPTY", "SPACES", "LINES"):
         yield Wrong(f"init new --from q.gguf --base m.gguf --model {value}", USE, "")
+
+
+def _report() -> Iterator[Wrong]:
+    for name in ("none", "m.gguf", "text", "folder", "other", "EMPTY", "SPACES", "LINES", "m.gguf/", "/dev/null"):
+        yield Wrong(f"report {name}", USE, name.rstrip("/") if name.islower() else "")
+    yield Wrong("report folder none", USE, "folder")
+    yield Wrong("report", USE, "RELEASE")
+    for value in (".", "folder", "none/out", "text/", "EMPTY", "loop"):
+        yield Wrong(f"report other -o {value}", USE, value.removesuffix("/out").strip("EMPTY"))
 
 
 def _audit() -> Iterator[Wrong]:

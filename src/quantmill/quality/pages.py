@@ -1,0 +1,46 @@
+"""The templates of pages: what a file names is shown in them and never obeyed, and what runs is theirs alone."""
+
+import base64
+import hashlib
+import re
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from quantmill.errors import printable
+
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+def rendered(name: str, **values: Any) -> str:
+    """The page of a template. Its script, if it has one, is the only one that its policy lets a browser run."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_text),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        finalize=_harmless,
+    )
+    return environment.get_template(name).render(script_digest=_script_digest, **values)
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters of a text."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _text(name: str) -> str:
+    return files("quantmill.quality").joinpath(name).read_text(encoding="utf-8")
+
+
+def _script_digest() -> str:
+    found = _SCRIPT.search(_text("page.html"))
+    digest = hashlib.sha256((found[1] if found else "").encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _harmless(value: Any) -> Any:
+    """Texts without what turns a line around or cannot be seen; the template escapes the rest."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
