@@ -5,7 +5,7 @@ Made by altair and drawn by vl-convert with a font that it brings.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,9 @@ def front(files: Sequence[FileQuality]) -> list[FileQuality]:
     return [files[at] for at in released.front([(file.bytes, file.kld) for file in files])]
 
 
-def size_against_kld(files: Sequence[FileQuality]) -> str:
-    """File size against mean KL divergence, logarithmic, with the Pareto front as a line. A file that loses nothing has
-    no place on such an axis, and is left out."""
+def size_against_kld(files: Sequence[FileQuality], searched: Collection[str] = ()) -> str:
+    """File size against mean KL divergence, logarithmic, with the Pareto front as a line; those of `searched` types are
+    diamonds. A file that loses nothing has no place on such an axis, and is left out."""
     files = [file for file in files if file.kld > 0] or files
     best = {file.ftype for file in front(files)}
     unit, scale = ("GB", 1e9) if max(f.bytes for f in files) >= 1e8 else ("MB", 1e6)
@@ -58,6 +58,10 @@ def size_against_kld(files: Sequence[FileQuality]) -> str:
     line = base.transform_filter("datum.front").mark_line(color="#4c78a8", opacity=0.5).encode(order="size:Q")
     colour = alt.condition("datum.front", alt.value("#4c78a8"), alt.value("#999999"))
     points = base.mark_point(filled=True, size=50, opacity=1).encode(color=colour)
+    if searched:
+        for row, file in zip(rows, files, strict=True):
+            row["searched"] = not {*searched}.isdisjoint(file.ftype.split(BOTH))
+        points = points.encode(shape=alt.condition("datum.searched", alt.value("diamond"), alt.value("circle")))
     # The front falls to the right: there is room below it for the names on it, and above for the others.
     below, above = {"align": "right", "dx": -7, "dy": 9}, {"align": "left", "dx": 7, "dy": -5}
     names = [

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -15,18 +16,23 @@ ABSENT = "\N{EN DASH}"  # what was not measured
 
 
 def render(
-    title: str, llama_cpp: str, base: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
+    title: str,
+    llama_cpp: str,
+    base: Mapping[str, Any],
+    measured: Mapping[str, Mapping[str, Any]],
+    targets: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, str]:
     """`report.html` and `chart.svg`. `base` is the base's evaluation.json; `measured` holds, by ftype, `bytes` and
     `bits` of the file and its quality as JSON. Files that agree in all of that are one, under all of their names.
-    Nothing of it depends on the machine or the day."""
+    `targets`: what rivals.told_of says of those whose types were searched. Nothing of it depends on the machine or the
+    day."""
     measured = _once(measured)
     found = [
         FileQuality(ftype, q["bytes"], q["bits"], q["kld"]["mean"], q["perplexity"], q["tensors"])
         for ftype, q in measured.items()
     ]
     found.sort(key=lambda file: (-file.bytes, file.ftype))  # not as a recipe lists them, which no key holds
-    chart = size_against_kld(found)
+    chart = size_against_kld(found, targets)
     maps = [(file.ftype, Markup(drawn)) for file in found[::-1] if (drawn := tensor_errors(file))]
     rows = _rows(found, measured, base)
     page = _template().render(
@@ -41,8 +47,22 @@ def render(
         by=base.get("by", ""),
         absent=any(ABSENT in (*row["kld"].values(), row["delta_p"]) for row in rows),
         twins=any(BOTH in file.ftype for file in found),
+        targets=[_target(name, told) for name, told in targets.items()],
     )
     return {"report.html": page, "chart.svg": chart}
+
+
+def _target(name: str, told: Mapping[str, Any]) -> dict[str, str]:
+    """A file that was searched for, beside the best stock file of its size."""
+    beside = told.get("beside")
+    return {
+        "name": name,
+        "kld": f"{told['kld']:#.3g}",
+        "predicted": f"{told['predicted_kld']:#.3g}",
+        "beside": f"{beside['ftype']}, {beside['kld']:#.3g}" if beside else ABSENT,
+        "share": f"{told['kld'] / beside['kld']:.2f}" if beside and beside["kld"] else ABSENT,
+        "better": "no" if "finding" in told else "yes",
+    }
 
 
 def _once(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

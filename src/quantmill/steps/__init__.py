@@ -13,12 +13,14 @@ from quantmill.steps import (
     evaluate,
     imatrix,
     index,
+    mix,
     part,
     preflight,
     quality,
     quant,
     release,
     report,
+    sensitivity,
     split,
     verify,
     wave,
@@ -30,9 +32,11 @@ _IN_ORDER = (
     *(download, convert, preflight, imatrix, wave, index, quant, part),
     *(evaluate, quality, bench, report, split, verify, card, release),
 )
-STEPS: dict[str, Step] = {module.STEP.name: module.STEP for module in _IN_ORDER}
+_SEARCH = (sensitivity, mix)  # of recipes with targets
+STEPS: dict[str, Step] = {module.STEP.name: module.STEP for module in (*_IN_ORDER, *_SEARCH)}
 
 
-def versions() -> dict[str, int]:
-    """The version of every step, by name."""
-    return {name: step.version for name, step in STEPS.items()}
+def versions(search: bool = True) -> dict[str, int]:
+    """The version of every step by name; without `search`, of those of a recipe that has no target."""
+    left_out = () if search else [module.STEP.name for module in _SEARCH]
+    return {name: step.version for name, step in STEPS.items() if name not in left_out}
