@@ -9,7 +9,7 @@ import pytest
 
 from projects import RECIPE
 from quantmill.errors import UsageError
-from quantmill.recipe.recipe import KEYS, load
+from quantmill.recipe.recipe import KEYS, LISTS, load
 from quantmill.recipe.value_kinds import KINDS
 
 EMPTY = ("", " ", "\t", "a\nb", "a\x1bb")
@@ -50,7 +50,7 @@ def test_a_value_that_says_nothing(key: str, value: str, tmp_path: Path) -> None
         text += '[quants]\nmatrix = ["Q8_0"]\n'
     elif table == "quants":
         text = RECIPE[: RECIPE.index("[quants]")] + "[quants]\n" + line
-    elif table in ("quants.override", "calibration.texts"):
+    elif table in LISTS:
         text = f"{RECIPE}\n[[{table}]]\n{line}"
     else:
         text = f"{RECIPE}\n[{table}]\n{line}"

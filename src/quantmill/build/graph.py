@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from quantmill.artifact import Artifact
-from quantmill.build import measuring, release_tag
+from quantmill.build import measuring, release_tag, searching
 from quantmill.build.node import ALL, Edge, Node, file_name, given, projector_name, task
 from quantmill.build.step_params import convert_params, imatrix_name, imatrix_params, preflight_params, projector_params
 from quantmill.build.step_params import quant_params, release_params
@@ -20,6 +20,7 @@ from quantmill.recipe.convert_table import LLAMA_CPP
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.steps import STEPS
+from quantmill.steps.report import PAGES, TARGETS
 from quantmill.steps.split import Params as SplitParams
 from quantmill.steps.verify import Params as VerifyParams
 from quantmill.store.key import finite
@@ -68,8 +69,9 @@ def release_task(name: str) -> str:
 
 
 def labels(recipe: Recipe) -> tuple[str, ...]:
-    """The FTYPE part of the released files' task names: the base's own file first, then the matrix."""
-    return ((recipe.base.type,) if recipe.base_file else ()) + recipe.ftypes
+    """The FTYPE part of the released files' task names: the base's own file, then the matrix, then the targets."""
+    own = (recipe.base.type,) if recipe.base_file else ()
+    return (*own, *recipe.ftypes, *(target.name for target in recipe.targets))
 
 
 def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
@@ -109,17 +111,23 @@ def _nodes(recipe: Recipe, lock: Lock) -> Iterable[Node]:
     if recipe.evaluation:
         yield measuring.evaluate(recipe, lock, base, preflight, _later(recipe))
     index = Node(task("index", recipe), STEPS["index"], {}, (base,))
-    if recipe.ftypes:
+    if recipe.ftypes or recipe.targets:
         yield index
+    if recipe.search:
+        yield searching.sensitivity(recipe, base, imatrix, checked)
     for label in labels(recipe):
         source = base
         if label != recipe.base.type:
             source = Edge(task("quant", recipe, label), "model.gguf", "model.gguf")
+            mix: tuple[Edge, ...] = ()
+            if target := recipe.target(label):
+                yield searching.mix(recipe, target, base, imatrix)
+                mix = (searching.mix_edge(recipe, label),)
             yield Node(
                 source.node,
                 STEPS["quant"],
                 quant_params(recipe, label),
-                (base, Edge(index.name, "tensors.json", "tensors.json"), *imatrix),
+                (base, Edge(index.name, "tensors.json", "tensors.json"), *imatrix, *mix),
                 recipe.generation,
                 where=_span(recipe),
                 after=checked,
@@ -169,10 +177,8 @@ def _projector(recipe: Recipe, lock: Lock, type_: str) -> Node:
 
 
 def _texts(recipe: Recipe, lock: Lock) -> Iterable[Node]:
-    for kind, named, known in (
-        ("calibration", texts.calibration(recipe), lock.calibration),
-        ("evaluation", texts.evaluation(recipe), lock.evaluation),
-    ):
+    for kind, of in texts.KINDS.items():
+        named, known = of(recipe), lock.texts[kind]
         facts = {name: known.get(text.name) for name, text in named.items()}
         files = {name: {"sha256": fact.sha256, "size": fact.size} for name, fact in facts.items() if fact}
         where = {"urls": {name: text.url for name, text in named.items() if text.url}}
@@ -212,6 +218,8 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
             params["bench"] = True
     if recipe.calibration:
         params["computed"] = True
+    if recipe.targets:
+        params["searched"] = True
     if "imatrix" in lock.tools:
         params["measured_by"] = LLAMA_CPP
     if measuring.STEP in lock.tools:
@@ -224,8 +232,9 @@ def _preflight(recipe: Recipe, lock: Lock, imatrix: tuple[Edge, ...]) -> Node:
     for kind, prefix, named, table in (
         ("evaluation", "texts/", texts.evaluation(recipe), recipe.evaluation),
         ("calibration", "seen/", texts.calibration(recipe), recipe.calibration),
+        ("search", "searched/", texts.search(recipe), recipe.search),
     ):
-        if table is not None:
+        if table is not None and named:
             edges = (*edges, Edge(task(kind, recipe), ALL, prefix))
             names |= {prefix + name: text.name for name, text in named.items()}
             least[prefix] = table.least
@@ -242,6 +251,8 @@ def _verify(recipe: Recipe, label: str, base: Edge) -> Node:
     if recipe.evaluation:
         measured = task("evaluate", recipe) if own else task("quality", recipe, label)
         edges.append(Edge(measured, "evaluation.json" if own else "quality.json", "quality.json"))
+    if recipe.target(label):
+        edges.append(searching.mix_edge(recipe, label))
     if recipe.gates and not own:
         params["gates"] = dict(recipe.gates)
     if recipe.imatrix and not own:
@@ -255,13 +266,16 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
     files = tuple(Edge(task("split", recipe, label), ALL, f"{label}/") for label in labels(recipe))
     reports = tuple(Edge(task("verify", recipe, label), "verify.json", f"{label}.json") for label in labels(recipe))
     facts = release_params(recipe, lock)
-    seen: tuple[Edge, ...] = (*files, *reports)
-    pages: tuple[Edge, ...] = ()
-    if recipe.evaluation and recipe.ftypes:
+    found = tuple(searching.found_edge(recipe, target.name) for target in recipe.targets)
+    seen: tuple[Edge, ...] = (*files, *reports, *found)
+    pages: tuple[Edge, ...] = found
+    if recipe.evaluation and (recipe.ftypes or recipe.targets):
         report = measuring.report(recipe, reports)
         yield report
         seen = (*seen, Edge(report.name, "chart.svg", "chart.svg"))
-        pages = (Edge(report.name, ALL, "page/"),)
+        pages = (*pages, *(Edge(report.name, output, f"page/{output}") for output in PAGES))
+        if recipe.targets:
+            seen = (*seen, Edge(report.name, TARGETS, TARGETS))
     if recipe.bench:
         checks = tuple(edge.node for edge in reports)
         speeds = measuring.bench(recipe, lock, recipe.bench, labels(recipe), base, checks)

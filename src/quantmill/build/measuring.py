@@ -5,6 +5,7 @@ from typing import Any
 
 from quantmill import host
 from quantmill.build.node import Edge, Node, file_name, task
+from quantmill.build.searching import found_edge
 from quantmill.recipe import locked_tools
 from quantmill.recipe.bench_table import RUNTIMES, BenchTable
 from quantmill.recipe.convert_table import LLAMA_CPP
@@ -67,6 +68,10 @@ def report(recipe: Recipe, reports: tuple[Edge, ...]) -> Node:
     edges = tuple(edge for edge in reports if edge.node != own)
     edges = (*edges, Edge(task("evaluate", recipe), "evaluation.json", "evaluation.json"))
     params = ReportParams(title=recipe.prefix, llama_cpp=recipe.llama_cpp)
+    if recipe.targets:
+        params["targets"] = [target.name for target in recipe.targets]
+        edges = (*edges, *(found_edge(recipe, target.name) for target in recipe.targets))
+        params |= {"strict": True} if recipe.strict else {}
     return Node(task("report", recipe), STEPS["report"], params, edges)
 
 

@@ -45,6 +45,11 @@ class Node:
         """The ftype in the name; empty for a task of the whole recipe."""
         return self.name.partition("/")[2]
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the types of its file are known before the work, by which workers may share its tensors."""
+        return self.step.divides == "tensors" and "ftype" in self.params
+
 
 def task(step: str, recipe: Recipe, label: str = "") -> str:
     """A task's name: `step:recipe` or `step:recipe/FTYPE`."""

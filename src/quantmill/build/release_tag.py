@@ -29,7 +29,7 @@ def tag(recipe: Recipe, lock: Lock, text: str = "") -> str:
         "recipe": dict(recipe.data),
         "lock": text or lock.text(),
         "generation": recipe.generation,
-        "steps": versions(),
+        "steps": versions(bool(recipe.targets)),
         "quantmill": __version__,
     }
     return f"{recipe.llama_cpp}-{hashlib.sha256(canonical(said).encode()).hexdigest()[:HEX]}"
@@ -47,7 +47,7 @@ def params(recipe: Recipe, lock: Lock, downloads: Iterable[tuple[str, Mapping[st
             *(entry for download in downloads for entry in _materials(*download)),
             *locked_tools.materials(lock.tools),
         ],
-        "made_by": {"quantmill": __version__, "generation": recipe.generation, "steps": versions()},
+        "made_by": {"quantmill": __version__, "generation": recipe.generation, "steps": versions(bool(recipe.targets))},
         **({"proof": recipe.proof} if recipe.proof else {}),
     }
 

@@ -4,25 +4,37 @@ from typing import Any
 
 from quantmill.listing import IMATRIX_ENDING
 from quantmill.recipe import locked_tools, texts
-from quantmill.recipe.lock import Lock
+from quantmill.recipe.calibration_table import TextSource
 from quantmill.recipe.convert_table import LLAMA_CPP
+from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
+from quantmill.recipe.target_table import TargetTable
+from quantmill.reference.ftypes import COMMON_TYPES
 from quantmill.steps.convert import Params as ConvertParams
 from quantmill.steps.imatrix import Params as ImatrixParams
+from quantmill.steps.mix import Params as MixParams
 from quantmill.steps.preflight import Params as PreflightParams
 from quantmill.steps.quant import Params as QuantParams
+from quantmill.steps.sensitivity import Params as SensitivityParams
 
 
 def quant_params(recipe: Recipe, label: str) -> QuantParams:
-    """What decides how one file is quantized: the quant step's params."""
-    overrides = recipe.overrides_of(label)
-    params = QuantParams(ftype=label)
+    """What decides how one file is quantized: the quant step's params. What is set by hand for one whose types are
+    searched decides its mix."""
+    params = QuantParams() if recipe.target(label) else QuantParams(ftype=label)
     if recipe.imatrix and recipe.imatrix.name:
         params["imatrix_name"] = recipe.imatrix.name
         if recipe.imatrix.zero_as_one:
             params["zero_as_one"] = True
     if recipe.base.allow_requantize:
         params["allow_requantize"] = True
+    if not recipe.target(label):
+        params.update(_by_hand(recipe, label))
+    return params
+
+
+def _by_hand(recipe: Recipe, label: str) -> QuantParams:
+    overrides, params = recipe.overrides_of(label), QuantParams()
     if output := next((o.output for o in overrides if o.output is not None), None):
         params["output_tensor_type"] = output
     if embedding := next((o.token_embedding for o in overrides if o.token_embedding is not None), None):
@@ -55,6 +67,40 @@ def projector_params(recipe: Recipe, lock: Lock, type_: str) -> ConvertParams:
     if recipe.base.model_name:
         params["name"] = recipe.base.model_name
     return params
+
+
+def sensitivity_params(recipe: Recipe) -> SensitivityParams:
+    """What decides what is measured for all targets of a recipe: the sensitivity step's params."""
+    table, imatrix = recipe.search, recipe.imatrix
+    assert table is not None
+    assert imatrix is not None
+    types = {*COMMON_TYPES, *(type_ for target in recipe.targets for type_ in target.types or ())}
+    params = SensitivityParams(
+        texts=[[name, text.name, text.weight] for name, text in searched_texts(recipe).items()],
+        n_ctx=table.n_ctx,
+        chunks=table.chunks,
+        types=sorted(types),
+        imatrix_name=imatrix.name,
+    )
+    if imatrix.zero_as_one:
+        params["zero_as_one"] = True
+    return params
+
+
+def mix_params(recipe: Recipe, target: TargetTable) -> MixParams:
+    """What decides the types of a target's file: the mix step's params."""
+    assert recipe.imatrix is not None
+    params = MixParams(target=target.limit, types=target.allowed, imatrix_name=recipe.imatrix.name)
+    if recipe.imatrix.zero_as_one:
+        params["zero_as_one"] = True
+    by_hand: Any = {key: value for key, value in _by_hand(recipe, target.name).items() if key != "pure"}
+    params.update(by_hand)
+    return params
+
+
+def searched_texts(recipe: Recipe) -> dict[str, TextSource]:
+    """The texts that types are searched on by the names that their files have in a build."""
+    return texts.search(recipe) or texts.calibration(recipe)
 
 
 def imatrix_params(recipe: Recipe, lock: Lock) -> ImatrixParams:

@@ -248,7 +248,7 @@ class Workspace:
                 self.laid(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
             except Gone as gone:
                 raise Damaged(str(gone)) from None
-        if node.step.findings:
+        if node.step.findings in outputs:
             told = read_json(outputs[node.step.findings].path)
             if not isinstance(told, dict):  # damaged before it was hashed
                 self.store.drop(key)

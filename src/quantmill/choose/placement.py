@@ -38,6 +38,12 @@ def best_placement(weights: WeightBytes, shape: Shape, machine: Machine, context
     return None
 
 
+def room_on_card(shape: Shape, vram: int, context: int) -> int:
+    """Bytes of weights that lie on one graphics card of so much memory beside what the context takes."""
+    (room,) = Machine("cuda", (vram,), 0).rooms
+    return room - shape.layers * shape.cache_bytes(context) - shape.buffer_bytes(context, False)
+
+
 def _fill(parts: Sequence[int], rooms: Sequence[int], buffer: int) -> int | None:
     """Bytes on the cards when each takes as many layers in a row as it has room for beside its buffer; None when
     layers are left over."""

@@ -52,6 +52,11 @@ def usable(ftype: str, machine: Machine, quality: bool, on_cards: bool) -> bool:
     return not (is_i(ftype) and machine.backend == "vulkan")
 
 
+def runs_well(type_: str, backend: str) -> bool:
+    """Whether tensors of that type run well: no I-quants with Vulkan, and below 4 bits only with CUDA and ROCm."""
+    return not is_i(type_) or backend in ("cuda", "rocm") or (backend != "vulkan" and bits(type_) >= 4)
+
+
 def by_quality(ftype: str, machine: Machine, quality: bool) -> tuple[int, ...]:
     """Sorts the best first. From 4 bits on the rank decides. Below, the bits do. Then with CUDA and ROCm an I-quant
     comes before a K-quant. Apple's chips and processors are slower with I-quants: there a K-quant does when speed is

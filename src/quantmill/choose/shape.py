@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from quantmill.gguf.layout import TensorEntry
+from quantmill.gguf.values import KV
 
 CACHE_BYTES = 2  # of one number in the KV cache: F16, llama.cpp's default
 BATCH = 512  # tokens that llama.cpp computes at once (its -ub)
@@ -66,6 +67,13 @@ def from_metadata(values: Mapping[str, Any]) -> Shape | None:
         vocabulary=int(vocabulary),
         context=number("context_length"),
     )
+
+
+def of_file(kvs: Iterable[KV], tensors: Iterable[TensorEntry]) -> Shape | None:
+    """What a file's metadata tell; the vocabulary's length is the token embedding's."""
+    metadata = {entry.key: entry.value for entry in kvs if not entry.key.startswith("tokenizer")}
+    embedding = next((shape for name, shape, _ in tensors if name == "token_embd.weight"), (0, 0))
+    return from_metadata(metadata | {"vocabulary": embedding[-1]})
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ class _Spread:
         if node.files or node.step.here:
             return False
         begun: Callable[[], None] = partial(self._space.report, node.name, "start", started(node, reason))
-        lent = self._lent(node) if node.step.divides == "tensors" else ()
+        lent = self._lent(node) if node.is_cut else ()
         if node.step.divides == "text":
             begun, lent = nothing, self._summed(node, nodes, begun)
         done = self._send(node, nodes, lent, begun=begun)
@@ -315,7 +315,7 @@ class _Spread:
     def _cut(self) -> list[tuple[Part, Future[Done]]]:
         """Begin the parts of all files that are to be quantized."""
         workers = self._pool.size
-        quants = {name: node for name, node in self._nodes.items() if node.step.divides == "tensors"}
+        quants = {name: node for name, node in self._nodes.items() if node.is_cut}
         missing = {n: node for n, node in quants.items() if not self._space.recorded(node, self._nodes)}
         if workers < 2 or not missing:
             return []

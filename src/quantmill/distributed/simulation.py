@@ -17,7 +17,7 @@ from quantmill.build.graph import Node
 from quantmill.build.opening import open_workspace
 from quantmill.distributed.parts import PARTS_FROM, Cut, cut, uncut
 from quantmill.forecast.base_file import describe
-from quantmill.forecast.costs import TOKENS, Costs, Pair, Rates, shareable
+from quantmill.forecast.costs import TOKENS, Costs, Pair, Rates, quantize_costs, shareable
 from quantmill.forecast.files import file_of, file_row
 from quantmill.gguf.types import TYPES
 from quantmill.quant.file_plan import FilePlan
@@ -132,9 +132,10 @@ def _recipe_tasks(recipe: Recipe, lock: Lock, team: Team, rates: Rates) -> tuple
     """One recipe's tasks, and the bytes of its release."""
     base = describe(recipe, lock)
     nodes = graph.graph(recipe, lock)
-    quants = {node.name: node for node in nodes.values() if node.step.divides == "tensors"}
-    files = {name: file_of(node, base) for name, node in quants.items()}
-    by_label = {node.label: files[name] for name, node in quants.items()}
+    every = {node.name: node for node in nodes.values() if node.step.divides == "tensors"}
+    quants = {name: node for name, node in every.items() if node.is_cut}
+    files = {name: file_of(node, base, recipe) for name, node in every.items()}
+    by_label = {node.label: files[name] for name, node in every.items()}
     several = team.workers > 1 and base.bytes >= PARTS_FROM
     whole = cut(quants, base, team.workers) if quants and several else uncut(quants, base)
     rows = {label: file_row(recipe, label, by_label.get(label), base) for label in graph.labels(recipe)}
@@ -144,7 +145,9 @@ def _recipe_tasks(recipe: Recipe, lock: Lock, team: Team, rates: Rates) -> tuple
         return sum(weights[name] // TYPES[type_].block * TYPES[type_].size for name, type_ in pairs)
 
     parts = {part.node.name: (part.seconds, size(part.pairs)) for part in whole.parts}
-    quantized = parts | {name: (whole.rest[name], file.n_bytes) for name, file in files.items()}
+    pairs, spent = quantize_costs({name: node for name, node in every.items() if name not in quants}, base, recipe)
+    rest = {**whole.rest, **{name: sum(spent[pair] for pair in held) for name, held in pairs.items()}}
+    quantized = parts | {name: (rest[name], file.n_bytes) for name, file in files.items()}
     costs = Costs(recipe, lock, base, by_label, rates, tokens=TOKENS, rows=rows, quantized=quantized)
     return list(_tasks(nodes, whole, files, costs)), sum(row.bytes for row in rows.values())
 

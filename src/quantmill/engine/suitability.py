@@ -22,6 +22,7 @@ _ARCHITECTURE = "general.architecture"
 WAYS = {
     "calibration": "give a ready matrix (`[imatrix] file`) in the place of [calibration], or let llama.cpp measure",
     "evaluation": "leave out [evaluation] and its gates",
+    "search": "leave out [[quants.target]]",
     "bench": "leave out [bench], or let llama.cpp measure (`runtime`)",
 }
 

@@ -109,8 +109,9 @@ def computed(recipe: Recipe, lock: Lock) -> list[str]:
     """The tables of a recipe that ask for what our own engine computes of the base or its files."""
     measured = None if "imatrix" in lock.tools else recipe.calibration
     evaluated = None if STEP in lock.tools else recipe.evaluation
-    asked = {"calibration": measured, "evaluation": evaluated, "bench": own_bench(recipe, lock) or None}
-    return [name for name, table in asked.items() if table is not None]
+    asked = {"calibration": bool(measured), "evaluation": bool(evaluated), "search": bool(recipe.search)}
+    asked |= {"bench": own_bench(recipe, lock)}
+    return [name for name, is_asked in asked.items() if is_asked]
 
 
 def _of_size(entries: list[KV], lock: Lock) -> list[KV]:

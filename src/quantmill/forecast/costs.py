@@ -16,6 +16,7 @@ from quantmill.forecast.imatrix_cost import ImatrixCost, amount, imatrix_cost
 from quantmill.forecast.kept_rates import kept, timed
 from quantmill.forecast.quality_cost import QualityCost
 from quantmill.forecast.quantize_rates import QuantizeWork, quantize_work, rate, seconds
+from quantmill.forecast.search_cost import SearchCost, search_cost
 from quantmill.gguf.layout import TensorEntry
 from quantmill.quant.file_plan import FilePlan
 from quantmill.quant.sharing import CHEAP
@@ -86,6 +87,21 @@ class Costs:
         )
 
     @cached_property
+    def search(self) -> SearchCost | None:
+        """Of searching for the types of targets; None for a recipe without."""
+        guided = self.recipe.imatrix is not None
+        return search_cost(
+            self.recipe,
+            self.lock,
+            self.base.kvs,
+            self.base.tensors,
+            self.rates.products,
+            lambda weights: seconds(weights, guided),
+            quality_cost.logit_seconds,
+            self.tokens,
+        )
+
+    @cached_property
     def bench(self) -> float | None:
         """Seconds of the tests of speed; None for a recipe without."""
         tensors = {label: file.tensors for label, file in self.files.items()}
@@ -143,6 +159,9 @@ class Costs:
     def quality_seconds(self, label: str) -> float:
         return self.quality.files[label] if self.quality else 0.0
 
+    def search_seconds(self) -> float:
+        return self.search.seconds if self.search else 0.0
+
     def bench_seconds(self) -> float:
         return self.bench or 0.0
 
@@ -151,8 +170,8 @@ def costs_of(recipe: Recipe, lock: Lock) -> Costs:
     """Costs of a recipe that one machine builds, where nothing of it is there yet but what the lock tells."""
     base, nodes = describe(recipe, lock), graph.graph(recipe, lock).values()
     quants = {node.name: node for node in nodes if node.step.divides == "tensors"}
-    files = {node.label: file_of(node, base) for node in quants.values()}
-    pairs, spent = quantize_costs(quants, base)
+    files = {node.label: file_of(node, base, recipe) for node in quants.values()}
+    pairs, spent = quantize_costs(quants, base, recipe)
     quantized, taken = {}, set[Pair]()
     for name, node in quants.items():  # what an earlier file holds is copied
         quantized[name] = sum(spent[pair] for pair in pairs[name] - taken), files[node.label].n_bytes
@@ -183,8 +202,11 @@ def pair_seconds(files: Iterable[Mapping[Pair, TensorEntry]], guided: bool) -> d
     return {pair: prod(shape) / rates[pair[1]] for pair, (_, shape, _) in described.items()}
 
 
-def quantize_costs(quants: Mapping[str, Node], base: Description) -> tuple[dict[str, set[Pair]], dict[Pair, float]]:
-    """What each node's file holds that is worth sharing, and the seconds of one thread that each such tensor takes."""
-    files = {name: shareable(file_of(node, base)) for name, node in quants.items()}
+def quantize_costs(
+    quants: Mapping[str, Node], base: Description, recipe: Recipe | None = None
+) -> tuple[dict[str, set[Pair]], dict[Pair, float]]:
+    """What each node's file holds that is worth sharing, and the seconds of one thread that each such tensor takes;
+    `recipe` where there are targets among them."""
+    files = {name: shareable(file_of(node, base, recipe)) for name, node in quants.items()}
     guided = any(edge.name == "imatrix.dat" for node in quants.values() for edge in node.edges)
     return {name: set(file) for name, file in files.items()}, pair_seconds(files.values(), guided)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from quantmill import gguf
@@ -11,6 +13,7 @@ from quantmill.build.graph import Node
 from quantmill.build.step_params import quant_params
 from quantmill.errors import UsageError
 from quantmill.forecast.base_file import Description, describe
+from quantmill.forecast.target_files import Mixes, is_bound, target_file
 from quantmill.quant.file_plan import FilePlan, ImatrixFacts, plan_file
 from quantmill.quant.makeup import makeup
 from quantmill.quant.overrides import overrides_of
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 class FileRow:
     """One released file. `bytes` are those of the whole file or of all its shards, headers included;
     `bits_per_weight` counts the tensors' data alone; `fallbacks` are the tensors whose rows do not fit the wanted
-    type; `others` and `types` are those of quant.makeup."""
+    type; `others` and `types` are those of quant.makeup. `bound`: it has at most so many bytes, of types yet to be
+    found."""
 
     name: str
     ftype: str
@@ -36,18 +40,23 @@ class FileRow:
     fallbacks: tuple[str, ...]
     others: float
     types: str
+    bound: bool = False
 
 
 def described_files(
-    recipe: Recipe, lock: Lock, digest: Callable[[Path], str], made: Path | None = None
+    recipe: Recipe,
+    lock: Lock,
+    digest: Callable[[Path], str],
+    made: Path | None = None,
+    mixes: Mixes = MappingProxyType({}),
 ) -> dict[str, tuple[FileRow, FilePlan | Description]]:
     """Each released file as it will be written, by label in the order of the matrix; no task is looked at. `made` is
-    the base that llama.cpp's converter made, where it is here."""
+    the base that llama.cpp's converter made, where it is here; `mixes` are those that are known."""
     base = describe(recipe, lock, made)
     imatrix = imatrix_facts(recipe, read_imatrix(recipe, digest))
     found = {}
     for label in graph.labels(recipe):
-        file = quantized_file(recipe, label, base, imatrix) if label != recipe.base.type else None
+        file = quantized_file(recipe, label, base, imatrix, mixes) if label != recipe.base.type else None
         found[label] = file_row(recipe, label, file, base), file or base
     return found
 
@@ -57,29 +66,44 @@ def file_row(recipe: Recipe, label: str, file: FilePlan | None, base: Descriptio
     kvs, tensors = (file.kvs, file.tensors) if file else (base.kvs, base.tensors)
     sizes = gguf.shard_sizes(kvs, tensors, recipe.max_size) if recipe.max_size else [gguf.file_size(kvs, tensors)]
     name = graph.file_name(recipe, label)
-    ftype = recipe.reference.ftype(label) if file else None
+    ftype = recipe.reference.ftype(label) if file and not recipe.target(label) else None
     made = makeup(tensors, ftype, {tensor.name: tensor.type for tensor in tensors}, file.fallbacks if file else ())
+    bound = file.n_bytes if file is not None and is_bound(file) else 0
+    weights = sum(prod(shape) for _, shape, _ in tensors)
     return FileRow(
         name=f"{name}/" if len(sizes) > 1 else f"{name}.gguf",
         ftype=label,
-        bytes=sum(sizes),
-        bits_per_weight=made.bits_per_weight,
+        bytes=bound or sum(sizes),
+        bits_per_weight=made.bits_per_weight + (8 * (bound - sum(sizes)) / weights if bound else 0),
         shards=len(sizes),
         fallbacks=tuple(fallback.tensor for fallback in file.fallbacks) if file else (),
         others=made.others,
-        types=made.types,
+        types="" if bound else made.types,
+        bound=bound > 0,
     )
 
 
-def quantized_file(recipe: Recipe, label: str, base: Description, imatrix: ImatrixFacts | None) -> FilePlan:
-    """One quantized file of the recipe as the quant step will write it."""
+def quantized_file(
+    recipe: Recipe,
+    label: str,
+    base: Description,
+    imatrix: ImatrixFacts | None,
+    mixes: Mixes = MappingProxyType({}),
+) -> FilePlan:
+    """One quantized file of the recipe as the quant step will write it; of a target whose mix is not among `mixes`,
+    what it is at most."""
+    if target := recipe.target(label):
+        return target_file(recipe, target, base, imatrix, mixes.get(label))
     params = quant_params(recipe, label)
     return plan_file(recipe.reference, base.kvs, base.tensors, label, imatrix=imatrix, overrides=overrides_of(params))
 
 
-def file_of(node: Node, base: Description) -> FilePlan:
-    """The tensors and types of a quant node's file; its metadata say nothing of the imatrix."""
+def file_of(node: Node, base: Description, recipe: Recipe | None = None) -> FilePlan:
+    """The tensors and types of a quant node's file; its metadata say nothing of the imatrix. Of a target of `recipe`,
+    what it is at most."""
     imatrix = ImatrixFacts("", b"", 0, 0) if "imatrix_name" in node.params else None
+    if recipe is not None and (target := recipe.target(node.label)):
+        return target_file(recipe, target, base, imatrix, None)
     reference, overrides = of_generation(node.generation), overrides_of(node.params)
     return plan_file(reference, base.kvs, base.tensors, node.params["ftype"], imatrix=imatrix, overrides=overrides)
 

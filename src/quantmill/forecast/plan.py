@@ -23,6 +23,8 @@ from quantmill.forecast.costs import Costs, Rates, quantize_memory
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.quality_cost import QualityCost
+from quantmill.forecast.search_cost import SearchCost
+from quantmill.forecast.target_files import known_mixes
 from quantmill.forecast.tool_choice import tool_choice
 from quantmill.gguf.shards import counted_bytes
 from quantmill.host import usable_memory
@@ -32,6 +34,7 @@ from quantmill.recipe import lock as locks
 from quantmill.recipe import locked_tools
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
+from quantmill.steps import STEPS
 from quantmill.units import disk_text
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class Plan:
     `quality`: quality's part, in seconds of one of `threads` threads
     `bench_seconds`: of the tests of speed, over all threads
     `tools`: which program each step uses that llama.cpp may run, a sentence each
+    `search`: the part of the search for types, in seconds of one of `threads` threads
     `projectors`: their types and bytes by name, 0 where they are not made yet
     `at_least`: the steps of `memory` that a program of llama.cpp's runs, which takes that and what it does not tell
     """
@@ -78,6 +82,7 @@ class Plan:
     tools: tuple[str, ...] = ()
     at_least: tuple[str, ...] = ()
     projectors: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    search: SearchCost | None = None
 
     @property
     def exact(self) -> bool:
@@ -100,6 +105,7 @@ class Plan:
                     "ftype": row.ftype,
                     "bytes": row.bytes or None,
                     "bits_per_weight": round(row.bits_per_weight, 4) if row.bytes else None,
+                    **({"at_most": True} if row.bound else {}),
                     "shards": row.shards,
                     "fallbacks": list(row.fallbacks),
                     "other_types": round(row.others, 4),
@@ -121,6 +127,7 @@ class Plan:
             **({"memory_at_least": list(self.at_least)} if self.at_least else {}),
             **({"imatrix": self.imatrix.data()} if self.imatrix else {}),
             **({"quality": self.quality.data(self.threads)} if self.quality else {}),
+            **({"search": self.search.data(self.threads)} if self.search else {}),
             **({"bench_seconds": round(self.bench_seconds, 1)} if self.bench_seconds is not None else {}),
         }
 
@@ -145,16 +152,19 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     except Undescribed as error:
         return _undescribed(recipe, lock, nodes, space, error)
     ready = read_imatrix(recipe, space.store.hints.digest_of)
-    files = {label: quantized_file(recipe, label, base, imatrix_facts(recipe, ready)) for label in recipe.ftypes}
+    made = [label for label in graph.labels(recipe) if label != recipe.base.type]
+    mixes, facts = known_mixes(recipe, nodes, space), imatrix_facts(recipe, ready)
+    files = {label: quantized_file(recipe, label, base, facts, mixes) for label in made}
     rows = [file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)]
     costs = Costs(recipe, lock, base, files, Rates())
-    params = {label: quant_params(recipe, label) for label in files}
+    params = {label: quant_params(recipe, label) for label in recipe.ftypes}
     imatrix, report = (ready, {}) if ready else _measured(recipe, nodes, space)
-    found = findings(recipe.reference, base.tensors, files, imatrix, recipe.imatrix is not None, params, report)
+    stock = {label: files[label] for label in recipe.ftypes}
+    found = findings(recipe.reference, base.tensors, stock, imatrix, recipe.imatrix is not None, params, report)
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
     imatrix_cost = costs.imatrix(space.threads)
     tasks = _statuses(nodes, space)
-    memory = _memory(nodes, rows, quantize_memory(space.threads), imatrix_cost, costs.quality)
+    memory = _memory(nodes, rows, quantize_memory(space.threads), imatrix_cost, costs.quality, costs.search)
     return Plan(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
@@ -177,6 +187,7 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         imatrix=imatrix_cost,
         threads=space.threads,
         quality=costs.quality,
+        search=costs.search,
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
         tools=tuple(tool_choice(recipe, lock)),
         at_least=_at_least(nodes),
@@ -188,7 +199,7 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
     """The plan of a recipe whose base is yet to be converted by llama.cpp: tasks and names, and no sizes."""
     labels, threads = graph.labels(recipe), space.threads
     rows = [FileRow(f"{graph.file_name(recipe, label)}.gguf", label, 0, 0.0, 1, (), 0.0, "") for label in labels]
-    memory = _memory(nodes, rows, quantize_memory(threads), None, None)
+    memory = _memory(nodes, rows, quantize_memory(threads), None, None, None)
     return Plan(
         recipe=recipe.name,
         tag=recipe.llama_cpp,
@@ -265,6 +276,7 @@ def _memory(
     quantize: int,
     imatrix: ImatrixCost | None,
     quality: QualityCost | None,
+    search: SearchCost | None,
 ) -> dict[str, int]:
     """Of each step, the most that a task of it takes. Bench loads one file at a time. A pass of a text of which nothing
     is known yet may take all that the recipe allows."""
@@ -276,7 +288,9 @@ def _memory(
         elif step.counts == "runs":
             memory = step.memory + max(row.bytes for row in rows)
         elif step.counts == "passes":
-            if step.divides == "text":
+            if step is STEPS["sensitivity"]:
+                memory = search.memory if search and search.tokens else memory
+            elif step.divides == "text":
                 memory = imatrix.memory if imatrix and imatrix.tokens else memory
             elif quality and quality.tokens:
                 memory = quality.memory if step.judges else quality.base_memory

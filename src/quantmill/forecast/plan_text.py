@@ -7,6 +7,7 @@ from quantmill.build.why import FIRST
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.plan import Plan
 from quantmill.forecast.quality_cost import QualityCost
+from quantmill.forecast.search_cost import SearchCost
 from quantmill.released import LARGE
 from quantmill.units import disk_text, duration_text
 
@@ -20,6 +21,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
         split = f"{row.shards} files" if row.shards > 1 else ""
         others = f"{row.others:.0%}" if row.others > LARGE else ""
         size, weight = (disk_text(row.bytes), f"{row.bits_per_weight:.2f}") if row.bytes else ("?", "?")
+        size, weight = (f"≤ {size}", f"≤ {weight}") if row.bound else (size, weight)
         rows.append((row.name, row.ftype, size, weight, others, split))
     sizes = {name: disk_text(made) if made else "?" for name, (_, made) in plan.projectors.items()}
     rows += [(path, plan.projectors[path][0], told_size, "", "", "") for path, told_size in sizes.items()]
@@ -53,6 +55,8 @@ def plan_text(plan: Plan) -> Iterator[str]:
         yield _imatrix(plan.imatrix)
     if plan.quality:
         yield _quality(plan.quality, plan.threads)
+    if plan.search:
+        yield _search(plan.search, plan.threads)
     if plan.bench_seconds is not None:
         yield f"bench: about {duration_text(plan.bench_seconds)}"
     yield f"disk {disk_text(plan.disk_bytes)} for everything, memory {disk_text(plan.memory_bytes)} for a quantize step"
@@ -75,6 +79,15 @@ def _imatrix(work: ImatrixCost) -> str:
         f"importance matrix: {about}{work.tokens} tokens in {work.chunks} chunks, {pace} "
         f"({duration_text(work.seconds[other])} by {other}; {work.fastest} is faster here), "
         f"memory {disk_text(work.memory)}"
+    )
+
+
+def _search(work: SearchCost, threads: int) -> str:
+    if not work.chunks:
+        return "search: the text is not known yet; 'quantmill lock' fetches it"
+    return (
+        f"search: {work.probes} tensors one by one on {work.tokens} tokens in {work.chunks} chunks, "
+        f"about {duration_text(work.seconds / threads)} for all targets"
     )
 
 

@@ -5,13 +5,16 @@ states until their layer; from there on each has states of its own. A layer's we
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
+from quantmill.disk import write_atomic
 from quantmill.engine.budget import Budget, budget
 from quantmill.engine.buffers import BufferPool, Floats, floats
 from quantmill.engine.layer import LayerWeights
@@ -68,18 +71,19 @@ class _Probe:
 
 
 def sensitivities(
-    model: Model, probes: WeightSource, names: Sequence[str], chunks: Tokens, run: Run
+    model: Model, probes: WeightSource, names: Sequence[str], chunks: Tokens, run: Run, kept: Path | None = None
 ) -> dict[str, float]:
     """The mean KL divergence, in nats a token, when each of the tensors is as in `probes` and all else as in the model.
 
-    `run.progress` counts passes of chunks through a layer. Raises what `engine.evaluate` does, and NotSearchable.
+    `run.progress` counts passes of chunks through a layer. `kept`: a folder of this search alone, in which each chunk
+    is kept once it is measured. Raises what `engine.evaluate` does, and NotSearchable.
     """
     check_tokens(model, chunks)
     found = [_probe(model, probes, name) for name in names]
     found.sort(key=lambda probe: probe.layer)  # stable: of one layer in the order of the names
     half = replace(run, memory=run.memory // 2)  # the other half is logits of two models
     length = chunks.shape[1]
-    sets, at_once = _division(model, half, len(found), len(chunks), length)
+    sets, at_once = _division(model, half, len(found), 1 if kept else len(chunks), length)
     first, last = counted(length)
     lost = np.zeros((len(found), len(chunks), last - first))
     passes = [(some, part) for some in range(0, len(found), sets) for part in range(0, len(chunks), at_once)]
@@ -97,9 +101,27 @@ def sensitivities(
 
     for some, part in passes:
         some_probes, some_chunks = found[some : some + sets], chunks[part : part + at_once]
+        mine = lost[some : some + sets, part : part + at_once]
+        file = kept / f"{some}-{len(some_probes)}-{part}" if kept else None
+        if file is not None and _taken(file, mine):
+            tell(each[some // sets] * len(some_chunks))
+            continue
         plan = budget(model, half, len(some_chunks) * (len(some_probes) + 1), length)
-        lost[some : some + sets, part : part + at_once] = _Pass(model, half, plan, some_chunks, tell).lost(some_probes)
+        mine[:] = _Pass(model, half, plan, some_chunks, tell).lost(some_probes)
+        if file is not None:
+            file.parent.mkdir(exist_ok=True)
+            write_atomic(file, mine.tobytes())
     return {probe.name: mean(lost[i].reshape(-1).tolist()) for i, probe in enumerate(found)}
+
+
+def _taken(file: Path, into: NDArray[np.float64]) -> bool:
+    """Whether a killed search has left what belongs there; it is taken over."""
+    with suppress(OSError):
+        data = np.frombuffer(file.read_bytes(), np.float64)
+        if data.size == into.size:
+            into[:] = data.reshape(into.shape)
+            return True
+    return False
 
 
 def _probe(model: Model, probes: WeightSource, name: str) -> _Probe:

@@ -6,7 +6,7 @@ Made by altair and drawn by vl-convert with a font that it brings.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,11 +65,11 @@ def front(files: Sequence[FileQuality]) -> list[FileQuality]:
     return [files[at] for at in released.front([(file.bytes, file.kld) for file in files])]
 
 
-def size_against_kld(files: Sequence[FileQuality]) -> str:
-    """File size against mean KL divergence, logarithmic, with the Pareto front as a line. A file that loses nothing has
-    no place on such an axis, and is left out."""
+def size_against_kld(files: Sequence[FileQuality], searched: Collection[str] = ()) -> str:
+    """File size against mean KL divergence, logarithmic, with the Pareto front as a line; those of `searched` types are
+    diamonds. A file that loses nothing has no place on such an axis, and is left out."""
     files = [file for file in files if file.kld > 0] or files
-    marks = [Mark(f.ftype, f.bytes, f.kld, "") for f in files]
+    marks = [Mark(f.ftype, f.bytes, f.kld, "", own_mix=not {*searched}.isdisjoint(f.ftype.split(BOTH))) for f in files]
     return drawn(marks, KLD)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from markupsafe import Markup
@@ -17,11 +18,16 @@ Cell = tuple[str, float | None]  # what is shown, and what a column is sorted by
 
 
 def render(
-    title: str, llama_cpp: str, base: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]
+    title: str,
+    llama_cpp: str,
+    base: Mapping[str, Any],
+    measured: Mapping[str, Mapping[str, Any]],
+    targets: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, str]:
     """`report.html` and `chart.svg`. `base` is the base's evaluation.json; `measured` holds, by ftype, `bytes` and
     `bits` of the file and its quality as JSON. Files that agree in all of that are one, under all of their names.
-    Nothing of it depends on the machine or the day."""
+    `targets`: what rivals.told_of says of those whose types were searched. Nothing of it depends on the machine or the
+    day."""
     measured = _once(measured)
     found = [
         FileQuality(ftype, q["bytes"], q["bits"], q["kld"]["mean"], q["perplexity"], q["tensors"])
@@ -39,8 +45,9 @@ def render(
         if (drawn := tensor_errors(file))
     ]
     told = {file.ftype: note(file.ftype, file.bytes, measured[file.ftype]) for file in found}
-    by_kld = [Mark(file.ftype, file.bytes, file.kld, told[file.ftype]) for file in lossy(found)]
-    by_perplexity = [Mark(file.ftype, file.bytes, file.perplexity, told[file.ftype]) for file in found]
+    own = {file.ftype for file in found if not {*targets}.isdisjoint(file.ftype.split(BOTH))}
+    by_kld = [Mark(f.ftype, f.bytes, f.kld, told[f.ftype], own_mix=f.ftype in own) for f in lossy(found)]
+    by_perplexity = [Mark(f.ftype, f.bytes, f.perplexity, told[f.ftype], own_mix=f.ftype in own) for f in found]
     page = rendered(
         "report.html",
         title=title,
@@ -55,8 +62,9 @@ def render(
         by=base.get("by", ""),
         absent=any((ABSENT, None) in each["cells"] for each in rows),
         twins=any(BOTH in file.ftype for file in found),
+        targets=[_target(name, told) for name, told in targets.items()],
     )
-    return {"report.html": page, "chart.svg": size_against_kld(found)}
+    return {"report.html": page, "chart.svg": size_against_kld(found, targets)}
 
 
 def picture(marks: Sequence[Mark], axis: charts.Axis) -> Markup:
@@ -107,6 +115,19 @@ def row(
 def number(value: float | None, form: str, unit: str = "") -> Cell:
     """A cell of a number that may not be known."""
     return (ABSENT, None) if value is None else (f"{value:{form}}{unit}", value)
+
+
+def _target(name: str, told: Mapping[str, Any]) -> dict[str, str]:
+    """A file that was searched for, beside the best stock file of its size."""
+    beside = told.get("beside")
+    return {
+        "name": name,
+        "kld": f"{told['kld']:#.3g}",
+        "predicted": f"{told['predicted_kld']:#.3g}",
+        "beside": f"{beside['ftype']}, {beside['kld']:#.3g}" if beside else ABSENT,
+        "share": f"{told['kld'] / beside['kld']:.2f}" if beside and beside["kld"] else ABSENT,
+        "better": "no" if "finding" in told else "yes",
+    }
 
 
 def _once(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

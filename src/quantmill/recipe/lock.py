@@ -60,6 +60,7 @@ class Lock:
     `about`: what its page and tokenizer say (checkpoint/about.py), of which the release's page is made
     `calibration`: the texts' names in the recipe → their content
     `evaluation`: the same, of the texts for measuring quality
+    `search`: the same, of the text that types are searched on
     `notes`: what of its vocabulary is left out or odd, a sentence each
     `output`: the checkpoint has an output matrix though its configuration ties the embeddings
     `shape`: of a GGUF base, what of its metadata decides memory: the fields of choose.shape.Shape, and `tied`
@@ -85,6 +86,12 @@ class Lock:
     llama_cpp: str = ""
     type: str = ""
     tools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    search: Mapping[str, FileFact] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> dict[str, Mapping[str, FileFact]]:
+        """What is known of the texts, by their kind."""
+        return {"calibration": self.calibration, "evaluation": self.evaluation, "search": self.search}
 
     @property
     def said(self) -> Locked:
@@ -104,8 +111,7 @@ class Lock:
             **({"unresolved": list(self.unresolved)} if self.unresolved else {}),
             "base": dict(self.base),
             "files": _facts(self.files),
-            **({"calibration": _facts(self.calibration)} if self.calibration else {}),
-            **({"evaluation": _facts(self.evaluation)} if self.evaluation else {}),
+            **{kind: _facts(known) for kind, known in self.texts.items() if known},
             **({"output": True} if self.output else {}),
             "config": self.config,
             "metadata_bytes": self.metadata_bytes,
@@ -158,7 +164,7 @@ def _read(path: Path, data: Any) -> Lock:
         raise lock_drift(path, f"its format is {data['format']}, this quantmill reads {FORMAT}")
     base = {str(key): str(value) for key, value in data["base"].items()}
     files = _read_facts(path, data["files"])
-    texts, measured = (_read_facts(path, data.get(key, {})) for key in ("calibration", "evaluation"))
+    known, measured, searched = (_read_facts(path, data.get(kind, {})) for kind in texts.KINDS)
     if odd := [name for name in files if not is_plain(name)]:
         raise lock_drift(path, f"{odd[0]!r} cannot be the name of a base file")
     config, metadata_bytes = data["config"], data["metadata_bytes"]
@@ -187,7 +193,8 @@ def _read(path: Path, data: Any) -> Lock:
         tools = locked_tools.read(data.get("tools", {}))
     except ValueError as error:
         raise lock_drift(path, str(error)) from None
-    return Lock(base, files, config, metadata_bytes, about, texts, measured, *more, output, shape, extra, *said, tools)
+    beside = (*more, output, shape, extra, *said, tools, searched)
+    return Lock(base, files, config, metadata_bytes, about, known, measured, *beside)
 
 
 def _read_facts(path: Path, data: Mapping[str, Any]) -> dict[str, FileFact]:
@@ -258,7 +265,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
         return f"the recipe's base is {base_words(requested_base(recipe))} and the lock's is {base_words(requested)}"
     local = local_files(recipe)
     if local is None:
-        return texts.drift(recipe, lock.calibration, lock.evaluation, digest) or texts.extra_drift(recipe, lock.extra)
+        return texts.drift(recipe, lock.texts, digest) or texts.extra_drift(recipe, lock.extra)
     if missing := sorted(set(lock.files) - set(local)):
         return f"{missing[0]} of the base is missing"
     if added := sorted(set(local) - set(lock.files)):
@@ -266,7 +273,7 @@ def drift(recipe: Recipe, lock: Lock, digest: Callable[[Path], str]) -> str | No
     for name, path in sorted(local.items()):
         if path.stat().st_size != lock.files[name].size or digest(path) != lock.files[name].sha256:
             return f"{name} of the base changed"
-    return texts.drift(recipe, lock.calibration, lock.evaluation, digest) or texts.extra_drift(recipe, lock.extra)
+    return texts.drift(recipe, lock.texts, digest) or texts.extra_drift(recipe, lock.extra)
 
 
 # What this process has read of local bases, by what decides it: configuration, bytes of the metadata, what is said.
@@ -307,11 +314,9 @@ def _with_texts(
     files: Mapping[str, FileFact],
     digest: Callable[[Path], str],
 ) -> Lock:
-    known, measured = (
-        texts.resolve(recipe, named, digest) for named in (texts.calibration(recipe), texts.evaluation(recipe))
-    )
+    known, measured, searched = (texts.resolve(recipe, of(recipe), digest) for of in texts.KINDS.values())
     extra = texts.extra(recipe)
-    return replace(read, base=base, files=files, calibration=known, evaluation=measured, extra=extra)
+    return replace(read, base=base, files=files, calibration=known, evaluation=measured, search=searched, extra=extra)
 
 
 def _read_base(

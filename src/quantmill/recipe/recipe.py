@@ -22,9 +22,11 @@ from quantmill.recipe import (
     card_table,
     convert_table,
     quality_table,
+    target_table,
     team_tags,
     value_kinds,
 )
+from quantmill.recipe.override import Override
 from quantmill.reference.admissions import of_folder
 from quantmill.reference.ftypes import STANDARD_MATRIX, tensor_type
 from quantmill.reference.reference import Reference
@@ -50,11 +52,12 @@ KEYS: dict[str, str] = {
     "quants.override.token_embedding": "string",
     "quants.override.tensors": "table",
     "quants.override.pure": "boolean",
+    **target_table.KEYS,
     "split.max_size": "size",
     **card_table.KEYS,
 }
 
-LISTS = ("quants.override", "calibration.texts")  # tables of which there may be several
+LISTS = ("quants.override", "quants.target", "calibration.texts")  # tables of which there may be several
 
 
 class Locked(NamedTuple):
@@ -73,21 +76,11 @@ class RecipeError(UsageError):
 
 
 @dataclass(frozen=True)
-class Override:
-    """Types chosen by hand for the ftypes named (None: all). `tensors` are (regular expression, type) in order."""
-
-    ftypes: tuple[str, ...] | None
-    output: str | None
-    token_embedding: str | None
-    tensors: tuple[tuple[str, str], ...]
-    pure: bool = False
-
-
-@dataclass(frozen=True)
 class Recipe:
     """A release. `ftypes` are in the order of the recipe, the base's own file not among them; `base_file` says whether
     the release holds it. `gates` are what [verify] asks of each file, by key. `max_size` is in bytes, 0 for files of
-    any size; `convert_with`: who converts, as convert_table.tool; `projectors`: the types of [mmproj]."""
+    any size; `convert_with`: who converts, as convert_table.tool; `projectors`: the types of [mmproj]. `targets`: files
+    whose types are found by measuring, on the text of `search`."""
 
     path: Path
     name: str
@@ -112,6 +105,12 @@ class Recipe:
     projectors: tuple[str, ...] = ()
     as_built: bool = False  # whether each file is published when it is built, and let go
     keep_files: int = card_table.KEEP_FILES  # of the release, that such a build has at a time
+    targets: tuple[target_table.TargetTable, ...] = ()
+    search: target_table.SearchTable | None = None
+
+    def target(self, label: str) -> target_table.TargetTable | None:
+        """The target of that name."""
+        return next((target for target in self.targets if target.name == label), None)
 
     @property
     def names_tag(self) -> bool:
@@ -254,17 +253,22 @@ class _Reader:
             imatrix = calibration_table.imatrix(self.reference, self.get, self.path.parent, calibration is not None)
             evaluation = quality_table.evaluation(self.reference, self.get, self.path.parent)
             gates = quality_table.gates(self.get, evaluation is not None)
-            bench = bench_table.bench(self.get, matrix, self.ftype)
-            prefix = self.prefix(name, base, (*matrix, *(f"mmproj-{type_}" for type_ in projectors)))
+            targets = target_table.targets(self.reference, self.get, (base.type, *matrix), self.ftype)
+            search = target_table.search(self.reference, self.get, self.path.parent, bool(targets))
+            self.searched = tuple(target.name for target in targets)
+            self.names = (*matrix, *self.searched)
+            bench = bench_table.bench(self.get, self.names, self.file)
+            prefix = self.prefix(name, base, (*self.names, *(f"mmproj-{type_}" for type_ in projectors)))
             card, repo = card_table.card(self.get, self.path.parent), card_table.repo(self.get, prefix)
             keep_files = card_table.keep_files(self.get)
         except Unfit as error:
             raise self.fail(error.key, error.problem) from None
-        overrides = tuple(self.override(table, matrix) for table in self.data.get("quants", {}).get("override", []))
+        overrides = tuple(self.override(table) for table in self.data.get("quants", {}).get("override", []))
+        by_hand = any(override.tensors for override in overrides)
         try:
-            check_options(tag, self.reference, tensor_types=any(override.tensors for override in overrides))
+            check_options(tag, self.reference, tensor_types=by_hand or bool(targets))
         except UsageError as error:
-            raise self.fail("quants.override.tensors", str(error)) from None
+            raise self.fail("quants.override.tensors" if by_hand else "quants.target", str(error)) from None
         return Recipe(
             path=self.path,
             name=name,
@@ -289,6 +293,8 @@ class _Reader:
             projectors=projectors,
             as_built=self.get("publish.as_built") or False,
             keep_files=keep_files,
+            targets=targets,
+            search=search,
         )
 
     def fail(self, key: str, problem: str) -> RecipeError:
@@ -346,21 +352,28 @@ class _Reader:
             raise self.fail(key, f"{found.name} needs an importance matrix; {right}")
         return found.name
 
+    def file(self, key: str, name: str) -> str:
+        """A file's own spelling: a target's, or an ftype's."""
+        targets = {table["name"].upper(): table["name"] for table in self.get("quants.target") or []}
+        return targets.get(name.upper()) or self.ftype(key, name)
+
     def type(self, key: str, name: str) -> str:
         try:
             return tensor_type(name).name
         except UsageError as error:
             raise self.fail(key, str(error)) from None
 
-    def override(self, table: Mapping[str, Any], matrix: tuple[str, ...]) -> Override:
+    def override(self, table: Mapping[str, Any]) -> Override:
         from quantmill.reference.tensor_pattern import tensor_pattern
 
         above = "quants.override"
         ftypes = table.get("ftypes")
         if ftypes is not None:
-            ftypes = tuple(self.ftype(f"{above}.ftypes", name) for name in ftypes)
-            if strange := [name for name in ftypes if name not in matrix]:
+            ftypes = tuple(self.file(f"{above}.ftypes", name) for name in ftypes)
+            if strange := [name for name in ftypes if name not in self.names]:
                 raise self.fail(f"{above}.ftypes", f"{strange[0]} is not in the matrix; add it there or remove it here")
+            if table.get("pure") and (searched := {*ftypes} & {*self.searched}):
+                raise self.fail(f"{above}.pure", f"{min(searched)} has no type of its own; remove it or `pure`")
         tensors = []
         for pattern, type_ in table.get("tensors", {}).items():
             try:

@@ -1,4 +1,4 @@
-"""A recipe's calibration and evaluation texts: what they resolve to in the lock, and where they are."""
+"""A recipe's texts, for calibration, evaluation and search: what they resolve to in the lock, and where they are."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -23,6 +23,7 @@ class FileFact(NamedTuple):
 def text_missing(recipe: Recipe, text: TextSource, problem: str) -> UsageError:
     """A text that the recipe names is not there, or not the one that it means."""
     kind = "evaluation" if recipe.evaluation and text is recipe.evaluation.text else "calibration"
+    kind = "search" if recipe.search and text is recipe.search.text else kind
     return UsageError(f"{recipe.path}: {kind}: {text.name}: {problem}")
 
 
@@ -35,6 +36,11 @@ def calibration(recipe: Recipe) -> dict[str, TextSource]:
 def evaluation(recipe: Recipe) -> dict[str, TextSource]:
     """The evaluation text, likewise; nothing where the recipe has none."""
     return {"evaluation.txt": recipe.evaluation.text} if recipe.evaluation else {}
+
+
+def search(recipe: Recipe) -> dict[str, TextSource]:
+    """The text that types are searched on, likewise; nothing where it is the calibration's."""
+    return {"search.txt": recipe.search.text} if recipe.search and recipe.search.text else {}
 
 
 def extra(recipe: Recipe) -> str:
@@ -68,6 +74,10 @@ def extra_drift(recipe: Recipe, known: str) -> str | None:
     return None if extra(recipe) == known else "the text of card.extra changed"
 
 
+# A recipe's texts by their kind, which is the key that they have in its lock.
+KINDS = {"calibration": calibration, "evaluation": evaluation, "search": search}
+
+
 def local(named: Mapping[str, TextSource], facts: Mapping[str, FileFact]) -> dict[str, Artifact]:
     """Those texts that are in the recipe's own folder, by their names in a build, with what the lock says of them."""
     return {
@@ -77,20 +87,12 @@ def local(named: Mapping[str, TextSource], facts: Mapping[str, FileFact]) -> dic
     }
 
 
-def drift(
-    recipe: Recipe,
-    calibrated: Mapping[str, FileFact],
-    evaluated: Mapping[str, FileFact],
-    digest: Callable[[Path], str],
-) -> str | None:
-    """What of the texts differs from what the lock says of them, or None. `digest(path)` is the sha256 of a local
-    file."""
-    for kind, named, facts in (
-        ("calibration", calibration(recipe), calibrated),
-        ("evaluation", evaluation(recipe), evaluated),
-    ):
-        known = {text.name: text for text in named.values()}
-        if problem := _drift(recipe, kind, known, facts, digest):
+def drift(recipe: Recipe, facts: Mapping[str, Mapping[str, FileFact]], digest: Callable[[Path], str]) -> str | None:
+    """What of the texts differs from `facts`, what the lock says of them by their kind, or None. `digest(path)` is the
+    sha256 of a local file."""
+    for kind, named in KINDS.items():
+        known = {text.name: text for text in named(recipe).values()}
+        if problem := _drift(recipe, kind, known, facts[kind], digest):
             return problem
     return None
 

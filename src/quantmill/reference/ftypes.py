@@ -95,6 +95,11 @@ Q8_0 Q6_K_L Q6_K Q5_K_L Q5_K_M Q5_K_S Q4_1 Q4_K_L Q4_K_M Q4_K_S Q4_0 IQ4_NL Q3_K
 Q3_K_S IQ3_XS Q2_K_L IQ3_XXS Q2_K IQ2_M IQ2_S IQ2_XS IQ2_XXS
 """
 STANDARD_MATRIX: tuple[str, ...] = tuple(_MATRIX.split())
+# The types of tensors that a mix found by measuring is made of, best first.
+COMMON_TYPES = (
+    *("Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "IQ4_NL", "Q4_0", "IQ4_XS", "Q3_K", "IQ3_S"),
+    *("IQ3_XXS", "Q2_K", "IQ2_S", "IQ2_XS", "IQ2_XXS"),
+)
 
 
 def tensor_type(name: str) -> Type:

@@ -11,11 +11,10 @@ from quantmill.build.graph import Node
 from quantmill.build.opening import open_workspace
 from quantmill.build.workspace import Workspace
 from quantmill.choose.choice import Candidate
-from quantmill.choose.shape import Shape, from_metadata, of_tensors
-from quantmill.forecast.base_file import Description, converted
+from quantmill.choose.shape import Shape, of_file, of_tensors
+from quantmill.forecast.base_file import converted
 from quantmill.forecast.files import FileRow, described_files
 from quantmill.forecast.plan import projectors
-from quantmill.quant.file_plan import FilePlan
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
@@ -58,7 +57,8 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
         )
         for label, (row, _) in described.items()
     )
-    shape = _shape(next(iter(described.values()))[1])
+    first = next(iter(described.values()))[1]
+    shape = of_file(first.kvs, first.tensors)
     layers = shape.layers if shape else 0
     candidates = tuple(Candidate(file, of_tensors(described[file.ftype][1].tensors, layers)) for file in files)
     speed = bench(_output(space, nodes.get(graph.bench_task(recipe)), "bench.json"))
@@ -73,13 +73,6 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
 def _digest(recipe: Recipe, row: FileRow) -> str:
     """Equal for files that will be: the same types of the tensors, under the same number in the header."""
     return f"{recipe.reference.ftype(row.ftype).id} {row.types}"
-
-
-def _shape(file: FilePlan | Description) -> Shape | None:
-    """What of the architecture decides memory; the vocabulary's length is the token embedding's."""
-    metadata = {entry.key: entry.value for entry in file.kvs if not entry.key.startswith("tokenizer")}
-    embedding = next((shape for name, shape, _ in file.tensors if name == "token_embd.weight"), (0, 0))
-    return from_metadata(metadata | {"vocabulary": embedding[-1]})
 
 
 def _report(space: Workspace, nodes: Mapping[str, Node], recipe: Recipe, label: str) -> Any:

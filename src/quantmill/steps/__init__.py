@@ -13,6 +13,7 @@ from quantmill.steps import (
     evaluate,
     imatrix,
     index,
+    mix,
     part,
     preflight,
     publish,
@@ -20,6 +21,7 @@ from quantmill.steps import (
     quant,
     release,
     report,
+    sensitivity,
     split,
     verify,
     wave,
@@ -31,9 +33,11 @@ _IN_ORDER = (
     *(download, convert, preflight, imatrix, wave, index, quant, part),
     *(evaluate, quality, bench, report, split, verify, card, release),
 )
-STEPS: dict[str, Step] = {module.STEP.name: module.STEP for module in (*_IN_ORDER, publish)}
+_SEARCH = (sensitivity, mix)  # of recipes with targets
+STEPS: dict[str, Step] = {module.STEP.name: module.STEP for module in (*_IN_ORDER, *_SEARCH, publish)}
 
 
-def versions() -> dict[str, int]:
-    """The version of every step that makes something of a release, by name."""
-    return {module.STEP.name: module.STEP.version for module in _IN_ORDER}
+def versions(search: bool = True) -> dict[str, int]:
+    """The version of every step that makes something of a release, by name; without `search`, of those of a recipe that
+    has no target."""
+    return {module.STEP.name: module.STEP.version for module in (*_IN_ORDER, *(_SEARCH if search else ()))}

@@ -111,7 +111,7 @@ def _write_report(out: Path, report: Mapping[str, Any]) -> None:
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
 
 
-def texts_of(inputs: Inputs, params: Params) -> "list[Text]":
+def texts_of(inputs: Inputs, params: Mapping[str, Any]) -> "list[Text]":
     """The texts that the step's params name."""
     from fractions import Fraction
 

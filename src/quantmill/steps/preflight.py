@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from quantmill.reference.reference import Reference
 
 
+# Of inputs whose names begin so, what the texts are of, and who has seen them.
+SEEN = {"seen": ("calibration", "importance matrix"), "searched": ("search", "search")}
+
+
 class Params(TypedDict):
     """`type`: the base's; `config`: of a base in Hugging Face layout, `output`: its tied checkpoint has an output
     matrix; `ftypes`: the quant step's params by label; `computed`: the imatrix is yet to be made, from a text;
     `measured_by`: by whom, where that is not our own engine, and `evaluated_by`, who measures quality; `bench`: a GGUF
-    base's files are run by our own kernels; `llama_cpp`: the tag, of a GGUF base; `strict`: any finding fails; `least`:
-    the tokens that each kind of text needs; `notes`: what the lock says of the vocabulary. No part of the key: `names`,
-    what errors call the texts, and `generation`, which has a field of its own there."""
+    base's files are run by our own kernels; `searched`: types are found by measuring; `llama_cpp`: the tag, of a GGUF
+    base; `strict`: any finding fails; `least`: the tokens that each kind of text needs; `notes`: what the lock says of
+    the vocabulary. No part of the key: `names`, what errors call the texts, and `generation`, which has a field of its
+    own there."""
 
     type: str
     ftypes: Mapping[str, QuantParams]
@@ -31,6 +36,7 @@ class Params(TypedDict):
     measured_by: NotRequired[str]
     evaluated_by: NotRequired[str]
     bench: NotRequired[bool]
+    searched: NotRequired[bool]
     llama_cpp: NotRequired[str]
     strict: NotRequired[bool]
     least: NotRequired[Mapping[str, int]]
@@ -43,9 +49,9 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `preflight.json`: {"findings": [sentences]}, and `makeup.json`: what each file's weights really are.
 
     `inputs`: `imatrix.dat`, where the recipe has one, with the `report.json` of its measurement; `model.gguf`, where
-    the base is one; texts, `texts/<name>` of the evaluation and `seen/<name>` of the calibration. Raises UsageError
-    for a finding that a build must fail by, or any under `strict`; SharedPassage for texts that share a passage;
-    ForwardError for one that is too short.
+    the base is one; texts, `texts/<name>` of the evaluation, `seen/<name>` of the calibration, `searched/<name>` of the
+    search. Raises UsageError for a finding that a build must fail by, or any under `strict`; SharedPassage for texts
+    that share a passage; ForwardError for one that is too short.
     """
     from quantmill import gguf
     from quantmill.architectures.configuration import notes
@@ -58,7 +64,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     reference, place = of_generation(params.get("generation")), "model.gguf"
     own = params.get("computed") and "measured_by" not in params
     kinds = {"calibration": own, "evaluation": "texts/" in params.get("least", {}) and "evaluated_by" not in params}
-    kinds["bench"] = params.get("bench")
+    kinds |= {"search": params.get("searched"), "bench": params.get("bench")}
     wanted = [kind for kind, asked in kinds.items() if asked]
     if "model.gguf" in inputs:
         with gguf.read(inputs["model.gguf"].path) as file:
@@ -121,10 +127,11 @@ def _check_texts(inputs: Inputs, least: Mapping[str, int], names: Mapping[str, s
             check_length(texts[name], least[kind], names[name])
     for name in texts:
         for seen in texts if name.startswith("texts/") else ():
-            if seen.startswith("seen/") and (shared := shared_passage(texts[name], texts[seen])) is not None:
+            of = SEEN.get(seen.partition("/")[0])
+            if of and (shared := shared_passage(texts[name], texts[seen])) is not None:
                 raise SharedPassage(
-                    f"{names[name]}: shares {json.dumps(shared[:60], ensure_ascii=False)} with the calibration text "
-                    f"{names[seen]}; measure with a text that the importance matrix has not seen"
+                    f"{names[name]}: shares {json.dumps(shared[:60], ensure_ascii=False)} with the {of[0]} text "
+                    f"{names[seen]}; measure with a text that the {of[1]} has not seen"
                 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
+from quantmill.steps.mix import mix_of
 from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Sample, Step, Task, check_names
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ LENDS = {"model.gguf": "tensors.json"}
 
 
 class Params(TypedDict):
-    """`imatrix_name`: what the file says its imatrix was called; `tensor_types`: [[regex, type], ...]; `zero_as_one`:
-    columns without importance weigh alike; `allow_requantize`: the base may be quantized. `generation`, of the
-    arithmetic, is a field of the key of its own."""
+    """`ftype`: of a file whose types were searched, its mix has it. `imatrix_name`: what the file says its imatrix was
+    called; `tensor_types`: [[regex, type], ...]; `zero_as_one`: columns without importance weigh alike;
+    `allow_requantize`: the base may be quantized. `generation`, of the arithmetic, is a field of the key of its own."""
 
-    ftype: str
+    ftype: NotRequired[str]
     generation: NotRequired[int]
     imatrix_name: NotRequired[str]
     output_tensor_type: NotRequired[str]
@@ -34,19 +35,23 @@ class Params(TypedDict):
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `model.gguf` to `out`: the input of that name as `ftype`, with the input `imatrix.dat` where there is one.
 
-    With the input `tensors.json`, the base's tensors' digests, tensors that `context.find` knows are copied, and
-    `tensors.json` lists those of the new file that others may copy: key → offset in the file, size, sha256.
+    With the input `mix.json`, its types by tensor. With `tensors.json`, the base's tensors' digests, tensors that
+    `context.find` knows are copied, and `tensors.json` lists those of the new file that others may copy: key → offset
+    in the file, size, sha256.
     """
+    from quantmill.mix_search.space import KEY
     from quantmill.quant.quantizer import quantize_file
     from quantmill.reference.spans import of_generation
 
     check_names("quant", params, Params)
     imatrix = inputs.get("imatrix.dat")
     sharing = sharing_of(inputs, context)
+    mix = mix_of(inputs)
+    asked = {**params, **mix}
     report = quantize_file(
         inputs["model.gguf"].path,
         out / "model.gguf",
-        params["ftype"],
+        asked["ftype"],
         imatrix=imatrix.path if imatrix else None,
         imatrix_name=params.get("imatrix_name") or "imatrix.dat",
         reference=of_generation(params.get("generation")),
@@ -55,7 +60,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         progress=context.progress,
         output_tensor_type=params.get("output_tensor_type"),
         token_embedding_type=params.get("token_embedding_type"),
-        tensor_types=[(pattern, type_) for pattern, type_ in params.get("tensor_types", ())],
+        tensor_types=[(pattern, type_) for pattern, type_ in asked.get("tensor_types", ())],
+        override_kv=[(KEY, mix["note"])] if mix else [],
         pure=params.get("pure", False),
         zero_as_one=params.get("zero_as_one", False),
         allow_requantize=params.get("allow_requantize", False),

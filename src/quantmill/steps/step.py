@@ -83,6 +83,9 @@ class Estimates(Protocol):
     def quality_seconds(self, label: str) -> float:
         """Of a file's comparison with the base's predictions."""
 
+    def search_seconds(self) -> float:
+        """Of what rounding each of the base's tensors costs."""
+
     def bench_seconds(self) -> float:
         """Of the recipe's tests of speed."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from quantmill.artifact import Context
+from quantmill.steps.mix import mix_of
 from quantmill.steps.step import STREAM_MEMORY, Cost, Estimates, Inputs, Step, Task
 
 RIGHT = "give them another type, or see to their importance (zero_as_one in [imatrix], or more text)"
@@ -32,7 +33,7 @@ class Params(TypedDict, total=False):
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """`inputs`: `files/<name>` for one GGUF file or all its shards, and `base.gguf`, whose tensors they must have;
-    `quality.json`, where it was measured.
+    `quality.json`, where it was measured; `mix.json`, where its types were searched.
 
     Writes `verify.json`, the report with `quality` in it, the same for the same bytes; `findings` where tensors lost
     all that they held. Raises a GGUFError for the first thing that is wrong, a QualityError for a file that is not good
@@ -46,7 +47,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
 
     files = {name.partition("/")[2]: a for name, a in inputs.items() if name.startswith("files/")}
     gated = params.get("gates", {})
-    types, fallbacks = _types(inputs["base.gguf"].path, params)
+    types, fallbacks = _types(inputs["base.gguf"].path, {**params, **mix_of(inputs)})
     quality = json.loads(inputs["quality.json"].path.read_bytes()) if "quality.json" in inputs else None
     gates.check(min(files, default=""), gated, quality, fallbacks)
     paths = {name: artifact.path for name, artifact in files.items()}
@@ -81,7 +82,7 @@ def _findings(base: Path, files: Inputs) -> list[str]:
     return [f"the weights of {place}{more} lost as much as zeros in their place would have"]
 
 
-def _types(base: Path, params: Params) -> tuple[dict[str, str], list[str]]:
+def _types(base: Path, params: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """The type that each tensor is to have, from the base's header alone, and those that could not have the ftype's."""
     from quantmill import gguf
     from quantmill.quant.mix import plan_types

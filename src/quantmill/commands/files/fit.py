@@ -59,8 +59,10 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.engine.chunks import check_vocabulary
     from quantmill.engine.evaluation import Run, open_model
-    from quantmill.mix_search.search import ALLOWED, KEY, Sought, Target, find_mix
+    from quantmill.mix_search.search import Sought, check_target, find_mix, measure, spread
+    from quantmill.mix_search.space import KEY, Target
     from quantmill.quant.quantizer import quantize_file
+    from quantmill.reference.ftypes import COMMON_TYPES
     from quantmill.reference.spans import check_known, check_options
     from quantmill.vocabulary.tokenizer import load
 
@@ -80,19 +82,19 @@ def run(options: argparse.Namespace) -> int:
     if options.evaluation:
         _check_unseen(options.evaluation, options.text)
     tokenizer = load(base)
-    chunks = _spread(_tokens(options.text, tokenizer, options.n_ctx), options.chunks)
+    chunks = spread(_tokens(options.text, tokenizer, options.n_ctx), options.chunks)
     seen = _tokens(options.evaluation, tokenizer, options.n_ctx) if options.evaluation else None
     with open_model(base) as model:
         check_vocabulary(tokenizer, model.described("token_embd.weight")[0][1], str(base))
     name = options.imatrix_name or str(options.imatrix)
     target = Target(options.bits, options.size, options.like)
-    sought = Sought(base, options.imatrix, name, reference, target, chunks, options.types or ALLOWED)
+    sought, types = Sought(base, options.imatrix, name, reference), options.types or COMMON_TYPES
+    check_target(sought, target, chunks.shape, types)
     with tempfile.TemporaryDirectory(prefix=f".{options.target.name}.", dir=options.target.parent) as folder:
         work = Path(folder)
         with bar(f"fit {base.name}", "passes of chunks") as progress:
             settings = Run("f32", threads(options), options.memory, work, progress, reference)
-            found = find_mix(sought, settings, work)
-        (work / "probes.gguf").unlink()
+            found = find_mix(sought, measure(sought, chunks, settings, work, types), target, types)
         shared: Any = {
             "imatrix": options.imatrix,
             "imatrix_name": name,
@@ -134,14 +136,6 @@ def _tokens(path: Path, tokenizer: "Tokenizer", n_ctx: int) -> "Tokens":
     from quantmill.engine.chunks import Text, read_text, tokenize
 
     return tokenize([Text(str(path), read_text(path))], tokenizer, n_ctx)
-
-
-def _spread(chunks: "Tokens", count: int) -> "Tokens":
-    """So many of the chunks, evenly spaced; all where there are no more."""
-    import numpy as np
-
-    taken = min(count, len(chunks))
-    return np.ascontiguousarray(chunks[np.arange(taken) * len(chunks) // taken])
 
 
 def _measured(base: Path, files: list[Path], chunks: "Tokens", run: "Run") -> list[dict[str, Any]]:

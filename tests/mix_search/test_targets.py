@@ -1,0 +1,174 @@
+"""[[quants.target]]: files of a recipe whose types are found by measuring."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from projects import TINY, Project, new_project
+from quantmill import gguf
+from quantmill.forecast.plan import plan_of
+from quantmill.recipe.recipe import load
+
+BITS = (2.5, 3, 3.5, 4, 4.5, 5, 6)
+NAMES = [f"fit-{bits:g}" for bits in BITS]
+BASE = """
+llama_cpp = "b11739"
+prefix = "small"
+
+[base]
+path = "tiny"
+name = "Small"
+
+[imatrix]
+file = "tiny/imatrix.dat"
+sha256 = "{}"
+
+[search]
+text = "tiny/calibration.txt"
+n_ctx = 128
+chunks = 3
+
+[evaluation]
+text = "tiny/evaluation.txt"
+n_ctx = 128
+chunks = 4
+
+[quants]
+matrix = ["BF16", "Q4_K_M", "Q2_K"]
+"""
+TARGETS = "".join(
+    f'\n[[quants.target]]\nname = "{name}"\nbits = {bits}\n' for name, bits in zip(NAMES, BITS, strict=True)
+)
+
+
+def searched(folder: Path, text: str = TARGETS) -> Project:
+    digest = hashlib.sha256((TINY / "imatrix.dat").read_bytes()).hexdigest()
+    project = new_project(folder, BASE.format(digest) + text)
+    for name in ("calibration.txt", "evaluation.txt", "imatrix.dat"):
+        shutil.copy(TINY / name, folder / "recipes" / "tiny" / name)
+    return project
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Seven targets between 2.5 and 6 bits of one recipe."""
+    project = searched(tmp_path_factory.mktemp("place") / "project")
+    project.run("quantmill", "build", "small")
+    return project
+
+
+def files(project: Project) -> dict[str, Path]:
+    return {name: project.folder / "release" / "small" / f"small-{name}.gguf" for name in NAMES}
+
+
+def test_no_file_is_larger_than_its_target_and_none_much_smaller(built: Project) -> None:
+    for bits, path in zip(BITS, files(built).values(), strict=True):
+        with gguf.read(path) as file:
+            size = 8 * sum(tensor.nbytes for tensor in file.tensors.values())
+            weights = sum(tensor.n_elements for tensor in file.tensors.values())
+            assert bits * 0.995 <= size / weights <= bits
+            assert file.metadata["quantmill.mix"].value == "KL divergence of Q3_K alone, 3 chunks of 128 tokens"
+
+
+def test_the_release_says_what_was_searched_and_measured(built: Project) -> None:
+    listed = {entry["name"]: entry for entry in json.loads(built.release()["release.json"])["files"]}
+    entry = listed["small-fit-4.5.gguf"]
+    assert entry["ftype"] == "fit-4.5"
+    assert entry["quality"]["kld"]["mean"] > 0
+    assert b"Searched types" in built.release()["report.html"]
+
+
+def test_a_size_that_changes_makes_one_mix_and_one_file_anew(built: Project) -> None:
+    before = {name: path.read_bytes() for name, path in files(built).items()}
+    built.edit("bits = 4.5", "bits = 4.4")
+    ran = built.ran("quantmill", "build", "small")
+    of = sorted(f"{step}:small/fit-4.5" for step in ("mix", "quant", "split", "quality", "verify"))
+    assert [name for name in ran if not name.startswith("  note")] == sorted(
+        [*of, "report:small", "card:small", "release:small"]
+    )
+    after = {name: path.read_bytes() for name, path in files(built).items()}
+    assert [name for name in NAMES if before[name] != after[name]] == ["fit-4.5"]
+    built.edit("bits = 4.4", "bits = 4.5")
+    assert [name for name in built.ran("quantmill", "build", "small") if not name.startswith("  note")] == []
+    assert {name: path.read_bytes() for name, path in files(built).items()} == before
+
+
+def test_a_plan_bounds_a_size_before_its_mix_is_known_and_then_says_it(
+    built: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rest = """
+[[quants.target]]
+name = "like"
+like = "Q4_K_M"
+
+[[quants.target]]
+name = "size"
+size = 2000000
+
+[[quants.target]]
+name = "card"
+vram = "2GB"
+context = 2048
+types = ["Q4_K", "Q8_0"]
+"""
+    fresh = searched(tmp_path / "project", TARGETS + rest)
+    planned = {row.ftype: row for row in plan_of(load(fresh.recipe), fresh.folder).files}
+    exact = {row.ftype: row for row in plan_of(load(built.recipe), built.folder).files}
+    for name, path in files(built).items():
+        assert planned[name].bound
+        assert not exact[name].bound
+        assert exact[name].bytes == path.stat().st_size
+        assert planned[name].bytes * 0.99 < exact[name].bytes <= planned[name].bytes
+        assert planned[name].bits_per_weight == pytest.approx(exact[name].bits_per_weight, rel=0.005)
+    assert planned["like"].bytes == planned["Q4_K_M"].bytes
+    assert planned["size"].bytes == 2_000_000
+    assert planned["card"].bytes > planned["BF16"].bytes  # all of it has room
+    said = built.run("quantmill", "plan", "small").stdout
+    assert "≤" not in said
+    assert "search: 29 tensors one by one on 384 tokens in 3 chunks" in said
+    said = fresh.run("quantmill", "plan", "small").stdout
+    assert "≤ 2.13 MB" in said
+
+
+@pytest.mark.parametrize("bits", [2.5, 4.5])
+def test_a_file_runs_elsewhere(built: Project, bits: float) -> None:
+    xllamacpp = pytest.importorskip("xllamacpp")
+    params = xllamacpp.CommonParams()
+    params.model.path = str(files(built)[f"fit-{bits:g}"])
+    server = xllamacpp.Server(params)
+    answer = server.handle_completions({"prompt": "one two", "max_tokens": 4})
+    assert answer
+
+
+def test_a_killed_search_goes_on_and_writes_the_same_bytes(built: Project, tmp_path: Path) -> None:
+    """Killed once a chunk is done, and at whatever moment before."""
+    project = searched(tmp_path / "project")
+    project.killed(random.Random(3), 4, "quantmill", "build", "small", "--only", "fit-3")
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "quantmill"), "build", "small", "--only", "fit-3"],
+        cwd=project.folder,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while process.poll() is None and not [*project.folder.rglob("passes/*-0")]:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [*project.folder.rglob("passes/*-0")]
+    project.run("quantmill", "build", "small", "--only", "fit-3")
+    for name in ("sensitivity", "mix/fit-3", "quant/fit-3"):
+        assert pointer(project, name) == pointer(built, name)
+
+
+def pointer(project: Project, name: str) -> object:
+    return json.loads((project.folder / "build" / "small" / f"{name}.json").read_text())
