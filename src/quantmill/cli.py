@@ -75,6 +75,7 @@ EXAMPLES = {
     "key": "quantmill key new ~/.quantmill/key.pem",
     "reproduce": "quantmill reproduce release/tiny",
     "publish": "quantmill publish tiny",
+    "report": "quantmill report release/tiny -o report.html",
     "diff": "quantmill diff one.gguf another.gguf",
 }
 ON_FILES = {

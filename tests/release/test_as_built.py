@@ -1,5 +1,6 @@
 """build --publish: each file goes to a Hub on loopback when it is made, and is let go; page and tag come last."""
 
+import json
 import os
 import random
 import re
@@ -123,10 +124,12 @@ def test_killed_at_any_moment_it_sends_nothing_twice(
 def test_on_a_disk_that_the_whole_release_would_not_fit(
     whole: dict[str, bytes], hub: UploadHub, small_disk: SmallDisk, tmp_path: Path
 ) -> None:
-    """The base as it comes and as it is converted, 15 MB, are the most; all files would be 26 MB. It fills once."""
+    """The plan says 15 MB, of the base as it comes and as it is converted, where all files are 26. It fills once."""
     project = project_of(tmp_path / "project")
     known = environment(hub, tmp_path) | {"QUANTMILL_CACHE": str(small_disk.path / "store")}
-    small_disk.resize(18)
+    plan = json.loads(project.run("quantmill", "plan", "small", "--json").stdout)
+    assert plan["disk_peak"] < 15 * 10**6 < 25 * 10**6 < plan["disk_bytes"]
+    small_disk.resize(plan["disk_peak"] // 2**20 + 2)  # a megabyte for what is small
 
     def fill() -> None:
         if REPO in hub.repos and len(hub.repos[REPO].commits) == 3:
@@ -171,12 +174,17 @@ def test_what_is_read_later_is_made_again(hub: UploadHub, tmp_path: Path) -> Non
     shutil.copy(Path(__file__).parents[2] / "recipes" / "tiny" / "evaluation.txt", project.folder / "recipes")
     with open(project.recipe, "a") as file:
         file.write('[evaluation]\ntext = "evaluation.txt"\nn_ctx = 64\nchunks = 2\n')
+        file.write('[bench]\ntests = ["pp8"]\nrepetitions = 1\nftypes = ["Q8_0", "Q4_K_M"]\n')
     project.run("quantmill", "lock", "small")
     git(project, "commit", "-q", "-a", "-m", "measured")
-    before = dict(hub.received)
+    before, seen = dict(hub.received), list[int]()
+    hub.watch = lambda: seen.append(len(large(project.folder / "cache")))
     done = project.run("quantmill", "build", "small", **known)
     assert "is not in the store" in done.stdout
-    assert "report.html" in hub.content(REPO, tag(project))
+    assert max(seen) == 2
+    content = hub.content(REPO, tag(project))
+    assert "report.html" in content
+    assert [row["ftype"] for row in json.loads(content["bench.json"])["rows"]] == ["Q8_0", "Q4_K_M"]
     assert hub.received == before | {oid: hub.received[oid] for oid in hub.received if oid not in before}
     assert len(large(project.folder / "cache")) == 1
 

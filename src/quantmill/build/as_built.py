@@ -32,17 +32,24 @@ def publishing(
     """The graph with a task for each file's publication, and those of the files `only` (all of them)."""
     found = dict(nodes)
     sent: list[str] = []
+    # What may be at work beside nothing else, or reads a checkpoint that is to go before there are files.
+    quiet = tuple(task("mmproj", recipe, type_) for type_ in recipe.projectors)
     where = {"hub": True, "tag": place.tag} if place.hub else {}
     for label in (label for label in labels(recipe) if not only or label in only):
-        quant = found.get(task("quant", recipe, label))
-        if quant is not None and len(sent) >= recipe.keep_files:
-            found[quant.name] = replace(quant, after=(*quant.after, sent[-recipe.keep_files]))
+        quant, bench = found.get(task("quant", recipe, label)), found.get(task("bench", recipe, label))
+        if quant is not None:
+            before = sent[-recipe.keep_files :][:1] if len(sent) >= recipe.keep_files else ()
+            found[quant.name] = replace(quant, after=(*quant.after, *before, *quiet))
+        if bench is not None and not only:  # nothing else is at work meanwhile
+            found[bench.name] = replace(bench, after=(*bench.after, *sent[-1:]))
+            quiet = (bench.name,)
         edges = (
             Edge(task("split", recipe, label), ALL, "files/"),
             Edge(task("verify", recipe, label), "verify.json", "verify.json"),
         )
         name = task("publish", recipe, label)
-        found[name] = Node(name, STEPS["publish"], {"place": place.name}, edges, where=where, after=tuple(sent[-1:]))
+        after = (*sent[-1:], *quiet)
+        found[name] = Node(name, STEPS["publish"], {"place": place.name}, edges, where=where, after=after)
         sent.append(name)
     card = task("card", recipe)
     found[card] = replace(found[card], after=(*found[card].after, *sent))
@@ -100,16 +107,15 @@ class Clearing:
         """A task has run."""
         with self._lock:
             self._done.add(node.name)
-            if node.step is STEPS["publish"] and node.name != self.order[-1]:
-                return  # the next file may copy tensors of this one
-            self._sweep(space, self._place(node))
+            last = node.name == self.order[-1]  # until then, the next file may copy tensors of this one
+            self._sweep(space, len(self.order) if last else self._place(node))
 
     def _place(self, node: Node) -> int:
         """Before which of the published files none is needed for a task's own sake."""
-        if node.step is not STEPS["quant"]:
-            return len(self.order) if self.order[-1] in self._done else 0
-        name = f"publish{node.name.removeprefix('quant')}"
-        return max(0, self.order.index(name) - self.keep + 1) if name in self.order else 0
+        name = f"publish:{node.name.partition(':')[2]}"
+        if name in self.order:
+            return max(0, self.order.index(name) - self.keep + 1)
+        return len(self.order) if self.order[-1] in self._done else 0
 
     def _sweep(self, space: Workspace, place: int) -> None:
         done = self._done | space.same

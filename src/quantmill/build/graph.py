@@ -278,8 +278,8 @@ def _release(recipe: Recipe, lock: Lock, base: Edge) -> Iterable[Node]:
             seen = (*seen, Edge(report.name, TARGETS, TARGETS))
     if recipe.bench:
         checks = tuple(edge.node for edge in reports)
-        speeds = measuring.bench(recipe, lock, recipe.bench, labels(recipe), base, checks)
-        yield speeds
+        *each, speeds = measuring.bench(recipe, lock, recipe.bench, labels(recipe), base, checks)
+        yield from (*each, speeds)
         seen = (*seen, Edge(speeds.name, "bench.json", "bench.json"))
         pages = (*pages, Edge(speeds.name, "bench.json", "page/bench.json"))
     if recipe.calibration:

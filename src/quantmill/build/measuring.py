@@ -12,6 +12,7 @@ from quantmill.recipe.convert_table import LLAMA_CPP
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 from quantmill.steps import STEPS
+from quantmill.steps.bench import ROWS
 from quantmill.steps.bench import Params as BenchParams
 from quantmill.steps.evaluate import PREDICTIONS
 from quantmill.steps.evaluate import Params as EvaluateParams
@@ -82,8 +83,9 @@ def own_bench(recipe: Recipe, lock: Lock) -> bool:
 
 def bench(
     recipe: Recipe, lock: Lock, table: BenchTable, labels: tuple[str, ...], base: Edge, checked: tuple[str, ...]
-) -> Node:
-    """Measured last, when nothing else of the recipe is at work; the key names the host, whose the numbers are."""
+) -> Iterator[Node]:
+    """Measured last, when nothing else of the recipe is at work; the key names the host, whose the numbers are. Files
+    that are published as they are built are measured each on its own, and the last node puts the rows together."""
     names = {label: f"{file_name(recipe, label)}.gguf" for label in labels if label in table.ftypes}
     edges = tuple(
         Edge(base.node, base.output, label)
@@ -108,4 +110,12 @@ def bench(
     )
     if table.args:
         params["args"] = list(table.args)
-    return Node(task("bench", recipe), STEPS["bench"], params, edges, where=where, after=checked)
+    name, step = task("bench", recipe), STEPS["bench"]
+    if not recipe.as_built:
+        yield Node(name, step, params, edges, where=where, after=checked)
+        return
+    for edge in edges:
+        alone, verified = {**params, "names": {edge.name: names[edge.name]}}, task("verify", recipe, edge.name)
+        yield Node(task("bench", recipe, edge.name), step, alone, (edge,), where=where, after=(verified,))
+    rows = tuple(Edge(task("bench", recipe, label), "bench.json", f"{ROWS}{label}") for label in names)
+    yield Node(name, step, params, rows)

@@ -1,6 +1,7 @@
 """What a recipe's tasks will take: the estimates that the steps' costs are made of, at the rates of this machine."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from math import prod
@@ -116,7 +117,7 @@ class Costs:
     @cached_property
     def quantizing(self) -> QuantizeWork:
         """The weights of all files, as one machine quantizes them."""
-        return quantize_work(self.files.values())
+        return quantize_work(self.files.values(), self.recipe.keep_files if self.recipe.as_built else None)
 
     def quantize_seconds(self) -> float:
         """Of all files, on one thread."""
@@ -172,10 +173,11 @@ def costs_of(recipe: Recipe, lock: Lock) -> Costs:
     quants = {node.name: node for node in nodes if node.step.divides == "tensors"}
     files = {node.label: file_of(node, base, recipe) for node in quants.values()}
     pairs, spent = quantize_costs(quants, base, recipe)
-    quantized, taken = {}, set[Pair]()
-    for name, node in quants.items():  # what an earlier file holds is copied
-        quantized[name] = sum(spent[pair] for pair in pairs[name] - taken), files[node.label].n_bytes
-        taken |= pairs[name]
+    quantized, taken = {}, deque[set[Pair]](maxlen=recipe.keep_files - 1 if recipe.as_built else None)
+    for name, node in quants.items():  # what an earlier file holds, and is there yet, is copied
+        own = pairs[name].difference(*taken)
+        quantized[name] = sum(spent[pair] for pair in own), files[node.label].n_bytes
+        taken.append(pairs[name])
     rows = {label: file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)}
     return Costs(recipe, lock, base, files, Rates(), tokens=TOKENS, rows=rows, quantized=quantized)
 

@@ -20,6 +20,7 @@ from quantmill.build.step_params import quant_params
 from quantmill.build.workspace import Status, Workspace
 from quantmill.forecast.base_file import Description, Undescribed, converted, describe
 from quantmill.forecast.costs import Costs, Rates, quantize_memory
+from quantmill.forecast.disk_need import disk_bytes, disk_peak
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.quality_cost import QualityCost
@@ -59,6 +60,8 @@ class Plan:
     `tools`: which program each step uses that llama.cpp may run, a sentence each
     `search`: the part of the search for types, in seconds of one of `threads` threads
     `projectors`: their types and bytes by name, 0 where they are not made yet
+    `disk_peak`: the most disk at a time where files go as they are published; None where their sizes are not known
+    `as_built`: whether that is what the recipe asks for
     `at_least`: the steps of `memory` that a program of llama.cpp's runs, which takes that and what it does not tell
     """
 
@@ -83,6 +86,8 @@ class Plan:
     at_least: tuple[str, ...] = ()
     projectors: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     search: SearchCost | None = None
+    disk_peak: int | None = None
+    as_built: bool = False
 
     @property
     def exact(self) -> bool:
@@ -122,6 +127,7 @@ class Plan:
             "shared_weights": self.shared_weights,
             "seconds": round(self.seconds, 1),
             "disk_bytes": self.disk_bytes,
+            **({} if self.disk_peak is None else {"disk_peak": self.disk_peak}),
             "memory_bytes": self.memory_bytes,
             "memory": dict(self.memory),
             **({"memory_at_least": list(self.at_least)} if self.at_least else {}),
@@ -181,7 +187,9 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,
-        disk_bytes=_disk(recipe, lock, base, files, rows),
+        disk_bytes=disk_bytes(recipe, lock, base, files, rows),
+        disk_peak=disk_peak(recipe, lock, base, rows, costs.quality.states if costs.quality else 0),
+        as_built=recipe.as_built,
         memory_bytes=memory.get("quant", quantize_memory(space.threads)),
         memory=memory,
         imatrix=imatrix_cost,
@@ -308,13 +316,6 @@ def _too_much(memory: Mapping[str, int], usable: int) -> list[str]:
         for step, most in memory.items()
         if 0 < usable < most
     ]
-
-
-def _disk(recipe: Recipe, lock: Lock, base: Description, files: Mapping[str, FilePlan], rows: Sequence[FileRow]) -> int:
-    """The base as it comes and as it is converted, each quantized file, and shards beside the whole file that they are
-    cut from. The release's folder holds links."""
-    disk = sum(fact.size for fact in lock.files.values()) + sum(file.n_bytes for file in files.values())
-    return disk + (base.bytes if recipe.base.gguf is None else 0) + sum(row.bytes for row in rows if row.shards > 1)
 
 
 def statuses(recipe: Recipe, root: Path) -> dict[str, Status]:

@@ -59,7 +59,10 @@ def plan_text(plan: Plan) -> Iterator[str]:
         yield _search(plan.search, plan.threads)
     if plan.bench_seconds is not None:
         yield f"bench: about {duration_text(plan.bench_seconds)}"
-    yield f"disk {disk_text(plan.disk_bytes)} for everything, memory {disk_text(plan.memory_bytes)} for a quantize step"
+    disk = f"disk {disk_text(plan.disk_bytes)} for everything"
+    if plan.as_built and plan.disk_peak is not None:
+        disk = f"disk {disk_text(plan.disk_peak)} at most, as files go when they are published"
+    yield f"{disk}, memory {disk_text(plan.memory_bytes)} for a quantize step"
     yield _memory(plan)
 
 

@@ -1,6 +1,6 @@
 """How much there is to quantize, and how long it takes here: weights by type, and rates of this machine."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -21,21 +21,24 @@ class QuantizeWork:
     shared: int
 
 
-def quantize_work(files: Iterable[FilePlan]) -> QuantizeWork:
-    """What a matrix of files of one base and imatrix comes to: each (tensor, type) is computed once."""
+def quantize_work(files: Iterable[FilePlan], keep: int | None = None) -> QuantizeWork:
+    """What a matrix of files of one base and imatrix comes to: a (tensor, type) is computed where no earlier file has
+    it, of the `keep - 1` files before where no more than `keep` are there at a time."""
     computed: Counter[str] = Counter()
     shared = 0
-    seen: set[tuple[str, str]] = set()
+    seen: deque[set[tuple[str, str]]] = deque(maxlen=None if keep is None else keep - 1)
     for file in files:
+        own: set[tuple[str, str]] = set()
         for name, shape, type_ in file.tensors:
             if file.sources[name] == type_:
                 continue
-            count = prod(shape)
-            if (name, type_.name) in seen:
+            count, pair = prod(shape), (name, type_.name)
+            own.add(pair)
+            if any(pair in there for there in seen):
                 shared += count
             else:
-                seen.add((name, type_.name))
                 computed[type_.name] += count
+        seen.append(own)
     return QuantizeWork(computed, shared)
 
 

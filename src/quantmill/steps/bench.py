@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from quantmill.runtime.runners import LlamaBench
 
 WORK = "work"
+ROWS = "rows/"
 
 
 class Params(TypedDict):
@@ -36,8 +37,12 @@ class Params(TypedDict):
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `bench.json`: speeds.data, each row under its file's name and ftype.
 
-    `inputs`: `<FTYPE>` for each file, before it is split.
+    `inputs`: `<FTYPE>` for each file, before it is split; or `rows/<FTYPE>`, what was measured of each alone.
     """
+    if all(name.startswith(ROWS) for name in inputs):
+        _put_together([inputs[f"{ROWS}{label}"].path for label in params["names"]], out)
+        context.progress(1, 1)
+        return
     from quantmill._kernels import infer_isa
     from quantmill.runtime.runners import Kernels
     from quantmill.runtime.speeds import Trial, data, measure
@@ -66,6 +71,20 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         row.ftype = files[row.file]  # the files' own metadata do not tell Q4_K_L from Q4_K_M
     shutil.rmtree(work)
     found = data(rows, host(threads, backend, versions))
+    _write(found, out)
+
+
+def _put_together(paths: Sequence[Path], out: Path) -> None:
+    """The rows of several measurements as one; the host is the first's, which is that of all."""
+    measured = [json.loads(path.read_bytes()) for path in paths]
+    rows = [row for found in measured for row in found["rows"]]
+    for row in rows:
+        base = next((other for other in rows if other["ftype"] == "Q4_0" and other["test"] == row["test"]), None)
+        row["percent_of_q4_0"] = round(100 * row["ts"] / base["ts"], 1) if base and base["ts"] else None
+    _write({"host": measured[0]["host"], "rows": rows}, out)
+
+
+def _write(found: Mapping[str, Any], out: Path) -> None:
     (out / "bench.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
