@@ -124,7 +124,7 @@ def test_a_weight_that_f16_does_not_hold_is_the_conversions_fault(
         quantize_file(base, tmp_path / "q.gguf", "COPY")
     assert str(error.value) == (
         f"{base}: blk.0.ffn_down.weight is infinite at weight 7, as weights above 65504 are in F16; "
-        "convert the model to BF16 (in a recipe: base.type)"
+        "convert the model to BF16 (`[base] type`)"
     )
 
 

@@ -157,8 +157,8 @@ def test_what_cannot_be_written_fails_first_and_by_its_own_name(files: dict[str,
         quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"], reference=B4867)
     assert str(broken.value) == (
         f"{files['base']}: blk.0.ffn_down_exps.weight: expert 3's importance is zero over whole blocks of Q4_K, whose "
-        "scales are then no numbers and which llama-quantize refuses too; weigh such columns alike (--zero-as-one; in "
-        "a recipe, zero_as_one in [imatrix]) or choose another type for it"
+        "scales are then no numbers and which llama-quantize refuses too; weigh such columns alike (zero_as_one = "
+        "true in [imatrix]) or choose another type for it"
     )
     quantize_file(files["base"], tmp_path / "q.gguf", "Q4_K_S", imatrix=files["expert"], zero_as_one=True)
 

@@ -81,7 +81,7 @@ def test_or_the_tensors_names_do(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         (["adapter_config.json", "adapter_model.safetensors"], "a LoRA adapter (adapter_config.json); merge it into"),
         (["consolidated.safetensors"], "its weights are named consolidated.safetensors; those of a model in Hugging"),
-        (["x-Q4_K_M.gguf"], "it holds GGUF files (x-Q4_K_M.gguf) and no checkpoint; name one of them by `[base] gguf`"),
+        (["x-Q4_K_M.gguf"], "it holds GGUF files (x-Q4_K_M.gguf) and no checkpoint; name one of them"),
         (
             ["model-00001-of-00002.safetensors", "model.safetensors.index.json"],
             "model-00002-of-00002.safetensors of 2 shards is missing; fetch what is missing",

@@ -8,7 +8,7 @@ from quantmill.architectures.checkpoint_tensors import TensorSpec
 from quantmill.architectures.packing import ENDINGS, packing
 from quantmill.checkpoint.file_names import INDEX, MERGE, SINGLE
 from quantmill.checkpoint.safetensors import Weight, check_file, read_header, read_index
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import QuantmillError, UsageError, listed
 from quantmill.listing import UnfitJSON
 
 # What the tensors of a quantized checkpoint end in, and what they are of. No model's own tensors end so.
@@ -55,6 +55,12 @@ def weights(files: Mapping[str, Path], there: Collection[str]) -> list[str]:
     """The names of the weights that a conversion reads, of the files that are there; `files` are those at hand."""
     index = {} if SINGLE in there or INDEX not in files else read_index(files[INDEX])
     return _weights(there, index)
+
+
+def unread(there: Collection[str]) -> list[str]:
+    """A sentence where of a model's files some are weights that are not read, since there is one file of them all."""
+    others = sorted(name for name in there if name.startswith("model-") and name.endswith(".safetensors"))
+    return [f"{SINGLE} is what is read; {listed(others)} beside it is not"] if SINGLE in there and others else []
 
 
 def _weights(there: Collection[str], index: Mapping[str, str]) -> list[str]:

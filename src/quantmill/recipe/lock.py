@@ -330,6 +330,7 @@ def _read_base(
     """What the base's small files say; `sources` are the names of its tensors, where they are known, `names` those of
     its files. Of `tools` it holds only why our own code does not convert it."""
     from quantmill.checkpoint.about import about as about_files
+    from quantmill.checkpoint.contents import unread
     from quantmill.recipe import gguf_base
 
     output, metadata_bytes, notes = False, None, list[str]()
@@ -344,6 +345,7 @@ def _read_base(
         with told_of_base(base_words(base)):
             try:
                 output, metadata_bytes = converted(recipe, base_words(base), config, at_hand, sources, notes)
+                notes += unread(names)
             except ModelError as error:
                 if recipe.convert_with != AUTO:
                     raise

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from string import ascii_letters, digits
 from typing import Any
@@ -49,6 +50,20 @@ def templates(
         if text := _jinja(files[file], file):
             found[name] = text, file
     return found
+
+
+def stated(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """File, name and text of each template that a file has, whichever of them is used."""
+    tables = {_CONFIG: settings.get("chat_template")}
+    with suppress(TokenizerError):  # of a file that may not be read at all
+        tables[_JSON] = (load_json(files, _JSON, TokenizerError) or {}).get("chat_template")
+    for file, table in tables.items():
+        yield from ((file, name, text) for name, (text, _) in _of_json(table, file).items())
+    for file in sorted(name for name in files if name.endswith(".jinja")):
+        name = "default" if file == _JINJA else _plain(Path(file).stem)
+        with suppress(TokenizerError):
+            if (file == _JINJA or file.startswith(f"{TEMPLATES}/")) and (text := _jinja(files[file], file)):
+                yield file, name, text
 
 
 def template_entries(files: Mapping[str, Path], settings: Mapping[str, Any], jinja_first: bool = True) -> Iterator[KV]:

@@ -15,6 +15,7 @@ from quantmill.reference.reference import Reference
 from quantmill.reference.spans import newest
 from quantmill.vocabulary import byte_level, character_bpe, chat_template, pretokenizer, spm
 from quantmill.vocabulary.hf_tokenizer import SPECIALS, HFTokenizer, content
+from quantmill.vocabulary.passed_over import passed_over
 from quantmill.vocabulary.post_processor import added
 from quantmill.vocabulary.sentencepiece import Piece
 
@@ -83,11 +84,6 @@ def vocabulary(
         pre = pre_tokenizer or pretokenizer.known(data, names)
         pre = pre or pretokenizer.name(data, tokenizer.specials.get("bos"))
         entries = list(_byte_level(tokenizer, size, pre))
-    if "tokenizer.model" not in files:
-        known = {entry.key: entry for entry in entries}[_PREFIX + "tokens"].value
-        older = load_json(files, "added_tokens.json", TokenizerError) or {}
-        if lost := sorted(older.keys() - set(known)):
-            notes.append(f"added_tokens.json has {shown(lost[0])}, which tokenizer.json lacks: it is left out")
     if pre_tokenizer is not None and entries[0].value == "llama":
         notes.append(f"its vocabulary is SentencePiece's, which has no pre-tokenizer: {pre_tokenizer} is not used")
     entries += _special(data or {}, settings, config, size, notes, rules, _TAKEN.get(class_.vocabulary, {}))
@@ -109,6 +105,7 @@ def vocabulary(
         entries = list((written | {entry.key: entry for entry in more}).values())
     if class_.vocabulary == "hunyuan":
         entries = _hunyuan(entries, files, size)
+    notes += passed_over(files, settings, data, entries, rules.is_jinja_first)
     return entries
 
 

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Exit code 0, or an error."""
     from quantmill.architectures import configuration
     from quantmill.architectures.json_file import load_config, model_files
+    from quantmill.checkpoint.contents import unread
     from quantmill.checkpoint.conversion import convert as write
     from quantmill.recipe.base_files import wanted
 
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
         more = f" and {len(infinite) - 1} more tensors" if len(infinite) > 1 else ""
         said = f"{infinite[0]}{more} has weights that F16 does not hold (above 65504), which are infinite there"
         say(f"quantmill: {options.target}: {said}; convert to BF16", file=sys.stderr)
+    notes += unread(names)
     notes += configuration.notes(load_config({"config.json": folder / "config.json"}))
     say(*(f"note: {note}" for note in notes))
     say(f"{options.target}: {made.size} bytes")
