@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from convert_golden import later_models, models
 from quantmill.architectures.errors import ModelError, TokenizerError
 from quantmill.architectures.json_file import model_files
+from quantmill.architectures.loading import check_loadable
 from quantmill.artifact import Context
 from quantmill.checkpoint.conversion import convert
 from quantmill.checkpoint.metadata import metadata
@@ -136,11 +137,36 @@ def test_a_normalizer_of_another_kind_is_said(built: Path, tmp_path: Path) -> No
     assert str(error.value) == "tokenizer.json's `normalizer` has 'yes' as `lowercase`; take the model's own anew"
 
 
-def test_a_reranker_is_refused(built: Path) -> None:
+def test_a_plan_takes_no_reranker_for_a_model(built: Path) -> None:
     files = model_files(built / "Qwen3-0.6B")
     with pytest.raises(ModelError, match=r"^the model is a reranker by its name or its README.md, of which llama.cpp "):
         metadata(files, name="Qwen3-Reranker-0.6B", reference=NEWEST)
     assert metadata(files, name="Qwen3-Reranker-0.6B", reference=B4867)
+
+
+def test_a_reranker_becomes_a_classifier_of_two_rows(built: Path, tmp_path: Path) -> None:
+    folder, out = built / "ranks-untied", tmp_path / "model.gguf"
+    convert(model_files(folder), out, "BF16", "any", None, Context(), reference=NEWEST)
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    head = models.weight("lm_head.weight", (vocabulary, 64), "BF16")[1]
+    with read(out) as file:
+        tokens, found = file.metadata["tokenizer.ggml.tokens"].value, file.tensors["cls.output.weight"]
+        rows = [tokens.index("yes"), tokens.index("no")]
+        assert "output.weight" not in file.tensors
+        assert (next(iter(file.tensors)), found.shape) == ("cls.output.weight", (64, 2))
+        assert file.data(found).tobytes() == head[rows].tobytes()
+        check_loadable(out.name, file.metadata, file.tensor_entries())
+    convert(model_files(folder), out, "BF16", "any", None, Context(), reference=B4867)
+    with read(out) as file:
+        assert "output.weight" in file.tensors
+        assert "cls.output.weight" not in file.tensors
+
+
+def test_a_reranker_without_an_answer_is_refused(built: Path, tmp_path: Path) -> None:
+    folder = built / "Qwen3-0.6B"
+    with pytest.raises(TokenizerError) as error:
+        convert(model_files(folder), tmp_path / "out", "BF16", "Qwen3-Reranker", None, Context(), reference=NEWEST)
+    assert str(error.value) == "tokenizer.json has no token 'yes', by which a reranker answers"
 
 
 def test_a_converter_says_which_tags_it_stands_for() -> None:

@@ -173,6 +173,22 @@ def test_each_architecture_is_one_of_the_packages() -> None:
     assert names <= set(package.MODEL_ARCH_NAMES.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("qwen3", "cls.output.weight"),
+        ("qwen3vl", "cls.output.weight"),
+        ("qwen35", "blk.2.nextn.eh_proj.weight"),
+        ("exaone4", "blk.2.nextn.enorm.weight"),
+        ("mimo2", "blk.2.layer_output_norm.weight"),
+        ("nemotron_h_moe", "blk.2.post_attention_norm.weight"),
+    ],
+)
+def test_what_newer_llama_cpps_take_is_listed(name: str, tensor: str) -> None:
+    assert unlisted(name, [tensor]) == []
+    assert unlisted("gpt2", [tensor]) == [tensor]
+
+
 def test_a_pattern_is_the_whole_name() -> None:
     good = ["token_embd.weight", "blk.0.attn_q.bias", "blk.12.attn_q.weight", "rope_freqs.weight"]
     bad = ["token_embdx.weight", "blk.x.attn_q.weight", "blk.0.attn_q.weight.more", "x.blk.0.attn_q.weight", ""]

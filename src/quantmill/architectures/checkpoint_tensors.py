@@ -43,6 +43,7 @@ class TensorSpec:
     `added`: what is added to every value, in the checkpoint's own precision
     `change`: what else is done to the values, a name of checkpoint/changes.py
     `fixed`: the type that it has whatever the file's; empty for the file's
+    `picked`: the source's rows that it is made of, one by one; empty for all
     """
 
     name: str
@@ -54,6 +55,7 @@ class TensorSpec:
     added: int = 0
     change: str = ""
     fixed: str = ""
+    picked: tuple[int, ...] = ()
 
     @property
     def is_stack(self) -> bool:

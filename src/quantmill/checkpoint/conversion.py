@@ -9,7 +9,7 @@ The file is byte for byte that of the reference's converter (b5490's with transf
 - What config.json says and no GGUF file of the architecture holds is an error.
 - Of Hunyuan's ends of a text, config.json's `eod_token_id` is not read: transformers 4.57 drops it.
 - An id of a special token that no token has is left out, and tokens that a tokenizer.json lacks are filled up.
-- A reranker is refused, and so is a Gemma 3 without tokenizer.model, of which later converters make other files.
+- A Gemma 3 without tokenizer.model, of which later converters make other files, is refused.
 - Several named chat templates are listed in their own order; there, in an order that changes from run to run.
 - llama3's rope factors are correctly rounded; PyTorch's power may differ in the last bit (not for base 500000).
 - A recurrence's decays, -exp of what a checkpoint has, are correctly rounded; PyTorch's may differ in the last bit.
@@ -27,6 +27,7 @@ from quantmill.artifact import Context
 from quantmill.checkpoint.auto_type import in_order, of_weights
 from quantmill.checkpoint.contents import check_sources
 from quantmill.checkpoint.metadata import metadata
+from quantmill.checkpoint.reranker import TENSOR, classified, reranks
 from quantmill.checkpoint.safetensors import open_weights
 from quantmill.checkpoint.weights import check, chunks
 from quantmill.errors import UsageError
@@ -73,6 +74,8 @@ def convert(
         if type_ == AUTO:
             type_ = of_weights(reference or newest(), config, weights)
         specs = tensors(config, order)
+        if reranks(files, config, name, reference or newest()):
+            specs = list(classified(specs, files, config))
         for spec in specs:
             check(spec, config, weights)
         entries = metadata(
@@ -85,7 +88,7 @@ def convert(
             notes=notes,
         )
         described = [spec.entry(type_) for spec in specs]
-        check_convertible(entries, described)
+        check_convertible(entries, [entry for entry in described if entry.name != TENSOR])
         with Writer(path, entries, described, place=place) as writer:
             infinite: dict[str, None] = {}
             for spec in specs:

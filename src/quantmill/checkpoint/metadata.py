@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from quantmill.architectures.architecture import MetadataKey
 from quantmill.architectures.checkpoint_tensors import TensorSpec, tensors
@@ -11,7 +10,7 @@ from quantmill.architectures.errors import ModelError, TokenizerError
 from quantmill.architectures.json_file import load_config
 from quantmill.architectures.known import architecture
 from quantmill.architectures.metadata_keys import facts
-from quantmill.checkpoint import readme
+from quantmill.checkpoint import readme, reranker
 from quantmill.checkpoint.general_keys import general
 from quantmill.gguf import KV
 from quantmill.gguf.token_facts import TokenFacts
@@ -44,14 +43,15 @@ def metadata(
     row = architecture(config)
     specs = specs or tensors(config)
     card = readme.load(files["README.md"]) if "README.md" in files else {}
-    if row.name == "qwen3" and reference.converter.reranks and _reranks(files, config, name):
+    more = list(reranker.entries(row.name)) if any(spec.name == reranker.TENSOR for spec in specs) else []
+    if not more and reranker.reranks(files, config, name, reference):
         raise ModelError(
-            f"the model is a reranker by its name or its README.md, of which llama.cpp {reference} makes a classifier, "
-            "which quantmill does not; convert it with llama.cpp's own converter, or by a tag before b7830"
+            f"the model is a reranker by its name or its README.md, of which llama.cpp {reference} makes a classifier; "
+            "take the file that quantmill convert makes of it as the base (`gguf`)"
         )
     parts: dict[str, Callable[[], Iterable[KV]]] = {
         "general": lambda: general(reference, card, config, name, specs, row.name, files),
-        "model": lambda: facts(config, type, reference),
+        "model": lambda: _shape(list(facts(config, type, reference)), more),
         "vocabulary": lambda: vocabulary(files, config, pre_tokenizer, notes, reference),
     }
     entries = [entry for part in reference.converter.parts for entry in parts[part]()]
@@ -66,8 +66,7 @@ def metadata(
     return entries
 
 
-def _reranks(files: Mapping[str, Path], config: Mapping[str, Any], name: str | None) -> bool:
-    """Whether the converter takes a Qwen 3 for a reranker."""
-    page = files["README.md"].read_text("utf-8", "replace").lower() if "README.md" in files else ""
-    named = f"{name} {config.get('_name_or_path')}".lower()
-    return any(f"# {kind}" in page or kind in named for kind in ("qwen3-reranker", "qwen3-vl-reranker"))
+def _shape(entries: list[KV], more: list[KV]) -> list[KV]:
+    """The shape's entries with more of them, behind which only the version stands."""
+    at = len(entries) - (entries[-1].key == "general.quantization_version")
+    return [*entries[:at], *more, *entries[at:]]

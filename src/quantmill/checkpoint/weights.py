@@ -75,7 +75,7 @@ def rows(
         facts = (hparams(config),) if change.by_facts else ()
         return cast(*change.rows(*facts, spec.shape, sources, dtype, begin, end), type_)
     first, count = spec.cut[0], spec.shape[-1] if spec.cut[1] else 0
-    wanted: Any = slice(first + begin, first + end)
+    wanted: Any = list(spec.picked[begin:end]) if spec.picked else slice(first + begin, first + end)
     if spec.heads:
         count = count or math.prod(weights[spec.sources[0]].shape[:1])
         wanted = first + _permuted(begin, end, count // spec.heads)

@@ -16,8 +16,14 @@ from quantmill.gguf.token_facts import Known, TokenFacts
 _ARCHITECTURE, _TYPE = "general.architecture", "general.type"
 _MODEL = "model"  # the type of a file that states none
 _NAMED = 3  # tensors that a note names
-# What llama.cpp b11312 lists beyond the package 0.19: of these, all tensors of the layers that predict more tokens.
-_LATER = dict.fromkeys(("qwen3next", "qwen35", "qwen35moe"), "NEXTN_")
+# What llama.cpp b11312 takes beyond the package 0.19, by how tensors' names begin: of some, all those of the layers
+# that predict more tokens; a reranker's classes.
+_LATER = {
+    **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe", "deepseek2", "exaone4", "step35"), ("NEXTN_",)),
+    **dict.fromkeys(("qwen3", "qwen3vl"), ("CLS_OUT",)),
+    "mimo2": ("NEXTN_", "LAYER_OUT_NORM"),
+    "nemotron_h_moe": ("NEXTN_", "ATTN_POST_NORM"),
+}
 
 
 def unlisted(architecture: str, names: Iterable[str]) -> list[str]:
@@ -30,7 +36,7 @@ def unlisted(architecture: str, names: Iterable[str]) -> list[str]:
     known = next((number for number, name in MODEL_ARCH_NAMES.items() if name == architecture), None)
     if known is None:
         return []
-    later = _LATER.get(architecture, " ")
+    later = _LATER.get(architecture, ())
     tensors = [*MODEL_TENSORS[known], *(tensor for tensor in TENSOR_NAMES if tensor.name.startswith(later))]
     # A name is the package's pattern, `blk.{bid}.attn_q`, with a number in each pair of braces.
     patterns = {re.sub(r"\\{\w+\\}", r"\\d+", re.escape(TENSOR_NAMES[tensor])) for tensor in tensors}

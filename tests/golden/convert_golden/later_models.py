@@ -190,6 +190,25 @@ def qwen3_linear(folder: Path) -> None:
     models.save_safetensors(folder / "model.safetensors", tensors)
 
 
+def reranker(folder: Path) -> None:
+    """Whose answers are among the added tokens, with the embeddings as its output."""
+    facts = config("Qwen3ForCausalLM", "qwen3", head_dim=32, rope_theta=1000000, tie_word_embeddings=True)
+    _rerank(folder, facts)
+
+
+def reranker_untied(folder: Path) -> None:
+    """That is known by its page alone."""
+    facts = config("Qwen3ForCausalLM", "qwen3", head_dim=32, rope_theta=1000000) | {"num_hidden_layers": 1}
+    _rerank(folder, facts, {"README.md": "---\nlicense: apache-2.0\n---\n# Qwen3-Reranker-8B\n"})
+
+
+def _rerank(folder: Path, facts: dict[str, Any], more: Mapping[str, Any] | None = None) -> None:
+    tokens = [*models._QWEN_TOKENS, ("no", False, False), ("yes", False, False)]
+    tokenizer = byte_level(split(QWEN2), tokens, {"type": "NFC"}) | {"post_processor": BYTES}
+    files = {"tokenizer.json": tokenizer, _NAME: models._QWEN_CONFIG, **(more or {})}
+    write(folder, facts, "BF16", files, shapes_of(facts, norms=True))
+
+
 def qwen3moe(folder: Path) -> None:
     models.qwen3moe(folder, shards=2)
     sampling = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "transformers_version": "4.51.0"}
@@ -228,6 +247,7 @@ PRE = {
     **dict.fromkeys(("Sampled-1.5B-Instruct", "sampled-whole", "sampled-badly", "normalized"), "qwen2"),
     **dict.fromkeys(("normalized-as-bert", "bert-like", "roberta-like", "ends-otherwise", "separated"), "qwen2"),
     **dict.fromkeys(("begins-unknown", "Qwen3-yarn", "Qwen3-linear", "Qwen3-sampled", "granite-tiny"), "qwen2"),
+    **dict.fromkeys(("Qwen3-Reranker-0.6B", "ranks-untied"), "qwen2"),
     "Llama-3.2-1B-Instruct": "llama-bpe",
 }
 # Those whose tokenizer's pattern has no name of its own, so that it is given to both converters.
@@ -260,6 +280,8 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "Qwen3-yarn": qwen3_yarn,
     "Qwen3-linear": qwen3_linear,
     "Qwen3-sampled": qwen3moe,
+    "Qwen3-Reranker-0.6B": reranker,
+    "ranks-untied": reranker_untied,
     "gemma-3-sampled": gemma3,
     "gemma-3-vision-newer": gemma3_vision,
 }
