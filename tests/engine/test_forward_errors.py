@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import forward_models
+from architecture_helpers.hybrid_models import HYBRID_MODELS
 from forward_models import MODELS, Small, chunks
 from quantmill.architectures.known import computed, listed
 from quantmill.engine.evaluation import Run, collect, open_model
 from quantmill.errors import QuantmillError
 from quantmill.gguf import Writer, kv
 from quantmill.gguf.types import TYPES
+from quantmill.runtime.loader import load
 
 TOKENS = chunks(MODELS["qwen2"], 16, 2)
 Change = Callable[[dict[str, Any]], None]
@@ -41,6 +43,13 @@ def message(path: Path, tokens: Any = TOKENS, run: Run | None = None) -> str:
     with pytest.raises(QuantmillError) as error, open_model(path) as opened:
         collect(opened, tokens, run or Run())
     assert "\n" not in str(error.value)
+    return str(error.value).replace(f"{path}: ", "")
+
+
+def refused(path: Path) -> str:
+    """What the runtime says."""
+    with pytest.raises(QuantmillError) as error:
+        load(path)
     return str(error.value).replace(f"{path}: ", "")
 
 
@@ -175,3 +184,20 @@ def test_a_full_disk(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert said.endswith("states.0: File too large; check the path, its rights and the room left")
+
+
+@pytest.mark.parametrize("opened", [message, refused], ids=["engine", "runtime"])
+def test_factors_that_divide_by_nothing(opened: Callable[[Path], str], tmp_path: Path) -> None:
+    small = replace(MODELS["llama"], without=(".bias",))
+    path = model(tmp_path / "m.gguf", small, put("rope_freqs.weight", 0, 0.0))
+    assert opened(path) == "rope_freqs.weight has a factor of 0; numbers above 0 would be right"
+
+
+def test_a_set_of_states_of_no_length(tmp_path: Path) -> None:
+    """AltUp makes all sets as long as the active one, which a set of zeros cannot be."""
+
+    def change(tensors: dict[str, Any]) -> None:
+        tensors["altup_proj.weight"][1] = 0
+
+    path = model(tmp_path / "m.gguf", HYBRID_MODELS["gemma3n"], change)
+    assert message(path).startswith("layer 0 gives values that are not finite")

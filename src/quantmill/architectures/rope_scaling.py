@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantmill.architectures.architecture import MetadataKey, ModelClass
-from quantmill.architectures.errors import ModelError
+from quantmill.architectures.errors import ForwardError, ModelError
 from quantmill.architectures.key_reader import KeyReader
 from quantmill.gguf import ValueType
 
@@ -68,6 +68,12 @@ def rope_of_file(keys: KeyReader, context: int) -> Rope:
         context=keys.size("rope.scaling.original_context_length", context),
         attention=keys.number("rope.scaling.attn_factor", 1.0),
     )
+
+
+def check_factors(place: str, name: str, least: float) -> None:
+    """Raises ForwardError unless the least of a file's factors is above 0; angles are divided by them."""
+    if not least > 0:
+        raise ForwardError(f"{place}: {name} has a factor of {least:g}; numbers above 0 would be right")
 
 
 def rope(

@@ -4,7 +4,7 @@ import numpy as np
 
 from quantmill import _kernels
 from quantmill.architectures.hyperparameters import Hyper
-from quantmill.architectures.rope_scaling import Rope
+from quantmill.architectures.rope_scaling import Rope, check_factors
 from quantmill.engine.buffers import Floats
 from quantmill.engine.model import Model
 
@@ -16,8 +16,11 @@ class Positions:
         self.length = length
         self._hyper: Hyper = model.hyper
         long = "long" if length > self._hyper.rope.context else "short"
-        factors = model.vector("rope_freqs.weight")
-        self._factors = model.vector(f"rope_factors_{long}.weight") if factors is None else factors
+        self._factors = None
+        for name in (f"rope_factors_{long}.weight", "rope_freqs.weight"):
+            if (factors := model.vector(name)) is not None:
+                check_factors(model.source.place, name, float(factors.min()))
+                self._factors = factors
         self._tables: dict[tuple[Rope, int], tuple[Floats, Floats]] = {}
 
     def tables(self, rope: Rope, dims: int) -> tuple[Floats, Floats]:

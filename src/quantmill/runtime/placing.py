@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from quantmill import _kernels
 from quantmill.architectures.hyperparameters import Hyper
+from quantmill.architectures.rope_scaling import check_factors
 from quantmill.gguf.source import Source
 from quantmill.gguf.types import Type
 from quantmill.runtime.layer_plan import NORMS, CannotRun, LayerPlan
@@ -20,11 +21,13 @@ def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) > 1 and not name.endswith((".bias", ".ffn_gate_inp_shexp.weight"))
 
 
-def rope_factors(source: Source, found: Tensors, *, long: bool) -> NDArray[np.float32] | None:
+def rope_factors(place: str, source: Source, found: Tensors, *, long: bool) -> NDArray[np.float32] | None:
     """The factors of the pairs' wavelengths, of those for long texts or for short where there are both."""
     for name in ("rope_freqs.weight", f"rope_factors_{'long' if long else 'short'}.weight"):
         if name in found:
-            return _floats(source, name)
+            factors = _floats(source, name)
+            check_factors(place, name, float(factors.min()))
+            return factors
     return None
 
 

@@ -22,7 +22,7 @@ def spread(model: Model, x: Floats, out: Floats, run: Run, step: int) -> None:
     width, length = x.shape[1], _length(x, run)
     out[:, :width] = x
     for index, made in _projected(model, "altup_proj.weight", [x] * (model.columns.sets - 1), run, step):
-        out[:, (index + 1) * width : (index + 2) * width] = made * (length / _length(made, run))[:, None]
+        out[:, (index + 1) * width : (index + 2) * width] = _as_long(made, length, run)
 
 
 def merge(model: Model, states: Floats, run: Run, step: int) -> Floats:
@@ -32,7 +32,7 @@ def merge(model: Model, states: Floats, run: Run, step: int) -> Floats:
     length = _length(out, run)
     others = [np.ascontiguousarray(states[:, index * width : (index + 1) * width]) for index in range(1, sets)]
     for _, made in _projected(model, "altup_unembd_proj.weight", others, run, step):
-        out += made * (length / _length(made, run))[:, None]
+        out += _as_long(made, length, run)
     _kernels.scale(out, 1 / sets, run.threads)
     return out
 
@@ -43,6 +43,13 @@ def _projected(model: Model, name: str, inputs: list[Floats], run: Run, step: in
         matrix, made = Matrix(model, name, run, BufferPool(), step), np.empty_like(x)
         matrix.apply(x, made, run.threads, index)
         yield index, made
+
+
+def _as_long(x: Floats, length: Floats, run: Run) -> Floats:
+    """The rows at other lengths; what has none is not finite, and found where the states are looked at."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = x * (length / _length(x, run))[:, None]
+        return found
 
 
 def _length(x: Floats, run: Run) -> Floats:
