@@ -19,7 +19,7 @@ from rich.text import Text
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WIDTH = 100
-PAGE = "1160,1500"  # pixels of the report that are shown
+PAGE = "1230,1500"  # pixels of the report that are shown
 OVERRIDE = '\n[[quants.override]]\nftypes = ["Q4_K_M"]\ntensors = { "attn_v" = "Q8_0" }\n'
 
 

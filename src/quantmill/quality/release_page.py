@@ -36,6 +36,10 @@ def render_release(one: ReleaseFacts, other: ReleaseFacts | None = None, version
     )
 
 
+def _title(key: str) -> str:
+    return key.replace("llama_cpp", "llama.cpp").replace("_", " ")
+
+
 def _names(release: ReleaseFacts) -> dict[str, str]:
     """What each file is called on the page, by its name: its ftype, where no other has it."""
     counts = Counter(file.ftype for file in release.files)
@@ -93,7 +97,7 @@ def _shown(release: ReleaseFacts) -> dict[str, Any]:
         "place": cut(release.place, LONGEST),
         "files": len(release.files),
         "bytes": sized(sum(file.bytes for file in release.files)),
-        "settings": [(key.replace("_", " "), cut(value, 400)) for key, value in release.settings.items()],
+        "settings": [(_title(key), cut(value, 400)) for key, value in release.settings.items()],
         "base_perplexity": base,
         "notes": [cut(each, 400) for each in release.notes[:MOST_LINES]],
         "audits": [cut(each, 700) for each in release.audits],
@@ -190,7 +194,7 @@ def _compared(one: ReleaseFacts, other: ReleaseFacts) -> dict[str, Any]:
     settings = []
     for key in keys:
         pair = [cut(release.settings.get(key, ABSENT), LONGEST) for release in (one, other)]
-        settings.append((key.replace("_", " "), *pair, one.settings.get(key) != other.settings.get(key)))
+        settings.append((_title(key), *pair, one.settings.get(key) != other.settings.get(key)))
     lines = difflib.unified_diff(one.recipe.splitlines(), other.recipe.splitlines(), "A", "B", lineterm="", n=2)
     diff = [cut(line, LONGEST) for line in lines] if len(one.recipe) + len(other.recipe) < 400_000 else []
     beside = []

@@ -122,8 +122,8 @@ def is_projector(name: str) -> bool:
 def files_in(
     sizes: Mapping[str, int], measured: Mapping[str, Any], any_name: bool = False
 ) -> list[tuple[ReleasedFile, list[str]]]:
-    """The released files with the names of their parts; shards are one file, incomplete ones are none, and neither,
-    but for `any_name`, files whose names do not end in an ftype (the importance matrix, a projector)."""
+    """The released files with the names of their parts; shards are one file, incomplete ones are none. Files whose
+    names do not end in an ftype (the importance matrix, a projector) are none, but for `any_name`."""
     groups: dict[tuple[str, int], list[str]] = {}
     for name in sorted(name for name in sizes if not is_projector(name)):
         shard = parse_name(name)
