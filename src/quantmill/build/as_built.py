@@ -1,21 +1,18 @@
-"""A build that publishes each file as soon as it is made and found right, and then lets it go.
+"""A build that publishes each file as soon as it is made and found right, and then lets it go (build/clearing.py).
 
 The graph gets a task `publish` for each file, and a file waits until those before it are published, but for as many as
-may be here at a time. What nothing is going to read any more goes: published files, and a checkpoint that is converted.
+may be here at a time.
 """
 
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from quantmill.build.graph import ALL, Edge, Node, labels, task
-from quantmill.build.node_key import Facts, key_of, upstream
+from quantmill.build.node_key import key_of, upstream
 from quantmill.build.workspace import Workspace
 from quantmill.recipe.recipe import Recipe
 from quantmill.steps import STEPS
-
-LARGE = (".gguf", ".safetensors")  # the endings of what is let go
 
 
 class Destination(NamedTuple):
@@ -80,66 +77,3 @@ def _sorted(nodes: Mapping[str, Node]) -> Iterator[Node]:
 
     for node in nodes.values():
         yield from visit(node)
-
-
-@dataclass
-class Clearing:
-    """Lets go, while a build runs, what it has published, and what its last reader has read.
-
-    `wanted`: the tasks of the build
-    `order`: the tasks that publish, in order
-    `keep`: how many files of the release may be here while another is made, with that one
-    """
-
-    nodes: Mapping[str, Node]
-    wanted: Collection[str]
-    order: Sequence[str]
-    keep: int
-    _done: set[str] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def begin(self, node: Node, space: Workspace) -> None:
-        """A task is about to run."""
-        with self._lock:
-            self._sweep(space, self._place(node))
-
-    def end(self, node: Node, space: Workspace) -> None:
-        """A task has run."""
-        with self._lock:
-            self._done.add(node.name)
-            last = node.name == self.order[-1]  # until then, the next file may copy tensors of this one
-            self._sweep(space, len(self.order) if last else self._place(node))
-
-    def _place(self, node: Node) -> int:
-        """Before which of the published files none is needed for a task's own sake."""
-        name = f"publish:{node.name.partition(':')[2]}"
-        if name in self.order:
-            return max(0, self.order.index(name) - self.keep + 1)
-        return len(self.order) if self.order[-1] in self._done else 0
-
-    def _sweep(self, space: Workspace, place: int) -> None:
-        done = self._done | space.same
-        gone = [name for name in self.order[:place] if name in done]
-        makers = [edge.node for name in gone for edge in self.nodes[name].edges if edge.output == ALL]
-        makers += [edge.node for maker in makers for edge in self.nodes[maker].edges]
-        makers += [name for name in self.wanted if name.startswith("download:")]
-        needed = self._needed(space, done)
-        for name in dict.fromkeys(makers):
-            pointed = space.pointed(self.nodes[name]) if name in done else None
-            self._let_go(space, {n: f for n, f in (pointed or {}).items() if f["sha256"] not in needed})
-
-    def _needed(self, space: Workspace, done: Collection[str]) -> set[str]:
-        """The digests of what tasks of this build are yet to read, and of the base."""
-        found: set[str] = set()
-        for node in (self.nodes[name] for name in self.wanted):
-            if node.step is STEPS["index"] or (node.name not in done and node.step.reads_bytes):  # index reads the base
-                for edge in node.edges:
-                    found |= {fact["sha256"] for fact in (space.pointed(self.nodes[edge.node]) or {}).values()}
-        return found
-
-    def _let_go(self, space: Workspace, facts: Facts) -> None:
-        for name, artifact in space.artifacts(facts).items():
-            if name.endswith(LARGE) and space.store.has(artifact):
-                if space.store.remote:  # a record that waits to be sent to it names this
-                    space.store.remote.offer([artifact])
-                space.store.let_go(artifact)

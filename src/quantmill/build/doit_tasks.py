@@ -11,7 +11,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +27,8 @@ from doit.task import clean_targets
 
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
-from quantmill.build.as_built import Clearing, Destination, publishing
+from quantmill.build.as_built import Destination, publishing
+from quantmill.build.clearing import Clearing
 from quantmill.build.database import sound
 from quantmill.build.doit_call import DoitCall, no_task
 from quantmill.build.opening import open_workspace
@@ -40,6 +41,8 @@ from quantmill.recipe.recipe import Recipe, load
 from quantmill.build.reporter import Listener
 from quantmill.build.worth import Estimate, Worths
 
+# Sees, before any work, that a build has room; answers with the kinds of what it lets go (build/clearing.py).
+Room = Callable[[Recipe, Mapping[str, Node], Workspace], Collection[str]]
 ROWS = 500  # that one query asks SQLite for; it takes 999 parameters at least
 
 
@@ -191,20 +194,21 @@ def build(
     estimate: Estimate | None = None,
     check: float = 0.0,
     publish: Destination | None = None,
+    room: Room,
 ) -> int:
-    """Build one recipe outside a dodo.py; the exit code of the build. `estimate`: as of
-    `dodo`; `check`: the share of what steps make that is made again and compared; `publish`: where each file goes as
-    soon as it is made, and is then let go."""
+    """Build one recipe outside a dodo.py; the exit code of the build. `estimate`: as of `dodo`; `check`: the share of
+    what steps make that is made again and compared; `publish`: where each file goes as soon as it is made."""
     space, listener = workspace(root, threads, estimate)
     space = replace(space, check=check)
     recipe = load(path)
     names = wanted(recipe, only)
     listener.seconds = lambda: _seconds([recipe], estimate)
-    found, clearing = nodes(recipe, space, locked), None
+    found, sent = nodes(recipe, space, locked), list[str]()
     if publish:
         found, sent = publishing(recipe, found, publish, [_label(recipe, name) for name in only])
         names = sent if only else names
-        clearing = Clearing(found, [*below(names, found)], sent, recipe.keep_files)
+    goes = room(recipe, asked := below(names, found), space)
+    clearing = Clearing(found, [*asked], goes, sent, recipe.keep_files) if goes else None
     return run(found, space, listener, root, names, jobs, clearing)
 
 

@@ -52,14 +52,15 @@ def run(options: argparse.Namespace) -> int:
     if given := next((name for name in DASK if getattr(options, name) is not None), None):
         raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
     from quantmill.build.doit_tasks import build
+    from quantmill.commands.disk_room import room
     from quantmill.forecast import estimates
 
     work = (path, project(), options.only, options.jobs, options.threads, options.locked)
     if as_built:
         from quantmill.commands.build_published import published
 
-        return published(load(path), options, partial(build, *work, estimate=estimates, check=options.check))
-    return build(*work, estimate=estimates, check=options.check)
+        return published(load(path), options, partial(build, *work, estimate=estimates, check=options.check, room=room))
+    return build(*work, estimate=estimates, check=options.check, room=room)
 
 
 def _share(text: str) -> float:

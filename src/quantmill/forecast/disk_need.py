@@ -1,7 +1,9 @@
-"""The disk that a release takes: when all of it is kept, and at most where files go as they are published."""
+"""The disk that a release takes: when all of it is kept, and at most where some of it goes meanwhile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
+from quantmill.build.graph import task
 from quantmill.forecast.base_file import Description
 from quantmill.forecast.files import FileRow
 from quantmill.quant.file_plan import FilePlan
@@ -18,24 +20,47 @@ def disk_bytes(
     return disk + _converted(recipe, base) + sum(row.bytes for row in rows if row.shards > 1)
 
 
-def disk_peak(recipe: Recipe, lock: Lock, base: Description, rows: Sequence[FileRow], stays: int) -> int:
-    """The most at a time of a build that publishes as it goes. `rows` are in the order of the build; `stays`: bytes of
-    what is measured on the way and kept, as the base's predictions. A checkpoint goes when it is converted; beside
-    the base there are never more than `keep_files` files, each whole and in shards where it is cut."""
+@dataclass(frozen=True)
+class DiskNeed:
+    """What the tasks of a build write, in bytes.
+
+    `came`, `made`, `states`: the base as it comes, as it is converted, and its predictions
+    `files`: each file of the release by the task that writes it, in the order of the build; whole, in shards, or both
+    """
+
+    recipe: Recipe
+    came: int
+    made: int
+    states: int
+    files: Mapping[str, int]
+
+    def most(self, goes: Collection[str] = (), published: bool = False, there: Collection[str] = ()) -> int:
+        """The most at a time beyond what is there. `goes`: of build.clearing.KINDS; `published`: files go where these
+        say so, so that no more than `keep_files` are here at a time; `there`: tasks that have nothing to write."""
+        name, keep = self.recipe.name, self.recipe.keep_files
+        now = 0 if f"download:{name}" in there else self.came
+        most = now = now + (0 if f"convert:{name}" in there else self.made)
+        if "checkpoint" in goes and self.made:
+            now -= 0 if f"download:{name}" in there else self.came
+        now += 0 if f"evaluate:{name}" in there else self.states
+        measured = self.recipe.bench is not None and not self.recipe.as_built  # then files wait for the test of speeds
+        sizes = [0 if maker in there else size for maker, size in self.files.items()]
+        for at in range(len(sizes)):
+            first = max(0, at - keep + 1) if published and "release" in goes and not measured else 0
+            most = max(most, now + sum(sizes[first : at + 1]))
+        return most
+
+
+def disk_need(recipe: Recipe, lock: Lock, base: Description, rows: Sequence[FileRow], states: int) -> DiskNeed:
+    """Of a recipe's whole release. `rows` are in the order of the build; `states`: bytes of the base's predictions."""
+    files = {}
+    for row in rows:
+        own = row.ftype == recipe.base.type
+        whole, shards = 0 if own else row.bytes, row.bytes if row.shards > 1 else 0
+        files[task("split" if own else "quant", recipe, row.ftype)] = whole + shards
     came = sum(fact.size for fact in lock.files.values()) or base.bytes
-    made, keep = _converted(recipe, base), recipe.keep_files
-    taken = [_taken(recipe, row) for row in rows]
-    window = max(sum(taken[max(0, at - keep + 1) : at + 1]) for at in range(len(taken)))
-    if recipe.bench and not recipe.as_built:  # then all wait for the test of speeds
-        window = max(window, sum(taken[at] for at, row in enumerate(rows) if row.ftype in recipe.bench.ftypes))
-    return max(came + made, (made or came) + stays + window)
+    return DiskNeed(recipe, came, _converted(recipe, base), states, files)
 
 
 def _converted(recipe: Recipe, base: Description) -> int:
     return base.bytes if recipe.base.gguf is None else 0
-
-
-def _taken(recipe: Recipe, row: FileRow) -> int:
-    """What one file of the release takes beside the base, which it may be itself."""
-    whole = 0 if row.ftype == recipe.base.type else row.bytes
-    return whole + (row.bytes if row.shards > 1 else 0)

@@ -20,7 +20,7 @@ from quantmill.build.step_params import quant_params
 from quantmill.build.workspace import Status, Workspace
 from quantmill.forecast.base_file import Description, Undescribed, converted, describe
 from quantmill.forecast.costs import Costs, Rates, quantize_memory
-from quantmill.forecast.disk_need import disk_bytes, disk_peak
+from quantmill.forecast.disk_need import disk_bytes, disk_need
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
 from quantmill.forecast.imatrix_cost import ImatrixCost
 from quantmill.forecast.quality_cost import QualityCost
@@ -188,7 +188,9 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,
         disk_bytes=disk_bytes(recipe, lock, base, files, rows),
-        disk_peak=disk_peak(recipe, lock, base, rows, costs.quality.states if costs.quality else 0),
+        disk_peak=disk_need(recipe, lock, base, rows, costs.quality.states if costs.quality else 0).most(
+            ("checkpoint", "release"), published=True
+        ),
         as_built=recipe.as_built,
         memory_bytes=memory.get("quant", quantize_memory(space.threads)),
         memory=memory,

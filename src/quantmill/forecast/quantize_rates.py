@@ -23,7 +23,7 @@ class QuantizeWork:
 
 def quantize_work(files: Iterable[FilePlan], keep: int | None = None) -> QuantizeWork:
     """What a matrix of files of one base and imatrix comes to: a (tensor, type) is computed where no earlier file has
-    it, of the `keep - 1` files before where no more than `keep` are there at a time."""
+    it. No more than `keep` files are there at a time, the new one among them (None: all)."""
     computed: Counter[str] = Counter()
     shared = 0
     seen: deque[set[tuple[str, str]]] = deque(maxlen=None if keep is None else keep - 1)

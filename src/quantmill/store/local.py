@@ -230,6 +230,10 @@ class Store(Objects):
             with open(self.root / "log" / month, "a", encoding="utf-8") as file:
                 file.write(f"{int(time.time())} {what} {task}\n")
 
+    def used(self, key: StepKey) -> Mapping[str, Artifact] | None:
+        """`record`, marked as used now, so that `cache gc` leaves it to this process."""
+        return self._use(key, False, any_names)
+
     def _use(
         self, key: StepKey, whole: bool, right: Callable[[Collection[str]], bool]
     ) -> Mapping[str, Artifact] | None:

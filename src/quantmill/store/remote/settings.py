@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli
 
@@ -19,6 +19,7 @@ from quantmill.units import parse_age, parse_size
 
 SCHEMES = ("s3", "gs", "az", "file")
 MIB = 1 << 20
+KEPT = ("checkpoint", "base", "evaluation", "release")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,21 @@ def find(start: Path, environment: Mapping[str, str] = os.environ) -> Settings |
             f"{path or 'QUANTMILL_STORE'}: {_address(values['url'])!r} goes on with ? or #, which no store's address "
             "does; credentials belong in the environment, and in a path these are %3F and %23"
         )
-    return Settings(**values)
+    return Settings(**{name: value for name, value in values.items() if name not in OWN})
+
+
+class Keeping(NamedTuple):
+    """What of a build stays in the local store when nothing reads it any more (None: all of it), and how many bytes
+    that store may have (None: any)."""
+
+    keep: tuple[str, ...] | None = None
+    max_size: int | None = None
+
+
+def keeping(start: Path) -> Keeping:
+    """The same for the local store of work below `start`."""
+    _, values = _values(start, os.environ)
+    return Keeping(values.get("keep"), values.get("max_size"))
 
 
 def _address(url: str) -> str:
@@ -153,6 +168,12 @@ def _bytes(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str) or not (found := parse_size(value)):
         raise ValueError("this must be a size such as 256MiB")
     return found
+
+
+def _kinds(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(word in KEPT for word in value):
+        raise ValueError(f"this must be a list of some of {', '.join(KEPT)}, each in quotes")
+    return tuple(value)
 
 
 def _count(value: Any) -> int:
@@ -227,4 +248,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "lease": _seconds,
     "patience": _seconds,
     "max_age": _age,
+    "keep": _kinds,
+    "max_size": _bytes,
 }
+OWN = ("keep", "max_size")  # of those, what is said of the local store
