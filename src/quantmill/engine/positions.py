@@ -3,6 +3,7 @@
 import numpy as np
 
 from quantmill import _kernels
+from quantmill.architectures.errors import ForwardError
 from quantmill.architectures.hyperparameters import Hyper
 from quantmill.architectures.rope_scaling import Rope
 from quantmill.engine.buffers import Floats
@@ -18,6 +19,11 @@ class Positions:
         long = "long" if length > self._hyper.rope.context else "short"
         factors = model.vector("rope_freqs.weight")
         self._factors = model.vector(f"rope_factors_{long}.weight") if factors is None else factors
+        if self._factors is not None and not (self._factors > 0).all():
+            raise ForwardError(
+                f"{model.source.place}: a factor of the rotary positions (rope_freqs.weight or rope_factors) is not "
+                "above 0; fetch or convert the model anew"
+            )
         self._tables: dict[Rope, tuple[Floats, Floats]] = {}
 
     def tables(self, rope: Rope) -> tuple[Floats, Floats]:

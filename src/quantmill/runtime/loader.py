@@ -71,7 +71,7 @@ def load(
         room = min(facts.context, context or facts.context)
         settings = plan.configuration(facts, room), plan.layers(facts)
         model = _kernels.Model(*settings, threads, repack, activation_bits)
-        _set_positions(model, facts, room, rope_factors(source, found, long=room > facts.rope.context))
+        _set_positions(model, facts, room, rope_factors(place, source, found, long=room > facts.rope.context))
         set_tensors(place, model, source, plan, facts, found)
         return LoadedModel(path, facts, source, model, room)
 

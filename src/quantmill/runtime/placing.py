@@ -20,11 +20,14 @@ def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) > 1 and not name.endswith((".bias", ".ffn_gate_inp_shexp.weight"))
 
 
-def rope_factors(source: Source, found: Tensors, *, long: bool) -> NDArray[np.float32] | None:
+def rope_factors(place: str, source: Source, found: Tensors, *, long: bool) -> NDArray[np.float32] | None:
     """The factors of the pairs' wavelengths, of those for long texts or for short where there are both."""
     for name in ("rope_freqs.weight", f"rope_factors_{'long' if long else 'short'}.weight"):
         if name in found:
-            return _floats(source, name)
+            factors = _floats(source, name)
+            if not (factors > 0).all():
+                raise CannotRun(f"{place}: {name} has a factor that is not above 0; fetch or convert the model anew")
+            return factors
     return None
 
 
