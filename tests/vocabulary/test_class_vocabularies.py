@@ -1,6 +1,7 @@
 """What a class of models asks of its vocabulary's files; whole files of them are in test_class_goldens.py."""
 
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from convert_golden.classes.registry import CHECKPOINTS
 from quantmill.architectures.errors import TokenizerError
 from quantmill.architectures.json_file import model_files
 from quantmill.checkpoint.metadata import metadata
+from quantmill.vocabulary.sentencepiece import CONTROL, NORMAL, UNUSED
+from quantmill.vocabulary.tiktoken_ranks import ranks, tokens
 
 
 def entries(tmp_path: Path, name: str, changed: dict[str, Any]) -> dict[str, Any]:
@@ -53,3 +56,35 @@ def test_hunyuans_end_of_a_turn_is_a_token(tmp_path: Path, bad: Any) -> None:
 def test_one_end_of_a_text_is_no_end_of_a_turn(tmp_path: Path, one: Any) -> None:
     found = entries(tmp_path, "HunYuanDenseV1ForCausalLM", {"generation_config.json": {"eos_token_id": one}})
     assert "tokenizer.ggml.eot_token_id" not in found
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (b"YQ== 0\n", None),
+        (b"YQ== 0\nYg==\n", "line 2 is no token in base64 and its rank"),
+        (b"?? 0\n", "line 1 is no token in base64 and its rank"),
+        (b"YQ== 0\nYg== 2\n", "its 2 tokens have not one rank each, from 0"),
+        (b"\n".join(b"%s %d" % (b64encode(b"%d" % id_), id_) for id_ in range(300)), "has 300 tokens, and config.json"),
+    ],
+)
+def test_ranks_of_tiktoken(tmp_path: Path, lines: bytes, said: str | None) -> None:
+    path = tmp_path / "tiktoken.model"
+    path.write_bytes(lines)
+    if said is None:
+        assert tokens(ranks(path), {}, 3) == [
+            ("a", NORMAL),
+            *((f"<|reserved_token_{id_}|>", CONTROL) for id_ in (1, 2)),
+        ]
+        assert tokens(ranks(path), {}, 288)[-1] == ("[PAD287]", UNUSED)
+        return
+    with pytest.raises(TokenizerError, match=said):
+        tokens(ranks(path), {}, 288)
+
+
+def test_ranks_of_another_class_are_refused(tmp_path: Path) -> None:
+    """Its special tokens are known to its own code alone."""
+    with pytest.raises(
+        TokenizerError, match=r"`tokenizer_class` is 'HYTokenizer'; of the vocabularies in tiktoken\.model"
+    ):
+        entries(tmp_path, "DeepseekV3ForCausalLM-Kimi", {"tokenizer_config.json": {"tokenizer_class": "HYTokenizer"}})

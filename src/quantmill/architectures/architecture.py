@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from quantmill.architectures.conditions import Sizes, Where, always
-from quantmill.architectures.operations import Operation
+from quantmill.architectures.operations import Operation, Scoring
 from quantmill.gguf import ValueType
 
 # config.json's facts, as configuration.hparams gives them.
@@ -96,7 +96,7 @@ class ModelClass:
     `notes`: what a person should know of a model beside what its file says
     `vocabulary`: "llama", "phi3", "glm", "glm4" and "hunyuan" add the converter's rules for these; "sentencepiece" is
     tokenizer.model alone, and no space goes before a text; "ernie" is so too, with a space as it is stated; "gemma4" is
-    tokenizer.json's BPE of characters
+    tokenizer.json's BPE of characters; "kimi" may be tiktoken.model's ranks
     `part`: what the text model's tensors begin with, in a checkpoint that holds other models too
     `layers`: what a layer's tensors begin with, before its number
     `behind`: what those of the `nextn` last layers begin with, which are counted anew
@@ -125,7 +125,7 @@ class ModelClass:
     reading: Callable[[Facts], Mapping[str, Any]] | None = None
     facts: Callable[[Facts], Mapping[str, Any]] | None = None
     notes: Callable[[Facts], Iterable[str]] | None = None
-    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm", "glm4", "hunyuan", "gemma4"] = ""
+    vocabulary: Literal["", "llama", "sentencepiece", "ernie", "phi3", "glm", "glm4", "hunyuan", "gemma4", "kimi"] = ""
     part: str = ""
     layers: str = "model.layers."
     behind: str = ""
@@ -153,9 +153,14 @@ class Architecture:
     `since`: the first build whose converter is known to write it so; 0: any that is offered
     `operations`: what a layer computes; none: it is converted only
     `experts`: whether it is a mixture
+    `scoring`: how they are scored where their operation goes by a file, and that does not say it
     `most_experts`: how many a layer may have: llama.cpp's LLAMA_MAX_EXPERTS, which has grown
-    `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window; 0: no windows
-    `window_base`: the rope base of the layers with a window, whose rope is not scaled; 0: they turn as the others
+    `window_pattern`: n: every n-th layer attends to everything, the others to a sliding window, where a file does not
+    say it; 0: no windows
+    `window_base`: the rope base of the layers with a window, whose rope is not scaled; 0: they turn as the others; a
+    file may say another
+    `unscaled_windows`: the layers with a window turn by the others' base, unscaled
+    `may_lack_windows`: a file that says no window, or one of 0, has none
     `windowed_layers`: a model of so many layers has windows, and no other; 0: any may
     `chunk`: the window, which no file says and which is of chunks; 0: a file says it
     `eps`: the metadata key of what norms add
@@ -179,9 +184,12 @@ class Architecture:
     since: int = 0
     operations: tuple[Operation, ...] = ()
     experts: Literal["never", "maybe", "always"] = "never"
+    scoring: Scoring = "softmax"
     most_experts: int = 256
     window_pattern: int = 0
     window_base: float = 10000.0
+    unscaled_windows: bool = False
+    may_lack_windows: bool = False
     embedding_scale: bool = False
     wide_scale_layers: int = 0
     whole_heads: bool = False

@@ -11,7 +11,7 @@ from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
 from quantmill.architectures.known import ARCHITECTURES, computed, listed
 from quantmill.architectures.metadata_keys import own_sizes
-from quantmill.architectures.operations import Attend, AttendCompressed, Feed, Operation, Scoring
+from quantmill.architectures.operations import Attend, AttendCompressed, Experts, Feed, Operation, Scoring
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
 from quantmill.architectures.sizes import with_products
 from quantmill.gguf import KV, model_facts
@@ -31,15 +31,18 @@ class Routing:
     groups_chosen: int = 1
 
 
-_SCORES: dict[int, Scoring] = {0: "softmax", 1: "softmax", 2: "sigmoid"}
+_SCORES: dict[int, Scoring] = {1: "softmax", 2: "sigmoid"}
+_SIGMOID = {
+    (47, 154880),
+    (48, 154880),
+}  # layers and tokens of GLM 4.7 Flash, a deepseek2 whose first files do not say it
 
 
 @dataclass(frozen=True)
 class Hyper:
     """`attention_scale` multiplies the products of queries and keys; `window` is 0 where all layers see everything;
     `n_eff` is n_ff of an expert; `more` are the sizes that the architecture has keys of its own for, `numbers` its
-    other numbers; `windows` says which layers have a window, where a file does; `window_base` is those layers' rope
-    base, 0 where they turn as the others."""
+    other numbers; `windows` says which layers have a window, where there is one, and `window_rope` how those turn."""
 
     architecture: str
     row: Architecture
@@ -62,14 +65,11 @@ class Hyper:
     numbers: Mapping[str, float] = field(default_factory=dict)
     windows: tuple[bool, ...] = ()
     routing: Routing = Routing()
-    window_base: float = 0.0
+    window_rope: Rope | None = None
 
     def windowed(self, layer: int) -> bool:
         """Whether the layer attends to a sliding window."""
-        pattern = self.row.window_pattern
-        if self.windows:
-            return self.window > 0 and self.windows[layer]
-        return pattern > 0 and self.window > 0 and layer % pattern < pattern - 1
+        return self.window > 0 and self.windows[layer]
 
     def operations(self, layer: int) -> list[Operation]:
         """What the layer computes."""
@@ -77,8 +77,7 @@ class Hyper:
 
     def rope_of(self, layer: int) -> Rope:
         """The layer's rotary positions."""
-        own = self.windowed(layer) and self.window_base
-        return Rope(self.window_base, factored=False) if own else self.rope
+        return (self.windowed(layer) and self.window_rope) or self.rope
 
     def turns(self, attend: Attend, layer: int) -> bool:
         """Whether the layer's queries and keys turn."""
@@ -187,6 +186,8 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         raise keys.wrong("attention.key_length", f"is {head}", "an even one")
     if row.whole_heads and n_head * head != n_embd:
         raise keys.wrong("attention.key_length", f"is {head} for each of {n_head} heads", f"{n_embd} for all of them")
+    if not compressed:
+        _check_apart(keys, row, head, keys.size("rope.dimension_count", head))
     n_expert, n_expert_used = _experts(keys, row)
     context = keys.size("context_length")
     n_ff, n_eff = _feed_forward(keys, n_expert, n_expert_used, _both(row) or bool(more.get("leading")), most.get("ff"))
@@ -195,9 +196,11 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     scale = numbers.get("attention.scale") or 1 / math.sqrt(width)
     if compressed:
         mla = keys.size("attention.key_length_mla")
+        if keys.number("attention.temperature_scale", 0.0):
+            raise keys.wrong("attention.temperature_scale", "is not 0", "none, which is not computed,")
         rope, scale = _compressed(rope_of_file(keys, context), mla, keys.number(_LOG_MULTIPLIER, 0.0))
     else:
-        rope = _rope(keys, context, numbers.get(_LOG_MULTIPLIER, 0.0))
+        rope = _rope(keys, row, context, numbers.get(_LOG_MULTIPLIER, 0.0))
     made = Hyper(
         architecture=name,
         row=row,
@@ -219,8 +222,8 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         more=more,
         numbers=numbers,
         windows=_windows(keys, row, n_layer),
-        routing=_routing(keys),
-        window_base=keys.number("rope.freq_base_swa", row.window_base, least=1.0) if row.window_base else 0.0,
+        routing=_routing(keys, row, n_layer, n_vocab),
+        window_rope=_window_rope(keys, row, rope),
     )
     _check_givers(keys, made)
     return made
@@ -235,14 +238,15 @@ def _check_givers(keys: KeyReader, made: Hyper) -> None:
                 raise keys.wrong("attention.shared_kv_layers", what, "fewer")
 
 
-def _routing(keys: KeyReader) -> Routing:
+def _routing(keys: KeyReader, row: Architecture, layers: int, n_vocab: int) -> Routing:
     scores = keys.size("expert_gating_func", 0, least=0)
-    if scores not in _SCORES:
+    stated = any(isinstance(each, Experts) and each.normalized == "stated" for each in row.operations)
+    if scores and scores not in _SCORES:
         raise keys.wrong("expert_gating_func", f"is {scores}", "1 for softmax or 2 for sigmoid")
     return Routing(
-        scoring=_SCORES[scores],
+        scoring=_SCORES.get(scores, "sigmoid" if (layers, n_vocab) in _SIGMOID else row.scoring),
         is_normalized=bool(keys.value("expert_weights_norm")),
-        scale=keys.number("expert_weights_scale", 1.0) or 1.0,
+        scale=(stated and keys.number("expert_weights_scale", 1.0)) or 1.0,
         groups=keys.size("expert_group_count", 1, least=0) or 1,
         groups_chosen=keys.size("expert_group_used_count", 1, least=0) or 1,
     )
@@ -262,10 +266,10 @@ def _both(row: Architecture) -> bool:
     return any(isinstance(each, Feed) and each.where is not dense for each in row.operations)
 
 
-def _rope(keys: KeyReader, context: int, multiplier: float) -> Rope:
+def _rope(keys: KeyReader, row: Architecture, context: int, multiplier: float) -> Rope:
     """The model's rotary positions; a multiplier of YaRN's logarithm undoes so much of what YaRN multiplies."""
     rope = rope_of_file(keys, context)
-    if rope.scaling != "yarn" or not multiplier:
+    if rope.scaling != "yarn" or _LOG_MULTIPLIER not in row.numbers:
         return rope
     for key, right in (("rope.scaling.yarn_beta_fast", 32.0), ("rope.scaling.yarn_beta_slow", 1.0)):
         if keys.number(key, right) != right:
@@ -279,7 +283,8 @@ def _window(keys: KeyReader, row: Architecture, layers: int) -> int:
     if row.chunk:  # llama.cpp's own, whatever the file says, but for none
         keys.size("attention.sliding_window", row.chunk)
         return row.chunk
-    return keys.size("attention.sliding_window")
+    none = {"default": 0, "least": 0} if row.may_lack_windows else {}
+    return keys.size("attention.sliding_window", **none)
 
 
 def _lists_windows(row: Architecture) -> bool:
@@ -288,15 +293,43 @@ def _lists_windows(row: Architecture) -> bool:
 
 
 def _windows(keys: KeyReader, row: Architecture, layers: int) -> tuple[bool, ...]:
-    """Which layers have a window, where the file lists them; llama.cpp takes the pattern for a list of none."""
+    """Which layers have a window: those that a file lists, or all but every n-th."""
     name = "attention.sliding_window_pattern"
     found = keys.metadata.get(f"{row.name}.{name}")
-    if found is None or (row.windowed_layers != layers and not _lists_windows(row)):
-        return ()
-    value = found.value
-    if not isinstance(value, list) or len(value) != layers or not all(isinstance(item, bool) for item in value):
+    if found is None and _lists_windows(row):
+        raise keys.wrong(name, "is missing", f"{layers} truths")
+    value = row.window_pattern if found is None else found.value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return tuple(value == 0 or layer % value < value - 1 for layer in range(layers))
+    if not isinstance(value, list) or len(value) < layers or not {0, 1}.issuperset(value):
         raise keys.wrong(name, "is another list", f"{layers} truths")
-    return tuple(value)
+    return tuple(map(bool, value[:layers]))
+
+
+def _window_rope(keys: KeyReader, row: Architecture, rope: Rope) -> Rope:
+    base = keys.number("rope.freq_base_swa", row.window_base, least=1.0 if row.window_base else 0.0)
+    if row.window_base:
+        return Rope(base, factored=False)
+    if row.unscaled_windows:
+        return Rope(base or rope.base)
+    return replace(rope, base=base) if base else rope
+
+
+def _check_apart(keys: KeyReader, row: Architecture, head: int, rotary: int) -> None:
+    """Raises CannotEvaluate for heads of other layers that are of another shape, or turn by the place in an image."""
+    for key, right in (
+        ("attention.key_length_swa", head),
+        ("attention.value_length_swa", head),
+        ("rope.dimension_count_swa", rotary),
+    ):
+        if row.window_pattern and keys.size(key, right) != right:
+            raise keys.wrong(key, f"is {keys.size(key)}", f"that of all layers, {right},")
+    name = "rope.dimension_sections"
+    found = keys.metadata.get(f"{row.name}.{name}")
+    sections = found.value if found is not None and isinstance(found.value, list) else []
+    pairs = any(isinstance(each, Attend) and each.rope == "norm" for each in row.operations)
+    if any(sections) and pairs:
+        raise keys.wrong(name, f"is {sections}", "none, for heads that turn by an image's places are not computed,")
 
 
 def _float32(value: float) -> float:

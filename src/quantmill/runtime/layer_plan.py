@@ -178,9 +178,7 @@ def _is_known(operation: Attend | Feed | Experts) -> bool:
     """Whether the kernels compute all that the operation says."""
     if not isinstance(operation, Attend) and operation.activation not in _ACTIVATIONS:
         return False
-    if isinstance(operation, Experts) and (
-        operation.scoring not in _SCORINGS or operation.normalized not in (True, False)
-    ):
+    if isinstance(operation, Experts) and operation.scoring not in (*_SCORINGS, "stated"):
         return False
     plain = type(operation)()
     known = {field: getattr(plain, field) for field in _FIELDS[type(operation)]}

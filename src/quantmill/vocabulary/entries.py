@@ -13,7 +13,7 @@ from quantmill.gguf.errors import shown
 from quantmill.reference.converter import TokenRules
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import newest
-from quantmill.vocabulary import byte_level, character_bpe, chat_template, pretokenizer, spm
+from quantmill.vocabulary import byte_level, character_bpe, chat_template, pretokenizer, spm, tiktoken_ranks
 from quantmill.vocabulary.hf_tokenizer import SPECIALS, HFTokenizer, content
 from quantmill.vocabulary.passed_over import passed_over
 from quantmill.vocabulary.post_processor import added
@@ -72,6 +72,8 @@ def vocabulary(
             f"the model has no tokenizer.model, the only file that {row.name}'s vocabulary is made of; "
             "take that of the model that it was tuned from"
         )
+    elif data is None and class_.vocabulary == "kimi" and tiktoken_ranks.FILE in files:
+        entries = list(_ranks(files[tiktoken_ranks.FILE], settings, size))
     elif data is None:
         raise UnknownVocabulary(_missing(files))
     elif class_.vocabulary == "gemma4":
@@ -117,6 +119,21 @@ def _byte_level(tokenizer: HFTokenizer, size: int, pre: str) -> Iterator[KV]:
     yield kv(_PREFIX + "token_type", [type_ for _, type_ in tokens], subtype=ValueType.INT32)
     if tokenizer.merges:
         yield kv(_PREFIX + "merges", tokenizer.merges)
+
+
+def _ranks(path: Path, settings: Mapping[str, Any], size: int) -> Iterator[KV]:
+    if settings.get("tokenizer_class") != tiktoken_ranks.CLASS:
+        raise UnknownVocabulary(
+            f"tokenizer_config.json's `tokenizer_class` is {settings.get('tokenizer_class')!r}; of the vocabularies in "
+            f"{tiktoken_ranks.FILE} only that of Kimi, {tiktoken_ranks.CLASS}, can be converted"
+        )
+    found = tiktoken_ranks.ranks(path)
+    tokens = tiktoken_ranks.tokens(found, settings, size)
+    yield kv(_PREFIX + "model", "gpt2")
+    yield kv(_PREFIX + "pre", tiktoken_ranks.PRE)
+    yield kv(_PREFIX + "tokens", [text for text, _ in tokens])
+    yield kv(_PREFIX + "token_type", [type_ for _, type_ in tokens], subtype=ValueType.INT32)
+    yield kv(_PREFIX + "merges", tiktoken_ranks.merges(found), subtype=ValueType.STRING)
 
 
 def _characters(tokenizer: HFTokenizer, size: int) -> Iterator[KV]:

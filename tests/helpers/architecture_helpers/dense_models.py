@@ -15,6 +15,11 @@ DENSE_MODELS = {
     "smollm3": Small("smollm3", layers=4),
     "seed_oss": Small("seed_oss", keys=_WIDE),
     "olmo2": Small("olmo2"),
+    "olmo2-windows": Small(  # as a file of OLMo 3, whose layers with a window turn unscaled
+        "olmo2",
+        layers=3,
+        keys={**_YARN, "attention.sliding_window": 40, "attention.sliding_window_pattern": [True, False, True]},
+    ),
     "exaone4": Small("exaone4"),
     "exaone4-windows": Small("exaone4", layers=64, embd=32, ff=32, heads=2, heads_kv=1, keys=_WINDOWS),
     "hunyuan-dense": Small("hunyuan-dense", keys={**_WIDE, "rope.scaling.type": "none", "rope.freq_base": 11158840.0}),

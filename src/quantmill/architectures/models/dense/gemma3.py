@@ -73,6 +73,8 @@ GEMMA3 = Architecture(
         Add(),
     ),
     window_pattern=6,
+    may_lack_windows=True,
+    numbers={"final_logit_softcapping": 0.0},
     embedding_scale=True,
     wide_scale_layers=62,
 )

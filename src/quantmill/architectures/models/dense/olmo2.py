@@ -1,4 +1,7 @@
-"""OLMo 2: norms of what attention and feed-forward part make, of all queries and of all keys together."""
+"""OLMo 2: norms of what attention and feed-forward part make, of all queries and of all keys together.
+
+A file of OLMo 3 is of the same architecture, with windows.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -55,4 +58,8 @@ OLMO2 = Architecture(
         Add(),
     ),
     whole_heads=True,
+    window_pattern=4,
+    window_base=0,
+    unscaled_windows=True,
+    may_lack_windows=True,
 )

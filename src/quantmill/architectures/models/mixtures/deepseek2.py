@@ -190,6 +190,7 @@ DEEPSEEK2 = Architecture(
         replace(
             _V2,
             name="DeepseekV3ForCausalLM",
+            vocabulary="kimi",
             defaults={
                 **_V2.defaults,
                 "max_position_embeddings": 4096,

@@ -138,8 +138,9 @@ GLM4MOE = Architecture(
         Add(where=_main),
         Norm("post_attention_norm", where=_main),
         Feed(where=leading),
-        Experts(scoring="sigmoid", where=_mixed),
+        Experts(scoring="stated", normalized="stated", where=_mixed),
         Add(where=_main),
     ),
     experts="always",
+    scoring="sigmoid",
 )
