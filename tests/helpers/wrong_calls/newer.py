@@ -71,6 +71,13 @@ def _init() -> Iterator[Wrong]:
     for path in ("none", "folder", "bytes", "EMPTY", "m.gguf/", "/dev/null"):
         yield Wrong(f"init new --from q.gguf --base m.gguf --imatrix {path}", USE, "")
     yield Wrong("init new --base m.gguf --imatrix i.dat", USE, "--imatrix is for --from")
+    for value in ("nobody", "EMPTY", "SPACES", "LINES"):
+        yield Wrong(f"init new --base TINY --pre-tokenizer {value}", USE, "")
+        yield Wrong(f"init new --from q.gguf --base TINY --pre-tokenizer {value}", USE, "")
+        yield Wrong(f"init new --from q.gguf --base m.gguf --pre-tokenizer {value}", USE, "pre-tokenizer")
+    yield Wrong("init new --base m.gguf --pre-tokenizer qwen2", USE, "--pre-tokenizer is for a base that is converted")
+    for base in ("other", "i.dat", "recipes", "t-00002-of-00003.gguf"):
+        yield Wrong(f"init new --base {base}", USE, base)
     for value in ("0", "-1", "x", "99999999", "1.5"):
         yield Wrong(f"init new --from q.gguf --base m.gguf --threads {value}", USE, "--threads")
     for value in ("b9999", "b1", "x", "EMPTY", "SPACES", "LINES"):
