@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from architecture_helpers.hybrid_models import HYBRID_MODELS
 from forward_models import LENGTH, MODELS, Small, text, write
 from quantmill.artifact import Artifact, ByteRange, Context
 from quantmill.build.graph import Edge, Node
@@ -31,7 +32,9 @@ CASES = [
     ("llama", 2, {}, 3),  # a range without a chunk
     ("qwen2", 4, {"perplexity": False}, 2),
     ("llama", 4, {"perplexity": False, "process_output": True}, 2),
+    ("gemma4", 3, {}, 2),  # keys and values go with the states
 ]
+SMALL = MODELS | HYBRID_MODELS
 
 
 def artifact(path: Path) -> Artifact:
@@ -80,7 +83,7 @@ def node(params: Mapping[str, Any]) -> Node:
 def test_waves_have_the_bytes_of_one_step(
     tmp_path: Path, name: str, chunks: int, more: Mapping[str, Any], workers: int, spilled: bool
 ) -> None:
-    small: Small = replace(MODELS[name], layers=max(5, MODELS[name].layers))
+    small: Small = replace(SMALL[name], layers=max(5, SMALL[name].layers))
     params = {**PARAMS, **more}
     (tmp_path / "a").write_text(text(chunks * params["n_ctx"]))
     given = {"model.gguf": artifact(write(small, tmp_path / "model.gguf")), "texts/a": artifact(tmp_path / "a")}

@@ -240,3 +240,19 @@ def test_unknown_arithmetic_and_no_threads() -> None:
         Run("f23")
     with pytest.raises(UsageError, match="0 threads cannot work"):
         Run(threads=0)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 64), (32, 64), (5, 9), (31, 70), (90, 96)])
+def test_columns_of_rows_are_those_of_whole_rows(begin: int, end: int, tmp_path: Path) -> None:
+    """Whether they are whole blocks of the type or not."""
+    small, name = Small("qwen2", layers=1, embd=96), "token_embd.weight"
+    values = next(values for tensor, _, values in weights(small) if tensor == name)
+    data = np.empty(values.size // 32 * 34, np.uint8)
+    _kernels.quantize("Q8_0", values, data)
+    described = [(tensor, shape, TYPES["Q8_0" if tensor == name else "F32"]) for tensor, shape, _ in weights(small)]
+    with gguf.Writer(tmp_path / "m.gguf", forward_models.metadata(small), described) as writer:
+        for tensor, _, own in weights(small):
+            writer.append(data if tensor == name else own.view(np.uint8).reshape(-1))
+    ids = np.array([7, 3, 7, 257], np.int32)
+    with open_model(tmp_path / "m.gguf") as model:
+        assert np.array_equal(model.gather(name, ids, begin, end), model.gather(name, ids)[:, begin:end])

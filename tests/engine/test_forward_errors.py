@@ -201,3 +201,12 @@ def test_a_set_of_states_of_no_length(tmp_path: Path) -> None:
 
     path = model(tmp_path / "m.gguf", HYBRID_MODELS["gemma3n"], change)
     assert message(path).startswith("layer 0 gives values that are not finite")
+
+
+def test_keys_and_values_that_no_layer_has(tmp_path: Path) -> None:
+    keys = {"gemma4.attention.shared_kv_layers": 4}
+    path = model(tmp_path / "m.gguf", HYBRID_MODELS["gemma4"], lambda tensors: None, keys)
+    assert message(path) == (
+        "gemma4.attention.shared_kv_layers leaves layer 2 keys and values of no layer before it that sees as much as "
+        "it does; fewer would be right"
+    )
