@@ -46,8 +46,8 @@ def test_files_of_the_hub(hub: Hub, project: Project, sizes: dict[str, int]) -> 
     assert 0 < sum(size for _, size in hub.front.heads) <= 0.03 * sum(sizes.values())
     assert not hub.front.sent
     assert "give --sample 2%, or download it" in fails(project, *call, code=2)
-    said = fails(project, "quantmill", "show", "acme/tiny", code=2)
-    assert "acme/tiny: it holds 2 models (base.gguf, x-Q4_K_S.gguf); name one of them" in said
+    both: Any = json.loads(project.run("quantmill", "show", "acme/tiny", "--json").stdout)
+    assert [each["files"][0]["name"] for each in both] == ["acme/tiny/base.gguf", "acme/tiny/x-Q4_K_S.gguf"]
     assert "it has no file y.gguf" in fails(project, "quantmill", "show", "acme/tiny/y.gguf", code=2)
     hub.front.ranges = False
     assert "does not send the range asked for" in fails(project, *call, "--sample", "2%", code=1)

@@ -198,7 +198,10 @@ def test_choose_says_what_is_beside_a_release_of_the_hub(
     repository = Repository(hub.repository.folder.parent / "tiny-GGUF")
     names = ["audit.vsa.json", *(path.name for path in folder.glob("*.gguf"))]
     repository.commit({name: (folder / name).read_bytes() for name in names}, lambda name: name.endswith(".gguf"))
+    bare = Repository(hub.repository.folder.parent / "bare-GGUF")
+    bare.commit({name: (folder / name).read_bytes() for name in names[1:]}, lambda name: name.endswith(".gguf"))
     machine = ("--backend", "cuda", "--vram", "24GB", "--ram", "64GB")
+    assert "no statement of an audit" in made.run("quantmill", "choose", "acme/bare-GGUF", *machine).stdout
     out = project.run("quantmill", "choose", "acme/tiny-GGUF", *machine).stdout
     assert "\naudit.vsa.json: urn:quantmill:audit says PASSED" in out
     said = (folder / "audit.vsa.json").read_text()

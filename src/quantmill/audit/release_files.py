@@ -181,6 +181,22 @@ def _here(name: str, models: tuple[Path, ...], beside: Mapping[str, Path], is_on
     return AuditedRelease(name, models, sizes, lambda each: beside[each], is_one)
 
 
+def each_remote(release: AuditedRelease) -> Iterator[RemoteSource]:
+    """Every model elsewhere, open while it is at hand; each header is asked for with as many bytes as the longest
+    before it had. UsageError where nothing turns out to be a model."""
+    found = longest = 0
+    for model in release.models:
+        if isinstance(model, Path):
+            continue
+        with RemoteSource(model, longest) as source:
+            longest = max(longest, *(file.data_offset for file in source.files))
+            if release.is_one or is_model(source.files[0]):
+                found += 1
+                yield source
+    if not found:
+        raise UsageError(f"{release.place}: there are no GGUF files of a model in it; name a repository with some")
+
+
 def each_open(release: AuditedRelease) -> Iterator[Source | RemoteSource]:
     """Every model in turn, open while it is at hand. UsageError where nothing turns out to be one."""
     found = 0

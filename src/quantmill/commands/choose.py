@@ -59,7 +59,9 @@ def run(options: argparse.Namespace) -> int:
         data = _data(advice, found.shape, machine, options) | audits
         say_json(data | ({"projector": {"file": projector, "bytes": size}} if projector else {}))
     else:
-        say(*_lines(advice, found.shape, machine, options), *[""] * bool(audits), *found.audits)
+        say(*_lines(advice, found.shape, machine, options))
+        if found.audits is not None:
+            say("", *(found.audits or ["no statement of an audit lies beside the files (quantmill audit makes one)"]))
         if projector:
             from quantmill.units import size_text
 

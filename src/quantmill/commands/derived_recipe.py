@@ -14,8 +14,8 @@ from quantmill.audit.header_facts import HeaderFacts, describe_files
 from quantmill.audit.metadata_audit import imatrix_notes
 from quantmill.audit.mixes import IMATRIX_FILE, tags_of
 from quantmill.audit.origin import Making, count, making
-from quantmill.audit.release_files import AuditedRelease, find_release, is_model, models_in
-from quantmill.audit.remote_source import RemoteSource, is_remote
+from quantmill.audit.release_files import AuditedRelease, each_remote, find_release, models_in
+from quantmill.audit.remote_source import is_remote
 from quantmill.audit.row_sample import RowSample
 from quantmill.audit.verdict import FileVerdict, Word
 from quantmill.checkpoint.about import about_gguf
@@ -79,7 +79,8 @@ def derive(
     """Look at a file, a folder's files or a repository's; of several models at the one that is `wanted`. UsageError
     where there is nothing to go by."""
     place = find_release(release) if is_remote(release) and not Path(release).exists() else None
-    models = one_of(release, _looked(place) if place else [_look(path) for path in _paths(release)], wanted)
+    remote = [_described(each.listed[0][0], each.files, each.sizes) for each in each_remote(place)] if place else []
+    models = one_of(release, remote or [_look(path) for path in _paths(release)], wanted)
     own = _own_base(models) if base is None else None
     source, types = Path(own.place if own else base or ""), None
     if source.is_file():
@@ -106,22 +107,6 @@ def _paths(release: str) -> list[Path]:
     if path.is_file():
         return [shards_of(path)[0]]
     raise UsageError(f"{release}: there is no such file or folder; give a release's file or folder")
-
-
-def _looked(release: AuditedRelease) -> list[ReleaseModel]:
-    """The models elsewhere; each header is asked for with as many bytes as the longest before it had."""
-    found: list[ReleaseModel] = []
-    longest = 0
-    for model in release.models:
-        if isinstance(model, Path):
-            continue
-        with RemoteSource(model, longest) as source:
-            longest = max(longest, *(file.data_offset for file in source.files))
-            if release.is_one or is_model(source.files[0]):
-                found.append(_described(model[0].place, source.files, source.sizes))
-    if not found:
-        raise UsageError(f"{release.place}: there are no GGUF files of a model in it; name a repository with some")
-    return found
 
 
 def _look(path: Path) -> ReleaseModel:

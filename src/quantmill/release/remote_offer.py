@@ -26,13 +26,13 @@ BENCH = "bench.json"
 
 @dataclass(frozen=True)
 class CandidateSet:
-    """What a choice is made from. `audits`: what auditors say of the files, a line each; `projectors`: bytes by name, 0
-    where a projector is yet to be made."""
+    """What a choice is made from. `audits`: what auditors say of the files, a line each, None where nobody looked for
+    that; `projectors`: bytes by name, 0 where a projector is yet to be made."""
 
     candidates: tuple[Candidate, ...]
     shape: Shape
     bench: Bench | None
-    audits: tuple[str, ...] = ()
+    audits: tuple[str, ...] | None = None
     projectors: Mapping[str, int] = field(default_factory=dict)
 
 

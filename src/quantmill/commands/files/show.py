@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _described(name: str) -> "list[HeaderFacts]":
     from quantmill.audit.header_facts import describe_files
-    from quantmill.audit.remote_source import RemoteSource, is_remote
+    from quantmill.audit.remote_source import is_remote
 
     path = Path(name)
     if path.is_dir():
@@ -57,8 +57,9 @@ def _described(name: str) -> "list[HeaderFacts]":
             what = "this is no file" if path.exists() else "there is no such file"
             raise UsageError(f"{name}: {what}; give a GGUF file, a folder, a repository or an address")
         return [_local(path)]
-    with RemoteSource(name) as source:
-        return [describe_files(source.files, source.sizes)]
+    from quantmill.audit.release_files import each_remote, find_release
+
+    return [describe_files(source.files, source.sizes) for source in each_remote(find_release(name))]
 
 
 def _local(path: Path) -> "HeaderFacts":
