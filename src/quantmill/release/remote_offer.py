@@ -120,15 +120,17 @@ def is_projector(name: str) -> bool:
 
 
 def _files(sizes: Mapping[str, int], measured: Mapping[str, Any]) -> list[tuple[ReleasedFile, list[str]]]:
-    """The released files with the names of their parts; shards are one file, incomplete ones and files whose names do
-    not end in an ftype (the importance matrix, a projector) are none."""
+    """The released files with the names of their parts; shards are one file. Incomplete ones are none, nor are
+    files whose names do not end in an ftype (the importance matrix, a projector) unless a listing tells of a search."""
     groups: dict[tuple[str, int], list[str]] = {}
     for name in sorted(name for name in sizes if not is_projector(name)):
         shard = parse_name(name)
         groups.setdefault((shard[0], shard[2]) if shard else (name.removesuffix(".gguf"), 1), []).append(name)
     found = []
     for (stem, count), parts in groups.items():
-        ftype = ftype_of(stem)
+        mix = entry.get("mix") if (entry := measured.get(parts[0], {})) else None
+        searched = isinstance(mix, Mapping) and isinstance(mix.get("kind"), str) and mix["kind"] in FTYPES
+        ftype = str(entry.get("ftype")) if searched else ftype_of(stem)
         if ftype is None or len(parts) != count:
             continue
         folder = stem.rpartition("/")[0]
@@ -136,7 +138,8 @@ def _files(sizes: Mapping[str, int], measured: Mapping[str, Any]) -> list[tuple[
         size = sum(sizes[part] for part in parts)
         digests = [str(entry["sha256"]) for part in parts if "sha256" in (entry := measured.get(part, {}))]
         digest = " ".join(digests) if len(digests) == count else ""
-        file = ReleasedFile(name, ftype, size, count, quality(measured.get(parts[0])), digest=digest)
+        kind = str(mix["kind"]) if mix and searched else ""
+        file = ReleasedFile(name, ftype, size, count, quality(measured.get(parts[0])), digest=digest, kind=kind)
         found.append((file, parts))
     return found
 
