@@ -55,6 +55,8 @@ class ReleasedFile:
     `bits`: of a weight, really; 0 where that is not known
     `others`: the share of the weights that are of another type than the name says
     `weights`: equal in files whose tensors are the same; `digest`: in files whose every byte is
+    `kind`: of one whose types were searched, the stock ftype that it is most like; `rival`: a stock file of its size
+    that is no worse
     `twin`: the ftype of the file whose weights these are too, with `is_copy` its every byte
     """
 
@@ -69,6 +71,13 @@ class ReleasedFile:
     digest: str = ""
     twin: str = ""
     is_copy: bool = False
+    kind: str = ""
+    rival: str = ""
+
+    @property
+    def like(self) -> str:
+        """The ftype by which rules of thumb take it."""
+        return self.kind or self.ftype
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,11 @@ def quality(report: Any) -> Quality | None:
         _number(found.get("kld_error")),
         _number(found.get("delta_p_rms")),
     )
+
+
+def rival(told: Any) -> str:
+    """The stock file that is no worse than a target, of what a report tells of that; empty where none is."""
+    return str(told.get("beside", {}).get("ftype", "")) if told and "finding" in told else ""
 
 
 def bench(report: Any) -> Bench | None:

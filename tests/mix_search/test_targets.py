@@ -84,7 +84,69 @@ def test_the_release_says_what_was_searched_and_measured(built: Project) -> None
     entry = listed["small-fit-4.5.gguf"]
     assert entry["ftype"] == "fit-4.5"
     assert entry["quality"]["kld"]["mean"] > 0
+    assert entry["mix"]["target"] == {"bits": 4.5}
+    assert entry["mix"]["predicted_kld"] == pytest.approx(entry["quality"]["kld"]["mean"], rel=0.5)
+    page = built.release()["README.md"].decode()
+    assert "`fit-6` each tensor has the type that a search chose" in page
+    assert "measured on calibration.txt. What these files lose was measured on evaluation.txt, which the search" in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| [small-fit-4.5.gguf]")]
+    assert "Its types were found by measuring." in row
+    assert all("searched" in entry["mix"] for name, entry in listed.items() if "-fit-" in name)
     assert b"Searched types" in built.release()["report.html"]
+
+
+def test_a_release_with_targets_is_reproduced(built: Project) -> None:
+    said = built.run("quantmill", "reproduce", "release/small", "--work", str(built.folder / "again")).stdout
+    assert "small-fit-4.5.gguf" not in said or "differ" not in said
+
+
+@pytest.mark.parametrize("place", ["release/small", "small"])
+def test_a_target_is_chosen_as_any_file(built: Project, place: str) -> None:
+    """By what was measured, where quality is wanted; each of them is known by its listing."""
+    machine = ("--backend", "cpu-avx2", "--context", "64", "--ram", "16.2MB", "--json")
+    found = json.loads(built.run("quantmill", "choose", place, "--goal", "quality", *machine).stdout)
+    assert found["choice"]["ftype"] == "fit-4.5"
+    assert found["next"]["ftype"] == "fit-4"
+
+
+def test_a_target_that_is_no_better_than_a_stock_file_is_told_and_fails_a_strict_recipe(tmp_path: Path) -> None:
+    poor = '\n[[quants.target]]\nname = "poor"\nlike = "Q4_K_M"\ntypes = ["Q4_0"]\n'
+    project = searched(tmp_path / "project", poor)
+    project.edit('["BF16", "Q4_K_M", "Q2_K"]', '["Q4_K_M"]')
+    text = "poor: on the evaluation text it is no better than Q4_K_M, which is no larger"
+    assert f"note: {text} (" in project.run("quantmill", "build", "small").stdout
+    assert "No better than `Q4_K_M`, which is no larger." in project.release()["README.md"].decode()
+    project.edit('prefix = "small"', 'prefix = "small"\nstrict = true')
+    failed = project.run("quantmill", "build", "small", check=1)
+    assert f"report:small: {text} (" in failed.stderr + failed.stdout
+    assert "or take `strict` out of the recipe" in failed.stderr + failed.stdout
+
+
+def test_types_set_by_hand_are_not_searched(tmp_path: Path) -> None:
+    by_hand = """
+[[quants.target]]
+name = "mine"
+size = "2.4MB"
+backends = ["vulkan"]
+
+[[quants.override]]
+ftypes = ["MINE"]
+token_embedding = "Q8_0"
+tensors = { "ffn_down" = "Q6_K" }
+"""
+    project = searched(tmp_path / "project", by_hand)
+    project.run("quantmill", "build", "small", "--only", "mine")
+    (made,) = [path for path in (project.folder / "cache").rglob("*") if is_mix(path)]
+    with gguf.read(made) as file:
+        types = {name: tensor.type.name for name, tensor in file.tensors.items()}
+    assert made.stat().st_size <= 2_400_000
+    assert types["token_embd.weight"] == "Q8_0"
+    assert {type_ for name, type_ in types.items() if "ffn_down" in name} == {"Q6_K"}
+    assert not any(type_.startswith("IQ") for type_ in types.values())
+
+
+def is_mix(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 1_000_000 and b"quantmill.mix" in path.read_bytes()[:1_000_000]
 
 
 def test_a_size_that_changes_makes_one_mix_and_one_file_anew(built: Project) -> None:

@@ -58,6 +58,11 @@ def card_task(recipe: Recipe) -> str:
     return task("card", recipe)
 
 
+def report_task(recipe: Recipe) -> str:
+    """The task that draws what was measured, where the recipe has it."""
+    return task("report", recipe)
+
+
 def bench_task(recipe: Recipe) -> str:
     """The task that measures speeds, where the recipe has it."""
     return task("bench", recipe)

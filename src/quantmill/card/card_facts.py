@@ -31,6 +31,8 @@ class CardFacts:
     `parents`: those that a base which names no repository of its own was made of
     `recipe`: the recipe's name, empty where the page does not tell how it was made
     `thumbnail`, `support`, `extra`, `private`: the recipe's [card]
+    `searched`: of files whose types were searched, `files`, their names, with the texts that they were searched (`on`)
+    and `measured` on
     `projectors`: for images or sound, largest first; of 0 bytes where they are not made yet
     """
 
@@ -63,6 +65,7 @@ class CardFacts:
     extra: str = ""
     private: bool = False
     projectors: tuple[ReleasedFile, ...] = ()
+    searched: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> str:
@@ -107,4 +110,5 @@ def facts(
         **{key: params.get(key, "") for key in ("name", "recipe", "thumbnail", "support", "extra")},
         private=params.get("private", False),
         projectors=tuple(by_size(projectors)),
+        searched=params.get("searched", {}),
     )

@@ -77,10 +77,20 @@ class Page(Voice):
             ),
             imatrix,
             *(self.say(f"intro.{note}", value=value) for note, value in facts.notes.items()),
+            *self.searched(),
             self.say("intro.runs"),
             license_line,
         ]
         return [first, "", *(f"- {item}" for item in items)]
+
+    def searched(self) -> list[str]:
+        """Which files have types that were searched, and on which texts."""
+        found = self.facts.searched
+        if not found:
+            return []
+        names = ", ".join(map(code, found["files"]))
+        texts = ", ".join(link(name, address) for name, address in found["on"])
+        return [self.say("intro.searched", files=names, text=texts, measured=link(*found["measured"]))]
 
     def extra(self) -> list[str]:
         """The recipe's own Markdown, as it is."""
@@ -151,7 +161,9 @@ class Page(Voice):
 
     def single(self) -> ReleasedFile | None:
         """The file that examples name: Q4_K_M where it is recommended or none is, else the smallest that is."""
+        searched = self.facts.searched.get("files", ())
         files = [file for file in self.facts.files if file.shards == 1]
+        files = [file for file in files if file.ftype not in searched] or files  # programs know stock names
         best = tables.recommended(files)
         usual = [file for file in files if file.ftype == "Q4_K_M" and (not best or file.ftype in best)]
         return next(iter([*usual, *(f for f in reversed(files) if f.ftype in best), *reversed(files)]), None)

@@ -40,7 +40,7 @@ def _file(page: Voice, backend: str, memory: int) -> str:
     # A tied embedding lies on the card too; any other has at least the bits of the file's name.
     numbers = 0 if page.facts.tied else shape.vocabulary * shape.width
     candidates = [
-        Candidate(f, of_size(f.bytes, shape, numbers * _bits(f.ftype) // 8)) for f in page.facts.files if not f.twin
+        Candidate(f, of_size(f.bytes, shape, numbers * _bits(f.like) // 8)) for f in page.facts.files if not f.twin
     ]
     try:
         best = choose(candidates, shape, machine(backend, vram, ram), "speed", CONTEXT).best

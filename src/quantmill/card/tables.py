@@ -64,6 +64,12 @@ def describe(page: Voice, file: ReleasedFile) -> str:
     found, measured = FTYPES.get(file.ftype), grade(file.quality)
     if file.twin:
         return page.say("measured.copy" if file.is_copy else "measured.twin", ftype=code(file.twin))
+    if file.ftype in page.facts.searched.get("files", ()):
+        parts = [page.words[f"measured.{measured}"]] if measured else []
+        parts.append(page.words["measured.searched"])
+        parts += [page.say("measured.rival", ftype=code(file.rival))] if file.rival else []
+        parts += [page.words["ftype.recommended"]] if file.ftype in recommended(page.facts.files) else []
+        return page.joined(parts)
     if found is None or f"ftype.{found.base}" not in page.words:
         return ""
     parts = [page.words[f"measured.{measured}"]] if measured else []
@@ -75,7 +81,7 @@ def describe(page: Voice, file: ReleasedFile) -> str:
     if file.others > LARGE:
         parts.append(page.say("measured.others", share=f"{file.others:.0%}", bits=f"{file.bits:.2f}"))
     parts += [page.words["ftype.recommended"]] if file.ftype in recommended(page.facts.files) else []
-    return (" " if page.language == "en" else "").join(parts)
+    return page.joined(parts)
 
 
 def recommended(files: Sequence[ReleasedFile]) -> set[str]:

@@ -1,5 +1,7 @@
 """What every part of a page is written with: the facts, one language's words, the addresses of the release's files."""
 
+from collections.abc import Sequence
+
 from quantmill.card.card_facts import CardFacts
 from quantmill.card.catalogue import words
 
@@ -14,6 +16,10 @@ class Voice:
 
     def say(self, key: str, **values: object) -> str:
         return self.words[key].format(**values)
+
+    def joined(self, sentences: Sequence[str]) -> str:
+        """Sentences one after the other."""
+        return (" " if self.language == "en" else "").join(sentences)
 
     def where(self, name: str) -> str:
         """The address of a file or folder of the release; on the release's own page, where it has one."""

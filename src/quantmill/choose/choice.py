@@ -59,7 +59,7 @@ def choose(
     placed = [(c, best_placement(c.weights, shape, machine, context, flash)) for c in candidates]
     choices = [Choice(c.file, p) for c, p in placed if p is not None]
     quality = goal == "quality"
-    usable = [c for c in choices if rules.usable(c.file.ftype, machine, quality, c.placement.full)]
+    usable = [c for c in choices if rules.usable(c.file.like, machine, quality, c.placement.full)]
     if not usable:
         raise NothingFits(_nothing(candidates, choices, shape, machine, context, flash))
     on_cards = [c for c in usable if c.placement.full]
@@ -76,7 +76,7 @@ def choose(
             why.insert(0, "No file fits on the graphics cards as a whole, so that the processor has a part in it.")
     pool = sorted(pool, key=lambda choice: (order(choice), choice.file.bytes))
     best = pool[0]
-    if not quality and not on_cards and rules.bits(best.file.ftype) < 4:
+    if not quality and not on_cards and rules.bits(best.file.like) < 4:
         why.append("No file with 4 bits fits.")
     why += _notes(best, machine, goal)
     return Advice(best, tuple(filter(None, why)), pool[1] if len(pool) > 1 else None)
@@ -108,22 +108,24 @@ Key = Callable[[Choice], tuple[float, ...]]
 def _by_quality(pool: Sequence[Choice], machine: Machine, quality: bool) -> tuple[Key, str]:
     """Measured divergence where every file of the pool has it (16-bit files are the measure), else the rules."""
     measured = {c.file.name: c.file.quality.kld.get("mean") for c in pool if c.file.quality}
-    measured |= {c.file.name: 0.0 for c in pool if c.file.ftype in rules.WIDE}
+    measured |= {c.file.name: 0.0 for c in pool if c.file.like in rules.WIDE}
     if len(pool) > 1 and all(measured.get(c.file.name) is not None for c in pool):
         return (lambda c: (measured[c.file.name] or 0.0,)), "Of these it has the smallest measured KL divergence."
-    return (lambda c: rules.by_quality(c.file.ftype, machine, quality)), ""
+    return (lambda c: rules.by_quality(c.file.like, machine, quality)), ""
 
 
 def _by_speed(pool: Sequence[Choice], machine: Machine, bench: Bench | None) -> tuple[Key, str]:
     """Measured generation where every four-bit file of the pool has it, else the rules."""
     rates = {row.ftype: row.rate for row in bench.rows if row.test == GENERATION} if bench else {}
-    four = [c.file.ftype for c in pool if rules.bits(c.file.ftype) == 4]
+    four = [c.file.ftype for c in pool if rules.bits(c.file.like) == 4]
     if four and not machine.vram and all(ftype in rates for ftype in four):
         order = sorted(four, key=lambda ftype: -rates[ftype])
-        return (lambda c: rules.by_speed(c.file.ftype, order)), "Of the 4-bit files it has the highest measured speed."
+        return (
+            lambda c: rules.by_speed(c.file.ftype if c.file.ftype in order else c.file.like, order)
+        ), "Of the 4-bit files it has the highest measured speed."
     order = rules.MIXED if machine.vram else rules.processor_order(machine)
     return (
-        lambda c: rules.by_speed(c.file.ftype, order)
+        lambda c: rules.by_speed(c.file.like, order)
     ), "A processor reads every weight for every token: 4 bits are the fewest before quality falls fast."
 
 
@@ -136,7 +138,7 @@ def _where(pool: Sequence[Choice], quality: bool) -> str:
 
 
 def _notes(best: Choice, machine: Machine, goal: str) -> list[str]:
-    ftype, notes = best.file.ftype, []
+    ftype, notes = best.file.like, []
     if rules.is_i(ftype) and rules.bits(ftype) < 4 and machine.backend in ("cuda", "rocm"):
         notes.append("Below 4 bits an I-quant is better for its size, and this backend runs it well.")
     elif rules.is_i(ftype) and not machine.vram:

@@ -95,7 +95,7 @@ class SearchSpace:
             if not some:
                 raise UsageError(
                     f"{name}: its rows of {self.shapes[name][0]} weights, without an importance vector or with one, "
-                    f"allow none of the types {' '.join(given)}; name one like Q8_0 beside them (--types)"
+                    f"allow none of the types {' '.join(given)}; name one like Q8_0 beside them (`types`)"
                 )
         return found
 
@@ -188,7 +188,7 @@ class SearchSpace:
         smallest = self.fixed_bytes(note) + least
         return TargetTooSmall(
             f"{self.place}: a file of {max(self.fixed_bytes(note) + room, 0)} bytes is smaller than the types allow, "
-            f"which is {smallest}; ask for more, or allow smaller types (--types)"
+            f"which is {smallest}; ask for more, or allow smaller types (`types`)"
         )
 
     def stock(self) -> Iterator[tuple[str, int]]:

@@ -6,6 +6,7 @@ from typing import Any
 from quantmill.architectures.configuration import assumed
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.known import class_of
+from quantmill.recipe.calibration_table import TextSource
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
 
@@ -61,6 +62,7 @@ def params(recipe: Recipe, lock: Lock) -> dict[str, Any]:
         "credits": list(card.credits),
         "chat": {key: about[key] for key in CHAT if key in about},
         **({"notes": notes} if notes else {}),
+        **({"searched": _searched(recipe)} if recipe.targets else {}),
         **{key: value for key, value in more.items() if value},
         **({"unknown_architecture": True} if "unknown_architecture" in about else {}),
     }
@@ -80,13 +82,25 @@ def _reads_text_alone(lock: Lock) -> bool:
         return False
 
 
+def _searched(recipe: Recipe) -> dict[str, Any]:
+    """The files whose types are searched, and the texts."""
+    on = [_named(recipe.search.text)] if recipe.search and recipe.search.text else _texts(recipe)
+    assert recipe.evaluation is not None
+    files = [target.name for target in recipe.targets]
+    return {"files": files, "on": on, "measured": _named(recipe.evaluation.text)}
+
+
+def _named(text: TextSource) -> list[str]:
+    return [text.name.rstrip("/").rpartition("/")[2], text.url or ""]
+
+
 def _texts(recipe: Recipe) -> list[list[str]]:
     """[name, address] of each text that the importance matrix is computed over; the address may be empty."""
     if recipe.card.calibration:
         where = recipe.card.calibration
         return [[where.rstrip("/").rpartition("/")[2], where]]
     texts = recipe.calibration.texts if recipe.calibration else ()
-    return [[text.name.rstrip("/").rpartition("/")[2], text.url or ""] for text in texts]
+    return [_named(text) for text in texts]
 
 
 def _title(recipe: Recipe, lock: Lock) -> str | None:

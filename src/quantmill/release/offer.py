@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ from quantmill.build.opening import open_workspace
 from quantmill.build.workspace import Workspace
 from quantmill.choose.choice import Candidate
 from quantmill.choose.shape import Shape, of_file, of_tensors
-from quantmill.forecast.base_file import converted
+from quantmill.forecast.base_file import Description, converted
 from quantmill.forecast.files import FileRow, described_files
 from quantmill.forecast.plan import projectors
+from quantmill.forecast.target_files import known_mixes, told_of_search
+from quantmill.quant.file_plan import FilePlan
 from quantmill.recipe import lock as locks
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
-from quantmill.released import Bench, ReleasedFile, bench, quality
+from quantmill.reference.ftypes import BY_NUMBER
+from quantmill.released import Bench, ReleasedFile, bench, quality, rival
 
+TARGETS = "targets.json"  # what the report step tells of targets
 CHART = "chart.svg"  # the name of the card step's input for the release's picture
 
 
@@ -45,17 +49,17 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     lock = locks.peek(recipe, space.store.hints.digest_of)
     nodes = graph.graph(recipe, lock)
     made = converted(recipe, lock, nodes, space)
-    described = described_files(recipe, lock, space.store.hints.digest_of, made)
+    mixes, told = known_mixes(recipe, nodes, space), told_of_search(recipe, nodes, space)
+    described = described_files(recipe, lock, space.store.hints.digest_of, made, mixes)
+    found = (_output(space, nodes.get(graph.report_task(recipe)), TARGETS) or {}).get("targets", {})
     files = tuple(
-        ReleasedFile(
-            row.name,
-            label,
-            row.bytes,
-            row.shards,
-            quality(_report(space, nodes, recipe, label)),
-            *((row.bits_per_weight, row.others, row.types, _digest(recipe, row)) if label in recipe.ftypes else ()),
+        replace(
+            ReleasedFile(row.name, label, row.bytes, row.shards, quality(_report(space, nodes, recipe, label))),
+            **(_weights(recipe, row) if label != recipe.base.type else {}),
+            kind=told.get(label, {}).get("kind", "") or (_kind(file) if recipe.target(label) else ""),
+            rival=rival(found.get(label)),
         )
-        for label, (row, _) in described.items()
+        for label, (row, file) in described.items()
     )
     first = next(iter(described.values()))[1]
     shape = of_file(first.kvs, first.tensors)
@@ -70,9 +74,17 @@ def of_recipe(recipe: Recipe, root: Path) -> Offer:
     return Offer(lock, files, candidates, shape, speed, CHART if CHART in shown else None, left_out, others)
 
 
-def _digest(recipe: Recipe, row: FileRow) -> str:
-    """Equal for files that will be: the same types of the tensors, under the same number in the header."""
-    return f"{recipe.reference.ftype(row.ftype).id} {row.types}"
+def _weights(recipe: Recipe, row: FileRow) -> dict[str, Any]:
+    """What the file's weights are. `digest` is equal for files that will be: the same types of the tensors, under the
+    same number in the header; a target's header tells of its search."""
+    digest = "" if recipe.target(row.ftype) else f"{recipe.reference.ftype(row.ftype).id} {row.types}"
+    return {"bits": row.bits_per_weight, "others": row.others, "weights": row.types, "digest": digest}
+
+
+def _kind(file: FilePlan | Description) -> str:
+    """The stock ftype whose number the file has."""
+    number = next((entry.value for entry in file.kvs if entry.key == "general.file_type"), None)
+    return BY_NUMBER[number].name if isinstance(number, int) and number in BY_NUMBER else ""
 
 
 def _report(space: Workspace, nodes: Mapping[str, Node], recipe: Recipe, label: str) -> Any:

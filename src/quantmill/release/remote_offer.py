@@ -123,14 +123,18 @@ def files_in(
     sizes: Mapping[str, int], measured: Mapping[str, Any], any_name: bool = False
 ) -> list[tuple[ReleasedFile, list[str]]]:
     """The released files with the names of their parts; shards are one file, incomplete ones are none. Files whose
-    names do not end in an ftype (the importance matrix, a projector) are none, but for `any_name`."""
+    names do not end in an ftype (the importance matrix, a projector) are none, but for `any_name` and those whose
+    search a listing tells of."""
     groups: dict[tuple[str, int], list[str]] = {}
     for name in sorted(name for name in sizes if not is_projector(name)):
         shard = parse_name(name)
         groups.setdefault((shard[0], shard[2]) if shard else (name.removesuffix(".gguf"), 1), []).append(name)
     found = []
     for (stem, count), parts in groups.items():
-        ftype = ftype_of(stem) or (stem.rpartition("/")[2] if any_name else "")
+        mix = entry.get("mix") if (entry := measured.get(parts[0], {})) else None
+        searched = isinstance(mix, Mapping) and isinstance(mix.get("kind"), str) and mix["kind"] in FTYPES
+        named = ftype_of(stem) or (stem.rpartition("/")[2] if any_name else "")
+        ftype = str(entry.get("ftype")) if searched else named
         if not ftype or len(parts) != count:
             continue
         folder = stem.rpartition("/")[0]
@@ -138,7 +142,8 @@ def files_in(
         size = sum(sizes[part] for part in parts)
         digests = [str(entry["sha256"]) for part in parts if "sha256" in (entry := measured.get(part, {}))]
         digest = " ".join(digests) if len(digests) == count else ""
-        file = ReleasedFile(name, ftype, size, count, quality(measured.get(parts[0])), digest=digest)
+        kind = str(mix["kind"]) if mix and searched else ""
+        file = ReleasedFile(name, ftype, size, count, quality(measured.get(parts[0])), digest=digest, kind=kind)
         found.append((file, parts))
     return found
 

@@ -7,7 +7,18 @@ from typing import Any
 
 from quantmill.artifact import Artifact
 from quantmill.build.doit_tasks import run
-from quantmill.build.graph import EVALUATED, MEASURED, Node, file_name, given, graph, projector_name, release_task, task
+from quantmill.build.graph import (
+    EVALUATED,
+    MEASURED,
+    Node,
+    file_name,
+    given,
+    graph,
+    labels,
+    projector_name,
+    release_task,
+    task,
+)
 from quantmill.build.release_tag import tag
 from quantmill.build.reporter import Listener
 from quantmill.build.step_params import imatrix_name
@@ -160,7 +171,7 @@ def _given(release: Release) -> Iterator[Node]:
             yield given(task("mmproj", recipe, type_), {"model.gguf": projector})
     if "evaluation" in release.lock.tools:
         base = artifact(f"{EVALUATED}/base.json")
-        measured = {label: artifact(f"{EVALUATED}/{label}.json") for label in recipe.ftypes}
+        measured = {label: artifact(f"{EVALUATED}/{label}.json") for label in _measured(recipe)}
         if base and all(measured.values()):
             yield given(task("evaluate", recipe), {"evaluation.json": base})
             for label, found in measured.items():
@@ -168,11 +179,15 @@ def _given(release: Release) -> Iterator[Node]:
                     yield given(task("measure", recipe, label), {"quality.json": found})
 
 
+def _measured(recipe: Recipe) -> list[str]:
+    return [label for label in labels(recipe) if label != recipe.base.type]
+
+
 def carried(recipe: Recipe, lock: Lock) -> list[str]:
     """The files of a release by which what llama.cpp's programs measured is taken from it."""
     found = [imatrix_name(recipe), MEASURED] if "imatrix" in lock.tools else []
     if "evaluation" in lock.tools:
-        found += [f"{EVALUATED}/{label}.json" for label in ("base", *recipe.ftypes)]
+        found += [f"{EVALUATED}/{label}.json" for label in ("base", *_measured(recipe))]
     return found
 
 

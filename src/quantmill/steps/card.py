@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
+from quantmill.steps.mix import FOUND
+from quantmill.steps.report import TARGETS
 from quantmill.steps.step import Inputs, Step
 
 CHART = "chart.svg"
@@ -33,6 +35,7 @@ class Params(TypedDict):
     text_alone: NotRequired[bool]
     ftypes: list[str]
     projectors: NotRequired[dict[str, str]]
+    searched: NotRequired[dict[str, Any]]
     notes: NotRequired[dict[str, Any]]
     name: NotRequired[str]
     base_model: NotRequired[list[str]]
@@ -47,6 +50,7 @@ class Params(TypedDict):
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """Write `README.md`, `README.zh-CN.md`, `README.zh-TW.md` and `README.ja.md`.
 
+    Of files whose types were searched, `<TARGET>.search.json` and `targets.json` tell.
     `inputs`: `<FTYPE>/<file name>` for each released file (names and sizes are used), `<FTYPE>.json` for its verify
     report, preflight's `makeup.json`, and where there are such, `mmproj/<file name>` of projectors, `bench.json`,
     `chart.svg` and the imatrix's report, `imatrix.json`.
@@ -54,15 +58,17 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     from quantmill.card.card_facts import facts
     from quantmill.card.catalogue import LANGUAGES, page_name
     from quantmill.card.page import render
-    from quantmill.released import ReleasedFile, bench, quality
+    from quantmill.released import ReleasedFile, bench, quality, rival
 
     files, makeup = [], _json(inputs, "makeup.json") or {}
+    targets = (_json(inputs, TARGETS) or {}).get("targets", {})
     for ftype in params["ftypes"]:
         parts = {n.partition("/")[2]: a for n, a in inputs.items() if n.startswith(f"{ftype}/")}
         name = min(parts)
         if len(parts) > 1:
             name = name.partition("/")[0] + "/"
-        made = makeup.get(ftype, {})
+        found = _json(inputs, f"{ftype}.{FOUND}") or {}
+        made = found.get("makeup") or makeup.get(ftype, {})
         files.append(
             ReleasedFile(
                 name,
@@ -74,6 +80,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
                 others=made.get("others", 0.0),
                 weights=made.get("types", ""),
                 digest=" ".join(parts[part].sha256 for part in sorted(parts)),
+                kind=found.get("kind", ""),
+                rival=rival(targets.get(ftype)),
             )
         )
     chart = CHART if CHART in inputs else None
@@ -82,9 +90,9 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         ReleasedFile(name, type_, inputs[f"mmproj/{name}"].size, 1)
         for name, type_ in params.get("projectors", {}).items()
     ]
-    found = facts(params, files, bench(_json(inputs, "bench.json")), chart, len(left_out), projectors)
+    page = facts(params, files, bench(_json(inputs, "bench.json")), chart, len(left_out), projectors)
     for language in LANGUAGES:
-        (out / page_name(language)).write_text(render(found, language), encoding="utf-8")
+        (out / page_name(language)).write_text(render(page, language), encoding="utf-8")
     context.progress(1, 1)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from quantmill.artifact import Context
 from quantmill.listing import LISTING, SUMS
+from quantmill.steps.mix import FOUND
 from quantmill.steps.statement import Params, statement
 from quantmill.steps.step import Inputs, Step
 
@@ -23,8 +24,9 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     with SLSA provenance) and the recipe and lock that the release was made by.
 
     `inputs`: `<FTYPE>/<file name>` for each released file, `<FTYPE>.json` for its verify report, `bench.json` where
-    there is one, and `page/<path>` for what lies beside the weights. All outputs are deterministic: sorted,
-    without dates or machines. What verify measured of a file is listed beside it.
+    there is one, `<TARGET>.search.json` of files whose types were searched, and `page/<path>` for what lies beside the
+    weights. All outputs are deterministic: sorted, without dates or machines. What verify measured of a file is listed
+    beside it.
     """
     files = {name.partition("/")[2]: (name, artifact) for name, artifact in inputs.items() if "/" in name}
     listing: list[dict[str, Any]] = []
@@ -33,7 +35,10 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         entry = {"name": path, "input": name, "ftype": ftype, "sha256": artifact.sha256, "size": artifact.size}
         measured = json.loads(inputs[f"{ftype}.json"].path.read_bytes()).get("quality") if ftype else None
         shown = {key: value for key, value in (measured or {}).items() if key != "tensors"}
-        listing.append(entry | ({"quality": shown} if shown else {}))
+        found = f"{ftype}.{FOUND}"
+        mix = json.loads(inputs[found].path.read_bytes()) if found in inputs else {}
+        told = {key: value for key, value in mix.items() if key not in ("bytes", "makeup")}
+        listing.append(entry | ({"quality": shown} if shown else {}) | ({"mix": told} if told else {}))
     for name, text in params["texts"].items():
         data = text.encode()
         listing.append({"name": name, "ftype": None, "sha256": _write(out / name, data), "size": len(data)})
