@@ -11,8 +11,8 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,22 +27,18 @@ from doit.task import clean_targets
 
 from quantmill import interrupt
 from quantmill.recipe import lock as locks
-from quantmill.build.as_built import Destination, publishing
-from quantmill.build.clearing import Clearing
-from quantmill.build.database import sound
+from quantmill.build.local.clearing import Clearing
 from quantmill.build.doit_call import DoitCall, no_task
 from quantmill.build.opening import open_workspace
 from quantmill.build.workspace import Workspace
 from quantmill.disk import make_way, names_in, parse_json
 from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
-from quantmill.build.graph import Node, below, graph, labels, release_task, targets
+from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.build.last_look import last_look
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.build.reporter import Listener
 from quantmill.build.worth import Estimate, Worths
 
-# Sees, before any work, that a build has room; answers with the kinds of what it lets go (build/clearing.py).
-Room = Callable[[Recipe, Mapping[str, Node], Workspace], Collection[str]]
 ROWS = 500  # that one query asks SQLite for; it takes 999 parameters at least
 
 
@@ -68,7 +64,7 @@ def options(root: Path, default: list[str], listener: Listener, looking: bool = 
     database.parent.mkdir(parents=True, exist_ok=True)
     if database.is_dir() or (database.is_symlink() and not database.exists()):
         make_way(database)
-    if not sound(database):  # a power cut, say; doit begins another
+    if not _sound(database):  # a power cut, say; doit begins another
         database.unlink()
     return _configuration(str(database), default, listener)
 
@@ -150,7 +146,21 @@ def nodes(recipe: Recipe, space: Workspace, locked: bool = False) -> dict[str, N
 
 def wanted(recipe: Recipe, only: list[str]) -> list[str]:
     """The tasks of a build: those of the files named, else the release."""
-    return targets(recipe, [_label(recipe, name) for name in only])
+    return targets(recipe, [label(recipe, name) for name in only])
+
+
+def _sound(database: Path) -> bool:
+    """Whether doit will be able to use its database."""
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("create table if not exists quantmill (unused)")  # is there room for a table?
+            return bool(connection.execute("pragma quick_check").fetchone() == ("ok",))
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):  # another build is just writing to it
+            return True
+        raise QuantmillError(f"{database}: {error}; check the path, its rights and the room left") from None
+    except sqlite3.DatabaseError:
+        return False
 
 
 def known_nodes(recipe: Recipe, space: Workspace) -> dict[str, Node]:
@@ -183,35 +193,6 @@ def tasks(
         }
 
 
-def build(
-    path: Path,
-    root: Path,
-    only: list[str],
-    jobs: int,
-    threads: int | None,
-    locked: bool,
-    *,
-    estimate: Estimate | None = None,
-    check: float = 0.0,
-    publish: Destination | None = None,
-    room: Room,
-) -> int:
-    """Build one recipe outside a dodo.py; the exit code of the build. `estimate`: as of `dodo`; `check`: the share of
-    what steps make that is made again and compared; `publish`: where each file goes as soon as it is made."""
-    space, listener = workspace(root, threads, estimate)
-    space = replace(space, check=check)
-    recipe = load(path)
-    names = wanted(recipe, only)
-    listener.seconds = lambda: _seconds([recipe], estimate)
-    found, sent = nodes(recipe, space, locked), list[str]()
-    if publish:
-        found, sent = publishing(recipe, found, publish, [_label(recipe, name) for name in only])
-        names = sent if only else names
-    goes = room(recipe, asked := below(names, found), space)
-    clearing = Clearing(found, [*asked], goes, sent, recipe.keep_files) if goes else None
-    return run(found, space, listener, root, names, jobs, clearing)
-
-
 def run(
     recipe_nodes: Mapping[str, Node],
     space: Workspace,
@@ -234,7 +215,7 @@ def run(
     return listener.code() or int(bool(failed))
 
 
-def _seconds(recipes: Iterable[Recipe], estimate: Estimate | None) -> dict[str, float]:
+def seconds(recipes: Iterable[Recipe], estimate: Estimate | None) -> dict[str, float]:
     """What each task is thought to take, in seconds of one thread; nothing where nobody tells."""
     found: dict[str, float] = {}
     for recipe in recipes:
@@ -244,7 +225,8 @@ def _seconds(recipes: Iterable[Recipe], estimate: Estimate | None) -> dict[str, 
     return found
 
 
-def _label(recipe: Recipe, name: str) -> str:
+def label(recipe: Recipe, name: str) -> str:
+    """The label of the file that a person calls so; UsageError where there is none."""
     known = {label.upper(): label for label in labels(recipe)}
     if name.upper() not in known:
         raise UsageError(f"{recipe.path}: {name} is not in its matrix{nearest(name, known)}: {' '.join(known)}")
@@ -283,7 +265,7 @@ def dodo(
     chosen = named or paths.keys()
 
     read: list[Recipe] = []
-    listener.seconds = lambda: _seconds(read, estimate)
+    listener.seconds = lambda: seconds(read, estimate)
 
     def task_recipe() -> Iterator[dict[str, Any]]:
         _forgive_database()

@@ -3,11 +3,18 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quantmill.commands.common import file_path, parallel, project, recipe_file, words
+from quantmill.commands.common import file_path, parallel, project, recipe_file, say, threads, words
 from quantmill.errors import UsageError
+from quantmill.output_file import check_output, write_output
+
+if TYPE_CHECKING:
+    from quantmill.build.local.timings import Timings
+    from quantmill.recipe.recipe import Recipe
 
 TLS = ("tls_ca", "tls_cert", "tls_key")
+LONG = 10.0  # seconds of a task by which rates are judged
 DASK = ("scheduler", "workers", *TLS, "insecure")
 
 
@@ -34,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="of --publish: show what would be sent, and build nothing"
     )
+    text = "write a page of when each task ran, and what it was thought to take"
+    parser.add_argument("--timings", type=file_path, metavar="FILE.html", help=text)
     parser.add_argument("--locked", action="store_true", help="fail when the lock does not describe the recipe's base")
 
 
@@ -48,19 +57,58 @@ def run(options: argparse.Namespace) -> int:
     if options.engine == "dask":
         if as_built:
             raise UsageError("files are published as they are built by one machine alone; leave out --engine dask")
+        if options.timings:
+            raise UsageError("--timings is of a build on this machine; leave it out, or --engine dask")
         return _distributed(path, options)
     if given := next((name for name in DASK if getattr(options, name) is not None), None):
         raise UsageError(f"--{given.replace('_', '-')} is an option of --engine dask; add that, or leave it out")
-    from quantmill.build.doit_tasks import build
+    from quantmill.build.local.one_build import BuildCall, build
     from quantmill.commands.disk_room import room
     from quantmill.forecast import estimates
 
-    work = (path, project(), options.only, options.jobs, options.threads, options.locked)
+    timings = None
+    if options.timings:
+        from quantmill.build.local.timings import Timings
+
+        check_output(options.timings)
+        timings = Timings()
+    job = BuildCall(
+        path,
+        project(),
+        room,
+        tuple(options.only),
+        options.jobs,
+        options.threads,
+        options.locked,
+        options.check,
+        timings,
+    )
     if as_built:
         from quantmill.commands.build_published import published
 
-        return published(load(path), options, partial(build, *work, estimate=estimates, check=options.check, room=room))
-    return build(*work, estimate=estimates, check=options.check, room=room)
+        code = published(load(path), options, partial(build, job, estimates))
+    else:
+        code = build(job, estimates)
+    if timings:
+        _tell(load(path), timings, options.timings, threads(options))
+    return code
+
+
+def _tell(recipe: "Recipe", timings: "Timings", to: Path, count: int) -> None:
+    """Write the page of a build that has ended, however it did; where the plan was far off, rates are measured anew."""
+    from quantmill.build.doit_tasks import seconds
+    from quantmill.forecast import estimates
+    from quantmill.forecast.kept_rates import OFF, forget
+    from quantmill.forecast.timings_page import timings_page
+
+    tasks = timings.planned(seconds([recipe], estimates), count)
+    text = timings_page(f"{recipe.name}, llama.cpp {recipe.llama_cpp}", tasks, timings.seconds())
+    write_output(to, text.encode())
+    long = [task for task in tasks if task.planned is not None and max(task.took, task.planned) > LONG]
+    took, planned = sum(task.took for task in long), sum(task.planned or 0 for task in long)
+    if planned and not 1 / OFF < took / planned < OFF:
+        say(f"note: tasks took {took / planned:.1f} times what was planned; rates are measured anew by the next plan")
+        forget()
 
 
 def _share(text: str) -> float:

@@ -17,8 +17,8 @@ TRIES = 2  # of a release of which the Hub has lost files
 
 def published(recipe: "Recipe", options: argparse.Namespace, build: Callable[..., int]) -> int:
     """Have the recipe built, published as it is built. `build(publish=place)` does the former. The exit code."""
-    from quantmill.build.as_built import Destination, forget, publishing
     from quantmill.build.graph import graph
+    from quantmill.build.local.as_built import Destination, forget, publishing
     from quantmill.build.opening import open_workspace
     from quantmill.build.release_tag import tag
     from quantmill.commands.publish import publish, tag_in

@@ -19,9 +19,9 @@ MOST = 3  # times the size of its base that no file of a release has, nor what i
 
 
 def room(recipe: "Recipe", nodes: "Mapping[str, Node]", space: "Workspace") -> Collection[str]:
-    """The kinds of what the build lets go, of build.clearing.KINDS: what [store] does not keep. Where the disk has no
+    """The kinds of build.local.clearing.KINDS that the build lets go: what [store] does not keep. Where the disk has no
     room for all, a checkpoint too. QuantmillError where there is no room then, either."""
-    from quantmill.build.clearing import KINDS
+    from quantmill.build.local.clearing import KINDS
     from quantmill.recipe import lock as locks
     from quantmill.store.remote.settings import keeping
 

@@ -35,8 +35,8 @@ class DiskNeed:
     files: Mapping[str, int]
 
     def most(self, goes: Collection[str] = (), published: bool = False, there: Collection[str] = ()) -> int:
-        """The most at a time beyond what is there. `goes`: of build.clearing.KINDS; `published`: files go where these
-        say so, so that no more than `keep_files` are here at a time; `there`: tasks that have nothing to write."""
+        """The most at a time beyond what is there. `goes`: kinds of build.local.clearing; `published`: whether files go
+        where these say so, `keep_files` being here at a time; `there`: tasks that have nothing to write."""
         name, keep = self.recipe.name, self.recipe.keep_files
         now = 0 if f"download:{name}" in there else self.came
         most = now = now + (0 if f"convert:{name}" in there else self.made)

@@ -41,7 +41,7 @@ def kept(name: str, measure: Callable[[], float]) -> float:
     """The best rate of that name that was measured on this machine. It is `measure`d once a process."""
     machine = _machine()
     if (machine, name) not in _known:
-        path = _folder() / f"rates-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
+        path = _path(machine)
         rates = read_table(path)
         _known[machine, name] = found = _best(rates.get(name), measure)
         if rates.get(name) != found:
@@ -50,6 +50,17 @@ def kept(name: str, measure: Callable[[], float]) -> float:
                     path, json.dumps({**rates, "machine": machine, name: found}, indent=1).encode(), sync=False
                 )
     return _known[machine, name]
+
+
+def forget() -> None:
+    """What is kept of this machine was found to be off: the next plan measures anew."""
+    _known.clear()
+    with suppress(OSError):
+        _path(_machine()).unlink(missing_ok=True)
+
+
+def _path(machine: str) -> Path:
+    return _folder() / f"rates-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
 
 
 def _best(before: object, measure: Callable[[], float]) -> float:

@@ -129,6 +129,10 @@ def _audit() -> Iterator[Wrong]:
 def _others() -> Iterator[Wrong]:
     yield Wrong("build small --dry-run", USE, "--dry-run")
     yield Wrong("build small --publish", USE, "publish.owner")
+    yield Wrong("build small --engine dask --timings page.html", USE, "--timings")
+    yield Wrong("build small --timings EMPTY", USE, "''")
+    yield Wrong("build small --timings folder", USE, "folder: this is a folder")
+    yield Wrong("build small --timings none/page.html", USE, "none: there is no such folder")
     yield Wrong("build small --publish --dry-run", USE, "publish.owner")
     yield Wrong("build small --publish --engine dask", USE, "--engine dask")
     for value in ("0", "-1", "x", "1.5"):

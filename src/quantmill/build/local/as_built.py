@@ -1,4 +1,4 @@
-"""A build that publishes each file as soon as it is made and found right, and then lets it go (build/clearing.py).
+"""A build that publishes each file as soon as it is made and found right, and then lets it go (build/local/clearing.py).
 
 The graph gets a task `publish` for each file, and a file waits until those before it are published, but for as many as
 may be here at a time.
