@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from architecture_helpers.dense_models import DENSE_MODELS
+from architecture_helpers.hybrid_models import HYBRID_MODELS
 from forward_models import MODELS, VOCABULARY, Small, metadata, write
 from quantmill.architectures.errors import ForwardError
 from quantmill.architectures.hyperparameters import Hyper, hyper
+from quantmill.architectures.known import ARCHITECTURES
 from quantmill.architectures.rope_scaling import Rope
+from quantmill.architectures.tensor_check import check, expected
 from quantmill.engine.evaluation import Run, evaluate, open_model
 from quantmill.gguf import kv
+from quantmill.gguf.types import TYPES
 from quantmill.runtime.layer_plan import CannotRun
 from quantmill.runtime.loader import load
 
@@ -84,3 +88,20 @@ def test_factors_of_positions_are_above_zero(tmp_path: Path) -> None:
         evaluate(model, ids, Run()).__enter__()
     with pytest.raises(CannotRun, match="has a factor that is not above 0"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "odd", ["blk.0.attn_q.scale", "blk.0.ffn_up.input_scale", "blk.0.attn_odd.bias", "cls.output.weight"]
+)
+@pytest.mark.parametrize("architecture", [known.name for known in ARCHITECTURES.values() if known.is_computed])
+def test_no_tensor_is_passed_over(architecture: str, odd: str) -> None:
+    """What llama.cpp takes beside, of files that others make, changes the result: it is refused by its name."""
+    names = {**MODELS, **DENSE_MODELS, **HYBRID_MODELS}
+    small = next((one for one in names.values() if one.architecture == architecture), None)
+    if small is None:
+        pytest.skip("its small models are checkpoints, which the goldens of classes convert")
+    found = hyper("m.gguf", {entry.key: entry for entry in metadata(small)}, VOCABULARY)
+    tensors = {name: (shape, TYPES["F32"]) for name, shape, _ in expected(found)}
+    check("m.gguf", found, tensors)
+    with pytest.raises(ForwardError, match=f"holds a tensor '{odd}', for which this {architecture} has no place"):
+        check("m.gguf", found, {**tensors, odd: ((1,), TYPES["F32"])})

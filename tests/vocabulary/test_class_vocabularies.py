@@ -10,9 +10,11 @@ import pytest
 from convert_golden.classes.registry import CHECKPOINTS
 from quantmill.architectures.errors import TokenizerError
 from quantmill.architectures.json_file import model_files
+from quantmill.architectures.known import CLASSES
 from quantmill.checkpoint.metadata import metadata
 from quantmill.vocabulary.sentencepiece import CONTROL, NORMAL, UNUSED
 from quantmill.vocabulary.tiktoken_ranks import ranks, tokens
+from quantmill.vocabulary.words import CUTTINGS
 
 
 def entries(tmp_path: Path, name: str, changed: dict[str, Any]) -> dict[str, Any]:
@@ -88,3 +90,10 @@ def test_ranks_of_another_class_are_refused(tmp_path: Path) -> None:
         TokenizerError, match=r"`tokenizer_class` is 'HYTokenizer'; of the vocabularies in tiktoken\.model"
     ):
         entries(tmp_path, "DeepseekV3ForCausalLM-Kimi", {"tokenizer_config.json": {"tokenizer_class": "HYTokenizer"}})
+
+
+def test_the_vocabularies_of_what_is_computed_are_tokenized_here() -> None:
+    """A text goes through the engine by them; Kimi's way of cutting words is llama.cpp's alone."""
+    pres = {one.pre for one in CHECKPOINTS.values() if one.class_ in CLASSES and CLASSES[one.class_][0].is_computed}
+    assert {"qwen35", "lfm2", "falcon-h1"} <= pres
+    assert pres - CUTTINGS.keys() == {"-", "kimi-k2"}

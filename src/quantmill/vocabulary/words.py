@@ -33,6 +33,7 @@ _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORD = r"[^\r\n\p{L}\p{N}]?"
 _LLAMA3 = _SUFFIX + "|" + _WORD + r"[\p{L}]+|[\p{N}]{1,3}" + _TAIL
 _QWEN2 = _SUFFIX + "|" + _WORD + r"[\p{L}]+|[\p{N}]" + _TAIL
+_QWEN35 = _SUFFIX + "|" + _WORD + r"[\p{L}\p{M}]+|[\p{N}]| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SEED = _SUFFIX + "|" + _WORD + r"[\p{L}]+|[\p{N}]| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 _BAILING = (
     r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|"
@@ -102,15 +103,19 @@ class Cutting:
 def _rows() -> Iterator[tuple[str, Cutting]]:
     for names, cutting in (
         ("default", Cutting((r"[\p{P}$+<=>^~|]+", _GPT2, r"[\p{N}]+", "[0-9][0-9][0-9]"))),
-        ("llama3 llama-v3 llama-bpe falcon3 pixtral", Cutting((_LLAMA3,), whole_words=True, bos=True)),
+        (
+            "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2",
+            Cutting((_LLAMA3,), whole_words=True, bos=True),
+        ),
         ("dbrx smaug-bpe glm4 chatglm-bpe", Cutting((_LLAMA3,))),
-        ("qwen2 deepseek-r1-qwen stablelm2 megrez", Cutting((_QWEN2,))),
-        ("starcoder refact command-r smollm codeshell exaone minerva-7b", Cutting((_DIGIT, _GPT2))),
+        ("qwen2 deepseek-r1-qwen stablelm2 megrez kormo hunyuan solar-open grok-2", Cutting((_QWEN2,))),
+        ("qwen35", Cutting((_QWEN35,))),
+        ("starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", Cutting((_DIGIT, _GPT2))),
         (
             "gpt-2 phi-2 jina-es jina-de gigachat jina-v1-en jina-v2-es jina-v2-de jina-v2-code exaone4",
             Cutting((_GPT2,)),
         ),
-        ("roberta-bpe mpt olmo jais trillion", Cutting((_GPT2,))),
+        ("roberta-bpe mpt olmo jais trillion granite-docling a.x-4.0 mellum", Cutting((_GPT2,))),
         ("seed-coder", Cutting((_SEED,))),
         ("deepseek-v3", Cutting((r"[\p{N}]{1,3}", _KANA, _DEEPSEEK3))),
         ("hunyuan-dense", Cutting((r"[\p{N}]{1,3}", _KANA, _DEEPSEEK3.replace(r"\p{S}", r"\p{Symbol}")))),
@@ -120,9 +125,9 @@ def _rows() -> Iterator[tuple[str, Cutting]]:
         ("poro-chat bloom gpt3-finnish", Cutting((_BLOOM,))),
         ("viking", Cutting((_BLOOM, _DIGIT))),
         ("tekken", Cutting((_TEKKEN,), whole_words=True, bos=True)),
-        ("gpt-4o llama4 minimax-m2", Cutting((_GPT4O,))),
+        ("gpt-4o llama4 minimax-m2 kanana2", Cutting((_GPT4O,))),
         ("superbpe", Cutting((r"[\p{N}]+", r"(?=(?:\d{3})+(?!\d))"))),
-        ("bailingmoe", Cutting((_BAILING,))),
+        ("bailingmoe bailingmoe2 llada-moe", Cutting((_BAILING,))),
         ("chameleon", Cutting((*_CHAMELEON, _DIGIT, r"[\p{P}!-/:-@\[-`{-~]", _GPT2), bos=True)),
     ):
         yield from ((name, cutting) for name in names.split())
