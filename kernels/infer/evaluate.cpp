@@ -179,6 +179,11 @@ void Model::attend(int thread, int index, std::int64_t n, std::int64_t position)
     });
 }
 
+// What attention made, as far as its gates let it through.
+static void let_through(const InferKernels &kernels, const float *gate, float *made, std::int64_t n) {
+    kernels.gate(gate, made, made, n, {Gate::sigmoid, 0, 0});
+}
+
 void Model::feed(int thread, const Feed &part, const Source &from, std::int64_t n) {
     const bool gated = part.gate.given();
     const Matrix &first_matrix = gated ? part.gate : part.up;
@@ -221,16 +226,29 @@ void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std:
             pool.share(thread, n, [&](std::int64_t t) { norm(x + t * width, layer.attention_norm, kept + t * width); });
             seen = fed = {kept, nullptr};
         }
-        product(thread, {{&layer.q, q_.as<float>(), wide}, {&layer.k, k_.as<float>(), narrow}, {&layer.v, v_.as<float>(), narrow}},
-                seen, n, false);
-        if (config.head_norm == Config::whole) norm_heads(thread, layer, n);
-        place_heads(thread, i, n, position);
-        attend(thread, i, n, position);
-        join(thread, layer.o, mixed_.as<float>(), n, layer.o_bias, layer.after_attention);
+        if (layer.kind.attends) {
+            const Use q = {&layer.q, q_.as<float>(), wide}, k = {&layer.k, k_.as<float>(), narrow}, v = {&layer.v, v_.as<float>(), narrow};
+            const bool gated = layer.q_gate.given();
+            if (gated) product(thread, {q, k, v, {&layer.q_gate, q_gate_.as<float>(), wide}}, seen, n, false);
+            else product(thread, {q, k, v}, seen, n, false);
+            if (config.head_norm == Config::whole) norm_heads(thread, layer, n);
+            place_heads(thread, i, n, position);
+            attend(thread, i, n, position);
+            if (gated) {
+                pool.share(thread, n, [&](std::int64_t t) {
+                    let_through(kernels, q_gate_.as<float>() + t * wide, mixed_.as<float>() + t * wide, wide);
+                });
+            }
+        }
+        if (layer.kind.recurs) recur(thread, i, seen, n);
+        if (layer.kind.attends) join(thread, layer.o, mixed_.as<float>(), n, layer.o_bias, layer.after_attention);
+        if (layer.kind.recurs) join(thread, layer.out, passed_.as<float>(), n, {}, {});
+        if (!layer.kind.attends && !layer.kind.recurs) fed = seen;
         if (layer.kind.mixture) {
             feed_experts(thread, layer, fed, n);
             continue;
         }
+        if (!layer.kind.feeds) continue;
         feed(thread, {layer.gate, layer.up, &layer.gate_bias, &layer.up_bias, config.hidden}, fed, n);
         join(thread, layer.down, gate_.as<float>(), n, layer.down_bias, layer.after_feed);
     }
@@ -246,6 +264,11 @@ void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std:
 }
 
 void Model::evaluate(const std::int32_t *tokens, std::int64_t count, std::int64_t position, float *logits, bool all) {
+    for (Layer &layer : layers_) {
+        if (position > 0 || !layer.kind.recurs) continue;
+        std::fill_n(layer.past.data(), layer.past.size(), std::uint8_t(0));
+        std::fill_n(layer.state.data(), layer.state.size(), std::uint8_t(0));
+    }
     for (std::int64_t done = 0; done < count; done += BATCH) {
         const std::int64_t n = std::min(BATCH, count - done);
         float *to = all ? logits + done * config.vocabulary : done + n == count ? logits : nullptr;

@@ -53,21 +53,55 @@ static std::int64_t shared_hidden(const Config &c) { return c.shared_hidden; }
 static std::int64_t all_hidden(const Config &c) { return c.experts * c.expert_hidden; }
 static std::int64_t all_width(const Config &c) { return c.experts * c.width; }
 
+static std::int64_t channels(const Config &c) {
+    const Recurrence &r = c.recurrence;
+    return r.kind == Recurrence::convolution ? c.width : r.inner + 2 * r.groups * r.states;
+}
+static std::int64_t inner(const Config &c) { return c.recurrence.inner; }
+static std::int64_t state_heads(const Config &c) { return c.recurrence.heads; }
+static std::int64_t made(const Config &c) {
+    switch (c.recurrence.kind) {
+        case Recurrence::none: return 0;
+        case Recurrence::convolution: return 3 * c.width;
+        case Recurrence::scan: return inner(c) + channels(c) + state_heads(c);
+        case Recurrence::delta: return channels(c);
+    }
+    return 0;
+}
+static std::int64_t taps(const Config &c) { return c.recurrence.taps * channels(c); }
+static std::int64_t inner_normed(const Config &c) { return c.recurrence.kind == Recurrence::delta ? inner(c) / state_heads(c) : inner(c); }
+
 static std::int64_t heads(const Config &c) { return c.heads; }
 static std::int64_t q_normed(const Config &c) { return c.head_norm == Config::whole ? wide(c) : c.head_dim; }
 static std::int64_t k_normed(const Config &c) { return c.head_norm == Config::whole ? narrow(c) : c.head_dim; }
 
 // The tensors of a layer, by the names that most files give them without ".weight", and their shapes. The norms before and behind a
 // part have one name each, whatever a file calls them.
-enum class In { all, dense, gated, mixture, shared };
+enum class In { attending, dense, gated, mixture, gated_mixture, shared, gated_shared, never, convolved, scanned, delta, recurrent };
 static bool has(In which, const Layer &layer, const Config &c) {
-    if (which == In::shared) return layer.shared_up.given();
-    if (which == In::gated && !c.gated) return false;
-    return which == In::all || (which == In::mixture) == layer.kind.mixture;
+    const Kind &kind = layer.kind;
+    const auto is = [&](auto recurrence) { return kind.recurs && c.recurrence.kind == recurrence; };
+    switch (which) {
+        case In::attending: return kind.attends;
+        case In::dense: return kind.feeds && !kind.mixture;
+        case In::gated: return c.gated && kind.feeds && !kind.mixture;
+        case In::mixture: return kind.mixture;
+        case In::gated_mixture: return c.gated && kind.mixture;
+        case In::shared: return layer.shared_up.given();
+        case In::gated_shared: return c.gated && layer.shared_up.given();
+        case In::convolved: return is(Recurrence::convolution);
+        case In::scanned: return is(Recurrence::scan);
+        case In::delta: return is(Recurrence::delta);
+        case In::recurrent: return is(Recurrence::scan) || is(Recurrence::delta);
+        case In::never: return false;
+    }
+    return false;
 }
-static bool never(const Config &) { return false; }
-static bool before_attention(const Config &c) { return c.attention_normed; }
-static bool before_feed(const Config &c) { return c.feed_normed; }
+static bool before_attention(const Layer &, const Config &c) { return c.attention_normed; }
+static bool before_feed(const Layer &l, const Config &c) { return c.feed_normed && l.kind.feeds && (l.kind.attends || l.kind.recurs); }
+template <In WHICH>
+static bool in(const Layer &layer, const Config &c) { return has(WHICH, layer, c); }
+constexpr auto never = in<In::never>;
 
 static const struct {
     const char *name;
@@ -75,25 +109,34 @@ static const struct {
     In layers;
     Size rows, cols;
 } MATRICES[] = {
-    {"attn_q", &Layer::q, In::all, wide, width},
-    {"attn_k", &Layer::k, In::all, narrow, width},
-    {"attn_v", &Layer::v, In::all, narrow, width},
-    {"attn_output", &Layer::o, In::all, width, wide},
+    {"attn_q", &Layer::q, In::attending, wide, width},
+    {"attn_k", &Layer::k, In::attending, narrow, width},
+    {"attn_v", &Layer::v, In::attending, narrow, width},
+    {"attn_output", &Layer::o, In::attending, width, wide},
+    {"attn_q_gate", &Layer::q_gate, In::never, wide, width},
     {"ffn_gate_inp", &Layer::router, In::mixture, experts, width},
-    {"ffn_gate_exps", &Layer::gates, In::mixture, all_hidden, width},
+    {"ffn_gate_exps", &Layer::gates, In::gated_mixture, all_hidden, width},
     {"ffn_up_exps", &Layer::ups, In::mixture, all_hidden, width},
     {"ffn_down_exps", &Layer::downs, In::mixture, all_width, own_hidden},
-    {"ffn_gate_shexp", &Layer::shared_gate, In::shared, shared_hidden, width},
+    {"ffn_gate_shexp", &Layer::shared_gate, In::gated_shared, shared_hidden, width},
     {"ffn_up_shexp", &Layer::shared_up, In::shared, shared_hidden, width},
     {"ffn_down_shexp", &Layer::shared_down, In::shared, width, shared_hidden},
     {"ffn_gate", &Layer::gate, In::gated, hidden, width},
     {"ffn_up", &Layer::up, In::dense, hidden, width},
     {"ffn_down", &Layer::down, In::dense, width, hidden},
+    {"shortconv.in_proj", &Layer::in, In::convolved, made, width},
+    {"shortconv.out_proj", &Layer::out, In::convolved, width, width},
+    {"ssm_in", &Layer::in, In::scanned, made, width},
+    {"attn_qkv", &Layer::in, In::delta, made, width},
+    {"attn_gate", &Layer::in_gate, In::delta, inner, width},
+    {"ssm_beta", &Layer::beta, In::delta, state_heads, width},
+    {"ssm_alpha", &Layer::alpha, In::delta, state_heads, width},
+    {"ssm_out", &Layer::out, In::recurrent, width, inner},
 };
 static const struct {
     const char *name;
     Vector Layer::*at;
-    bool (*needed)(const Config &);
+    bool (*needed)(const Layer &, const Config &);
     Size size;
 } VECTORS[] = {
     {"attn_norm", &Layer::attention_norm, before_attention, width},
@@ -116,6 +159,13 @@ static const struct {
     {"ffn_down_exps.bias", &Layer::downs_bias, never, all_width},
     {"ffn_gate_inp_shexp", &Layer::shared_router, never, width},
     {"post_ffw_norm", &Layer::after_feed, never, width},
+    {"shortconv.conv", &Layer::conv, in<In::convolved>, taps},
+    {"ssm_conv1d", &Layer::conv, in<In::recurrent>, taps},
+    {"ssm_conv1d.bias", &Layer::conv_bias, never, channels},
+    {"ssm_dt.bias", &Layer::step_bias, in<In::recurrent>, state_heads},
+    {"ssm_a", &Layer::decay, in<In::recurrent>, state_heads},
+    {"ssm_d", &Layer::direct, in<In::scanned>, state_heads},
+    {"ssm_norm", &Layer::inner_norm, in<In::delta>, inner_normed},
 };
 
 // The member of a layer that a table has under this name; null for other names.
@@ -191,7 +241,7 @@ std::string Model::missing() const {
             if (!matrix(l.*row.at, row.rows(c), row.cols(c))) return whole_name(i, row.name);
         }
         for (const auto &row : VECTORS) {
-            if (!vector(l.*row.at, row.size(c), row.needed(c))) return whole_name(i, row.name);
+            if (!vector(l.*row.at, row.size(c), row.needed(l, c))) return whole_name(i, row.name);
         }
     }
     return "";
@@ -200,15 +250,15 @@ std::string Model::missing() const {
 void Model::prepare() {
     const Config &c = config;
     const std::int64_t between = std::max({c.hidden, c.expert_hidden, c.shared_hidden});
-    const std::int64_t cols = std::max({c.width, between, wide(c)}), context = rounded(c.context, ROWS);
+    const std::int64_t cols = std::max({c.width, between, wide(c), inner(c)}), context = rounded(c.context, ROWS);
     bool floats = output.weights.form->scale == Scale::none;
     for (Layer &l : layers_) {
         for (const auto &row : MATRICES) {
             const Matrix &m = l.*row.at;
             floats = floats || (m.given() && m.weights.form->scale == Scale::none);
         }
-        l.keys = Memory(context * narrow(c) * 2);
-        l.values = Memory(context * narrow(c) * 2);
+        if (l.kind.attends) l.keys = Memory(context * narrow(c) * 2), l.values = Memory(context * narrow(c) * 2);
+        if (l.kind.recurs) l.past = Memory((c.recurrence.taps - 1) * channels(c) * 4), l.state = Memory(inner(c) * c.recurrence.states * 4);
     }
     const std::int64_t batch = std::min(BATCH, context);
     for (int thread = 0; thread < pool.threads(); ++thread) {
@@ -221,6 +271,12 @@ void Model::prepare() {
     x_ = room(c.width), normed_ = room(cols), q_ = room(wide(c)), k_ = room(narrow(c)), v_ = room(narrow(c)), mixed_ = room(wide(c));
     after_ = room(c.width);
     if (c.parallel) kept_ = room(c.width);
+    q_gate_ = room(wide(c));
+    if (c.recurrence.kind != Recurrence::none) {
+        const std::int64_t heads = state_heads(c);
+        made_ = room(made(c)), convolved_ = room(channels(c)), gates_ = room(inner(c)), passed_ = room(std::max(c.width, inner(c)));
+        beta_ = room(heads), alpha_ = room(heads), dt_ = room(heads), decay_ = room(heads), along_ = room(c.recurrence.groups);
+    }
     if (c.experts) experts_ = std::make_unique<Experts>(c, batch, planes_, floats);
     gate_ = room(std::max(c.hidden, c.shared_hidden)), up_ = room(std::max(c.hidden, c.shared_hidden));
 }

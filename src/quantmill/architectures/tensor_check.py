@@ -26,7 +26,7 @@ def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], T
             if optional:
                 continue
             raise missing_weights(place, name, hyper.architecture)
-        if found[name][0] != shape:
+        if _without_ones(found[name][0]) != _without_ones(shape):
             raise ForwardError(
                 f"{place}: the tensor {name!r} has shape {list(found[name][0])}; by the metadata it should be "
                 f"{list(shape)}"
@@ -38,3 +38,10 @@ def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], T
     for name in found:
         if name not in known:
             raise CannotEvaluate(f"{place}: holds a tensor {name!r}, for which this {hyper.architecture} has no place")
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape as ggml writes it, whose last sizes of 1 are none."""
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape

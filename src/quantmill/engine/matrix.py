@@ -24,7 +24,7 @@ class Matrix:
 
     def __init__(self, model: Model, name: str, run: Run, space: BufferPool, step: int = 0) -> None:
         shape, type_ = model.described(name)
-        self.name, self.rows, self.columns = name, shape[1], shape[0]
+        self.name, self.rows, self.columns = name, shape[1] if len(shape) > 1 else 1, shape[0]
         self._model, self._type, self._run, self._space, self._step = model, type_, run, space, step
         self._packed: dict[int, _kernels.Panels] = {}
 
