@@ -119,16 +119,30 @@ class PyMatrix {
     Pool pool_;  // the last member, since its threads look at the others until they end
 };
 
-// None where it is not spoken of.
+// A count of what few models have; 0 where it is not spoken of.
+static std::int64_t count_or_none(const std::map<std::string, double> &given, const char *key, double least, double most) {
+    const auto found = given.find(key);
+    const double value = found == given.end() ? 0 : found->second;
+    if (!(value >= least && value <= most)) {
+        fail(std::string(key) + " must be from " + std::to_string(std::int64_t(least)) + " to " + std::to_string(std::int64_t(most)));
+    }
+    return std::int64_t(value);
+}
+
+static Compressed compressed_of(const std::map<std::string, double> &given, const Config &config) {
+    Compressed z = {};
+    z.rank = count_or_none(given, "rank", 0, double(config.head_dim - config.rotated));
+    if (!z.rank) return z;
+    z.query_rank = count_or_none(given, "query_rank", 0, 1 << 20);
+    z.key = count_or_none(given, "head_key", double(config.rotated + GROUP), 4096), z.values = count_or_none(given, "head_values", 1, 4096);
+    if (config.kv_heads != 1 || z.rank + config.rotated != config.head_dim || z.rank % ROWS || config.halves_apart) {
+        fail("compressed attention has one key-value of the rank, a multiple of 16, and the columns that turn, as neighbours");
+    }
+    return z;
+}
+
 static Recurrence recurrence_of(const std::map<std::string, double> &given) {
-    const auto count = [&](const char *key, double least, double most) {
-        const auto found = given.find(key);
-        const double value = found == given.end() ? 0 : found->second;
-        if (!(value >= least && value <= most)) {
-            fail(std::string(key) + " must be from " + std::to_string(std::int64_t(least)) + " to " + std::to_string(std::int64_t(most)));
-        }
-        return std::int64_t(value);
-    };
+    const auto count = [&](const char *key, double least, double most) { return count_or_none(given, key, least, most); };
     Recurrence r = {};
     r.kind = decltype(r.kind)(count("recurrence", 0, 3));
     if (r.kind == Recurrence::none) return r;
@@ -195,6 +209,7 @@ static Config config_of(const std::map<std::string, double> &given) {
     c.routing.groups_used = count("groups_used", 1, double(c.routing.groups));
     if (c.experts % c.routing.groups) fail("experts must be a multiple of groups");
     c.recurrence = recurrence_of(given);
+    c.compressed = compressed_of(given, c);
     return c;
 }
 

@@ -97,7 +97,7 @@ struct Activations {
 // The sixteen keys of a block of the cache lie side by side: fp16 [block][dimension][16]. Values are fp16 [position][dimension].
 struct Heads {
     const std::uint16_t *keys, *values;
-    std::int64_t dims;
+    std::int64_t dims, value_dims;
     float scale;         // of the scores
     float cap;           // they go no further than this, by a tangent; 0: no cap
     const float *sinks;  // a score of each head that no value belongs to, or null

@@ -9,6 +9,7 @@ from quantmill.architectures.hyperparameters import Hyper
 from quantmill.architectures.operations import (
     Add,
     Attend,
+    AttendCompressed,
     DeltaNet,
     Experts,
     Feed,
@@ -20,7 +21,7 @@ from quantmill.architectures.operations import (
 from quantmill.errors import UsageError
 
 Recur = ShortConvolve | Scan | DeltaNet
-Part = Attend | Recur | Feed | Experts
+Part = Attend | AttendCompressed | Recur | Feed | Experts
 
 # By their numbers in kernels/infer.
 _ACTIVATIONS = ("silu", "gelu", "relu_squared", "clamped")
@@ -30,6 +31,7 @@ _RECURRENCES = (type(None), ShortConvolve, Scan, DeltaNet)
 # What an operation may say; a field that is not here must have its default.
 _FIELDS: dict[type, tuple[str, ...]] = {
     Attend: ("rope", "qk_norm", "normed", "turns", "fused", "capped", "tempered", "gated", "sinks", "chunked", "of"),
+    AttendCompressed: (),
     ShortConvolve: (),
     Scan: (),
     DeltaNet: ("interleaved",),
@@ -78,7 +80,7 @@ class LayerPlan:
     `parts`: of each layer, which it has; layers behind them compute nothing
     """
 
-    attend: Attend | None
+    attend: Attend | AttendCompressed | None
     recur: Recur | None
     feed: Feed | None
     experts: Experts | None
@@ -90,7 +92,7 @@ class LayerPlan:
     def configuration(self, facts: Hyper, context: int) -> dict[str, float]:
         """The numbers that the kernels ask for."""
         numbers, routing = facts.numbers, facts.routing
-        attend, experts = self.attend or Attend(), self.experts or Experts()
+        attend, experts = self.own_attend, self.experts or Experts()
         part, chunked = self.feed or experts, attend.chunked
         return {
             "layers": len(self.parts),
@@ -134,7 +136,21 @@ class LayerPlan:
             "groups": routing.groups,
             "groups_used": routing.groups_chosen,
             **self._recurrence(facts),
+            **self._compressed(facts),
         }
+
+    @property
+    def own_attend(self) -> Attend:
+        """What layers with attention compute, compressed or not."""
+        if isinstance(self.attend, AttendCompressed):
+            return Attend("norm")
+        return self.attend or Attend()
+
+    def _compressed(self, facts: Hyper) -> dict[str, float]:
+        if not isinstance(self.attend, AttendCompressed):
+            return {}
+        names = {"rank": "kv_rank", "query_rank": "q_rank", "head_key": "mla", "head_values": "v_head"}
+        return {name: whole(facts.sizes[size]) for name, size in names.items()}
 
     def _recurrence(self, facts: Hyper) -> dict[str, float]:
         if not self.recur:
@@ -160,13 +176,13 @@ class LayerPlan:
 
     def unweighted(self, facts: Hyper) -> list[int]:
         """The layers whose queries and keys have norms without weights."""
-        if not self.attend or not self.attend.chunked or facts.n_expert == _UNNORMED:
+        if not self.own_attend.chunked or facts.n_expert == _UNNORMED:
             return []
-        return [layer for layer in range(len(self.parts)) if facts.turns(self.attend, layer)]
+        return [layer for layer in range(len(self.parts)) if facts.turns(self.own_attend, layer)]
 
     def layers(self, facts: Hyper) -> dict[str, list[float]]:
         """The numbers that differ between layers, one a layer."""
-        attend, every = self.attend or Attend(), range(len(self.parts))
+        attend, every = self.own_attend, range(len(self.parts))
         turns: list[float] = [self.parts[layer].attends and facts.turns(attend, layer) for layer in every]
         return {
             "window": [facts.window if facts.windowed(layer) else 0 for layer in every],
@@ -213,7 +229,7 @@ def _plan(operations: Sequence[Operation], norm: str) -> LayerPlan | None:
     if not steps or len({step.scaled for step in steps}) > 1:
         return None
     feeding = steps.pop() if isinstance(steps[-1].part, Feed | Experts) else None
-    attending = steps.pop(0) if steps and isinstance(steps[0].part, Attend) else None
+    attending = steps.pop(0) if steps and isinstance(steps[0].part, Attend | AttendCompressed) else None
     recurring = steps.pop(0) if steps and isinstance(steps[0].part, Recur) else None
     first = attending or recurring or feeding
     second = recurring if attending else None  # which sees what attention does
@@ -233,7 +249,7 @@ def _plan(operations: Sequence[Operation], norm: str) -> LayerPlan | None:
             norms[found.name] = name
     part = feeding and feeding.part
     return LayerPlan(
-        attend=attending.part if attending and isinstance(attending.part, Attend) else None,
+        attend=attending.part if attending and isinstance(attending.part, Attend | AttendCompressed) else None,
         recur=recurring.part if recurring and isinstance(recurring.part, Recur) else None,
         feed=part if isinstance(part, Feed) else None,
         experts=part if isinstance(part, Experts) else None,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from quantmill import _kernels
 from quantmill.architectures.conditions import whole
 from quantmill.architectures.hyperparameters import Hyper, hyper
-from quantmill.architectures.operations import DeltaNet, Scan
+from quantmill.architectures.operations import AttendCompressed, DeltaNet, Scan
 from quantmill.architectures.tensor_check import check
 from quantmill.gguf.source import Source
 from quantmill.runtime.layer_plan import CannotRun, LayerPlan, layer_plan
@@ -93,10 +93,18 @@ def _check_runnable(place: str, facts: Hyper, found: Tensors) -> LayerPlan:
         plan.shared(facts),
         facts.n_head * facts.head,
         *_inner(plan, facts),
+        *_compressed(plan, facts),
     ):
         if size % 32:
             raise CannotRun(f"{place}: has rows of {size} weights; these kernels need a multiple of 32")
     return plan
+
+
+def _compressed(plan: LayerPlan, facts: Hyper) -> list[int]:
+    """Columns of the matrices of compressed attention."""
+    if not isinstance(plan.attend, AttendCompressed):
+        return []
+    return [whole(facts.sizes[name]) for name in ("nope", "kv_rank", "q_rank", "values")]
 
 
 def _inner(plan: LayerPlan, facts: Hyper) -> list[int]:

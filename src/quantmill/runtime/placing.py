@@ -75,10 +75,12 @@ def _places(name: str, shape: tuple[int, ...], plan: LayerPlan, facts: Hyper) ->
     cuts = {own: rows}
     if own == facts.row.last_norm:
         cuts = {"output_norm": rows}
-    elif own == "attn_qkv" and plan.attend and plan.attend.fused:
+    elif own in ("attn_k_b", "attn_v_b"):
+        cuts = {f"{own}.{head}": shape[1] for head in range(facts.n_head)}
+    elif own == "attn_qkv" and plan.own_attend.fused:
         narrow = facts.n_head_kv * facts.head
         cuts = {"attn_q": facts.n_head * facts.head, "attn_k": narrow, "attn_v": narrow}
-    elif own == "attn_q" and plan.attend and plan.attend.gated:
+    elif own == "attn_q" and plan.own_attend.gated:
         parts, cuts = facts.n_head, {"attn_q": facts.head, "attn_q_gate": facts.head}
     elif own == "ssm_ba" and isinstance(plan.recur, DeltaNet):
         parts = whole(facts.sizes["groups"])
