@@ -2,9 +2,9 @@
 
     python benchmarks/kinds.py LLAMA_BENCH [--kinds qwen3moe,gemma3,...] [--types Q8_0,...] [-r 3]
 
-Makes models of some 60 to 150 M random weights, quantizes them, and measures one thread of ours and of theirs in turn. What a
-repetition takes llama-bench is the difference of its processes with one repetition and with three, so that loading and
-warming up are not in it. A figure is the median of the tokens a second, a ratio the median of the turns'.
+Makes models of some 100 to 200 M random weights, quantizes them, and measures one thread of ours and of theirs in turn.
+What a repetition takes llama-bench is the difference of its processes with one repetition and with three, so that
+loading and warming up are not in it. A figure is the median of the tokens a second, a ratio the median of the turns'.
 Exits with 1 when a median ratio of prompts is below 1, or of generation below 0.9.
 """
 

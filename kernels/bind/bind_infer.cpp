@@ -134,7 +134,8 @@ static Compressed compressed_of(const std::map<std::string, double> &given, cons
     z.rank = count_or_none(given, "rank", 0, double(config.head_dim - config.rotated));
     if (!z.rank) return z;
     z.query_rank = count_or_none(given, "query_rank", 0, 1 << 20);
-    z.key = count_or_none(given, "head_key", double(config.rotated + GROUP), 4096), z.values = count_or_none(given, "head_values", 1, 4096);
+    z.key = count_or_none(given, "head_key", double(config.rotated + GROUP), 4096);
+    z.values = count_or_none(given, "head_values", 1, 4096);
     if (config.kv_heads != 1 || z.rank + config.rotated != config.head_dim || z.rank % ROWS || config.halves_apart) {
         fail("compressed attention has one key-value of the rank, a multiple of 16, and the columns that turn, as neighbours");
     }
@@ -148,7 +149,8 @@ static Recurrence recurrence_of(const std::map<std::string, double> &given) {
     if (r.kind == Recurrence::none) return r;
     r.taps = count("taps", 1, MOST_TAPS);
     if (r.kind == Recurrence::convolution) return r;
-    r.inner = count("inner", 32, 1 << 22), r.heads = count("state_heads", 1, 4096), r.groups = count("state_groups", 1, double(r.heads));
+    r.inner = count("inner", 32, 1 << 22), r.heads = count("state_heads", 1, 4096);
+    r.groups = count("state_groups", 1, double(r.heads));
     r.states = count("states", 16, 4096), r.interleaved = count("interleaved", 0, 1) != 0;
     if (r.heads % r.groups || r.inner % GROUP || r.inner % (r.heads * COLUMNS) || r.states % COLUMNS) {
         fail("heads of a state must be a multiple of its groups, and their columns and states of 16");
@@ -229,7 +231,8 @@ static std::vector<Kind> kinds_of(const std::map<std::string, std::vector<double
     const auto mixtures = numbers("mixture", config.experts ? 1 : 0);
     const bool recurrent = config.recurrence.kind != Recurrence::none;
     const std::vector<double> all(windows.size(), 1), none(windows.size(), 0);  // where nothing else is said
-    const auto attends = given.count("attends") ? numbers("attends", 1) : all, feeds = given.count("feeds") ? numbers("feeds", 1) : all;
+    const auto attends = given.count("attends") ? numbers("attends", 1) : all;
+    const auto feeds = given.count("feeds") ? numbers("feeds", 1) : all;
     const auto recurs = given.count("recurs") ? numbers("recurs", recurrent ? 1 : 0) : none;
     std::vector<Kind> kinds;
     for (std::size_t i = 0; i < windows.size(); ++i) {
@@ -296,7 +299,8 @@ class PyModel {
         if (n < 1) fail("tokens must not be empty");
         if (position < 0 || position > filled_) fail("position must be from 0 to " + std::to_string(filled_) + ", where the cache ends");
         if (model_.config.recurrence.kind != Recurrence::none && position != 0 && position != filled_) {
-            fail("position must be 0 or " + std::to_string(filled_) + ": what a model of this kind carries from token to token cannot go back");
+            fail("position must be 0 or " + std::to_string(filled_) +
+                 ": what a model of this kind carries from token to token cannot go back");
         }
         if (n > model_.config.context - position) {
             fail("the context has room for " + std::to_string(model_.config.context) + " tokens, not " + std::to_string(position + n));

@@ -151,21 +151,25 @@ void Model::attend(int thread, int index, std::int64_t n, std::int64_t position)
     Layer &layer = layers_[std::size_t(index)];
     const std::int64_t dims = config.head_dim, wide = config.heads * dims, context = (config.context + ROWS - 1) / ROWS * ROWS;
     const std::int64_t values = config.value_dim(), made = config.heads * values;
-    const std::int64_t shared = config.heads / config.kv_heads, chunk = config.chunked ? layer.kind.window : 0, window = chunk ? 0 : layer.kind.window;
+    const std::int64_t shared = config.heads / config.kv_heads;
+    const std::int64_t chunk = config.chunked ? layer.kind.window : 0, window = chunk ? 0 : layer.kind.window;
     const auto heads_of = [&](std::int64_t head, std::int64_t first) {
         const std::int64_t at = head / shared * context + first;
-        return Heads{layer.keys.as<std::uint16_t>() + at * dims, layer.values.as<std::uint16_t>() + at * values, dims, values, config.attention_scale,
-                     config.score_cap, layer.sinks.empty() ? nullptr : layer.sinks.data() + head};
+        const std::uint16_t *key = layer.keys.as<std::uint16_t>() + at * dims;
+        const std::uint16_t *value = layer.values.as<std::uint16_t>() + at * values;
+        return Heads{key, value, dims, values, config.attention_scale, config.score_cap,
+                     layer.sinks.empty() ? nullptr : layer.sinks.data() + head};
     };
     float *q = q_.as<float>(), *out = mixed_.as<float>(), *scores = threads_[std::size_t(thread)].scores.as<float>();
     const std::int64_t begin = chunk ? position / chunk * chunk : 0;  // of what a token at that position sees
     // The heads that share keys read them together, where that leaves no thread idle; all heads of a compressed key do, by some.
-    const std::int64_t together = config.compressed.rank ? std::min<std::int64_t>(6, (shared + pool.threads() - 1) / pool.threads()) : shared;
+    std::int64_t together = shared;
+    if (config.compressed.rank) together = std::min<std::int64_t>(6, (shared + pool.threads() - 1) / pool.threads());
     if (n == 1 && (config.compressed.rank || config.kv_heads % pool.threads() == 0)) {
         return pool.share(thread, (config.heads + together - 1) / together, [&](std::int64_t i) {
             const std::int64_t head = i * together, count = std::min(together, config.heads - head);
-            kernels.attend(heads_of(head, begin), q + head * dims, dims, count, position - begin, true, window, out + head * values, values,
-                           scores);
+            kernels.attend(heads_of(head, begin), q + head * dims, dims, count, position - begin, true, window, out + head * values,
+                           values, scores);
         });
     }
     // Queries of several tokens read keys together; the last ones, which see most, come first.
@@ -234,7 +238,8 @@ void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std:
         if (layer.kind.attends && config.compressed.rank) {
             attend_compressed(thread, i, seen, n, position);
         } else if (layer.kind.attends) {
-            const Use q = {&layer.q, q_.as<float>(), wide}, k = {&layer.k, k_.as<float>(), narrow}, v = {&layer.v, v_.as<float>(), narrow};
+            const Use q = {&layer.q, q_.as<float>(), wide}, k = {&layer.k, k_.as<float>(), narrow};
+            const Use v = {&layer.v, v_.as<float>(), narrow};
             const bool gated = layer.q_gate.given();
             if (gated) product(thread, {q, k, v, {&layer.q_gate, q_gate_.as<float>(), wide}}, seen, n, false);
             else product(thread, {q, k, v}, seen, n, false);

@@ -105,7 +105,8 @@ struct Heads {
 
 // What a feed-forward part makes of its gate g and its other half u, of 1 where there is none; and what other gates let through.
 struct Gate {
-    enum { silu, gelu, relu_squared, clamped, sigmoid } kind;  // clamped: g / (1 + exp(-alpha g)) * (u + 1) of values that have a limit
+    // clamped: g / (1 + exp(-alpha g)) * (u + 1) of values that have a limit
+    enum { silu, gelu, relu_squared, clamped, sigmoid } kind;
     float alpha, limit;
 };
 

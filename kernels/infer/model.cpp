@@ -73,7 +73,9 @@ static std::int64_t made(const Config &c) {
     return 0;
 }
 static std::int64_t taps(const Config &c) { return c.recurrence.taps * channels(c); }
-static std::int64_t inner_normed(const Config &c) { return c.recurrence.kind == Recurrence::delta ? inner(c) / state_heads(c) : inner(c); }
+static std::int64_t inner_normed(const Config &c) {
+    return c.recurrence.kind == Recurrence::delta ? inner(c) / state_heads(c) : inner(c);
+}
 
 static std::int64_t heads(const Config &c) { return c.heads; }
 static std::int64_t queried(const Config &c) { return c.heads * (c.compressed.rank ? c.compressed.key : c.head_dim); }
@@ -85,7 +87,12 @@ static std::int64_t k_normed(const Config &c) { return c.head_norm == Config::wh
 
 // The tensors of a layer, by the names that most files give them without ".weight", and their shapes. The norms before and behind a
 // part have one name each, whatever a file calls them.
-enum class In { attending, queries, compressed, low_queries, keys, dense, gated, mixture, gated_mixture, shared, gated_shared, never, convolved, scanned, delta, recurrent };
+enum class In {
+    attending, queries, compressed, low_queries, keys,  // attention
+    convolved, scanned, delta, recurrent,
+    dense, gated, mixture, gated_mixture, shared, gated_shared,  // what feeds forward
+    never,
+};
 static bool has(In which, const Layer &layer, const Config &c) {
     const Kind &kind = layer.kind;
     const auto is = [&](auto recurrence) { return kind.recurs && c.recurrence.kind == recurrence; };
@@ -110,7 +117,9 @@ static bool has(In which, const Layer &layer, const Config &c) {
     return false;
 }
 static bool before_attention(const Layer &, const Config &c) { return c.attention_normed; }
-static bool before_feed(const Layer &l, const Config &c) { return c.feed_normed && l.kind.feeds && (l.kind.attends || l.kind.recurs); }
+static bool before_feed(const Layer &l, const Config &c) {
+    return c.feed_normed && l.kind.feeds && (l.kind.attends || l.kind.recurs);
+}
 template <In WHICH>
 static bool in(const Layer &layer, const Config &c) { return has(WHICH, layer, c); }
 constexpr auto never = in<In::never>;
@@ -286,7 +295,8 @@ std::string Model::missing() const {
 void Model::prepare() {
     const Config &c = config;
     const std::int64_t between = std::max({c.hidden, c.expert_hidden, c.shared_hidden});
-    const std::int64_t cols = std::max({c.width, between, wide(c), inner(c), queried(c), attended(c), query_rank(c)}), context = rounded(c.context, ROWS);
+    const std::int64_t cols = std::max({c.width, between, wide(c), inner(c), queried(c), attended(c), query_rank(c)});
+    const std::int64_t context = rounded(c.context, ROWS);
     bool floats = output.weights.form->scale == Scale::none;
     for (Layer &l : layers_) {
         for (const auto &row : MATRICES) {
@@ -297,7 +307,8 @@ void Model::prepare() {
             for (const Matrix &m : *all) floats = floats || m.weights.form->scale == Scale::none;
         }
         if (l.kind.attends) l.keys = Memory(context * narrow(c) * 2), l.values = Memory(context * c.kv_heads * c.value_dim() * 2);
-        if (l.kind.recurs) l.past = Memory((c.recurrence.taps - 1) * channels(c) * 4), l.state = Memory(inner(c) * c.recurrence.states * 4);
+        if (!l.kind.recurs) continue;
+        l.past = Memory((c.recurrence.taps - 1) * channels(c) * 4), l.state = Memory(inner(c) * c.recurrence.states * 4);
     }
     const std::int64_t batch = std::min(BATCH, context);
     for (int thread = 0; thread < pool.threads(); ++thread) {

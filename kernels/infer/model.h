@@ -1,6 +1,6 @@
-// A decoder on quantized weights: its tensors, its cache, and the evaluation of some tokens. A layer is attention, a part that carries
-// a state from token to token, or both, and a part that feeds forward, one for all tokens or a mixture of experts; or some of these. The
-// configuration says what is around them.
+// A decoder on quantized weights: its tensors, its cache, and the evaluation of some tokens. A layer is attention, a part that
+// carries a state from token to token, or both, and a part that feeds forward, one for all tokens or a mixture of experts; or some of
+// these. The configuration says what is around them.
 #pragma once
 
 #include <memory>
@@ -23,8 +23,8 @@ struct Recurrence {
     bool interleaved;                          // heads that share a key are neighbours
 };
 
-// Attention to one compressed key and value of all heads, of `rank` columns; none where that is 0. Each head's matrices of keys and of
-// values are applied to its queries and its results, so that a head's dims are the rank and the columns that turn.
+// Attention to one compressed key and value of all heads, of `rank` columns; none where that is 0. Each head's matrices of keys and
+// of values are applied to its queries and its results, so that a head's dims are the rank and the columns that turn.
 struct Compressed {
     std::int64_t rank, query_rank;  // 0: queries are not compressed
     std::int64_t key, values;       // a head's own columns

@@ -6,8 +6,8 @@
 namespace quantmill::infer {
 
 // Each head's columns by a matrix of its own; tokens are `stride` apart, heads `step`.
-void Model::by_head(int thread, const std::vector<Matrix> &matrices, const float *x, std::int64_t stride, std::int64_t step, float *out,
-                    std::int64_t out_stride, std::int64_t out_step, std::int64_t n) {
+void Model::by_head(int thread, const std::vector<Matrix> &matrices, const float *x, std::int64_t stride, std::int64_t step,
+                    float *out, std::int64_t out_stride, std::int64_t out_step, std::int64_t n) {
     const std::int64_t heads = std::int64_t(matrices.size()), parts = (n + OF_HEAD - 1) / OF_HEAD;
     const std::int64_t tile = n == 1 || !repack ? 1 : kernels.tokens;
     pool.share(thread, heads * parts, [&](std::int64_t i) {

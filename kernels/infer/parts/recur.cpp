@@ -13,17 +13,18 @@ void Model::recur(int thread, int index, const Source &from, std::int64_t n) {
     const RecurrentKernels &own = *kernels.recurrent;
     const std::int64_t inner = r.inner, heads = r.heads, keys = r.groups * r.states, stride = layer.in.weights.rows;
     const bool scans = r.kind == Recurrence::scan;
-    float *made = made_.as<float>(), *gates = gates_.as<float>(), *passed = passed_.as<float>(), *convolved = convolved_.as<float>();
-    float *beta = beta_.as<float>(), *alpha = alpha_.as<float>(), *dt = dt_.as<float>(), *decay = decay_.as<float>();
-    float *along = along_.as<float>();
+    float *made = made_.as<float>(), *gates = gates_.as<float>(), *convolved = convolved_.as<float>(), *passed = passed_.as<float>();
+    float *beta = beta_.as<float>(), *alpha = alpha_.as<float>(), *along = along_.as<float>();
+    float *dt = dt_.as<float>(), *decay = decay_.as<float>();
     const Use first = {&layer.in, made, stride};
     if (r.kind == Recurrence::delta) {
-        product(thread, {first, {&layer.in_gate, gates, inner}, {&layer.beta, beta, heads}, {&layer.alpha, alpha, heads}}, from, n, false);
+        const Use gate = {&layer.in_gate, gates, inner};
+        product(thread, {first, gate, {&layer.beta, beta, heads}, {&layer.alpha, alpha, heads}}, from, n, false);
     } else {
         product(thread, {first}, from, n, false);
     }
-    Convolution c = {n, config.width, r.taps, stride, made + 2 * config.width, made, made + config.width, layer.conv.data(), nullptr, false,
-                     layer.past.as<float>(), passed};
+    Convolution c = {n, config.width, r.taps, stride, made + 2 * config.width, made, made + config.width, layer.conv.data(), nullptr,
+                     false, layer.past.as<float>(), passed};
     if (r.kind != Recurrence::convolution) {
         c.channels = inner + 2 * keys, c.x = made + (scans ? inner : 0), c.before = c.behind = nullptr;
         c.bias = layer.conv_bias.empty() ? nullptr : layer.conv_bias.data(), c.activated = true, c.out = convolved;
@@ -47,8 +48,8 @@ void Model::recur(int thread, int index, const Source &from, std::int64_t n) {
         });
     };
     if (scans) {
-        const Scan s = {n, heads, dims, r.groups, r.states, c.channels, convolved, convolved + inner, convolved + inner + keys, dt, decay,
-                        layer.direct.data(), layer.state.as<float>(), passed};
+        const Scan s = {n, heads, dims, r.groups, r.states, c.channels, convolved, convolved + inner, convolved + inner + keys, dt,
+                        decay, layer.direct.data(), layer.state.as<float>(), passed};
         by_columns([&](std::int64_t head, std::int64_t at, std::int64_t count) { own.scan(s, head, at, count); });
         const std::int64_t group = inner / r.groups;
         return pool.share(thread, n * r.groups, [&](std::int64_t i) {
@@ -63,8 +64,8 @@ void Model::recur(int thread, int index, const Source &from, std::int64_t n) {
         float *q = convolved + i / r.groups * c.channels + i % r.groups * r.states;
         along[i] = own.norm_pair(q, q + keys, r.states, config.eps, scale);
     }, n == 1 ? 4 : r.groups);
-    const Delta d = {n, r.groups, heads, r.states, dims, c.channels, r.interleaved, convolved, convolved + keys, convolved + 2 * keys,
-                     decay, beta, along, layer.state.as<float>(), passed};
+    const Delta d = {n, r.groups, heads, r.states, dims, c.channels, r.interleaved, convolved, convolved + keys,
+                     convolved + 2 * keys, decay, beta, along, layer.state.as<float>(), passed};
     by_columns([&](std::int64_t head, std::int64_t at, std::int64_t count) { own.delta(d, head, at, count); });
     pool.share(thread, n * heads, [&](std::int64_t i) {
         float *x = passed + i * dims;
