@@ -119,6 +119,45 @@ class PyMatrix {
     Pool pool_;  // the last member, since its threads look at the others until they end
 };
 
+// A count of what few models have; 0 where it is not spoken of.
+static std::int64_t count_or_none(const std::map<std::string, double> &given, const char *key, double least, double most) {
+    const auto found = given.find(key);
+    const double value = found == given.end() ? 0 : found->second;
+    if (!(value >= least && value <= most)) {
+        fail(std::string(key) + " must be from " + std::to_string(std::int64_t(least)) + " to " + std::to_string(std::int64_t(most)));
+    }
+    return std::int64_t(value);
+}
+
+static Compressed compressed_of(const std::map<std::string, double> &given, const Config &config) {
+    Compressed z = {};
+    z.rank = count_or_none(given, "rank", 0, double(config.head_dim - config.rotated));
+    if (!z.rank) return z;
+    z.query_rank = count_or_none(given, "query_rank", 0, 1 << 20);
+    z.key = count_or_none(given, "head_key", double(config.rotated + GROUP), 4096);
+    z.values = count_or_none(given, "head_values", 1, 4096);
+    if (config.kv_heads != 1 || z.rank + config.rotated != config.head_dim || z.rank % ROWS || config.halves_apart) {
+        fail("compressed attention has one key-value of the rank, a multiple of 16, and the columns that turn, as neighbours");
+    }
+    return z;
+}
+
+static Recurrence recurrence_of(const std::map<std::string, double> &given) {
+    const auto count = [&](const char *key, double least, double most) { return count_or_none(given, key, least, most); };
+    Recurrence r = {};
+    r.kind = decltype(r.kind)(count("recurrence", 0, 3));
+    if (r.kind == Recurrence::none) return r;
+    r.taps = count("taps", 1, MOST_TAPS);
+    if (r.kind == Recurrence::convolution) return r;
+    r.inner = count("inner", 32, 1 << 22), r.heads = count("state_heads", 1, 4096);
+    r.groups = count("state_groups", 1, double(r.heads));
+    r.states = count("states", 16, 4096), r.interleaved = count("interleaved", 0, 1) != 0;
+    if (r.heads % r.groups || r.inner % GROUP || r.inner % (r.heads * COLUMNS) || r.states % COLUMNS) {
+        fail("heads of a state must be a multiple of its groups, and their columns and states of 16");
+    }
+    return r;
+}
+
 static Config config_of(const std::map<std::string, double> &given) {
     const auto number = [&](const char *key) {
         const auto found = given.find(key);
@@ -171,6 +210,8 @@ static Config config_of(const std::map<std::string, double> &given) {
     c.routing.groups = count("groups", 1, double(std::max<std::int64_t>(1, c.experts / 2)));
     c.routing.groups_used = count("groups_used", 1, double(c.routing.groups));
     if (c.experts % c.routing.groups) fail("experts must be a multiple of groups");
+    c.recurrence = recurrence_of(given);
+    c.compressed = compressed_of(given, c);
     return c;
 }
 
@@ -188,10 +229,16 @@ static std::vector<Kind> kinds_of(const std::map<std::string, std::vector<double
     const auto windows = numbers("window", 1 << 24), turns = numbers("turns", 1);
     const auto tempers = numbers("tempers", 1);
     const auto mixtures = numbers("mixture", config.experts ? 1 : 0);
+    const bool recurrent = config.recurrence.kind != Recurrence::none;
+    const std::vector<double> all(windows.size(), 1), none(windows.size(), 0);  // where nothing else is said
+    const auto attends = given.count("attends") ? numbers("attends", 1) : all;
+    const auto feeds = given.count("feeds") ? numbers("feeds", 1) : all;
+    const auto recurs = given.count("recurs") ? numbers("recurs", recurrent ? 1 : 0) : none;
     std::vector<Kind> kinds;
     for (std::size_t i = 0; i < windows.size(); ++i) {
         if (config.chunked && std::int64_t(windows[i]) % ROWS) fail("a chunk must be a multiple of 16");
-        kinds.push_back({std::int64_t(windows[i]), turns[i] != 0, tempers[i] != 0, mixtures[i] != 0});
+        kinds.push_back({std::int64_t(windows[i]), turns[i] != 0, tempers[i] != 0, attends[i] != 0, recurs[i] != 0, feeds[i] != 0,
+                         mixtures[i] != 0 && feeds[i] != 0});
     }
     return kinds;
 }
@@ -251,6 +298,10 @@ class PyModel {
         const std::int64_t n = ids.size(0), rows = out.size(0);
         if (n < 1) fail("tokens must not be empty");
         if (position < 0 || position > filled_) fail("position must be from 0 to " + std::to_string(filled_) + ", where the cache ends");
+        if (model_.config.recurrence.kind != Recurrence::none && position != 0 && position != filled_) {
+            fail("position must be 0 or " + std::to_string(filled_) +
+                 ": what a model of this kind carries from token to token cannot go back");
+        }
         if (n > model_.config.context - position) {
             fail("the context has room for " + std::to_string(model_.config.context) + " tokens, not " + std::to_string(position + n));
         }

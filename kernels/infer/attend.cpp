@@ -61,8 +61,8 @@ template <int T, int N>
 static void gather(const Heads &h, const float *scores, std::int64_t row, std::int64_t first, std::int64_t count, const float *sums,
                    std::int64_t dim, float *out, std::int64_t stride) {
     V total[T][N] = {};
-    const std::uint16_t *values = h.values + first * h.dims + dim;
-    for (std::int64_t i = 0; i < count; ++i, values += h.dims) {
+    const std::uint16_t *values = h.values + first * h.value_dims + dim;
+    for (std::int64_t i = 0; i < count; ++i, values += h.value_dims) {
         V v[N];
         QM_UNROLL
         for (int n = 0; n < N; ++n) v[n] = from_halves(values + n * W);
@@ -95,8 +95,8 @@ static void attend_some(const Heads &h, const float *q, std::int64_t stride, std
     constexpr int N = W == 16 ? 4 : 2;
     const std::int64_t count = last + 1 - first * KEYS;
     std::int64_t dim = 0;
-    for (; dim + N * W <= h.dims; dim += N * W) gather<T, N>(h, scores, row, first * KEYS, count, sums, dim, out, out_stride);
-    for (; dim < h.dims; dim += W) gather<T, 1>(h, scores, row, first * KEYS, count, sums, dim, out, out_stride);
+    for (; dim + N * W <= h.value_dims; dim += N * W) gather<T, N>(h, scores, row, first * KEYS, count, sums, dim, out, out_stride);
+    for (; dim < h.value_dims; dim += W) gather<T, 1>(h, scores, row, first * KEYS, count, sums, dim, out, out_stride);
 }
 
 void attend(const Heads &heads, const float *q, std::int64_t stride, std::int64_t n, std::int64_t position, bool same,

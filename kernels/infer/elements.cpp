@@ -31,8 +31,6 @@ void rotate(float *x, const float *cosines, const float *sines, std::int64_t hal
     }
 }
 
-QM_INLINE V silu(V x) { return x / (1.f + exponential(-x)); }
-
 // x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))); (1 + tanh(y)) / 2 is 1 / (1 + exp(-2 y)).
 QM_INLINE V gelu_of(V x) { return x / (1.f + exponential(-1.5957691216057308f * x * (1.f + 0.044715f * x * x))); }
 
@@ -61,6 +59,7 @@ void gate(const float *gate, const float *up, float *out, std::int64_t n, const 
                 g = lesser(g, splat(most)), u = greater(lesser(u, splat(most)), splat(-most));
                 return g / (1.f + exponential(-alpha * g)) * (u + 1.f);
             });
+        case Gate::sigmoid: return gate_by(gate, up, out, n, [](V g, V u) { return u / (1.f + exponential(-g)); });
     }
 }
 

@@ -7,7 +7,7 @@
 namespace quantmill::infer {
 
 void Model::norm(const float *x, const Vector &weights, float *out) const {
-    (config.layer_norm ? kernels.layer_norm : kernels.norm)(x, weights.data(), config.eps, config.width, out);
+    (config.layer_norm ? kernels.layer_norm : kernels.norm)(x, weights.data(), config.eps, std::int64_t(weights.size()), out);
 }
 
 // Rows of activations made ready for the matrices that take them; `last` is behind the tiles.
@@ -150,33 +150,47 @@ void Model::place_heads(int thread, int index, std::int64_t n, std::int64_t posi
 void Model::attend(int thread, int index, std::int64_t n, std::int64_t position) {
     Layer &layer = layers_[std::size_t(index)];
     const std::int64_t dims = config.head_dim, wide = config.heads * dims, context = (config.context + ROWS - 1) / ROWS * ROWS;
-    const std::int64_t shared = config.heads / config.kv_heads, chunk = config.chunked ? layer.kind.window : 0, window = chunk ? 0 : layer.kind.window;
+    const std::int64_t values = config.value_dim(), made = config.heads * values;
+    const std::int64_t shared = config.heads / config.kv_heads;
+    const std::int64_t chunk = config.chunked ? layer.kind.window : 0, window = chunk ? 0 : layer.kind.window;
     const auto heads_of = [&](std::int64_t head, std::int64_t first) {
-        const std::int64_t at = (head / shared * context + first) * dims;
-        return Heads{layer.keys.as<std::uint16_t>() + at, layer.values.as<std::uint16_t>() + at, dims, config.attention_scale,
-                     config.score_cap, layer.sinks.empty() ? nullptr : layer.sinks.data() + head};
+        const std::int64_t at = head / shared * context + first;
+        const std::uint16_t *key = layer.keys.as<std::uint16_t>() + at * dims;
+        const std::uint16_t *value = layer.values.as<std::uint16_t>() + at * values;
+        return Heads{key, value, dims, values, config.attention_scale, config.score_cap,
+                     layer.sinks.empty() ? nullptr : layer.sinks.data() + head};
     };
     float *q = q_.as<float>(), *out = mixed_.as<float>(), *scores = threads_[std::size_t(thread)].scores.as<float>();
     const std::int64_t begin = chunk ? position / chunk * chunk : 0;  // of what a token at that position sees
-    if (n == 1 && config.kv_heads % pool.threads() == 0) {  // the heads that share keys read them together
-        return pool.share(thread, config.kv_heads, [&](std::int64_t kv) {
-            const std::int64_t at = kv * shared * dims;
-            kernels.attend(heads_of(kv * shared, begin), q + at, dims, shared, position - begin, true, window, out + at, dims, scores);
+    // The heads that share keys read them together, where that leaves no thread idle; all heads of a compressed key do, by some.
+    std::int64_t together = shared;
+    if (config.compressed.rank) together = std::min<std::int64_t>(6, (shared + pool.threads() - 1) / pool.threads());
+    if (n == 1 && (config.compressed.rank || config.kv_heads % pool.threads() == 0)) {
+        return pool.share(thread, (config.heads + together - 1) / together, [&](std::int64_t i) {
+            const std::int64_t head = i * together, count = std::min(together, config.heads - head);
+            kernels.attend(heads_of(head, begin), q + head * dims, dims, count, position - begin, true, window, out + head * values,
+                           values, scores);
         });
     }
     // Queries of several tokens read keys together; the last ones, which see most, come first.
     const std::int64_t some = n == 1 ? 1 : 4 * kernels.tokens, chunks = (n + some - 1) / some;
     pool.share(thread, chunks * config.heads, [&](std::int64_t i) {
         const std::int64_t t = (chunks - 1 - i / config.heads) * some, head = i % config.heads, at = t * wide + head * dims;
+        const std::int64_t result = t * made + head * values;
         const std::int64_t end = std::min(n, t + some);
         for (std::int64_t from = t; from < end;) {  // a chunk's tokens see nothing before it
             const std::int64_t start = chunk ? (position + from) / chunk * chunk : 0;
             const std::int64_t to = chunk ? std::min(end, start + chunk - position) : end, own = at + (from - t) * wide;
-            kernels.attend(heads_of(head, start), q + own, wide, to - from, position + from - start, false, window, out + own, wide,
-                           scores);
+            kernels.attend(heads_of(head, start), q + own, wide, to - from, position + from - start, false, window,
+                           out + result + (from - t) * made, made, scores);
             from = to;
         }
     });
+}
+
+// What attention made, as far as its gates let it through.
+static void let_through(const InferKernels &kernels, const float *gate, float *made, std::int64_t n) {
+    kernels.gate(gate, made, made, n, {Gate::sigmoid, 0, 0});
 }
 
 void Model::feed(int thread, const Feed &part, const Source &from, std::int64_t n) {
@@ -221,16 +235,33 @@ void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std:
             pool.share(thread, n, [&](std::int64_t t) { norm(x + t * width, layer.attention_norm, kept + t * width); });
             seen = fed = {kept, nullptr};
         }
-        product(thread, {{&layer.q, q_.as<float>(), wide}, {&layer.k, k_.as<float>(), narrow}, {&layer.v, v_.as<float>(), narrow}},
-                seen, n, false);
-        if (config.head_norm == Config::whole) norm_heads(thread, layer, n);
-        place_heads(thread, i, n, position);
-        attend(thread, i, n, position);
-        join(thread, layer.o, mixed_.as<float>(), n, layer.o_bias, layer.after_attention);
+        if (layer.kind.attends && config.compressed.rank) {
+            attend_compressed(thread, i, seen, n, position);
+        } else if (layer.kind.attends) {
+            const Use q = {&layer.q, q_.as<float>(), wide}, k = {&layer.k, k_.as<float>(), narrow};
+            const Use v = {&layer.v, v_.as<float>(), narrow};
+            const bool gated = layer.q_gate.given();
+            if (gated) product(thread, {q, k, v, {&layer.q_gate, q_gate_.as<float>(), wide}}, seen, n, false);
+            else product(thread, {q, k, v}, seen, n, false);
+            if (config.head_norm == Config::whole) norm_heads(thread, layer, n);
+            place_heads(thread, i, n, position);
+            attend(thread, i, n, position);
+            if (gated) {
+                pool.share(thread, n, [&](std::int64_t t) {
+                    let_through(kernels, q_gate_.as<float>() + t * wide, mixed_.as<float>() + t * wide, wide);
+                });
+            }
+        }
+        if (layer.kind.recurs) recur(thread, i, seen, n);
+        const float *attended = (config.compressed.rank ? values_ : mixed_).as<float>();
+        if (layer.kind.attends) join(thread, layer.o, attended, n, layer.o_bias, layer.after_attention);
+        if (layer.kind.recurs) join(thread, layer.out, passed_.as<float>(), n, {}, {});
+        if (!layer.kind.attends && !layer.kind.recurs) fed = seen;
         if (layer.kind.mixture) {
             feed_experts(thread, layer, fed, n);
             continue;
         }
+        if (!layer.kind.feeds) continue;
         feed(thread, {layer.gate, layer.up, &layer.gate_bias, &layer.up_bias, config.hidden}, fed, n);
         join(thread, layer.down, gate_.as<float>(), n, layer.down_bias, layer.after_feed);
     }
@@ -246,6 +277,11 @@ void Model::forward(int thread, const std::int32_t *tokens, std::int64_t n, std:
 }
 
 void Model::evaluate(const std::int32_t *tokens, std::int64_t count, std::int64_t position, float *logits, bool all) {
+    for (Layer &layer : layers_) {
+        if (position > 0 || !layer.kind.recurs) continue;
+        std::fill_n(layer.past.data(), layer.past.size(), std::uint8_t(0));
+        std::fill_n(layer.state.data(), layer.state.size(), std::uint8_t(0));
+    }
     for (std::int64_t done = 0; done < count; done += BATCH) {
         const std::int64_t n = std::min(BATCH, count - done);
         float *to = all ? logits + done * config.vocabulary : done + n == count ? logits : nullptr;

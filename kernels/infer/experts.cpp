@@ -146,19 +146,23 @@ void Model::feed_experts(int thread, const Layer &layer, const Source &from, std
             normed(pair / used, out + s * width);
             for (std::int64_t j = 0; j < width && c.shares_before; ++j) out[s * width + j] *= x.shares[std::size_t(pair)];
         }
-        quantize(out + at * width, part(wide, at / T, tokens), {&layer.gates, &layer.ups});
+        quantize(out + at * width, part(wide, at / T, tokens), {c.gated ? &layer.gates : &layer.ups, &layer.ups});
     });
     multiplied(hidden / ROWS, [&](const Experts::Group &group, std::int64_t first, std::int64_t last) {
         const Inputs inputs = part(wide, same ? 0 : group.first / T, group.tokens);
         float *to[2] = {gate + group.first * hidden, up + group.first * hidden};
-        const Matrix own[2] = {expert_of(layer.gates, c.experts, group.expert), expert_of(layer.ups, c.experts, group.expert)};
-        for (int i = 0; i < 2; ++i) multiply(thread, {&own[i], to[i], hidden}, inputs, false, first, last);
+        const Matrix *all[2] = {&layer.gates, &layer.ups};
+        for (int i = c.gated ? 0 : 1; i < 2; ++i) {
+            const Matrix own = expert_of(*all[i], c.experts, group.expert);
+            multiply(thread, {&own, to[i], hidden}, inputs, false, first, last);
+        }
         const std::int64_t row = first * ROWS, count = last * ROWS - row;
         for (std::int64_t t = 0; t < group.tokens; ++t) {
             const std::int64_t at = t * hidden + row;
-            add_bias(layer.gates_bias, group.expert * hidden + row, count, to[0] + at);
+            if (c.gated) add_bias(layer.gates_bias, group.expert * hidden + row, count, to[0] + at);
             add_bias(layer.ups_bias, group.expert * hidden + row, count, to[1] + at);
-            kernels.gate(to[0] + at, to[1] + at, to[0] + at, count, c.gate);
+            if (c.gated) kernels.gate(to[0] + at, to[1] + at, to[0] + at, count, c.gate);
+            else kernels.gate(to[1] + at, nullptr, to[0] + at, count, c.gate);
         }
     });
     pool.share(thread, tiles, [&](std::int64_t i) {

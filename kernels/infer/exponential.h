@@ -33,4 +33,6 @@ QM_INLINE V exponential(V x) {
     return p * from_bits((part + 127) << 23) * from_bits((whole - part + 127) << 23);
 }
 
+QM_INLINE V silu(V x) { return x / (1.f + exponential(-x)); }
+
 }  // namespace quantmill::QM_LEVEL

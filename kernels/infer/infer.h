@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "infer/parts/recurrent.h"
+
 namespace quantmill::infer {
 
 constexpr int ROWS = 16;   // of a panel
@@ -95,15 +97,16 @@ struct Activations {
 // The sixteen keys of a block of the cache lie side by side: fp16 [block][dimension][16]. Values are fp16 [position][dimension].
 struct Heads {
     const std::uint16_t *keys, *values;
-    std::int64_t dims;
+    std::int64_t dims, value_dims;
     float scale;         // of the scores
     float cap;           // they go no further than this, by a tangent; 0: no cap
     const float *sinks;  // a score of each head that no value belongs to, or null
 };
 
-// What a feed-forward part makes of its gate g and its other half u, of 1 where there is none.
+// What a feed-forward part makes of its gate g and its other half u, of 1 where there is none; and what other gates let through.
 struct Gate {
-    enum { silu, gelu, relu_squared, clamped } kind;  // clamped: g / (1 + exp(-alpha g)) * (u + 1) of values that have a limit
+    // clamped: g / (1 + exp(-alpha g)) * (u + 1) of values that have a limit
+    enum { silu, gelu, relu_squared, clamped, sigmoid } kind;
     float alpha, limit;
 };
 
@@ -140,6 +143,7 @@ struct InferKernels {
     void (*store_value)(const float *value, std::int64_t dims, std::uint16_t *values, std::int64_t position);
     // All of some memory, a multiple of 256 bytes, read and nothing else done: what generation is measured against.
     std::int32_t (*read)(const std::uint8_t *from, std::int64_t bytes);
+    const RecurrentKernels *recurrent;
 };
 
 // The kernels for a level of common/levels.h: the fastest of its own or lower features that this processor runs, and their name.

@@ -77,5 +77,6 @@ void attend(const Heads &, const float *q, std::int64_t stride, std::int64_t n, 
 void store_key(const float *key, std::int64_t dims, std::uint16_t *keys, std::int64_t position);
 void store_value(const float *value, std::int64_t dims, std::uint16_t *values, std::int64_t position);
 std::int32_t read(const std::uint8_t *from, std::int64_t bytes);
+extern const RecurrentKernels recurrences;
 
 }  // namespace quantmill::QM_LEVEL

@@ -38,7 +38,11 @@ Activations Room::of(std::int64_t tokens, std::int64_t cols, std::int64_t tile, 
 
 Model::Model(const Config &given, const std::vector<Kind> &kinds, const InferKernels &used, int threads, bool repacked, int planes)
     : config(given), kernels(used), repack(repacked), planes_(planes), layers_(std::size_t(given.layers)), pool(threads) {
-    for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i].kind = kinds[i];
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        layers_[i].kind = kinds[i];
+        const std::size_t heads = config.compressed.rank && kinds[i].attends ? std::size_t(config.heads) : 0;
+        layers_[i].k_b.resize(heads), layers_[i].v_b.resize(heads);
+    }
 }
 
 // Sizes as a configuration gives them.
@@ -53,21 +57,72 @@ static std::int64_t shared_hidden(const Config &c) { return c.shared_hidden; }
 static std::int64_t all_hidden(const Config &c) { return c.experts * c.expert_hidden; }
 static std::int64_t all_width(const Config &c) { return c.experts * c.width; }
 
+static std::int64_t channels(const Config &c) {
+    const Recurrence &r = c.recurrence;
+    return r.kind == Recurrence::convolution ? c.width : r.inner + 2 * r.groups * r.states;
+}
+static std::int64_t inner(const Config &c) { return c.recurrence.inner; }
+static std::int64_t state_heads(const Config &c) { return c.recurrence.heads; }
+static std::int64_t made(const Config &c) {
+    switch (c.recurrence.kind) {
+        case Recurrence::none: return 0;
+        case Recurrence::convolution: return 3 * c.width;
+        case Recurrence::scan: return inner(c) + channels(c) + state_heads(c);
+        case Recurrence::delta: return channels(c);
+    }
+    return 0;
+}
+static std::int64_t taps(const Config &c) { return c.recurrence.taps * channels(c); }
+static std::int64_t inner_normed(const Config &c) {
+    return c.recurrence.kind == Recurrence::delta ? inner(c) / state_heads(c) : inner(c);
+}
+
 static std::int64_t heads(const Config &c) { return c.heads; }
+static std::int64_t queried(const Config &c) { return c.heads * (c.compressed.rank ? c.compressed.key : c.head_dim); }
+static std::int64_t attended(const Config &c) { return c.heads * (c.compressed.rank ? c.compressed.values : c.head_dim); }
+static std::int64_t query_rank(const Config &c) { return c.compressed.query_rank; }
+static std::int64_t rank(const Config &c) { return c.compressed.rank; }
 static std::int64_t q_normed(const Config &c) { return c.head_norm == Config::whole ? wide(c) : c.head_dim; }
 static std::int64_t k_normed(const Config &c) { return c.head_norm == Config::whole ? narrow(c) : c.head_dim; }
 
 // The tensors of a layer, by the names that most files give them without ".weight", and their shapes. The norms before and behind a
 // part have one name each, whatever a file calls them.
-enum class In { all, dense, gated, mixture, shared };
+enum class In {
+    attending, queries, compressed, low_queries, keys,  // attention
+    convolved, scanned, delta, recurrent,
+    dense, gated, mixture, gated_mixture, shared, gated_shared,  // what feeds forward
+    never,
+};
 static bool has(In which, const Layer &layer, const Config &c) {
-    if (which == In::shared) return layer.shared_up.given();
-    if (which == In::gated && !c.gated) return false;
-    return which == In::all || (which == In::mixture) == layer.kind.mixture;
+    const Kind &kind = layer.kind;
+    const auto is = [&](auto recurrence) { return kind.recurs && c.recurrence.kind == recurrence; };
+    switch (which) {
+        case In::attending: return kind.attends;
+        case In::queries: return kind.attends && !c.compressed.query_rank;
+        case In::compressed: return kind.attends && c.compressed.rank;
+        case In::low_queries: return kind.attends && c.compressed.query_rank;
+        case In::keys: return kind.attends && !c.compressed.rank;
+        case In::dense: return kind.feeds && !kind.mixture;
+        case In::gated: return c.gated && kind.feeds && !kind.mixture;
+        case In::mixture: return kind.mixture;
+        case In::gated_mixture: return c.gated && kind.mixture;
+        case In::shared: return layer.shared_up.given();
+        case In::gated_shared: return c.gated && layer.shared_up.given();
+        case In::convolved: return is(Recurrence::convolution);
+        case In::scanned: return is(Recurrence::scan);
+        case In::delta: return is(Recurrence::delta);
+        case In::recurrent: return is(Recurrence::scan) || is(Recurrence::delta);
+        case In::never: return false;
+    }
+    return false;
 }
-static bool never(const Config &) { return false; }
-static bool before_attention(const Config &c) { return c.attention_normed; }
-static bool before_feed(const Config &c) { return c.feed_normed; }
+static bool before_attention(const Layer &, const Config &c) { return c.attention_normed; }
+static bool before_feed(const Layer &l, const Config &c) {
+    return c.feed_normed && l.kind.feeds && (l.kind.attends || l.kind.recurs);
+}
+template <In WHICH>
+static bool in(const Layer &layer, const Config &c) { return has(WHICH, layer, c); }
+constexpr auto never = in<In::never>;
 
 static const struct {
     const char *name;
@@ -75,25 +130,37 @@ static const struct {
     In layers;
     Size rows, cols;
 } MATRICES[] = {
-    {"attn_q", &Layer::q, In::all, wide, width},
-    {"attn_k", &Layer::k, In::all, narrow, width},
-    {"attn_v", &Layer::v, In::all, narrow, width},
-    {"attn_output", &Layer::o, In::all, width, wide},
+    {"attn_q", &Layer::q, In::queries, queried, width},
+    {"attn_k", &Layer::k, In::keys, narrow, width},
+    {"attn_v", &Layer::v, In::keys, narrow, width},
+    {"attn_output", &Layer::o, In::attending, width, attended},
+    {"attn_q_a", &Layer::q_a, In::low_queries, query_rank, width},
+    {"attn_q_b", &Layer::q_b, In::low_queries, queried, query_rank},
+    {"attn_kv_a_mqa", &Layer::kv_a, In::compressed, narrow, width},
+    {"attn_q_gate", &Layer::q_gate, In::never, wide, width},
     {"ffn_gate_inp", &Layer::router, In::mixture, experts, width},
-    {"ffn_gate_exps", &Layer::gates, In::mixture, all_hidden, width},
+    {"ffn_gate_exps", &Layer::gates, In::gated_mixture, all_hidden, width},
     {"ffn_up_exps", &Layer::ups, In::mixture, all_hidden, width},
     {"ffn_down_exps", &Layer::downs, In::mixture, all_width, own_hidden},
-    {"ffn_gate_shexp", &Layer::shared_gate, In::shared, shared_hidden, width},
+    {"ffn_gate_shexp", &Layer::shared_gate, In::gated_shared, shared_hidden, width},
     {"ffn_up_shexp", &Layer::shared_up, In::shared, shared_hidden, width},
     {"ffn_down_shexp", &Layer::shared_down, In::shared, width, shared_hidden},
     {"ffn_gate", &Layer::gate, In::gated, hidden, width},
     {"ffn_up", &Layer::up, In::dense, hidden, width},
     {"ffn_down", &Layer::down, In::dense, width, hidden},
+    {"shortconv.in_proj", &Layer::in, In::convolved, made, width},
+    {"shortconv.out_proj", &Layer::out, In::convolved, width, width},
+    {"ssm_in", &Layer::in, In::scanned, made, width},
+    {"attn_qkv", &Layer::in, In::delta, made, width},
+    {"attn_gate", &Layer::in_gate, In::delta, inner, width},
+    {"ssm_beta", &Layer::beta, In::delta, state_heads, width},
+    {"ssm_alpha", &Layer::alpha, In::delta, state_heads, width},
+    {"ssm_out", &Layer::out, In::recurrent, width, inner},
 };
 static const struct {
     const char *name;
     Vector Layer::*at;
-    bool (*needed)(const Config &);
+    bool (*needed)(const Layer &, const Config &);
     Size size;
 } VECTORS[] = {
     {"attn_norm", &Layer::attention_norm, before_attention, width},
@@ -116,6 +183,15 @@ static const struct {
     {"ffn_down_exps.bias", &Layer::downs_bias, never, all_width},
     {"ffn_gate_inp_shexp", &Layer::shared_router, never, width},
     {"post_ffw_norm", &Layer::after_feed, never, width},
+    {"attn_q_a_norm", &Layer::q_a_norm, in<In::low_queries>, query_rank},
+    {"attn_kv_a_norm", &Layer::kv_a_norm, in<In::compressed>, rank},
+    {"shortconv.conv", &Layer::conv, in<In::convolved>, taps},
+    {"ssm_conv1d", &Layer::conv, in<In::recurrent>, taps},
+    {"ssm_conv1d.bias", &Layer::conv_bias, never, channels},
+    {"ssm_dt.bias", &Layer::step_bias, in<In::recurrent>, state_heads},
+    {"ssm_a", &Layer::decay, in<In::recurrent>, state_heads},
+    {"ssm_d", &Layer::direct, in<In::scanned>, state_heads},
+    {"ssm_norm", &Layer::inner_norm, in<In::delta>, inner_normed},
 };
 
 // The member of a layer that a table has under this name; null for other names.
@@ -125,6 +201,17 @@ static Member *member_of(Layer &layer, const Table &table, const std::string &na
         if (name == row.name) return &(layer.*row.at);
     }
     return nullptr;
+}
+
+// Each head's own matrices, named as the whole with the head's number behind it; null for other names.
+static Matrix *head_of(Layer &layer, const std::string &name) {
+    const std::size_t dot = name.rfind('.');
+    if (dot == std::string::npos || dot + 1 == name.size() || name.size() - dot > 5) return nullptr;
+    const std::string stem = name.substr(0, dot), number = name.substr(dot + 1);
+    if (number.find_first_not_of("0123456789") != std::string::npos) return nullptr;
+    std::vector<Matrix> *all = stem == "attn_k_b" ? &layer.k_b : stem == "attn_v_b" ? &layer.v_b : nullptr;
+    const std::size_t head = std::size_t(std::stoi(number));
+    return all && head < all->size() ? &(*all)[head] : nullptr;
 }
 
 // As the file calls it.
@@ -151,7 +238,9 @@ Matrix *Model::matrix(const std::string &name) {
     if (name == "output") return &output;
     std::string rest;
     Layer *layer = layer_of(layers_, name, rest);
-    return layer ? member_of<Matrix>(*layer, MATRICES, rest) : nullptr;
+    if (!layer) return nullptr;
+    Matrix *one = member_of<Matrix>(*layer, MATRICES, rest);
+    return one ? one : head_of(*layer, rest);
 }
 
 Vector *Model::vector(const std::string &name) {
@@ -190,8 +279,14 @@ std::string Model::missing() const {
             if (!has(row.layers, l, c)) continue;
             if (!matrix(l.*row.at, row.rows(c), row.cols(c))) return whole_name(i, row.name);
         }
+        for (const Matrix &m : l.k_b) {
+            if (!matrix(m, c.compressed.rank, c.compressed.key - c.rotated)) return whole_name(i, "attn_k_b");
+        }
+        for (const Matrix &m : l.v_b) {
+            if (!matrix(m, c.compressed.values, c.compressed.rank)) return whole_name(i, "attn_v_b");
+        }
         for (const auto &row : VECTORS) {
-            if (!vector(l.*row.at, row.size(c), row.needed(c))) return whole_name(i, row.name);
+            if (!vector(l.*row.at, row.size(c), row.needed(l, c))) return whole_name(i, row.name);
         }
     }
     return "";
@@ -200,27 +295,40 @@ std::string Model::missing() const {
 void Model::prepare() {
     const Config &c = config;
     const std::int64_t between = std::max({c.hidden, c.expert_hidden, c.shared_hidden});
-    const std::int64_t cols = std::max({c.width, between, wide(c)}), context = rounded(c.context, ROWS);
+    const std::int64_t cols = std::max({c.width, between, wide(c), inner(c), queried(c), attended(c), query_rank(c)});
+    const std::int64_t context = rounded(c.context, ROWS);
     bool floats = output.weights.form->scale == Scale::none;
     for (Layer &l : layers_) {
         for (const auto &row : MATRICES) {
             const Matrix &m = l.*row.at;
             floats = floats || (m.given() && m.weights.form->scale == Scale::none);
         }
-        l.keys = Memory(context * narrow(c) * 2);
-        l.values = Memory(context * narrow(c) * 2);
+        for (const std::vector<Matrix> *all : {&l.k_b, &l.v_b}) {
+            for (const Matrix &m : *all) floats = floats || m.weights.form->scale == Scale::none;
+        }
+        if (l.kind.attends) l.keys = Memory(context * narrow(c) * 2), l.values = Memory(context * c.kv_heads * c.value_dim() * 2);
+        if (!l.kind.recurs) continue;
+        l.past = Memory((c.recurrence.taps - 1) * channels(c) * 4), l.state = Memory(inner(c) * c.recurrence.states * 4);
     }
     const std::int64_t batch = std::min(BATCH, context);
     for (int thread = 0; thread < pool.threads(); ++thread) {
         // Enough for an unpacked panel of floats twice over, which is more than one of integers takes.
         threads_.push_back({Room(1, cols, planes_, floats), Memory(2 * 4 * ROWS * cols),
-                            Memory(MOST_TOKENS * (context + 2 * ROWS) * 4), Memory(cols * 4)});
+                            Memory(MOST_TOKENS * (context + 2 * ROWS) * 4), Memory(cols * 4),
+                            Room(rank(c) ? OF_HEAD : 0, std::max(rank(c), c.compressed.key), planes_, floats)});
     }
     room_ = std::make_unique<Room>(batch, cols, planes_, floats);
     const auto room = [&](std::int64_t cols_of) { return Memory(batch * cols_of * 4); };
     x_ = room(c.width), normed_ = room(cols), q_ = room(wide(c)), k_ = room(narrow(c)), v_ = room(narrow(c)), mixed_ = room(wide(c));
     after_ = room(c.width);
     if (c.parallel) kept_ = room(c.width);
+    q_gate_ = room(wide(c));
+    queries_ = room(rank(c) ? queried(c) : 0), low_ = room(query_rank(c)), values_ = room(rank(c) ? attended(c) : 0);
+    if (c.recurrence.kind != Recurrence::none) {
+        const std::int64_t heads = state_heads(c);
+        made_ = room(made(c)), convolved_ = room(channels(c)), gates_ = room(inner(c)), passed_ = room(std::max(c.width, inner(c)));
+        beta_ = room(heads), alpha_ = room(heads), dt_ = room(heads), decay_ = room(heads), along_ = room(c.recurrence.groups);
+    }
     if (c.experts) experts_ = std::make_unique<Experts>(c, batch, planes_, floats);
     gate_ = room(std::max(c.hidden, c.shared_hidden)), up_ = room(std::max(c.hidden, c.shared_hidden));
 }

@@ -1,5 +1,6 @@
-// A decoder on quantized weights: its tensors, its cache, and the evaluation of some tokens. A layer is attention and a part that
-// feeds forward, one for all tokens or a mixture of experts; the configuration says what is around them.
+// A decoder on quantized weights: its tensors, its cache, and the evaluation of some tokens. A layer is attention, a part that
+// carries a state from token to token, or both, and a part that feeds forward, one for all tokens or a mixture of experts; or some of
+// these. The configuration says what is around them.
 #pragma once
 
 #include <memory>
@@ -13,6 +14,21 @@
 #include "infer/route.h"
 
 namespace quantmill::infer {
+
+// The part that carries a state.
+struct Recurrence {
+    enum { none, convolution, scan, delta } kind;
+    std::int64_t taps;                         // of its convolution
+    std::int64_t inner, groups, states, heads;  // columns of all heads; keys, their columns
+    bool interleaved;                          // heads that share a key are neighbours
+};
+
+// Attention to one compressed key and value of all heads, of `rank` columns; none where that is 0. Each head's matrices of keys and
+// of values are applied to its queries and its results, so that a head's dims are the rank and the columns that turn.
+struct Compressed {
+    std::int64_t rank, query_rank;  // 0: queries are not compressed
+    std::int64_t key, values;       // a head's own columns
+};
 
 struct Config {
     std::int64_t layers, width, hidden, heads, kv_heads, head_dim, vocabulary, context, rotated;
@@ -31,12 +47,16 @@ struct Config {
     enum HeadNorm { first, turned, whole } head_norm;  // before a head turns, behind it; before it and all heads together
     Gate gate;
     Routing routing;
+    Recurrence recurrence;
+    Compressed compressed;
+
+    std::int64_t value_dim() const { return compressed.rank ? compressed.rank : head_dim; }
 };
 
 // What may differ between layers.
 struct Kind {
     std::int64_t window;  // positions it sees; 0: all
-    bool turns, tempers, mixture;
+    bool turns, tempers, attends, recurs, feeds, mixture;
 };
 
 struct Matrix {
@@ -64,13 +84,19 @@ using Vector = std::vector<float>;
 
 struct Layer {
     Matrix q, k, v, o, gate, up, down;
+    Matrix q_gate;  // of what attention makes
+    Matrix q_a, q_b, kv_a;  // of compressed attention
+    std::vector<Matrix> k_b, v_b;  // of each head
+    Matrix in, out, in_gate, beta, alpha;  // of the part that carries a state
     Matrix router, gates, ups, downs;  // of a mixture, in place of the last three; one expert's rows after the other's
     Matrix shared_gate, shared_up, shared_down;  // of the expert that all tokens take
     Vector attention_norm, q_bias, k_bias, v_bias, q_norm, k_norm, o_bias, sinks, after_attention;
+    Vector q_a_norm, kv_a_norm;
+    Vector conv, conv_bias, step_bias, decay, direct, inner_norm;
     Vector feed_norm, gate_bias, up_bias, down_bias, after_feed;
     Vector router_bias, choice_bias, gates_bias, ups_bias, downs_bias, shared_router;
     Kind kind;
-    Memory keys, values;
+    Memory keys, values, past, state;
 };
 
 // Room for what the experts of a layer do with some tokens, and which do it.
@@ -123,10 +149,12 @@ class Model {
 
   private:
     static constexpr std::int64_t BATCH = 512;  // tokens evaluated at a time
+    static constexpr std::int64_t OF_HEAD = 96;  // of which so many meet a head's own matrix together
 
     struct Thread {
         Room room;  // for one token
         Memory buffer, scores, row;
+        Room of_head;  // for some tokens of a head
     };
     struct Use {  // one matrix of a product, and where its results go
         const Matrix *matrix;
@@ -152,6 +180,11 @@ class Model {
     void norm_heads(int thread, const Layer &layer, std::int64_t n);
     void place_heads(int thread, int index, std::int64_t n, std::int64_t position);
     void attend(int thread, int index, std::int64_t n, std::int64_t position);
+    void attend_compressed(int thread, int index, const Source &from, std::int64_t n, std::int64_t position);
+    void place_compressed(int thread, Layer &layer, std::int64_t n, std::int64_t position);
+    void by_head(int thread, const std::vector<Matrix> &matrices, const float *x, std::int64_t stride, std::int64_t step, float *out,
+                 std::int64_t out_stride, std::int64_t out_step, std::int64_t n);
+    void recur(int thread, int index, const Source &from, std::int64_t n);
     void feed(int thread, const Feed &part, const Source &from, std::int64_t n);
     void feed_experts(int thread, const Layer &layer, const Source &from, std::int64_t n);
     void add_shared(std::int64_t token, const float *normed, const Layer &layer, float *sum) const;
@@ -170,7 +203,9 @@ class Model {
     std::vector<Thread> threads_;
     std::unique_ptr<Room> room_;
     std::unique_ptr<Experts> experts_;
-    Memory x_, normed_, kept_, q_, k_, v_, mixed_, gate_, up_, after_;
+    Memory x_, normed_, kept_, q_, k_, v_, q_gate_, mixed_, gate_, up_, after_;
+    Memory queries_, low_, values_;  // of compressed attention
+    Memory made_, gates_, beta_, alpha_, convolved_, dt_, decay_, along_, passed_;  // of a part that carries a state
 
   public:
     Pool pool;  // the last member, since its threads look at the others until they end

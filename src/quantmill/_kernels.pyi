@@ -368,7 +368,8 @@ class Model:
         """Give a vector by its name in the file without ".weight"; or "cosines" and "sines" of all positions."""
 
     def evaluate(self, tokens: npt.NDArray[np.int32], position: int, logits: npt.NDArray[np.float32]) -> None:
-        """Evaluate tokens, shape (n,), at the positions from `position` on, which may not be behind the cache's end.
+        """Evaluate tokens, shape (n,), at the positions from `position` on, which may not be behind the cache's end;
+        what carries a state from token to token is evaluated from 0 or from that end on.
 
         `logits`, shape (1 or n, vocabulary), are those of the last token or of all. The first call checks that no
         tensor is missing. ValueError says what does not fit. The interpreter's lock is released.

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from architecture_helpers.dense_models import DENSE_MODELS
+from architecture_helpers.hybrid_models import RUN_MODELS
 from architecture_helpers.mixture_models import NAMES as MIXTURES
 from convert_golden.classes.registry import CHECKPOINTS
 from forward_models import MODELS, VOCABULARY, metadata
@@ -41,7 +42,7 @@ def runs(name: str) -> bool:
 
 def small_models(name: str) -> Iterator[Hyper]:
     """What is known of the small models of an architecture: those of the engine's tests, and golden checkpoints."""
-    for small in (MODELS | DENSE_MODELS).values():
+    for small in (MODELS | DENSE_MODELS | RUN_MODELS).values():
         if small.architecture == name:
             yield hyper(name, {entry.key: entry for entry in metadata(small)}, VOCABULARY)
     for mixture in MIXTURES:

@@ -44,3 +44,10 @@ def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], T
     for name in found:
         if name not in known:
             raise CannotEvaluate(f"{place}: holds a tensor {name!r}, for which this {hyper.architecture} has no place")
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape as ggml writes it, whose last sizes of 1 are none."""
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape

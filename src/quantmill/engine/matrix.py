@@ -33,7 +33,7 @@ class Matrix:
         part: tuple[int, int] | None = None,
     ) -> None:
         shape, type_ = model.described(name)
-        self._first, self.rows = part or (0, shape[1])
+        self._first, self.rows = part or (0, shape[1] if len(shape) > 1 else 1)
         self.name, self.columns = name, shape[0]
         self._model, self._type, self._run, self._space, self._step = model, type_, run, space, step
         self._packed: dict[int, _kernels.Panels] = {}

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill import _kernels
+from quantmill.architectures.conditions import whole
 from quantmill.architectures.hyperparameters import Hyper, hyper
+from quantmill.architectures.operations import AttendCompressed, DeltaNet, Scan
 from quantmill.architectures.tensor_check import check, shapes
 from quantmill.gguf import model_facts
 from quantmill.gguf.kinds import check_kind
@@ -74,7 +76,8 @@ def load(
         room = min(facts.context, context or facts.context)
         settings = plan.configuration(facts, room), plan.layers(facts)
         model = _kernels.Model(*settings, threads, repack, activation_bits)
-        _set_positions(model, facts, room, rope_factors(place, source, found, long=room > facts.rope.context))
+        factors = rope_factors(place, source, found, long=room > facts.rope.context)
+        _set_positions(model, plan, facts, room, factors)
         set_tensors(place, model, source, plan, facts, found)
         return LoadedModel(path, facts, source, model, room)
 
@@ -85,25 +88,55 @@ def _check_runnable(place: str, facts: Hyper, found: Tensors) -> LayerPlan:
     for name, (shape, type_) in found.items():
         if is_matrix(name, shape) and type_.name not in known:
             raise CannotRun(f"{place}: {name} has the type {type_.name}, which no kernel multiplies")
-    if facts.head % 16:
-        raise CannotRun(f"{place}: has heads of {facts.head} columns; these kernels need a multiple of 16")
-    for size in (facts.n_embd, facts.n_ff, facts.n_eff, facts.n_head * facts.head):
+    for head in (facts.head, *_state_heads(plan, facts)):
+        if head % 16:
+            raise CannotRun(f"{place}: has heads of {head} columns; these kernels need a multiple of 16")
+    for size in (
+        facts.n_embd,
+        facts.n_ff,
+        facts.n_eff,
+        plan.shared(facts),
+        facts.n_head * facts.head,
+        *_inner(plan, facts),
+        *_compressed(plan, facts),
+    ):
         if size % 32:
             raise CannotRun(f"{place}: has rows of {size} weights; these kernels need a multiple of 32")
     return plan
 
 
-def _set_positions(model: _kernels.Model, facts: Hyper, context: int, factors: NDArray[np.float32] | None) -> None:
+def _compressed(plan: LayerPlan, facts: Hyper) -> list[int]:
+    """Columns of the matrices of compressed attention."""
+    if not isinstance(plan.attend, AttendCompressed):
+        return []
+    return [whole(facts.sizes[name]) for name in ("nope", "kv_rank", "q_rank", "values")]
+
+
+def _inner(plan: LayerPlan, facts: Hyper) -> list[int]:
+    """Columns of what carries a state by heads."""
+    return [whole(facts.sizes["inner"])] if isinstance(plan.recur, Scan | DeltaNet) else []
+
+
+def _state_heads(plan: LayerPlan, facts: Hyper) -> list[int]:
+    """Columns and rows of the heads of such a state."""
+    heads = [(inner // whole(facts.sizes["ssm_heads"]), whole(facts.sizes["states"])) for inner in _inner(plan, facts)]
+    return [size for head in heads for size in head]
+
+
+def _set_positions(
+    model: _kernels.Model, plan: LayerPlan, facts: Hyper, context: int, factors: NDArray[np.float32] | None
+) -> None:
     windowed = next((layer for layer in range(facts.n_layer) if facts.windowed(layer)), None)
     ropes = {"": facts.rope}
     if windowed is not None and facts.rope_of(windowed) != facts.rope:
         ropes["local_"] = facts.rope_of(windowed)
     for prefix, rope in ropes.items():
-        cosines = np.empty((context, facts.rotated // 2), np.float32)
+        rotated = plan.rotated(facts)
+        cosines = np.empty((context, rotated // 2), np.float32)
         sines = np.empty_like(cosines)
         stretched = rope.scaling == "yarn"
         _kernels.rope_table(
-            facts.rotated,
+            rotated,
             rope.base,
             cosines,
             sines,

@@ -1,5 +1,6 @@
 """Small models of DeepSeek's and the hybrid architectures, so that each of their operations shows."""
 
+from dataclasses import replace
 from typing import Any
 
 from forward_models import Small
@@ -162,4 +163,11 @@ HYBRID_MODELS = {
         without=("output.weight", "blk.1.attn_v"),
     ),
     "gemma3n": Small("gemma3n", layers=22, embd=32, ff=48, heads=2, heads_kv=1, keys=_GEMMA3N),
+}
+
+# The same with rows of whole groups of 32, which the runtime's kernels need.
+_WHOLE = {"expert_shared_feed_forward_length": 64, "attention.key_length_mla": 48}
+RUN_MODELS = {
+    name: replace(small, keys={key: _WHOLE.get(key, value) for key, value in small.keys.items()})
+    for name, small in HYBRID_MODELS.items()
 }
