@@ -80,7 +80,9 @@ def test_the_languages_have_the_same_sections_tables_and_numbers(facts: CardFact
 
 def test_the_table_is_by_size_with_links_and_splits() -> None:
     hub = "https://huggingface.co/someone/open_Model-32B-GGUF"
-    rows = cells(render(made(), "en"))
+    page = render(made(), "en")
+    assert "github.com/ggml-org/llama.cpp/wiki/Feature-matrix" in page
+    rows = cells(page)
     assert rows[0] == ["File", "Type", "Size", "Split", "Description"]
     assert rows[2] == [
         f"[open_Model-32B-bf16/]({hub}/tree/main/open_Model-32B-bf16)",

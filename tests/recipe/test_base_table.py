@@ -114,6 +114,9 @@ def test_what_a_card_may_have_besides(tmp_path: Path, converted: Path) -> None:
     assert words("en")["download.private"] in found
     assert "llama-cli -hf me/r-GGUF:Q4_0\nollama run hf.co/me/r-GGUF:Q4_0\n" in found
     assert "[provenance.json](https://huggingface.co/me/r-GGUF/blob/main/provenance.json)" in found
+    assert "quantmill reproduce me/r-GGUF" in found
+    links = ("gist.github.com/Artefact2/", "llama.cpp/pull/", "blob/main/r.toml")
+    assert [link for link in links if link not in found] == []
     lock = locks.load(wanted)
     assert lock is not None
     (tmp_path / "more.md").write_text("Other.\n")

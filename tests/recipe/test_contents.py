@@ -73,7 +73,9 @@ def test_or_the_tensors_names_do(tmp_path: Path, capsys: pytest.CaptureFixture[s
     recipe = base(tmp_path, {name: None})
     for arguments in (("lock", str(recipe)), ("convert", str(tmp_path / "base"), str(tmp_path / "m.gguf"))):
         assert ended(*arguments) == 2
-        assert f"are quantized already ({kind}, by {name}), which cannot be converted" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"are quantized already ({kind}, by {name}), which cannot be converted" in error
+        assert "base: its weights" in error
 
 
 @pytest.mark.parametrize(

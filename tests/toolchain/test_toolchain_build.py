@@ -247,6 +247,8 @@ def test_a_matrix_of_llama_imatrix_guides_as_our_own(toolchain: Made, tmp_path: 
 def test_what_our_engine_does_not_know_is_not_measured(toolchain: Made, tmp_path: Path) -> None:
     project = standin_project(tmp_path / "p", RECIPE + '\n[evaluation]\ntext = "other.txt"\nn_ctx = 128\n')
     (project.folder / "recipes" / "other.txt").write_text("nothing that the calibration text has in it, ever. " * 200)
+    planned = project.run("quantmill", "plan", "small", **toolchain[1]).stdout
+    assert "note: whether our own engine computes what [evaluation] asks for is known once the base is conv" in planned
     done = project.run("quantmill", "build", "small", check=2, **toolchain[1])
     assert "and [evaluation] would; leave out [evaluation] and its gates" in done.stderr
 

@@ -57,9 +57,10 @@ def convert(
     place: str = "model.gguf",
     reference: Reference | None = None,
     notes: list[str] | None = None,
+    source: str = "the checkpoint",
 ) -> Converted:
     """Write the GGUF file `path`, which errors call `place`, of a model's `files` by name, as the reference's
-    converter does; `notes` is given a sentence for whatever is left out.
+    converter does; `notes` is given a sentence for whatever is left out, `source` names the model.
 
     Raises a ModelError, WeightsError or GGUFError with one sentence, UsageError for a type that is neither one of TYPES
     nor AUTO, which the reference's converter chooses.
@@ -70,7 +71,7 @@ def convert(
     tensors(config)  # a config that cannot be converted is said before any weight is opened
     with open_weights(files) as weights:
         order = in_order(weights)
-        check_sources("the checkpoint", order, config)
+        check_sources(source, order, config)
         if type_ == AUTO:
             type_ = of_weights(reference or newest(), config, weights)
         specs = tensors(config, order)

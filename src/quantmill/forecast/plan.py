@@ -18,7 +18,8 @@ from quantmill.build.opening import open_workspace
 from quantmill.build.release_tag import tag
 from quantmill.build.step_params import quant_params
 from quantmill.build.workspace import Status, Workspace
-from quantmill.forecast.base_file import Description, Undescribed, converted, describe
+from quantmill.errors import listed
+from quantmill.forecast.base_file import Description, Undescribed, computed, converted, describe
 from quantmill.forecast.costs import Costs, Rates, quantize_memory
 from quantmill.forecast.disk_need import disk_bytes, disk_need
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
@@ -217,7 +218,7 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
         inexact=str(error).removeprefix(f"{recipe.path}: "),
         files=tuple(rows),
         tasks=_statuses(nodes, space),
-        findings=lock.notes,
+        findings=(*lock.notes, *_unknown_to_engine(recipe, lock)),
         computed_weights=0,
         shared_weights=0,
         seconds=0.0,
@@ -232,6 +233,14 @@ def _undescribed(recipe: Recipe, lock: Lock, nodes: Mapping[str, Node], space: W
         at_least=_at_least(nodes),
         projectors=projectors(recipe, nodes, space),
     )
+
+
+def _unknown_to_engine(recipe: Recipe, lock: Lock) -> list[str]:
+    """What is asked of our own engine before it is known whether it computes the base."""
+    asked = listed([f"[{name}]" for name in computed(recipe, lock)])
+    said = "whether our own engine computes what {} asks for is known once the base is converted"
+    way = 'with = "auto" in [imatrix], [evaluation] and [bench] leaves to llama.cpp what it does not'
+    return [f"{said.format(asked)}; {way}"] if asked else []
 
 
 def _proof(recipe: Recipe) -> list[str]:

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
             place=str(options.target),
             reference=reference,
             notes=notes,
+            source=str(folder),
         )
     if infinite := made.infinite:
         more = f" and {len(infinite) - 1} more tensors" if len(infinite) > 1 else ""
