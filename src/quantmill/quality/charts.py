@@ -115,10 +115,10 @@ def drawn(marks: Sequence[Mark], axis: Axis) -> str:
         edge = min(max(at, box.left), box.right), min(max(up, box.top), box.bottom)
         far = math.dist(edge, (at, up)) > _NEAR
         row |= {"far": far, "edge_x": x_back(edge[0]), "edge_y": y_back(HEIGHT - edge[1])}
-    x_axis = alt.Axis(tickCount=10)
+    x_axis, y_axis = alt.Axis(tickCount=10), alt.Axis(titlePadding=12)  # where a page's font is wider than ours
     encoded = {
         "x": alt.X("size:Q", title=f"file size ({unit})", scale=_fixed(x_back, WIDTH, False), axis=x_axis),
-        "y": alt.Y("value:Q", title=axis.title, scale=_fixed(y_back, HEIGHT, log)),
+        "y": alt.Y("value:Q", title=axis.title, scale=_fixed(y_back, HEIGHT, log), axis=y_axis),
         "color": alt.Color("color:N", scale=None),
     }
     base = _chart(rows).encode(**encoded)
@@ -154,7 +154,7 @@ def heat_map(tensors: Iterable[tuple[str, float, str]], title: str, name: str) -
         color=alt.Color("value:Q", title=title, scale=alt.Scale(scheme="viridis")),
         description="note:N",
     )
-    return _svg(chart.mark_rect().properties(width=640, height=alt.Step(18)), name)
+    return _svg(chart.mark_rect().properties(width=640, height=alt.Step(18)), name, 24)
 
 
 def in_page(drawing: str, label: str) -> str:
@@ -201,9 +201,9 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> Any:
     return alt.Chart(alt.Data(values=list(rows)))  # type: ignore[no-untyped-call]  # altair's has no types
 
 
-def _svg(chart: Any, name: str) -> str:
+def _svg(chart: Any, name: str, left: int = 5) -> str:
     """`name` begins the picture's own ids, numbered through a process otherwise; on a page they must differ."""
-    edge = {"left": 5, "top": 5, "right": 24, "bottom": 5}  # a legend's title is drawn wider than it is measured
+    edge = {"left": left, "top": 5, "right": 24, "bottom": 5}  # texts are drawn wider than measured by other fonts
     styled = chart.configure(font=FONT, background="white", padding=edge).configure_view(stroke=None)
     shown = str(vl_convert.vegalite_to_svg(styled.to_json(), vl_version=vl_convert.get_vegalite_versions()[-1]))
     ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', shown))
