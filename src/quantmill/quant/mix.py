@@ -4,6 +4,7 @@ Source of the rules: llama-quant.cpp of llama.cpp; what its tags decide stands i
 weights, so `plan` runs it before a download.
 """
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -148,6 +149,8 @@ class _Chooser:
                 f"{model.attention_layers} attention layers; llama-quantize refuses that too, convert the model anew"
             )
         self.seen = dict.fromkeys(reference.roles.values(), 0)
+        kept = (*reference.kept, *reference.kept_parts.get(model.arch, ()))
+        self._kept = re.compile("|".join(map(re.escape, kept)) or r"(?!)")  # for nothing at all: what matches nothing
 
     def type_of(self, name: str, shape: tuple[int, ...], source: Type, fallbacks: list[Fallback]) -> Type:
         """The type to write; the source's own when the tensor is not quantized."""
@@ -194,8 +197,7 @@ class _Chooser:
             and (name.endswith("weight") or len(name.encode()) == 5)
             and len(shape) >= 2
             and not (name == "output.weight" and self.overrides.leave_output_tensor)
-            and not any(part in name for part in self.reference.kept)
-            and not any(part in name for part in self.reference.kept_parts.get(self.model.arch, ()))
+            and not self._kept.search(name)
             and name not in self.reference.kept_names.get(self.model.arch, ())
             and name not in self.reference.kept_names.get("*", ())
         )
