@@ -96,8 +96,8 @@ def test_the_release_says_what_was_searched_and_measured(built: Project) -> None
 
 
 def test_a_release_with_targets_is_reproduced(built: Project) -> None:
-    said = built.run("quantmill", "reproduce", "release/small", "--work", str(built.folder / "again")).stdout
-    assert "small-fit-4.5.gguf" not in said or "differ" not in said
+    """All that was searched comes out the same in a store of its own."""
+    built.run("quantmill", "reproduce", "release/small", "--work", str(built.folder / "again"))
 
 
 @pytest.mark.parametrize("place", ["release/small", "small"])
@@ -120,6 +120,17 @@ def test_a_target_that_is_no_better_than_a_stock_file_is_told_and_fails_a_strict
     failed = project.run("quantmill", "build", "small", check=1)
     assert f"report:small: {text} (" in failed.stderr + failed.stdout
     assert "or take `strict` out of the recipe" in failed.stderr + failed.stdout
+
+
+def test_a_target_that_is_too_small_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    project = searched(tmp_path / "project", TARGETS.replace("bits = 2.5", "bits = 1.5"))
+    for command in ("plan", "build"):
+        failed = project.run("quantmill", command, "small", check=2)
+        said = failed.stderr + failed.stdout
+        assert "fit-2.5: a file of " in said
+        assert "is smaller than the types allow, which is 1" in said
+    assert "sensitivity:small: fit-2.5: " in said
+    assert not [*(project.folder / "cache").rglob("probes.gguf")]
 
 
 def test_types_set_by_hand_are_not_searched(tmp_path: Path) -> None:
@@ -147,6 +158,16 @@ tensors = { "ffn_down" = "Q6_K" }
 
 def is_mix(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 1_000_000 and b"quantmill.mix" in path.read_bytes()[:1_000_000]
+
+
+def test_an_audit_knows_the_file(built: Project) -> None:
+    tree = built.folder / "release" / "small"
+    said = built.run("quantmill", "audit", str(files(built)["fit-3"]), "--base", str(tree / "small-bf16.gguf")).stdout
+    assert "small-fit-3.gguf: same\n" in said
+    assert "types that a search chose, by the file's own word" in said
+    assert "were searched: 'KL divergence of Q3_K alone, 3 chunks of 128 tokens'" in said
+    said = built.run("quantmill", "show", str(files(built)["fit-3"])).stdout
+    assert "its tensors' types were searched, by its own word" in said
 
 
 def test_a_size_that_changes_makes_one_mix_and_one_file_anew(built: Project) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from quantmill.artifact import silent
 from quantmill.audit.audit_base import open_base
@@ -26,6 +27,7 @@ from quantmill.gguf.errors import shown
 from quantmill.gguf.layout import TensorEntry, ggml_shape
 from quantmill.gguf.source import Source
 from quantmill.gguf.values import KV
+from quantmill.quant.file_plan import MIX_KEY
 from quantmill.quant.guide import Guide
 from quantmill.reference.reference import Reference
 from quantmill.reference.spans import offered
@@ -106,7 +108,7 @@ def hold(
         findings = _findings(auditor, names, likely, progress)
     spans, together = _spans(findings, likely), _Together.of(findings)
     changed, notes = _metadata(source, file.metadata)
-    notes = [*_mix_notes(mix, "general.file_type" in facts), *imatrix_notes(file.metadata, guide), *notes]
+    notes = [*_mix_notes(mix, facts), *imatrix_notes(file.metadata, guide), *notes]
     if through is not None:
         notes.insert(0, f"made of the base's {through.ftype}, a file between the two, and not of the base itself")
     rows, all_rows = sum(f.rows for f in findings), sum(f.all_rows for f in findings)
@@ -118,7 +120,7 @@ def hold(
     return FileVerdict(
         file.files[0].place,
         digests,
-        str(mix) if mix else None,
+        SEARCHED if MIX_KEY in facts else str(mix) if mix else None,
         tags_of(spans),
         tuple(_verdict(finding, together, spans, unknown) for finding in findings),
         (*changed, *keys),
@@ -130,6 +132,9 @@ def hold(
         through.ftype if through else None,
         tuple(spans),
     )
+
+
+SEARCHED = "types that a search chose, by the file's own word"
 
 
 def _check_bounds(place: str, tensors: Sequence[TensorEntry]) -> None:
@@ -187,12 +192,14 @@ def elsewhere(name: str) -> UsageError:
     return UsageError(f"{name}: only a part of a file elsewhere is audited; give --sample 2%, or download it")
 
 
-def _mix_notes(mix: KnownMix | None, is_stated: bool) -> list[str]:
+def _mix_notes(mix: KnownMix | None, facts: Mapping[str, Any]) -> list[str]:
+    if MIX_KEY in facts:
+        return [f"the file says that its tensors' types were searched: {shown(str(facts[MIX_KEY]))}"]
     if mix is None:
         return ["the tensors' types are those of no known mix"]
     return (
         []
-        if mix.states or not is_stated
+        if mix.states or "general.file_type" not in facts
         else [f"general.file_type says another ftype than {mix.ftype}, whose types these are"]
     )
 

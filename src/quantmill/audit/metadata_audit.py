@@ -11,10 +11,11 @@ from quantmill.gguf.errors import shown
 from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.types import ValueType
 from quantmill.gguf.values import KV
+from quantmill.quant.file_plan import MIX_KEY
 from quantmill.quant.guide import Guide
 
 # What a quantizer or a splitter sets, and what is compared elsewhere.
-_SET = {NO, COUNT, TENSORS, "general.file_type", "general.quantization_version"}
+_SET = {NO, COUNT, TENSORS, "general.file_type", "general.quantization_version", MIX_KEY}
 _IMATRIX = "quantize.imatrix."
 # Of the general keys those that a program acts on.
 _ACTED_ON = {"general.architecture", "general.alignment", "general.type"}

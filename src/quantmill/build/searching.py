@@ -16,7 +16,8 @@ def sensitivity(recipe: Recipe, base: Edge, imatrix: tuple[Edge, ...], checked: 
     table = recipe.search
     assert table is not None
     text = Edge(task("search" if texts.search(recipe) else "calibration", recipe), "*", "texts/")
-    where = {"memory": table.memory, "generation": recipe.generation}
+    targets = {target.name: mix_params(recipe, target) for target in recipe.targets}
+    where = {"memory": table.memory, "generation": recipe.generation, "targets": targets}
     name, params, edges = task("sensitivity", recipe), sensitivity_params(recipe), (base, *imatrix, text)
     return Node(name, STEPS["sensitivity"], params, edges, recipe.generation, where, after=checked)
 

@@ -155,10 +155,16 @@ def find_mix(
     return _found(space, target, chosen, cost, note, measured.sensitivity)
 
 
-def check_target(sought: Sought, target: Target, shape: tuple[int, int], types: Sequence[str] = COMMON_TYPES) -> None:
+def check_target(
+    sought: Sought,
+    target: Target,
+    shape: tuple[int, int],
+    types: Sequence[str] = COMMON_TYPES,
+    fixed: Overrides = NO_OVERRIDES,
+) -> None:
     """What `find_mix` would say of a wrong target, before anything is measured on chunks of that shape."""
     guide = sought.guide()
-    space = sought.space(guide)
+    space = sought.space(guide, fixed)
     if error := space.too_small(target, space.note(*shape), space.allowed(types, guide)):
         raise error
 

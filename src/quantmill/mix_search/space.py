@@ -11,7 +11,7 @@ from quantmill.gguf.layout import TensorEntry, padded
 from quantmill.gguf.types import TYPES, Type
 from quantmill.gguf.values import KV
 from quantmill.mix_search.errors import NotSearchable, TargetTooSmall
-from quantmill.quant.file_plan import FilePlan, ImatrixFacts, plan_file
+from quantmill.quant.file_plan import MIX_KEY, FilePlan, ImatrixFacts, plan_file
 from quantmill.quant.guide import Guide
 from quantmill.quant.mix import NO_OVERRIDES, Overrides, WidthDoesNotFit, needs_importance
 from quantmill.reference.ftypes import FTYPES, STANDARD_MATRIX, tensor_type
@@ -19,7 +19,7 @@ from quantmill.reference.reference import Reference
 from quantmill.reference.tensor_pattern import tensor_pattern
 
 PROBE, NARROW = "Q3_K", "Q4_0"  # what a tensor is rounded to alone; the second where rows are no multiple of 256
-KEY = "quantmill.mix"  # of the metadata, which says how the mix was found
+KEY = MIX_KEY
 _PLAIN = tuple(name for name in STANDARD_MATRIX if FTYPES[name].embedding_and_output is None)
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 

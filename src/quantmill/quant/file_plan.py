@@ -19,6 +19,7 @@ from quantmill.reference.ftypes import Ftype
 from quantmill.reference.hparams import Hparams
 from quantmill.reference.reference import Header, Reference, Setting
 
+MIX_KEY = "quantmill.mix"  # of the metadata: how the types of a file's tensors were searched
 GUESSED = 1024  # llama.h LLAMA_FTYPE_GUESSED: the base did not say its ftype
 
 

@@ -48,7 +48,7 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         "the base",
     )
     measured = Measured.of(json.loads(inputs["sensitivity.json"].path.read_bytes()))
-    target = _target(base, params["target"])
+    target = target_of(base, params["target"])
     found = find_mix(sought, measured, target, params["types"], overrides_of(params))
     planned = found.planned
     _write(out / MIX, {"ftype": found.ftype, "tensor_types": found.patterns, "note": found.note})
@@ -66,7 +66,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     context.progress(1, 1)
 
 
-def _target(base: Path, asked: Mapping[str, Any]) -> "Target":
+def target_of(base: Path, asked: Mapping[str, Any]) -> "Target":
+    """The step's `target` as the search takes it, of that base."""
     from quantmill import gguf
     from quantmill.choose.placement import room_on_card
     from quantmill.choose.shape import of_file

@@ -2,18 +2,23 @@
 
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from quantmill.artifact import Context
 from quantmill.steps.evaluate import WORK
+from quantmill.steps.mix import Params as MixParams
+from quantmill.steps.mix import target_of
 from quantmill.steps.step import Cost, Estimates, Inputs, Step, Task, always
 
 
 class Params(TypedDict):
-    """`texts`: [[input, what errors call it, weight or null], ...], of which `chunks` are taken, evenly spaced;
-    `types`: those that tensors may have, sorted; `imatrix_name` and `zero_as_one` as quant's. No part of the key:
-    `memory`, in bytes, and `generation`, which has a field of its own there."""
+    """`texts`: [[input, what errors call it, weight or null], ...], of which `chunks` are taken, evenly spaced.
+    `types`: those that tensors may have, sorted. `imatrix_name` and `zero_as_one` are quant's. No part of the key:
+    `memory`, in bytes; `targets`, the mix step's params by name, of which a wrong one is told before anything is
+    measured; and `generation`, which has a field of its own there."""
 
     texts: list[list[Any]]
     n_ctx: int
@@ -22,6 +27,7 @@ class Params(TypedDict):
     imatrix_name: str
     zero_as_one: NotRequired[bool]
     memory: NotRequired[int]
+    targets: NotRequired[Mapping[str, MixParams]]
     generation: NotRequired[int]
 
 
@@ -32,7 +38,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
     """
     from quantmill.engine.chunks import check_vocabulary, tokenize
     from quantmill.engine.evaluation import Run, open_model
-    from quantmill.mix_search.search import Sought, measure, spread
+    from quantmill.mix_search.search import Sought, check_target, measure, spread
+    from quantmill.quant.overrides import overrides_of
     from quantmill.reference.spans import of_generation
     from quantmill.steps.imatrix import texts_of
     from quantmill.vocabulary.tokenizer import load
@@ -53,7 +60,12 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         params.get("zero_as_one", False),
         "the base",
     )
-    found = measure(sought, spread(tokens, params["chunks"]), settings, work, params["types"], keep=True)
+    chunks = spread(tokens, params["chunks"])
+    count, length = chunks.shape
+    for name, asked in params.get("targets", {}).items():
+        called, target = replace(sought, place=name), target_of(base, asked["target"])
+        check_target(called, target, (count, length), asked["types"], overrides_of(asked))
+    found = measure(sought, chunks, settings, work, params["types"], keep=True)
     text = json.dumps(vars(found), indent=1)
     (out / "sensitivity.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(work)

@@ -100,7 +100,11 @@ def _lines(of: "HeaderFacts", each: bool) -> list[str]:
 
 
 def _mix(of: "HeaderFacts") -> list[str]:
+    from quantmill.quant.file_plan import MIX_KEY
+
     said = f"  general.file_type says {of.stated}"
+    if MIX_KEY in of.to_json()["metadata"]:
+        return ["  its tensors' types were searched, by its own word", *[said] * bool(of.stated)]
     if of.mix is None:
         return ["  its types are those of no known mix", *[said] * bool(of.stated)]
     return [f"  {of.mix}", *[said] * (of.stated is not None and not of.mix.states)]
