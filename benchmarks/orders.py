@@ -53,7 +53,7 @@ def main() -> int:
             found = build(place, options.recipe, options.jobs, shuffled(Path(name) / "start", seed))
             if wrong := sorted(path for path in found.keys() | want.keys() if found.get(path) != want.get(path)):
                 faults += 1
-                print(f"seed {seed}: other files: {wrong}")
+                print(f"seed {seed}: other files: {wrong}", flush=True)
             shutil.rmtree(place)
     print(f"{options.seeds} orders, {faults} with other bytes")
     return int(bool(faults))

@@ -59,15 +59,19 @@ def hub() -> Iterator[UploadHub]:
     server.close()
 
 
-@pytest.mark.parametrize("jobs", ["1", "3"])
-def test_a_file_is_let_go_when_it_is_published(
-    jobs: str, whole: dict[str, bytes], hub: UploadHub, tmp_path: Path
-) -> None:
-    project, known, seen = project_of(tmp_path / "project"), environment(hub, tmp_path), list[int]()
+@pytest.mark.parametrize(("jobs", "keep"), [("1", 1), ("3", 1), ("3", 2)])
+def test_a_file_is_let_go_when_it_is_published(jobs: str, keep: int, hub: UploadHub, tmp_path: Path) -> None:
+    project = project_of(tmp_path / "project", TEXT.replace("keep_files = 1", f"keep_files = {keep}"))
+    plain = new_project(tmp_path / "plain", project.recipe.read_text())
+    plain.run("doit")
+    whole, known, seen = plain.release(), environment(hub, tmp_path), list[int]()
     hub.watch = lambda: seen.append(len(large(project.folder / "cache")))
     done = project.run("quantmill", "build", "small", "-n", jobs, **known)
     assert len(PUBLISHED.findall(done.stdout)) == 5
-    assert max(seen) == 2  # the base, and the file that is just sent
+    assert 2 <= max(seen) <= 1 + keep  # the base, the file that is just sent, and with two the one before or behind it
+    assert re.findall("note: .*", done.stdout) == [
+        "note: 4 of its files are not here: they are where they were published"
+    ]
     assert hub.content(REPO, tag(project)) == whole | INITIAL
     titles = [title for _, _, title in hub.repos[REPO].commits]
     names = ["bf16", "Q8_0", "Q6_K", "Q4_K_M", "Q2_K"]
@@ -210,6 +214,8 @@ def test_a_shared_store_is_a_place_for_files_too(tmp_path: Path) -> None:
 
 def test_what_cannot_be_published_is_refused_before_any_work(hub: UploadHub, tmp_path: Path) -> None:
     project, known = project_of(tmp_path / "project"), environment(hub, tmp_path)
+    wrong = {**known, "HF_TOKEN": ""}
+    assert "set HF_TOKEN to yours" in project.run("quantmill", "build", "small", check=2, **wrong).stderr
     wrong = {**known, "HF_TOKEN": "hf_other"}
     assert "check HF_TOKEN" in project.run("quantmill", "build", "small", check=1, **wrong).stderr
     project.edit("Q2_K", "Q3_K_S")

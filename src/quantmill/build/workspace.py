@@ -248,6 +248,9 @@ class Workspace:
                 self.laid(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
             except Gone as gone:
                 raise Damaged(str(gone)) from None
+            if count := len(inputs) - len(self._here(inputs)):
+                text = f"{count} of its files are not here: they are where they were published"
+                self.report(node.name, "finding", {"text": text})
         if node.step.findings in outputs:
             told = read_json(outputs[node.step.findings].path)
             if not isinstance(told, dict):  # damaged before it was hashed

@@ -69,10 +69,14 @@ def place_of(recipe: "Recipe", space: "Workspace") -> tuple[str, bool]:
 
 def _open(recipe: "Recipe", name: str) -> None:
     """Before any work: the repository is there, and may be written to where it is made now."""
+    from huggingface_hub import get_token
+
     from quantmill.network.uploading import create
     from quantmill.release.publish import prepare
 
     assert recipe.repo is not None
+    if not get_token():
+        raise UsageError(f"{recipe.repo}: nobody may send files to the Hub without a token; set HF_TOKEN to yours")
     if prepare(recipe.repo, name, ()).new:
         create(recipe.repo, recipe.card.private)
 

@@ -86,14 +86,20 @@ def send_files(
 
 
 def have_there(
-    repo: str, files: Sequence[File], title: str, description: str, wrong: Callable[[Path], QuantmillError]
+    repo: str,
+    files: Sequence[File],
+    title: str,
+    description: str,
+    wrong: Callable[[Path], QuantmillError],
+    private: bool = False,
 ) -> None:
-    """Have files on the main branch of a repository, each as it is here by the Hub's own listing."""
+    """Have files on the main branch of a repository, each as it is here by the Hub's own listing. `private`: of a
+    repository that is created."""
 
     def look() -> tuple[int, Callable[[], None] | None]:
         there = listed(repo)
         if there is None:
-            return len(files) + 1, lambda: create(repo, False)
+            return len(files) + 1, lambda: create(repo, private)
         left = [file for file in files if not file.same(there.get(file.name))]
         return len(left), (lambda: send_files(repo, left, title, description, wrong)) if left else None
 

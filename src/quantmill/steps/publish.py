@@ -13,11 +13,12 @@ FILES = "files/"
 
 class Params(TypedDict):
     """`place`: the Hub repository, or the shared store's address. No part of the key: `hub`, whether it is the former,
-    and `tag`, the release's."""
+    `tag`, the release's, and `private`, of a repository that is created."""
 
     place: str
     hub: NotRequired[bool]
     tag: NotRequired[str]
+    private: NotRequired[bool]
 
 
 def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
@@ -36,7 +37,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         disable_progress_bars()  # a build has its own
         sent = [File(name, file.path, file.size, file.sha256) for name, file in sorted(files.items())]
         folder = f"{sent[0].name.partition('/')[0]}/" if len(sent) > 1 else sent[0].name
-        have_there(params["place"], sent, f"Add {folder}", f"Release {params.get('tag')}", _changed)
+        said = (f"Add {folder}", f"Release {params.get('tag')}")
+        have_there(params["place"], sent, *said, _changed, params.get("private", False))
     else:
         context.deliver(files.values())
     context.progress(total, total)

@@ -165,9 +165,10 @@ HYBRID_MODELS = {
     "gemma3n": Small("gemma3n", layers=22, embd=32, ff=48, heads=2, heads_kv=1, keys=_GEMMA3N),
 }
 
-# The same with rows of whole groups of 32, which the runtime's kernels need.
+# Those that the runtime has, with rows of whole groups of 32, which its kernels need.
 _WHOLE = {"expert_shared_feed_forward_length": 64, "attention.key_length_mla": 48}
 RUN_MODELS = {
     name: replace(small, keys={key: _WHOLE.get(key, value) for key, value in small.keys.items()})
     for name, small in HYBRID_MODELS.items()
+    if not name.startswith("gemma")
 }

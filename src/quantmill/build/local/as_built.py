@@ -31,12 +31,14 @@ def publishing(
     sent: list[str] = []
     # What may be at work beside nothing else, or reads a checkpoint that is to go before there are files.
     quiet = tuple(task("mmproj", recipe, type_) for type_ in recipe.projectors)
-    where = {"hub": True, "tag": place.tag} if place.hub else {}
+    made: tuple[str, ...] = ()
+    where = {"hub": True, "tag": place.tag, "private": recipe.card.private} if place.hub else {}
     for label in (label for label in labels(recipe) if not only or label in only):
         quant, bench = found.get(task("quant", recipe, label)), found.get(task("bench", recipe, label))
         if quant is not None:
             before = sent[-recipe.keep_files :][:1] if len(sent) >= recipe.keep_files else ()
-            found[quant.name] = replace(quant, after=(*quant.after, *before, *quiet))
+            found[quant.name] = replace(quant, after=(*quant.after, *before, *made, *quiet))
+            made = (quant.name,)  # which may copy tensors of a file that is let go before the next begins
         if bench is not None and not only:  # nothing else is at work meanwhile
             found[bench.name] = replace(bench, after=(*bench.after, *sent[-1:]))
             quiet = (bench.name,)
