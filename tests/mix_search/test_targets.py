@@ -15,7 +15,15 @@ import pytest
 
 from projects import TINY, Project, new_project
 from quantmill import gguf
+from quantmill.build.graph import graph
+from quantmill.build.opening import open_workspace
+from quantmill.choose.machine import machine
+from quantmill.choose.placement import best_placement, room_on_card
+from quantmill.choose.shape import of_file, of_tensors
 from quantmill.forecast.plan import plan_of
+from quantmill.mix_search.search import Measured, Sought, find_mix
+from quantmill.mix_search.space import Target
+from quantmill.recipe import lock as locks
 from quantmill.recipe.recipe import load
 
 BITS = (2.5, 3, 3.5, 4, 4.5, 5, 6)
@@ -107,6 +115,30 @@ def test_a_target_is_chosen_as_any_file(built: Project, place: str) -> None:
     found = json.loads(built.run("quantmill", "choose", place, "--goal", "quality", *machine).stdout)
     assert found["choice"]["ftype"] == "fit-4.5"
     assert found["next"]["ftype"] == "fit-4"
+
+
+def test_a_file_for_a_card_lies_on_it_as_a_whole(built: Project) -> None:
+    """By the rules of choose, and with little room left."""
+    recipe = load(built.recipe)
+    space, lock = open_workspace(built.folder), locks.load(recipe)
+    assert lock is not None
+    nodes = graph(recipe, lock)
+    made = {name: space.outputs(nodes[f"{name}:small"]) or {} for name in ("convert", "sensitivity")}
+    measured = Measured.of(json.loads(made["sensitivity"]["sensitivity.json"].path.read_bytes()))
+    base = made["convert"]["model.gguf"].path
+    with gguf.read(base) as file:
+        shape = of_file(file.metadata.values(), file.tensor_entries())
+    assert shape is not None
+    sought = Sought(base, built.folder / "recipes" / "tiny" / "imatrix.dat", "i.dat", recipe.reference)
+    for wanted in (1_300_000, 1_900_000, 2_600_000):
+        vram = 10**9 + wanted + shape.layers * shape.cache_bytes(64) + shape.buffer_bytes(64, False)
+        room = room_on_card(shape, vram, 64)
+        assert room == wanted
+        weights = of_tensors(find_mix(sought, measured, Target(on_card=room)).planned.tensors, shape.layers)
+        placed = best_placement(weights, shape, machine("cuda", (vram,), 64 * 10**9), 64, False)
+        assert placed is not None
+        assert placed.full
+        assert 0.99 * wanted < sum(weights.layers) + weights.output <= wanted
 
 
 def test_a_target_that_is_no_better_than_a_stock_file_is_told_and_fails_a_strict_recipe(tmp_path: Path) -> None:
