@@ -70,7 +70,7 @@ def test_without_a_terminal_a_line_tells_how_many_are_done(project: Project) -> 
 
 
 def test_every_step_counts_what_its_progress_counts() -> None:
-    passes = {"evaluate", "quality", "imatrix", "wave"}
+    passes = {"evaluate", "quality", "imatrix", "wave", "sensitivity"}
     expected = {name: "passes" if name in passes else "runs" if name == "bench" else "bytes" for name in STEPS}
     assert {name: step.counts for name, step in STEPS.items()} == expected
 

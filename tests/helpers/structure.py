@@ -14,7 +14,7 @@ from pathlib import Path
 
 STEPS = (
     *("download", "convert", "preflight", "imatrix", "wave", "index", "quant", "part", "evaluate"),
-    *("quality", "bench", "report", "split", "verify", "card", "release"),
+    *("quality", "bench", "report", "split", "verify", "card", "release", "sensitivity", "mix"),
 )
 # What a place that knows a tag looks like in code: a number of a build, the one generation, the table of tags.
 TAG = re.compile(r"\bb(4867|5125|5490)\b|\bgeneration\s*==|generation: int = 1\b|\bgeneration_of\b")

@@ -36,7 +36,6 @@ from quantmill.recipe import lock as locks
 from quantmill.recipe import locked_tools
 from quantmill.recipe.lock import Lock
 from quantmill.recipe.recipe import Recipe
-from quantmill.steps import STEPS
 from quantmill.units import disk_text
 
 if TYPE_CHECKING:
@@ -307,7 +306,7 @@ def _memory(
         elif step.counts == "runs":
             memory = step.memory + max(row.bytes for row in rows)
         elif step.counts == "passes":
-            if step is STEPS["sensitivity"]:
+            if "targets" in node.where:
                 memory = search.memory if search and search.tokens else memory
             elif step.divides == "text":
                 memory = imatrix.memory if imatrix and imatrix.tokens else memory

@@ -40,7 +40,7 @@ KEYS: dict[str, str] = {
 WAYS = ("bits", "size", "vram", "like")
 OBJECTIVES = ("kld",)
 CHUNKS, CONTEXT = 8, 8192  # of the text that is searched on; tokens that `vram` has room for beside the weights
-_TAKEN = ("base", "bench", "evaluation", "imatrix", "makeup", "mmproj", "page")  # by what lies beside a release's files
+_TAKEN = ["base", "bench", "evaluation", "imatrix", "makeup", "mmproj", "page"]  # by what lies beside a release's files
 _NAME = r"[A-Za-z0-9][\w.+-]*"
 _LIKE_STOCK = r"(?:^|[^a-z0-9])(?:i?q\d|tq\d|bf16|f16|f32|mxfp\d|nvfp\d)"  # how an ftype begins
 
