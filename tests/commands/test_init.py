@@ -97,6 +97,16 @@ def test_a_base_that_cannot_be_run_here_has_no_imatrix(here: Path, small: Path) 
     assert "phi-Q4_K_M.gguf" in Project(here / "phi").run("quantmill", "plan", "phi").stdout
 
 
+def test_what_stands_in_comments_can_be_said(here: Path, small: Path) -> None:
+    assert call("init", "mine", "--base", small) == 0
+    path = here / "mine/recipes/mine.toml"
+    path.write_text(re.sub(r"^# (\[.*|\w+ = .*)$", r"\1", path.read_text(), flags=re.MULTILINE))
+    recipe = load(path)
+    assert recipe.repo == "your-name-at-the-Hub/mine-GGUF"
+    assert recipe.card.license == "apache-2.0"
+    assert [target.name for target in recipe.targets] == ["fit-4.5"]
+
+
 def test_a_quantized_base_is_said_to_be_one(here: Path, small: Path) -> None:
     quantize_file(small, here / "q8.gguf", "Q8_0")
     assert call("init", "again", "--base", "q8.gguf") == 0
@@ -113,6 +123,9 @@ def test_nothing_is_overwritten_and_wrong_calls_end_in_a_sentence(
     (here / "full" / "note").touch()
     (here / "empty").mkdir()
     gguf_files.write(here / "no_model.gguf", gguf_files.described(3))
+    for name in ("tuned/checkpoint-500/config.json", "tuned/checkpoint-500/model.safetensors"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).touch()
     for arguments, said in (
         (("full", "--base", small), "full: it exists, and nothing is overwritten"),
         (("small.gguf", "--base", small), "small.gguf: it exists"),
@@ -123,6 +136,8 @@ def test_nothing_is_overwritten_and_wrong_calls_end_in_a_sentence(
         (("new", "--base", "none.gguf"), "none.gguf: there is no such file or folder"),
         (("new", "--base", "a/b/c"), "a/b/c: there is no such file or folder"),
         (("new", "--base", "empty"), "empty: it has no config.json"),
+        (("new", "--base", "tuned"), "give a folder below it that has one, such as checkpoint-500"),
+        (("new", "--base", "tuned/checkpoint-500/model.safetensors"), "give its folder, tuned/checkpoint-500"),
         (("new", "--base", "no_model.gguf"), "no_model.gguf: "),
         (("new", "--base", small, "--imatrix", small), "--imatrix is for --from"),
         (("new", "--base", small, "--llama-cpp", "b1"), "llama.cpp b1 is not supported"),
@@ -134,7 +149,7 @@ def test_nothing_is_overwritten_and_wrong_calls_end_in_a_sentence(
         assert said in shown.err
         assert len(shown.err.splitlines()) == 1
         assert not shown.out
-    assert sorted(path.name for path in here.iterdir()) == ["empty", "full", "no_model.gguf", "small.gguf"]
+    assert sorted(path.name for path in here.iterdir()) == ["empty", "full", "no_model.gguf", "small.gguf", "tuned"]
     assert call("init", "empty", "--base", small) == 0
     text = (here / "empty/recipes/empty.toml").read_text()
     assert call("-C", "empty", "init", "empty", "--base", small) == 2

@@ -18,6 +18,7 @@ from quantmill.network import hub
 from quantmill.recipe.recipe import load
 from standins.llama_cpp import checkpoint, ready, sources, tools
 
+NO_TOKENIZER = "neither tokenizer.model nor tokenizer.json; one of them is needed: copy it from the model that"
 ABSENT = "and there is no llama.cpp b11739 on this machine; make it usable: quantmill toolchain b11739 --from"
 Change = Callable[[Path], Any]
 
@@ -100,7 +101,7 @@ REFUSED: dict[str, tuple[Change, int, str]] = {
     "Mistral's names": (of_mistral, 2, f"are named consolidated.safetensors… {ABSENT}"),
     "no size": (config(hidden_size=None), 2, "config.json lacks `hidden_size`"),
     "cut": (lambda base: (base / "model.safetensors").write_bytes(b"x" * 50), 1, "model.safetensors: its header"),
-    "no tokenizer": (lambda base: (base / "tokenizer.json").unlink(), 2, "neither tokenizer.model nor tokenizer.json"),
+    "no tokenizer": (lambda base: (base / "tokenizer.json").unlink(), 2, NO_TOKENIZER),
     "pattern": (unnamed_pattern, 2, "has no known llama.cpp name … name it by --pre-tokenizer"),
 }
 

@@ -59,6 +59,8 @@ def test_the_command_shows_first_and_sends_when_told(built: Project, hub: Upload
     assert not hub.repos
     files = built.release()
     assert all(f"  {name}  " in shown for name in files)
+    shown = built.run("quantmill", "publish", "small", "--dry-run", **known).stdout
+    assert shown.endswith("nothing was sent; --yes sends it\n")
     plan = json.loads(built.run("quantmill", "publish", "small", "--dry-run", "--json", **known).stdout)
     assert (plan["repo"], plan["tag"], plan["create"], plan["git_tag"]) == (REPO, tag(built), True, True)
     assert {file["name"] for file in plan["commits"][-1]} >= {"README.md", "SHA256SUMS", "release.json"}

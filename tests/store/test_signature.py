@@ -125,6 +125,8 @@ def test_verify_and_reproduce_say_who_signed(signed: Project, ours: PublicKey, t
 
 def test_an_unsigned_release_is_as_good(copy: Project, ours: PublicKey) -> None:
     assert verify(copy) == "release/small: it is not signed"
+    whole = copy.run("quantmill", "verify", "release/small").stdout.splitlines()
+    assert whole[-2] == f"release/small: {len(whole) - 2} files, each as its provenance.json says"
     accept(copy, ours)
     assert verify(copy) == "release/small: it is not signed"
     assert copy.run("quantmill", "reproduce", "release/small").stdout.endswith("release/small: it is not signed\n")
@@ -218,7 +220,9 @@ def test_a_file_that_the_statement_does_not_say(signed: Project) -> None:
     text = path.read_bytes()
     path.unlink()
     path.write_bytes(text + b" ")
-    assert "README.md: its sha256 is " in signed.run("quantmill", "verify", "release/small", check=1).stderr
+    told = signed.run("quantmill", "verify", "release/small", check=1)
+    assert "README.md: its sha256 is " in told.stderr
+    assert "each as its" not in told.stdout
     path.unlink()
     assert "README.md: it is missing; fetch it" in signed.run("quantmill", "verify", "release/small", check=1).stderr
     (tree(signed) / "release.json").unlink()

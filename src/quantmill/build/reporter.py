@@ -85,12 +85,15 @@ class Reporter:
         self._told = self._began
         self._left: TimeLeft | None = None
         self._names: set[str] = set()  # of the tasks that have ended
+        self._released: set[str] = set()  # recipes whose release was made
         self._running: dict[str, float] = {}  # since when
         self._terminal = bool(getattr(self._out, "isatty", lambda: False)())
 
     def event(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
         """What `Listener.hear` heard."""
         with self._lock:
+            if event in ("hit", "start") and name.startswith("release:"):
+                self._released.add(name.removeprefix("release:"))
             if event == "hit":
                 self._hits += 1
                 self._say(f"{name}: from {facts.get('place') or 'the store'}")
@@ -246,6 +249,8 @@ class Reporter:
         for note in self._listener.notes():
             self._say(f"  note: {note}")
         seconds = time.monotonic() - self._began
+        if len(self._released) == 1 and not self._failures and not self._listener.late:
+            self._say(f"the release is in release/{min(self._released)}")
         if not self._failures and not self._ran and not self._hits:
             self._say("nothing to do: everything is up to date")
         else:

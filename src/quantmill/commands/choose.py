@@ -119,6 +119,8 @@ def _release(name: str) -> "CandidateSet":
         return of_folder(path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.exists() and not name.endswith(".toml"):
         return of_hub(name, signing(project()).keys)
+    if path.suffix == ".gguf" and path.is_file():
+        raise UsageError(f"{name}: a model and no recipe or release; give the folder that holds it and others")
     recipe = load(recipe_file(name))
     offer = of_recipe(recipe, project())
     if offer.shape is None:

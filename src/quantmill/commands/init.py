@@ -114,7 +114,7 @@ def _for_base(options: argparse.Namespace, folder: Path) -> "Outline":
     if options.model:
         raise UsageError("--model is for --from, which may hold several; leave it out")
     tag, _ = followed(options)
-    outline = Outline(options.name, tag, base_of(options.base, folder))
+    outline = Outline(options.name, tag, base_of(options.base, folder), is_first=True)
     _name_pre_tokenizer(outline, options)
     problem = look_at(outline, folder)
     if problem:

@@ -42,7 +42,10 @@ def run(options: argparse.Namespace) -> int:
         there = f"is {tag_in(tree)}" if tag_in(tree) else "is not there"
         raise UsageError(f"{tree}: the release {there}, the recipe and its lock make {name}; build it first")
     in_git = git.check([recipe.path, locks.path_of(recipe)])
-    return publish(recipe, space, name, in_git, options.yes, options.json)
+    code = publish(recipe, space, name, in_git, options.yes, options.json)
+    if not options.yes and not options.json:
+        say("nothing was sent; --yes sends it")
+    return code
 
 
 def publish(recipe: "Recipe", space: "Workspace", name: str, in_git: bool, yes: bool, json: bool = False) -> int:

@@ -15,6 +15,7 @@ from quantmill.recipe import toml_text
 from quantmill.recipe.base_table import REPO
 from quantmill.recipe.recipe import MAX_NAME, NAME, NAME_WORDS
 
+_LAYOUT = "give a model in Hugging Face layout, or a GGUF file"
 TEXTS = ("calibration.txt", "evaluation.txt")
 _HEAD = "Every key: recipes/README.md of quantmill. What it makes: quantmill plan {name}"
 _DODO = '''"""doit's entry: the recipes of this project as tasks."""
@@ -37,6 +38,22 @@ _IGNORED = """/build/
 .doit.db*
 __pycache__/
 """
+_PAGE = """
+# For the page, where the model does not say it itself; and where `quantmill publish` sends the release:
+#
+# [card]
+# license = "apache-2.0"
+#
+# [publish]
+# owner = "your-name-at-the-Hub"
+"""
+_TARGET = """
+# A file of at most so many bits a weight, whose types are found by measuring (docs/fit.md):
+#
+# [[quants.target]]
+# name = "fit-4.5"
+# bits = 4.5
+"""
 
 
 @dataclass
@@ -56,6 +73,7 @@ class Outline:
     overrides: Sequence[Mapping[str, Any]] = ()
     max_size: str | int = "50GB"
     comments: dict[str, list[str]] = field(default_factory=dict)
+    is_first: bool = False  # nobody's yet: what else a recipe may say stands at its end, in comments
 
     def say(self, table: str, comment: str) -> None:
         """Add a comment."""
@@ -83,7 +101,8 @@ class Outline:
             if table is not None:
                 lines.append(toml_text.text({name: table} if name else table).strip("\n"))
             parts += ["\n".join(lines)] * bool(lines)
-        return "\n\n".join(parts) + "\n"
+        more = _PAGE + _TARGET * (self.calibration is not None) if self.is_first else ""
+        return "\n\n".join(parts) + "\n" + more
 
 
 def _comment(text: str) -> list[str]:
@@ -94,12 +113,16 @@ def base_of(name: str, folder: Path) -> dict[str, Any]:
     """The [base] of a recipe in `folder` for a GGUF file, a folder in Hugging Face layout, or OWNER/NAME of the Hub;
     UsageError for what is none of them."""
     path = Path(name)
+    if path.is_file() and path.suffix == ".safetensors" and (path.parent / "config.json").is_file():
+        raise UsageError(f"{name}: a file of a model in Hugging Face layout; give its folder, {path.parent}")
     if path.is_file():
         return {"gguf": beside(path, folder)}
     if path.is_dir():
         if not any((path / config).is_file() for config in ("config.json", "params.json")):
             check_names(name, (file.name for file in path.iterdir()))
-            raise UsageError(f"{name}: it has no config.json; give a model in Hugging Face layout, or a GGUF file")
+            below = sorted(config.parent.name for config in path.glob("*/config.json"))
+            found = f"give a folder below it that has one, such as {below[-1]}" if below else _LAYOUT
+            raise UsageError(f"{name}: it has no config.json; {found}")
         return {"path": beside(path, folder)}
     if name.endswith(".gguf") or not re.fullmatch(REPO, name):
         raise UsageError(f"{name}: there is no such file or folder; give one, or a Hub repository like Qwen/Qwen3-8B")

@@ -174,7 +174,9 @@ def read(path: Path) -> str:
         raise UsageError(f"{path}: there is no such recipe") from None
     except UnicodeDecodeError as error:
         if path.suffix == ".gguf":
-            raise UsageError(f"{path}: a model and no recipe; name it in one, by `[base] gguf`") from None
+            raise UsageError(
+                f"{path}: a model and no recipe; name it in one, by `[base] gguf` (quantmill init writes it)"
+            ) from None
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     if len(text) > LIMIT:
         raise UsageError(f"{path}: it is longer than {LIMIT} characters, which no recipe is")

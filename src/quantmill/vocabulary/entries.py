@@ -245,7 +245,8 @@ def _missing(files: Mapping[str, Path]) -> str:
         return "the model has no tokenizer.json, only mistral-common's tekken.json; take that of its other layout"
     if other := sorted(name for name in files if name.endswith(".model")):
         return f"the model has no tokenizer.json, and {shown(other[0])} is none of tokenizer.model's kind; {made}"
-    return "the model has neither tokenizer.model nor tokenizer.json; one of them is needed"
+    copied = "copy it from the model that this one was made of, or save it there: tokenizer.save_pretrained(DIR)"
+    return f"the model has neither tokenizer.model nor tokenizer.json; one of them is needed: {copied}"
 
 
 def _hunyuan(entries: list[KV], files: Mapping[str, Path], size: int) -> list[KV]:

@@ -127,6 +127,9 @@ def _audit() -> Iterator[Wrong]:
 
 
 def _others() -> Iterator[Wrong]:
+    yield Wrong("choose cut.gguf", USE, "give the folder that holds it and others")
+    yield Wrong("plan cut.gguf", USE, "quantmill init writes it")
+    yield Wrong("diff folder other", USE, "quantmill report of two releases")
     yield Wrong("build small --dry-run", USE, "--dry-run")
     yield Wrong("build small --publish", USE, "publish.owner")
     yield Wrong("build small --engine dask --timings page.html", USE, "--timings")

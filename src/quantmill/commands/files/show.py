@@ -88,7 +88,8 @@ def _lines(of: "HeaderFacts", each: bool) -> list[str]:
     lines = [f"{head} of {bits:.2f} bits, GGUF version {of.version}"]
     lines += _mix(of)
     lines += [
-        f"  {type_:<8} {100 * count / max(of.weights, 1):5.1f} % of the weights, {tensors} tensors, {size_text(size)}"
+        f"  {type_:<8} {100 * count / max(of.weights, 1):5.1f} % of the weights, "
+        f"{tensors} tensor{'s' * (tensors != 1)}, {size_text(size)}"
         for type_, tensors, count, size in of.shares
     ]
     made = of.made_by

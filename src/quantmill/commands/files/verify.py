@@ -82,10 +82,11 @@ def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Ite
     if not (tree / STATEMENT).exists() and _statements(tree):
         yield from _strangers(tree, options, reports)
         return
-    files = []
+    files, wrong = [], 0
     with bar(f"verify {tree}") as progress:
         for file in check_release(tree, progress):
             if file.problem:
+                wrong += 1
                 yield file.problem
             else:
                 yield f"{file.sha256}  {file.name}  {file.size} bytes: whole"
@@ -95,6 +96,8 @@ def _release(tree: Path, options: argparse.Namespace, reports: list[Any]) -> Ite
                     if found := note(tree / file.name):
                         yield found
     who = signed(tree, options.key)
+    if not wrong:
+        yield f"{tree}: {len(files)} files, each as its {STATEMENT} says"
     yield f"{tree}: {who}"
     report = {"release": str(tree), "files": files, "signature": who}
     reports.append(report)
