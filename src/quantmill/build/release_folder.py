@@ -3,14 +3,14 @@
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quantmill.artifact import Artifact
-from quantmill.disk import UNFINISHED, below, locked, read_json
+from quantmill.disk import UNFINISHED, below, locked, read_json, read_table
 from quantmill.listing import LISTING, SUMS, read_strangers
 from quantmill.store.remote.signature import NAME as SIGNATURE
 from quantmill.store.remote.signature import STATEMENT, Seal
@@ -27,12 +27,14 @@ class Tree:
     `store`: the store whose objects its files are
     `seal`: what signs it
     `signed`: the file that keeps its signature
+    `away`: whether the object of a digest is not here because the release's own build published it
     """
 
     folder: Path
     store: Store
     seal: Seal
     signed: Path
+    away: Callable[[str], bool]
 
     def lay_out(self, inputs: Mapping[str, Artifact], outputs: Mapping[str, Artifact], lock: Path) -> None:
         """Make the folder hold the release step's outputs, and those of its inputs that its listing names, and none
@@ -49,7 +51,7 @@ class Tree:
                     if UNFINISHED.fullmatch(left.name):  # of a build that was killed
                         left.unlink()
             for path, artifact in sorted(files.items(), key=lambda item: (item[0] == LISTING, item[0])):
-                if self.store.is_let_go(artifact.sha256):  # it is where it was published
+                if self.away(artifact.sha256):  # it is where it was published
                     continue
                 if not self._same(f"{self.folder}/{path}", artifact.sha256, artifact.size):
                     self.store.link(artifact, self.folder / path)
@@ -64,7 +66,7 @@ class Tree:
             return False
         files = {**{fact["name"]: fact for fact in listing}, **facts}
         return all(
-            self._same(f"{self.folder}/{path}", fact["sha256"], fact["size"]) or self.store.is_let_go(fact["sha256"])
+            self._same(f"{self.folder}/{path}", fact["sha256"], fact["size"]) or self.away(fact["sha256"])
             for path, fact in files.items()
         )
 
@@ -99,6 +101,35 @@ class Tree:
             return self.store.hints.digest_of(Path(path)) == sha256
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+
+def published(store: Store, pointers: Path) -> Callable[[str], bool]:
+    """Whether the object of a digest is not here because it was let go, and the recipe whose pointers these are has
+    published it; what another recipe let go is made again."""
+    known: set[str] = set()
+
+    def away(sha256: str) -> bool:
+        if not store.is_let_go(sha256):
+            return False
+        if not known:
+            known.add("")
+            known.update(sha256 for _, files in _sent(store, pointers) for sha256 in files.values())
+        return sha256 in known
+
+    return away
+
+
+def sent_to(store: Store, pointers: Path, place: str) -> dict[str, str]:
+    """Digests by name of the files that the recipe whose pointers these are has sent to a place as they were built."""
+    return {name: sha256 for to, files in _sent(store, pointers) if to == place for name, sha256 in files.items()}
+
+
+def _sent(store: Store, pointers: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """What publish steps say: where they sent files to, and these."""
+    for pointer in sorted(pointers.glob("publish/*.json")):
+        with suppress(AttributeError, KeyError, TypeError):  # not here, or damaged
+            found = read_table(store.object_path(read_table(pointer)["published.json"]["sha256"]))
+            yield found["place"], {name: file["sha256"] for name, file in found["files"].items()}
 
 
 def _manifest(outputs: Mapping[str, Artifact]) -> dict[str, str]:

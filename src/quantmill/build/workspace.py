@@ -31,7 +31,7 @@ from quantmill.steps.step import Step
 from quantmill.store.local import Broken, Hit, Miss, Store
 from quantmill.store.record import are_facts
 from quantmill.store.remote import named_by
-from quantmill.build.release_folder import Tree
+from quantmill.build.release_folder import Tree, published
 
 Report = Callable[[str, str, Mapping[str, Any]], None]
 TRIES = 3  # of a step whose inputs are found damaged
@@ -248,7 +248,7 @@ class Workspace:
                 self.laid(node).lay_out(inputs, outputs, self.pointer(node).with_suffix(".lock"))
             except Gone as gone:
                 raise Damaged(str(gone)) from None
-            if count := len(inputs) - len(self._here(inputs)):
+            if count := len(inputs) - len(self._here(inputs, node)):
                 text = f"{count} of its files are not here: they are where they were published"
                 self.report(node.name, "finding", {"text": text})
         if node.step.findings in outputs:
@@ -266,7 +266,7 @@ class Workspace:
     def _run(self, node: Node, inputs: Outputs, folder: Path) -> Mapping[str, Artifact] | None:
         """Run the node's step; Damaged when it read something that is, whatever came of it."""
         stored = {**self._held(node), **inputs}
-        read = stored if node.step.reads_bytes else small(self._here(stored))
+        read = stored if node.step.reads_bytes else small(self._here(stored, node))
         reading = Reading(self.store, read, node.step.resumes(node.where))
         context = Context(
             self.threads,
@@ -307,7 +307,7 @@ class Workspace:
         for edge in node.edges:
             try:
                 wanted = upstream(replace(node, edges=(edge,)), nodes, self.outputs) or {}
-                read = wanted if node.step.reads_bytes else self._here(wanted)
+                read = wanted if node.step.reads_bytes else self._here(wanted, node)
                 self._bring(node, read.values(), self._worth(nodes[edge.node], nodes))
             except Gone as gone:
                 self._again(nodes[edge.node], nodes, gone)
@@ -317,9 +317,11 @@ class Workspace:
         if found != inputs:
             raise Damaged(f"what {node.name} reads was made again with other bytes")
 
-    def _here(self, inputs: Outputs) -> Outputs:
-        """Those that were not let go; of the others, a step that reads no bytes needs names and digests alone."""
-        return {name: found for name, found in inputs.items() if not self.store.is_let_go(found.sha256)}
+    def _here(self, inputs: Outputs, node: Node) -> Outputs:
+        """Those that were not let go; of the others, a step that reads no bytes needs names and digests alone, and a
+        release what its recipe did not publish."""
+        away = self.laid(node).away if node.step.lays_out else self.store.is_let_go
+        return {name: found for name, found in inputs.items() if not away(found.sha256)}
 
     def _again(self, node: Node, nodes: Mapping[str, Node], gone: Gone) -> None:
         self.report(node.name, "finding", {"text": f"{gone}: {node.name} is made again here"})
@@ -368,7 +370,9 @@ class Workspace:
 
     def laid(self, node: Node) -> Tree:
         """That folder, as what is in it is to be seen to."""
-        return Tree(self.tree(node), self.store, self.seal, self.pointer(node).with_suffix(".signed"))
+        pointer = self.pointer(node)
+        away = published(self.store, pointer.parent)
+        return Tree(self.tree(node), self.store, self.seal, pointer.with_suffix(".signed"), away)
 
     def remove_tree(self, node: Node) -> None:
         """Remove the release folder's files that are ours, and the folders that this leaves empty."""

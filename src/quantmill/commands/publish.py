@@ -50,15 +50,16 @@ def run(options: argparse.Namespace) -> int:
 
 def publish(recipe: "Recipe", space: "Workspace", name: str, in_git: bool, yes: bool, json: bool = False) -> int:
     """Show what is to be sent of the release of that name, and send it where told so. Exit code 0, or an error."""
+    from quantmill.build.release_folder import sent_to
     from quantmill.network.hub import HubError
     from quantmill.recipe import git
     from quantmill.release.publish import files_of, prepare, send, unasked
 
     assert recipe.repo is not None
     files = files_of(space.release / recipe.name, space.store.hints.digest_of, space.store.is_let_go)
-    problem = ""
+    sent, problem = sent_to(space.store, space.build / recipe.name, recipe.repo), ""
     try:
-        upload = prepare(recipe.repo, name, files)
+        upload = prepare(recipe.repo, name, files, sent)
     except HubError as error:
         if yes:
             raise
@@ -78,7 +79,7 @@ def publish(recipe: "Recipe", space: "Workspace", name: str, in_git: bool, yes: 
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         disable_progress_bars()
-    commit = send(files, upload, lambda line: None if json else say(line), recipe.card.private)
+    commit = send(files, upload, lambda line: None if json else say(line), recipe.card.private, sent)
     if in_git:
         git.tag(recipe.path.absolute().parent, name)
     if not json:

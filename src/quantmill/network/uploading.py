@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantmill.errors import QuantmillError
-from quantmill.network.hub import HubFile, NoSuchRepository, list_files, named, passing
+from quantmill.errors import QuantmillError, UsageError
+from quantmill.network.hub import HubFile, NoSuchRepository, list_files, named, passing, patiently
 
 ATTEMPTS = 8  # without anything new at the Hub
 PAUSE = 0.5  # seconds after the first of them, doubled for each that follows
@@ -65,6 +65,26 @@ def listed(repo: str) -> Mapping[str, HubFile] | None:
         return None
 
 
+def tags(repo: str) -> set[str]:
+    """The repository's tags."""
+    from huggingface_hub import HfApi
+
+    with named(repo, BRANCH):
+        return {ref.name for ref in patiently(lambda: HfApi().list_repo_refs(repo)).tags}
+
+
+def tagged(repo: str, tag: str, files: Sequence[File]) -> str:
+    """The commit of a tag that is there; UsageError where one of the files is another one at it."""
+    commit, at = list_files(repo, tag, recursive=True)
+    for file in files:
+        if not file.same(at.get(file.name)):
+            raise UsageError(
+                f"{repo}: the tag {tag} is there already, where {file.name} is another file; a tag is never "
+                "moved: remove it at the Hub, or find out who made other files of the same recipe and lock"
+            )
+    return commit
+
+
 def send_files(
     repo: str,
     files: Sequence[File],
@@ -91,15 +111,20 @@ def have_there(
     title: str,
     description: str,
     wrong: Callable[[Path], QuantmillError],
+    tag: str,
     private: bool = False,
 ) -> None:
-    """Have files on the main branch of a repository, each as it is here by the Hub's own listing. `private`: of a
+    """Have files on the main branch of a repository, each as it is here by the Hub's own listing. Where the release's
+    tag is there, they have to be at it, and nothing is sent: the branch is a later release's. `private`: of a
     repository that is created."""
 
     def look() -> tuple[int, Callable[[], None] | None]:
         there = listed(repo)
         if there is None:
             return len(files) + 1, lambda: create(repo, private)
+        if tag in tags(repo):
+            tagged(repo, tag, files)
+            return 0, None
         left = [file for file in files if not file.same(there.get(file.name))]
         return len(left), (lambda: send_files(repo, left, title, description, wrong)) if left else None
 

@@ -22,10 +22,13 @@ def check(paths: list[Path]) -> bool:
 
 def tag(folder: Path, name: str) -> bool:
     """Tag the commit that is checked out; False when the tag is there already. It is not pushed."""
-    if _git(folder, "rev-parse", "-q", "--verify", f"refs/tags/{name}").returncode == 0:
+    there = ("rev-parse", "-q", "--verify", f"refs/tags/{name}")
+    if _git(folder, *there).returncode == 0:
         return False
     done = _git(folder, "tag", name)
     if done.returncode:
+        if _git(folder, *there).returncode == 0:  # another build was first
+            return False
         raise UsageError(f"{folder}: git tag {name}: {(done.stderr.strip().splitlines() or ['failed'])[0]}")
     return True
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import QuantmillError
 from quantmill.listing import LISTING, LISTING_LIMIT, parse_strangers
-from quantmill.network.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named, patiently
-from quantmill.network.uploading import BRANCH, File, create, persistently, send_files
+from quantmill.network.hub import HubError, HubFile, NoSuchRepository, fetch_head, list_files, named
+from quantmill.network.uploading import BRANCH, File, create, persistently, send_files, tagged, tags
 from quantmill.store.remote.signature import NAME as SIGNATURE
 
 ENDINGS = (".gguf", ".imatrix")  # what is sent before the page and what goes with it
+NOTHING: Mapping[str, str] = {}
 
 
 def different(path: Path) -> QuantmillError:
@@ -79,24 +80,19 @@ def files_of(
     return found
 
 
-def prepare(repo: str, tag: str, files: Sequence[File]) -> Upload:
-    """Ask the Hub what it has. Raises UsageError where the tag is taken, and a HubError when it does not answer."""
+def prepare(repo: str, tag: str, files: Sequence[File], sent: Mapping[str, str] = NOTHING) -> Upload:
+    """Ask the Hub what it has. `sent`: digests by name of what was sent there for a release that never came, which goes
+    as an earlier one's files do. Raises UsageError where the tag is taken, and a HubError when it does not answer."""
     try:
         commit, there = list_files(repo, BRANCH, recursive=True)
     except NoSuchRepository:
         return Upload(repo, tag, _commits(files), (), "", 0, True, False)
-    tags = _tags(repo)
-    if tag in tags:
-        commit, at = list_files(repo, tag, recursive=True)
-        for file in files:
-            if file.name != SIGNATURE and not file.same(at.get(file.name)):
-                raise UsageError(
-                    f"{repo}: the tag {tag} is there already, where {file.name} is another file; a tag is never "
-                    "moved: remove it at the Hub, or find out who made other files of the same recipe and lock"
-                )
+    if tag in tags(repo):
+        commit = tagged(repo, tag, [file for file in files if file.name != SIGNATURE])
         return Upload(repo, tag, (), (), commit, len(files), False, True)
     wanted = [file for file in files if not file.same(there.get(file.name))]
-    removed = sorted(_left(repo, commit, there) - {file.name for file in files})
+    left = {name for name, sha256 in sent.items() if name in there and there[name].sha256 == sha256}
+    removed = sorted((_left(repo, commit, there) | left) - {file.name for file in files})
     return Upload(repo, tag, _commits(wanted), tuple(removed), commit, len(files) - len(wanted), False, False)
 
 
@@ -105,15 +101,21 @@ def unasked(repo: str, tag: str, files: Sequence[File]) -> Upload:
     return Upload(repo, tag, _commits(files), (), "", 0, False, False)
 
 
-def send(files: Sequence[File], upload: Upload, tell: Callable[[str], None], private: bool = False) -> str:
+def send(
+    files: Sequence[File],
+    upload: Upload,
+    tell: Callable[[str], None],
+    private: bool = False,
+    sent: Mapping[str, str] = NOTHING,
+) -> str:
     """Do it; the commit that is tagged at the end. `tell` hears a line for each commit; `private`: of a repository that
-    is created. Raises a HubError when the Hub keeps failing: what has arrived stays, and the next call goes on from
-    it."""
+    is created; `sent`: as of `prepare`. Raises a HubError when the Hub keeps failing: what has arrived stays, and the
+    next call goes on from it."""
     at = ""
 
     def look() -> tuple[int, Callable[[], None] | None]:
         nonlocal at
-        found = prepare(upload.repo, upload.tag, files)
+        found = prepare(upload.repo, upload.tag, files, sent)
         if lost := [file for group in found.commits for file in group if not file.path.is_file()]:
             raise Lost(upload.repo, lost)
         at = found.at
@@ -166,13 +168,6 @@ def _commits(files: Sequence[File]) -> tuple[tuple[File, ...], ...]:
             last.append(file)
     ordered = sorted(groups.values(), key=lambda group: (sum(file.size for file in group), group[0].name))
     return tuple(tuple(group) for group in [*ordered, last] if group)
-
-
-def _tags(repo: str) -> set[str]:
-    from huggingface_hub import HfApi
-
-    with named(repo, BRANCH):
-        return {ref.name for ref in patiently(lambda: HfApi().list_repo_refs(repo)).tags}
 
 
 def _left(repo: str, commit: str, there: Mapping[str, HubFile]) -> set[str]:

@@ -37,8 +37,8 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         disable_progress_bars()  # a build has its own
         sent = [File(name, file.path, file.size, file.sha256) for name, file in sorted(files.items())]
         folder = f"{sent[0].name.partition('/')[0]}/" if len(sent) > 1 else sent[0].name
-        said = (f"Add {folder}", f"Release {params.get('tag')}")
-        have_there(params["place"], sent, *said, _changed, params.get("private", False))
+        tag, private = params.get("tag", ""), params.get("private", False)
+        have_there(params["place"], sent, f"Add {folder}", f"Release {tag}", _changed, tag, private)
     else:
         context.deliver(files.values())
     context.progress(total, total)
