@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "show": "Say what a GGUF file is: metadata, tensors, types, the mix recognized, what made it.",
     "audit": "Say whether a stranger's files are what quantizing their base gives: by tensor, block and weight.",
     "report": "Write a page of a release as it lies there: files, quality, speed, audits; or of two, compared.",
+    "site": "Write a static site of many releases: searched without a server, a page each.",
     "verify": "Check a GGUF file or shards: structure, scales, digests.",
     "toolchain": "Make the llama.cpp of a tag usable, for models that our own code does not know.",
     "admit": "Compare our files with those of a llama.cpp, so that recipes may name its tag.",
@@ -76,11 +77,12 @@ EXAMPLES = {
     "reproduce": "quantmill reproduce release/tiny",
     "publish": "quantmill publish tiny",
     "report": "quantmill report release/tiny -o report.html",
+    "site": "quantmill site docs/models release bartowski/Qwen_Qwen3-8B-GGUF",
     "diff": "quantmill diff one.gguf another.gguf",
 }
 ON_FILES = {
     *("quantize", "fit", "imatrix", "convert", "split", "merge", "perplexity"),
-    *("bench", "generate", "show", "audit", "report", "verify", "diff"),
+    *("bench", "generate", "show", "audit", "report", "site", "verify", "diff"),
 }
 
 

@@ -86,7 +86,8 @@ class ReleaseFacts:
 
     `settings`: what its listing says of its making, by key; `recipe`: the recipe's text
     `beside`: the digests of the files that are no weights, by name; empty for one that is not known
-    `notes`: who signed it, and what is odd; `audits`: what auditors say of its files, a line each
+    `notes`: who signed it, and what is odd; `audits`: what auditors say of its files, a line each; `results`: the word
+    of each that is of these files
     `types`: of each file whose header was read the tensors with their types and bits a weight
     `own_mixes`: the ftypes of files that are named after none of llama.cpp's
     """
@@ -101,6 +102,7 @@ class ReleaseFacts:
     recipe: str = ""
     types: Mapping[str, Mapping[str, tuple[str, float]]] = field(default_factory=dict)
     own_mixes: frozenset[str] = frozenset()
+    results: tuple[str, ...] = ()
 
 
 def by_size(files: Iterable[ReleasedFile]) -> list[ReleasedFile]:

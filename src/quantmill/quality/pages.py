@@ -15,7 +15,7 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def rendered(name: str, **values: Any) -> str:
-    """The page of a template. Its script, if it has one, is the only one that its policy lets a browser run."""
+    """The page of a template. Its own scripts are the only ones that its policy lets a browser run."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_text),
         autoescape=True,
@@ -23,7 +23,7 @@ def rendered(name: str, **values: Any) -> str:
         keep_trailing_newline=True,
         finalize=_harmless,
     )
-    return environment.get_template(name).render(script_digest=_script_digest, **values)
+    return environment.get_template(name).render(script_digest=lambda: _script_digests(name), **values)
 
 
 def cut(text: str, most: int) -> str:
@@ -35,10 +35,11 @@ def _text(name: str) -> str:
     return files("quantmill.quality").joinpath(name).read_text(encoding="utf-8")
 
 
-def _script_digest() -> str:
-    found = _SCRIPT.search(_text("page.html"))
-    digest = hashlib.sha256((found[1] if found else "").encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
+def _script_digests(name: str) -> Markup:
+    """Those of every page's script and of the template's own, as a policy lists them between its quotes."""
+    scripts = [*_SCRIPT.findall(_text("page.html")), *_SCRIPT.findall(_text(name))]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    return Markup("' '".join(f"sha256-{digest}" for digest in digests))
 
 
 def _harmless(value: Any) -> Any:

@@ -21,8 +21,8 @@ _WHOLE = ("F32", "F16", "BF16")  # so much larger than the others that these wou
 MOST_MAPPED = 40_000  # tensors of all maps
 
 
-def render_release(one: ReleaseFacts, other: ReleaseFacts | None = None, version: str = "") -> str:
-    """The page of a release, or of two."""
+def render_release(one: ReleaseFacts, other: ReleaseFacts | None = None, version: str = "", home: str = "") -> str:
+    """The page of a release, or of two; of a site that is entered at `home`, if it is of one."""
     both = [one] if other is None else [one, other]
     shown = [_shown(release) for release in both]
     return rendered(
@@ -33,6 +33,7 @@ def render_release(one: ReleaseFacts, other: ReleaseFacts | None = None, version
         charts=list(_charts(both)),
         compared=_compared(one, other) if other else None,
         version=version,
+        home=home,
     )
 
 
@@ -40,14 +41,14 @@ def _title(key: str) -> str:
     return key.replace("llama_cpp", "llama.cpp").replace("_", " ")
 
 
-def _names(release: ReleaseFacts) -> dict[str, str]:
+def names_of(release: ReleaseFacts) -> dict[str, str]:
     """What each file is called on the page, by its name: its ftype, where no other has it."""
     counts = Counter(file.ftype for file in release.files)
     found = {file.name: file.ftype if counts[file.ftype] == 1 else file.name for file in release.files}
     return {name: cut(printable(text), LABEL) for name, text in found.items()}
 
 
-def _quality(file: ReleasedFile) -> dict[str, Any]:
+def quality_of(file: ReleasedFile) -> dict[str, Any]:
     found = file.quality
     if found is None:
         return {}
@@ -59,21 +60,21 @@ def _quality(file: ReleasedFile) -> dict[str, Any]:
 
 def _base_perplexity(release: ReleaseFacts) -> float | None:
     """The perplexity of the file that loses nothing, the base's own."""
-    exact = [_quality(file) for file in release.files if file.quality]
+    exact = [quality_of(file) for file in release.files if file.quality]
     found = [each.get("perplexity") for each in exact if not each["kld"].get("mean")]
     return next((value for value in found if value), None)
 
 
 def _shown(release: ReleaseFacts) -> dict[str, Any]:
-    names, base = _names(release), _base_perplexity(release)
-    measured = [file for file in release.files if _quality(file).get("kld", {}).get("mean") is not None]
-    best = {measured[at].name for at in front([(f.bytes, _quality(f)["kld"]["mean"]) for f in measured])}
+    names, base = names_of(release), _base_perplexity(release)
+    measured = [file for file in release.files if quality_of(file).get("kld", {}).get("mean") is not None]
+    best = {measured[at].name for at in front([(f.bytes, quality_of(f)["kld"]["mean"]) for f in measured])}
     rows = [
         row(
             names[file.name],
             file.bytes,
             file.bits,
-            _quality(file),
+            quality_of(file),
             base,
             file.name in best,
         )
@@ -144,9 +145,9 @@ def _charts(releases: Sequence[ReleaseFacts]) -> Iterator[tuple[str, str, Markup
     for title, said, axis, value in values:
         marks = []
         for release, file, name in _drawn(releases):
-            found = value(_quality(file))
+            found = value(quality_of(file))
             if found is not None and (found > 0 or not axis.log):
-                told = note(name, file.bytes, _quality(file))
+                told = note(name, file.bytes, quality_of(file))
                 marks.append(_mark(releases, release, file, name, found, told))
         if marks:
             yield title, said, picture(_once(marks), axis)
@@ -170,7 +171,7 @@ def _charts(releases: Sequence[ReleaseFacts]) -> Iterator[tuple[str, str, Markup
 
 def _drawn(releases: Sequence[ReleaseFacts]) -> Iterator[tuple[ReleaseFacts, ReleasedFile, str]]:
     for release in releases:
-        names = _names(release)
+        names = names_of(release)
         quantized = [file for file in release.files if file.ftype not in _WHOLE] or release.files
         yield from ((release, file, names[file.name]) for file in quantized[:MOST_DRAWN])
 
@@ -231,7 +232,7 @@ def _same(a: str | None, b: str | None) -> str:
 
 
 def _pairs(one: ReleaseFacts, other: ReleaseFacts) -> Iterator[dict[str, Any]]:
-    mine, theirs = ({name: file for file in r.files for name in [_names(r)[file.name]]} for r in (one, other))
+    mine, theirs = ({name: file for file in r.files for name in [names_of(r)[file.name]]} for r in (one, other))
     order = sorted(
         {*mine, *theirs}, key=lambda name: (-max(f.bytes for f in (mine.get(name), theirs.get(name)) if f), name)
     )
@@ -239,7 +240,7 @@ def _pairs(one: ReleaseFacts, other: ReleaseFacts) -> Iterator[dict[str, Any]]:
         a, b = mine.get(name), theirs.get(name)
         sizes = [(sized(file.bytes), file.bytes) if file else (ABSENT, None) for file in (a, b)]
         change = 100 * (b.bytes / a.bytes - 1) if a and b and a.bytes else None
-        qualities = [_quality(file) if file else {} for file in (a, b)]
+        qualities = [quality_of(file) if file else {} for file in (a, b)]
         said = _same(a.digest if a else None, b.digest if b else None)
         cells = [*sizes, number(change, "+.2f", " %")]
         cells += [number(quality.get("kld", {}).get("mean"), "#.3g") for quality in qualities]

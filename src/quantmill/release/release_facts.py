@@ -16,7 +16,7 @@ from quantmill.gguf.values import model_facts
 from quantmill.listing import IMATRIX_ENDING, LISTING, LISTING_LIMIT, parse_strangers
 from quantmill.reference.ftypes import FTYPES
 from quantmill.release.audit_statements import ENDING, LIMIT, SEALED
-from quantmill.release.remote_offer import BENCH, audit_lines, files_in, measured_entries
+from quantmill.release.remote_offer import BENCH, audits_of, files_in, measured_entries
 from quantmill.released import ReleasedFile, ReleaseFacts, bench
 from quantmill.store.remote.signature import STATEMENT, check
 
@@ -118,7 +118,7 @@ def _facts(
     said = listing if isinstance(listing, dict) else {}
     recipe = f"{said.get('recipe')}.toml"
     text = first(recipe, _RECIPE_LIMIT).decode(errors="replace") if recipe in sizes else ""
-    audits = audit_lines(sizes, lambda name: first(name, LIMIT + 1), digests, keys)
+    audits = list(audits_of(sizes, lambda name: first(name, LIMIT + 1), digests, keys))
     beside = {name: str(entries.get(name, {}).get("sha256", "")) for name in _beside(sizes)}
     return ReleaseFacts(
         place,
@@ -127,10 +127,11 @@ def _facts(
         bench(_parsed(first, sizes, BENCH)),
         beside,
         tuple(notes),
-        tuple(audits),
+        tuple(line for line, _ in audits),
         text,
         types,
         frozenset(file.ftype for file in files if file.ftype not in FTYPES),
+        tuple(result for _, result in audits if result),
     )
 
 

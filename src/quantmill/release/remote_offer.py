@@ -95,19 +95,19 @@ def of_hub(repo: str, keys: "Sequence[PublicKey]" = ()) -> CandidateSet:
     def first(name: str) -> bytes:
         return fetch_head(repo, name, commit, min(LIMIT + 1, listed[name].size))
 
-    return CandidateSet(
-        candidates, shape, bench(small(BENCH)), tuple(audit_lines(listed, first, digests, keys)), _projectors(sizes)
-    )
+    audits = tuple(line for line, _ in audits_of(listed, first, digests, keys))
+    return CandidateSet(candidates, shape, bench(small(BENCH)), audits, _projectors(sizes))
 
 
-def audit_lines(
+def audits_of(
     names: Iterable[str], first: Callable[[str], bytes], digests: Mapping[str, str], keys: "Sequence[PublicKey]"
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str]]:
+    """What each statement says in a line, and its result; empty for one that says nothing of these files."""
     for audit in read_beside(names, first, keys):
         try:
-            yield audit.of(digests) if isinstance(audit, FoundAudit) else str(audit)
+            yield (audit.of(digests), audit.result) if isinstance(audit, FoundAudit) else (str(audit), "")
         except WrongStatement as wrong:
-            yield str(wrong)
+            yield str(wrong), ""
 
 
 def _projectors(sizes: Mapping[str, int]) -> dict[str, int]:

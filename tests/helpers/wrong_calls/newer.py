@@ -47,6 +47,7 @@ RECIPES = {name: _BASE.format(base=base) + tables + "\n" for name, base, tables,
 def newer() -> Iterator[Wrong]:
     yield from _init()
     yield from _report()
+    yield from _site()
     yield from _audit()
     yield from _others()
     for command in ("build", "plan", "lock", "card", "explain quant:{}/Q8_0"):
@@ -95,6 +96,17 @@ def _report() -> Iterator[Wrong]:
     yield Wrong("report", USE, "RELEASE")
     for value in (".", "folder", "none/out", "text/", "EMPTY", "loop"):
         yield Wrong(f"report other -o {value}", USE, value.removesuffix("/out").strip("EMPTY"))
+
+
+def _site() -> Iterator[Wrong]:
+    yield Wrong("site", USE, "RELEASE")
+    yield Wrong("site out", USE, "RELEASE")
+    for name in ("none", "m.gguf", "text", "folder", "other", "EMPTY", "SPACES", "LINES", "m.gguf/", "/dev/null"):
+        yield Wrong(f"site out {name}", USE, name.rstrip("/") if name.islower() else "")
+    for value in ("text", "m.gguf", "text/out", "EMPTY", "loop", "/dev/null", "."):
+        yield Wrong(f"site {value} .", USE, value.removesuffix("/out").strip("EMPTY"))
+    for value in ("EMPTY", "SPACES", "LINES"):
+        yield Wrong(f"site out . --title {value}", USE, "--title")
 
 
 def _audit() -> Iterator[Wrong]:
