@@ -170,6 +170,8 @@ class Architecture:
     `logits`: "over" divides logits by logit_scale, "times" multiplies them by it
     `embedding_scale`: multiply embeddings by sqrt(n_embd)
     `wide_scale_layers`: a model of so many layers scales attention by its width, not by key_length
+    `image_places`: where a file has rope.dimension_sections, other columns of a head are paired, which is not computed
+    `scaled`: what names of matrices begin with whose scales (.scale) llama.cpp multiplies by, beside attention's
     `whole_heads`: all heads together are as wide as an embedding
     """
 
@@ -192,6 +194,8 @@ class Architecture:
     may_lack_windows: bool = False
     embedding_scale: bool = False
     wide_scale_layers: int = 0
+    image_places: bool = False
+    scaled: tuple[str, ...] = ()
     whole_heads: bool = False
     windowed_layers: int = 0
     chunk: int = 0

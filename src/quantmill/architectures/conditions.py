@@ -24,6 +24,11 @@ def mixture(sizes: Sizes, layer: int) -> bool:
     return bool(sizes["experts"])
 
 
+def shared(sizes: Sizes, layer: int) -> bool:
+    """Of a mixture in which all tokens take some experts."""
+    return mixture(sizes, layer) and of("sff", sizes, layer) > 0
+
+
 def leading(sizes: Sizes, layer: int) -> bool:
     """One of the dense layers that go before a mixture's (pieces.LEADING)."""
     return layer < whole(sizes["leading"])

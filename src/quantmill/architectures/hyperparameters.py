@@ -161,7 +161,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         check_kind(place, model_facts(metadata.values()))
         raise uncomputed(place, name)
     row, keys = ARCHITECTURES[name], KeyReader(place, name, metadata)
-    n_embd, n_head = keys.size("embedding_length"), keys.size("attention.head_count")
+    n_embd, n_head = keys.size("embedding_length"), keys.attending("attention.head_count")
     more = {key.size: keys.per_layer(key.key, keys.size("block_count")) for key in own_sizes(row)}
     nextn = more.get("nextn", 0)
     n_layer = keys.size("block_count") - (nextn if isinstance(nextn, int) else 0)
@@ -327,8 +327,7 @@ def _check_apart(keys: KeyReader, row: Architecture, head: int, rotary: int) -> 
     name = "rope.dimension_sections"
     found = keys.metadata.get(f"{row.name}.{name}")
     sections = found.value if found is not None and isinstance(found.value, list) else []
-    pairs = any(isinstance(each, Attend) and each.rope == "norm" for each in row.operations)
-    if any(sections) and pairs:
+    if any(sections) and row.image_places:
         raise keys.wrong(name, f"is {sections}", "none, for heads that turn by an image's places are not computed,")
 
 
@@ -362,4 +361,4 @@ def _feed_forward(keys: KeyReader, n_expert: int, used: int, both: bool, most: i
     if not own:
         whole = keys.size("feed_forward_length")
         own = whole if ARCHITECTURES[keys.architecture].experts == "maybe" else max(1, whole // used)
-    return keys.size("feed_forward_length") if both else own, own
+    return (most or keys.size("feed_forward_length")) if both else own, own

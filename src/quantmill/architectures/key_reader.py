@@ -48,6 +48,15 @@ class KeyReader:
             raise self.wrong(key, f"has {len(value)} values for {layers} layers", "a whole number for each")
         return tuple(value)
 
+    def attending(self, key: str) -> int:
+        """A number that is the same in all layers where it is not 0."""
+        found = self.metadata.get(f"{self.architecture}.{key}")
+        value = found.value if found is not None else None
+        some = [item for item in value if item != 0] if isinstance(value, list) else []
+        if some and all(item == some[0] for item in some) and isinstance(some[0], int) and 0 < some[0] <= _MOST:
+            return int(some[0])
+        return self.size(key)
+
     def number(self, key: str, default: float | None = None, least: float = 0.0) -> float:
         value = self.value(key)
         if value is None and default is not None:

@@ -41,7 +41,7 @@ def check_loadable(place: str, metadata: Mapping[str, KV], tensors: Iterable[Ten
         raise _refused(place, f"lacks the key {_TOKENS}, which", name, "needs")
     sizes = stated_sizes(row, metadata)
     count = sizes["layers"] if isinstance(sizes["layers"], int) else 0
-    for tensor, line, _ in lines(row, sizes, min(count, len(shapes))):
+    for tensor, line, _ in lines(row, sizes, min(count, len(shapes)), shapes):
         if tensor not in shapes and not (line.optional or line.spared):
             raise _refused(place, f"lacks the tensor {tensor!r}, which", name, "needs")
     if odd := unlisted(name, shapes):
@@ -50,7 +50,7 @@ def check_loadable(place: str, metadata: Mapping[str, KV], tensors: Iterable[Ten
         wanted = hyper(place, metadata, _rows(shapes))
     except ForwardError:
         return  # it may have what only llama.cpp knows
-    for tensor, shape, _ in expected(wanted):
+    for tensor, shape, _ in expected(wanted, shapes):
         if ggml_shape(shapes.get(tensor, shape)) != ggml_shape(shape):
             found = f"{list(shapes[tensor])} and not {list(shape)}"
             raise NotLoadable(

@@ -30,13 +30,13 @@ class Norm:
 
 @dataclass(frozen=True)
 class Attend:
-    """Attention, whose result is the change. Biases and rope factors are used where the model has them.
+    """Attention, whose result is the change. Biases and rope factors are used where the model has them; queries, keys
+    and values may be one matrix, attn_qkv.
 
     `rope`: how a head's columns are paired: "neox" pairs column i with i + half, "norm" pairs neighbours
     `qk_norm`: queries and keys are normed by the head
     `normed`: "first" norms them before they turn, "turned" behind it, "whole" before it and all heads together
     `turns`: the layers whose queries and keys turn; "windowed" are those with a window, or all where none has one
-    `fused`: queries, keys and values are one matrix
     `capped`: scores are capped by attn_logit_softcapping
     `tempered`: queries grow with their position by attention.temperature_scale
     `gated`: the result is multiplied by the sigmoid of gates, which attn_q makes beside a head's queries
@@ -52,7 +52,6 @@ class Attend:
     qk_norm: bool = False
     normed: Literal["first", "turned", "whole"] = "first"
     turns: Where | Literal["windowed"] = always
-    fused: bool = False
     capped: bool = False
     tempered: bool = False
     gated: bool = False
@@ -92,13 +91,13 @@ class Feed:
 class Experts:
     """A mixture of experts, whose result is the change. Biases, what is added for choosing alone (exp_probs_b) and
     scales of results (ffn_down_exps.scale) are used where the model has them. So are experts that all tokens take
-    (ffn_*_shexp), and what shares of their result tokens take (ffn_gate_inp_shexp).
+    (ffn_*_shexp), and what shares of their result tokens take (ffn_gate_inp_shexp). Gates and what goes up may be one
+    stack, ffn_gate_up_exps.
 
     `scoring`: what makes scores of the router's logits, as _kernels.top_k names it; "stated" by expert_gating_func
     `normalized`: shares are divided by their sum, "stated" by expert_weights_norm; then they are multiplied by
     expert_weights_scale, where it is there
     `gated`: experts have gates; without, the activation is of what goes up alone
-    `fused`: gates and what goes up are one stack, ffn_gate_up_exps
     `routed`: "seen": the router sees the rows that experts see; "states": the states, normed, divided by the root of
     their width, times ffn_gate_inp.scale
     `clamped`: gates and what goes up are clamped, and gated as gpt-oss does
@@ -109,7 +108,6 @@ class Experts:
     scoring: Scoring | Literal["stated"] = "softmax"
     normalized: bool | Literal["stated"] = True
     gated: bool = True
-    fused: bool = False
     routed: Literal["seen", "states"] = "seen"
     clamped: bool = False
     before: bool = False

@@ -1,9 +1,10 @@
 """A model's sizes by the names that the tables of tensors give them, and a tensor's shape by them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from quantmill.architectures.architecture import Architecture, TensorLine
 from quantmill.architectures.conditions import Sizes
+from quantmill.architectures.tensor_forms import as_found
 
 Size = int | tuple[int, ...]
 
@@ -15,6 +16,7 @@ def with_products(architecture: Architecture, sizes: Mapping[str, Size]) -> Size
         **sizes,
         "q": _times(sizes["heads"], head),
         "kv": _times(sizes["kv_heads"], head),
+        "one": 1,
         "pairs": head // 2 if isinstance(head, int) else tuple(width // 2 for width in head),
     }
     return {**found, **architecture.sizes(found)} if architecture.sizes else found
@@ -34,17 +36,21 @@ def shape_of(line: TensorLine, sizes: Sizes, layer: int) -> tuple[int, ...]:
 
 
 def size_of(name: str, sizes: Sizes, layer: int) -> int:
-    """A size in a layer."""
-    size = sizes[name]
-    return size if isinstance(size, int) else size[layer]
+    """A size in a layer, or the sum of several with `+` between them."""
+    found = [sizes[each] for each in name.split("+")]
+    return sum(size if isinstance(size, int) else size[layer] for size in found)
 
 
-def lines(architecture: Architecture, sizes: Sizes, layers: int) -> Iterator[tuple[str, TensorLine, int]]:
-    """(name, line, layer) of every tensor that a GGUF file has a place for; the layer is 0 outside the layers."""
+def lines(
+    architecture: Architecture, sizes: Sizes, layers: int, there: Collection[str] = ()
+) -> Iterator[tuple[str, TensorLine, int]]:
+    """(name, line, layer) of every tensor that a GGUF file has a place for; the layer is 0 outside the layers. Where a
+    file may have them in several forms, the forms are those of the tensors that are `there`."""
     for line in architecture.top:
         if line.placed and line.where(sizes, 0):
             yield line.name, line, 0
     for layer in range(layers):
-        for line in architecture.layer:
-            if line.placed and line.where(sizes, layer):
-                yield f"blk.{layer}.{line.name}", line, layer
+        prefix = f"blk.{layer}."
+        own = [line for line in architecture.layer if line.placed and line.where(sizes, layer)]
+        for line in as_found(own, architecture.scaled, prefix, there) if there else own:
+            yield prefix + line.name, line, layer

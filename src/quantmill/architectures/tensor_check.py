@@ -1,6 +1,6 @@
 """Which tensors a model must have by its metadata, compared with those it has before a weight is read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from quantmill.architectures.errors import CannotEvaluate, ForwardError, missing_weights
 from quantmill.architectures.hyperparameters import Hyper
@@ -11,22 +11,23 @@ from quantmill.gguf.types import Type
 _NUMBERS = frozenset({"I8", "I16", "I32", "I64", "F64"})
 
 
-def expected(hyper: Hyper) -> Iterator[tuple[str, tuple[int, ...], bool]]:
-    """(name, shape, whether it may be absent) of every tensor; shapes in ggml's order."""
+def expected(hyper: Hyper, there: Collection[str] = ()) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+    """(name, shape, whether it may be absent) of every tensor, in the form of those that are `there`; shapes in ggml's
+    order."""
     sizes = hyper.sizes
-    for name, line, layer in lines(hyper.row, sizes, hyper.n_layer + hyper.n_next):
+    for name, line, layer in lines(hyper.row, sizes, hyper.n_layer + hyper.n_next, there):
         yield name, shape_of(line, sizes, layer), line.optional
 
 
-def shapes(hyper: Hyper) -> dict[str, tuple[int, ...]]:
+def shapes(hyper: Hyper, there: Collection[str]) -> dict[str, tuple[int, ...]]:
     """Every tensor's shape by name. A file may have it without its ones at the end, as llama.cpp's tools write it."""
-    return {name: shape for name, shape, _ in expected(hyper)}
+    return {name: shape for name, shape, _ in expected(hyper, there)}
 
 
 def check(place: str, hyper: Hyper, found: Mapping[str, tuple[tuple[int, ...], Type]]) -> None:
     """Raises a ForwardError unless the tensors are the model's."""
     known = set()
-    for name, shape, optional in expected(hyper):
+    for name, shape, optional in expected(hyper, found):
         known.add(name)
         if name not in found:
             if optional:

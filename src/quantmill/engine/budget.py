@@ -101,8 +101,9 @@ def token_bytes(model: Model) -> int:
     head = most(hyper.sizes["head"])
     attention = 2 * hyper.n_embd + 2 * hyper.n_head * head + 4 * hyper.n_head_kv * _whole(head) + _shared_state(model)
     dense = 2 * hyper.n_ff + hyper.n_embd
-    if any(isinstance(each, Attend) and each.fused for each in hyper.row.operations):
-        attention += (hyper.n_head + 2 * hyper.n_head_kv) * hyper.head
+    attends = [each for each in hyper.row.operations if isinstance(each, Attend)]
+    if attends and model.has_any("attn_qkv.weight") and not model.has_any("attn_q.weight"):
+        attention += ((2 if attends[0].gated else 1) * hyper.n_head + 2 * hyper.n_head_kv) * hyper.head
     if any(isinstance(each, Feed) and each.fused for each in hyper.row.operations):
         dense += 2 * hyper.n_ff
     if any(isinstance(each, Feed) and each.sparse is not never for each in hyper.row.operations):

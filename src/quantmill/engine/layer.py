@@ -131,9 +131,14 @@ class LayerWeights:
             for matrix, out in zip(matrices, outs, strict=True):
                 matrix.apply(x, out, self.run.threads)
         for name, out in zip(names, outs, strict=True):
-            bias = self.vector(f"{name}.bias")
+            scale, bias = self.vector(f"{name}.scale"), self.vector(f"{name}.bias")
+            late = name.startswith("ffn_")  # as build_ffn of llama-graph.cpp has it
+            if scale is not None and not late:
+                _kernels.scale(out, float(scale[0]), self.run.threads)
             if bias is not None:
                 _kernels.add(out, bias, out, self.run.threads)
+            if scale is not None and late:
+                _kernels.scale(out, float(scale[0]), self.run.threads)
         return outs
 
     def norm(self, name: str, x: Floats, out: Floats, kind: str = "rms") -> Floats:

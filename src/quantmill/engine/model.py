@@ -44,6 +44,10 @@ class Model:
     def has(self, name: str) -> bool:
         return name in self.source.tensors()
 
+    def has_any(self, name: str) -> bool:
+        """Whether a layer has a tensor of that name."""
+        return any(each.endswith(f".{name}") for each in self.source.tensors())
+
     def described(self, name: str) -> tuple[tuple[int, ...], Type]:
         """The tensor's shape, in ggml's order, and its type."""
         shape, type_ = self.source.tensors()[name]
@@ -51,7 +55,7 @@ class Model:
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return shapes(self.hyper)
+        return shapes(self.hyper, self.source.tensors())
 
     def dense(self, name: str, begin: int, end: int) -> Floats:
         """The rows `begin` to `end`, shape (end - begin, columns)."""

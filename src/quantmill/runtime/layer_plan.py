@@ -30,7 +30,7 @@ _HEAD_NORMS = ("first", "turned", "whole")
 _RECURRENCES = (type(None), ShortConvolve, Scan, DeltaNet)
 # What an operation may say; a field that is not here must have its default.
 _FIELDS: dict[type, tuple[str, ...]] = {
-    Attend: ("rope", "qk_norm", "normed", "turns", "fused", "capped", "tempered", "gated", "sinks", "chunked", "of"),
+    Attend: ("rope", "qk_norm", "normed", "turns", "capped", "tempered", "gated", "sinks", "chunked", "of"),
     AttendCompressed: (),
     ShortConvolve: (),
     Scan: (),

@@ -71,7 +71,7 @@ def load(
             raise CannotRun(f"{place}: lacks the tensor 'token_embd.weight'; give a whole model that generates text")
         facts = hyper(place, source.metadata, found["token_embd.weight"][0][-1])
         check(place, facts, found)
-        found = {name: (shape, found[name][1]) for name, shape in shapes(facts).items() if name in found}
+        found = {name: (shape, found[name][1]) for name, shape in shapes(facts, found).items() if name in found}
         plan = _check_runnable(place, facts, found)
         room = min(facts.context, context or facts.context)
         settings = plan.configuration(facts, room), plan.layers(facts)

@@ -55,7 +55,7 @@ def set_tensors(
     """Gives the model all of its tensors; raises CannotRun for one that the kernels have no use for."""
     behind = tuple(f"blk.{layer}." for layer in range(len(plan.parts), facts.n_layer + facts.n_next))
     for name, (shape, _) in found.items():
-        if name.startswith(("rope_freqs.", "rope_factors_", *behind)):
+        if name.startswith(("rope_freqs.", "rope_factors_", *behind)) or name.endswith(".input_scale"):
             continue
         for place_of in _places(name, shape, plan, facts):
             try:
@@ -81,9 +81,11 @@ def _places(name: str, shape: tuple[int, ...], plan: LayerPlan, facts: Hyper) ->
         cuts = {"output_norm": rows}
     elif own in ("attn_k_b", "attn_v_b"):
         cuts = {f"{own}.{head}": shape[1] for head in range(facts.n_head)}
-    elif own == "attn_qkv" and plan.own_attend.fused:
+    elif own == "attn_qkv" and not isinstance(plan.recur, DeltaNet):
         narrow = facts.n_head_kv * facts.head
         cuts = {"attn_q": facts.n_head * facts.head, "attn_k": narrow, "attn_v": narrow}
+    elif own == "ffn_gate_up_exps":
+        parts, cuts = facts.n_expert, {"ffn_gate_exps": facts.n_eff, "ffn_up_exps": facts.n_eff}
     elif own == "attn_q" and plan.own_attend.gated:
         parts, cuts = facts.n_head, {"attn_q": facts.head, "attn_q_gate": facts.head}
     elif own == "ssm_ba" and isinstance(plan.recur, DeltaNet):

@@ -131,6 +131,11 @@ def one_added(lines: Iterable[TensorLine]) -> tuple[TensorLine, ...]:
     return tuple(replace(line, added=1) if line.source.endswith("norm.weight") else line for line in lines)
 
 
+def in_files(lines: Iterable[TensorLine], **more: Any) -> tuple[TensorLine, ...]:
+    """The lines, of what GGUF files may have and no checkpoint that is converted."""
+    return changed(lines, source="", **more)
+
+
 def without(only: Mapping[str, tuple[Any, ...]], *keys: str) -> dict[str, tuple[Any, ...]]:
     """What a file holds some values of alone, but for those keys."""
     return {key: values for key, values in only.items() if key not in keys}

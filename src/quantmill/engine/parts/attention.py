@@ -56,7 +56,7 @@ def attend(rows: Rows, operation: Attend) -> None:
 def _projected(rows: Rows, operation: Attend, x: Floats) -> list[Floats]:
     """Queries, keys and values, each contiguous."""
     layer = rows.layer
-    if not operation.fused:
+    if not layer.has("attn_qkv.weight"):
         names = ["attn_q", "attn_k", "attn_v"]
         if operation.value_norm and not layer.has("attn_v.weight"):
             del names[2]
@@ -68,13 +68,15 @@ def _projected(rows: Rows, operation: Attend, x: Floats) -> list[Floats]:
             found.append(v)
         return found
     layer.tap(rows.importance, "attn_qkv", x)
-    whole = layer.product("attn_qkv", x)
-    hyper, begin = layer.hyper, 0
-    found = []
-    for name, heads in (("attn_q", hyper.n_head), ("attn_k", hyper.n_head_kv), ("attn_v", hyper.n_head_kv)):
-        part = layer.space.floats(name, len(x), heads * hyper.head)
-        part[:] = whole[:, begin : begin + heads * hyper.head]
-        begin += heads * hyper.head
+    whole, begin = layer.product("attn_qkv", x), 0
+    found, narrow = [], of("kv", layer.sizes, layer.index)
+    for name, width in (("attn_q", whole.shape[1] - 2 * narrow), ("attn_k", narrow), ("attn_v", narrow)):
+        part = layer.space.floats(name, len(x), width)
+        part[:] = whole[:, begin : begin + width]
+        begin += width
+        bias = layer.vector(f"{name}.bias")
+        if bias is not None:
+            _kernels.add(part, bias, part, layer.run.threads)
         found.append(part)
     return found
 

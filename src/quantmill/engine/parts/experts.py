@@ -16,6 +16,7 @@ from quantmill.engine.parts.feed import between
 from quantmill.engine.parts.rows import Rows
 from quantmill.engine.workers import InTurn
 
+_JOINED = "ffn_gate_up_exps.weight"
 _ALPHA, _LIMIT = 1.702, 7.0  # of ggml_swiglu_oai in build_moe_ffn
 
 
@@ -33,12 +34,12 @@ def mixture(rows: Rows, operation: Experts) -> None:
     ends = np.cumsum(np.bincount(ids.reshape(-1), minlength=hyper.n_expert))
     if importance is not None:
         chunks = len(x) // length
-        inputs = tuple(f"{layer.prefix}{name}.weight" for name in _first_names(operation))
+        inputs = tuple(f"{layer.prefix}{name}.weight" for name in _first_names(rows, operation))
         seen = importance.mixture(inputs, hyper.n_expert, hyper.n_embd, chunks)
         inner = importance.mixture((f"{layer.prefix}ffn_down_exps.weight",), hyper.n_expert, hyper.n_eff, chunks)
     out = space.floats("mixture", len(x), hyper.n_embd)
     out[:] = 0
-    scales, begin = layer.vector("ffn_down_exps.scale"), 0
+    begin = 0
     for expert, end in enumerate(ends.tolist()):
         chosen, begin = slice(begin, end), end
         own_rows = tokens[chosen]
@@ -55,19 +56,16 @@ def mixture(rows: Rows, operation: Experts) -> None:
             importance.expert(seen, expert, own)
             importance.expert(inner, expert, gate)
         result = space.floats("result of an expert", len(own_rows), hyper.n_embd)
-        layer.matrix("ffn_down_exps").apply(gate, result, threads, expert)
-        if scales is not None:
-            _kernels.scale(result, float(scales[expert]), threads)
-        _add_bias(rows, "ffn_down_exps", expert, result)
+        _apply(rows, "ffn_down_exps", expert, gate, result)
         _kernels.add_rows(out, own_rows.astype(np.int32), share, result, threads)
     if layer.has("ffn_up_shexp.weight"):
         _kernels.add(out, _shared(rows, operation, x), out, threads)
     rows.change = out
 
 
-def _first_names(operation: Experts) -> tuple[str, ...]:
+def _first_names(rows: Rows, operation: Experts) -> tuple[str, ...]:
     """The stacks that see an expert's rows."""
-    if operation.fused:
+    if rows.layer.has(_JOINED):
         return ("ffn_gate_up_exps",)
     return ("ffn_gate_exps", "ffn_up_exps") if operation.gated else ("ffn_up_exps",)
 
@@ -88,19 +86,16 @@ def _between(rows: Rows, operation: Experts, own: Floats, expert: int) -> Floats
     """What an expert's last matrix sees."""
     layer, threads, shape = rows.layer, rows.layer.run.threads, (len(own), rows.layer.hyper.n_eff)
     gate, up = layer.space.floats("gate", *shape), layer.space.floats("up", *shape)
-    if operation.fused:
+    if layer.has(_JOINED):
         both = layer.space.floats("gate and up", len(own), 2 * shape[1])
-        layer.matrix("ffn_gate_up_exps").apply(own, both, threads, expert)
+        _apply(rows, "ffn_gate_up_exps", expert, own, both)
         gate[:], up[:] = both[:, : shape[1]], both[:, shape[1] :]
-        layer.activate(operation.activation, gate, up)
-        return gate
-    layer.matrix("ffn_up_exps").apply(own, up, threads, expert)
-    _add_bias(rows, "ffn_up_exps", expert, up)
-    if not operation.gated:
-        _kernels.activate(operation.activation, up, up, threads)
-        return up
-    layer.matrix("ffn_gate_exps").apply(own, gate, threads, expert)
-    _add_bias(rows, "ffn_gate_exps", expert, gate)
+    else:
+        _apply(rows, "ffn_up_exps", expert, own, up)
+        if not operation.gated:
+            _kernels.activate(operation.activation, up, up, threads)
+            return up
+        _apply(rows, "ffn_gate_exps", expert, own, gate)
     if operation.clamped:
         _kernels.clamped_swiglu(gate, up, gate, _ALPHA, _LIMIT, 1.0, threads)
     else:
@@ -125,10 +120,15 @@ def _choose(rows: Rows, operation: Experts, x: Floats, ids: NDArray[np.int32], w
     )
 
 
-def _add_bias(rows: Rows, name: str, expert: int, made: Floats) -> None:
-    biases = rows.layer.biases(name)
+def _apply(rows: Rows, name: str, expert: int, x: Floats, out: Floats) -> None:
+    """An expert's matrix of a stack applied to x, with the scale and the biases that it has."""
+    layer, threads = rows.layer, rows.layer.run.threads
+    layer.matrix(name).apply(x, out, threads, expert)
+    scales, biases = layer.vector(f"{name}.scale"), layer.biases(name)
+    if scales is not None:
+        _kernels.scale(out, float(scales[expert]), threads)
     if biases is not None:
-        _kernels.add(made, biases[expert], made, rows.layer.run.threads)
+        _kernels.add(out, biases[expert], out, threads)
 
 
 def _shared(rows: Rows, operation: Experts, x: Floats) -> Floats:

@@ -57,6 +57,7 @@ COHERE2 = Architecture(
         MetadataKey("rope.scaling.type", lambda facts: "none", ValueType.STRING, behind=True),
     ),
     needed=(*NEEDED[:-1], "attention.layer_norm_epsilon", "logit_scale", "attention.sliding_window"),
+    scaled=("ffn_",),
     operations=(
         Norm("attn_norm", kind="layer"),
         Attend("norm", turns="windowed"),

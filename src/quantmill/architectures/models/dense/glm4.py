@@ -63,6 +63,7 @@ GLM4 = Architecture(
     ),
     keys=(MetadataKey("rope.dimension_count", rotary, size="rotary"),),
     sizes=_fused,
+    image_places=True,
     since=5200,
     operations=(
         Norm("attn_norm"),

@@ -1,10 +1,14 @@
-"""IBM's Granite: a llama whose embeddings, attention, residuals and logits are scaled by factors of their own."""
+"""IBM's Granite: a llama whose embeddings, attention, residuals and logits are scaled by factors of their own.
+
+GGUF files of it may be mixtures.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from quantmill.architectures.architecture import NEEDED, Architecture, Facts, ModelClass
+from quantmill.architectures.architecture import NEEDED, Architecture, Facts, ModelClass, TensorLine
+from quantmill.architectures.conditions import dense, mixture, shared
 from quantmill.architectures.models.hybrids.granite4 import (
     BASE_KEYS,
     CLASS,
@@ -19,21 +23,24 @@ from quantmill.architectures.models.pieces import (
     ATTN_OUTPUT,
     ATTN_OUTPUT_BIAS,
     COMMON,
+    EXPERTS,
     FFN,
     FFN_BIAS,
     FFN_NORM,
     QKV,
     QKV_BIAS,
+    SHARED,
     SILU,
     TOP,
     asked,
     check_whole_heads,
     in_dense,
+    in_files,
     permuted,
     positive,
     without,
 )
-from quantmill.architectures.operations import Add, Attend, Feed, Norm
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm
 
 
 def _scaled(facts: Facts) -> Mapping[str, Any]:
@@ -45,7 +52,7 @@ def _scaled(facts: Facts) -> Mapping[str, Any]:
 
 GRANITE = Architecture(
     "granite",
-    TOP,
+    (*TOP, TensorLine("rope_freqs.weight", "pairs", optional=True)),
     (
         ATTN_NORM,
         *permuted(QKV),
@@ -55,6 +62,8 @@ GRANITE = Architecture(
         FFN_NORM,
         *in_dense(FFN),
         *asked(in_dense(FFN_BIAS), "mlp_bias", optional=True),
+        *in_files(EXPERTS, where=mixture),
+        *in_files(SHARED, where=shared),
     ),
     (
         ModelClass(
@@ -73,10 +82,12 @@ GRANITE = Architecture(
         Attend("norm"),
         Add(scaled=True),
         Norm("ffn_norm"),
-        Feed(),
+        Feed(where=dense),
+        Experts(where=mixture),
         Add(scaled=True),
     ),
     numbers={"attention.scale": 0.0, "embedding_scale": 0.0, "residual_scale": 0.0, "logit_scale": 0.0},
     logits="over",
+    experts="maybe",
     whole_heads=True,
 )

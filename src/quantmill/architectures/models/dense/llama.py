@@ -91,6 +91,7 @@ LLAMA = Architecture(
     ),
     keys=("vocab_size", "rope.dimension_count"),
     experts="maybe",
+    scaled=("ffn_",),
     operations=(
         *attended(Attend(rope="norm")),
         Norm("ffn_norm"),

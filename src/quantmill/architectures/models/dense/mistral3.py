@@ -1,28 +1,35 @@
-"""Mistral 3: Mistral Small 3.1's text model, and Ministral 3, whose queries are scaled by their positions."""
+"""Mistral 3: Mistral Small 3.1's text model, and Ministral 3, whose queries are scaled by their positions.
+
+GGUF files of it may be mixtures.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from quantmill.architectures.architecture import Architecture, Facts, MetadataKey, ModelClass, TensorLine
+from quantmill.architectures.conditions import dense, mixture
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.dense.llama import rope_factors
 from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
+    ATTN_OUTPUT_BIAS,
     COMMON,
-    FED,
+    EXPERTS,
     FFN,
+    FFN_BIAS,
     FFN_NORM,
     QKV,
     SILU,
     TOP,
     attended,
     in_dense,
+    in_files,
     permuted,
     positive,
 )
-from quantmill.architectures.operations import Attend
+from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm
 from quantmill.gguf import ValueType
 
 _YARN = ("mscale", "mscale_all_dim", "llama_4_scaling_beta")
@@ -67,7 +74,16 @@ _TEXT = ModelClass(
 MISTRAL3 = Architecture(
     "mistral3",
     (*TOP, TensorLine("rope_freqs.weight", "pairs", asked=rope_factors, optional=True)),
-    (ATTN_NORM, *permuted(QKV), ATTN_OUTPUT, FFN_NORM, *in_dense(FFN)),
+    (
+        ATTN_NORM,
+        *permuted(QKV),
+        ATTN_OUTPUT,
+        *in_files([ATTN_OUTPUT_BIAS], optional=True),
+        FFN_NORM,
+        *in_dense(FFN),
+        *in_files(in_dense(FFN_BIAS), optional=True),
+        *in_files(EXPERTS, where=mixture),
+    ),
     (
         _TEXT,
         replace(
@@ -85,6 +101,14 @@ MISTRAL3 = Architecture(
         MetadataKey("attention.temperature_scale", "temperature", ValueType.FLOAT32),
     ),
     since=8560,
-    operations=(*attended(Attend("norm", tempered=True)), *FED),
+    experts="maybe",
+    scaled=("ffn_",),
+    operations=(
+        *attended(Attend("norm", tempered=True)),
+        Norm("ffn_norm"),
+        Feed(where=dense),
+        Experts(where=mixture),
+        Add(),
+    ),
     numbers={"attention.temperature_scale": 0.0, "rope.scaling.yarn_log_multiplier": 0.0},
 )

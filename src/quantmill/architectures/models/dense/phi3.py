@@ -135,6 +135,7 @@ PHI3 = Architecture(
         "attention.sliding_window",
     ),
     sizes=_fused,
-    operations=(*attended(Attend(fused=True)), Norm("ffn_norm"), Feed(fused=True), Add()),
+    scaled=("attn_qkv",),
+    operations=(*attended(Attend()), Norm("ffn_norm"), Feed(fused=True), Add()),
     whole_heads=True,
 )

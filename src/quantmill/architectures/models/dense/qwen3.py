@@ -41,5 +41,6 @@ QWEN3 = Architecture(
             windows="asked",
         ),
     ),
+    scaled=("ffn_",),
     operations=(*attended(Attend(qk_norm=True)), *FED),
 )

@@ -14,7 +14,18 @@ from quantmill.architectures.models.hybrids.mamba2 import (
     mamba_lines,
     mamba_sizes,
 )
-from quantmill.architectures.models.pieces import ATTN_NORM, ATTN_OUTPUT, COMMON, FED, QKV, SILU, TOP, without
+from quantmill.architectures.models.pieces import (
+    ATTN_NORM,
+    ATTN_OUTPUT,
+    COMMON,
+    FED,
+    FFN_BIAS,
+    QKV,
+    SILU,
+    TOP,
+    in_files,
+    without,
+)
 from quantmill.architectures.operations import Add, Attend, Norm, Scan
 
 _FACTORS = (
@@ -59,6 +70,7 @@ FALCON_H1 = Architecture(
         _times(TOP[0], "embedding multiplier"),
         TensorLine("output_norm.weight", "embd", "model.final_layernorm.weight"),
         _times(TOP[2], "output multiplier"),
+        TensorLine("rope_freqs.weight", "pairs", optional=True),
     ),
     (
         ATTN_NORM,
@@ -78,6 +90,7 @@ FALCON_H1 = Architecture(
         TensorLine("ffn_gate.weight", "embd ff", "feed_forward.gate_proj.weight", change="gate multiplier"),
         TensorLine("ffn_up.weight", "embd ff", "feed_forward.up_proj.weight"),
         TensorLine("ffn_down.weight", "ff embd", "feed_forward.down_proj.weight", change="down multiplier"),
+        *in_files(FFN_BIAS, optional=True),
     ),
     (
         ModelClass(
@@ -119,5 +132,6 @@ FALCON_H1 = Architecture(
     ),
     sizes=mamba_sizes,
     since=6133,
+    scaled=("ssm_",),
     operations=(Norm("attn_norm"), Attend(), Add(), Scan(), Add(), *FED),
 )

@@ -276,6 +276,7 @@ GEMMA4 = Architecture(
     needed=(*NEEDED, "attention.sliding_window"),
     since=11312,
     experts="maybe",
+    scaled=("ffn_",),
     operations=(
         Norm("attn_norm"),
         Attend(qk_norm=True, value_norm=True, shared=_shares),
@@ -286,7 +287,7 @@ GEMMA4 = Architecture(
         Norm("post_ffw_norm_1", of="change", where=mixture),
         Aside(where=mixture),
         Norm("pre_ffw_norm_2", where=mixture),
-        Experts("gelu", fused=True, routed="states", where=mixture),
+        Experts("gelu", routed="states", where=mixture),
         Norm("post_ffw_norm_2", of="change", where=mixture),
         Join(where=mixture),
         Norm("post_ffw_norm", of="change"),

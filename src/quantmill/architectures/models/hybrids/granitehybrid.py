@@ -17,11 +17,14 @@ from quantmill.architectures.models.hybrids.mamba2 import mamba_lines, mamba_siz
 from quantmill.architectures.models.pieces import (
     ATTN_NORM,
     ATTN_OUTPUT,
+    ATTN_OUTPUT_BIAS,
     EXPERTS,
+    FFN_BIAS,
     FFN_NORM,
     QKV,
     TOP,
     changed,
+    in_files,
     permuted,
 )
 from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Scan
@@ -36,13 +39,15 @@ _MIXED = (
 )
 GRANITEHYBRID = Architecture(
     "granitehybrid",
-    TOP,
+    (*TOP, TensorLine("rope_freqs.weight", "pairs", optional=True)),
     (
         ATTN_NORM,
         *changed((*permuted(QKV), ATTN_OUTPUT), where=attending),
+        *in_files([ATTN_OUTPUT_BIAS], where=attending, optional=True),
         *mamba_lines("mamba", recurrent),
         FFN_NORM,
         *changed(DENSE_FFN, where=dense),
+        *in_files(FFN_BIAS, where=dense, optional=True),
         *changed(_MIXED, where=mixture),
     ),
     (CLASS, replace(CLASS, when=hybrid(mixture=True), mixture=True)),
@@ -51,6 +56,7 @@ GRANITEHYBRID = Architecture(
     needed=(*NEEDED, "logit_scale"),
     since=8643,
     experts="maybe",
+    scaled=("ssm_",),
     operations=(
         Norm("attn_norm"),
         Attend("norm", turns=never, where=attending),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from quantmill.architectures.architecture import NEEDED, Architecture, Facts, MetadataKey, ModelClass, TensorLine
-from quantmill.architectures.conditions import Sizes, attending, never, of
+from quantmill.architectures.conditions import Sizes, attending, dense, mixture, never, of
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.hybrids.mamba2 import (
     check_heads,
@@ -14,7 +14,17 @@ from quantmill.architectures.models.hybrids.mamba2 import (
     mamba_lines,
     mamba_sizes,
 )
-from quantmill.architectures.models.pieces import ATTN_OUTPUT, EXPERTS, ONLY, QKV, changed, permuted
+from quantmill.architectures.models.pieces import (
+    ATTN_OUTPUT,
+    ATTN_OUTPUT_BIAS,
+    EXPERTS,
+    FFN_BIAS,
+    ONLY,
+    QKV,
+    changed,
+    in_files,
+    permuted,
+)
 from quantmill.architectures.operations import Add, Attend, Experts, Feed, Norm, Scan
 from quantmill.gguf import ValueType
 
@@ -24,6 +34,18 @@ _LETTERS = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_atten
 
 def _fed(sizes: Sizes, layer: int) -> bool:
     return of("ff", sizes, layer) > 0
+
+
+def _attends(sizes: Sizes, layer: int) -> bool:
+    return attending(sizes, layer) and not _fed(sizes, layer)
+
+
+def _mixes(sizes: Sizes, layer: int) -> bool:
+    return _fed(sizes, layer) and mixture(sizes, layer)
+
+
+def _feeds(sizes: Sizes, layer: int) -> bool:
+    return _fed(sizes, layer) and dense(sizes, layer)
 
 
 def _scanned(sizes: Sizes, layer: int) -> bool:
@@ -80,9 +102,10 @@ _LAYER = (
     TensorLine("attn_norm.weight", "embd", "norm.weight"),
     *mamba_lines("mixer", _scanned),
     *(
-        replace(line, source=line.source.replace("self_attn.", "mixer."), where=attending)
+        replace(line, source=line.source.replace("self_attn.", "mixer."), where=_attends)
         for line in (*permuted(QKV), ATTN_OUTPUT)
     ),
+    *in_files([ATTN_OUTPUT_BIAS], where=_attends, optional=True),
 )
 _KEYS: tuple[str | MetadataKey, ...] = (
     MetadataKey("feed_forward_length", "ff_by_layer", size="ff"),
@@ -133,15 +156,17 @@ NEMOTRON_H = Architecture(
         *_LAYER,
         TensorLine("ffn_up.weight", "embd ff", "mixer.up_proj.weight", where=_fed),
         TensorLine("ffn_down.weight", "ff embd", "mixer.down_proj.weight", where=_fed),
+        *in_files(FFN_BIAS[1:], where=_fed, optional=True),
     ),
     (_DENSE,),
     keys=_KEYS,
     sizes=mamba_sizes,
     needed=_NEEDED,
     since=11312,
+    scaled=("ssm_", "ffn_"),
     operations=(
         Norm("attn_norm"),
-        Attend(turns=never, where=attending),
+        Attend(turns=never, where=_attends),
         Scan(where=_scanned),
         Feed("relu_squared", gated=False, where=_fed),
         Add(),
@@ -153,16 +178,19 @@ NEMOTRON_H_MOE = Architecture(
     _TOP,
     (
         *_LAYER,
-        TensorLine("ffn_gate_inp.weight", EXPERTS[0].dims, "mixer.gate.weight", where=_fed),
-        TensorLine("exp_probs_b.bias", "experts", "mixer.gate.e_score_correction_bias", where=_fed),
-        TensorLine("ffn_up_exps.weight", EXPERTS[2].dims, "mixer.experts.*.up_proj.weight", where=_fed),
-        TensorLine("ffn_down_exps.weight", EXPERTS[3].dims, "mixer.experts.*.down_proj.weight", where=_fed),
+        TensorLine("ffn_up.weight", "embd ff", where=_feeds),
+        TensorLine("ffn_down.weight", "ff embd", where=_feeds),
+        *in_files(FFN_BIAS[1:], where=_feeds, optional=True),
+        TensorLine("ffn_gate_inp.weight", EXPERTS[0].dims, "mixer.gate.weight", where=_mixes),
+        TensorLine("exp_probs_b.bias", "experts", "mixer.gate.e_score_correction_bias", where=_mixes),
+        TensorLine("ffn_up_exps.weight", EXPERTS[2].dims, "mixer.experts.*.up_proj.weight", where=_mixes),
+        TensorLine("ffn_down_exps.weight", EXPERTS[3].dims, "mixer.experts.*.down_proj.weight", where=_mixes),
         *changed(
             (
                 TensorLine("ffn_up_shexp.weight", "embd sff", "mixer.shared_experts.up_proj.weight"),
                 TensorLine("ffn_down_shexp.weight", "sff embd", "mixer.shared_experts.down_proj.weight"),
             ),
-            where=_fed,
+            where=_mixes,
         ),
     ),
     (
@@ -187,13 +215,15 @@ NEMOTRON_H_MOE = Architecture(
     needed=(*_NEEDED, "expert_count", "expert_used_count"),
     since=11312,
     eps="attention.layer_norm_epsilon",
-    experts="always",
+    experts="maybe",
     most_experts=1024,
+    scaled=("ssm_", "ffn_"),
     operations=(
         Norm("attn_norm"),
-        Attend(turns=never, where=attending),
+        Attend(turns=never, where=_attends),
         Scan(where=_scanned),
-        Experts("relu_squared", scoring="sigmoid", normalized="stated", gated=False, where=_fed),
+        Feed("relu_squared", gated=False, where=_feeds),
+        Experts("relu_squared", scoring="sigmoid", normalized="stated", gated=False, where=_mixes),
         Add(),
     ),
 )

@@ -112,6 +112,7 @@ QWEN35 = Architecture(
     order=order(),
     sizes=linear_sizes,
     since=11312,
+    scaled=("ffn_", "attn_gate", "attn_qkv", "ssm_"),
     operations=(
         Norm("attn_norm"),
         Attend(qk_norm=True, gated=True, where=is_attending),

@@ -63,6 +63,7 @@ QWEN35MOE = Architecture(
     since=11312,
     experts="always",
     most_experts=1024,
+    scaled=("ffn_", "attn_gate", "attn_qkv", "ssm_"),
     operations=(
         Norm("attn_norm"),
         Attend(qk_norm=True, gated=True, where=is_attending),

@@ -206,6 +206,7 @@ QWEN3NEXT = Architecture(
     since=11312,
     experts="always",
     most_experts=1024,
+    scaled=("ffn_",),
     operations=(
         Norm("attn_norm"),
         Attend(qk_norm=True, gated=True, where=is_attending),

@@ -31,5 +31,6 @@ QWEN3MOE = Architecture(
     keys=("expert_feed_forward_length",),
     needed=(*NEEDED, "expert_count", "expert_used_count"),
     experts="always",
+    scaled=("ffn_",),
     operations=(*attended(Attend(qk_norm=True)), *MIXED),
 )
