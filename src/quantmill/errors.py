@@ -122,3 +122,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     by_fold = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), by_fold, n=1, cutoff=0.6)
     return f" (did you mean {by_fold[found[0]]}?)" if found else ""
+
+
+def built(name: str | Path) -> str:
+    """` (did you mean release/X?)` where the name is that of a recipe whose release lies here, or an empty string."""
+    path = Path("release", name)
+    return f" (did you mean {path}?)" if Path(name).name == str(name) and path.is_dir() else ""

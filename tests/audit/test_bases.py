@@ -145,6 +145,9 @@ def test_what_a_header_says_of_its_imatrix_is_compared(made: Path, tmp_path: Pat
     found = audit_file(made / "of-BF16-Q4_K_M.gguf", TINY, AuditOptions(other, threads=2))
     said = "quantize.imatrix.file is called 'imatrix.dat', the imatrix that is given 'another.dat'"
     assert (found.word, found.notes) == ("same", (said,))
+    released = tmp_path / "tiny.imatrix"  # as a release calls what its build called imatrix.dat
+    shutil.copy(IMATRIX, released)
+    assert audit_file(made / "of-BF16-Q4_K_M.gguf", TINY, AuditOptions(released, threads=2)).notes == ()
 
 
 def test_the_imatrix_of_another_model_is_not_taken(

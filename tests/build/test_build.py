@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from projects import ALL_TASKS, Project
+from projects import ALL_TASKS, TINY, Project
 from quantmill.store.mapped_writes import moves_times
 
 
@@ -210,6 +210,20 @@ def test_only_builds_one_file(project: Project) -> None:
         "split:small/Q4_K_M",
         "verify:small/Q4_K_M",
     ]
+
+
+@pytest.mark.parametrize("command", ["verify", "show", "audit", "report", "reproduce"])
+def test_a_release_that_is_called_as_its_recipe(project: Project, command: str) -> None:
+    (project.folder / "release" / "small").mkdir(parents=True)
+    assert " (did you mean release/small?); " in project.run("quantmill", command, "small", check=2).stderr
+
+
+def test_a_target_is_told_as_it_is_written(project: Project) -> None:
+    with project.recipe.open("a") as recipe:
+        recipe.write("".join(f'[{name}]\ntext = "{TINY / name}.txt"\n' for name in ("calibration", "evaluation")))
+        recipe.write('[[quants.target]]\nname = "fit-4.5"\nbits = 4.5\n')
+    failed = project.run("quantmill", "build", "small", "--only", "fit-4", check=2)
+    assert "fit-4 is not in its matrix (did you mean fit-4.5?): BF16 Q8_0 Q4_K_M Q2_K fit-4.5\n" in failed.stderr
 
 
 def test_only_what_is_in_the_matrix(project: Project) -> None:

@@ -11,11 +11,13 @@ from quantmill.gguf.errors import shown
 from quantmill.gguf.shards import COUNT, NO, TENSORS
 from quantmill.gguf.types import ValueType
 from quantmill.gguf.values import KV
+from quantmill.listing import IMATRIX_ENDING
 from quantmill.quant.file_plan import MIX_KEY
 from quantmill.quant.guide import Guide
 
 # What a quantizer or a splitter sets, and what is compared elsewhere.
 _SET = {NO, COUNT, TENSORS, "general.file_type", "general.quantization_version", MIX_KEY}
+_RENAMED = {"imatrix.gguf": IMATRIX_ENDING, "imatrix.dat": ".imatrix"}  # what a build makes, as its release calls it
 _IMATRIX = "quantize.imatrix."
 # Of the general keys those that a program acts on.
 _ACTED_ON = {"general.architecture", "general.alignment", "general.type"}
@@ -56,7 +58,7 @@ def imatrix_notes(release: Mapping[str, KV], guide: Guide) -> list[str]:
             told = shown(str(said[name]))
             notes.append(f"{_IMATRIX}{name} is {told}, the imatrix that is given has {shown(str(value))}")
     called, own = PureWindowsPath(str(said.get("file", ""))).name, PureWindowsPath(guide.place).name
-    if called and called != own:
+    if called and called != own and not own.endswith(_RENAMED.get(called, "/")):
         notes.append(f"{_IMATRIX}file is called {shown(called)}, the imatrix that is given {shown(own)}")
     return notes
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from quantmill.audit.remote_source import HubRepository, RemoteFile, RemoteSource, is_remote, remote_files, split_name
 from quantmill.checkpoint import readme
 from quantmill.checkpoint.about import about_gguf, repository_of
-from quantmill.errors import QuantmillError, UsageError, listed
+from quantmill.errors import QuantmillError, UsageError, built, listed
 from quantmill.gguf.errors import GGUFUsageError
 from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.layout import ggml_shape
@@ -160,7 +160,7 @@ def find_release(name: str) -> AuditedRelease:
         return _here(name, tuple(models_in(path)), there)
     if path.exists() or not is_remote(name):
         if not path.is_file():
-            what = "this is no file" if path.exists() else "there is no such file"
+            what = "this is no file" if path.exists() else f"there is no such file{built(name)}"
             raise UsageError(f"{path}: {what}; give the path of a GGUF file")
         near = {file.name: file for file in path.absolute().parent.iterdir() if file.is_file()}
         return _here(name, (path,), near, True)

@@ -229,7 +229,7 @@ def label(recipe: Recipe, name: str) -> str:
     """The label of the file that a person calls so; UsageError where there is none."""
     known = {label.upper(): label for label in labels(recipe)}
     if name.upper() not in known:
-        raise UsageError(f"{recipe.path}: {name} is not in its matrix{nearest(name, known)}: {' '.join(known)}")
+        raise UsageError(f"{recipe.path}: {name} is not in its matrix{nearest(name, known.values())}: {' '.join(known.values())}")
     return known[name.upper()]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from quantmill.artifact import silent
-from quantmill.errors import UsageError, printable
+from quantmill.errors import UsageError, built, printable
 from quantmill.host import MOST_THREADS, usable_threads
 from quantmill.store.remote.settings import PublicKey, parse_public, signing
 from quantmill.units import parse_size
@@ -109,7 +109,7 @@ def existing(path: Path) -> Path:
         hint = "convert it first, or give" if (path / "config.json").is_file() else "give"
         raise UsageError(f"{path}: this is a folder; {hint} the path of a GGUF file")
     if not path.is_file():
-        what = "this is no file" if path.exists() else "there is no such file"
+        what = "this is no file" if path.exists() else f"there is no such file{built(path)}"
         raise UsageError(f"{path}: {what}; give the path of a GGUF file")
     return path
 

@@ -23,5 +23,6 @@ def run(options: argparse.Namespace) -> int:
     say(*tool_choice(recipe, found))
     if found.llama_cpp:
         say(f"llama.cpp {found.llama_cpp}, which the recipe does not name")
-    say(f"{lock.path_of(recipe)}: {len(found.files)} files, {sum(f.size for f in found.files.values())} bytes")
+    files = f"{len(found.files)} file{'s' * (len(found.files) != 1)}"
+    say(f"{lock.path_of(recipe)}: {files}, {sum(f.size for f in found.files.values())} bytes")
     return 0

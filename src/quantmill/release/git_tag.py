@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from quantmill.build.release_tag import tag as tag_of
-from quantmill.errors import QuantmillError, UsageError, nearest
+from quantmill.errors import QuantmillError, UsageError, built, nearest
 from quantmill.listing import LISTING, SUMS
 from quantmill.network.hub import HubError, HubFile, NoSuchRepository, NoSuchRevision, fetch_head, list_files
 from quantmill.recipe import git
@@ -47,7 +47,7 @@ def from_git(tag: str, beside: Path | None, against: Path | None, root: Path, in
     """
     into = inputs / "tagged"
     if not git.check_out(root, tag, into):
-        close = nearest(tag, git.tags(root))
+        close = nearest(tag, git.tags(root)) or built(tag)
         raise no_release(tag, f"there is no such folder, release below release/ or git tag here{close}")
     recipe, lock = _made_by(into, tag)
     if beside is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantmill import gguf
 from quantmill.disk import sha256_file
-from quantmill.errors import QuantmillError, UsageError
+from quantmill.errors import QuantmillError, UsageError, built
 from quantmill.gguf.errors import GGUFUsageError
 from quantmill.gguf.kinds import check_kind
 from quantmill.gguf.values import model_facts
@@ -36,7 +36,7 @@ def facts_of(place: str, keys: "Sequence[PublicKey]" = ()) -> ReleaseFacts:
     if path.is_dir():
         return _of_folder(path, keys)
     if path.exists() or place.count("/") != 1:
-        what = "this is no folder" if path.exists() else "there is no such folder"
+        what = "this is no folder" if path.exists() else f"there is no such folder{built(place)}"
         raise UsageError(f"{place}: {what}; give the folder of a release, or a Hub repository like someone/model-GGUF")
     return _of_hub(place, keys)
 

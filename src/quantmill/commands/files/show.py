@@ -9,7 +9,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from quantmill.commands.common import place, say, say_json
-from quantmill.errors import UsageError
+from quantmill.errors import UsageError, built
 
 if TYPE_CHECKING:
     from quantmill.audit.header_facts import HeaderFacts
@@ -54,7 +54,7 @@ def _described(name: str) -> "list[HeaderFacts]":
         return [_local(model) for model in models_in(path)]
     if path.exists() or not is_remote(name):
         if not path.is_file():
-            what = "this is no file" if path.exists() else "there is no such file"
+            what = "this is no file" if path.exists() else f"there is no such file{built(name)}"
             raise UsageError(f"{name}: {what}; give a GGUF file, a folder, a repository or an address")
         return [_local(path)]
     from quantmill.audit.release_files import each_remote, find_release
