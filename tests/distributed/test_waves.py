@@ -27,6 +27,7 @@ PARAMS = {"arithmetic": "f32", "texts": [["a", "a", None]], "n_ctx": LENGTH, "fr
 CASES = [
     ("qwen2", 5, {}, 2),
     ("gemma3", 5, {"process_output": True}, 3),
+    ("gemma3", 5, {"process_embedding": True}, 2),
     ("mixtral", 4, {"process_output": True, "arithmetic": "bf16x2"}, 2),
     ("qwen3moe", 3, {"n_ctx": 64}, 4),
     ("llama", 2, {}, 3),  # a range without a chunk
@@ -131,6 +132,7 @@ def test_what_decides_the_bytes_is_in_the_key_of_what_is_lent(tmp_path: Path) ->
                 ("chunks", 1),
                 ("from_chunk", 1),
                 ("process_output", True),
+                ("process_embedding", True),
                 ("perplexity", False),
                 ("texts", [["a", "b", None]]),
             )

@@ -203,6 +203,24 @@ def test_output_is_collected_only_when_asked_for(files: dict[str, Path]) -> None
     assert not {"output.weight", "token_embd.weight"} & set(tied.sums)
 
 
+def test_an_embedding_that_is_the_output_is_collected_as_the_output_would_be(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """As that of the same model with a copy of the embedding as its output."""
+    path, tokens = files["qwen3"].with_name("gemma3.gguf"), chunks(MODELS["gemma3"], 32, 2)
+    tied = run(path, tokens, process_embedding=True, perplexity=False).sums
+    with gguf.read(path) as file:
+        embedding = next(entry for entry in file.tensor_entries() if entry[0] == "token_embd.weight")
+        entries = [*file.tensor_entries(), ("output.weight", *embedding[1:])]
+        with gguf.Writer(tmp_path / "untied.gguf", file.metadata.values(), entries) as writer:
+            for name, *_ in [*file.tensor_entries(), embedding]:
+                writer.append(file.data(file.tensors[name]))
+    untied = run(tmp_path / "untied.gguf", tokens, process_output=True, perplexity=False).sums
+    np.testing.assert_array_equal(tied["token_embd.weight"], untied["output.weight"])
+    assert "output.weight" not in tied
+    assert "token_embd.weight" not in run(files["qwen2"], tokens, process_embedding=True).sums
+
+
 def test_evaluate_hands_out_the_logits_of_every_chunk(files: dict[str, Path], tmp_path: Path) -> None:
     tokens = chunks(MODELS["llama"])
     whole = run(files["llama"], tokens)

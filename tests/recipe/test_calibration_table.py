@@ -138,6 +138,11 @@ LISTED = '[[calibration.texts]]\ntext = "a"\n'
             "calibration.n_ctx: -1 is not right here; give a whole number that is not negative",
         ),
         ("n_ctx = 128", "chunks = 0", "calibration.chunks: 0 chunks measure nothing"),
+        (
+            "n_ctx = 128",
+            'process_embedding = true\n[imatrix]\nwith = "llama.cpp"',
+            "calibration.process_embedding: llama-imatrix does not measure it; remove it or `imatrix.with`",
+        ),
         ("n_ctx = 128", "chunk = 9", "calibration.chunk: there is no such key (did you mean calibration.chunks?)"),
         (
             'text = "text.txt"\nn_ctx = 128\n',

@@ -51,6 +51,8 @@ def node_key(project: Project) -> str:
         ("n_ctx = 128\nchunks = 3", True),
         ("n_ctx = 128\nfrom_chunk = 1", True),
         ("n_ctx = 128\nprocess_output = true", True),
+        ("n_ctx = 128\nprocess_embedding = true", True),
+        ("n_ctx = 128\nprocess_embedding = false", False),
         ("n_ctx = 128\nperplexity = false", True),
         ("n_ctx = 128\nperplexity = true", False),
         ('n_ctx = 128\nname = "other"', True),  # the file says it

@@ -118,6 +118,8 @@ def imatrix_params(recipe: Recipe, lock: Lock) -> ImatrixParams:
         params["chunks"] = table.chunks
     if table.process_output:
         params["process_output"] = True
+    if table.process_embedding:
+        params["process_embedding"] = True
     if not table.perplexity:
         params["perplexity"] = False
     if table.parse_special:

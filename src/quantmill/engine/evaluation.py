@@ -63,9 +63,16 @@ class MatrixInputs:
 
 
 def collect(
-    model: Model, chunks: Tokens, run: Run, *, process_output: bool = False, perplexity: bool = True
+    model: Model,
+    chunks: Tokens,
+    run: Run,
+    *,
+    process_output: bool = False,
+    process_embedding: bool = False,
+    perplexity: bool = True,
 ) -> MatrixInputs:
-    """The importance of every matrix, in llama-imatrix's order of sums; of output.weight only with `process_output`.
+    """The importance of every matrix, in llama-imatrix's order of sums; of output.weight only with `process_output`,
+    of an embedding that is the output too only with `process_embedding`.
 
     Raises a ForwardError when model, tokens or values are no good, or `run.work` cannot be written.
     """
@@ -73,7 +80,7 @@ def collect(
     count, length = chunks.shape
     plan = budget(model, run, count, length)
     importance = Importance(run.reference, model.source.place, length, run.threads)
-    wants_output = process_output and model.has("output.weight")
+    wants_output = process_output if model.has("output.weight") else process_embedding
     wants_states = perplexity or wants_output
     total = count * (model.hyper.n_layer + wants_states)
     nll = None
@@ -130,7 +137,7 @@ def last(
         end = min(begin + group, count)
         normed = output.normed(states.get(begin, end))
         if importance is not None:
-            importance.dense(("output.weight",), normed)
+            importance.dense((model.output,), normed)
         if nll is not None and nll.size:
             rows, targets = _counted(normed, chunks[begin:end])
             nll[begin:end] = output.nll(rows, targets).reshape(end - begin, -1)

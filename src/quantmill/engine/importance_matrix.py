@@ -35,6 +35,7 @@ class Options:
     process_output: bool = False
     perplexity: bool = True  # in the report
     parse_special: bool = False
+    process_embedding: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,14 @@ def measure(
         chunks = text_chunks(run.reference, opened, model, texts, options, place)
         announce(len(chunks), chunks.size)
         if lent is None:
-            found = collect(opened, chunks, run, process_output=options.process_output, perplexity=options.perplexity)
+            found = collect(
+                opened,
+                chunks,
+                run,
+                process_output=options.process_output,
+                process_embedding=options.process_embedding,
+                perplexity=options.perplexity,
+            )
         else:
             found = gathered(run.reference, lent, options.n_ctx)
     tensors = {

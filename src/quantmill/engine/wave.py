@@ -38,7 +38,15 @@ class Before:
 
 
 def pass_group(
-    model: Model, chunks: Tokens, run: Run, layers: range, before: Before, *, process_output: bool, perplexity: bool
+    model: Model,
+    chunks: Tokens,
+    run: Run,
+    layers: range,
+    before: Before,
+    *,
+    process_output: bool,
+    process_embedding: bool,
+    perplexity: bool,
 ) -> tuple[bytes, NDArray[np.float64]]:
     """Some chunks of a text through some layers: the layers' sums, and after the last layer the negative
     log-likelihoods, of shape (chunks, rows that count), else, and without `perplexity`, none of them. The states are
@@ -66,7 +74,7 @@ def pass_group(
     with Checkpoint(run.work, name) as checkpoint:
         states = States(checkpoint.folder, count, length, model.columns.width, plan.spilled)
         try:
-            output = importance if process_output and model.has("output.weight") else None
+            output = importance if (process_output if model.has("output.weight") else process_embedding) else None
             wanted = not final or perplexity or output is not None
             through_layers(model, chunks, run, plan, states, checkpoint, importance, tell, wanted, layers)
             if final and wanted:

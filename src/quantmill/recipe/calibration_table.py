@@ -28,6 +28,7 @@ KEYS: dict[str, str] = {
     "calibration.chunks": "count",
     "calibration.from_chunk": "count",
     "calibration.process_output": "boolean",
+    "calibration.process_embedding": "boolean",
     "calibration.perplexity": "boolean",
     "calibration.parse_special": "boolean",
     **{f"calibration.texts.{key}": kind for key, kind in _TEXT.items()},
@@ -67,6 +68,7 @@ class Calibration:
     process_output: bool
     perplexity: bool
     parse_special: bool = False
+    process_embedding: bool = False
 
     @property
     def least(self) -> int:
@@ -121,6 +123,8 @@ def calibration(reference: Reference, get: Callable[[str], Any], folder: Path) -
         raise Unfit("calibration.texts.weight", "some texts have a weight and some none; give it to all or to none")
     if get("calibration.parse_special") and not reference.imatrix.parses_special:
         raise Unfit("calibration.parse_special", f"llama-imatrix of {reference} is not known to have it; remove it")
+    if get("calibration.process_embedding") and get("imatrix.with") not in (None, "own"):
+        raise Unfit("calibration.process_embedding", "llama-imatrix does not measure it; remove it or `imatrix.with`")
     if get("calibration.chunks") == 0:
         raise Unfit("calibration.chunks", "0 chunks measure nothing; leave it out for all")
     return Calibration(
@@ -131,6 +135,7 @@ def calibration(reference: Reference, get: Callable[[str], Any], folder: Path) -
         process_output=get("calibration.process_output") or False,
         perplexity=get("calibration.perplexity") is not False,
         parse_special=get("calibration.parse_special") or False,
+        process_embedding=get("calibration.process_embedding") or False,
     )
 
 

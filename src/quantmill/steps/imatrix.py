@@ -35,6 +35,7 @@ class Params(TypedDict):
     chunks: NotRequired[int]
     from_chunk: NotRequired[int]
     process_output: NotRequired[bool]
+    process_embedding: NotRequired[bool]
     perplexity: NotRequired[bool]
     parse_special: NotRequired[bool]
     form: NotRequired[str]
@@ -132,6 +133,7 @@ def options_of(params: Params) -> "Options":
         chunks=params.get("chunks"),
         from_chunk=params.get("from_chunk", Options.from_chunk),
         process_output=params.get("process_output", Options.process_output),
+        process_embedding=params.get("process_embedding", Options.process_embedding),
         perplexity=params.get("perplexity", Options.perplexity),
         parse_special=params.get("parse_special", Options.parse_special),
     )

@@ -62,7 +62,11 @@ def run(inputs: Inputs, params: Params, out: Path, context: Context) -> None:
         states, sums = inputs.get("states"), inputs.get("sums")
         before = Before(sums.path.read_bytes() if sums else b"", (states.path, states.sha256) if states else None)
         final = layers.stop == model.hyper.n_layer
-        wanted = {"process_output": options.process_output, "perplexity": options.perplexity}
+        wanted = {
+            "process_output": options.process_output,
+            "process_embedding": options.process_embedding,
+            "perplexity": options.perplexity,
+        }
         found, nll = pass_group(model, mine, settings, layers, before, **wanted)
     (out / "sums").write_bytes(found)
     if final:

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--n-ctx", type=positive, default=512, metavar="N", help="tokens of a chunk (512)")
     add("--parse-special", action="store_true", help="take what is written like a control token for one")
     add("--process-output", action="store_true", help="measure output.weight too")
+    add("--process-embedding", action="store_true", help="measure token_embd.weight where it is the output too")
     add("--no-ppl", action="store_true", help="leave out the text's perplexity, which the file does not need")
     add("--in-file", dest="earlier", type=file_path, action="append", default=[], metavar="F", help="add what F holds")
     add("--arithmetic", choices=("f32", "bf16x2"), default="f32", help="how to compute (f32)")
@@ -121,6 +122,7 @@ def _measure(options: argparse.Namespace, reference: "Reference") -> Any:
         options.process_output,
         not options.no_ppl,
         options.parse_special,
+        options.process_embedding,
     )
     work = None if through(options.target) else options.target.with_name(options.target.name + ".work")
     try:
