@@ -59,6 +59,25 @@ def test_one_bit_is_named_by_file_tensor_and_block(built: Project, copy: Path, t
     assert done.stdout.splitlines()[-2:] == [f"{copy}: 11 of 12 files are the same", f"{copy}: it is not signed"]
 
 
+def test_a_sample_is_built_and_compared_alone(built: Project, copy: Path) -> None:
+    """The tag says which files, so that a second call looks at the same; the others are not made."""
+    done = built.run("quantmill", "reproduce", str(copy), "--sample", "1")
+    assert "1 of 1 sampled files are the same" in done.stdout
+    assert "release:small" not in done.stdout
+    again = json.loads(built.run("quantmill", "reproduce", str(copy), "--sample", "1", "--json").stdout)
+    (name,) = (file["name"] for file in again["files"])
+    assert f"split:small/{name.removesuffix('.gguf').rpartition('-')[2].upper()}" in done.stdout
+    data = bytearray((copy / name).read_bytes())
+    data[-1000] ^= 1
+    (copy / name).write_bytes(data)
+    (copy / "README.md").write_text("")
+    wrong = built.run("quantmill", "reproduce", str(copy), "--sample", "1", check=1).stdout
+    assert f"{name}: " in wrong
+    assert "README.md" not in wrong
+    all_files = json.loads(built.run("quantmill", "reproduce", str(copy), "--sample", "99", "--json", check=1).stdout)
+    assert {file["name"] for file in all_files["files"]} == {path.name for path in copy.glob("*.gguf")}
+
+
 def test_what_is_gone_added_or_edited_is_named(built: Project, copy: Path) -> None:
     (copy / "small-Q8_0.gguf").unlink()
     (copy / "extra.txt").write_text("extra")

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     from quantmill.commands.common import add_tag
 
-    parser.add_argument("name", metavar="NAME", help="the recipe's, and a new project's folder's")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe's, and a new project's folder's")
     parser.add_argument(
         "--base", type=place, metavar="BASE", help="a GGUF file, a model's folder, or OWNER/NAME of the Hub"
     )
@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pre-tokenizer", type=words, metavar="NAME", help="llama.cpp's name for the tokenizer's pattern, if not known"
     )
+    text = "write a GitHub workflow into the project: plans on pull requests, releases from git tags; without NAME"
+    parser.add_argument("--ci", action="store_true", help=text)
     parser.add_argument("--threads", type=parallel, metavar="N", help="threads (all cores)")
     add_tag(parser, "whose files the release's are to be")
 
@@ -57,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
     from quantmill.recipe.recipe import parse
 
     name, root = options.name, project()
+    if options.ci:
+        return _ci(options, root)
+    if name is None:
+        raise UsageError("NAME is required; give the name of the recipe to write, or --ci for a project's workflow")
     check_name(name)
     if options.base is None and options.release is None:
         raise UsageError("--base is missing; give a GGUF file, a model's folder or OWNER/NAME of the Hub")
@@ -83,6 +89,17 @@ def run(options: argparse.Namespace) -> int:
     say(*(_shown(root / file) for file in files))
     where = "" if root == project() else f" -C {_shown(root)}"
     say(f"next: quantmill{where} plan {name}")
+    return 0
+
+
+def _ci(options: argparse.Namespace, root: Path) -> int:
+    """Write the project's workflow. UsageError beside anything that is of a recipe."""
+    from quantmill.commands.workflow import write_workflow
+
+    of_recipe = ("name", "base", "release", "model", "imatrix", "pre_tokenizer", "llama_cpp", "threads")
+    if any(getattr(options, name) is not None for name in of_recipe):
+        raise UsageError("--ci is of a project and no recipe; call it alone")
+    say(_shown(write_workflow(root)), "next: commit it, and give its environment 'release' the secrets that it names")
     return 0
 
 

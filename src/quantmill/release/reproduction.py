@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -140,12 +141,29 @@ def listed(tree: Path) -> Mapping[str, Any]:
 
 def rebuild(release: Release, work: Path, threads: int, jobs: int) -> Path:
     """The folder of the release built anew below `work`, with a store of its own. QuantmillError when that fails."""
-    nodes = graph(release.recipe, release.lock) | {node.name: node for node in _given(release)}
-    last, listener = release_task(release.recipe.name), Listener()
-    space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, listener.hear)
-    if run(nodes, space, listener, work, [last], jobs):
-        raise QuantmillError(f"{release.place}: building it again failed; see above")
+    last = release_task(release.recipe.name)
+    nodes, space = _built(release, work, threads, jobs, [last])
     return space.tree(nodes[last])
+
+
+def rebuild_sample(release: Release, work: Path, threads: int, jobs: int, count: int) -> dict[str, Path]:
+    """The same of `count` files of weights alone, by their names in the release; shards are one. Which they are follows
+    from the release's tag, so that everybody looks at the same."""
+    order = sorted(labels(release.recipe), key=lambda label: sha256(f"{release.tag} {label}".encode()).digest())
+    names = [task("split", release.recipe, label) for label in order[:count]]
+    nodes, space = _built(release, work, threads, jobs, names)
+    found = [space.outputs(nodes[name]) or {} for name in names]
+    return {name: artifact.path for outputs in found for name, artifact in outputs.items()}
+
+
+def _built(
+    release: Release, work: Path, threads: int, jobs: int, names: list[str]
+) -> tuple[Mapping[str, Node], Workspace]:
+    nodes, listener = graph(release.recipe, release.lock) | {node.name: node for node in _given(release)}, Listener()
+    space = Workspace(Store(work / "cache"), work / "build", work / "release", threads, listener.hear)
+    if run(nodes, space, listener, work, names, jobs):
+        raise QuantmillError(f"{release.place}: building it again failed; see above")
+    return nodes, space
 
 
 def _given(release: Release) -> Iterator[Node]:
@@ -194,11 +212,19 @@ def carried(recipe: Recipe, lock: Lock) -> list[str]:
 def compare_files(release: Release, made: Path, progress: Callable[[int, int], None]) -> Iterator[FileComparison]:
     """Each file of the release or of the one built anew, by name, with how they differ."""
     anew = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
-    for name in sorted((release.files | anew) - set(APART)):
+    names = sorted((release.files | anew) - set(APART))
+    return compare_sample(release, {name: made / name for name in names}, progress)
+
+
+def compare_sample(
+    release: Release, made: Mapping[str, Path], progress: Callable[[int, int], None]
+) -> Iterator[FileComparison]:
+    """The files of these names, and where each lies that was built anew, with how they differ."""
+    for name, path in made.items():
         if release.published is None:
-            found = _differences(release.tree / name, made / name, progress)
+            found = _differences(release.tree / name, path, progress)
         else:
-            found = _from_hub(release.published.get(name), made / name)
+            found = _from_hub(release.published.get(name), path)
         yield FileComparison(name, tuple(found))
 
 

@@ -59,6 +59,8 @@ def _init() -> Iterator[Wrong]:
     for name in ("EMPTY", "SPACES", "LINES", ".", "..", "a/b", ".hidden", "/new", "x" * 300):
         yield Wrong(f"init {name} --base m.gguf", USE, "")
     yield Wrong("init new", USE, "--base is missing")
+    for call in ("new", "--base m.gguf", "--from q.gguf", "--model q", "--threads 2", "--llama-cpp b11739"):
+        yield Wrong(f"init --ci {call}", USE, "--ci is of a project and no recipe")
     yield Wrong("init small --base m.gguf", USE, "small.toml: it exists")
     for base in ("none", "bytes", "empty", "text", "folder", "m.gguf/", "EMPTY", "SPACES", "LINES"):
         yield Wrong(f"init new --base {base}", USE, "")
@@ -161,6 +163,8 @@ def _others() -> Iterator[Wrong]:
     for option in ("--tls-cert", "--tls-key"):
         yield Wrong(f"build small --engine dask --scheduler tls://x {option} EMPTY", USE, "''")
         yield Wrong(f"build small {option} text", USE, option)
+    for value in ("0", "-1", "x", "1.5", "EMPTY"):
+        yield Wrong(f"reproduce folder --sample {value}", USE, "--sample")
     for value in ("EMPTY", "none", "folder"):
         yield Wrong(f"reproduce folder --key {value}", USE, "")
         yield Wrong(f"build small --check {value}", USE, "--check")
