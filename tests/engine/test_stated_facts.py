@@ -91,7 +91,7 @@ def test_factors_of_positions_are_above_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", ["blk.0.attn_q.scale", "blk.0.ffn_up.input_scale", "blk.0.attn_odd.bias", "cls.output.weight"]
+    "odd", ["blk.0.attn_norm.scale", "blk.0.ffn_norm.input_scale", "blk.0.attn_odd.bias", "cls.output.weight"]
 )
 @pytest.mark.parametrize("architecture", [known.name for known in ARCHITECTURES.values() if known.is_computed])
 def test_no_tensor_is_passed_over(architecture: str, odd: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantmill.architectures.hyperparameters import hyper
+from quantmill.architectures.sizes import lines
 from quantmill.architectures.tensor_check import expected
 from quantmill.gguf import KV, Writer, header, kv
 from quantmill.gguf.types import TYPES
@@ -101,7 +102,11 @@ def weights(small: Small) -> Iterator[tuple[str, tuple[int, ...], NDArray[np.flo
     """(name, shape in ggml's order, values): norms and factors about 1, everything else about 0."""
     found = hyper("", {entry.key: entry for entry in metadata(small)}, VOCABULARY)
     state = np.random.PCG64(7)
+    every = lines(found.row, found.sizes, found.n_layer + found.n_next)
+    beside = {name for name, line, _ in every if line.optional and not line.source and line.asked is None}
     for name, shape, optional in expected(found):
+        if name in beside:  # no converter of ours writes it
+            continue
         raw = state.random_raw(int(np.prod(shape))).astype(np.uint64)
         if optional and any(part in name for part in small.without):
             continue

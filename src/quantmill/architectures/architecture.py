@@ -62,6 +62,7 @@ class MetadataKey:
 
     `config`: config.json's keys of it, the first that is there; or a function of its facts, None for no key
     `size`: the name under which tensors and layers ask for the number; empty for none
+    `absent`: that number, where a file does not say it
     `behind`: it comes behind the base class's keys, although it is one of them
     `first`: it comes behind general.architecture, before all others
     """
@@ -70,6 +71,7 @@ class MetadataKey:
     config: str | Callable[[Facts], Any]
     type: ValueType = ValueType.UINT32
     size: str = ""
+    absent: int = 0
     behind: bool = False
     first: bool = False
 

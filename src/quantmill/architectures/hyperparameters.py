@@ -162,7 +162,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
         raise uncomputed(place, name)
     row, keys = ARCHITECTURES[name], KeyReader(place, name, metadata)
     n_embd, n_head = keys.size("embedding_length"), keys.attending("attention.head_count")
-    more = {key.size: keys.per_layer(key.key, keys.size("block_count")) for key in own_sizes(row)}
+    more = {key.size: keys.per_layer(key.key, keys.size("block_count"), key.absent) for key in own_sizes(row)}
     nextn = more.get("nextn", 0)
     n_layer = keys.size("block_count") - (nextn if isinstance(nextn, int) else 0)
     if n_layer < 1:

@@ -36,13 +36,13 @@ class KeyReader:
             raise self.wrong(key, "is missing" if value is None else f"is {value!r}", f"a whole number from {least}")
         return value
 
-    def per_layer(self, key: str, layers: int) -> int | tuple[int, ...]:
-        """A whole number or a truth that is 0 where it is not said, or one for each layer where they differ."""
+    def per_layer(self, key: str, layers: int, absent: int = 0) -> int | tuple[int, ...]:
+        """A whole number or a truth that is `absent` where it is not said, or one for each layer where they differ."""
         found = self.metadata.get(f"{self.architecture}.{key}")
         value = found.value if found is not None else None
         if not isinstance(value, list) or not value or all(item == value[0] for item in value):
             same = self.value(key)
-            return int(same) if isinstance(same, bool) else self.size(key, 0, least=0)
+            return int(same) if isinstance(same, bool) else self.size(key, absent, least=0)
         whole = all(isinstance(item, int) and 0 <= item <= _MOST for item in value)
         if len(value) != layers or not whole:
             raise self.wrong(key, f"has {len(value)} values for {layers} layers", "a whole number for each")

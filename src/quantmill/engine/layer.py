@@ -21,6 +21,7 @@ Taps = Importance | InTurn
 
 # Matrices that no product takes.
 _NO_FACTORS = ("shortconv.conv", "ssm_conv1d", "ssm_a", "ssm_d", "ssm_norm")
+_ROUTER = "ffn_gate_inp"  # whose scale is of what it sees
 _ROWS = 64  # whose answers are looked at together
 _ACTIVATIONS = {"silu": "silu_mul", "gelu": "gelu_mul"}
 
@@ -131,7 +132,8 @@ class LayerWeights:
             for matrix, out in zip(matrices, outs, strict=True):
                 matrix.apply(x, out, self.run.threads)
         for name, out in zip(names, outs, strict=True):
-            scale, bias = self.vector(f"{name}.scale"), self.vector(f"{name}.bias")
+            scale = self.vector(f"{name}.scale") if name != _ROUTER else None
+            bias = self.vector(f"{name}.bias")
             late = name.startswith("ffn_")  # as build_ffn of llama-graph.cpp has it
             if scale is not None and not late:
                 _kernels.scale(out, float(scale[0]), self.run.threads)

@@ -17,13 +17,17 @@ _ARCHITECTURE, _TYPE = "general.architecture", "general.type"
 _MODEL = "model"  # the type of a file that states none
 _NAMED = 3  # tensors that a note names
 # What llama.cpp b11312 takes beyond the package 0.19, by how tensors' names begin: of some, all those of the layers
-# that predict more tokens; a reranker's classes.
+# that predict more tokens; a reranker's classes; a joined stack of experts.
 _LATER = {
-    **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe", "deepseek2", "exaone4", "step35"), ("NEXTN_",)),
+    **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe", "exaone4", "step35"), ("NEXTN_",)),
     **dict.fromkeys(("qwen3", "qwen3vl"), ("CLS_OUT",)),
+    "cohere2moe": ("FFN_GATE_UP_EXP",),
+    "deepseek2": ("NEXTN_", "FFN_GATE_UP_EXP"),
     "mimo2": ("NEXTN_", "LAYER_OUT_NORM"),
     "nemotron_h_moe": ("NEXTN_", "ATTN_POST_NORM"),
 }
+# What llama.cpp b11312 has queries, keys and values as three matrices of alone; of all others they may be joined.
+_APART = frozenset({"bitnet", "deepseek2", "glm-dsa", "mistral4", "plm"})
 
 
 def unlisted(architecture: str, names: Iterable[str]) -> list[str]:
@@ -37,6 +41,8 @@ def unlisted(architecture: str, names: Iterable[str]) -> list[str]:
     if known is None:
         return []
     later = _LATER.get(architecture, ())
+    if any(tensor.name == "ATTN_Q" for tensor in MODEL_TENSORS[known]) and architecture not in _APART:
+        later = (*later, "ATTN_QKV")
     tensors = [*MODEL_TENSORS[known], *(tensor for tensor in TENSOR_NAMES if tensor.name.startswith(later))]
     # A name is the package's pattern, `blk.{bid}.attn_q`, with a number in each pair of braces.
     patterns = {re.sub(r"\\{\w+\\}", r"\\d+", re.escape(TENSOR_NAMES[tensor])) for tensor in tensors}

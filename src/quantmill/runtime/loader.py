@@ -76,7 +76,8 @@ def load(
         room = min(facts.context, context or facts.context)
         settings = plan.configuration(facts, room), plan.layers(facts)
         model = _kernels.Model(*settings, threads, repack, activation_bits)
-        factors = rope_factors(place, source, found, long=room > facts.rope.context)
+        turns = any(plan.layers(facts)["turns"])
+        factors = rope_factors(place, source, found, long=room > facts.rope.context) if turns else None
         _set_positions(model, plan, facts, room, factors)
         set_tensors(place, model, source, plan, facts, found)
         return LoadedModel(path, facts, source, model, room)

@@ -57,6 +57,11 @@ def set_tensors(
     for name, (shape, _) in found.items():
         if name.startswith(("rope_freqs.", "rope_factors_", *behind)) or name.endswith(".input_scale"):
             continue
+        if isinstance(plan.recur, DeltaNet) and _is_joined(name, plan):
+            raise CannotRun(
+                f"{place}: has queries, keys and values in one matrix, {name}, which these kernels have no use for "
+                "beside delta nets; llama.cpp's do"
+            )
         for place_of in _places(name, shape, plan, facts):
             try:
                 _set(model, source, name, shape, place_of)
@@ -70,6 +75,12 @@ def set_tensors(
     if "output.weight" not in found:
         name = "token_embd.weight"
         _set(model, source, name, found[name][0], _Place("output.weight", 0, facts.n_vocab))
+
+
+def _is_joined(name: str, plan: LayerPlan) -> bool:
+    """Whether it is the one matrix, or the biases, of a layer's attention."""
+    words = name.split(".")
+    return words[0] == "blk" and words[2] == "attn_qkv" and plan.parts[int(words[1])].attends
 
 
 def _places(name: str, shape: tuple[int, ...], plan: LayerPlan, facts: Hyper) -> Iterator[_Place]:

@@ -16,6 +16,7 @@ from quantmill.architectures.models.hybrids.granite4 import (
     HYBRID_KEYS,
     SCALE_KEYS,
     SCALES,
+    turned,
     without_mamba,
 )
 from quantmill.architectures.models.pieces import (
@@ -79,7 +80,7 @@ GRANITE = Architecture(
     needed=(*NEEDED, "logit_scale"),
     operations=(
         Norm("attn_norm"),
-        Attend("norm"),
+        Attend("norm", turns=turned),
         Add(scaled=True),
         Norm("ffn_norm"),
         Feed(where=dense),

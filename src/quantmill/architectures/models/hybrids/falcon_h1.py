@@ -70,7 +70,6 @@ FALCON_H1 = Architecture(
         _times(TOP[0], "embedding multiplier"),
         TensorLine("output_norm.weight", "embd", "model.final_layernorm.weight"),
         _times(TOP[2], "output multiplier"),
-        TensorLine("rope_freqs.weight", "pairs", optional=True),
     ),
     (
         ATTN_NORM,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from quantmill.architectures.architecture import Facts, MetadataKey, ModelClass, TensorLine
+from quantmill.architectures.conditions import Sizes, of
 from quantmill.architectures.errors import ModelError
 from quantmill.architectures.models.hybrids.mamba2 import check_heads, check_mamba, mamba_keys
 from quantmill.architectures.models.pieces import COMMON, SILU, check_whole_heads, positive, without
@@ -17,6 +18,11 @@ SCALE_KEYS = (
     MetadataKey("logit_scale", "logits_scaling", ValueType.FLOAT32),
 )
 _CONTEXT = 1 << 20  # of a model whose attention has no positions, whatever config.json says
+
+
+def turned(sizes: Sizes, layer: int) -> bool:
+    """Whether queries and keys turn, in all layers or in none."""
+    return of("turned", sizes, layer) > 0
 
 
 def hybrid(mixture: bool) -> Callable[[Facts], bool]:
@@ -93,7 +99,7 @@ def granite_facts(facts: Facts) -> Mapping[str, Any]:
 HYBRID_KEYS = (
     MetadataKey("expert_shared_feed_forward_length", "granite_shared", size="sff"),
     *mamba_keys("granite_conv", "granite_inner", "granite_states", "granite_heads", "granite_groups"),
-    MetadataKey("rope.scaling.finetuned", "granite_rope", ValueType.BOOL),
+    MetadataKey("rope.scaling.finetuned", "granite_rope", ValueType.BOOL, size="turned", absent=1),
 )
 BASE_KEYS = (
     MetadataKey("attention.head_count_kv", "granite_kv num_key_value_heads", size="kv_heads"),

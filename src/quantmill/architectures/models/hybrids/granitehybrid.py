@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from quantmill.architectures.architecture import NEEDED, Architecture, TensorLine
-from quantmill.architectures.conditions import attending, dense, mixture, never, recurrent
+from quantmill.architectures.conditions import attending, dense, mixture, recurrent
 from quantmill.architectures.models.hybrids.granite4 import (
     BASE_KEYS,
     CLASS,
@@ -12,6 +12,7 @@ from quantmill.architectures.models.hybrids.granite4 import (
     SCALE_KEYS,
     halves,
     hybrid,
+    turned,
 )
 from quantmill.architectures.models.hybrids.mamba2 import mamba_lines, mamba_sizes
 from quantmill.architectures.models.pieces import (
@@ -59,7 +60,7 @@ GRANITEHYBRID = Architecture(
     scaled=("ssm_",),
     operations=(
         Norm("attn_norm"),
-        Attend("norm", turns=never, where=attending),
+        Attend("norm", turns=turned, where=attending),
         Scan(where=recurrent),
         Add(scaled=True),
         Norm("ffn_norm"),

@@ -50,6 +50,7 @@ def _sizes(sizes: Sizes) -> Sizes:
     return {"conv_in": 3 * whole(sizes["embd"])}
 
 
+_EVERY = 1 << 20  # where a file has a window, it is of all layers that attend
 LFM2 = Architecture(
     "lfm2",
     (
@@ -109,5 +110,8 @@ LFM2 = Architecture(
         Add(),
         *FED,
     ),
+    window_pattern=_EVERY,
+    window_base=0.0,
+    may_lack_windows=True,
     last_norm="token_embd_norm",
 )
