@@ -262,6 +262,22 @@ def test_an_imatrix_that_is_not_at_hand_is_measured_anew(bases: Mapping[str, Pat
     assert "importance matrix: " in Project(tmp_path / "anew").run("quantmill", "plan", "anew").stdout
 
 
+def test_a_release_that_holds_its_recipe_says_so(
+    bases: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = Release(tmp_path / "release", bases["tiny"])
+    release.add("tiny-Q6_K", "Q6_K")
+    (release.folder / "release.json").write_text('{"recipe": "mine"}')
+    assert command("-C", tmp_path, "init", "again", "--from", release.folder) == 2
+    assert "give --base (mine.toml in it is the recipe that made it)\n" in capsys.readouterr().err
+    assert command("-C", tmp_path, "init", "again", "--from", release.folder, "--base", release.base) == 0
+    assert "made it, mine.toml, which quantmill reproduce" in (tmp_path / "again/recipes/again.toml").read_text()
+    for odd in ('{"recipe": "a/b"}', '{"recipe": 7}', "[]", "{"):
+        (release.folder / "release.json").write_text(odd)
+        assert command("-C", tmp_path, "init", "odd", "--from", release.folder) == 2
+        assert capsys.readouterr().err.endswith("give --base\n")
+
+
 def test_a_checkpoint_is_a_base_too(bases: Mapping[str, Path], tmp_path: Path) -> None:
     release = Release(tmp_path / "release", bases["tiny"])
     release.add("tiny-Q6_K", "Q6_K", "b8305")
