@@ -82,7 +82,7 @@ def check(text: str) -> Page:
 
 
 def test_a_release_is_shown_as_it_lies_there(run: Run, toy: Any, tmp_path: Path) -> None:
-    folder = release(tmp_path / "toy", toy)
+    folder = release(tmp_path / "toy", toy, llama_cpp_proof="between")
     assert run("audit", folder, "--base", toy.base, "--json", folder / "audit.json")[0] == 0
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert run("report", folder) == (0, "toy.html\n", "")
@@ -91,6 +91,7 @@ def test_a_release_is_shown_as_it_lies_there(run: Run, toy: Any, tmp_path: Path)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     for said in ("b11739-1", "Q4_K_M", "audit.vsa.json: urn:quantmill:audit says PASSED", "of 3 of 3 files", "a cpu"):
         assert said in page.text
+    assert re.search(r"equal to llama\.cpp(&#39;|')s by\W.*between", text, re.DOTALL)
     for cell in ("0.0200 ± 5.0 %", "11.0000", "90.00 %", "2.00 %", "10.5 ± 0.1"):
         assert f">{cell}</td>" in text
     assert text.count("<svg") == 3 + 2  # KLD, perplexity and speed; the types of each file

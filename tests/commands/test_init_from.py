@@ -17,6 +17,7 @@ from quantmill.audit.file_audit import AuditOptions, audit_file
 from quantmill.audit.release_files import models_in
 from quantmill.cli import main
 from quantmill.imatrix import Entry, encode
+from quantmill.quant.file_plan import parse_override
 from quantmill.quant.quantizer import quantize_file
 from quantmill.recipe.recipe import Recipe, load
 from quantmill.reference.spans import of_tag
@@ -260,6 +261,25 @@ def test_an_imatrix_that_is_not_at_hand_is_measured_anew(bases: Mapping[str, Pat
     assert "2 within rounding" not in said
     assert "not all is what this base gives" in said
     assert "importance matrix: " in Project(tmp_path / "anew").run("quantmill", "plan", "anew").stdout
+
+
+def test_a_release_that_holds_its_recipe_says_so(
+    bases: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = Release(tmp_path / "release", bases["tiny"])
+    release.add("tiny-Q6_K", "Q6_K")
+    release.add("tiny-found", "Q4_K_M", override_kv=[parse_override("quantmill.mix=str:KL divergence")])
+    (release.folder / "release.json").write_text('{"recipe": "mine"}')
+    assert command("-C", tmp_path, "init", "again", "--from", release.folder) == 2
+    assert "give --base (mine.toml in it is the recipe that made it)\n" in capsys.readouterr().err
+    assert command("-C", tmp_path, "init", "again", "--from", release.folder, "--base", release.base) == 0
+    said = (tmp_path / "again/recipes/again.toml").read_text()
+    assert "made it, mine.toml, which quantmill reproduce" in said
+    assert "# tiny-found.gguf: its types were searched, as a [[quants.target]] does.\n" in said
+    for odd in ('{"recipe": "a/b"}', '{"recipe": 7}', "[]", "{"):
+        (release.folder / "release.json").write_text(odd)
+        assert command("-C", tmp_path, "init", "odd", "--from", release.folder) == 2
+        assert capsys.readouterr().err.endswith("give --base\n")
 
 
 def test_a_checkpoint_is_a_base_too(bases: Mapping[str, Path], tmp_path: Path) -> None:

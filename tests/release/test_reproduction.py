@@ -57,6 +57,7 @@ def test_one_bit_is_named_by_file_tensor_and_block(built: Project, copy: Path, t
     block = f"Q4_K: block 7 of {blocks} is the first that differs, 1 in all"
     assert told == [f"small-Q4_K_M.gguf: tensor blk.0.ffn_up.weight: {block}"]
     assert done.stdout.splitlines()[-2:] == [f"{copy}: 11 of 12 files are the same", f"{copy}: it is not signed"]
+    assert "the release is in" not in done.stdout  # a folder that is gone
 
 
 def test_a_sample_is_built_and_compared_alone(built: Project, copy: Path) -> None:

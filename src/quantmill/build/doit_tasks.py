@@ -26,18 +26,18 @@ from doit.globals import Globals
 from doit.task import clean_targets
 
 from quantmill import interrupt
-from quantmill.recipe import lock as locks
-from quantmill.build.local.clearing import Clearing
 from quantmill.build.doit_call import DoitCall, no_task
-from quantmill.build.opening import open_workspace
-from quantmill.build.workspace import Workspace
-from quantmill.disk import make_way, names_in, parse_json
-from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
 from quantmill.build.graph import Node, graph, labels, release_task, targets
 from quantmill.build.last_look import last_look
-from quantmill.recipe.recipe import Recipe, load
+from quantmill.build.local.clearing import Clearing
+from quantmill.build.opening import open_workspace
 from quantmill.build.reporter import Listener
+from quantmill.build.workspace import Workspace
 from quantmill.build.worth import Estimate, Worths
+from quantmill.disk import make_way, names_in, parse_json
+from quantmill.errors import QuantmillError, UsageError, nearest, one_line, sentence
+from quantmill.recipe import lock as locks
+from quantmill.recipe.recipe import Recipe, load
 
 ROWS = 500  # that one query asks SQLite for; it takes 999 parameters at least
 
@@ -49,6 +49,7 @@ def workspace(
     shared store is waited for."""
     listener = Listener()
     space = replace(open_workspace(root, threads, report=listener.hear), worths=Worths(estimate))
+    listener.releases = os.path.relpath(space.release)
     listener.look, listener.notes = partial(last_look, space), space.store.notes
     if space.store.remote:
         listener.flush, listener.wrong = space.store.remote.flush, space.store.remote.conflicts.values

@@ -29,6 +29,7 @@ class Listener:
         self.late: list[str] = []  # what it could not
         self.notes: Callable[[], Iterable[str]] = tuple  # what a person ought to know of the store
         self.codes: set[int] = set()  # of the tasks that failed, by their errors
+        self.releases = ""  # the folder of releases, as it is told at the end; empty where that is to nobody's use
         self.end: Callable[[], None] = lambda: None  # called last, when all is told
 
     def hear(self, name: str, event: str, facts: Mapping[str, Any]) -> None:
@@ -249,8 +250,8 @@ class Reporter:
         for note in self._listener.notes():
             self._say(f"  note: {note}")
         seconds = time.monotonic() - self._began
-        if len(self._released) == 1 and not self._failures and not self._listener.late:
-            self._say(f"the release is in release/{min(self._released)}")
+        if self._listener.releases and len(self._released) == 1 and not self._failures and not self._listener.late:
+            self._say(f"the release is in {self._listener.releases}/{min(self._released)}")
         if not self._failures and not self._ran and not self._hits:
             self._say("nothing to do: everything is up to date")
         else:

@@ -29,6 +29,8 @@ from quantmill.gguf.shards import parse_name
 from quantmill.gguf.source import Source
 from quantmill.gguf.values import KV
 from quantmill.imatrix import read as read_imatrix
+from quantmill.listing import LISTING, read_strangers
+from quantmill.quant.file_plan import MIX_KEY
 from quantmill.quant.guide import Guide
 from quantmill.quant.mix import UNQUANTIZED, Overrides
 from quantmill.recipe.new_recipe import Outline, base_of, beside
@@ -202,6 +204,8 @@ class Derived:
             alike = model.stem.lower() == expected.lower() if model.type in UNQUANTIZED else model.stem == expected
             if not alike:
                 outline.say("quants", f"{model.stem}.gguf is called {expected}.gguf here.")
+            if MIX_KEY in model.values:
+                outline.say("quants", f"{model.stem}.gguf: its types were searched, as a [[quants.target]] does.")
         split = split_size([(model.facts.tensors, model.facts.shards) for model in chosen])
         outline.max_size = split if split is not None else "0"
         if split is None:
@@ -212,6 +216,8 @@ class Derived:
     def _chosen(self) -> tuple[list[ReleaseModel], list[str]]:
         """The models that a recipe can have, each ftype once, and what is to be said of others."""
         comments = [f"Read of the files of {self.release}: what cannot be told stands in comments."]
+        if own := _own_recipe(self.release):
+            comments.append(f"The release holds the recipe that made it, {own}, which quantmill reproduce builds.")
         chosen: dict[str, ReleaseModel] = {}
         for model in self.models:
             if model.made is None and model.type not in UNQUANTIZED:
@@ -259,8 +265,9 @@ class Derived:
                 repo, by = self.elsewhere.named_base()
                 who = f"{by} says"
         if not repo:
+            own = f" ({own} in it is the recipe that made it)" if (own := _own_recipe(self.release)) else ""
             raise UsageError(
-                f"{self.release}: no file of it is unquantized, and none says what it was made of; give --base"
+                f"{self.release}: no file of it is unquantized, and none says what it was made of; give --base{own}"
             )
         comments.append(f"That the base is {repo} is what {who}.")
         return {"repo": repo, **named}
@@ -368,3 +375,10 @@ def _table(given: Overrides) -> dict[str, Any]:
     if given.tensor_types:
         table["tensors"] = {pattern: type_.name for pattern, type_ in given.tensor_types}
     return table
+
+
+def _own_recipe(release: str) -> str:
+    """The name of the recipe's file in the folder of a release of ours, or an empty text."""
+    said = read_strangers(Path(release) / LISTING)
+    name = said.get("recipe") if isinstance(said, dict) else None
+    return f"{name}.toml" if isinstance(name, str) and re.fullmatch(NAME, name) else ""

@@ -38,6 +38,8 @@ def render_release(one: ReleaseFacts, other: ReleaseFacts | None = None, version
 
 
 def _title(key: str) -> str:
+    if key == "llama_cpp_proof":
+        return "equal to llama.cpp's by"
     return key.replace("llama_cpp", "llama.cpp").replace("_", " ")
 
 
