@@ -3,10 +3,10 @@
 The page and the choice are made of these, whether they come from a plan, a build, a folder or the Hub.
 """
 
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 LARGE = 0.2  # a share of the weights that a file's reader is told of
 KLD = ("mean", "median", "p90", "p99", "p999", "max")
@@ -180,6 +180,11 @@ def bench(report: Any) -> Bench | None:
     return found if rows else None
 
 
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether something is a number that a float holds: no truth value, no NaN, and no integer beyond."""
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    return fits and -sys.float_info.max <= value <= sys.float_info.max
+
+
 def _number(value: Any) -> float | None:
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if fits else None
+    return float(value) if is_number(value) else None

@@ -285,5 +285,28 @@ def test_a_killed_search_goes_on_and_writes_the_same_bytes(built: Project, tmp_p
         assert pointer(project, name) == pointer(built, name)
 
 
+@pytest.mark.parametrize("kept", ["passes/*-0", "errors.json", "probes.gguf"])
+def test_what_a_killed_search_kept_and_is_damaged_is_measured_again(built: Project, tmp_path: Path, kept: str) -> None:
+    """One byte of its middle is another, as a disk may have it after a power cut."""
+    project = searched(tmp_path / "project")
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "quantmill"), "build", "small", "--only", "fit-3"],
+        cwd=project.folder,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while process.poll() is None and not [*project.folder.rglob("passes/*-0")]:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (file,) = project.folder.rglob(kept)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    project.run("quantmill", "build", "small", "--only", "fit-3")
+    for name in ("sensitivity", "mix/fit-3", "quant/fit-3"):
+        assert pointer(project, name) == pointer(built, name)
+
+
 def pointer(project: Project, name: str) -> object:
     return json.loads((project.folder / "build" / "small" / f"{name}.json").read_text())

@@ -93,6 +93,7 @@ def test_a_name_can_end_a_file_s_name(tmp_path: Path, name: str) -> None:
         ("bits = 4.5", 'bits = 4.5\nlike = "Q4_K_M"', f"{KEY}: fit-4.5: found bits and like; give exactly"),
         ("bits = 4.5", "bits = 0", f"{KEY}.bits: 0 are no bits a weight; give a number like 4.5"),
         ("bits = 4.5", "bits = 33", f"{KEY}.bits: 33 are no bits a weight"),
+        pytest.param("bits = 4.5", f"bits = 1{'0' * 400}", f"{KEY}.bits: 1000", id="beyond"),
         ("bits = 4.5", "bits = nan", f"{KEY}.bits: nan are no bits a weight"),
         ("bits = 4.5", "bits = true", f"{KEY}.bits: True is not right here; give a number"),
         ("bits = 4.5", 'size = "much"', f"{KEY}.size: 'much' is not a size"),

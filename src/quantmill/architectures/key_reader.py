@@ -1,11 +1,11 @@
 """The metadata of one architecture, read key by key."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from quantmill.architectures.errors import CannotEvaluate
 from quantmill.gguf import KV
+from quantmill.released import is_number
 
 _MOST = 1 << 24  # no size of a model is larger; a claimed one must not overflow a product of two
 
@@ -61,8 +61,7 @@ class KeyReader:
         value = self.value(key)
         if value is None and default is not None:
             return default
-        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not good or value < least:
+        if not is_number(value) or value < least:
             raise self.wrong(key, "is missing" if value is None else f"is {value!r}", f"a number from {least:g}")
         return float(value)
 

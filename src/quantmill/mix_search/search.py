@@ -1,8 +1,9 @@
 """The search for a mix: what rounding each tensor costs, what each type loses of it, and the types for a size."""
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from quantmill.disk import write_atomic
+from quantmill.disk import sha256_file, write_atomic
 from quantmill.engine.evaluation import Model, Run, open_model
 from quantmill.engine.stream import Tokens
 from quantmill.engine.weight_source import GGUFSource
@@ -175,9 +176,9 @@ def _errors(
     """Of each tensor, by type: what the type loses. `probes.gguf` is left in `work`."""
     allowed = space.allowed(types, guide)
     found: dict[str, dict[str, float]] = {name: {} for name in space.probes}
+    probes = ""
     if keep and (work / _PROBES).is_file():
-        with suppress(OSError, ValueError):
-            found = json.loads((work / _ERRORS).read_bytes())
+        found, probes = _kept(work, found) or (found, "")
     with open_model(sought.base, sought.place) as model:
         if not all(probe in found[name] for name, probe in space.probes.items()):
             _lost(sought, guide, model, run, work / _PROBES, space.probes, found)
@@ -185,12 +186,30 @@ def _errors(
             some = {name: type_ for name, each in allowed.items() if type_ in each and type_ not in found[name]}
             if some:
                 if keep:
-                    write_atomic(work / _ERRORS, json.dumps(found).encode())
+                    probes = probes or sha256_file(work / _PROBES)
+                    _keep(work, found, probes)
                 _lost(sought, guide, model, run, work / "type.gguf", some, found)
     if keep:
-        write_atomic(work / _ERRORS, json.dumps(found).encode())
+        _keep(work, found, probes or sha256_file(work / _PROBES))
     (work / "type.gguf").unlink(missing_ok=True)
     return found
+
+
+def _keep(work: Path, found: Mapping[str, Mapping[str, float]], probes: str) -> None:
+    """Keep what is measured, with the digest of the probes' file, under one of all."""
+    text = json.dumps({"errors": found, "probes": probes})
+    write_atomic(work / _ERRORS, f"{hashlib.sha256(text.encode()).hexdigest()}{text}".encode())
+
+
+def _kept(work: Path, names: Collection[str]) -> tuple[dict[str, dict[str, float]], str] | None:
+    """What a killed search has kept, and the digest of its probes; None where that or the probes' file is damaged."""
+    with suppress(OSError):
+        digest, text = (data := (work / _ERRORS).read_bytes())[:64], data[64:]
+        if hashlib.sha256(text).hexdigest().encode() == digest:
+            said = json.loads(text)
+            if said["errors"].keys() == {*names} and said["probes"] == sha256_file(work / _PROBES):
+                return said["errors"], said["probes"]
+    return None
 
 
 def _lost(

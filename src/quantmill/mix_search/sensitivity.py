@@ -4,6 +4,7 @@ A tensor that is changed in a layer leaves the states before that layer as they 
 states until their layer; from there on each has states of its own. A layer's weights are read once for all of them.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from quantmill.reference.tensor_order import layer_of
 from quantmill.statistics import mean
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+DIGEST = 32  # bytes of what proves a kept file
 
 
 class OneChanged:
@@ -110,18 +112,24 @@ def sensitivities(
         mine[:] = _Pass(model, half, plan, some_chunks, tell).lost(some_probes)
         if file is not None:
             file.parent.mkdir(exist_ok=True)
-            write_atomic(file, mine.tobytes())
+            write_atomic(file, _proof(file, data := mine.tobytes()) + data)
     return {probe.name: mean(lost[i].reshape(-1).tolist()) for i, probe in enumerate(found)}
 
 
 def _taken(file: Path, into: NDArray[np.float64]) -> bool:
     """Whether a killed search has left what belongs there; it is taken over."""
     with suppress(OSError):
-        data = np.frombuffer(file.read_bytes(), np.float64)
-        if data.size == into.size:
-            into[:] = data.reshape(into.shape)
+        found = file.read_bytes()
+        proof, data = found[:DIGEST], found[DIGEST:]
+        if len(data) == into.nbytes and proof == _proof(file, data):
+            into[:] = np.frombuffer(data, np.float64).reshape(into.shape)
             return True
     return False
+
+
+def _proof(file: Path, data: bytes) -> bytes:
+    """What stands before the data of a kept file, so that a damaged one, or another's, is none."""
+    return hashlib.sha256(file.name.encode() + data).digest()
 
 
 def _probe(model: Model, probes: WeightSource, name: str) -> _Probe:

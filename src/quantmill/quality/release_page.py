@@ -43,11 +43,15 @@ def _title(key: str) -> str:
     return key.replace("llama_cpp", "llama.cpp").replace("_", " ")
 
 
-def names_of(release: ReleaseFacts) -> dict[str, str]:
-    """What each file is called on the page, by its name: its ftype, where no other has it."""
+def _called(release: ReleaseFacts) -> dict[str, str]:
+    """What each file is called, by its name: its ftype, where no other has it."""
     counts = Counter(file.ftype for file in release.files)
-    found = {file.name: file.ftype if counts[file.ftype] == 1 else file.name for file in release.files}
-    return {name: cut(printable(text), LABEL) for name, text in found.items()}
+    return {file.name: file.ftype if counts[file.ftype] == 1 else file.name for file in release.files}
+
+
+def names_of(release: ReleaseFacts) -> dict[str, str]:
+    """The same as the page shows it."""
+    return {name: cut(printable(text), LABEL) for name, text in _called(release).items()}
 
 
 def quality_of(file: ReleasedFile) -> dict[str, Any]:
@@ -234,7 +238,8 @@ def _same(a: str | None, b: str | None) -> str:
 
 
 def _pairs(one: ReleaseFacts, other: ReleaseFacts) -> Iterator[dict[str, Any]]:
-    mine, theirs = ({name: file for file in r.files for name in [names_of(r)[file.name]]} for r in (one, other))
+    both = [(release, _called(release)) for release in (one, other)]
+    mine, theirs = ({name: file for file in r.files for name in [called[file.name]]} for r, called in both)
     order = sorted(
         {*mine, *theirs}, key=lambda name: (-max(f.bytes for f in (mine.get(name), theirs.get(name)) if f), name)
     )
@@ -248,7 +253,7 @@ def _pairs(one: ReleaseFacts, other: ReleaseFacts) -> Iterator[dict[str, Any]]:
         cells += [number(quality.get("kld", {}).get("mean"), "#.3g") for quality in qualities]
         cells += [number(quality.get("perplexity"), ".4f") for quality in qualities]
         cells += [(said, None), _types_cell(one, other, a, b)]
-        yield {"name": name, "front": False, "odd": said != "same", "cells": cells}
+        yield {"name": cut(printable(name), LABEL), "front": False, "odd": said != "same", "cells": cells}
 
 
 def _types_cell(

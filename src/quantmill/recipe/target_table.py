@@ -1,7 +1,6 @@
 """What a recipe says of files whose types are found by measuring: the keys of [[quants.target]], what each is to be,
 and of [search], the text that they are searched on."""
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +127,7 @@ def _target(reference: Reference, table: Mapping[str, Any], ftype: Callable[[str
     if len(given) != 1:
         raise Unfit(above, f"{name}: found {' and '.join(given) or 'none of them'}; give exactly one of {_or(WAYS)}")
     bits, like, vram = table.get("bits"), table.get("like"), table.get("vram")
-    if bits is not None and not (math.isfinite(bits) and 0 < bits <= 32):
+    if bits is not None and not 0 < bits <= 32:
         raise Unfit(f"{above}.bits", f"{bits} are no bits a weight; give a number like 4.5")
     if "context" in table and (vram is None or not table["context"]):
         raise Unfit(f"{above}.context", "tokens of context belong to `vram`, 1 or more; remove it")

@@ -17,7 +17,7 @@ from quantmill.listing import IMATRIX_ENDING, LISTING, LISTING_LIMIT, parse_stra
 from quantmill.reference.ftypes import FTYPES
 from quantmill.release.audit_statements import ENDING, LIMIT, SEALED
 from quantmill.release.remote_offer import BENCH, audits_of, files_in, measured_entries
-from quantmill.released import ReleasedFile, ReleaseFacts, bench
+from quantmill.released import ReleasedFile, ReleaseFacts, bench, is_number
 from quantmill.store.remote.signature import STATEMENT, check
 
 if TYPE_CHECKING:
@@ -169,4 +169,4 @@ def _plain(value: Any) -> str:
 def _bits(entry: Any) -> float:
     quality = entry.get("quality") if isinstance(entry, Mapping) else None
     bits = quality.get("bits") if isinstance(quality, Mapping) else None
-    return float(bits) if isinstance(bits, int | float) and math.isfinite(bits) and 0 < bits < 1000 else 0.0
+    return float(bits) if is_number(bits) and 0 < bits < 1000 else 0.0
