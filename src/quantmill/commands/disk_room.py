@@ -79,6 +79,7 @@ def _need(recipe: "Recipe", lock: "Lock", nodes: "Mapping[str, Node]", space: "W
     from quantmill.forecast.costs import Costs, Rates
     from quantmill.forecast.disk_need import disk_need
     from quantmill.forecast.files import file_row, imatrix_facts, quantized_file, read_imatrix
+    from quantmill.forecast.projector_bound import projector_bounds
 
     try:
         base = describe(recipe, lock, converted(recipe, lock, nodes, space))
@@ -88,7 +89,7 @@ def _need(recipe: "Recipe", lock: "Lock", nodes: "Mapping[str, Node]", space: "W
     files = {label: quantized_file(recipe, label, base, facts) for label in recipe.ftypes}
     rows = [file_row(recipe, label, files.get(label), base) for label in graph.labels(recipe)]
     quality = Costs(recipe, lock, base, files, Rates()).quality
-    return disk_need(recipe, lock, base, rows, quality.states if quality else 0)
+    return disk_need(recipe, lock, base, rows, quality.states if quality else 0, projector_bounds(recipe, lock, base))
 
 
 def _within(space: "Workspace", most: int, taken: int) -> None:

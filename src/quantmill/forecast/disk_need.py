@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from quantmill.build.graph import task
+from quantmill.build.graph import projector_name, task
 from quantmill.forecast.base_file import Description
 from quantmill.forecast.files import FileRow
 from quantmill.quant.file_plan import FilePlan
@@ -12,11 +12,20 @@ from quantmill.recipe.recipe import Recipe
 
 
 def disk_bytes(
-    recipe: Recipe, lock: Lock, base: Description, files: Mapping[str, FilePlan], rows: Sequence[FileRow]
+    recipe: Recipe,
+    lock: Lock,
+    base: Description,
+    files: Mapping[str, FilePlan],
+    rows: Sequence[FileRow],
+    projectors: Mapping[str, int],
 ) -> int:
     """The base as it comes and as it is converted, each quantized file, and shards beside the whole file that they are
-    cut from. The release's folder holds links."""
-    disk = sum(fact.size for fact in lock.files.values()) + sum(file.n_bytes for file in files.values())
+    cut from; `projectors`, by their names. The release's folder holds links."""
+    disk = (
+        sum(projectors.values())
+        + sum(fact.size for fact in lock.files.values())
+        + sum(file.n_bytes for file in files.values())
+    )
     return disk + _converted(recipe, base) + sum(row.bytes for row in rows if row.shards > 1)
 
 
@@ -51,13 +60,18 @@ class DiskNeed:
         return most
 
 
-def disk_need(recipe: Recipe, lock: Lock, base: Description, rows: Sequence[FileRow], states: int) -> DiskNeed:
-    """Of a recipe's whole release. `rows` are in the order of the build; `states`: bytes of the base's predictions."""
+def disk_need(
+    recipe: Recipe, lock: Lock, base: Description, rows: Sequence[FileRow], states: int, projectors: Mapping[str, int]
+) -> DiskNeed:
+    """Of a recipe's whole release. `rows` are in the order of the build; `states`: bytes of the base's predictions;
+    `projectors`: bytes by name."""
     files = {}
     for row in rows:
         own = row.ftype == recipe.base.type
         whole, shards = 0 if own else row.bytes, row.bytes if row.shards > 1 else 0
         files[task("split" if own else "quant", recipe, row.ftype)] = whole + shards
+    for type_ in recipe.projectors:
+        files[task("mmproj", recipe, type_)] = projectors.get(projector_name(recipe, type_), 0)
     came = sum(fact.size for fact in lock.files.values()) or base.bytes
     return DiskNeed(recipe, came, _converted(recipe, base), states, files)
 

@@ -24,6 +24,7 @@ from quantmill.forecast.costs import Costs, Rates, quantize_memory
 from quantmill.forecast.disk_need import disk_bytes, disk_need
 from quantmill.forecast.files import FileRow, file_row, imatrix_facts, quantized_file, read_imatrix
 from quantmill.forecast.imatrix_cost import ImatrixCost
+from quantmill.forecast.projector_bound import projector_bounds
 from quantmill.forecast.quality_cost import QualityCost
 from quantmill.forecast.search_cost import SearchCost
 from quantmill.forecast.target_files import known_mixes
@@ -59,7 +60,7 @@ class Plan:
     `bench_seconds`: of the tests of speed, over all threads
     `tools`: which program each step uses that llama.cpp may run, a sentence each
     `search`: the part of the search for types, in seconds of one of `threads` threads
-    `projectors`: their types and bytes by name, 0 where they are not made yet
+    `projectors`: their types and bytes by name, 0 where they are not made yet; `bounds`: at most so many then
     `disk_peak`: the most disk at a time where files go as they are published; None where their sizes are not known
     `as_built`: whether that is what the recipe asks for
     `at_least`: the steps of `memory` that a program of llama.cpp's runs, which takes that and what it does not tell
@@ -85,6 +86,7 @@ class Plan:
     tools: tuple[str, ...] = ()
     at_least: tuple[str, ...] = ()
     projectors: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    bounds: Mapping[str, int] = field(default_factory=dict)
     search: SearchCost | None = None
     disk_peak: int | None = None
     as_built: bool = False
@@ -95,7 +97,11 @@ class Plan:
         return not self.inexact
 
     def _projectors(self) -> list[dict[str, Any]]:
-        return [{"name": name, "type": type_, "bytes": size or None} for name, (type_, size) in self.projectors.items()]
+        return [
+            {"name": name, "type": type_, "bytes": size or None}
+            | ({"at_most": self.bounds[name]} if not size and name in self.bounds else {})
+            for name, (type_, size) in self.projectors.items()
+        ]
 
     def data(self) -> dict[str, Any]:
         """The plan as plain JSON."""
@@ -170,6 +176,8 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
     bench_threads = (recipe.bench and recipe.bench.threads) or space.threads
     imatrix_cost = costs.imatrix(space.threads)
     tasks = _statuses(nodes, space)
+    beside, bounds = projectors(recipe, nodes, space), projector_bounds(recipe, lock, base)
+    projecting = {name: made or bounds.get(name, 0) for name, (_, made) in beside.items()}
     memory = _memory(nodes, rows, quantize_memory(space.threads), imatrix_cost, costs.quality, costs.search)
     return Plan(
         recipe=recipe.name,
@@ -187,8 +195,8 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         computed_weights=sum(costs.quantizing.computed.values()),
         shared_weights=costs.quantizing.shared,
         seconds=costs.quantize_seconds() / space.threads,
-        disk_bytes=disk_bytes(recipe, lock, base, files, rows),
-        disk_peak=disk_need(recipe, lock, base, rows, costs.quality.states if costs.quality else 0).most(
+        disk_bytes=disk_bytes(recipe, lock, base, files, rows, projecting),
+        disk_peak=disk_need(recipe, lock, base, rows, costs.quality.states if costs.quality else 0, projecting).most(
             ("checkpoint", "release"), published=True
         ),
         as_built=recipe.as_built,
@@ -201,7 +209,8 @@ def plan_of(recipe: Recipe, root: Path) -> Plan:
         bench_seconds=None if costs.bench is None else costs.bench / bench_threads,
         tools=tuple(tool_choice(recipe, lock)),
         at_least=_at_least(nodes),
-        projectors=projectors(recipe, nodes, space),
+        projectors=beside,
+        bounds=bounds,
     )
 
 

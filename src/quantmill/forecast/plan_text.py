@@ -23,7 +23,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
         size, weight = (disk_text(row.bytes), f"{row.bits_per_weight:.2f}") if row.bytes else ("?", "?")
         size, weight = (f"≤ {size}", f"≤ {weight}") if row.bound else (size, weight)
         rows.append((row.name, row.ftype, size, weight, others, split))
-    sizes = {name: disk_text(made) if made else "?" for name, (_, made) in plan.projectors.items()}
+    sizes = {name: disk_text(made) if made else _bound(plan, name) for name, (_, made) in plan.projectors.items()}
     rows += [(path, plan.projectors[path][0], told_size, "", "", "") for path, told_size in sizes.items()]
     told = any(row.others > LARGE for row in plan.files)
     name, ftype, bytes_, bits, other, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
@@ -64,6 +64,10 @@ def plan_text(plan: Plan) -> Iterator[str]:
         disk = f"disk {disk_text(plan.disk_peak)} at most, as files go when they are published"
     yield f"{disk}, memory {disk_text(plan.memory_bytes)} for a quantize step"
     yield _memory(plan)
+
+
+def _bound(plan: Plan, name: str) -> str:
+    return f"≤ {disk_text(plan.bounds[name])}" if name in plan.bounds else "?"
 
 
 def _memory(plan: Plan) -> str:

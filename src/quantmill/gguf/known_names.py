@@ -23,6 +23,9 @@ _LATER = {
     **dict.fromkeys(("qwen3", "qwen3vl"), ("CLS_OUT",)),
     "cohere2moe": ("FFN_GATE_UP_EXP",),
     "deepseek2": ("NEXTN_", "FFN_GATE_UP_EXP"),
+    "granite": ("ROPE_FREQS", "FFN_GATE", "FFN_DOWN", "FFN_UP"),  # as a mixture
+    "granitehybrid": ("ROPE_FREQS",),
+    "granitemoe": ("ROPE_FREQS", "FFN_GATE", "FFN_DOWN", "FFN_UP"),  # as no mixture
     "mimo2": ("NEXTN_", "LAYER_OUT_NORM"),
     "nemotron_h_moe": ("NEXTN_", "ATTN_POST_NORM"),
 }
