@@ -84,7 +84,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("python", help="a Python that has xllamacpp")
     parser.add_argument("files", nargs="*", type=Path, help="further files")
-    parser.add_argument("--record", action="store_true", help="write the mutants' digests to mutants.json")
+    text = "write the mutants' digests to mutants.json; with --only, of those whole checkpoints"
+    parser.add_argument("--record", action="store_true", help=text)
     parser.add_argument("--only", default="", help="checkpoints whose kind or change holds this text")
     parser.add_argument("--seed", default="", help="draw other mutants than the suite's")
     options = parser.parse_args()
@@ -104,8 +105,9 @@ def main() -> int:
                 digests[kind][name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     for kind in dict.fromkeys(kind for kind, _ in counts):
         print(kind, {outcome: counts[kind, outcome] for outcome in ("refused", "generated", "failed")})
-    if options.record and not (options.only or options.seed):
-        found = {kind: digests[kind] for kind in digests if digests[kind]}
+    if options.record and not options.seed:
+        kept = json.loads(mutants.RECORD.read_text()) if options.only else {}
+        found = {kind: digests[kind] or kept.get(kind) for kind in digests if digests[kind] or kind in kept}
         mutants.RECORD.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if failed else 0
 

@@ -40,4 +40,5 @@ STEPS: dict[str, Step] = {module.STEP.name: module.STEP for module in (*_IN_ORDE
 def versions(search: bool = True) -> dict[str, int]:
     """The version of every step that makes something of a release, by name; without `search`, of those of a recipe that
     has no target."""
-    return {module.STEP.name: module.STEP.version for module in (*_IN_ORDER, *(_SEARCH if search else ()))}
+    names = (module.STEP.name for module in (*_IN_ORDER, *(_SEARCH if search else ())))
+    return {name: STEPS[name].version for name in names}
