@@ -219,7 +219,11 @@ def test_a_dtype_without_a_cast_is_said(built: Path, tmp_path: Path) -> None:
     ("removed", "sentence"),
     [
         ("config.json", "the model has no config.json; a model in Hugging Face layout has one"),
-        ("tokenizer.json", "the model has neither tokenizer.model nor tokenizer.json; one of them is needed"),
+        (
+            "tokenizer.json",
+            "the model has neither tokenizer.model nor tokenizer.json; one of them is needed: copy it from the model "
+            "that this one was made of, or save it there: tokenizer.save_pretrained(DIR)",
+        ),
         (
             "model.safetensors",
             "the model has no weights: neither model.safetensors nor model.safetensors.index.json is among its files",
