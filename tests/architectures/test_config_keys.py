@@ -165,7 +165,7 @@ YARN = {"factor": 4.0, "original_max_position_embeddings": 512}
 @pytest.mark.parametrize("kind", ["linear", "yarn"])
 def test_scaling_is_read_in_every_spelling(class_: str, spelled: str, table: str, kind: str) -> None:
     entries, _ = describe(made(class_, **{table: {spelled: kind, **YARN}}), "BF16")
-    arch = CLASSES[class_][0].name
+    arch = CLASSES[class_][0]
     found = {entry.key.removeprefix(f"{arch}.rope."): entry.value for entry in entries if ".rope.scaling." in entry.key}
     more = {"scaling.original_context_length": 512} if kind == "yarn" else {}
     assert found == {"scaling.type": kind, "scaling.factor": 4.0, **more}
@@ -209,7 +209,7 @@ def test_what_yarn_may_say_beside_its_factor() -> None:
     assert not [entry for entry in entries if "original" in entry.key]
 
 
-@pytest.mark.parametrize("class_", [name for name in BASE if CLASSES[name][0].name != "llama"])
+@pytest.mark.parametrize("class_", [name for name in BASE if CLASSES[name][0] != "llama"])
 def test_only_llama_has_llama3s_factors(class_: str) -> None:
     with pytest.raises(QuantmillError, match=r"^config\.json's `rope_scaling` is "):
         result(made(class_, rope_scaling={"rope_type": "llama3", "factor": 8.0}))

@@ -11,7 +11,7 @@ from architecture_helpers.config_tables import USED, WITHOUT
 from convert_golden.models import config
 from quantmill.architectures.configuration import hparams, notes
 from quantmill.architectures.description import describe
-from quantmill.architectures.known import CLASSES
+from quantmill.architectures.known import ARCHITECTURES, CLASSES
 from quantmill.architectures.rope_factors import GENERATED
 from quantmill.errors import QuantmillError
 
@@ -199,8 +199,9 @@ TABLE = {
         without=("sliding_window", "attention_bias"),
     ),
 }
-SCALED = [name for name, (row, class_) in CLASSES.items() if name in TABLE and "linear" in class_.scalings]
-LLAMA3 = [name for name in SCALED if "llama3" in CLASSES[name][1].scalings]
+SCALINGS = {of.name: of.scalings for row in reversed(list(ARCHITECTURES.values())) for of in reversed(row.classes)}
+SCALED = [name for name in CLASSES if name in TABLE and "linear" in SCALINGS[name]]
+LLAMA3 = [name for name in SCALED if "llama3" in SCALINGS[name]]
 
 
 def made(class_: str, **change: Any) -> dict[str, Any]:

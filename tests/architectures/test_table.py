@@ -1,5 +1,7 @@
 """The page's table of architectures is the records'; run as a program it writes it anew."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from convert_golden.classes.registry import CHECKPOINTS
 from forward_models import MODELS, VOCABULARY, metadata
 from quantmill.architectures.description import describe
 from quantmill.architectures.hyperparameters import Hyper, hyper
-from quantmill.architectures.known import ARCHITECTURES, architecture
+from quantmill.architectures.known import ARCHITECTURES, CLASSES, architecture
 from quantmill.runtime.layer_plan import CannotRun, layer_plan
 
 PAGE = Path(__file__).parents[2] / "docs" / "new-architecture.md"
@@ -63,6 +65,26 @@ def test_the_pages_table_is_the_records() -> None:
     page = PAGE.read_text()
     assert page.count(HEAD) == page.count(OTHERS) == 1
     assert page == written(page)
+
+
+def test_the_index_is_the_records() -> None:
+    """A record is read when it is asked for: its name and classes, which stand in the index, are its own."""
+    named: dict[str, list[str]] = {}
+    for name, known in ARCHITECTURES.items():
+        assert known.name == name
+        for of in known.classes:
+            if name not in named.setdefault(of.name, []):
+                named[of.name].append(name)
+    assert named == CLASSES
+
+
+def test_one_record_is_read_alone() -> None:
+    asked = 'from quantmill.architectures.known import class_of; class_of({"architectures": ["Qwen2ForCausalLM"]})'
+    shown = '; import sys; print(*(name for name in sys.modules if name.startswith("quantmill.architectures.models.")))'
+    run = subprocess.run([sys.executable, "-c", asked + shown], check=True, capture_output=True, text=True)
+    read = {name.rpartition(".")[2] for name in run.stdout.split()}
+    assert "qwen2" in read
+    assert not read & {"llama", "gemma4", "deepseek2"}
 
 
 if __name__ == "__main__":

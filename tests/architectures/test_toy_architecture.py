@@ -79,7 +79,7 @@ TOY = Architecture(
 @pytest.fixture(autouse=True)
 def added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(known.ARCHITECTURES, "toy", TOY)
-    monkeypatch.setitem(known.CLASSES, "ToyForCausalLM", (TOY, TOY.classes[0]))
+    monkeypatch.setitem(known.CLASSES, "ToyForCausalLM", ["toy"])
 
 
 def config() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from convert_golden.classes.registry import CHECKPOINTS
 from quantmill.architectures.errors import TokenizerError
 from quantmill.architectures.json_file import model_files
-from quantmill.architectures.known import CLASSES
+from quantmill.architectures.known import ARCHITECTURES, CLASSES
 from quantmill.checkpoint.metadata import metadata
 from quantmill.vocabulary.sentencepiece import CONTROL, NORMAL, UNUSED
 from quantmill.vocabulary.tiktoken_ranks import ranks, tokens
@@ -94,6 +94,10 @@ def test_ranks_of_another_class_are_refused(tmp_path: Path) -> None:
 
 def test_the_vocabularies_of_what_is_computed_are_tokenized_here() -> None:
     """A text goes through the engine by them; Kimi's way of cutting words is llama.cpp's alone."""
-    pres = {one.pre for one in CHECKPOINTS.values() if one.class_ in CLASSES and CLASSES[one.class_][0].is_computed}
+    pres = {
+        one.pre
+        for one in CHECKPOINTS.values()
+        if one.class_ in CLASSES and ARCHITECTURES[CLASSES[one.class_][0]].is_computed
+    }
     assert {"qwen35", "lfm2", "falcon-h1"} <= pres
     assert pres - CUTTINGS.keys() == {"-", "kimi-k2"}

@@ -9,7 +9,7 @@ from quantmill.architectures.architecture import Architecture
 from quantmill.architectures.conditions import Sizes, dense, of
 from quantmill.architectures.errors import UnsuitableModel
 from quantmill.architectures.key_reader import KeyReader
-from quantmill.architectures.known import ARCHITECTURES, computed, listed
+from quantmill.architectures.known import ARCHITECTURES, computed, is_computed, listed
 from quantmill.architectures.metadata_keys import own_sizes
 from quantmill.architectures.operations import Attend, AttendCompressed, Experts, Feed, Operation, Scoring
 from quantmill.architectures.rope_scaling import Rope, rope_of_file
@@ -157,7 +157,7 @@ def hyper(place: str, metadata: Mapping[str, KV], n_vocab: int) -> Hyper:
     """
     found = metadata.get("general.architecture")
     name = found.value if found is not None and isinstance(found.value, str) else ""
-    if name not in computed():
+    if not is_computed(name):
         check_kind(place, model_facts(metadata.values()))
         raise uncomputed(place, name)
     row, keys = ARCHITECTURES[name], KeyReader(place, name, metadata)

@@ -1,88 +1,88 @@
 """The architectures that are known, by GGUF's name and by the class of transformers."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any
 
 from quantmill.architectures.architecture import Architecture, ModelClass
 from quantmill.architectures.errors import UnsuitableModel
-from quantmill.architectures.models.dense.cohere2 import COHERE2
-from quantmill.architectures.models.dense.ernie4_5 import ERNIE4_5
-from quantmill.architectures.models.dense.exaone4 import EXAONE4
-from quantmill.architectures.models.dense.gemma2 import GEMMA2
-from quantmill.architectures.models.dense.gemma3 import GEMMA3
-from quantmill.architectures.models.dense.glm4 import GLM4
-from quantmill.architectures.models.dense.granite import GRANITE
-from quantmill.architectures.models.dense.hunyuan_dense import HUNYUAN_DENSE
-from quantmill.architectures.models.dense.llama import LLAMA
-from quantmill.architectures.models.dense.mistral3 import MISTRAL3
-from quantmill.architectures.models.dense.olmo2 import OLMO2
-from quantmill.architectures.models.dense.phi3 import PHI3
-from quantmill.architectures.models.dense.qwen2 import QWEN2
-from quantmill.architectures.models.dense.qwen3 import QWEN3
-from quantmill.architectures.models.dense.seed_oss import SEED_OSS
-from quantmill.architectures.models.dense.smollm3 import SMOLLM3
-from quantmill.architectures.models.hybrids.falcon_h1 import FALCON_H1
-from quantmill.architectures.models.hybrids.gemma3n import GEMMA3N
-from quantmill.architectures.models.hybrids.gemma4 import GEMMA4
-from quantmill.architectures.models.hybrids.granitehybrid import GRANITEHYBRID
-from quantmill.architectures.models.hybrids.lfm2 import LFM2
-from quantmill.architectures.models.hybrids.nemotron_h import NEMOTRON_H, NEMOTRON_H_MOE
-from quantmill.architectures.models.hybrids.qwen3next import QWEN3NEXT
-from quantmill.architectures.models.hybrids.qwen35 import QWEN35
-from quantmill.architectures.models.hybrids.qwen35moe import QWEN35MOE
-from quantmill.architectures.models.mixtures.deepseek2 import DEEPSEEK2
-from quantmill.architectures.models.mixtures.ernie4_5_moe import ERNIE4_5_MOE
-from quantmill.architectures.models.mixtures.glm4moe import GLM4MOE
-from quantmill.architectures.models.mixtures.gpt_oss import GPT_OSS
-from quantmill.architectures.models.mixtures.granitemoe import GRANITEMOE
-from quantmill.architectures.models.mixtures.llama4 import LLAMA4
-from quantmill.architectures.models.mixtures.minimax_m2 import MINIMAX_M2
-from quantmill.architectures.models.mixtures.qwen2moe import QWEN2MOE
-from quantmill.architectures.models.mixtures.qwen3moe import QWEN3MOE
 
 _SHOWN = 12  # of the classes in a message
-_ALL = (
-    QWEN2,
-    QWEN3,
-    QWEN3MOE,
-    LLAMA,
-    GEMMA3,
-    COHERE2,
-    ERNIE4_5,
-    EXAONE4,
-    GEMMA2,
-    GLM4,
-    GRANITE,
-    HUNYUAN_DENSE,
-    MISTRAL3,
-    OLMO2,
-    PHI3,
-    SEED_OSS,
-    SMOLLM3,
-    ERNIE4_5_MOE,
-    GLM4MOE,
-    GPT_OSS,
-    GRANITEMOE,
-    LLAMA4,
-    MINIMAX_M2,
-    QWEN2MOE,
-    DEEPSEEK2,
-    LFM2,
-    QWEN3NEXT,
-    QWEN35,
-    QWEN35MOE,
-    FALCON_H1,
-    GRANITEHYBRID,
-    NEMOTRON_H,
-    NEMOTRON_H_MOE,
-    GEMMA4,
-    GEMMA3N,
-)
-ARCHITECTURES: dict[str, Architecture] = {known.name: known for known in _ALL}
-CLASSES: dict[str, tuple[Architecture, ModelClass]] = {}  # of a class that has several records the first
-for _known in _ALL:
-    for _class in _known.classes:
-        CLASSES.setdefault(_class.name, (_known, _class))
+_MODELS = "quantmill.architectures.models."
+# Of every architecture its record's file and classes; the record is called as the architecture in capitals.
+_FILES = {
+    "qwen2": ("dense.qwen2", "Qwen2ForCausalLM"),
+    "qwen3": ("dense.qwen3", "Qwen3ForCausalLM"),
+    "qwen3moe": ("mixtures.qwen3moe", "Qwen3MoeForCausalLM"),
+    "llama": ("dense.llama", "LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"),
+    "gemma3": ("dense.gemma3", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
+    "cohere2": ("dense.cohere2", "Cohere2ForCausalLM"),
+    "ernie4_5": ("dense.ernie4_5", "Ernie4_5ForCausalLM"),
+    "exaone4": ("dense.exaone4", "Exaone4ForCausalLM"),
+    "gemma2": ("dense.gemma2", "Gemma2ForCausalLM"),
+    "glm4": ("dense.glm4", "Glm4ForCausalLM"),
+    "granite": ("dense.granite", "GraniteForCausalLM", "GraniteMoeHybridForCausalLM"),
+    "hunyuan-dense": ("dense.hunyuan_dense", "HunYuanDenseV1ForCausalLM"),
+    "mistral3": ("dense.mistral3", "Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"),
+    "olmo2": ("dense.olmo2", "Olmo2ForCausalLM"),
+    "phi3": ("dense.phi3", "Phi3ForCausalLM"),
+    "seed_oss": ("dense.seed_oss", "SeedOssForCausalLM"),
+    "smollm3": ("dense.smollm3", "SmolLM3ForCausalLM"),
+    "ernie4_5-moe": ("mixtures.ernie4_5_moe", "Ernie4_5_MoeForCausalLM"),
+    "glm4moe": ("mixtures.glm4moe", "Glm4MoeForCausalLM"),
+    "gpt-oss": ("mixtures.gpt_oss", "GptOssForCausalLM"),
+    "granitemoe": ("mixtures.granitemoe", "GraniteMoeForCausalLM"),
+    "llama4": ("mixtures.llama4", "Llama4ForCausalLM", "Llama4ForConditionalGeneration"),
+    "minimax-m2": ("mixtures.minimax_m2", "MiniMaxM2ForCausalLM"),
+    "qwen2moe": ("mixtures.qwen2moe", "Qwen2MoeForCausalLM"),
+    "deepseek2": ("mixtures.deepseek2", "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
+    "lfm2": ("hybrids.lfm2", "Lfm2ForCausalLM"),
+    "qwen3next": ("hybrids.qwen3next", "Qwen3NextForCausalLM"),
+    "qwen35": ("hybrids.qwen35", "Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"),
+    "qwen35moe": ("hybrids.qwen35moe", "Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
+    "falcon-h1": ("hybrids.falcon_h1", "FalconH1ForCausalLM"),
+    "granitehybrid": ("hybrids.granitehybrid", "GraniteMoeHybridForCausalLM"),
+    "nemotron_h": ("hybrids.nemotron_h", "NemotronHForCausalLM"),
+    "nemotron_h_moe": ("hybrids.nemotron_h", "NemotronHForCausalLM"),
+    "gemma4": ("hybrids.gemma4", "Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"),
+    "gemma3n": ("hybrids.gemma3n", "Gemma3nForConditionalGeneration"),
+}
+
+
+class _Records(MutableMapping[str, Architecture]):
+    """The records by GGUF's name; each file is read when its record is first asked for, since a build needs one."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, Architecture | None] = dict.fromkeys(_FILES)
+
+    def __getitem__(self, name: str) -> Architecture:
+        found = self._read[name]
+        if found is None:
+            constant = name.replace("-", "_").upper()
+            found = self._read[name] = getattr(import_module(_MODELS + _FILES[name][0]), constant)
+        return found
+
+    def __setitem__(self, name: str, record: Architecture) -> None:
+        self._read[name] = record
+
+    def __delitem__(self, name: str) -> None:
+        del self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._read
+
+
+ARCHITECTURES = _Records()
+CLASSES: dict[str, list[str]] = {}  # the architectures whose records have the class
+for _name, (_, *_classes) in _FILES.items():
+    for _class in _classes:
+        CLASSES.setdefault(_class, []).append(_name)
 
 
 def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
@@ -90,8 +90,9 @@ def class_of(config: Mapping[str, Any]) -> tuple[Architecture, ModelClass]:
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise UnsuitableModel("config.json has no list `architectures` that begins with the model's class")
-    records = [(known, of) for known in ARCHITECTURES.values() for of in known.classes if of.name == names[0]]
-    found = next((record for record in records if record[1].when is None or record[1].when(config)), None)
+    records = [(ARCHITECTURES[name], of) for name in CLASSES.get(names[0], ()) for of in ARCHITECTURES[name].classes]
+    fitting = (record for record in records if record[1].name == names[0])
+    found = next((record for record in fitting if record[1].when is None or record[1].when(config)), None)
     if found is None:
         raise UnsuitableModel(
             f"config.json: the architecture {names[0]!r} cannot be converted; {listed(CLASSES)} can, and any "
@@ -105,9 +106,14 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
     return class_of(config)[0]
 
 
+def is_computed(name: str) -> bool:
+    """Whether the engine evaluates the architecture of GGUF's `name`."""
+    return name in ARCHITECTURES and ARCHITECTURES[name].is_computed
+
+
 def computed() -> list[str]:
-    """The names of the architectures that the engine evaluates."""
-    return [known.name for known in ARCHITECTURES.values() if known.is_computed]
+    """The names of the architectures that the engine evaluates, for a message: it reads every record."""
+    return [name for name in ARCHITECTURES if is_computed(name)]
 
 
 def listed(names: Collection[str]) -> str:

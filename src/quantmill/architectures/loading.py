@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from quantmill.architectures.architecture import Architecture
 from quantmill.architectures.errors import ForwardError, ModelError, NotLoadable
 from quantmill.architectures.hyperparameters import hyper
-from quantmill.architectures.known import ARCHITECTURES, computed
+from quantmill.architectures.known import ARCHITECTURES, is_computed
 from quantmill.architectures.metadata_keys import stated_sizes
 from quantmill.architectures.sizes import lines
 from quantmill.architectures.tensor_check import expected
@@ -31,7 +31,7 @@ def check_loadable(place: str, metadata: Mapping[str, KV], tensors: Iterable[Ten
     shapes = {name: shape for name, shape, _ in tensors}
     name = metadata[_NAME].value if _NAME in metadata else None
     kind = metadata[_TYPE].value if _TYPE in metadata else _MODEL
-    if name not in computed() or kind != _MODEL or not shapes:
+    if not isinstance(name, str) or not is_computed(name) or kind != _MODEL or not shapes:
         return
     row = ARCHITECTURES[name]
     for key in (*(f"{name}.{key}" for key in row.needed), _VOCABULARY):
