@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quantmill.architectures.checkpoint_tensors import tensors
+from quantmill.architectures.errors import UnsuitableModel
 from quantmill.build.graph import projector_name
 from quantmill.checkpoint.safetensors import read_header
 from quantmill.forecast.base_file import Description
@@ -29,7 +30,10 @@ def projector_bounds(recipe: Recipe, lock: Lock, base: Description) -> dict[str,
         return {}
     config = lock.config or {}
     local = local_files(recipe)
-    weights = _read(config, local) if local is not None else _left(config, lock, base)
+    try:
+        weights = _read(config, local) if local is not None else _left(config, lock, base)
+    except UnsuitableModel:  # its class is known to llama.cpp's own converter alone
+        return {}
     if weights is None:
         return {}
     found = {}
