@@ -107,6 +107,7 @@ def test_clients_at_once_compute_each_step_once(team: Team, make_project: Callab
     ]
     lines = [line for run in running for line in run.communicate()[0].splitlines() if not line.startswith("  ")]
     ran = Counter(line.split(": ")[0] for line in lines if ": from " not in line and " run, " not in line)
+    assert ran.pop("the release is in release/small") == len(clients)
     assert set(ran.values()) == {1}
     assert "quant:small/Q2_K" in ran
     assert all(one.release() == clients[0].release() for one in clients)
