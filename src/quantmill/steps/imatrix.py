@@ -91,9 +91,10 @@ def _by_llama_cpp(inputs: Inputs, params: Params, out: Path, context: Context) -
     work, target = out / WORK, out / rules.file_name(rules.form)
     shutil.rmtree(work, ignore_errors=True)  # of a killed run, of which a tool takes nothing up
     work.mkdir()
-    ours = vars(options).items() - {("process_embedding", False)}  # a recipe asks for it of our own matrix alone
+    # A recipe that asks llama-imatrix for the embedding is refused (recipe.calibration_table).
+    theirs = {option: value for option, value in vars(options).items() if option != "process_embedding"}
     asked = ImatrixOptions(
-        inputs["model.gguf"].path, inputs[f"texts/{input_}"].path, name, args=params.get("args", ()), **dict(ours)
+        inputs["model.gguf"].path, inputs[f"texts/{input_}"].path, name, args=params.get("args", ()), **theirs
     )
     made = work / target.name
     found = measure(params["toolchain"], asked, made, work / "text", context.threads, context.progress)
